@@ -1,0 +1,127 @@
+// Client: saves to and loads from a modelstore server, without torch.
+//
+//   absl::StatusOr<modelstore::Client> client = modelstore::Client::Connect("localhost:7070");
+//   for (const auto& c : *client->ListCheckpoints("models/iris")) std::cout << c.name << "\n";
+//
+// torch.h puts modules and optimizers on top of it.
+//
+// Performance: a Client is a few pointers; copy it. Connections are opened on
+// first use and shared by all copies.
+// Thread safety: every method may be called from any thread at any time.
+// Errors: absl::Status throughout. Nothing throws, exits, installs signal
+// handlers or tunes the allocator. After fork() the child gets
+// FAILED_PRECONDITION: connect anew there.
+// Retries: calls that are safe to repeat are repeated on UNAVAILABLE until
+// ConnectOptions.retry_timeout; transfers resume where they were cut.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "modelstore/connection.h"
+#include "modelstore/options.h"
+#include "modelstore/tensor.h"
+#include "modelstore/value.h"
+
+namespace modelstore {
+
+// A save that goes on in the background. Copies share it; dropping all of them
+// does not cancel it: a failure nobody saw is returned by the next save of the
+// same client and by Client::Drain().
+class [[nodiscard]] SaveHandle {
+ public:
+  // Returns when the caller may change the tensors again.
+  absl::Status Staged(Deadline deadline) const;
+  // Returns when the server has made the version durable.
+  absl::StatusOr<CheckpointInfo> Durable(Deadline deadline) const;
+  Progress progress() const;
+  // Ends the save as soon as possible; Durable() then returns CANCELLED unless
+  // it was committed before.
+  void Cancel() const;
+
+  struct State;
+  explicit SaveHandle(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+// A load that is planned and not yet run: what would come, and where to put it.
+// Move-only; used by one thread at a time, except progress().
+class LoadPlan {
+ public:
+  LoadPlan(LoadPlan&&) noexcept;
+  LoadPlan& operator=(LoadPlan&&) noexcept;
+  ~LoadPlan();
+
+  const CheckpointInfo& checkpoint() const;
+  // In order of delivery. A tensor tied to an earlier one of the plan has
+  // size_bytes 0.
+  const std::vector<TensorInfo>& tensors() const;
+  const std::vector<SectionContent>& sections() const;
+  int64_t total_bytes() const;
+
+  // Tensor `index` goes to `buffer`, which must hold its size_bytes. Tensors not
+  // bound are not fetched.
+  absl::Status Bind(size_t index, WritableBuffer buffer);
+
+  // Fetches every bound tensor, resuming when cut. On failure done(i) tells
+  // which tensors hold their new bytes; of the others, bytes are undefined where
+  // touched(i).
+  absl::Status Run(Deadline deadline);
+  bool done(size_t index) const;
+  bool touched(size_t index) const;
+  Progress progress() const;
+
+  struct State;
+  explicit LoadPlan(std::unique_ptr<State> state);
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+class Client {
+ public:
+  // Reaches the server once, so that a wrong address is told here.
+  static absl::StatusOr<Client> Connect(std::string_view target,
+                                        ConnectOptions options = {});
+  explicit Client(std::shared_ptr<Connection> connection);
+
+  absl::StatusOr<ModelInfo> CreateModel(std::string_view model_id,
+                                        std::string_view description = "");
+  absl::StatusOr<ModelInfo> GetModel(std::string_view name);
+  absl::StatusOr<std::vector<ModelInfo>> ListModels(std::string_view prefix = "");
+  // `force` deletes its checkpoints too.
+  absl::Status DeleteModel(std::string_view name, bool force = false);
+
+  // `name` ends in a version or `latest`.
+  absl::StatusOr<CheckpointInfo> GetCheckpoint(std::string_view name);
+  // Ascending by version; `limit` 0 means all.
+  absl::StatusOr<std::vector<CheckpointInfo>> ListCheckpoints(
+      std::string_view parent, bool newest_first = false, int limit = 0);
+  absl::Status DeleteCheckpoint(std::string_view name);
+  absl::StatusOr<std::vector<TensorInfo>> ListTensors(std::string_view checkpoint);
+
+  // Copies what the content's views point to and returns at once; see
+  // SaveHandle. SaveAsync(...).Durable() is the synchronous save, without the
+  // copy if every view is `immutable`.
+  SaveHandle SaveAsync(std::string_view parent, SaveContent content,
+                       SaveOptions options = {});
+
+  absl::StatusOr<LoadPlan> PlanLoad(std::string_view name, LoadOptions options = {});
+
+  // Waits for every save of this client and its copies; returns the first
+  // failure that nobody has seen.
+  absl::Status Drain(Deadline deadline);
+
+ private:
+  struct Shared;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace modelstore

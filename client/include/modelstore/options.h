@@ -1,0 +1,142 @@
+// Options and results of the client library: plain structs, defaults that suit a
+// training job.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "modelstore/tensor.h"
+#include "modelstore/value.h"
+
+namespace modelstore {
+
+using Deadline = std::chrono::system_clock::time_point;
+inline Deadline After(std::chrono::milliseconds d) {
+  return std::chrono::system_clock::now() + d;
+}
+
+struct ConnectOptions {
+  // How long Connect() may take to reach the server.
+  std::chrono::milliseconds connect_timeout{10'000};
+  // Streams, each on a connection of its own, that one large save or load uses.
+  int streams = 2;
+  // A transfer that makes no progress for so long is cut and resumed.
+  std::chrono::milliseconds stall_timeout{30'000};
+  // How long a cut transfer or an unreachable server is retried.
+  std::chrono::milliseconds retry_timeout{120'000};
+};
+
+// One immutable version of a model. modelstore.v1.Checkpoint tells each field.
+struct CheckpointInfo {
+  std::string name;  // `models/{model}/checkpoints/{version}`
+  int64_t version = 0;
+  std::string model_uid;
+  std::optional<int64_t> epoch;
+  std::optional<int64_t> step;
+  std::optional<double> loss;
+  std::map<std::string, double> metrics;
+  std::map<std::string, std::string> labels;
+  std::string description;
+  std::string base_checkpoint;
+  std::string framework;
+  std::string code_commit;
+  std::vector<std::string> sections;
+  std::chrono::system_clock::time_point create_time;
+  int64_t tensor_count = 0;
+  int64_t logical_bytes = 0;
+  int64_t stored_bytes = 0;
+  std::string manifest_digest;
+  std::string request_id;
+};
+
+struct ModelInfo {
+  std::string name;  // `models/{model}`
+  std::string uid;
+  std::string description;
+  std::map<std::string, std::string> labels;
+  int64_t latest_version = 0;
+  int64_t checkpoint_count = 0;
+  int64_t logical_bytes = 0;
+  int64_t stored_bytes = 0;
+};
+
+// A named part of a checkpoint beside its tensors.
+struct SectionContent {
+  std::string name;
+  // Null: the section is the ordered dict of its tensors by key.
+  Value value;
+  // PyTorch's `_metadata`; null if there is none.
+  Value metadata;
+};
+
+// Everything that one save stores.
+struct SaveContent {
+  std::vector<TensorView> tensors;
+  std::vector<SectionContent> sections;
+  std::optional<int64_t> epoch;
+  std::optional<int64_t> step;
+  std::optional<double> loss;
+  std::map<std::string, double> metrics;
+  std::map<std::string, std::string> labels;
+  std::string description;
+  std::string framework;
+  std::string code_commit;
+};
+
+// What a save does when the one before it, of the same model, still runs.
+enum class WhenBusy : uint8_t { kWait, kFail, kReplaceQueued };
+
+struct SaveOptions {
+  bool create_model = true;
+  // Refuses with ABORTED unless this is the model's latest; 0: it has none.
+  std::optional<int64_t> expected_latest_version;
+  // `models/{m}/checkpoints/{n}` to share chunks with; empty: the latest;
+  // `none`: nothing is shared.
+  std::string base_checkpoint;
+  // The same id never makes two versions. Empty: the library makes one.
+  std::string request_id;
+  // Contribution of this worker, when several save one checkpoint together with
+  // the same request_id. Worker 0 commits once all are complete.
+  int contribution = 0;
+  int contribution_count = 1;
+  WhenBusy when_busy = WhenBusy::kWait;
+  // Largest memory that staging may hold; a larger state is streamed, and
+  // Staged() then waits for the network. Absent: as large as the state.
+  std::optional<int64_t> max_staging_bytes;
+  // Of the whole save.
+  std::chrono::milliseconds timeout{3'600'000};
+};
+
+// How far a save or load has come. Taken at any time, from any thread.
+struct Progress {
+  int64_t total_bytes = 0;
+  int64_t done_bytes = 0;         // of total_bytes: deduplicated ones included
+  int64_t transferred_bytes = 0;  // that crossed the wire
+  int64_t reconnects = 0;
+};
+
+struct LoadOptions {
+  // Sections to take; empty: all.
+  std::vector<std::string> sections;
+  // RE2 patterns over `section:key`, matched whole by the server.
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  struct RowSlice {
+    std::string tensor;  // `section:key`
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+  std::vector<RowSlice> slices;
+  // Floating-point tensors arrive in this type, cast by the server.
+  std::optional<DType> target_dtype;
+  // Recorded by the server; placing is done by the caller of PlanLoad.
+  std::string device = "cpu";
+  std::chrono::milliseconds timeout{3'600'000};
+};
+
+}  // namespace modelstore

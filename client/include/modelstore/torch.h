@@ -1,0 +1,148 @@
+// Saving and loading torch modules, state dicts and optimizers.
+//
+//   auto client = modelstore::Client::Connect("localhost:7070");
+//   auto saved = modelstore::SaveCheckpoint(*client, "models/iris",
+//       {.module = net.get(), .optimizer = &sgd, .epoch = 4, .loss = loss});
+//   modelstore::LoadResult r = modelstore::LoadCheckpoint(*client,
+//       "models/iris/checkpoints/latest", {.module = net.get(), .optimizer = &sgd});
+//   if (!r.status.ok()) std::cerr << r.status << "\n" << r.report.ToString();
+//
+// Mirrors torch.save / Module.state_dict / Module.load_state_dict and
+// Optimizer.state_dict / load_state_dict. Nothing here throws: what torch throws
+// becomes a status.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "modelstore/client.h"
+
+namespace modelstore {
+
+// Names and tensors in order: what Module.state_dict() returns in Python.
+using StateDict = std::vector<std::pair<std::string, torch::Tensor>>;
+
+// Parameters and buffers of a module under their state-dict keys, in PyTorch's
+// order: per module its parameters, then its buffers, then its children.
+// The tensors are those of the module, not copies.
+StateDict GetStateDict(const torch::nn::Module& module);
+
+// The state of the CPU generator, for a section, and back: as
+// torch.get_rng_state / torch.set_rng_state. A uint8 tensor.
+torch::Tensor GetCpuRngState();
+absl::Status SetCpuRngState(const torch::Tensor& state);
+
+// A value tree with the tensors that it names.
+struct ValueTree {
+  Value value;
+  std::map<std::string, torch::Tensor> tensors;
+};
+
+// What to save. Pointers are not owned; all but one of module and state_dict
+// may be left out.
+struct SaveArgs {
+  const torch::nn::Module* module = nullptr;
+  // Instead of a module.
+  const StateDict* state_dict = nullptr;
+  // SGD or Adam. Its parameters are named by identity with the module's.
+  torch::optim::Optimizer* optimizer = nullptr;
+  std::optional<int64_t> epoch = {};
+  std::optional<int64_t> step = {};
+  std::optional<double> loss = {};
+  std::map<std::string, double> metrics = {};
+  // Further sections by name, such as `hyperparameters`, `extra`.
+  std::map<std::string, ValueTree> sections = {};
+  // Saves the state of the CPU generator in section `rng`.
+  bool rng = false;
+  std::map<std::string, std::string> labels = {};
+  std::string description = {};
+  std::string code_commit = {};
+  SaveOptions options = {};
+};
+
+// Returns when the version is durable. While it runs the tensors must not
+// change.
+absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view parent,
+                                              const SaveArgs& args);
+
+// Returns once every tensor is found and named; the values stored are those at
+// this call, provided that the tensors do not change before Staged().
+SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
+                               const SaveArgs& args);
+
+enum class Policy : uint8_t {
+  kFail,    // refuse, before anything is touched
+  kReport,  // go on, and list it in the report
+  kIgnore,
+};
+
+struct LoadArgs {
+  torch::nn::Module* module = nullptr;
+  // Instead of a module: filled with fresh tensors of section `model`.
+  StateDict* state_dict = nullptr;
+  torch::optim::Optimizer* optimizer = nullptr;
+  // Restores the CPU generator from section `rng`, if it was saved.
+  bool rng = false;
+  // Further sections to return: all that are in the checkpoint when empty and
+  // neither module, state_dict nor optimizer is given.
+  std::vector<std::string> sections = {};
+  // Device of fresh tensors. A module's tensors stay where they are.
+  std::string device = "cpu";
+  // PyTorch's: false means that missing and unexpected keys are reported only.
+  // Set kinds below to decide each by itself.
+  bool strict = true;
+  std::optional<Policy> missing = {};
+  std::optional<Policy> unexpected = {};
+  // Fails even with strict = false, as in PyTorch.
+  Policy shape = Policy::kFail;
+  // Casts from float to float are done and reported; any other change of dtype
+  // fails unless allowed here. (PyTorch casts in silence.)
+  Policy dtype = Policy::kFail;
+  // Loads aside first and copies at the end: a failed transfer leaves every
+  // byte as it was. Twice the memory.
+  bool atomic = false;
+  LoadOptions options = {};
+};
+
+// What a load found, key by key. Filled also when the load is refused.
+struct LoadReport {
+  std::vector<std::string> missing;     // in the module, not in the checkpoint
+  std::vector<std::string> unexpected;  // in the checkpoint, not in the module
+  struct ShapeMismatch {
+    std::string key;
+    std::vector<int64_t> stored, wanted;
+  };
+  std::vector<ShapeMismatch> shape_mismatch;
+  struct DTypeChange {
+    std::string key;
+    DType stored, wanted;
+  };
+  std::vector<DTypeChange> dtype_change;
+  std::vector<std::string> skipped;
+  // Optimizer state was adopted in parameter order, without names.
+  bool inferred = false;
+  // After a transfer that failed: tensors that hold new bytes, that are as they
+  // were, and whose bytes are undefined.
+  std::vector<std::string> loaded, untouched, undefined;
+
+  // Several lines for a person.
+  std::string ToString() const;
+};
+
+struct [[nodiscard]] LoadResult {
+  absl::Status status;
+  LoadReport report;
+  CheckpointInfo checkpoint;
+  // The sections asked for, with fresh tensors.
+  std::map<std::string, ValueTree> sections;
+};
+
+LoadResult LoadCheckpoint(Client& client, std::string_view name, const LoadArgs& args);
+
+}  // namespace modelstore

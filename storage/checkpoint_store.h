@@ -1,0 +1,304 @@
+// The front door of storage: models, checkpoints, uploads, reads, maintenance.
+// Synchronous and thread-safe; calls may block on the disk, so that callers run
+// them on a pool of their own. Nothing here knows gRPC or torch.
+//
+//   auto store = CheckpointStore::Open(options, std::move(engine));
+//   auto upload = (*store)->uploads().Create(...);
+//   auto sink = (*store)->uploads().OpenSink(upload->upload_id());
+//   sink->Put(digest, fragments); ... sink->Close();
+//   auto record = (*store)->uploads().Commit(upload->upload_id(), {});
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "modelstore/storage/v1/records.pb.h"
+#include "proto/contract/digest.h"
+#include "storage/catalog.h"
+#include "storage/chunk_store.h"
+
+namespace modelstore::storage {
+
+namespace records = ::modelstore::storage::v1;
+
+// A version as named by a client: a number or, when absent, the latest.
+using VersionOrLatest = std::optional<int64_t>;
+
+template <typename T>
+struct Page {
+  std::vector<T> items;
+  // Position to go on from; empty on the last page.
+  std::string next;
+};
+
+struct Freed {
+  int64_t freed_bytes = 0;    // gone from the disk
+  int64_t waiting_bytes = 0;  // dead, waiting for readers, the grace time, or
+                              // the rest of their pack
+};
+
+// Named lines of versions.
+class Models {
+ public:
+  virtual ~Models() = default;
+  // `model` gives model_id, digest_algorithm (0: XXH3-128), description, labels
+  // and extra; the rest is filled in. ALREADY_EXISTS.
+  virtual absl::StatusOr<records::ModelRecord> Create(
+      const records::ModelRecord& model) = 0;
+  virtual absl::StatusOr<records::ModelRecord> Get(absl::string_view model_id) = 0;
+  virtual absl::StatusOr<Page<records::ModelRecord>> List(
+      absl::string_view prefix, absl::string_view after, int limit) = 0;
+  // FAILED_PRECONDITION if it has checkpoints, unless `force`. ABORTED if
+  // `generation` is given and differs.
+  virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, bool force,
+                                       std::optional<uint64_t> generation) = 0;
+};
+
+// Committed versions.
+class Checkpoints {
+ public:
+  virtual ~Checkpoints() = default;
+  virtual absl::StatusOr<records::CheckpointRecord> Get(absl::string_view model_id,
+                                                        VersionOrLatest version) = 0;
+  virtual absl::StatusOr<Page<records::CheckpointRecord>> List(
+      absl::string_view model_id, bool newest_first, absl::string_view after,
+      int limit) = 0;
+  virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
+                                       std::optional<uint64_t> generation) = 0;
+  // Pages of the manifest in order; the tensor table goes on from page to page.
+  // NOT_FOUND beyond the last.
+  virtual absl::StatusOr<records::ManifestPage> ReadManifestPage(
+      const records::CheckpointRecord& checkpoint, uint32_t page) = 0;
+};
+
+// Takes in chunks on behalf of one stream of one upload. Used by one thread at a
+// time. Destroyed, it is closed as by Close(), its status unseen.
+class ChunkSink {
+ public:
+  virtual ~ChunkSink() = default;
+
+  // Takes a chunk whose bytes are the concatenation of `fragments`. Checks the
+  // digest (INVALID_ARGUMENT if it differs); an absent one is computed. A chunk
+  // that the upload or its base already holds is dropped.
+  // RESOURCE_EXHAUSTED when the disk is full: what was taken before stays.
+  virtual absl::StatusOr<Digest> Put(
+      const std::optional<Digest>& digest,
+      absl::Span<const absl::string_view> fragments) = 0;
+
+  // Seals what this sink wrote. Afterwards it outlives a restart.
+  virtual absl::Status Close() = 0;
+
+  struct Counts {
+    int64_t chunks = 0;
+    int64_t bytes = 0;
+    int64_t duplicate_bytes = 0;
+  };
+  virtual Counts counts() const = 0;
+};
+
+// Who a save belongs to and what it is to be.
+struct SaveRequest {
+  std::string model_id;
+  bool create_model = false;
+  records::CheckpointMetadata metadata;
+  // Absent: the model's latest at this moment. `no_base`: none.
+  std::optional<std::string> base_model_id;
+  std::optional<int64_t> base_version;
+  bool no_base = false;
+  std::string request_id;
+  // Digest of the request's canonical bytes, computed by the caller.
+  std::string request_digest;
+};
+
+// One part of a manifest as a client sent it: pieces carry digests, and no
+// packs. A piece without digests is allowed in a OneShotSave alone.
+using ManifestPart = records::ManifestPage;
+
+// A save in one stream that nothing can resume: SaveCheckpoint. Small ones live
+// in memory until Commit() and cost one sync; larger ones write packs as they
+// come. Used by one thread at a time; destroyed uncommitted, it leaves nothing.
+class OneShotSave {
+ public:
+  virtual ~OneShotSave() = default;
+  virtual absl::Status AddManifest(const ManifestPart& part) = 0;
+  // See ChunkSink. Chunks without digest fill the manifest's pieces in order.
+  virtual absl::Status Put(const std::optional<Digest>& digest,
+                           absl::Span<const absl::string_view> fragments) = 0;
+  virtual absl::StatusOr<records::CheckpointRecord> Commit(
+      std::optional<int64_t> expected_latest_version) = 0;
+};
+
+struct UploadState {
+  records::UploadRecord record;
+  struct Contribution {
+    uint32_t index = 0;
+    bool complete = false;
+    int64_t tensor_count = 0;
+  };
+  std::vector<Contribution> contributions;
+  int64_t sealed_bytes = 0;
+  int64_t received_bytes = 0;
+};
+
+// Unfinished saves. Every call that names an upload prolongs its life.
+class Uploads {
+ public:
+  virtual ~Uploads() = default;
+  // The same request_id returns the same upload (or one with committed_version
+  // set, if the version exists already); INVALID_ARGUMENT if request_digest
+  // differs.
+  virtual absl::StatusOr<records::UploadRecord> Create(const SaveRequest& request,
+                                                       uint32_t contribution_count,
+                                                       absl::Duration time_to_live) = 0;
+  virtual absl::StatusOr<UploadState> Get(absl::string_view model_id,
+                                          absl::string_view upload_id) = 0;
+  // An empty model_id lists those of all models.
+  virtual absl::StatusOr<Page<UploadState>> List(absl::string_view model_id,
+                                                 absl::string_view after,
+                                                 int limit) = 0;
+  virtual absl::Status Delete(absl::string_view model_id,
+                              absl::string_view upload_id) = 0;
+  // Positions in `digests` (concatenated) of those that neither the upload nor
+  // its base holds.
+  virtual absl::StatusOr<std::vector<uint32_t>> FindMissing(
+      absl::string_view model_id, absl::string_view upload_id,
+      absl::string_view digests) = 0;
+  // The same against a committed checkpoint.
+  virtual absl::StatusOr<std::vector<uint32_t>> FindMissingIn(
+      const records::CheckpointRecord& checkpoint, absl::string_view digests) = 0;
+  // `begin` drops what the contribution had; `complete` ends it.
+  virtual absl::Status AddManifest(absl::string_view model_id,
+                                   absl::string_view upload_id,
+                                   uint32_t contribution, const ManifestPart& part,
+                                   bool begin, bool complete) = 0;
+  virtual absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink(
+      absl::string_view model_id, absl::string_view upload_id) = 0;
+  virtual absl::StatusOr<records::CheckpointRecord> Commit(
+      absl::string_view model_id, absl::string_view upload_id,
+      std::optional<int64_t> expected_latest_version) = 0;
+  virtual absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
+      const SaveRequest& request) = 0;
+};
+
+// A checkpoint opened for reading. Holds its bytes in place. Thread-safe.
+class Read {
+ public:
+  virtual ~Read() = default;
+  virtual const records::CheckpointRecord& checkpoint() const = 0;
+  virtual const records::ModelRecord& model() const = 0;
+  // The whole table, in manifest order, sections and attachments after it.
+  virtual const records::ManifestPage& manifest() const = 0;
+  // Reads chunk `index` of a piece of tensor `tensor` of manifest(), and checks
+  // its digest: DATA_LOSS naming the tensor if it differs or is gone.
+  virtual absl::StatusOr<PinnedBytes> ReadChunk(int tensor, int piece,
+                                                int64_t index) = 0;
+};
+
+class Reads {
+ public:
+  virtual ~Reads() = default;
+  virtual absl::StatusOr<std::shared_ptr<Read>> Open(absl::string_view model_id,
+                                                     VersionOrLatest version) = 0;
+  // A name for this read that Reopen() accepts until the grace time after the
+  // last Read of the checkpoint has died; not across restarts.
+  virtual std::string Token(const Read& read) = 0;
+  // FAILED_PRECONDITION if the token is not known any more.
+  virtual absl::StatusOr<std::shared_ptr<Read>> Reopen(absl::string_view token) = 0;
+};
+
+struct GarbageResult {
+  int64_t dropped_packs = 0;
+  int64_t expired_uploads = 0;
+  int64_t freed_bytes = 0;
+  int64_t waiting_bytes = 0;
+  int64_t reclaimable_bytes = 0;
+};
+
+struct StoreStats {
+  int64_t model_count = 0;
+  int64_t checkpoint_count = 0;
+  int64_t open_upload_count = 0;
+  int64_t pack_count = 0;
+  int64_t pack_bytes = 0;
+  int64_t reclaimable_bytes = 0;
+  int64_t waiting_bytes = 0;
+  int64_t disk_free_bytes = 0;
+  int64_t reserved_bytes = 0;
+  int64_t reopen_count = 0;
+};
+
+class Maintenance {
+ public:
+  virtual ~Maintenance() = default;
+  // `progress(checked, total)` returns false to stop.
+  virtual absl::StatusOr<GarbageResult> CollectGarbage(
+      bool validate_only,
+      const std::function<bool(int64_t, int64_t)>& progress) = 0;
+  virtual absl::StatusOr<StoreStats> Stats() = 0;
+  // Reopens an engine that a fault has closed, if one has. Called periodically
+  // and after an undecided commit.
+  virtual absl::Status Heal() = 0;
+};
+
+// What storage tells its owner. Called from any thread; must not call back.
+class Listener {
+ public:
+  enum class Severity { kInfo, kWarning, kError };
+  virtual ~Listener() = default;
+  virtual void OnEvent(Severity severity, absl::string_view message) = 0;
+};
+
+// The two seams of one engine, and the disk they share.
+struct Engine {
+  std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<ChunkStore> chunks;
+  // Free bytes of the disk; unset means without bound.
+  std::function<absl::StatusOr<int64_t>()> free_bytes;
+  // Gives back the ballast so that a delete or reopen finds room, and takes it
+  // again when there is room. Either may be unset.
+  std::function<void()> release_ballast;
+  std::function<void()> restore_ballast;
+};
+
+struct StoreOptions {
+  // A pack is sealed when it has grown to this.
+  int64_t pack_bytes = int64_t{256} << 20;
+  // An upload opens a second pack only once its first holds this much.
+  int64_t second_pack_bytes = int64_t{64} << 20;
+  // Kept free on the disk; saves are refused below it.
+  int64_t reserve_bytes = int64_t{256} << 20;
+  // How long the bytes of a deleted checkpoint stay readable for resumed loads.
+  absl::Duration grace = absl::Seconds(60);
+  absl::Duration default_upload_ttl = absl::Hours(24);
+  // Nothing expires so soon after a start.
+  absl::Duration start_grace = absl::Minutes(10);
+  int max_open_uploads = 1024;
+  std::function<absl::Time()> now = absl::Now;  // Injected by tests.
+  Listener* listener = nullptr;                 // Not owned; may be null.
+};
+
+class CheckpointStore {
+ public:
+  // Recovers: brings catalog and chunk store into agreement, sweeps what a crash
+  // left. Fails if the engine's catalog is damaged.
+  static absl::StatusOr<std::unique_ptr<CheckpointStore>> Open(StoreOptions options,
+                                                               Engine engine);
+  virtual ~CheckpointStore() = default;
+
+  virtual Models& models() = 0;
+  virtual Checkpoints& checkpoints() = 0;
+  virtual Uploads& uploads() = 0;
+  virtual Reads& reads() = 0;
+  virtual Maintenance& maintenance() = 0;
+};
+
+}  // namespace modelstore::storage

@@ -1,0 +1,100 @@
+// The second of the two seams an engine implements: bulk bytes. Chunks live in
+// packs; a pack is written once by one writer, then published whole, then read,
+// then dropped whole.
+//
+// Contract, held by every engine and checked by the conformance suite:
+//   - Until Publish() nothing of a pack is visible; an abandoned writer leaves
+//     nothing behind (at the latest after the next open).
+//   - After Publish() returned OK the pack outlives power loss.
+//   - Read() returns the bytes appended or an error; the caller checks the
+//     digest. A damaged pack is DATA_LOSS for its chunks alone.
+//   - A chunk that is being read stays readable until its PinnedBytes die, also
+//     if its pack is dropped meanwhile.
+// Thread-safe, except that one PackWriter is used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace modelstore::storage {
+
+// Names a chunk; opaque to everyone but the chunk store.
+struct ChunkId {
+  uint64_t pack = 0;
+  uint32_t sequence = 0;
+
+  friend bool operator==(const ChunkId&, const ChunkId&) = default;
+};
+
+// Bytes held in place by whatever owns them. Move-only, cheap.
+class PinnedBytes {
+ public:
+  PinnedBytes() = default;
+  PinnedBytes(absl::string_view view, std::shared_ptr<void> owner)
+      : view_(view), owner_(std::move(owner)) {}
+  PinnedBytes(PinnedBytes&&) noexcept = default;
+  PinnedBytes& operator=(PinnedBytes&&) noexcept = default;
+
+  absl::string_view view() const { return view_; }
+
+ private:
+  absl::string_view view_;
+  std::shared_ptr<void> owner_;
+};
+
+// Writes one pack. Destroyed before Publish(), it abandons the pack.
+class PackWriter {
+ public:
+  virtual ~PackWriter() = default;
+
+  virtual uint64_t pack() const = 0;
+  // Bytes appended.
+  virtual int64_t size_bytes() const = 0;
+
+  // The chunks of a pack are numbered 0, 1, 2, ... in order of appending.
+  virtual absl::StatusOr<ChunkId> Append(absl::string_view chunk) = 0;
+
+  // Closes the pack and makes its bytes durable; still invisible.
+  virtual absl::Status Finish() = 0;
+};
+
+struct PackInfo {
+  uint64_t pack = 0;
+  int64_t size_bytes = 0;  // on disk
+};
+
+class ChunkStore {
+ public:
+  virtual ~ChunkStore() = default;
+
+  // `pack` must be new: never used before in this store.
+  virtual absl::StatusOr<std::unique_ptr<PackWriter>> NewPack(uint64_t pack) = 0;
+
+  // Makes a finished pack visible, durably.
+  virtual absl::Status Publish(std::unique_ptr<PackWriter> writer) = 0;
+
+  // NOT_FOUND if the pack holds no such chunk (or was lost); DATA_LOSS if the
+  // engine sees that it is damaged; UNAVAILABLE while reopening.
+  virtual absl::StatusOr<PinnedBytes> Read(ChunkId chunk) = 0;
+
+  // Published packs, in no order.
+  virtual absl::StatusOr<std::vector<PackInfo>> ListPacks() = 0;
+
+  // Drops packs whole; those that do not exist are ignored. OK means that they
+  // are gone from the disk, or will be once no read pins them.
+  virtual absl::Status DropPacks(absl::Span<const uint64_t> packs) = 0;
+
+  // See Catalog. A chunk store starts closed: the first Reopen() opens it.
+  // `expected` are the packs that the catalog names: damaged metadata is rebuilt
+  // by taking in their files again, and files of other packs are garbage.
+  virtual absl::Status Health() = 0;
+  virtual absl::Status Reopen(absl::Span<const uint64_t> expected) = 0;
+};
+
+}  // namespace modelstore::storage
