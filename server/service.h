@@ -1,0 +1,78 @@
+// The RPCs of both services as plain objects over storage, without gRPC: unary
+// calls as functions of bytes, streams as sessions that take or give messages.
+// The reactors (and the in-process connection of the tests) drive them from the
+// threads of the storage pool; everything here may block on the disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "storage/checkpoint_store.h"
+
+namespace modelstore::server {
+
+// A client-streaming RPC: SaveCheckpoint, UploadChunks. One thread at a time.
+// Destroyed before OnEnd(), it is a stream that was cut.
+class InboundSession {
+ public:
+  virtual ~InboundSession() = default;
+  // Takes one message, whole; the views live for this call alone. An error ends
+  // the RPC with it.
+  virtual absl::Status OnMessage(absl::Span<const absl::string_view> fragments) = 0;
+  // The client has half-closed: returns the serialized response.
+  virtual absl::StatusOr<std::string> OnEnd() = 0;
+};
+
+// A message to send: `head`, then the payloads, in place.
+struct OutboundMessage {
+  std::string head;
+  std::vector<storage::PinnedBytes> payloads;
+};
+
+// A server-streaming RPC: LoadCheckpoint, CollectGarbage. One thread at a time.
+class OutboundSession {
+ public:
+  virtual ~OutboundSession() = default;
+  // The next message; absent at the end of the stream.
+  virtual absl::StatusOr<std::optional<OutboundMessage>> Next() = 0;
+};
+
+enum class MethodKind : uint8_t { kUnary, kInbound, kOutbound };
+
+// Thread-safe.
+class Service {
+ public:
+  virtual ~Service() = default;
+
+  // `method` is the full name, `/modelstore.v1.ModelStore/GetModel`. Absent for
+  // an unknown method.
+  virtual std::optional<MethodKind> Find(absl::string_view method) const = 0;
+  // Serialized request to serialized response. RPCs of the contract that are not
+  // built answer UNIMPLEMENTED naming themselves.
+  virtual absl::StatusOr<std::string> Call(absl::string_view method,
+                                           absl::string_view request) = 0;
+  virtual absl::StatusOr<std::unique_ptr<InboundSession>> OpenInbound(
+      absl::string_view method) = 0;
+  virtual absl::StatusOr<std::unique_ptr<OutboundSession>> OpenOutbound(
+      absl::string_view method, absl::string_view request) = 0;
+};
+
+struct ServiceOptions {
+  // Told by GetServerInfo.
+  int64_t memory_budget_bytes = 0;
+  int max_open_uploads = 0;
+  int max_streams_per_connection = 0;
+};
+
+// `store` is not owned and outlives the service and its sessions.
+std::unique_ptr<Service> MakeService(storage::CheckpointStore* store,
+                                     const ServiceOptions& options);
+
+}  // namespace modelstore::server
