@@ -44,6 +44,9 @@ class [[nodiscard]] SaveHandle {
   // it was committed before.
   void Cancel() const;
 
+  // A save that was refused before it began: every wait returns `status`.
+  static SaveHandle Failed(absl::Status status);
+
   struct State;
   explicit SaveHandle(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
