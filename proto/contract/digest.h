@@ -38,9 +38,7 @@ class Digest {
                                           absl::string_view bytes);
 
   DigestAlgorithm algorithm() const { return algorithm_; }
-  absl::string_view bytes() const {
-    return absl::string_view(bytes_.data(), length_);
-  }
+  absl::string_view bytes() const { return absl::string_view(bytes_.data(), length_); }
   // Lowercase.
   std::string ToHex() const;
 

@@ -1,0 +1,84 @@
+#include "proto/contract/errors.h"
+
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/message_lite.h"
+#include "google/rpc/error_details.pb.h"
+#include "proto/contract/utf8.h"
+
+namespace modelstore {
+namespace {
+
+template <typename Detail>
+void Attach(absl::Status& status, const Detail& detail) {
+  status.SetPayload(absl::StrCat("type.googleapis.com/", detail.GetTypeName()),
+                    absl::Cord(detail.SerializeAsString()));
+}
+
+// Names that a client sent may be anything, and of any length.
+std::string Text(absl::string_view text) { return ToUtf8(text, 1280); }
+
+void AttachResource(absl::Status& status, absl::string_view type, absl::string_view name,
+                    absl::string_view description) {
+  google::rpc::ResourceInfo info;
+  info.set_resource_type(Text(type));
+  info.set_resource_name(Text(name));
+  info.set_description(Text(description));
+  Attach(status, info);
+}
+
+}  // namespace
+
+absl::Status InvalidField(absl::string_view field, absl::string_view message) {
+  absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", message));
+  google::rpc::BadRequest detail;
+  auto* violation = detail.add_field_violations();
+  violation->set_field(Text(field));
+  violation->set_description(Text(message));
+  Attach(status, detail);
+  return status;
+}
+
+absl::Status NoSuch(absl::string_view type, absl::string_view name) {
+  absl::Status status =
+      absl::NotFoundError(absl::StrCat(type, " ", name, " does not exist"));
+  AttachResource(status, type, name, "does not exist");
+  return status;
+}
+
+absl::Status AlreadyExists(absl::string_view type, absl::string_view name) {
+  absl::Status status =
+      absl::AlreadyExistsError(absl::StrCat(type, " ", name, " already exists"));
+  AttachResource(status, type, name, "already exists");
+  return status;
+}
+
+absl::Status Unavailable(absl::string_view message, int retry_after_ms) {
+  absl::Status status = absl::UnavailableError(message);
+  google::rpc::RetryInfo detail;
+  detail.mutable_retry_delay()->set_seconds(retry_after_ms / 1000);
+  detail.mutable_retry_delay()->set_nanos(retry_after_ms % 1000 * 1'000'000);
+  Attach(status, detail);
+  return status;
+}
+
+absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tensor,
+                            absl::string_view what) {
+  absl::Status status = absl::DataLossError(
+      absl::StrCat("tensor ", tensor, " of ", checkpoint, ": ", what));
+  AttachResource(status, "tensor", absl::StrCat(checkpoint, "/", tensor), what);
+  return status;
+}
+
+absl::Status Annotate(const absl::Status& status, absl::string_view context) {
+  if (status.ok()) return status;
+  absl::Status annotated(status.code(), absl::StrCat(context, ": ", status.message()));
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    annotated.SetPayload(url, payload);
+  });
+  return annotated;
+}
+
+}  // namespace modelstore

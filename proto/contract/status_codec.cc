@@ -1,0 +1,59 @@
+#include "proto/contract/status_codec.h"
+
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
+#include "google/rpc/status.pb.h"
+#include "proto/contract/utf8.h"
+
+namespace modelstore {
+namespace {
+
+constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/";
+// Trailers over 8 KiB are refused by many proxies and by gRPC's own default;
+// the message travels in them twice.
+constexpr size_t kMaxMessageBytes = 4096;
+constexpr size_t kMaxDetailBytes = 3072;
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const auto code = static_cast<grpc::StatusCode>(status.code());
+  google::rpc::Status detailed;
+  size_t detail_bytes = 0;
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    if (!absl::StartsWith(url, kTypeUrlPrefix)) return;
+    if (detail_bytes + payload.size() > kMaxDetailBytes) return;
+    detail_bytes += payload.size();
+    auto* detail = detailed.add_details();
+    detail->set_type_url(std::string(url));
+    detail->set_value(std::string(payload));
+  });
+  if (detailed.details().empty()) {
+    return grpc::Status(code, ToUtf8(status.message(), kMaxMessageBytes));
+  }
+  detailed.set_code(static_cast<int>(status.code()));
+  // Readers take the message from the RPC's own status.
+  detailed.set_message(ToUtf8(status.message(), 256));
+  return grpc::Status(code, ToUtf8(status.message(), kMaxMessageBytes),
+                      detailed.SerializeAsString());
+}
+
+absl::Status FromGrpcStatus(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = status.error_message();
+  absl::Status result(static_cast<absl::StatusCode>(status.error_code()), message);
+  google::rpc::Status detailed;
+  if (detailed.ParseFromString(status.error_details())) {
+    for (const auto& detail : detailed.details()) {
+      if (detail.type_url().empty()) continue;
+      result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
+    }
+  }
+  return result;
+}
+
+}  // namespace modelstore
