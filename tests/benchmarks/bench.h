@@ -1,0 +1,56 @@
+// What the groups of measurements share. Each group is one function that adds
+// its figures to the report.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tests/benchmarks/report.h"
+
+namespace modelstore::bench {
+
+struct Settings {
+  // Working folder: the server's store, the peer's files. Emptied at the end.
+  std::string folder;
+  std::string server_binary;
+  std::string peer_script;
+  std::string store_bench;
+  bool quick = false;
+  // Bytes of tensors in the state that is saved and loaded.
+  int64_t state_bytes = int64_t{1} << 30;
+  // Alternating pairs per ratio.
+  int pairs = 7;
+  // Memory touched and freed before each timed section.
+  int64_t touch_bytes = int64_t{4} << 30;
+};
+
+// Durable first saves and resaves against torch.save, the disk, and the CPU.
+void MeasureSaves(const Settings& settings, Report& report);
+// The time a training step is held up by an asynchronous save.
+void MeasureStall(const Settings& settings, Report& report);
+void MeasureResaves(const Settings& settings, Report& report);
+// Warm loads, into a live module and into fresh tensors.
+void MeasureLoads(const Settings& settings, Report& report);
+// The server's memory under many streams and under stalled ones.
+void MeasureMemory(const Settings& settings, Report& report);
+void MeasureSmallSaves(const Settings& settings, Report& report);
+
+// A benchmark that cannot measure says why and ends.
+inline void OrDie(const absl::Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "bench: %s\n", status.ToString().c_str());
+  std::exit(1);
+}
+
+template <typename T>
+T OrDie(absl::StatusOr<T> value) {
+  OrDie(value.status());
+  return *std::move(value);
+}
+
+}  // namespace modelstore::bench

@@ -1,0 +1,109 @@
+#include "tests/benchmarks/server_process.h"
+
+#include <arpa/inet.h>
+#include <grpcpp/grpcpp.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+
+namespace modelstore::bench {
+namespace {
+
+// A port that was free a moment ago.
+int FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  bind(fd, reinterpret_cast<sockaddr*>(&address), size);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+void SetDeadline(grpc::ClientContext& context, int seconds) {
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(seconds));
+}
+
+absl::Status FromGrpc(const grpc::Status& s) {
+  return absl::Status(static_cast<absl::StatusCode>(s.error_code()), s.error_message());
+}
+
+}  // namespace
+
+ServerProcess::ServerProcess(Process process, std::string address, std::string folder)
+    : process_(std::move(process)),
+      address_(std::move(address)),
+      folder_(std::move(folder)),
+      admin_(v1::ModelStore::NewStub(
+          grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()))) {}
+
+ServerProcess::~ServerProcess() {
+  if (process_.pid() == 0) return;
+  process_.Stop(SIGTERM, 30);
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& binary,
+                                                   const std::string& folder) {
+  std::error_code error;
+  std::filesystem::remove_all(folder, error);
+  std::filesystem::create_directories(folder, error);
+  const std::string address = absl::StrCat("127.0.0.1:", FreePort());
+  absl::StatusOr<Process> process =
+      Process::Start({binary, "--listen", address, "--data", folder + "/data", "--grace",
+                      "0s", "--log-level", "warn"},
+                     folder + "/log", false);
+  if (!process.ok()) return process.status();
+  ServerProcess server(*std::move(process), address, folder);
+  for (int i = 0; i < 300 && server.process_.Running(); ++i) {
+    if (server.Stats().ok()) return server;
+    usleep(100'000);
+  }
+  return absl::UnavailableError(
+      absl::StrCat(binary, " did not come up; its log is ", folder, "/log"));
+}
+
+absl::StatusOr<v1::Stats> ServerProcess::Stats() {
+  grpc::ClientContext context;
+  SetDeadline(context, 10);
+  v1::Stats stats;
+  grpc::Status s = admin_->GetStats(&context, v1::GetStatsRequest(), &stats);
+  if (!s.ok()) return FromGrpc(s);
+  return stats;
+}
+
+absl::Status ServerProcess::DeleteModel(const std::string& name) {
+  {
+    grpc::ClientContext context;
+    SetDeadline(context, 120);
+    v1::DeleteModelRequest request;
+    request.set_name(name);
+    request.set_force(true);
+    v1::DeleteModelResponse response;
+    grpc::Status s = admin_->DeleteModel(&context, request, &response);
+    if (!s.ok()) return FromGrpc(s);
+  }
+  // A load that has just ended may hold bytes for a moment.
+  for (int i = 0; i < 50; ++i) {
+    grpc::ClientContext context;
+    SetDeadline(context, 120);
+    auto stream = admin_->CollectGarbage(&context, v1::CollectGarbageRequest());
+    v1::CollectGarbageResponse message, result;
+    while (stream->Read(&message)) result = message;
+    if (grpc::Status s = stream->Finish(); !s.ok()) return FromGrpc(s);
+    if (result.result().waiting_bytes() == 0) return absl::OkStatus();
+    usleep(100'000);
+  }
+  return absl::DeadlineExceededError("deleted bytes still wait after 5 s");
+}
+
+}  // namespace modelstore::bench
