@@ -1,0 +1,180 @@
+#include "proto/contract/errors.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "proto/contract/status_codec.h"
+#include "proto/contract/utf8.h"
+
+namespace modelstore {
+namespace {
+
+using ::testing::HasSubstr;
+
+// The one detail of type Detail that a status bears.
+template <typename Detail>
+Detail DetailOf(const absl::Status& status) {
+  Detail detail;
+  auto payload = status.GetPayload(
+      absl::StrCat("type.googleapis.com/", Detail::descriptor()->full_name()));
+  EXPECT_TRUE(payload.has_value()) << status;
+  EXPECT_TRUE(payload.has_value() && detail.ParseFromString(std::string(*payload)));
+  return detail;
+}
+
+absl::Status RoundTrip(const absl::Status& status) {
+  return FromGrpcStatus(ToGrpcStatus(status));
+}
+
+TEST(Errors, AnInvalidFieldIsNamedInTextAndDetail) {
+  const absl::Status status =
+      InvalidField("manifest.tensors[3].shape", "has a size of -1");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "manifest.tensors[3].shape: has a size of -1");
+  const auto detail = DetailOf<google::rpc::BadRequest>(RoundTrip(status));
+  ASSERT_EQ(detail.field_violations_size(), 1);
+  EXPECT_EQ(detail.field_violations(0).field(), "manifest.tensors[3].shape");
+  EXPECT_EQ(detail.field_violations(0).description(), "has a size of -1");
+}
+
+TEST(Errors, WhatDoesNotExistIsNamedInTextAndDetail) {
+  const absl::Status status = NoSuch("checkpoint", "models/m/checkpoints/7");
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(status.message(), "checkpoint models/m/checkpoints/7 does not exist");
+  const auto detail = DetailOf<google::rpc::ResourceInfo>(RoundTrip(status));
+  EXPECT_EQ(detail.resource_type(), "checkpoint");
+  EXPECT_EQ(detail.resource_name(), "models/m/checkpoints/7");
+}
+
+TEST(Errors, WhatExistsAlreadyIsNamedInTextAndDetail) {
+  const absl::Status status = AlreadyExists("model", "models/m");
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(status.message(), "model models/m already exists");
+  EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(status).resource_name(), "models/m");
+}
+
+TEST(Errors, UnavailableTellsWhenToTryAgain) {
+  const absl::Status status = RoundTrip(Unavailable("storage reopens", 2500));
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  const auto detail = DetailOf<google::rpc::RetryInfo>(status);
+  EXPECT_EQ(detail.retry_delay().seconds(), 2);
+  EXPECT_EQ(detail.retry_delay().nanos(), 500'000'000);
+}
+
+TEST(Errors, DataLossNamesTheTensor) {
+  const absl::Status status = RoundTrip(
+      TensorDataLoss("models/m/checkpoints/7", "model:fc.weight", "chunk 2 is damaged"));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(status.message(),
+            "tensor model:fc.weight of models/m/checkpoints/7: chunk 2 is damaged");
+  const auto detail = DetailOf<google::rpc::ResourceInfo>(status);
+  EXPECT_EQ(detail.resource_type(), "tensor");
+  EXPECT_EQ(detail.resource_name(), "models/m/checkpoints/7/model:fc.weight");
+}
+
+TEST(Errors, AnnotatingKeepsCodeAndDetails) {
+  const absl::Status status = Annotate(NoSuch("model", "models/m"), "while loading");
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(status.message(), "while loading: model models/m does not exist");
+  EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(status).resource_name(), "models/m");
+  EXPECT_TRUE(Annotate(absl::OkStatus(), "while loading").ok());
+}
+
+TEST(Errors, BytesThatAreNoUtf8StayReadableForOtherLanguages) {
+  const absl::Status status = InvalidField("key", "bad \xff\xfe name");
+  const grpc::Status sent = ToGrpcStatus(status);
+  google::rpc::Status detailed;
+  ASSERT_TRUE(detailed.ParseFromString(sent.error_details()));
+  EXPECT_TRUE(IsUtf8(detailed.message()));
+  EXPECT_TRUE(IsUtf8(sent.error_message()));
+  EXPECT_EQ(DetailOf<google::rpc::BadRequest>(FromGrpcStatus(sent))
+                .field_violations(0)
+                .description(),
+            "bad ?? name");
+}
+
+TEST(StatusCodec, EveryCodeSurvives) {
+  EXPECT_TRUE(RoundTrip(absl::OkStatus()).ok());
+  for (int code = 1; code <= 16; ++code) {
+    const absl::Status status(static_cast<absl::StatusCode>(code), "why");
+    EXPECT_EQ(RoundTrip(status), status) << code;
+  }
+}
+
+TEST(StatusCodec, TheDetailsMessageCarriesTheCode) {
+  google::rpc::Status detailed;
+  ASSERT_TRUE(detailed.ParseFromString(
+      ToGrpcStatus(NoSuch("model", "models/m")).error_details()));
+  EXPECT_EQ(detailed.code(), 5);
+  EXPECT_EQ(detailed.message(), "model models/m does not exist");
+  ASSERT_EQ(detailed.details_size(), 1);
+  EXPECT_EQ(detailed.details(0).type_url(),
+            "type.googleapis.com/google.rpc.ResourceInfo");
+}
+
+TEST(StatusCodec, UnknownDetailsArriveAndPrivatePayloadsStay) {
+  absl::Status status = absl::AbortedError("etag differs");
+  status.SetPayload("type.googleapis.com/acme.Unknown", absl::Cord("\x01\x02"));
+  status.SetPayload("modelstore.private", absl::Cord("secret"));
+  const absl::Status arrived = RoundTrip(status);
+  EXPECT_EQ(arrived.GetPayload("type.googleapis.com/acme.Unknown"),
+            absl::Cord("\x01\x02"));
+  EXPECT_FALSE(arrived.GetPayload("modelstore.private").has_value());
+}
+
+TEST(StatusCodec, LongMessagesAndDetailsFitInATrailer) {
+  const std::string name(100'000, 'n');
+  absl::Status status = absl::NotFoundError(std::string(100'000, 'm'));
+  status.SetPayload("type.googleapis.com/acme.Large", absl::Cord(name));
+  status.SetPayload("type.googleapis.com/acme.Small", absl::Cord("s"));
+  const grpc::Status sent = ToGrpcStatus(status);
+  EXPECT_EQ(sent.error_message().size(), 4096u);
+  EXPECT_LT(sent.error_details().size(), 4096u);
+  EXPECT_TRUE(
+      FromGrpcStatus(sent).GetPayload("type.googleapis.com/acme.Small").has_value());
+  const grpc::Status field = ToGrpcStatus(InvalidField(name, name));
+  EXPECT_EQ(
+      DetailOf<google::rpc::BadRequest>(FromGrpcStatus(field)).field_violations_size(),
+      1);
+}
+
+TEST(StatusCodec, ACutMessageEndsBetweenCharacters) {
+  std::string message(4095, 'x');
+  message += "é";
+  const grpc::Status sent = ToGrpcStatus(absl::InternalError(message));
+  EXPECT_EQ(sent.error_message(), std::string(4095, 'x'));
+}
+
+TEST(StatusCodec, DetailsThatDoNotParseAreDropped) {
+  const absl::Status status =
+      FromGrpcStatus(grpc::Status(grpc::StatusCode::NOT_FOUND, "gone", "\xff\xff\xff"));
+  EXPECT_EQ(status, absl::NotFoundError("gone"));
+}
+
+TEST(Utf8, AcceptsWhatProtobufAccepts) {
+  for (absl::string_view text :
+       {"", "plain", "é", "中文", "\xF0\x9F\x98\x80", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_TRUE(IsUtf8(text)) << text;
+    EXPECT_EQ(ToUtf8(text, 100), text);
+  }
+}
+
+TEST(Utf8, RefusesOverlongSurrogatesAndCutSequences) {
+  for (absl::string_view text :
+       {"\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
+        "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3", "\xe4\xb8",
+        "\xf0\x9f\x98", "a\xffz"}) {
+    EXPECT_FALSE(IsUtf8(text));
+    EXPECT_TRUE(IsUtf8(ToUtf8(text, 100)));
+  }
+  EXPECT_EQ(ToUtf8("a\xffz", 100), "a?z");
+}
+
+}  // namespace
+}  // namespace modelstore

@@ -1,0 +1,27 @@
+// The seed of randomised tests: another one each run, printed, and repeatable:
+//
+//   std::mt19937_64 random(TestSeed());
+//
+//   MODELSTORE_TEST_SEED=1234 ctest -R NameOfTheTest
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+
+namespace modelstore {
+
+inline uint64_t TestSeed() {
+  static const uint64_t seed = [] {
+    const char* given = std::getenv("MODELSTORE_TEST_SEED");
+    const uint64_t chosen =
+        given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device()();
+    std::printf("MODELSTORE_TEST_SEED=%llu\n", static_cast<unsigned long long>(chosen));
+    std::fflush(stdout);
+    return chosen;
+  }();
+  return seed;
+}
+
+}  // namespace modelstore
