@@ -52,7 +52,7 @@ const std::vector<std::string>& BadModelIds() {
 }
 
 TEST(ModelNames, RoundTrip) {
-  for (const std::string& id : {"a", "9", "resnet18", "Iris.v2_final-1", "a..b"}) {
+  for (const char* id : {"a", "9", "resnet18", "Iris.v2_final-1", "a..b"}) {
     EXPECT_TRUE(ValidateModelId("field", id).ok());
     EXPECT_EQ(ParseModelName("field", ModelName(id)).value(), id);
   }
@@ -132,7 +132,7 @@ TEST(UploadNames, RoundTripAndRefuseOtherForms) {
 }
 
 TEST(Aliases, AreLowerCaseAndNeverLatest) {
-  for (const std::string& alias : {"a", "production", "v2", "best-loss-3"}) {
+  for (const char* alias : {"a", "production", "v2", "best-loss-3"}) {
     EXPECT_TRUE(ValidateAlias("field", alias).ok()) << alias;
   }
   EXPECT_TRUE(ValidateAlias("field", std::string(63, 'a')).ok());
@@ -145,7 +145,7 @@ TEST(Aliases, AreLowerCaseAndNeverLatest) {
 }
 
 TEST(Sections, BeginWithALetterOrUnderscore) {
-  for (const std::string& id : {"model", "optimizer", "_x", "a.b-c_9"}) {
+  for (const char* id : {"model", "optimizer", "_x", "a.b-c_9"}) {
     EXPECT_TRUE(ValidateSectionId("field", id).ok()) << id;
   }
   for (const std::string& id : {std::string(), std::string("9a"), std::string("a:b"),
@@ -155,7 +155,7 @@ TEST(Sections, BeginWithALetterOrUnderscore) {
 }
 
 TEST(Keys, AreUtf8WithoutControlCharacters) {
-  for (const std::string& key : {"fc.weight", "a/b:c", "层.权重", " ", "ÿ", "😀"}) {
+  for (const char* key : {"fc.weight", "a/b:c", "层.权重", " ", "ÿ", "😀"}) {
     EXPECT_TRUE(ValidateKey("field", key).ok()) << key;
   }
   EXPECT_TRUE(ValidateKey("field", std::string(1024, 'k')).ok());
