@@ -1,0 +1,20 @@
+// torch's element types and the contract's: the same ones under two names.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "absl/status/statusor.h"
+#include "proto/contract/dtype.h"
+
+namespace modelstore::torch_internal {
+
+// INVALID_ARGUMENT for quantized types, naming the type.
+absl::StatusOr<DType> DTypeFromTorch(torch::ScalarType type);
+
+// UNIMPLEMENTED for types that this LibTorch lacks (uint16 to uint64, float8).
+absl::StatusOr<torch::ScalarType> DTypeToTorch(DType dtype);
+
+// `[2, 3]`.
+std::string ShapeText(absl::Span<const int64_t> shape);
+
+}  // namespace modelstore::torch_internal

@@ -1,0 +1,238 @@
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/torch/device.h"
+#include "client/torch/guard.h"
+#include "client/torch/load_module.h"
+#include "client/torch/load_optimizer.h"
+#include "client/torch/load_transfer.h"
+#include "client/torch/optimizer_save.h"
+#include "modelstore/torch.h"
+
+namespace modelstore {
+namespace torch_internal {
+namespace {
+
+// One load: everything is settled by Prepare(), nothing of the caller's is
+// touched before Finish().
+class Loader {
+ public:
+  Loader(Client& client, std::string_view name, const LoadArgs& args, LoadResult& result)
+      : client_(client), name_(name), args_(args), result_(result) {}
+
+  absl::Status Run() {
+    deadline_ = After(args_.options.timeout);
+    absl::Status status = Prepare();
+    if (status.ok()) status = transfer_->Run(deadline_, result_.report);
+    return status.ok() ? Finish() : status;
+  }
+
+ private:
+  absl::Status Prepare() {
+    absl::StatusOr<torch::Device> device = UsableDevice(args_.device);
+    if (!device.ok()) return device.status();
+    device_ = *device;
+    if (args_.module && args_.state_dict) {
+      return absl::InvalidArgumentError("give a module or a state dict, not both");
+    }
+    absl::Status status = MakePlan();
+    if (status.ok()) status = PlanLive();
+    if (status.ok()) status = PlanRng();
+    if (!status.ok()) return status;
+    transfer_.emplace(*plan_, *index_, args_.atomic);
+    transfer_->AddLive(std::move(matches_));
+    for (int64_t index : fresh_) transfer_->AddFresh(index);
+    return absl::OkStatus();
+  }
+
+  absl::Status MakePlan() {
+    // Resolves `latest` once, and tells which sections there are to ask for.
+    absl::StatusOr<CheckpointInfo> checkpoint = client_.GetCheckpoint(name_);
+    if (!checkpoint.ok()) return checkpoint.status();
+    result_.checkpoint = *checkpoint;
+    if (absl::Status status = ChooseSections(*checkpoint); !status.ok()) return status;
+    LoadOptions options = args_.options;
+    options.sections.assign(wanted_.begin(), wanted_.end());
+    options.device = args_.device;
+    absl::StatusOr<LoadPlan> plan = client_.PlanLoad(checkpoint->name, options);
+    if (!plan.ok()) return plan.status();
+    plan_.emplace(*std::move(plan));
+    index_.emplace(plan_->tensors());
+    for (const std::string& section : returned_) {
+      ValueTree& tree = result_.sections[section];
+      if (const SectionContent* content = FindSection(section))
+        tree.value = content->value;
+      AddFresh(section);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ChooseSections(const CheckpointInfo& checkpoint) {
+    const std::set<std::string> stored(checkpoint.sections.begin(),
+                                       checkpoint.sections.end());
+    returned_.insert(args_.sections.begin(), args_.sections.end());
+    returned_.insert(args_.options.sections.begin(), args_.options.sections.end());
+    if (returned_.empty() && !args_.module && !args_.state_dict && !args_.optimizer) {
+      returned_ = stored;
+    }
+    wanted_ = returned_;
+    if (args_.module || args_.state_dict) wanted_.insert("model");
+    if (args_.optimizer) wanted_.insert("optimizer");
+    if (args_.rng) {
+      if (stored.count("rng") > 0) {
+        wanted_.insert("rng");
+      } else {
+        result_.report.skipped.push_back("rng");
+      }
+    }
+    for (const std::string& section : wanted_) {
+      if (stored.count(section) > 0) continue;
+      return absl::NotFoundError(
+          absl::StrCat(checkpoint.name, " has no section `", section, "`"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status PlanLive() {
+    if (args_.state_dict) AddFresh("model");
+    std::vector<StateEntry> entries;
+    if (args_.module) {
+      absl::StatusOr<std::vector<std::string>> left_out = LeftOut();
+      if (!left_out.ok()) return left_out.status();
+      absl::StatusOr<std::vector<Match>> matches =
+          MatchModule(*args_.module, *index_, *left_out, args_, result_.report);
+      if (!matches.ok()) return matches.status();
+      matches_ = *std::move(matches);
+      entries = WalkState(*args_.module);
+    }
+    if (!args_.optimizer) return absl::OkStatus();
+    const SectionContent* content = FindSection("optimizer");
+    const Value none;
+    absl::StatusOr<OptimizerLoad> load =
+        PlanOptimizer(*args_.optimizer, content ? content->value : none, *index_,
+                      ParameterNames(entries), result_.report);
+    if (!load.ok()) return load.status();
+    for (const OptimizerLoad::ParameterState& state : load->states) {
+      for (const auto& [name, index] : state.tensors) fresh_.insert(index);
+      if (state.step_index >= 0) fresh_.insert(state.step_index);
+    }
+    optimizer_ = *std::move(load);
+    return absl::OkStatus();
+  }
+
+  // Keys of the model that the caller's filters keep from the plan.
+  absl::StatusOr<std::vector<std::string>> LeftOut() {
+    std::vector<std::string> keys;
+    const LoadOptions& options = args_.options;
+    if (options.include.empty() && options.exclude.empty()) return keys;
+    absl::StatusOr<std::vector<TensorInfo>> all =
+        client_.ListTensors(result_.checkpoint.name);
+    if (!all.ok()) return all.status();
+    for (const TensorInfo& info : *all) {
+      if (info.section == "model" && index_->Find("model", info.key) < 0) {
+        keys.push_back(info.key);
+      }
+    }
+    return keys;
+  }
+
+  absl::Status PlanRng() {
+    if (!args_.rng || wanted_.count("rng") == 0) return absl::OkStatus();
+    const SectionContent* content = FindSection("rng");
+    const Value* cpu = content ? content->value.Find("cpu") : nullptr;
+    const auto* named = cpu ? std::get_if<Value::TensorKey>(&cpu->variant()) : nullptr;
+    rng_ = named ? index_->Find("rng", named->key) : -1;
+    const int64_t size = GetCpuRngState().numel();
+    if (rng_ < 0 || index_->info(rng_).dtype != DType::kUint8 ||
+        index_->info(rng_).shape != std::vector<int64_t>{size}) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "section `rng` holds no state of the CPU generator: `cpu`, uint8 [", size,
+          "]"));
+    }
+    fresh_.insert(rng_);
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish() {
+    if (args_.optimizer) {
+      absl::Status status = ApplyOptimizer(
+          *args_.optimizer, optimizer_, [&](int64_t i) { return transfer_->Fresh(i); });
+      if (!status.ok()) return status;
+    }
+    if (rng_ >= 0) {
+      absl::Status status = SetCpuRngState(transfer_->Fresh(rng_));
+      if (!status.ok()) return status;
+    }
+    for (const std::string& section : returned_) {
+      for (int64_t index : index_->Section(section)) {
+        result_.sections[section].tensors[index_->info(index).key] = Placed(index);
+      }
+    }
+    if (!args_.state_dict) return absl::OkStatus();
+    StateDict state_dict;
+    for (int64_t index : index_->Section("model")) {
+      state_dict.emplace_back(index_->info(index).key, Placed(index));
+    }
+    *args_.state_dict = std::move(state_dict);
+    return absl::OkStatus();
+  }
+
+  // The fresh tensor on its device; tied ones stay tied there.
+  torch::Tensor Placed(int64_t index) {
+    const torch::Tensor fresh = transfer_->Fresh(index);
+    if (device_.is_cpu()) return fresh;
+    const auto [it, first] = placed_.try_emplace(index_->Root(index));
+    if (first) {
+      const torch::NoGradGuard no_grad;
+      it->second = fresh.to(device_).set_requires_grad(fresh.requires_grad());
+    }
+    return it->second;
+  }
+
+  void AddFresh(const std::string& section) {
+    for (int64_t index : index_->Section(section)) fresh_.insert(index);
+  }
+
+  const SectionContent* FindSection(const std::string& section) const {
+    for (const SectionContent& content : plan_->sections()) {
+      if (content.name == section) return &content;
+    }
+    return nullptr;
+  }
+
+  Client& client_;
+  const std::string_view name_;
+  const LoadArgs& args_;
+  LoadResult& result_;
+  Deadline deadline_;
+  torch::Device device_ = torch::kCPU;
+  std::set<std::string> wanted_;    // sections to fetch
+  std::set<std::string> returned_;  // sections that the result holds
+  std::optional<LoadPlan> plan_;
+  std::optional<PlanIndex> index_;
+  std::vector<Match> matches_;
+  std::set<int64_t> fresh_;
+  OptimizerLoad optimizer_;
+  int64_t rng_ = -1;
+  std::optional<Transfer> transfer_;
+  std::map<int64_t, torch::Tensor> placed_;
+};
+
+}  // namespace
+}  // namespace torch_internal
+
+LoadResult LoadCheckpoint(Client& client, std::string_view name, const LoadArgs& args) {
+  LoadResult result;
+  result.status = torch_internal::Guarded("loading", [&] {
+    return torch_internal::Loader(client, name, args, result).Run();
+  });
+  return result;
+}
+
+}  // namespace modelstore

@@ -1,0 +1,164 @@
+#include "client/torch/load_module.h"
+
+#include <ATen/MemoryOverlap.h>
+
+#include <unordered_set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/torch/element_type.h"
+
+namespace modelstore::torch_internal {
+namespace {
+
+std::string Quoted(const std::vector<std::string>& keys) {
+  return absl::StrCat("\"", absl::StrJoin(keys, "\", \""), "\"");
+}
+
+bool ShapeFits(const TensorInfo& stored, const torch::Tensor& target) {
+  // PyTorch loads a tensor of one element from before version 0.4 into a scalar.
+  if (target.dim() == 0 && stored.shape == std::vector<int64_t>{1}) return true;
+  return target.sizes() == c10::IntArrayRef(stored.shape);
+}
+
+// What copy_ would throw for, found before the transfer.
+absl::Status CheckWritable(const std::string& key, const torch::Tensor& target) {
+  absl::string_view why;
+  if (target.is_quantized() || target.layout() != torch::kStrided || target.is_meta()) {
+    why = "is not dense";
+  } else if (target.is_inference() && !c10::InferenceMode::is_enabled()) {
+    why = "was made in inference mode and cannot be written outside of it";
+  } else if (at::has_internal_overlap(target) == at::MemOverlap::Yes) {
+    why = "has elements that share memory";
+  } else {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("tensor `", key, "` of the module ", why));
+}
+
+class Matcher {
+ public:
+  Matcher(const PlanIndex& plan, const LoadArgs& args, LoadReport& report)
+      : plan_(plan), args_(args), report_(report) {}
+
+  absl::Status Add(const StateEntry& entry, int64_t index, std::vector<Match>& matches) {
+    const TensorInfo& stored = plan_.info(index);
+    if (!ShapeFits(stored, entry.tensor)) {
+      if (args_.shape != Policy::kIgnore) {
+        report_.shape_mismatch.push_back(
+            {entry.key, stored.shape, entry.tensor.sizes().vec()});
+      }
+      return absl::OkStatus();
+    }
+    if (absl::Status status = CheckWritable(entry.key, entry.tensor); !status.ok()) {
+      return status;
+    }
+    absl::StatusOr<DType> wanted = DTypeFromTorch(entry.tensor.scalar_type());
+    if (!wanted.ok()) return wanted.status();
+    if (*wanted != stored.dtype) NoteCast(entry.key, stored.dtype, *wanted);
+    matches.push_back({entry.key, index, entry.tensor});
+    return absl::OkStatus();
+  }
+
+  // In PyTorch's order and nearly in its words.
+  absl::Status Verdict(Policy missing, Policy unexpected) const {
+    std::vector<std::string> reasons;
+    if (missing == Policy::kFail && !report_.missing.empty()) {
+      reasons.push_back(absl::StrCat("missing key(s): ", Quoted(report_.missing)));
+    }
+    if (unexpected == Policy::kFail && !report_.unexpected.empty()) {
+      reasons.push_back(absl::StrCat("unexpected key(s): ", Quoted(report_.unexpected)));
+    }
+    if (args_.shape == Policy::kFail) {
+      for (const LoadReport::ShapeMismatch& m : report_.shape_mismatch) {
+        reasons.push_back(absl::StrCat("size mismatch for ", m.key, ": ",
+                                       ShapeText(m.stored), " in the checkpoint, ",
+                                       ShapeText(m.wanted), " in the module"));
+      }
+    }
+    reasons.insert(reasons.end(), refused_casts_.begin(), refused_casts_.end());
+    if (reasons.empty()) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the checkpoint does not fit the module: ", absl::StrJoin(reasons, "; ")));
+  }
+
+ private:
+  void NoteCast(const std::string& key, DType stored, DType wanted) {
+    const bool allowed = IsFloatingPoint(stored) && IsFloatingPoint(wanted);
+    if (allowed || args_.dtype != Policy::kIgnore) {
+      report_.dtype_change.push_back({key, stored, wanted});
+    }
+    if (allowed || args_.dtype != Policy::kFail) return;
+    const std::string_view from = DTypeName(stored), to = DTypeName(wanted);
+    refused_casts_.push_back(
+        absl::StrCat("dtype change for ", key, ": ",
+                     absl::string_view(from.data(), from.size()), " in the checkpoint, ",
+                     absl::string_view(to.data(), to.size()), " in the module"));
+  }
+
+  const PlanIndex& plan_;
+  const LoadArgs& args_;
+  LoadReport& report_;
+  std::vector<std::string> refused_casts_;
+};
+
+}  // namespace
+
+PlanIndex::PlanIndex(const std::vector<TensorInfo>& tensors) : tensors_(&tensors) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    by_name_.emplace(absl::StrCat(tensors[i].section, ":", tensors[i].key), i);
+  }
+}
+
+int64_t PlanIndex::Find(const std::string& section, const std::string& key) const {
+  const auto it = by_name_.find(absl::StrCat(section, ":", key));
+  return it == by_name_.end() ? -1 : it->second;
+}
+
+std::vector<int64_t> PlanIndex::Section(const std::string& section) const {
+  std::vector<int64_t> indices;
+  for (size_t i = 0; i < tensors_->size(); ++i) {
+    if ((*tensors_)[i].section == section) indices.push_back(static_cast<int64_t>(i));
+  }
+  return indices;
+}
+
+int64_t PlanIndex::Root(int64_t index) const {
+  const auto it = by_name_.find(info(index).tied_to);
+  return it == by_name_.end() ? index : it->second;
+}
+
+absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
+                                               const PlanIndex& plan,
+                                               const std::vector<std::string>& left_out,
+                                               const LoadArgs& args, LoadReport& report) {
+  const Policy otherwise = args.strict ? Policy::kFail : Policy::kReport;
+  const Policy missing = args.missing.value_or(otherwise);
+  const Policy unexpected = args.unexpected.value_or(otherwise);
+  const std::unordered_set<std::string> filtered(left_out.begin(), left_out.end());
+  std::vector<Match> matches;
+  Matcher matcher(plan, args, report);
+  for (const StateEntry& entry : WalkState(module)) {
+    const int64_t index = plan.Find("model", entry.key);
+    if (index >= 0) {
+      absl::Status status = matcher.Add(entry, index, matches);
+      if (!status.ok()) return status;
+    } else if (filtered.count(entry.key) > 0) {
+      report.skipped.push_back(entry.key);
+    } else if (missing != Policy::kIgnore) {
+      report.missing.push_back(entry.key);
+    }
+  }
+  if (unexpected != Policy::kIgnore) {
+    std::vector<std::string> stored;
+    for (int64_t index : plan.Section("model")) stored.push_back(plan.info(index).key);
+    report.unexpected = UnexpectedKeys(module, stored);
+  }
+  if (absl::Status status = matcher.Verdict(missing, unexpected); !status.ok()) {
+    return status;
+  }
+  return matches;
+}
+
+}  // namespace modelstore::torch_internal

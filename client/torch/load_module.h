@@ -1,0 +1,48 @@
+// Which stored tensor goes into which tensor of a module, and whether it may:
+// PyTorch's `strict`, decided before a byte is touched.
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "client/torch/state_dict.h"
+#include "modelstore/client.h"
+#include "modelstore/torch.h"
+
+namespace modelstore::torch_internal {
+
+// Tensors of a plan by section and key.
+class PlanIndex {
+ public:
+  explicit PlanIndex(const std::vector<TensorInfo>& tensors);
+
+  // Position in the plan; -1 if it has no such tensor.
+  int64_t Find(const std::string& section, const std::string& key) const;
+  const TensorInfo& info(int64_t index) const { return (*tensors_)[index]; }
+  // Positions of a section's tensors, in the plan's order.
+  std::vector<int64_t> Section(const std::string& section) const;
+  // The position whose bytes `index` shares; itself unless it is tied to another
+  // tensor of the plan.
+  int64_t Root(int64_t index) const;
+
+ private:
+  const std::vector<TensorInfo>* tensors_;
+  std::unordered_map<std::string, int64_t> by_name_;
+};
+
+struct Match {
+  std::string key;
+  int64_t index = 0;
+  torch::Tensor target;
+};
+
+// Fills the report. Fails, naming every key concerned, where a policy says so.
+// `left_out`: stored keys that the caller's filters keep from the plan; they are
+// neither missing nor loaded.
+absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
+                                               const PlanIndex& plan,
+                                               const std::vector<std::string>& left_out,
+                                               const LoadArgs& args, LoadReport& report);
+
+}  // namespace modelstore::torch_internal

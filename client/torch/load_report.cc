@@ -1,0 +1,48 @@
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/torch/element_type.h"
+#include "modelstore/torch.h"
+
+namespace modelstore {
+namespace {
+
+absl::string_view Name(DType dtype) {
+  const std::string_view name = DTypeName(dtype);
+  return absl::string_view(name.data(), name.size());
+}
+
+void AddList(std::string& text, absl::string_view what,
+             const std::vector<std::string>& keys) {
+  if (keys.empty()) return;
+  absl::StrAppend(&text, what, " (", keys.size(), "): ", absl::StrJoin(keys, ", "), "\n");
+}
+
+}  // namespace
+
+std::string LoadReport::ToString() const {
+  std::string text;
+  AddList(text, "missing", missing);
+  AddList(text, "unexpected", unexpected);
+  for (const ShapeMismatch& m : shape_mismatch) {
+    absl::StrAppend(&text, "shape: ", m.key, " is ", torch_internal::ShapeText(m.stored),
+                    " in the checkpoint and ", torch_internal::ShapeText(m.wanted),
+                    " here\n");
+  }
+  for (const DTypeChange& c : dtype_change) {
+    absl::StrAppend(&text, "dtype: ", c.key, " is ", Name(c.stored),
+                    " in the checkpoint and ", Name(c.wanted), " here\n");
+  }
+  AddList(text, "skipped", skipped);
+  if (inferred) {
+    text += "optimizer state was adopted in parameter order: no names to go by\n";
+  }
+  AddList(text, "loaded", loaded);
+  AddList(text, "untouched", untouched);
+  AddList(text, "undefined", undefined);
+  return text;
+}
+
+}  // namespace modelstore

@@ -1,0 +1,147 @@
+#include <cstdint>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "client/torch/guard.h"
+#include "client/torch/optimizer_save.h"
+#include "client/torch/state_dict.h"
+#include "client/torch/tensor_views.h"
+#include "modelstore/torch.h"
+
+namespace modelstore {
+namespace torch_internal {
+namespace {
+
+// Fails for a tensor key in `value` that `tree` has no tensor for.
+absl::Status CheckTensorKeys(const std::string& section, const Value& value,
+                             const ValueTree& tree) {
+  const Value::Variant& v = value.variant();
+  if (const auto* named = std::get_if<Value::TensorKey>(&v)) {
+    if (tree.tensors.count(named->key) > 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("section `", section,
+                                                   "` names tensor `", named->key,
+                                                   "`, which is not among its tensors"));
+  }
+  if (const auto* sequence = std::get_if<Value::Sequence>(&v)) {
+    for (const Value& element : sequence->values) {
+      absl::Status status = CheckTensorKeys(section, element, tree);
+      if (!status.ok()) return status;
+    }
+  } else if (const auto* dict = std::get_if<Value::DictEntries>(&v)) {
+    for (const auto& [key, element] : dict->entries) {
+      absl::Status status = CheckTensorKeys(section, element, tree);
+      if (!status.ok()) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckArgs(const SaveArgs& args) {
+  if (args.module != nullptr && args.state_dict != nullptr) {
+    return absl::InvalidArgumentError("give a module or a state dict, not both");
+  }
+  for (const auto& [name, tree] : args.sections) {
+    const bool taken = name == "model" || (name == "optimizer" && args.optimizer) ||
+                       (name == "rng" && args.rng);
+    if (taken) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("section `", name, "` is written from the other arguments"));
+    }
+    absl::Status status = CheckTensorKeys(name, tree.value, tree);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddModel(const SaveArgs& args, const std::vector<StateEntry>& entries,
+                      ViewBuilder& views, SaveContent& content) {
+  if (args.module == nullptr && args.state_dict == nullptr) return absl::OkStatus();
+  for (const StateEntry& entry : entries) {
+    absl::Status status = views.Add("model", entry.key, entry.tensor, entry.role);
+    if (!status.ok()) return status;
+  }
+  Value metadata = args.module ? StateMetadata(*args.module) : Value();
+  content.sections.push_back({"model", Value(), std::move(metadata)});
+  return absl::OkStatus();
+}
+
+absl::Status AddOptimizer(const SaveArgs& args, const std::vector<StateEntry>& entries,
+                          ViewBuilder& views, SaveContent& content) {
+  if (args.optimizer == nullptr) return absl::OkStatus();
+  absl::StatusOr<OptimizerSection> section =
+      ReadOptimizer(*args.optimizer, ParameterNames(entries));
+  if (!section.ok()) return section.status();
+  for (const auto& [key, tensor] : section->tensors) {
+    absl::Status status = views.Add("optimizer", key, tensor);
+    if (!status.ok()) return status;
+  }
+  content.sections.push_back({"optimizer", std::move(section->value), Value()});
+  return absl::OkStatus();
+}
+
+absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& content) {
+  for (const auto& [name, tree] : args.sections) {
+    for (const auto& [key, tensor] : tree.tensors) {
+      absl::Status status = views.Add(name, key, tensor);
+      if (!status.ok()) return status;
+    }
+    content.sections.push_back({name, tree.value, Value()});
+  }
+  if (!args.rng) return absl::OkStatus();
+  content.sections.push_back(
+      {"rng", Value::Dict({{"cpu", Value::Tensor("cpu")}}), Value()});
+  return views.Add("rng", "cpu", GetCpuRngState());
+}
+
+// Everything that a save stores, as of now; of tensors that are plain CPU memory
+// only views.
+absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
+  if (absl::Status status = CheckArgs(args); !status.ok()) return status;
+  std::vector<StateEntry> entries;
+  if (args.module) entries = WalkState(*args.module);
+  if (args.state_dict) entries = WalkState(*args.state_dict);
+  SaveContent content;
+  ViewBuilder views(at_rest);
+  absl::Status status = AddModel(args, entries, views, content);
+  if (status.ok()) status = AddOptimizer(args, entries, views, content);
+  if (status.ok()) status = AddSections(args, views, content);
+  if (!status.ok()) return status;
+  content.tensors = views.Take();
+  content.epoch = args.epoch;
+  content.step = args.step;
+  content.loss = args.loss;
+  content.metrics = args.metrics;
+  content.labels = args.labels;
+  content.description = args.description;
+  content.framework = "libtorch " TORCH_VERSION;
+  content.code_commit = args.code_commit;
+  return content;
+}
+
+SaveHandle Begin(Client& client, std::string_view parent, const SaveArgs& args,
+                 bool at_rest) {
+  absl::StatusOr<SaveContent> content =
+      Guarded("reading what to save", [&] { return Capture(args, at_rest); });
+  if (!content.ok()) return SaveHandle::Failed(content.status());
+  return client.SaveAsync(parent, *std::move(content), args.options);
+}
+
+}  // namespace
+}  // namespace torch_internal
+
+absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view parent,
+                                              const SaveArgs& args) {
+  const SaveHandle handle = torch_internal::Begin(client, parent, args, /*at_rest=*/true);
+  absl::StatusOr<CheckpointInfo> saved = handle.Durable(After(args.options.timeout));
+  // The caller is free to change the tensors once this returns.
+  if (!saved.ok()) handle.Cancel();
+  return saved;
+}
+
+SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
+                               const SaveArgs& args) {
+  return torch_internal::Begin(client, parent, args, /*at_rest=*/false);
+}
+
+}  // namespace modelstore

@@ -1,0 +1,113 @@
+#include "client/torch/state_dict.h"
+
+#include <string_view>
+#include <unordered_set>
+
+namespace modelstore {
+namespace torch_internal {
+namespace {
+
+void Walk(const torch::nn::Module& module, const std::string& prefix,
+          std::vector<StateEntry>& entries) {
+  for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+    if (!parameter.value().defined()) continue;
+    entries.push_back(
+        {prefix + parameter.key(), parameter.value(), TensorRole::kParameter});
+  }
+  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+    if (!buffer.value().defined()) continue;
+    entries.push_back({prefix + buffer.key(), buffer.value(), TensorRole::kBuffer});
+  }
+  for (const auto& child : module.named_children()) {
+    Walk(*child.value(), prefix + child.key() + ".", entries);
+  }
+}
+
+// `_version` of PyTorch's class: 2 for batch and instance normalisation (which
+// gained num_batches_tracked with it), 1 for all others.
+int64_t ModuleVersion(const torch::nn::Module& module) {
+  using namespace torch::nn;  // NOLINT
+  const bool normalises = module.as<BatchNorm1d>() || module.as<BatchNorm2d>() ||
+                          module.as<BatchNorm3d>() || module.as<InstanceNorm1d>() ||
+                          module.as<InstanceNorm2d>() || module.as<InstanceNorm3d>();
+  return normalises ? 2 : 1;
+}
+
+void WalkMetadata(const torch::nn::Module& module, const std::string& path,
+                  Value& metadata) {
+  metadata.Set(path, Value::Dict({{"version", ModuleVersion(module)}}));
+  for (const auto& child : module.named_children()) {
+    WalkMetadata(*child.value(), path.empty() ? child.key() : path + "." + child.key(),
+                 metadata);
+  }
+}
+
+// `keys` are those of this module's subtree, with `prefix` still on them.
+void WalkUnexpected(const torch::nn::Module& module, const std::string& prefix,
+                    const std::vector<std::string_view>& keys,
+                    std::vector<std::string>& unexpected) {
+  std::unordered_set<std::string> tensors;
+  for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+    if (parameter.value().defined()) tensors.insert(parameter.key());
+  }
+  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+    if (buffer.value().defined()) tensors.insert(buffer.key());
+  }
+  const auto children = module.named_children();
+  for (std::string_view key : keys) {
+    const std::string_view rest = key.substr(prefix.size());
+    const size_t dot = rest.find('.');
+    const std::string first(rest.substr(0, dot));
+    const bool known = dot == std::string_view::npos ? tensors.count(first) > 0
+                                                     : children.contains(first);
+    if (!known) unexpected.emplace_back(key);
+  }
+  for (const auto& child : children) {
+    const std::string child_prefix = prefix + child.key() + ".";
+    std::vector<std::string_view> below;
+    for (std::string_view key : keys) {
+      if (key.substr(0, child_prefix.size()) == child_prefix) below.push_back(key);
+    }
+    WalkUnexpected(*child.value(), child_prefix, below, unexpected);
+  }
+}
+
+}  // namespace
+
+std::vector<StateEntry> WalkState(const torch::nn::Module& module) {
+  std::vector<StateEntry> entries;
+  Walk(module, "", entries);
+  return entries;
+}
+
+std::vector<StateEntry> WalkState(const StateDict& state_dict) {
+  std::vector<StateEntry> entries;
+  entries.reserve(state_dict.size());
+  for (const auto& [key, tensor] : state_dict) entries.push_back({key, tensor});
+  return entries;
+}
+
+Value StateMetadata(const torch::nn::Module& module) {
+  Value metadata = Value::Dict();
+  WalkMetadata(module, "", metadata);
+  return metadata;
+}
+
+std::vector<std::string> UnexpectedKeys(const torch::nn::Module& module,
+                                        const std::vector<std::string>& stored) {
+  std::vector<std::string> unexpected;
+  WalkUnexpected(module, "", {stored.begin(), stored.end()}, unexpected);
+  return unexpected;
+}
+
+}  // namespace torch_internal
+
+StateDict GetStateDict(const torch::nn::Module& module) {
+  StateDict state_dict;
+  for (torch_internal::StateEntry& entry : torch_internal::WalkState(module)) {
+    state_dict.emplace_back(std::move(entry.key), std::move(entry.tensor));
+  }
+  return state_dict;
+}
+
+}  // namespace modelstore

@@ -1,0 +1,36 @@
+// Walks of a module in the order of PyTorch's state_dict and load_state_dict.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "modelstore/tensor.h"
+#include "modelstore/torch.h"
+#include "modelstore/value.h"
+
+namespace modelstore::torch_internal {
+
+// One entry of a state dict. `tensor` is the module's own.
+struct StateEntry {
+  std::string key;
+  torch::Tensor tensor;
+  TensorRole role = TensorRole::kUnspecified;
+};
+
+// As Module.state_dict(): a module's parameters, its buffers, its children.
+std::vector<StateEntry> WalkState(const torch::nn::Module& module);
+
+// Entries of a plain state dict, which tells no roles.
+std::vector<StateEntry> WalkState(const StateDict& state_dict);
+
+// PyTorch's `_metadata`: module path to {"version": n}, so that Python loads the
+// stored state dict with the rules of the version that wrote it.
+Value StateMetadata(const torch::nn::Module& module);
+
+// The keys of `stored` that `module` has no place for, in the order in which
+// load_state_dict lists them: by module, outermost first.
+std::vector<std::string> UnexpectedKeys(const torch::nn::Module& module,
+                                        const std::vector<std::string>& stored);
+
+}  // namespace modelstore::torch_internal
