@@ -4,6 +4,7 @@
 // threads of the storage pool; everything here may block on the disk.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,8 @@ class OutboundSession {
   virtual ~OutboundSession() = default;
   // The next message; absent at the end of the stream.
   virtual absl::StatusOr<std::optional<OutboundMessage>> Next() = 0;
+  // Makes a running or later Next() end soon. From any thread; never blocks.
+  virtual void Cancel() {}
 };
 
 enum class MethodKind : uint8_t { kUnary, kInbound, kOutbound };
@@ -64,11 +67,22 @@ class Service {
       absl::string_view method, absl::string_view request) = 0;
 };
 
+// What the streams are doing, kept by whoever drives the sessions and told by
+// GetStats.
+struct Gauges {
+  std::atomic<int> active_save_streams = 0;
+  std::atomic<int> active_load_streams = 0;
+  // Payload bytes that the storage pool holds.
+  std::atomic<int64_t> buffered_bytes = 0;
+};
+
 struct ServiceOptions {
   // Told by GetServerInfo.
   int64_t memory_budget_bytes = 0;
   int max_open_uploads = 0;
   int max_streams_per_connection = 0;
+  // May be null.
+  std::shared_ptr<const Gauges> gauges;
 };
 
 // `store` is not owned and outlives the service and its sessions.

@@ -1,0 +1,88 @@
+#include "server/collect_session.h"
+
+#include "server/wire.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
+
+OutboundMessage ProgressMessage(int64_t checked, int64_t total) {
+  v1::CollectGarbageResponse response;
+  response.mutable_progress()->set_checked_packs(checked);
+  response.mutable_progress()->set_total_packs(total);
+  return {response.SerializeAsString(), {}};
+}
+
+OutboundMessage ResultMessage(const storage::GarbageResult& collected) {
+  v1::CollectGarbageResponse response;
+  auto* result = response.mutable_result();
+  result->set_dropped_packs(collected.dropped_packs);
+  result->set_expired_uploads(collected.expired_uploads);
+  result->set_freed_bytes(collected.freed_bytes);
+  result->set_waiting_bytes(collected.waiting_bytes);
+  result->set_reclaimable_bytes(collected.reclaimable_bytes);
+  return {response.SerializeAsString(), {}};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutboundSession>> CollectSession::Open(
+    ServiceContext& context, absl::string_view bytes) {
+  v1::CollectGarbageRequest request;
+  if (auto s = ParseMessage(bytes, &request); !s.ok()) return s;
+  return std::unique_ptr<OutboundSession>(
+      new CollectSession(context, request.validate_only()));
+}
+
+CollectSession::~CollectSession() {
+  Cancel();
+  if (worker_.joinable()) worker_.join();
+}
+
+void CollectSession::Cancel() {
+  MutexLock lock(mutex_);
+  cancelled_ = true;
+  changed_.NotifyAll();
+}
+
+void CollectSession::Collect() {
+  auto result = context_.store->maintenance().CollectGarbage(
+      validate_only_, [this](int64_t checked, int64_t total) {
+        MutexLock lock(mutex_);
+        checked_ = checked;
+        total_ = total;
+        return !cancelled_;
+      });
+  MutexLock lock(mutex_);
+  result_ = std::move(result);
+  done_ = true;
+  changed_.NotifyAll();
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> CollectSession::Next() {
+  if (!worker_.joinable()) worker_ = std::thread([this] { Collect(); });
+  MutexLock lock(mutex_);
+  // Progress is told at most every half second, and only where there is some.
+  while (!done_ && !cancelled_) {
+    changed_.WaitFor(mutex_, kProgressInterval, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return done_ || cancelled_;
+    });
+    if (!done_ && !cancelled_ && checked_ != told_ && total_ > 0) {
+      told_ = checked_;
+      return ProgressMessage(checked_, total_);
+    }
+  }
+  if (!done_) return absl::CancelledError("the collection was cancelled");
+  if (!result_.ok()) return result_.status();
+  if (result_told_) return std::nullopt;
+  // The last progress is told once, whole, so that every stream has one.
+  if (told_ != total_) {
+    told_ = total_;
+    return ProgressMessage(checked_, total_);
+  }
+  result_told_ = true;
+  return ResultMessage(*result_);
+}
+
+}  // namespace modelstore::server

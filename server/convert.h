@@ -1,0 +1,48 @@
+// Between the API's messages and storage's records. Conversions into records
+// are canonical (equal content makes equal records) and expect input that
+// validation.h has passed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
+#include "modelstore/v1/resources.pb.h"
+#include "storage/checkpoint_store.h"
+
+namespace modelstore::server {
+
+namespace records = ::modelstore::storage::records;
+
+// Into records.
+records::ModelRecord ModelToRecord(absl::string_view model_id, const v1::Model& model);
+records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint);
+storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part);
+
+// From records.
+v1::Model ModelFromRecord(const records::ModelRecord& record);
+// View BASIC.
+v1::Checkpoint CheckpointFromRecord(absl::string_view model_id,
+                                    absl::string_view model_uid,
+                                    const records::CheckpointRecord& record);
+// Adds what view FULL has beyond BASIC, apart from the sections' values.
+absl::Status AddFullMetadata(const records::CheckpointMetadata& metadata,
+                             v1::Checkpoint* checkpoint);
+enum class Pieces { kNone, kBoxes, kHexDigests };
+v1::Tensor TensorFromRecord(const records::TensorRecord& record, Pieces pieces);
+// DATA_LOSS if the stored value cannot be read.
+absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& record);
+v1::Upload UploadFromRecord(const records::UploadRecord& record);
+v1::Upload UploadFromState(const storage::UploadState& state);
+
+// Of a whole tensor. 0 for a shape that overflows, which storage never holds.
+int64_t StoredTensorBytes(const records::TensorRecord& record);
+
+// Etags name one state of one resource.
+std::string ModelEtag(const records::ModelRecord& record);
+std::string CheckpointEtag(absl::string_view model_uid,
+                           const records::CheckpointRecord& record);
+
+}  // namespace modelstore::server

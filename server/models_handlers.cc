@@ -1,0 +1,94 @@
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "server/convert.h"
+#include "server/handlers.h"
+#include "server/listing.h"
+#include "server/page_token.h"
+#include "server/validation.h"
+
+namespace modelstore::server {
+namespace {
+
+absl::Status StaleEtag(absl::string_view what) {
+  return absl::AbortedError(
+      absl::StrCat(what, " has changed since that etag: get it again, then retry"));
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Model> CreateModel(ServiceContext& context,
+                                      const v1::CreateModelRequest& request) {
+  if (auto s = ValidateModelId("model_id", request.model_id()); !s.ok()) return s;
+  if (auto s = ValidateModel("model", request.model()); !s.ok()) return s;
+  const records::ModelRecord wanted = ModelToRecord(request.model_id(), request.model());
+  if (request.validate_only()) {
+    auto present = context.store->models().Get(request.model_id());
+    if (present.ok()) return AlreadyExists("model", ModelName(request.model_id()));
+    if (!absl::IsNotFound(present.status())) return present.status();
+    v1::Model model = ModelFromRecord(wanted);
+    model.clear_etag();
+    model.clear_create_time();
+    model.clear_update_time();
+    return model;
+  }
+  auto record = context.store->models().Create(wanted);
+  if (!record.ok()) return record.status();
+  return ModelFromRecord(*record);
+}
+
+absl::StatusOr<v1::Model> GetModel(ServiceContext& context,
+                                   const v1::GetModelRequest& request) {
+  auto id = ParseModelName("name", request.name());
+  if (!id.ok()) return id.status();
+  auto record = context.store->models().Get(*id);
+  if (!record.ok()) return record.status();
+  return ModelFromRecord(*record);
+}
+
+absl::StatusOr<v1::ListModelsResponse> ListModels(ServiceContext& context,
+                                                  const v1::ListModelsRequest& request) {
+  auto limit = PageSize(request.page_size(), 100, 1000);
+  if (!limit.ok()) return limit.status();
+  const std::string scope = absl::StrCat("ListModels/", request.prefix());
+  auto after = ReadPageToken(scope, request.page_token());
+  if (!after.ok()) return after.status();
+  v1::ListModelsResponse response;
+  auto next = FillPage<records::ModelRecord, v1::Model>(
+      *limit,
+      [&](int n) { return context.store->models().List(request.prefix(), *after, n); },
+      ModelFromRecord, response.mutable_models());
+  if (!next.ok()) return next.status();
+  response.set_next_page_token(MakePageToken(scope, *next));
+  return response;
+}
+
+absl::StatusOr<v1::DeleteModelResponse> DeleteModel(
+    ServiceContext& context, const v1::DeleteModelRequest& request) {
+  auto id = ParseModelName("name", request.name());
+  if (!id.ok()) return id.status();
+  auto record = context.store->models().Get(*id);
+  if (!record.ok()) return record.status();
+  std::optional<uint64_t> generation;
+  if (!request.etag().empty()) {
+    if (request.etag() != ModelEtag(*record)) return StaleEtag(request.name());
+    generation = record->generation();
+  }
+  v1::DeleteModelResponse response;
+  response.set_deleted_checkpoints(record->checkpoint_count());
+  if (request.validate_only()) {
+    if (record->checkpoint_count() > 0 && !request.force()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("model ", request.name(), " has ", record->checkpoint_count(),
+                       " checkpoints: delete them first, or set force"));
+    }
+    return response;
+  }
+  auto freed = context.store->models().Delete(*id, request.force(), generation);
+  if (!freed.ok()) return freed.status();
+  response.set_freed_bytes(freed->freed_bytes);
+  response.set_waiting_bytes(freed->waiting_bytes);
+  return response;
+}
+
+}  // namespace modelstore::server

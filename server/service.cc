@@ -1,0 +1,147 @@
+// The table of methods: what the contract declares, by descriptor, and who
+// handles it.
+#include "server/service.h"
+
+#include <functional>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "server/collect_session.h"
+#include "server/handlers.h"
+#include "server/load_session.h"
+#include "server/save_session.h"
+#include "server/upload_session.h"
+#include "server/wire.h"
+
+namespace modelstore::server {
+namespace {
+
+class ServiceImpl final : public Service {
+ public:
+  ServiceImpl(storage::CheckpointStore* store, const ServiceOptions& options)
+      : context_{store, options, absl::Now()} {
+    AddDescriptor(*v1::GetModelRequest::descriptor()->file());
+    AddDescriptor(*v1::LoadCheckpointRequest::descriptor()->file());
+    AddModelHandlers();
+    AddTransferHandlers();
+  }
+
+  std::optional<MethodKind> Find(absl::string_view method) const override {
+    auto found = methods_.find(method);
+    if (found == methods_.end()) return std::nullopt;
+    return found->second.kind;
+  }
+
+  absl::StatusOr<std::string> Call(absl::string_view method,
+                                   absl::string_view request) override {
+    auto found = methods_.find(method);
+    if (found == methods_.end() || !found->second.call) return NotBuilt(method);
+    return found->second.call(request);
+  }
+
+  absl::StatusOr<std::unique_ptr<InboundSession>> OpenInbound(
+      absl::string_view method) override {
+    auto found = methods_.find(method);
+    if (found == methods_.end() || !found->second.inbound) return NotBuilt(method);
+    return found->second.inbound();
+  }
+
+  absl::StatusOr<std::unique_ptr<OutboundSession>> OpenOutbound(
+      absl::string_view method, absl::string_view request) override {
+    auto found = methods_.find(method);
+    if (found == methods_.end() || !found->second.outbound) return NotBuilt(method);
+    return found->second.outbound(request);
+  }
+
+ private:
+  struct Method {
+    MethodKind kind = MethodKind::kUnary;
+    // The one of its kind; none where the RPC is not built.
+    std::function<absl::StatusOr<std::string>(absl::string_view)> call;
+    std::function<std::unique_ptr<InboundSession>()> inbound;
+    std::function<absl::StatusOr<std::unique_ptr<OutboundSession>>(absl::string_view)>
+        outbound;
+  };
+
+  static absl::Status NotBuilt(absl::string_view method) {
+    return absl::UnimplementedError(absl::StrCat(method.substr(method.empty() ? 0 : 1),
+                                                 " is not implemented by this server (",
+                                                 MODELSTORE_VERSION, ")"));
+  }
+
+  void AddDescriptor(const google::protobuf::FileDescriptor& file) {
+    for (int s = 0; s < file.service_count(); ++s) {
+      const auto& service = *file.service(s);
+      for (int m = 0; m < service.method_count(); ++m) {
+        const auto& method = *service.method(m);
+        Method& entry =
+            methods_[absl::StrCat("/", service.full_name(), "/", method.name())];
+        entry.kind = method.client_streaming()   ? MethodKind::kInbound
+                     : method.server_streaming() ? MethodKind::kOutbound
+                                                 : MethodKind::kUnary;
+      }
+    }
+  }
+
+  template <typename Request, typename Response>
+  void AddUnary(absl::string_view name,
+                absl::StatusOr<Response> (*handler)(ServiceContext&, const Request&)) {
+    methods_[name].call = [this, handler, name = std::string(name)](
+                              absl::string_view bytes) -> absl::StatusOr<std::string> {
+      Request request;
+      if (auto s = ParseMessage(bytes, &request); !s.ok()) return s;
+      auto response = handler(context_, request);
+      if (!response.ok()) return response.status();
+      return SerializeAnswer(*response, absl::StrCat("the answer of ", name));
+    };
+  }
+
+  void AddModelHandlers() {
+    const std::string prefix = "/modelstore.v1.ModelStore/";
+    AddUnary(prefix + "CreateModel", CreateModel);
+    AddUnary(prefix + "GetModel", GetModel);
+    AddUnary(prefix + "ListModels", ListModels);
+    AddUnary(prefix + "DeleteModel", DeleteModel);
+    AddUnary(prefix + "GetCheckpoint", GetCheckpoint);
+    AddUnary(prefix + "ListCheckpoints", ListCheckpoints);
+    AddUnary(prefix + "DeleteCheckpoint", DeleteCheckpoint);
+    AddUnary(prefix + "ListTensors", ListTensors);
+    AddUnary(prefix + "GetSection", GetSection);
+    AddUnary(prefix + "ListUploads", ListUploads);
+    AddUnary(prefix + "GetServerInfo", GetServerInfo);
+    AddUnary(prefix + "GetStats", GetStats);
+    methods_[prefix + "CollectGarbage"].outbound = [this](absl::string_view request) {
+      return CollectSession::Open(context_, request);
+    };
+  }
+
+  void AddTransferHandlers() {
+    const std::string prefix = "/modelstore.v1.CheckpointTransfer/";
+    AddUnary(prefix + "CreateUpload", CreateUpload);
+    AddUnary(prefix + "FindMissingChunks", FindMissingChunks);
+    AddUnary(prefix + "GetUpload", GetUpload);
+    AddUnary(prefix + "CommitUpload", CommitUpload);
+    AddUnary(prefix + "DeleteUpload", DeleteUpload);
+    methods_[prefix + "SaveCheckpoint"].inbound = [this] {
+      return std::make_unique<SaveSession>(context_);
+    };
+    methods_[prefix + "UploadChunks"].inbound = [this] {
+      return std::make_unique<UploadSession>(context_);
+    };
+    methods_[prefix + "LoadCheckpoint"].outbound = [this](absl::string_view request) {
+      return LoadSession::Open(context_, request);
+    };
+  }
+
+  ServiceContext context_;
+  absl::flat_hash_map<std::string, Method> methods_;
+};
+
+}  // namespace
+
+std::unique_ptr<Service> MakeService(storage::CheckpointStore* store,
+                                     const ServiceOptions& options) {
+  return std::make_unique<ServiceImpl>(store, options);
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,211 @@
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+#include "server/convert.h"
+#include "server/handlers.h"
+#include "server/listing.h"
+#include "server/page_token.h"
+#include "server/validation.h"
+#include "server/wire.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr int64_t kLongestTimeToLive = int64_t{366} * 24 * 3600;
+
+absl::StatusOr<absl::Duration> TimeToLive(const v1::CreateUploadRequest& request) {
+  if (!request.has_time_to_live()) return absl::ZeroDuration();
+  const auto& ttl = request.time_to_live();
+  if (ttl.seconds() < 0 || ttl.nanos() < 0 || ttl.seconds() > kLongestTimeToLive ||
+      ttl.nanos() > 999'999'999) {
+    return InvalidField("time_to_live", "from 0 to 366 days");
+  }
+  return absl::Seconds(ttl.seconds()) + absl::Nanoseconds(ttl.nanos());
+}
+
+absl::Status SetBase(ServiceContext& context, absl::string_view field,
+                     const std::string& base, storage::SaveRequest* save) {
+  if (base.empty()) return absl::OkStatus();
+  if (base == "none") {
+    save->no_base = true;
+    return absl::OkStatus();
+  }
+  auto ref = ResolveCheckpoint(field, base);
+  if (!ref.ok()) return ref.status();
+  if (!ref->version) {
+    // Its number is what is stored: `latest` moves.
+    auto latest = context.store->checkpoints().Get(ref->model_id, std::nullopt);
+    if (!latest.ok()) return latest.status();
+    ref->version = latest->version();
+  }
+  save->base_model_id = ref->model_id;
+  save->base_version = ref->version;
+  return absl::OkStatus();
+}
+
+// What the same request_id must come with again. The path that a save takes
+// (one stream or an upload) is not part of it.
+std::string RequestDigest(const std::string& model_id, const v1::Checkpoint& checkpoint,
+                          int contribution_count) {
+  v1::Checkpoint given;
+  if (checkpoint.has_epoch()) given.set_epoch(checkpoint.epoch());
+  if (checkpoint.has_step()) given.set_step(checkpoint.step());
+  if (checkpoint.has_loss()) given.set_loss(checkpoint.loss());
+  *given.mutable_metrics() = checkpoint.metrics();
+  *given.mutable_labels() = checkpoint.labels();
+  given.set_description(checkpoint.description());
+  if (checkpoint.has_architecture()) {
+    *given.mutable_architecture() = checkpoint.architecture();
+  }
+  given.set_base_checkpoint(checkpoint.base_checkpoint());
+  const std::string content = absl::StrCat(model_id, "\n", contribution_count, "\n",
+                                           SerializeDeterministic(given));
+  return std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, content).bytes());
+}
+
+}  // namespace
+
+absl::StatusOr<storage::SaveRequest> MakeSaveRequest(ServiceContext& context,
+                                                     absl::string_view checkpoint_field,
+                                                     const SaveHeader& header) {
+  auto model_id = ParseModelName("parent", header.parent);
+  if (!model_id.ok()) return model_id.status();
+  if (auto s = ValidateRequestId("request_id", header.request_id); !s.ok()) return s;
+  if (auto s = ValidateCheckpoint(checkpoint_field, header.checkpoint); !s.ok()) return s;
+  storage::SaveRequest save;
+  save.model_id = *model_id;
+  save.create_model = header.create_model;
+  save.metadata = MetadataToRecord(header.checkpoint);
+  save.request_id = header.request_id;
+  save.request_digest =
+      RequestDigest(*model_id, header.checkpoint, header.contribution_count);
+  if (auto s = SetBase(context, absl::StrCat(checkpoint_field, ".base_checkpoint"),
+                       header.checkpoint.base_checkpoint(), &save);
+      !s.ok()) {
+    return s;
+  }
+  return save;
+}
+
+absl::StatusOr<v1::Upload> CreateUpload(ServiceContext& context,
+                                        const v1::CreateUploadRequest& request) {
+  const v1::Upload& upload = request.upload();
+  if (upload.contribution_count() < 0 ||
+      upload.contribution_count() > kMaxContributions) {
+    return InvalidField("upload.contribution_count",
+                        absl::StrCat("from 1 to ", kMaxContributions, "; 0 means 1"));
+  }
+  const int contributions = std::max(upload.contribution_count(), 1);
+  auto time_to_live = TimeToLive(request);
+  if (!time_to_live.ok()) return time_to_live.status();
+  auto save = MakeSaveRequest(context, "upload.checkpoint",
+                              {.parent = request.parent(),
+                               .checkpoint = upload.checkpoint(),
+                               .request_id = request.request_id(),
+                               .create_model = request.create_model(),
+                               .contribution_count = contributions});
+  if (!save.ok()) return save.status();
+  auto record = context.store->uploads().Create(
+      *save, static_cast<uint32_t>(contributions), *time_to_live);
+  if (!record.ok()) return record.status();
+  return UploadFromRecord(*record);
+}
+
+absl::StatusOr<v1::FindMissingChunksResponse> FindMissingChunks(
+    ServiceContext& context, const v1::FindMissingChunksRequest& request) {
+  const size_t length = DigestLength(DigestAlgorithm::kXxh3_128);
+  if (request.digests().size() % length != 0) {
+    return InvalidField("digests",
+                        absl::StrCat("not a multiple of ", length, " bytes long"));
+  }
+  if (request.digests().size() / length > static_cast<size_t>(kMaxDigestsPerCall)) {
+    return InvalidField("digests",
+                        absl::StrCat("at most ", kMaxDigestsPerCall, " a call"));
+  }
+  v1::FindMissingChunksResponse response;
+  absl::StatusOr<std::vector<uint32_t>> missing;
+  if (auto upload = ParseUploadName("name", request.name()); upload.ok()) {
+    auto state = context.store->uploads().Get(upload->model_id, upload->upload_id);
+    if (!state.ok()) return state.status();
+    if (state->record.base_version() != 0) {
+      response.set_base_checkpoint(
+          CheckpointNameOf(state->record.base_model_id(), state->record.base_version()));
+    }
+    missing = context.store->uploads().FindMissing(upload->model_id, upload->upload_id,
+                                                   request.digests());
+  } else {
+    auto ref = ResolveCheckpoint("name", request.name());
+    if (!ref.ok()) return ref.status();
+    auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
+    if (!record.ok()) return record.status();
+    response.set_base_checkpoint(CheckpointNameOf(ref->model_id, record->version()));
+    missing = context.store->uploads().FindMissingIn(*record, request.digests());
+  }
+  if (!missing.ok()) return missing.status();
+  response.mutable_missing()->Add(missing->begin(), missing->end());
+  return response;
+}
+
+absl::StatusOr<v1::Upload> GetUpload(ServiceContext& context,
+                                     const v1::GetUploadRequest& request) {
+  auto name = ParseUploadName("name", request.name());
+  if (!name.ok()) return name.status();
+  auto state = context.store->uploads().Get(name->model_id, name->upload_id);
+  if (!state.ok()) return state.status();
+  return UploadFromState(*state);
+}
+
+absl::StatusOr<v1::Checkpoint> CommitUpload(ServiceContext& context,
+                                            const v1::CommitUploadRequest& request) {
+  auto name = ParseUploadName("name", request.name());
+  if (!name.ok()) return name.status();
+  std::optional<int64_t> expected;
+  if (request.has_expected_latest_version()) {
+    expected = request.expected_latest_version();
+  }
+  auto record =
+      context.store->uploads().Commit(name->model_id, name->upload_id, expected);
+  if (!record.ok()) return record.status();
+  return CommittedCheckpoint(context, name->model_id, *record);
+}
+
+absl::StatusOr<google::protobuf::Empty> DeleteUpload(
+    ServiceContext& context, const v1::DeleteUploadRequest& request) {
+  auto name = ParseUploadName("name", request.name());
+  if (!name.ok()) return name.status();
+  auto status = context.store->uploads().Delete(name->model_id, name->upload_id);
+  if (!status.ok()) return status;
+  return google::protobuf::Empty();
+}
+
+absl::StatusOr<v1::ListUploadsResponse> ListUploads(
+    ServiceContext& context, const v1::ListUploadsRequest& request) {
+  std::string model_id;
+  if (request.parent() != "models/-") {
+    auto parsed = ParseModelName("parent", request.parent());
+    if (!parsed.ok()) return parsed.status();
+    auto model = context.store->models().Get(*parsed);
+    if (!model.ok()) return model.status();
+    model_id = *parsed;
+  }
+  auto limit = PageSize(request.page_size(), 100, 1000);
+  if (!limit.ok()) return limit.status();
+  const std::string scope = absl::StrCat("ListUploads/", model_id);
+  auto after = ReadPageToken(scope, request.page_token());
+  if (!after.ok()) return after.status();
+  v1::ListUploadsResponse response;
+  auto next = FillPage<storage::UploadState, v1::Upload>(
+      *limit, [&](int n) { return context.store->uploads().List(model_id, *after, n); },
+      [](const storage::UploadState& state) {
+        v1::Upload upload = UploadFromState(state);
+        upload.clear_contributions();
+        return upload;
+      },
+      response.mutable_uploads());
+  if (!next.ok()) return next.status();
+  response.set_next_page_token(MakePageToken(scope, *next));
+  return response;
+}
+
+}  // namespace modelstore::server

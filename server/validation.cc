@@ -1,0 +1,318 @@
+#include "server/validation.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/digest.h"
+#include "proto/contract/dtype.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr size_t kMaxDescriptionBytes = 4096;
+constexpr int kMaxLabels = 64;
+constexpr size_t kMaxLabelBytes = 256;
+constexpr int kMaxMetrics = 1024;
+constexpr int64_t kDigestBytes = 16;
+
+std::string At(absl::string_view field, absl::string_view child) {
+  return field.empty() ? std::string(child) : absl::StrCat(field, ".", child);
+}
+
+std::string At(absl::string_view field, absl::string_view child, int index) {
+  return absl::StrCat(At(field, child), "[", index, "]");
+}
+
+absl::Status ValidateDescription(absl::string_view field, absl::string_view text) {
+  if (text.size() <= kMaxDescriptionBytes) return absl::OkStatus();
+  return InvalidField(At(field, "description"),
+                      absl::StrCat("at most ", kMaxDescriptionBytes, " bytes"));
+}
+
+absl::Status ValidateLabels(
+    absl::string_view field,
+    const google::protobuf::Map<std::string, std::string>& labels) {
+  if (static_cast<int>(labels.size()) > kMaxLabels) {
+    return InvalidField(At(field, "labels"),
+                        absl::StrCat("at most ", kMaxLabels, " pairs"));
+  }
+  for (const auto& [key, value] : labels) {
+    if (key.empty() || key.size() > kMaxLabelBytes || value.size() > kMaxLabelBytes) {
+      return InvalidField(At(field, "labels"),
+                          absl::StrCat("keys and values of at most ", kMaxLabelBytes,
+                                       " bytes, keys not empty"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool IsDecimal(absl::string_view text) {
+  if (!text.empty() && text[0] == '-') text.remove_prefix(1);
+  return !text.empty() && text.size() <= 4096 &&
+         std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+}
+
+bool IsDictKey(const v1::Value& value) {
+  switch (value.kind_case()) {
+    case v1::Value::kNullValue:
+    case v1::Value::kBoolValue:
+    case v1::Value::kIntValue:
+    case v1::Value::kBigIntValue:
+    case v1::Value::kDoubleValue:
+    case v1::Value::kStringValue:
+    case v1::Value::kBytesValue:
+      return true;
+    default:
+      return false;
+  }
+}
+
+absl::Status ValidateTree(absl::string_view field, const v1::Value& value, int depth) {
+  if (depth > kMaxValueDepth) {
+    return InvalidField(field,
+                        absl::StrCat("more than ", kMaxValueDepth, " levels deep"));
+  }
+  const v1::ListValue* list = nullptr;
+  switch (value.kind_case()) {
+    case v1::Value::KIND_NOT_SET:
+      return InvalidField(field, "a value has no kind: use null_value for None");
+    case v1::Value::kBigIntValue:
+      if (!IsDecimal(value.big_int_value())) {
+        return InvalidField(field, "big_int_value is not a decimal integer");
+      }
+      return absl::OkStatus();
+    case v1::Value::kTensorValue:
+      return ValidateKey(field, value.tensor_value());
+    case v1::Value::kListValue:
+      list = &value.list_value();
+      break;
+    case v1::Value::kTupleValue:
+      list = &value.tuple_value();
+      break;
+    case v1::Value::kSetValue:
+      list = &value.set_value();
+      break;
+    case v1::Value::kDictValue:
+      for (const auto& entry : value.dict_value().entries()) {
+        if (!IsDictKey(entry.key())) {
+          return InvalidField(field,
+                              "dict keys are null, bool, int, double, string or bytes");
+        }
+        if (auto status = ValidateTree(field, entry.value(), depth + 1); !status.ok()) {
+          return status;
+        }
+      }
+      return absl::OkStatus();
+    default:
+      return absl::OkStatus();
+  }
+  for (const auto& item : list->values()) {
+    if (auto status = ValidateTree(field, item, depth + 1); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// The bytes of a piece's box, after checking that it lies within the shape and
+// is a range of rows.
+absl::StatusOr<int64_t> BoxBytes(absl::string_view field, const v1::Tensor& tensor,
+                                 const v1::Piece& piece) {
+  const int rank = tensor.shape_size();
+  if (piece.offset_size() != 0 && piece.offset_size() != rank) {
+    return InvalidField(At(field, "offset"), "one entry per dimension, or none");
+  }
+  if (piece.size_size() != 0 && piece.size_size() != rank) {
+    return InvalidField(At(field, "size"), "one entry per dimension, or none");
+  }
+  std::vector<int64_t> box;
+  for (int d = 0; d < rank; ++d) {
+    const int64_t extent = tensor.shape(d);
+    const int64_t offset = piece.offset_size() == 0 ? 0 : piece.offset(d);
+    const int64_t size = piece.size_size() == 0 ? extent : piece.size(d);
+    if (offset < 0 || size < 0 || offset > extent || size > extent - offset) {
+      return InvalidField(field,
+                          absl::StrCat("the box leaves the shape in dimension ", d));
+    }
+    if (d > 0 && (offset != 0 || size != extent)) {
+      return absl::UnimplementedError(
+          absl::StrCat(field,
+                       ": a piece is a range of the first dimension and whole in "
+                       "the others; other boxes are not built"));
+    }
+    box.push_back(size);
+  }
+  return TensorBytes(static_cast<DType>(tensor.dtype()), box);
+}
+
+absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
+                           const v1::Piece& piece, Digests digests) {
+  const int64_t element_bytes = ElementSize(static_cast<DType>(tensor.dtype()));
+  auto bytes = BoxBytes(field, tensor, piece);
+  if (!bytes.ok()) return bytes.status();
+  const int64_t chunk = piece.chunk_size_bytes();
+  if (chunk < 0 || chunk > kMaxChunkBytes || chunk % element_bytes != 0) {
+    return InvalidField(At(field, "chunk_size_bytes"),
+                        absl::StrCat("a multiple of the element size (", element_bytes,
+                                     "), at most ", kMaxChunkBytes));
+  }
+  if (chunk == 0 && *bytes > kMaxChunkBytes) {
+    return InvalidField(
+        At(field, "chunk_size_bytes"),
+        absl::StrCat("required where a piece is larger than ", kMaxChunkBytes, " bytes"));
+  }
+  const int64_t given = static_cast<int64_t>(piece.chunk_digests().size());
+  if (given == 0 && digests == Digests::kOptional) return absl::OkStatus();
+  const int64_t step = chunk == 0 ? std::max<int64_t>(*bytes, 1) : chunk;
+  const int64_t chunks = *bytes / step + (*bytes % step != 0 ? 1 : 0);
+  if (given % kDigestBytes != 0 || given / kDigestBytes != chunks) {
+    return InvalidField(
+        At(field, "chunk_digests"),
+        absl::StrCat(chunks, " digests of ", kDigestBytes, " bytes expected for ", *bytes,
+                     " bytes in chunks of ", step, ", got ", given, " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ValidateModel(absl::string_view field, const v1::Model& model) {
+  if (auto status = ValidateDescription(field, model.description()); !status.ok()) {
+    return status;
+  }
+  if (auto status = ValidateLabels(field, model.labels()); !status.ok()) return status;
+  const auto& policy = model.retention_policy();
+  const std::string path = At(field, "retention_policy");
+  if (policy.keep_latest() < 0 || policy.keep_best() < 0 ||
+      policy.keep_every_steps() < 0 || policy.keep_younger_than_seconds() < 0) {
+    return InvalidField(path, "its numbers must not be negative");
+  }
+  if (policy.keep_best() > 0 && policy.metric().empty()) {
+    return InvalidField(At(path, "metric"), "required with keep_best");
+  }
+  if (model.digest_algorithm() == v1::SHA256) {
+    return absl::UnimplementedError(absl::StrCat(At(field, "digest_algorithm"),
+                                                 ": SHA256 is not built: use XXH3_128"));
+  }
+  if (!v1::DigestAlgorithm_IsValid(model.digest_algorithm())) {
+    return InvalidField(At(field, "digest_algorithm"), "unknown");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateCheckpoint(absl::string_view field,
+                                const v1::Checkpoint& checkpoint) {
+  if (auto status = ValidateDescription(field, checkpoint.description()); !status.ok()) {
+    return status;
+  }
+  if (auto status = ValidateLabels(field, checkpoint.labels()); !status.ok()) {
+    return status;
+  }
+  if (static_cast<int>(checkpoint.metrics().size()) > kMaxMetrics) {
+    return InvalidField(At(field, "metrics"),
+                        absl::StrCat("at most ", kMaxMetrics, " entries"));
+  }
+  for (const auto& [name, unused] : checkpoint.metrics()) {
+    if (name.empty() || name.size() > kMaxLabelBytes) {
+      return InvalidField(At(field, "metrics"),
+                          absl::StrCat("names of 1 to ", kMaxLabelBytes, " bytes"));
+    }
+  }
+  const auto& producer = checkpoint.producer();
+  for (const std::string* text : {&producer.library(), &producer.framework(),
+                                  &producer.code_commit(), &producer.host()}) {
+    if (text->size() > kMaxDescriptionBytes) {
+      return InvalidField(
+          At(field, "producer"),
+          absl::StrCat("at most ", kMaxDescriptionBytes, " bytes a field"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateValue(absl::string_view field, const v1::Value& value) {
+  return ValidateTree(field, value, 1);
+}
+
+absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
+                            Digests digests) {
+  if (!tensor.section().empty()) {
+    if (auto s = ValidateSectionId(At(field, "section"), tensor.section()); !s.ok()) {
+      return s;
+    }
+  }
+  if (auto s = ValidateKey(At(field, "key"), tensor.key()); !s.ok()) return s;
+  auto dtype = DTypeFromNumber(tensor.dtype());
+  if (!dtype.ok()) {
+    return InvalidField(At(field, "dtype"),
+                        tensor.dtype() == 0 ? "required" : "not a type that is known");
+  }
+  const std::vector<int64_t> shape(tensor.shape().begin(), tensor.shape().end());
+  if (auto bytes = TensorBytes(*dtype, shape); !bytes.ok()) {
+    return InvalidField(At(field, "shape"), bytes.status().message());
+  }
+  if (!v1::TensorRole_IsValid(tensor.role())) {
+    return InvalidField(At(field, "role"), "unknown");
+  }
+  if (!tensor.tied_to().empty()) {
+    const TensorName target = ParseTensorName(tensor.tied_to());
+    if (auto s = ValidateKey(At(field, "tied_to"), target.key); !s.ok()) return s;
+    if (tensor.pieces_size() != 0) {
+      return InvalidField(At(field, "pieces"), "a tied tensor has none of its own");
+    }
+  }
+  for (int i = 0; i < tensor.pieces_size(); ++i) {
+    auto s = ValidatePiece(At(field, "pieces", i), tensor, tensor.pieces(i), digests);
+    if (!s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateSection(absl::string_view field, const v1::Section& section) {
+  if (auto s = ValidateSectionId(At(field, "name"), section.name()); !s.ok()) return s;
+  if (section.has_value()) {
+    if (auto s = ValidateValue(At(field, "value"), section.value()); !s.ok()) return s;
+  }
+  if (section.has_metadata()) {
+    return ValidateValue(At(field, "metadata"), section.metadata());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateAttachment(absl::string_view field,
+                                const v1::Attachment& attachment) {
+  if (!ValidateModelId("", attachment.name()).ok()) {
+    return InvalidField(At(field, "name"), "must be [a-zA-Z0-9][a-zA-Z0-9._-]{0,127}");
+  }
+  if (attachment.media_type().size() > kMaxLabelBytes) {
+    return InvalidField(At(field, "media_type"),
+                        absl::StrCat("at most ", kMaxLabelBytes, " bytes"));
+  }
+  if (static_cast<int64_t>(attachment.data().size()) > kMaxAttachmentBytes) {
+    return InvalidField(At(field, "data"),
+                        absl::StrCat("at most ", kMaxAttachmentBytes, " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateManifestPart(absl::string_view field, const v1::ManifestPart& part,
+                                  Digests digests) {
+  for (int i = 0; i < part.tensors_size(); ++i) {
+    auto s = ValidateTensor(At(field, "tensors", i), part.tensors(i), digests);
+    if (!s.ok()) return s;
+  }
+  for (int i = 0; i < part.sections_size(); ++i) {
+    auto s = ValidateSection(At(field, "sections", i), part.sections(i));
+    if (!s.ok()) return s;
+  }
+  for (int i = 0; i < part.attachments_size(); ++i) {
+    auto s = ValidateAttachment(At(field, "attachments", i), part.attachments(i));
+    if (!s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server

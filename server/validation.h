@@ -1,0 +1,37 @@
+// Checks of what clients send, beyond names (proto/contract/names.h). Each
+// refusal is INVALID_ARGUMENT with the path of the field, from `field` on.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
+#include "modelstore/v1/resources.pb.h"
+
+namespace modelstore::server {
+
+absl::Status ValidateModel(absl::string_view field, const v1::Model& model);
+
+// The fields that a saver gives: metadata, not content.
+absl::Status ValidateCheckpoint(absl::string_view field,
+                                const v1::Checkpoint& checkpoint);
+
+// At most kMaxValueDepth levels; dict keys of the allowed kinds.
+absl::Status ValidateValue(absl::string_view field, const v1::Value& value);
+
+enum class Digests { kRequired, kOptional };
+
+// Names, shape, and pieces that lie within the shape and are cut as they say.
+// UNIMPLEMENTED for a box that is not a range of rows. Whether the pieces tile
+// the tensor is seen at commit, when all contributions are there.
+absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
+                            Digests digests);
+
+absl::Status ValidateSection(absl::string_view field, const v1::Section& section);
+absl::Status ValidateAttachment(absl::string_view field,
+                                const v1::Attachment& attachment);
+
+// All of a part, with paths such as `manifest.tensors[3].shape`.
+absl::Status ValidateManifestPart(absl::string_view field, const v1::ManifestPart& part,
+                                  Digests digests);
+
+}  // namespace modelstore::server
