@@ -1,0 +1,75 @@
+// The catalog over RocksDB: one column family a Space, every write through the
+// WAL, one writer at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "proto/contract/mutex.h"
+#include "rocksdb/env.h"
+#include "storage/catalog.h"
+#include "storage/rocksdb/db_gate.h"
+#include "storage/rocksdb/engine_file_system.h"
+#include "storage/rocksdb/folder.h"
+#include "storage/rocksdb/high_water.h"
+
+namespace modelstore::storage::rocks {
+
+// In the default column family: the number of the last durable write.
+inline constexpr char kCommitNumberKey[] = "commit_number";
+
+class RocksCatalog final : public Catalog {
+ public:
+  static absl::StatusOr<std::unique_ptr<RocksCatalog>> Open(
+      std::shared_ptr<Folder> folder, bool accept_data_loss);
+
+  absl::StatusOr<std::optional<std::string>> Get(Space space,
+                                                 absl::string_view key) override;
+  absl::Status Scan(
+      Space space, const KeyRange& range,
+      absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) override;
+  absl::Status Write(const CatalogBatch& batch, Durability durability) override;
+  absl::Status Health() override;
+  absl::Status Reopen() override;
+
+ private:
+  RocksCatalog(std::shared_ptr<Folder> folder, std::unique_ptr<HighWater> mark);
+
+  absl::Status OpenDatabase(bool accept_data_loss) REQUIRES(write_mutex_);
+  // A catalog that is gone is no new catalog.
+  absl::StatusOr<bool> IsNew();
+  absl::StatusOr<std::unique_ptr<Database>> OpenRocks(bool accept_data_loss)
+      REQUIRES(write_mutex_);
+  // Compares what was recovered with HIGH_WATER.
+  absl::Status CheckNumber(Database* database, bool accept_data_loss)
+      REQUIRES(write_mutex_);
+  absl::Status CheckExpectations(const CatalogBatch& batch, DbGate::Use& use);
+  absl::Status Apply(const CatalogBatch& batch, Durability durability, DbGate::Use& use)
+      REQUIRES(write_mutex_);
+  // Names the fate of a write that RocksDB failed.
+  absl::Status Judge(const rocksdb::Status& status, bool journal_touched);
+  void SetHealth(absl::Status health) EXCLUDES(health_mutex_);
+
+  // Constant after construction.
+  const std::shared_ptr<Folder> folder_;
+  const std::shared_ptr<EngineFileSystem> fs_;
+  const std::unique_ptr<rocksdb::Env> env_;
+
+  // Has its own synchronisation.
+  DbGate gate_;
+
+  // Held by writers and by Reopen(), in front of health_mutex_.
+  Mutex write_mutex_;
+  const std::unique_ptr<HighWater> mark_;
+  // Of the last durable write that returned OK.
+  uint64_t number_ GUARDED_BY(write_mutex_) = 0;
+  bool mark_failed_ GUARDED_BY(write_mutex_) = false;
+
+  Mutex health_mutex_;
+  absl::Status health_ GUARDED_BY(health_mutex_);
+};
+
+}  // namespace modelstore::storage::rocks

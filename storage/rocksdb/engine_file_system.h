@@ -1,0 +1,81 @@
+// The file system under both databases: the real one (or one that tests inject)
+// with three additions.
+//   - It counts what is appended to a database's journals (WAL and MANIFEST), so
+//     that after a failed call the engine knows whether anything can have been
+//     applied.
+//   - It deletes a pack only if the engine named it. RocksDB itself deletes every
+//     file that its MANIFEST does not know, and a MANIFEST cut short knows few.
+//   - It asks for what a sequential reader of a pack will want next.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "proto/contract/mutex.h"
+#include "rocksdb/file_system.h"
+
+namespace modelstore::storage::rocks {
+
+// Thread-safe. One per database.
+class EngineFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  // Guards the .sst files of `packs_folder`; of none if it is empty.
+  EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base, std::string packs_folder);
+
+  const char* Name() const override { return "modelstore.EngineFileSystem"; }
+
+  // Calls that appended to a WAL or MANIFEST, failed ones included.
+  int64_t journal_appends() const { return journal_appends_.load(); }
+
+  // The file that was last opened for reading: after a failed open of a database,
+  // the one to blame.
+  std::string last_opened() const EXCLUDES(mutex_);
+
+  // Lets the file of this name in the packs folder be deleted, once.
+  void Release(const std::string& name) EXCLUDES(mutex_);
+  // Takes that back.
+  void Keep(const std::string& name) EXCLUDES(mutex_);
+  // Files that came into the packs folder since the last call. They may be deleted
+  // until they are kept: their pack was not acknowledged yet.
+  std::vector<std::string> TakeArrivals() EXCLUDES(mutex_);
+
+  rocksdb::IOStatus NewSequentialFile(const std::string& path,
+                                      const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* result,
+                                      rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus NewWritableFile(const std::string& path,
+                                    const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                    rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus ReuseWritableFile(const std::string& path, const std::string& old_path,
+                                      const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                      rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus NewRandomAccessFile(
+      const std::string& path, const rocksdb::FileOptions& options,
+      std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
+      rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus LinkFile(const std::string& from, const std::string& to,
+                             const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus DeleteFile(const std::string& path, const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* dbg) override;
+
+ private:
+  void Arrive(const std::string& path) EXCLUDES(mutex_);
+  // The file name if `path` is an .sst in the guarded folder, else empty.
+  std::string GuardedName(const std::string& path) const;
+
+  const std::string packs_prefix_;
+  std::atomic<int64_t> journal_appends_{0};
+  mutable Mutex mutex_;
+  std::string last_opened_ GUARDED_BY(mutex_);
+  std::vector<std::string> arrivals_ GUARDED_BY(mutex_);
+  std::unordered_set<std::string> deletable_ GUARDED_BY(mutex_);
+};
+
+}  // namespace modelstore::storage::rocks

@@ -1,0 +1,118 @@
+#include "storage/rocksdb/folder.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/rocksdb/status.h"
+
+namespace modelstore::storage::rocks {
+
+rocksdb::IOStatus SyncFolder(rocksdb::FileSystem* fs, const std::string& path) {
+  std::unique_ptr<rocksdb::FSDirectory> folder;
+  rocksdb::IOStatus s = fs->NewDirectory(path, {}, &folder, nullptr);
+  if (s.ok()) s = folder->Fsync({}, nullptr);
+  return s;
+}
+
+rocksdb::IOStatus MakeFolder(rocksdb::FileSystem* fs, const std::string& path) {
+  if (fs->FileExists(path, {}, nullptr).ok()) return rocksdb::IOStatus::OK();
+  const size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "."
+                             : slash == 0               ? "/"
+                                                        : path.substr(0, slash);
+  rocksdb::IOStatus s = MakeFolder(fs, parent);
+  if (s.ok()) s = fs->CreateDirIfMissing(path, {}, nullptr);
+  if (s.ok()) s = SyncFolder(fs, parent);
+  return s;
+}
+
+absl::StatusOr<std::shared_ptr<Folder>> Folder::Open(const RocksOptions& options) {
+  if (options.path.empty()) return absl::InvalidArgumentError("the store has no path");
+  RocksOptions clean = options;
+  while (clean.path.size() > 1 && clean.path.back() == '/') clean.path.pop_back();
+  std::shared_ptr<Folder> folder(
+      new Folder(clean, options.file_system != nullptr ? options.file_system
+                                                       : rocksdb::FileSystem::Default()));
+  absl::Status status = folder->Make();
+  if (!status.ok()) return status;
+  folder->RestoreBallast();
+  return folder;
+}
+
+absl::Status Folder::Make() {
+  rocksdb::IOStatus s = MakeFolder(fs_.get(), path_);
+  if (!s.ok()) return FromRocks(s, absl::StrCat("make folder ", path_));
+  s = fs_->LockFile(path_ + "/LOCK", {}, &lock_, nullptr);
+  if (!s.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the store in ", path_, " is open already: ", s.ToString()));
+  }
+  for (const std::string& path : {catalog(), packs(), incoming()}) {
+    s = MakeFolder(fs_.get(), path);
+    if (!s.ok()) return FromRocks(s, absl::StrCat("make folder ", path));
+  }
+  return absl::OkStatus();
+}
+
+Folder::~Folder() {
+  if (lock_ != nullptr) fs_->UnlockFile(lock_, {}, nullptr).PermitUncheckedError();
+}
+
+absl::StatusOr<int64_t> Folder::FreeBytes() const {
+  uint64_t bytes = 0;
+  const rocksdb::IOStatus s = fs_->GetFreeSpace(path_, {}, &bytes, nullptr);
+  if (!s.ok()) return FromRocks(s, "free space");
+  return static_cast<int64_t>(std::min<uint64_t>(bytes, INT64_MAX));
+}
+
+absl::Status Folder::CheckRoom(int64_t bytes) const {
+  const absl::StatusOr<int64_t> free = FreeBytes();
+  // An unknown figure refuses nothing: the write itself will tell.
+  if (!free.ok() || *free >= bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the disk of the store is full: ", *free, " bytes are free, ", bytes,
+                   " are needed; delete checkpoints or free space on ", path_));
+}
+
+void Folder::MakeRoom(int64_t bytes) {
+  if (!CheckRoom(bytes).ok()) ReleaseBallast();
+}
+
+void Folder::ReleaseBallast() {
+  MutexLock lock(ballast_mutex_);
+  if (fs_->DeleteFile(ballast(), {}, nullptr).ok()) {
+    Report(Listener::Severity::kWarning, "the disk is full: the ballast was released");
+  }
+}
+
+void Folder::RestoreBallast() {
+  MutexLock lock(ballast_mutex_);
+  if (ballast_bytes_ <= 0) {
+    fs_->DeleteFile(ballast(), {}, nullptr).PermitUncheckedError();
+    return;
+  }
+  if (fs_->FileExists(ballast(), {}, nullptr).ok()) return;
+  const absl::StatusOr<int64_t> free = FreeBytes();
+  if (!free.ok() || *free < 2 * ballast_bytes_) return;
+  const absl::Status status = WriteBallast();
+  if (!status.ok()) {
+    fs_->DeleteFile(ballast(), {}, nullptr).PermitUncheckedError();
+    Report(Listener::Severity::kWarning, absl::StrCat("no ballast: ", status.message()));
+  }
+}
+
+absl::Status Folder::WriteBallast() {
+  std::unique_ptr<rocksdb::FSWritableFile> file;
+  rocksdb::IOStatus s =
+      fs_->NewWritableFile(ballast(), rocksdb::FileOptions(), &file, nullptr);
+  if (s.ok()) s = file->Allocate(0, ballast_bytes_, {}, nullptr);
+  if (s.ok()) s = file->Close({}, nullptr);
+  return FromRocks(s, "write BALLAST");
+}
+
+void Folder::Report(Listener::Severity severity, absl::string_view message) const {
+  if (listener_ != nullptr) listener_->OnEvent(severity, message);
+}
+
+}  // namespace modelstore::storage::rocks

@@ -1,0 +1,135 @@
+#include "storage/rocksdb/options.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "rocksdb/env.h"
+#include "rocksdb/flush_block_policy.h"
+#include "rocksdb/table.h"
+
+namespace modelstore::storage::rocks {
+namespace {
+
+// Blocks of small chunks; a chunk of this size has a block of its own, so that
+// reading a small one never reads a large neighbour.
+constexpr size_t kPackBlockBytes = size_t{16} << 10;
+
+class ChunkBlockPolicy final : public rocksdb::FlushBlockPolicy {
+ public:
+  bool Update(const rocksdb::Slice& key, const rocksdb::Slice& value) override {
+    const size_t bytes = key.size() + value.size();
+    const bool flush = held_ > 0 && held_ + bytes > kPackBlockBytes;
+    held_ = flush ? bytes : held_ + bytes;
+    return flush;
+  }
+
+ private:
+  size_t held_ = 0;
+};
+
+class ChunkBlockPolicyFactory final : public rocksdb::FlushBlockPolicyFactory {
+ public:
+  const char* Name() const override { return "modelstore.ChunkBlockPolicyFactory"; }
+  rocksdb::FlushBlockPolicy* NewFlushBlockPolicy(const rocksdb::BlockBasedTableOptions&,
+                                                 const rocksdb::BlockBuilder&) const override {
+    return new ChunkBlockPolicy();
+  }
+};
+
+// RocksDB's own errors go to the listener; the rest of its log nowhere.
+class ListenerLogger final : public rocksdb::Logger {
+ public:
+  explicit ListenerLogger(std::shared_ptr<Folder> folder)
+      : Logger(rocksdb::InfoLogLevel::ERROR_LEVEL), folder_(std::move(folder)) {}
+
+  using rocksdb::Logger::Logv;
+  void Logv(const char* format, va_list arguments) override {
+    char text[1024];
+    std::vsnprintf(text, sizeof(text), format, arguments);
+    folder_->Report(Listener::Severity::kWarning, absl::StrCat("rocksdb: ", text));
+  }
+
+ private:
+  const std::shared_ptr<Folder> folder_;
+};
+
+rocksdb::Options CommonOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder) {
+  rocksdb::Options options;
+  options.env = env;
+  options.create_if_missing = true;
+  options.info_log = std::make_shared<ListenerLogger>(std::move(folder));
+  // A MANIFEST that rolls on a full disk can leave a database that does not open.
+  options.max_manifest_file_size = uint64_t{1} << 30;
+  // After a fault the engine reopens the database; RocksDB's own attempts would
+  // only race with it.
+  options.max_bgerror_resume_count = 0;
+  options.compression = rocksdb::kNoCompression;
+  options.bottommost_compression = rocksdb::kDisableCompressionOption;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  options.max_background_jobs = 2;
+  options.max_open_files = -1;
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  options.track_and_verify_wals_in_manifest = false;
+  return options;
+}
+
+}  // namespace
+
+rocksdb::Options CatalogOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder) {
+  rocksdb::Options options = CommonOptions(env, std::move(folder));
+  options.create_missing_column_families = true;
+  options.paranoid_checks = true;
+  // Memory: 8 MiB a column family, 24 in all, 8 of cache.
+  options.write_buffer_size = size_t{8} << 20;
+  options.db_write_buffer_size = size_t{24} << 20;
+  options.max_total_wal_size = uint64_t{64} << 20;
+  rocksdb::BlockBasedTableOptions table;
+  table.checksum = rocksdb::kXXH3;
+  table.block_cache = rocksdb::NewLRUCache(size_t{8} << 20);
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
+                             std::shared_ptr<rocksdb::Cache> cache) {
+  rocksdb::Options options = CommonOptions(env, std::move(folder));
+  // One hurt pack must not keep the others from being read.
+  options.paranoid_checks = false;
+  options.write_buffer_size = size_t{1} << 20;
+  // Packs are never rewritten: not to compact them, not because they are old.
+  options.disable_auto_compactions = true;
+  options.ttl = 0;
+  options.periodic_compaction_seconds = 0;
+  // Chunks of a load are read in order: keep the kernel's readahead.
+  options.advise_random_on_open = false;
+  // Starts writeback early, so that the final sync is short.
+  options.bytes_per_sync = size_t{1} << 20;
+  // Large blocks bypass this buffer; small ones and trailers gather in it.
+  options.writable_file_max_buffer_size = size_t{64} << 10;
+  rocksdb::BlockBasedTableOptions table;
+  table.checksum = rocksdb::kXXH3;
+  table.block_size = kPackBlockBytes;
+  table.flush_block_policy_factory = std::make_shared<ChunkBlockPolicyFactory>();
+  table.block_cache = std::move(cache);
+  // Restarting at every key makes an entry readable whatever its neighbours are.
+  table.block_restart_interval = 1;
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+rocksdb::IngestExternalFileOptions PackIngestOptions() {
+  rocksdb::IngestExternalFileOptions options;
+  options.move_files = true;
+  options.failed_move_fall_back_to_copy = true;
+  options.snapshot_consistency = false;
+  options.write_global_seqno = false;
+  options.allow_global_seqno = false;
+  options.allow_blocking_flush = false;
+  return options;
+}
+
+}  // namespace modelstore::storage::rocks

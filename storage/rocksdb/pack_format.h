@@ -1,0 +1,32 @@
+// Keys of packs/: pack and sequence, both big-endian, so that the chunks of a
+// pack lie together and in order.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "rocksdb/file_system.h"
+#include "storage/chunk_store.h"
+
+namespace modelstore::storage::rocks {
+
+inline constexpr size_t kChunkKeyBytes = 12;
+using ChunkKey = std::array<char, kChunkKeyBytes>;
+
+ChunkKey EncodeChunkKey(ChunkId chunk);
+std::optional<ChunkId> DecodeChunkKey(absl::string_view key);
+
+// `{pack in 16 hex digits}.sst`, the name of a pack outside packs/.
+std::string PackFileName(uint64_t pack);
+
+// `{file number in 6 digits}.sst`, as RocksDB names it.
+std::string TableFileName(uint64_t number);
+
+// The pack that a file holds, from its first entry: readable while the file's
+// first bytes are, whatever happened to its index.
+std::optional<uint64_t> PackOfFile(rocksdb::FileSystem* fs, const std::string& path);
+
+}  // namespace modelstore::storage::rocks

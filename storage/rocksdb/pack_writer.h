@@ -1,0 +1,52 @@
+// Writes one pack as an SST file in incoming/, to be ingested by the chunk store.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "rocksdb/options.h"
+#include "rocksdb/sst_file_writer.h"
+#include "storage/chunk_store.h"
+#include "storage/rocksdb/folder.h"
+
+namespace modelstore::storage::rocks {
+
+// Used by one thread at a time.
+class RocksPackWriter final : public PackWriter {
+ public:
+  // `on_end` is called once with the file's name, when the file is gone from
+  // incoming/.
+  RocksPackWriter(uint64_t pack, std::shared_ptr<Folder> folder,
+                  const rocksdb::Options& options,
+                  std::function<void(const std::string&)> on_end);
+  ~RocksPackWriter() override;
+
+  absl::Status Open();
+
+  uint64_t pack() const override { return pack_; }
+  int64_t size_bytes() const override { return size_bytes_; }
+  absl::StatusOr<ChunkId> Append(absl::string_view chunk) override;
+  absl::Status Finish() override;
+
+  bool finished() const { return finished_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  // Keeps the first failure: a pack with a hole is never finished.
+  absl::Status Fail(absl::Status status);
+
+  const uint64_t pack_;
+  const std::shared_ptr<Folder> folder_;
+  const std::string name_;
+  const std::string path_;
+  const std::function<void(const std::string&)> on_end_;
+  rocksdb::SstFileWriter writer_;
+  absl::Status status_;
+  int64_t size_bytes_ = 0;
+  uint32_t next_sequence_ = 0;
+  bool finished_ = false;
+};
+
+}  // namespace modelstore::storage::rocks
