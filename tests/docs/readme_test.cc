@@ -1,0 +1,110 @@
+// The code and the grpcurl commands that README.md shows, compiled and run against
+// a real modelstored. What stands between `// [name]` and `// [end]` is, line by
+// line, what README.md shows under that name; check_docs.py holds them equal.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "modelstore/torch.h"
+#include "tests/benchmarks/server_process.h"
+#include "tests/docs/reflected_call.h"
+
+namespace {
+
+using modelstore::bench::ServerProcess;
+
+class Readme : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto server = ServerProcess::Start(MODELSTORED, std::string(WORK_FOLDER) + "/readme");
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = new ServerProcess(*std::move(server));
+  }
+  static void TearDownTestSuite() { delete server_; }
+
+  static inline ServerProcess* server_ = nullptr;
+  std::string address = server_ == nullptr ? "" : server_->address();
+  torch::nn::Linear net = torch::nn::Linear(4, 3);
+  torch::optim::SGD sgd{net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9)};
+  double loss = 0.5;
+
+  void Step() {
+    torch::Tensor output = net->forward(torch::ones({2, 4})).sum();
+    sgd.zero_grad();
+    output.backward();
+    sgd.step();
+  }
+};
+
+TEST_F(Readme, ATrainingJobSavesInTheBackgroundAndResumes) {
+  Step();
+  // [training job]
+  auto client = modelstore::Client::Connect(address);
+  modelstore::SaveHandle save = modelstore::SaveCheckpointAsync(*client, "models/iris",
+      {.module = net.get(), .optimizer = &sgd, .epoch = 4, .loss = loss, .rng = true});
+  absl::Status staged = save.Staged(modelstore::After(std::chrono::seconds(60)));
+  auto saved = save.Durable(modelstore::After(std::chrono::minutes(10)));
+  modelstore::LoadResult resumed = modelstore::LoadCheckpoint(*client,
+      "models/iris/checkpoints/latest", {.module = net.get(), .optimizer = &sgd, .rng = true});
+  // [end]
+  ASSERT_TRUE(staged.ok()) << staged;
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(saved->epoch, 4);
+  ASSERT_TRUE(resumed.status.ok()) << resumed.status << resumed.report.ToString();
+  EXPECT_EQ(resumed.checkpoint.version, saved->version);
+}
+
+TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
+  // [inference worker]
+  auto client = modelstore::Client::Connect(address);
+  modelstore::StateDict weights;
+  modelstore::LoadResult r = modelstore::LoadCheckpoint(
+      *client, "models/iris/checkpoints/latest", {.state_dict = &weights, .device = "cpu"});
+  if (!r.status.ok()) std::cerr << r.status << "\n" << r.report.ToString();
+  // [end]
+  ASSERT_TRUE(r.status.ok()) << r.status;
+  ASSERT_EQ(weights.size(), 2u);
+  EXPECT_EQ(weights[0].first, "weight");
+  EXPECT_EQ(weights[0].second.sizes(), torch::IntArrayRef({3, 4}));
+}
+
+TEST_F(Readme, CEveryGrpcurlCommandDoesWhatItSays) {
+  std::ifstream in(README);
+  int commands = 0;
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind("grpcurl ", 0) != 0) continue;
+    SCOPED_TRACE(line);
+    ++commands;
+    if (line.find(" list") != std::string::npos) {
+      auto services = modelstore::docs::ListServices(address);
+      ASSERT_TRUE(services.ok()) << services.status();
+      EXPECT_THAT(*services, testing::HasSubstr("modelstore.v1.ModelStore"));
+      EXPECT_THAT(*services, testing::HasSubstr("modelstore.v1.CheckpointTransfer"));
+      continue;
+    }
+    auto command = modelstore::docs::ParseGrpcurl(line);
+    ASSERT_TRUE(command.ok()) << command.status();
+    auto answer = modelstore::docs::CallByReflection(*command, address);
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    if (line.find("ListCheckpoints") != std::string::npos) {
+      EXPECT_THAT(*answer, testing::HasSubstr("models/iris/checkpoints/1"));
+    }
+  }
+  EXPECT_GE(commands, 4);
+}
+
+TEST_F(Readme, DAWrongMethodIsRefusedByTheStandInForGrpcurl) {
+  EXPECT_FALSE(modelstore::docs::ParseGrpcurl("grpcurl -plaintext localhost:1").ok());
+  auto command = modelstore::docs::ParseGrpcurl(
+      "grpcurl -plaintext localhost:7070 modelstore.v1.ModelStore/NoSuchMethod");
+  ASSERT_TRUE(command.ok());
+  EXPECT_FALSE(modelstore::docs::CallByReflection(*command, address).ok());
+}
+
+}  // namespace
