@@ -1,0 +1,204 @@
+#include "modelstore/client.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/convert.h"
+#include "client/internal/grpc_connection.h"
+#include "client/internal/load.h"
+#include "client/internal/rpc.h"
+#include "client/internal/save_queue.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+
+namespace modelstore {
+
+using internal::CallRpc;
+using internal::Idempotency;
+using internal::kModelStore;
+
+namespace {
+
+absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
+
+}  // namespace
+
+struct Client::Shared {
+  explicit Shared(std::shared_ptr<Connection> c)
+      : connection(std::move(c)),
+        saves(std::make_shared<internal::SaveQueue>(connection)) {}
+
+  // The child of a fork has none of gRPC's threads and must not touch its locks:
+  // there everything is left as it is.
+  ~Shared() {
+    if (getpid() == pid) return;
+    new std::shared_ptr<Connection>(std::move(connection));
+    new std::shared_ptr<internal::SaveQueue>(std::move(saves));
+  }
+
+  absl::Status CheckProcess() const {
+    if (getpid() == pid) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        "this client belongs to the parent process: connect anew after fork()");
+  }
+
+  template <typename Response>
+  absl::StatusOr<Response> Call(std::string_view method,
+                                const google::protobuf::MessageLite& request,
+                                Idempotency idempotency = Idempotency::kIdempotent) {
+    if (absl::Status s = CheckProcess(); !s.ok()) return s;
+    // A failure is retried so long, and the last attempt may stall.
+    const ConnectOptions& options = connection->options();
+    return CallRpc<Response>(*connection, kModelStore, method, request, idempotency,
+                             After(options.retry_timeout + options.stall_timeout));
+  }
+
+  std::shared_ptr<Connection> connection;
+  std::shared_ptr<internal::SaveQueue> saves;
+  const pid_t pid = getpid();
+};
+
+absl::StatusOr<Client> Client::Connect(std::string_view target, ConnectOptions options) {
+  if (options.streams < 1 || options.streams > 64) {
+    return InvalidField("streams", "must be 1 to 64");
+  }
+  Client client(internal::MakeGrpcConnection(target, options));
+  absl::StatusOr<v1::ServerInfo> info =
+      CallRpc<v1::ServerInfo>(*client.shared_->connection, kModelStore, "GetServerInfo",
+                              v1::GetServerInfoRequest(), Idempotency::kIdempotent,
+                              After(options.connect_timeout));
+  if (!info.ok()) {
+    return Annotate(info.status(), absl::StrCat("connecting to ", View(target)));
+  }
+  return client;
+}
+
+Client::Client(std::shared_ptr<Connection> connection)
+    : shared_(std::make_shared<Shared>(std::move(connection))) {}
+
+absl::StatusOr<ModelInfo> Client::CreateModel(std::string_view model_id,
+                                              std::string_view description) {
+  v1::CreateModelRequest request;
+  request.set_model_id(std::string(model_id));
+  request.mutable_model()->set_description(std::string(description));
+  absl::StatusOr<v1::Model> model =
+      shared_->Call<v1::Model>("CreateModel", request, Idempotency::kNotIdempotent);
+  if (!model.ok()) return model.status();
+  return internal::ToModelInfo(*model);
+}
+
+absl::StatusOr<ModelInfo> Client::GetModel(std::string_view name) {
+  v1::GetModelRequest request;
+  request.set_name(std::string(name));
+  absl::StatusOr<v1::Model> model = shared_->Call<v1::Model>("GetModel", request);
+  if (!model.ok()) return model.status();
+  return internal::ToModelInfo(*model);
+}
+
+absl::StatusOr<std::vector<ModelInfo>> Client::ListModels(std::string_view prefix) {
+  v1::ListModelsRequest request;
+  request.set_prefix(std::string(prefix));
+  request.set_page_size(1000);
+  std::vector<ModelInfo> models;
+  while (true) {
+    auto page = shared_->Call<v1::ListModelsResponse>("ListModels", request);
+    if (!page.ok()) return page.status();
+    for (const v1::Model& m : page->models()) models.push_back(internal::ToModelInfo(m));
+    if (page->next_page_token().empty()) return models;
+    request.set_page_token(page->next_page_token());
+  }
+}
+
+absl::Status Client::DeleteModel(std::string_view name, bool force) {
+  v1::DeleteModelRequest request;
+  request.set_name(std::string(name));
+  request.set_force(force);
+  return shared_->Call<v1::DeleteModelResponse>("DeleteModel", request).status();
+}
+
+absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name) {
+  v1::GetCheckpointRequest request;
+  request.set_name(std::string(name));
+  request.set_view(v1::BASIC);
+  auto checkpoint = shared_->Call<v1::Checkpoint>("GetCheckpoint", request);
+  if (!checkpoint.ok()) return checkpoint.status();
+  return internal::ToCheckpointInfo(*checkpoint);
+}
+
+absl::StatusOr<std::vector<CheckpointInfo>> Client::ListCheckpoints(
+    std::string_view parent, bool newest_first, int limit) {
+  v1::ListCheckpointsRequest request;
+  request.set_parent(std::string(parent));
+  if (newest_first) request.set_order_by("version desc");
+  std::vector<CheckpointInfo> found;
+  while (true) {
+    const int left = limit > 0 ? limit - static_cast<int>(found.size()) : 1000;
+    request.set_page_size(std::min(left, 1000));
+    auto page = shared_->Call<v1::ListCheckpointsResponse>("ListCheckpoints", request);
+    if (!page.ok()) return page.status();
+    for (const v1::Checkpoint& c : page->checkpoints()) {
+      found.push_back(internal::ToCheckpointInfo(c));
+      if (limit > 0 && static_cast<int>(found.size()) == limit) return found;
+    }
+    if (page->next_page_token().empty()) return found;
+    request.set_page_token(page->next_page_token());
+  }
+}
+
+absl::Status Client::DeleteCheckpoint(std::string_view name) {
+  v1::DeleteCheckpointRequest request;
+  request.set_name(std::string(name));
+  return shared_->Call<v1::DeleteCheckpointResponse>("DeleteCheckpoint", request)
+      .status();
+}
+
+absl::StatusOr<std::vector<TensorInfo>> Client::ListTensors(std::string_view checkpoint) {
+  v1::ListTensorsRequest request;
+  request.set_parent(std::string(checkpoint));
+  request.set_page_size(10'000);
+  std::vector<TensorInfo> tensors;
+  while (true) {
+    auto page = shared_->Call<v1::ListTensorsResponse>("ListTensors", request);
+    if (!page.ok()) return page.status();
+    for (const v1::Tensor& t : page->tensors()) {
+      absl::StatusOr<TensorInfo> info = internal::ToTensorInfo(t);
+      if (!info.ok()) return info.status();
+      tensors.push_back(*std::move(info));
+    }
+    if (page->next_page_token().empty()) return tensors;
+    request.set_page_token(page->next_page_token());
+  }
+}
+
+SaveHandle Client::SaveAsync(std::string_view parent, SaveContent content,
+                             SaveOptions options) {
+  if (absl::Status s = shared_->CheckProcess(); !s.ok()) return SaveHandle::Failed(s);
+  absl::StatusOr<std::string> model_id = ParseModelName("parent", View(parent));
+  if (!model_id.ok()) return SaveHandle::Failed(model_id.status());
+  auto state = std::make_shared<SaveHandle::State>();
+  SaveHandle handle(state);
+  internal::SaveJob job;
+  job.model_id = *std::move(model_id);
+  job.content = std::move(content);
+  job.deadline = After(options.timeout);
+  job.options = std::move(options);
+  job.state = std::move(state);
+  shared_->saves->Submit(std::move(job));
+  return handle;
+}
+
+absl::StatusOr<LoadPlan> Client::PlanLoad(std::string_view name, LoadOptions options) {
+  if (absl::Status s = shared_->CheckProcess(); !s.ok()) return s;
+  return internal::MakeLoadPlan(shared_->connection, name, options);
+}
+
+absl::Status Client::Drain(Deadline deadline) {
+  if (absl::Status s = shared_->CheckProcess(); !s.ok()) return s;
+  return shared_->saves->Drain(deadline);
+}
+
+}  // namespace modelstore

@@ -1,0 +1,187 @@
+#include "client/internal/chunk_sender.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "client/internal/rpc.h"
+#include "client/internal/threads.h"
+#include "proto/contract/chunk_wire.h"
+
+namespace modelstore::internal {
+namespace {
+
+// A lane is worth its connection for so many bytes.
+constexpr int64_t kBytesPerLane = int64_t{8} << 20;
+constexpr size_t kMostChunksPerMessage = 1024;
+
+std::string Method() { return std::string(kTransfer) + "UploadChunks"; }
+
+// Of several lanes' statuses the one that decides: a final failure before a
+// passing one.
+absl::Status Worst(const std::vector<absl::Status>& statuses) {
+  absl::Status worst;
+  for (const absl::Status& s : statuses) {
+    if (s.ok()) continue;
+    if (worst.ok() || (IsTransient(worst) && !IsTransient(s))) worst = s;
+  }
+  return worst;
+}
+
+}  // namespace
+
+std::vector<uint32_t> ChunkQueue::Claim() {
+  MutexLock lock(mutex_);
+  std::vector<uint32_t> claimed;
+  int64_t bytes = 0;
+  while (!stopped_ && next_ < todo_.size() && claimed.size() < kMostChunksPerMessage) {
+    const int64_t size = plan_->chunk(todo_[next_]).size;
+    if (!claimed.empty() && bytes + size > kMessageBytes) break;
+    bytes += size;
+    claimed.push_back(todo_[next_++]);
+  }
+  return claimed;
+}
+
+std::vector<uint32_t> ChunkQueue::Take(int64_t* skipped_bytes) {
+  while (true) {
+    const std::vector<uint32_t> claimed = Claim();
+    if (claimed.empty()) return {};
+    for (const uint32_t i : claimed) plan_->Digest(i);
+    std::vector<uint32_t> fresh;
+    MutexLock lock(mutex_);
+    for (const uint32_t i : claimed) {
+      if (sent_.insert(plan_->chunk(i).digest).second) {
+        fresh.push_back(i);
+      } else {
+        *skipped_bytes += plan_->chunk(i).size;
+      }
+    }
+    changed_.NotifyAll();
+    if (!fresh.empty()) return fresh;
+  }
+}
+
+bool ChunkQueue::WaitDigested(Deadline deadline) {
+  MutexLock lock(mutex_);
+  return changed_.WaitUntil(mutex_, absl::FromChrono(deadline), [this] {
+    return stopped_ || plan_->AllDigested();
+  }) && !stopped_;
+}
+
+void ChunkQueue::Stop() {
+  MutexLock lock(mutex_);
+  stopped_ = true;
+  changed_.NotifyAll();
+}
+
+std::vector<Payload> PayloadsOf(SavePlan* plan, const std::vector<uint32_t>& chunks,
+                                int64_t* bytes) {
+  std::vector<Payload> payloads;
+  payloads.reserve(chunks.size());
+  *bytes = 0;
+  for (const uint32_t i : chunks) {
+    const PlannedChunk& chunk = plan->chunk(i);
+    payloads.push_back({std::string_view(chunk.data, chunk.size), chunk.owner});
+    *bytes += chunk.size;
+  }
+  return payloads;
+}
+
+absl::Status UploadRound::Run(std::vector<uint32_t> todo) {
+  int64_t bytes = 0;
+  for (const uint32_t i : todo) bytes += plan_->chunk(i).size;
+  const int lanes = static_cast<int>(std::clamp<int64_t>(
+      bytes / kBytesPerLane, 1, std::max(1, connection_.options().streams)));
+  ChunkQueue queue(plan_, std::move(todo));
+  std::vector<absl::Status> statuses(lanes);
+  const auto run = [&](int lane) {
+    statuses[lane] = RunLane(lane, &queue);
+    // A final failure needs no further bytes. After a passing one the other
+    // lanes go on: their connections may be whole.
+    if (!statuses[lane].ok() && !IsTransient(statuses[lane])) queue.Stop();
+  };
+  std::vector<std::thread> threads;
+  for (int lane = 1; lane < lanes; ++lane)
+    threads.push_back(TryThread([&, lane] { run(lane); }));
+  run(0);
+  for (std::thread& thread : threads) {
+    if (thread.joinable()) thread.join();
+  }
+  if (state_->cancellation.cancelled()) {
+    return absl::CancelledError("the save was cancelled");
+  }
+  return Worst(statuses);
+}
+
+Deadline UploadRound::StepDeadline() const {
+  return std::min(deadline_, After(connection_.options().stall_timeout));
+}
+
+absl::Status UploadRound::RunLane(int lane, ChunkQueue* queue) {
+  absl::StatusOr<std::unique_ptr<Stream>> stream =
+      connection_.Open(Method(), lane, StepDeadline());
+  if (!stream.ok()) return stream.status();
+  TrackedStream tracked(state_->cancellation, **stream);
+  bool first = true;
+  absl::Status s = SendChunks(**stream, queue, &first);
+  if (s.ok() && lane == 0) s = SendManifest(**stream, queue, &first);
+  if (!s.ok()) return s;
+  // A stream needs a first message to be one.
+  if (first) return absl::OkStatus();
+  return CloseAndReceive(**stream, StepDeadline()).status();
+}
+
+absl::Status UploadRound::SendChunks(Stream& stream, ChunkQueue* queue, bool* first) {
+  while (true) {
+    int64_t skipped = 0;
+    const std::vector<uint32_t> chunks = queue->Take(&skipped);
+    state_->done_bytes += skipped;
+    if (chunks.empty()) return absl::OkStatus();
+    v1::UploadChunksRequest request;
+    if (std::exchange(*first, false)) {
+      request.set_upload(target_.upload);
+      request.set_contribution(target_.contribution);
+    }
+    for (const uint32_t i : chunks) {
+      v1::ChunkHeader* header = request.add_chunks();
+      const absl::string_view digest = plan_->chunk(i).digest.bytes();
+      header->set_digest(digest.data(), digest.size());
+      header->set_size_bytes(plan_->chunk(i).size);
+    }
+    int64_t bytes = 0;
+    std::vector<Payload> payloads = PayloadsOf(plan_, chunks, &bytes);
+    std::string head = ChunkMessageHead(request, static_cast<size_t>(bytes));
+    const int64_t head_bytes = static_cast<int64_t>(head.size());
+    const Deadline deadline = StepDeadline();
+    absl::Status s = stream.Write(std::move(head), std::move(payloads), deadline);
+    if (!s.ok()) return WhyBroken(stream, s, StepDeadline());
+    state_->done_bytes += bytes;
+    state_->transferred_bytes += bytes + head_bytes;
+  }
+}
+
+absl::Status UploadRound::SendManifest(Stream& stream, ChunkQueue* queue, bool* first) {
+  if (!queue->WaitDigested(StepDeadline())) {
+    stream.Cancel();
+    return absl::UnavailableError("another stream of the save came to no end");
+  }
+  std::vector<v1::ManifestPart> parts = plan_->ManifestParts();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    v1::UploadChunksRequest request;
+    if (std::exchange(*first, false)) {
+      request.set_upload(target_.upload);
+      request.set_contribution(target_.contribution);
+    }
+    *request.mutable_manifest() = std::move(parts[i]);
+    request.set_manifest_complete(i + 1 == parts.size());
+    std::string bytes = request.SerializeAsString();
+    const int64_t size = static_cast<int64_t>(bytes.size());
+    absl::Status s = stream.Write(std::move(bytes), {}, StepDeadline());
+    if (!s.ok()) return WhyBroken(stream, s, StepDeadline());
+    state_->transferred_bytes += size;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::internal

@@ -1,0 +1,164 @@
+#include "client/internal/convert.h"
+
+#include <unistd.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "client/internal/value_codec.h"
+
+namespace modelstore::internal {
+namespace {
+
+constexpr char kLibrary[] = "modelstore-cpp " MODELSTORE_VERSION;
+
+std::string HostName() {
+  char name[256] = {};
+  if (gethostname(name, sizeof(name) - 1) != 0) return "";
+  return name;
+}
+
+}  // namespace
+
+CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& c) {
+  CheckpointInfo info;
+  info.name = c.name();
+  info.version = c.version();
+  info.model_uid = c.model_uid();
+  if (c.has_epoch()) info.epoch = c.epoch();
+  if (c.has_step()) info.step = c.step();
+  if (c.has_loss()) info.loss = c.loss();
+  info.metrics.insert(c.metrics().begin(), c.metrics().end());
+  info.labels.insert(c.labels().begin(), c.labels().end());
+  info.description = c.description();
+  info.base_checkpoint = c.base_checkpoint();
+  info.framework = c.producer().framework();
+  info.code_commit = c.producer().code_commit();
+  for (const v1::Section& section : c.sections()) info.sections.push_back(section.name());
+  info.create_time = std::chrono::system_clock::time_point(
+      std::chrono::seconds(c.create_time().seconds()) +
+      std::chrono::duration_cast<std::chrono::system_clock::duration>(
+          std::chrono::nanoseconds(c.create_time().nanos())));
+  info.tensor_count = c.tensor_count();
+  info.logical_bytes = c.logical_bytes();
+  info.stored_bytes = c.stored_bytes();
+  info.manifest_digest = c.manifest_digest();
+  info.request_id = c.request_id();
+  return info;
+}
+
+ModelInfo ToModelInfo(const v1::Model& m) {
+  ModelInfo info;
+  info.name = m.name();
+  info.uid = m.uid();
+  info.description = m.description();
+  info.labels.insert(m.labels().begin(), m.labels().end());
+  info.latest_version = m.latest_version();
+  info.checkpoint_count = m.checkpoint_count();
+  info.logical_bytes = m.logical_bytes();
+  info.stored_bytes = m.stored_bytes();
+  return info;
+}
+
+absl::StatusOr<TensorInfo> ToTensorInfo(const v1::Tensor& t) {
+  TensorInfo info;
+  info.section = t.section().empty() ? "model" : t.section();
+  info.key = t.key();
+  const std::string name = absl::StrCat("tensor ", info.section, ":", info.key);
+  absl::StatusOr<DType> dtype = DTypeFromNumber(t.dtype());
+  if (!dtype.ok()) {
+    return absl::InternalError(absl::StrCat(name, ": dtype ", static_cast<int>(t.dtype()),
+                                            " is unknown to this client"));
+  }
+  info.dtype = *dtype;
+  info.shape.assign(t.shape().begin(), t.shape().end());
+  info.requires_grad = t.requires_grad();
+  info.role = t.role() == v1::PARAMETER ? TensorRole::kParameter
+              : t.role() == v1::BUFFER  ? TensorRole::kBuffer
+                                        : TensorRole::kUnspecified;
+  info.tied_to = t.tied_to();
+  info.size_bytes = t.size_bytes();
+  absl::StatusOr<int64_t> bytes = TensorBytes(info.dtype, info.shape);
+  if (!bytes.ok()) {
+    return absl::InternalError(absl::StrCat(name, ": ", bytes.status().message()));
+  }
+  const bool no_bytes_of_its_own = !info.tied_to.empty() && info.size_bytes == 0;
+  if (*bytes != info.size_bytes && !no_bytes_of_its_own) {
+    return absl::InternalError(absl::StrCat(name, ": the server tells ", info.size_bytes,
+                                            " bytes for a shape of ", *bytes));
+  }
+  return info;
+}
+
+absl::StatusOr<SectionContent> ToSectionContent(const v1::Section& section) {
+  SectionContent out;
+  out.name = section.name();
+  if (section.has_value()) {
+    absl::StatusOr<Value> value = DecodeValue(section.value());
+    if (!value.ok()) return value.status();
+    out.value = *std::move(value);
+  }
+  if (section.has_metadata()) {
+    absl::StatusOr<Value> metadata = DecodeValue(section.metadata());
+    if (!metadata.ok()) return metadata.status();
+    out.metadata = *std::move(metadata);
+  }
+  return out;
+}
+
+void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
+  if (content.epoch.has_value()) out->set_epoch(*content.epoch);
+  if (content.step.has_value()) out->set_step(*content.step);
+  if (content.loss.has_value()) out->set_loss(*content.loss);
+  out->mutable_metrics()->insert(content.metrics.begin(), content.metrics.end());
+  out->mutable_labels()->insert(content.labels.begin(), content.labels.end());
+  out->set_description(content.description);
+  out->mutable_producer()->set_library(kLibrary);
+  out->mutable_producer()->set_framework(content.framework);
+  out->mutable_producer()->set_code_commit(content.code_commit);
+  out->mutable_producer()->set_host(HostName());
+}
+
+absl::Status ToSection(const SectionContent& section, v1::Section* out) {
+  out->set_name(section.name);
+  const std::string field = absl::StrCat("section ", section.name);
+  if (!section.value.IsNull()) {
+    absl::Status s = EncodeValue(field, section.value, out->mutable_value());
+    if (!s.ok()) return s;
+  }
+  if (!section.metadata.IsNull()) {
+    return EncodeValue(absl::StrCat(field, ": metadata"), section.metadata,
+                       out->mutable_metadata());
+  }
+  return absl::OkStatus();
+}
+
+void ToTensor(const TensorInfo& info, v1::Tensor* out) {
+  out->set_section(info.section);
+  out->set_key(info.key);
+  out->set_dtype(static_cast<v1::DType>(info.dtype));
+  out->mutable_shape()->Add(info.shape.begin(), info.shape.end());
+  out->set_requires_grad(info.requires_grad);
+  out->set_role(static_cast<v1::TensorRole>(info.role));
+  out->set_tied_to(info.tied_to);
+}
+
+void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out) {
+  v1::TensorSelection* selection = out->mutable_selection();
+  for (const std::string& section : options.sections) selection->add_sections(section);
+  for (const std::string& p : options.include) selection->add_include_patterns(p);
+  for (const std::string& p : options.exclude) selection->add_exclude_patterns(p);
+  for (const LoadOptions::RowSlice& slice : options.slices) {
+    v1::RowSlice* row = out->add_slices();
+    row->set_tensor(slice.tensor);
+    row->set_begin(slice.begin);
+    row->set_end(slice.end);
+  }
+  if (options.target_dtype.has_value()) {
+    out->set_target_dtype(static_cast<v1::DType>(*options.target_dtype));
+  }
+  out->set_device(options.device);
+}
+
+}  // namespace modelstore::internal

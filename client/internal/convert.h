@@ -1,0 +1,29 @@
+// Messages of the wire and the public structs, one into the other.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "modelstore/options.h"
+#include "modelstore/tensor.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
+#include "modelstore/v1/resources.pb.h"
+
+namespace modelstore::internal {
+
+CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& checkpoint);
+ModelInfo ToModelInfo(const v1::Model& model);
+
+// INTERNAL for a dtype this build does not know, or a size that is not that of
+// the shape: never trusted, because memory is written by it.
+absl::StatusOr<TensorInfo> ToTensorInfo(const v1::Tensor& tensor);
+absl::StatusOr<SectionContent> ToSectionContent(const v1::Section& section);
+
+// What a save says of itself, tensors and sections apart.
+void ToMetadata(const SaveContent& content, v1::Checkpoint* out);
+absl::Status ToSection(const SectionContent& section, v1::Section* out);
+// Everything but the pieces.
+void ToTensor(const TensorInfo& info, v1::Tensor* out);
+
+void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out);
+
+}  // namespace modelstore::internal

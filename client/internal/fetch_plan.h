@@ -1,0 +1,27 @@
+// The plan of a load, as the server tells it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "modelstore/connection.h"
+#include "modelstore/options.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
+
+namespace modelstore::internal {
+
+struct FetchedPlan {
+  v1::Checkpoint checkpoint;
+  std::string resume_token;
+  int64_t total_bytes = 0;
+  std::vector<v1::Tensor> tensors;
+  std::vector<v1::Section> sections;
+  bool complete = false;
+};
+
+// One attempt.
+absl::StatusOr<FetchedPlan> FetchPlan(Connection& connection, const std::string& name,
+                                      const LoadOptions& options, Deadline deadline);
+
+}  // namespace modelstore::internal

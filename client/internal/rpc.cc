@@ -1,0 +1,47 @@
+#include "client/internal/rpc.h"
+
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+
+namespace modelstore::internal {
+
+std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream out(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&out);
+  coded.SetSerializationDeterministic(true);
+  message.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return bytes;
+}
+
+absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline) {
+  if (absl::IsDeadlineExceeded(seen)) {
+    stream.Cancel();
+    return absl::UnavailableError("the stream made no progress and was cut");
+  }
+  absl::Status status = stream.Finish(deadline);
+  if (status.ok()) return absl::UnavailableError("the server ended the stream early");
+  if (absl::IsDeadlineExceeded(status)) stream.Cancel();
+  return status;
+}
+
+absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline) {
+  absl::Status s = stream.WritesDone(deadline);
+  if (!s.ok()) return WhyBroken(stream, s, deadline);
+  absl::StatusOr<ReceivedMessage> message = stream.Read(deadline);
+  if (!message.ok()) return WhyBroken(stream, message.status(), deadline);
+  std::string response;
+  for (const std::string_view fragment : message->fragments) response += fragment;
+  s = stream.Finish(deadline);
+  if (!s.ok()) return s;
+  return response;
+}
+
+absl::Status SendRequest(Stream& stream, std::string request, Deadline deadline) {
+  absl::Status s = stream.Write(std::move(request), {}, deadline);
+  if (s.ok()) s = stream.WritesDone(deadline);
+  return s.ok() ? s : WhyBroken(stream, s, deadline);
+}
+
+}  // namespace modelstore::internal

@@ -1,0 +1,63 @@
+// Typed calls over a Connection, and what its streams have in common.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/internal/retry.h"
+#include "google/protobuf/message_lite.h"
+#include "modelstore/connection.h"
+
+namespace modelstore::internal {
+
+inline constexpr std::string_view kModelStore = "/modelstore.v1.ModelStore/";
+inline constexpr std::string_view kTransfer = "/modelstore.v1.CheckpointTransfer/";
+
+// Messages that carry chunks have a small head; nothing honest comes near this.
+inline constexpr size_t kMaxHeadBytes = size_t{4} << 20;
+
+// Maps come in one order only, so that a repeated request has the same bytes.
+std::string SerializeDeterministic(const google::protobuf::MessageLite& message);
+
+// One attempt.
+template <typename Response>
+absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& method,
+                                  const std::string& request, Deadline deadline) {
+  absl::StatusOr<std::string> bytes = connection.Call(method, request, deadline);
+  if (!bytes.ok()) return bytes.status();
+  Response response;
+  if (!response.ParseFromString(*bytes)) {
+    return absl::InternalError(method + ": the answer is malformed");
+  }
+  return response;
+}
+
+// A unary call, repeated on passing failures if it may be.
+template <typename Response>
+absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view service,
+                                 std::string_view method,
+                                 const google::protobuf::MessageLite& request,
+                                 Idempotency idempotency, Deadline deadline,
+                                 Sleeper sleeper = RealSleeper()) {
+  const std::string full = std::string(service) + std::string(method);
+  const std::string bytes = SerializeDeterministic(request);
+  return Retry(RetryPolicy::Of(connection.options()), idempotency, deadline,
+               std::move(sleeper), [&](Deadline attempt) {
+                 return CallOnce<Response>(connection, full, bytes, attempt);
+               });
+}
+
+// Why a stream broke: cancels it if it stalled, else asks for the status that
+// the server ended it with. Never OK.
+absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline);
+
+// Half-closes a client-streaming RPC and returns its one response.
+absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline);
+
+// Sends the one request of a server-streaming RPC.
+absl::Status SendRequest(Stream& stream, std::string request, Deadline deadline);
+
+}  // namespace modelstore::internal

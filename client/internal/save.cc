@@ -1,0 +1,484 @@
+// The program that this file stands for, if nothing could fail:
+//
+//   plan = cut the content into chunks
+//   copy what the caller may change; tell Staged()
+//   if the plan is small:         digest; SaveCheckpoint(everything); done
+//   if the model has a base:      digest everything
+//     missing = FindMissingChunks(base)
+//     if missing is small:        SaveCheckpoint(missing, on that base); done
+//   upload = CreateUpload
+//   UploadChunks(what is missing, manifest)       over several streams
+//   worker 0: CommitUpload        the others: wait until it is committed
+//
+// What fails for a passing reason is asked for again; an upload goes on with what
+// FindMissingChunks still names.
+#include "client/internal/save.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/chunk_sender.h"
+#include "client/internal/convert.h"
+#include "client/internal/rpc.h"
+#include "client/internal/save_plan.h"
+#include "google/protobuf/empty.pb.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/chunk_wire.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::internal {
+namespace {
+
+std::string NewRequestId() {
+  std::random_device random;
+  std::string id = "save-";
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(random(), absl::kZeroPad8));
+  return id;
+}
+
+class Save {
+ public:
+  Save(Connection* connection, StagingPool* pool, SaveJob* job)
+      : connection_(*connection),
+        pool_(pool),
+        job_(*job),
+        options_(job->options),
+        state_(job->state.get()),
+        given_request_id_(!options_.request_id.empty()) {
+    if (!given_request_id_) options_.request_id = NewRequestId();
+  }
+
+  absl::StatusOr<CheckpointInfo> Run();
+  // After Run(): lets go of the caller's memory, and of what a failed save left
+  // at the server.
+  void CleanUp(bool succeeded);
+
+ private:
+  bool Distributed() const { return options_.contribution_count > 1; }
+  absl::Status CheckOptions() const;
+  void Stage();
+  Sleeper MakeSleeper();
+  Deadline StepDeadline() const {
+    return std::min(job_.deadline, After(connection_.options().stall_timeout));
+  }
+  template <typename Response>
+  absl::StatusOr<Response> Call(std::string_view method,
+                                const google::protobuf::MessageLite& request) {
+    return CallRpc<Response>(connection_, kTransfer, method, request,
+                             Idempotency::kIdempotent, job_.deadline, MakeSleeper());
+  }
+
+  // Empty if there is none.
+  absl::StatusOr<std::string> FindBase();
+  // Of all chunks that have a digest, those that `name` lacks. `base` may be null.
+  absl::StatusOr<std::vector<uint32_t>> FindMissing(const std::string& name,
+                                                    std::string* base);
+
+  absl::StatusOr<v1::Checkpoint> SaveInOneStream(const std::string& base,
+                                                 const std::vector<uint32_t>& chunks);
+  absl::StatusOr<v1::Checkpoint> TryOneStream(const std::string& base,
+                                              const std::vector<uint32_t>& chunks);
+  absl::Status SendOneStream(Stream& stream, const std::string& base,
+                             const std::vector<uint32_t>& chunks);
+  absl::Status Send(Stream& stream, const v1::SaveCheckpointRequest& request,
+                    std::vector<Payload> payloads, int64_t payload_bytes);
+
+  absl::StatusOr<v1::Checkpoint> SaveByUpload();
+  absl::StatusOr<v1::Upload> CreateUpload();
+  absl::Status Deliver(const v1::Upload& upload);
+  absl::StatusOr<std::vector<uint32_t>> Outstanding(const std::string& upload);
+  absl::StatusOr<v1::Checkpoint> Commit(const v1::Upload& upload);
+  absl::Status WaitForContributions(const std::string& upload);
+  absl::StatusOr<v1::Checkpoint> WaitForCommit(const std::string& upload);
+  absl::StatusOr<v1::Checkpoint> GetCommitted(int64_t version);
+
+  Connection& connection_;
+  StagingPool* const pool_;
+  SaveJob& job_;
+  SaveOptions options_;
+  SaveHandle::State* const state_;
+  const bool given_request_id_;
+  std::unique_ptr<SavePlan> plan_;
+  std::string open_upload_;
+};
+
+absl::Status Save::CheckOptions() const {
+  if (options_.contribution_count < 1 ||
+      options_.contribution_count > kMaxContributions) {
+    return InvalidField("contribution_count",
+                        absl::StrCat("must be 1 to ", kMaxContributions));
+  }
+  if (options_.contribution < 0 || options_.contribution >= options_.contribution_count) {
+    return InvalidField("contribution", "must be less than contribution_count");
+  }
+  if (Distributed() && !given_request_id_) {
+    return InvalidField("request_id",
+                        "must be given, the same to every worker of the save");
+  }
+  return ValidateRequestId("request_id", options_.request_id);
+}
+
+Sleeper Save::MakeSleeper() {
+  return [this](std::chrono::milliseconds time) {
+    state_->reconnects += 1;
+    return state_->cancellation.Sleep(time);
+  };
+}
+
+absl::StatusOr<CheckpointInfo> Save::Run() {
+  if (absl::Status s = CheckOptions(); !s.ok()) return s;
+  absl::StatusOr<std::unique_ptr<SavePlan>> plan =
+      SavePlan::Make(std::move(job_.content));
+  if (!plan.ok()) return plan.status();
+  plan_ = *std::move(plan);
+  state_->total_bytes = plan_->total_bytes();
+  Stage();
+  absl::StatusOr<v1::Checkpoint> saved = absl::UnknownError("");
+  if (plan_->total_bytes() < kSmallSaveBytes && !Distributed()) {
+    plan_->DigestAll(1);
+    std::vector<uint32_t> all(plan_->chunk_count());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
+    saved = SaveInOneStream(options_.base_checkpoint, all);
+  } else {
+    saved = SaveByUpload();
+  }
+  if (!saved.ok()) return saved.status();
+  state_->done_bytes = plan_->total_bytes();
+  return ToCheckpointInfo(*saved);
+}
+
+void Save::Stage() {
+  const int64_t limit = options_.max_staging_bytes.value_or(plan_->total_bytes());
+  const int threads = std::max(2, connection_.options().streams);
+  if (plan_->Stage(pool_->shared_from_this(), limit, threads)) {
+    state_->SetStaged(absl::OkStatus());
+  }
+}
+
+void Save::CleanUp(bool succeeded) {
+  if (plan_ != nullptr) plan_->Release(After(connection_.options().stall_timeout));
+  if (succeeded || open_upload_.empty() || given_request_id_) return;
+  // Nobody can go on with it. Should this fail, it expires.
+  v1::DeleteUploadRequest request;
+  request.set_name(open_upload_);
+  (void)CallOnce<google::protobuf::Empty>(
+      connection_, absl::StrCat(std::string(kTransfer), "DeleteUpload"),
+      request.SerializeAsString(), After(std::chrono::seconds(2)));
+}
+
+absl::StatusOr<std::string> Save::FindBase() {
+  if (options_.base_checkpoint == "none") return std::string();
+  if (!options_.base_checkpoint.empty()) return options_.base_checkpoint;
+  v1::GetModelRequest request;
+  request.set_name(ModelName(job_.model_id));
+  absl::StatusOr<v1::Model> model =
+      CallRpc<v1::Model>(connection_, kModelStore, "GetModel", request,
+                         Idempotency::kIdempotent, job_.deadline, MakeSleeper());
+  if (absl::IsNotFound(model.status())) return std::string();
+  if (!model.ok()) return model.status();
+  return model->latest_version() > 0
+             ? CheckpointNameOf(job_.model_id, model->latest_version())
+             : std::string();
+}
+
+absl::StatusOr<std::vector<uint32_t>> Save::FindMissing(const std::string& name,
+                                                        std::string* base) {
+  std::vector<uint32_t> missing;
+  std::vector<uint32_t> asked;
+  v1::FindMissingChunksRequest request;
+  request.set_name(name);
+  const auto ask = [&]() -> absl::Status {
+    auto answer = Call<v1::FindMissingChunksResponse>("FindMissingChunks", request);
+    if (!answer.ok()) return answer.status();
+    if (base != nullptr) *base = answer->base_checkpoint();
+    for (const uint32_t i : answer->missing()) {
+      if (i < asked.size()) missing.push_back(asked[i]);
+    }
+    asked.clear();
+    request.clear_digests();
+    return absl::OkStatus();
+  };
+  for (size_t i = 0; i < plan_->chunk_count(); ++i) {
+    if (!plan_->chunk(i).digested) continue;
+    const absl::string_view digest = plan_->chunk(i).digest.bytes();
+    request.mutable_digests()->append(digest.data(), digest.size());
+    asked.push_back(static_cast<uint32_t>(i));
+    if (asked.size() < static_cast<size_t>(kMaxDigestsPerCall)) continue;
+    if (absl::Status s = ask(); !s.ok()) return s;
+  }
+  if (!asked.empty() || base != nullptr) {
+    if (absl::Status s = ask(); !s.ok()) return s;
+  }
+  return missing;
+}
+
+// --- Small saves -----------------------------------------------------------
+
+absl::StatusOr<v1::Checkpoint> Save::SaveInOneStream(
+    const std::string& base, const std::vector<uint32_t>& chunks) {
+  return Retry(RetryPolicy::Of(connection_.options()), Idempotency::kIdempotent,
+               job_.deadline, MakeSleeper(),
+               [&](Deadline) { return TryOneStream(base, chunks); });
+}
+
+absl::StatusOr<v1::Checkpoint> Save::TryOneStream(const std::string& base,
+                                                  const std::vector<uint32_t>& chunks) {
+  if (state_->cancellation.cancelled())
+    return absl::CancelledError("the save was cancelled");
+  absl::StatusOr<std::unique_ptr<Stream>> stream = connection_.Open(
+      absl::StrCat(std::string(kTransfer), "SaveCheckpoint"), 0, StepDeadline());
+  if (!stream.ok()) return stream.status();
+  TrackedStream tracked(state_->cancellation, **stream);
+  absl::Status s = SendOneStream(**stream, base, chunks);
+  if (!s.ok()) return WhyBroken(**stream, s, StepDeadline());
+  absl::StatusOr<std::string> bytes = CloseAndReceive(**stream, StepDeadline());
+  if (!bytes.ok()) return bytes.status();
+  v1::Checkpoint checkpoint;
+  if (!checkpoint.ParseFromString(*bytes)) {
+    return absl::InternalError("SaveCheckpoint: the answer is malformed");
+  }
+  return checkpoint;
+}
+
+absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
+                                 const std::vector<uint32_t>& chunks) {
+  v1::SaveCheckpointRequest request;
+  request.set_parent(ModelName(job_.model_id));
+  *request.mutable_checkpoint() = plan_->metadata();
+  request.mutable_checkpoint()->set_base_checkpoint(base);
+  request.set_request_id(options_.request_id);
+  request.set_create_model(options_.create_model);
+  if (options_.expected_latest_version.has_value()) {
+    request.set_expected_latest_version(*options_.expected_latest_version);
+  }
+  // The header travels with the first part of the manifest.
+  for (v1::ManifestPart& part : plan_->ManifestParts()) {
+    *request.mutable_manifest() = std::move(part);
+    if (absl::Status s = Send(stream, request, {}, 0); !s.ok()) return s;
+    request.Clear();
+  }
+  ChunkQueue queue(plan_.get(), chunks);
+  int64_t duplicates = 0;
+  while (true) {
+    const std::vector<uint32_t> batch = queue.Take(&duplicates);
+    if (batch.empty()) break;
+    request.Clear();
+    for (const uint32_t i : batch) {
+      v1::ChunkHeader* header = request.add_chunks();
+      const absl::string_view digest = plan_->chunk(i).digest.bytes();
+      header->set_digest(digest.data(), digest.size());
+      header->set_size_bytes(plan_->chunk(i).size);
+    }
+    int64_t bytes = 0;
+    std::vector<Payload> payloads = PayloadsOf(plan_.get(), batch, &bytes);
+    absl::Status s = Send(stream, request, std::move(payloads), bytes);
+    if (!s.ok()) return s;
+  }
+  request.Clear();
+  request.set_finish(true);
+  return Send(stream, request, {}, 0);
+}
+
+absl::Status Save::Send(Stream& stream, const v1::SaveCheckpointRequest& request,
+                        std::vector<Payload> payloads, int64_t payload_bytes) {
+  std::string head = ChunkMessageHead(request, static_cast<size_t>(payload_bytes));
+  const int64_t bytes = static_cast<int64_t>(head.size()) + payload_bytes;
+  absl::Status s = stream.Write(std::move(head), std::move(payloads), StepDeadline());
+  if (s.ok()) state_->transferred_bytes += bytes;
+  return s;
+}
+
+// --- Uploads ---------------------------------------------------------------
+
+absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
+  if (!Distributed()) {
+    absl::StatusOr<std::string> base = FindBase();
+    if (!base.ok()) return base.status();
+    if (!base->empty()) {
+      plan_->DigestAll(std::max(1, connection_.options().streams));
+      std::string canonical;
+      absl::StatusOr<std::vector<uint32_t>> missing = FindMissing(*base, &canonical);
+      if (!missing.ok() && !absl::IsNotFound(missing.status())) return missing.status();
+      int64_t bytes = 0;
+      for (const uint32_t i : missing.ok() ? *missing : std::vector<uint32_t>()) {
+        bytes += plan_->chunk(i).size;
+      }
+      if (missing.ok() && bytes < kSmallSaveBytes) {
+        state_->done_bytes = plan_->total_bytes() - bytes;
+        absl::StatusOr<v1::Checkpoint> saved = SaveInOneStream(canonical, *missing);
+        // The base was deleted since it was asked: then all is to be sent.
+        const bool base_is_gone = absl::IsNotFound(saved.status()) ||
+                                  absl::IsFailedPrecondition(saved.status());
+        if (!base_is_gone) return saved;
+      }
+    }
+  }
+  // A commit that misses chunks which were acknowledged is answered by sending
+  // them; more than twice is not bad luck.
+  for (int attempt = 1;; ++attempt) {
+    absl::StatusOr<v1::Upload> upload = CreateUpload();
+    if (!upload.ok()) return upload.status();
+    if (upload->committed_version() > 0) return GetCommitted(upload->committed_version());
+    open_upload_ = upload->name();
+    absl::Status delivered = Deliver(*upload);
+    if (absl::IsNotFound(delivered) && attempt < 3) continue;  // It has expired.
+    if (!delivered.ok()) return delivered;
+    state_->SetStaged(absl::OkStatus());
+    absl::StatusOr<v1::Checkpoint> saved = Commit(*upload);
+    if (saved.ok() || Distributed() || attempt == 3) return saved;
+    if (absl::IsNotFound(saved.status())) continue;
+    if (!absl::IsFailedPrecondition(saved.status())) return saved;
+    absl::StatusOr<std::vector<uint32_t>> missing = Outstanding(upload->name());
+    if (!missing.ok() || missing->empty()) return saved;
+  }
+}
+
+absl::StatusOr<v1::Upload> Save::CreateUpload() {
+  v1::CreateUploadRequest request;
+  request.set_parent(ModelName(job_.model_id));
+  *request.mutable_upload()->mutable_checkpoint() = plan_->metadata();
+  // As the caller gave it, so that every worker and every repetition sends the
+  // same request.
+  request.mutable_upload()->mutable_checkpoint()->set_base_checkpoint(
+      options_.base_checkpoint);
+  if (given_request_id_) {
+    request.mutable_upload()->mutable_checkpoint()->mutable_producer()->clear_host();
+  }
+  request.mutable_upload()->set_contribution_count(options_.contribution_count);
+  request.set_request_id(options_.request_id);
+  request.set_create_model(options_.create_model);
+  return Call<v1::Upload>("CreateUpload", request);
+}
+
+absl::StatusOr<std::vector<uint32_t>> Save::Outstanding(const std::string& upload) {
+  absl::StatusOr<std::vector<uint32_t>> missing = FindMissing(upload, nullptr);
+  if (!missing.ok()) return missing;
+  int64_t bytes = 0;
+  for (size_t i = 0; i < plan_->chunk_count(); ++i) {
+    if (!plan_->chunk(i).digested) missing->push_back(static_cast<uint32_t>(i));
+  }
+  for (const uint32_t i : *missing) bytes += plan_->chunk(i).size;
+  std::sort(missing->begin(), missing->end());
+  state_->done_bytes = plan_->total_bytes() - bytes;
+  return missing;
+}
+
+absl::Status Save::Deliver(const v1::Upload& upload) {
+  const UploadRound::Target target{upload.name(), options_.contribution};
+  UploadRound round(&connection_, plan_.get(), state_, target, job_.deadline);
+  RetryState retry(RetryPolicy::Of(connection_.options()), job_.deadline, MakeSleeper());
+  std::string name = upload.name();
+  size_t least = plan_->chunk_count() + 1;
+  while (true) {
+    absl::StatusOr<std::vector<uint32_t>> todo = Outstanding(name);
+    absl::Status s = todo.status();
+    if (s.ok()) {
+      if (todo->size() < least) {
+        least = todo->size();
+        retry.OnProgress();
+      }
+      s = round.Run(*std::move(todo));
+      if (s.ok()) return s;
+    }
+    if (absl::Status final = retry.OnFailure(s); !final.ok()) return final;
+  }
+}
+
+absl::StatusOr<v1::Checkpoint> Save::Commit(const v1::Upload& upload) {
+  if (options_.contribution != 0) return WaitForCommit(upload.name());
+  if (Distributed()) {
+    if (absl::Status s = WaitForContributions(upload.name()); !s.ok()) return s;
+  }
+  if (state_->cancellation.cancelled())
+    return absl::CancelledError("the save was cancelled");
+  v1::CommitUploadRequest request;
+  request.set_name(upload.name());
+  if (options_.expected_latest_version.has_value()) {
+    request.set_expected_latest_version(*options_.expected_latest_version);
+  }
+  return Call<v1::Checkpoint>("CommitUpload", request);
+}
+
+absl::Status Save::WaitForContributions(const std::string& upload) {
+  v1::GetUploadRequest request;
+  request.set_name(upload);
+  Backoff pause;
+  while (true) {
+    absl::StatusOr<v1::Upload> state = Call<v1::Upload>("GetUpload", request);
+    if (!state.ok()) return state.status();
+    int complete = 0;
+    for (const v1::Contribution& c : state->contributions()) complete += c.complete();
+    if (complete == options_.contribution_count || state->committed_version() > 0) {
+      return absl::OkStatus();
+    }
+    const std::chrono::milliseconds wait = pause.Next(absl::OkStatus());
+    if (After(wait) >= job_.deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("only ", complete, " of ", options_.contribution_count,
+                       " contributions of ", upload, " are complete"));
+    }
+    if (!state_->cancellation.Sleep(wait)) {
+      return absl::CancelledError("the save was cancelled");
+    }
+  }
+}
+
+absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
+  v1::GetUploadRequest request;
+  request.set_name(upload);
+  Backoff pause;
+  while (true) {
+    absl::StatusOr<v1::Upload> state = Call<v1::Upload>("GetUpload", request);
+    // A committed upload may be forgotten; its request_id is not.
+    if (absl::IsNotFound(state.status())) {
+      state = CreateUpload();
+      if (state.ok() && state->committed_version() == 0) {
+        return absl::AbortedError(absl::StrCat(upload, " was deleted before its commit"));
+      }
+    }
+    if (!state.ok()) return state.status();
+    if (state->committed_version() > 0) return GetCommitted(state->committed_version());
+    const std::chrono::milliseconds wait = pause.Next(absl::OkStatus());
+    if (After(wait) >= job_.deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat(upload, " is delivered, and not committed by worker 0"));
+    }
+    if (!state_->cancellation.Sleep(wait)) {
+      return absl::CancelledError("the save was cancelled");
+    }
+  }
+}
+
+absl::StatusOr<v1::Checkpoint> Save::GetCommitted(int64_t version) {
+  v1::GetCheckpointRequest request;
+  request.set_name(CheckpointNameOf(job_.model_id, version));
+  return CallRpc<v1::Checkpoint>(connection_, kModelStore, "GetCheckpoint", request,
+                                 Idempotency::kIdempotent, job_.deadline, MakeSleeper());
+}
+
+}  // namespace
+
+void RunSave(std::shared_ptr<Connection> connection, std::shared_ptr<StagingPool> pool,
+             SaveJob job) {
+  const std::shared_ptr<SaveHandle::State> state = job.state;
+  const std::string context = absl::StrCat("saving ", ModelName(job.model_id));
+  Save save(connection.get(), pool.get(), &job);
+  absl::StatusOr<CheckpointInfo> result = save.Run();
+  if (!result.ok() && state->cancellation.cancelled()) {
+    result = absl::CancelledError("the save was cancelled");
+  }
+  save.CleanUp(result.ok());
+  job.content = {};
+  if (result.ok()) {
+    state->SetResult(std::move(result));
+  } else {
+    state->SetResult(Annotate(result.status(), context));
+  }
+}
+
+}  // namespace modelstore::internal

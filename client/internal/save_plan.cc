@@ -1,0 +1,206 @@
+#include "client/internal/save_plan.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/convert.h"
+#include "client/internal/staging_pool.h"
+#include "client/internal/threads.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::internal {
+namespace {
+
+// A manifest part's tensors; leaves room for what else its message holds.
+constexpr size_t kManifestPartBytes = kMaxManifestMessageBytes - (size_t{64} << 10);
+
+// A piece's digests travel in one message, so very large pieces have larger
+// chunks.
+int64_t ChunkSizeFor(int64_t piece_bytes) {
+  constexpr int64_t kMostChunks = 32'768;
+  return piece_bytes > kMostChunks * kDefaultChunkBytes ? kMaxChunkBytes
+                                                        : kDefaultChunkBytes;
+}
+
+std::string NameOf(const TensorInfo& info) {
+  return absl::StrCat("tensor ", TensorNameOf(info.section, info.key));
+}
+
+}  // namespace
+
+struct SavePlan::Borrowing {
+  // Held by every payload that has no owner of its own.
+  struct Token {
+    explicit Token(std::shared_ptr<Borrowing> b) : borrowing(std::move(b)) {}
+    ~Token() {
+      MutexLock lock(borrowing->mutex);
+      borrowing->released = true;
+      borrowing->changed.NotifyAll();
+    }
+    const std::shared_ptr<Borrowing> borrowing;
+  };
+
+  Mutex mutex;
+  CondVar changed;
+  bool released GUARDED_BY(mutex) = false;
+};
+
+absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content) {
+  std::unique_ptr<SavePlan> plan(new SavePlan());
+  ToMetadata(content, &plan->metadata_);
+  for (const SectionContent& section : content.sections) {
+    absl::Status s = ToSection(section, &plan->sections_.emplace_back());
+    if (!s.ok()) return s;
+  }
+  plan->tensors_.reserve(content.tensors.size());
+  for (const TensorView& view : content.tensors) {
+    if (absl::Status s = plan->AddTensor(view); !s.ok()) return s;
+  }
+  plan->views_ = std::move(content.tensors);
+  if (absl::Status s = plan->CutChunks(); !s.ok()) return s;
+  return plan;
+}
+
+absl::Status SavePlan::AddTensor(const TensorView& view) {
+  PlannedTensor& tensor = tensors_.emplace_back();
+  ToTensor(view.info, &tensor.message);
+  tensor.first_chunk = chunk_count_;
+  if (!view.info.tied_to.empty()) return absl::OkStatus();
+  const std::vector<int64_t>& box = view.size.empty() ? view.info.shape : view.size;
+  absl::StatusOr<int64_t> bytes = TensorBytes(view.info.dtype, box);
+  if (!bytes.ok()) return InvalidField(NameOf(view.info), bytes.status().message());
+  if (*bytes != view.info.size_bytes) {
+    return InvalidField(NameOf(view.info),
+                        absl::StrCat("holds ", *bytes, " bytes by its shape, but ",
+                                     view.info.size_bytes, " are given"));
+  }
+  if (view.data == nullptr && *bytes > 0) {
+    return InvalidField(NameOf(view.info), "has no data");
+  }
+  v1::Piece* piece = tensor.message.add_pieces();
+  piece->mutable_offset()->Add(view.offset.begin(), view.offset.end());
+  piece->mutable_size()->Add(view.size.begin(), view.size.end());
+  const int64_t chunk_size = ChunkSizeFor(*bytes);
+  piece->set_chunk_size_bytes(chunk_size);
+  tensor.chunk_count = static_cast<size_t>((*bytes + chunk_size - 1) / chunk_size);
+  chunk_count_ += tensor.chunk_count;
+  total_bytes_ += *bytes;
+  return absl::OkStatus();
+}
+
+absl::Status SavePlan::CutChunks() {
+  chunks_ = std::make_unique<PlannedChunk[]>(chunk_count_);
+  borrowing_ = std::make_shared<Borrowing>();
+  const auto token = std::make_shared<Borrowing::Token>(borrowing_);
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    const PlannedTensor& tensor = tensors_[t];
+    if (tensor.chunk_count == 0) continue;
+    const TensorView& view = views_[t];
+    const int64_t chunk_size = tensor.message.pieces(0).chunk_size_bytes();
+    for (size_t i = 0; i < tensor.chunk_count; ++i) {
+      PlannedChunk& chunk = chunks_[tensor.first_chunk + i];
+      const int64_t begin = static_cast<int64_t>(i) * chunk_size;
+      chunk.data = static_cast<const char*>(view.data) + begin;
+      chunk.size =
+          static_cast<uint32_t>(std::min(chunk_size, view.info.size_bytes - begin));
+      chunk.immutable = view.immutable;
+      chunk.owner = view.owner != nullptr ? view.owner : token;
+    }
+  }
+  views_.clear();
+  return absl::OkStatus();
+}
+
+void SavePlan::Digest(size_t i) {
+  PlannedChunk& chunk = chunks_[i];
+  if (chunk.digested.load(std::memory_order_acquire)) return;
+  chunk.digest = ComputeDigest(DigestAlgorithm::kXxh3_128,
+                               absl::string_view(chunk.data, chunk.size));
+  chunk.digested.store(true, std::memory_order_release);
+  digested_.fetch_add(1);
+}
+
+void SavePlan::DigestAll(int threads) {
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < chunk_count_; i = next++) Digest(i);
+  };
+  std::vector<std::thread> helpers;
+  // A thread costs about as much as the digests of a few chunks.
+  for (int i = 1; i < threads && chunk_count_ > 8; ++i)
+    helpers.push_back(TryThread(work));
+  work();
+  for (std::thread& helper : helpers) {
+    if (helper.joinable()) helper.join();
+  }
+}
+
+std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
+  std::vector<v1::ManifestPart> parts(1);
+  size_t bytes = 0;
+  const auto make_room = [&](size_t more) {
+    if (bytes > 0 && bytes + more > kManifestPartBytes) {
+      parts.emplace_back();
+      bytes = 0;
+    }
+    bytes += more + 8;
+  };
+  for (const PlannedTensor& tensor : tensors_) {
+    const size_t digest_bytes =
+        tensor.chunk_count * DigestLength(DigestAlgorithm::kXxh3_128);
+    make_room(tensor.message.ByteSizeLong() + digest_bytes);
+    v1::Tensor* out = parts.back().add_tensors();
+    *out = tensor.message;
+    if (tensor.chunk_count == 0) continue;
+    std::string* digests = out->mutable_pieces(0)->mutable_chunk_digests();
+    digests->reserve(digest_bytes);
+    for (size_t i = 0; i < tensor.chunk_count; ++i) {
+      const absl::string_view d = chunks_[tensor.first_chunk + i].digest.bytes();
+      digests->append(d.data(), d.size());
+    }
+  }
+  for (const v1::Section& section : sections_) {
+    make_room(section.ByteSizeLong());
+    *parts.back().add_sections() = section;
+  }
+  return parts;
+}
+
+bool SavePlan::Stage(const std::shared_ptr<StagingPool>& pool, int64_t max_bytes,
+                     int threads) {
+  StagingArea area(pool, max_bytes);
+  std::vector<CopyJob> jobs;
+  std::vector<std::pair<size_t, StagingArea::Piece>> staged;
+  bool all = true;
+  for (size_t i = 0; i < chunk_count_; ++i) {
+    PlannedChunk& chunk = chunks_[i];
+    if (chunk.immutable) continue;
+    StagingArea::Piece piece = area.Take(chunk.size);
+    if (piece.data == nullptr) {
+      all = false;
+      continue;
+    }
+    jobs.push_back({piece.data, chunk.data, chunk.size});
+    staged.emplace_back(i, std::move(piece));
+  }
+  CopyInParallel(jobs, threads);
+  for (auto& [i, piece] : staged) {
+    chunks_[i].data = piece.data;
+    chunks_[i].owner = std::move(piece.owner);
+  }
+  return all;
+}
+
+void SavePlan::Release(Deadline deadline) {
+  chunks_.reset();
+  chunk_count_ = 0;
+  MutexLock lock(borrowing_->mutex);
+  borrowing_->changed.WaitUntil(borrowing_->mutex, absl::FromChrono(deadline),
+                                [this] { return borrowing_->released; });
+}
+
+}  // namespace modelstore::internal

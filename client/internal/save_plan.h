@@ -1,0 +1,87 @@
+// A save cut into chunks: what is sent, and the manifest that tells what it is.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "modelstore/options.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
+#include "proto/contract/digest.h"
+#include "proto/contract/mutex.h"
+
+namespace modelstore::internal {
+
+// Chunks are cut so. Smaller ones share more between versions, larger ones cost
+// less per byte.
+inline constexpr int64_t kDefaultChunkBytes = int64_t{1} << 20;
+
+// Bytes that are sent, and shared between versions, as a whole.
+struct PlannedChunk {
+  const char* data = nullptr;
+  uint32_t size = 0;
+  bool immutable = false;
+  std::atomic<bool> digested{false};
+  Digest digest;
+  // Keeps `data` alive, and the transport's use of it known.
+  std::shared_ptr<const void> owner;
+};
+
+// Chunks of different index may be worked on by different threads.
+class SavePlan {
+ public:
+  // INVALID_ARGUMENT naming the tensor whose size, shape or data do not agree.
+  static absl::StatusOr<std::unique_ptr<SavePlan>> Make(SaveContent content);
+
+  size_t chunk_count() const { return chunk_count_; }
+  PlannedChunk& chunk(size_t i) { return chunks_[i]; }
+  int64_t total_bytes() const { return total_bytes_; }
+  // Epoch, loss, metrics and so on.
+  const v1::Checkpoint& metadata() const { return metadata_; }
+
+  // Computes the digest of a chunk if it has none yet.
+  void Digest(size_t i);
+  bool AllDigested() const { return digested_.load() == chunk_count_; }
+  // On several threads.
+  void DigestAll(int threads);
+
+  // The manifest in parts of less than 1 MiB. Every chunk has its digest by now.
+  std::vector<v1::ManifestPart> ManifestParts() const;
+
+  // Copies chunks that may change into staging memory, as far as `max_bytes` go.
+  // True if nothing is left that the caller must not change.
+  bool Stage(const std::shared_ptr<class StagingPool>& pool, int64_t max_bytes,
+             int threads);
+
+  // Lets go of all bytes, and waits until the transport has let go of those that
+  // have no owner of their own: afterwards the caller may free them.
+  void Release(Deadline deadline);
+
+ private:
+  struct PlannedTensor {
+    v1::Tensor message;
+    size_t first_chunk = 0;
+    size_t chunk_count = 0;
+  };
+  // Tells when the last payload that borrows the caller's memory is gone.
+  struct Borrowing;
+
+  SavePlan() = default;
+  absl::Status AddTensor(const TensorView& view);
+  absl::Status CutChunks();
+
+  std::vector<PlannedTensor> tensors_;
+  std::vector<v1::Section> sections_;
+  v1::Checkpoint metadata_;
+  std::vector<TensorView> views_;
+  std::unique_ptr<PlannedChunk[]> chunks_;
+  size_t chunk_count_ = 0;
+  std::atomic<size_t> digested_{0};
+  int64_t total_bytes_ = 0;
+  std::shared_ptr<Borrowing> borrowing_;
+};
+
+}  // namespace modelstore::internal

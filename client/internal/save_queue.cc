@@ -1,0 +1,107 @@
+#include "client/internal/save_queue.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/background.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::internal {
+
+void SaveQueue::Submit(SaveJob job) {
+  const StatePtr state = job.state;
+  const std::string model_id = job.model_id;
+  if (absl::Status earlier = TakeUnseenFailure(); !earlier.ok()) {
+    return state->SetResult(
+        Annotate(earlier, "not started, because an earlier save failed unseen"));
+  }
+  std::vector<StatePtr> replaced;
+  bool start = false;
+  bool refused = false;
+  {
+    MutexLock lock(mutex_);
+    const auto [it, idle] = waiting_.try_emplace(model_id);
+    start = idle;
+    if (!idle && job.options.when_busy == WhenBusy::kFail) {
+      refused = true;
+    } else {
+      if (job.options.when_busy == WhenBusy::kReplaceQueued) {
+        for (const SaveJob& queued : it->second) replaced.push_back(queued.state);
+        it->second.clear();
+      }
+      it->second.push_back(std::move(job));
+    }
+  }
+  if (refused) {
+    return state->SetResult(absl::FailedPreconditionError(
+        absl::StrCat("a save of ", ModelName(model_id),
+                     " is in flight, and this one was not to wait")));
+  }
+  for (const StatePtr& old : replaced) {
+    old->SetResult(absl::CancelledError("replaced by a later save before it began"));
+  }
+  if (!start) return;
+  auto work = [queue = shared_from_this(), model_id] { queue->RunModel(model_id); };
+  // Without a thread to spare the save is done here and now.
+  if (!RunInBackground(work)) work();
+}
+
+void SaveQueue::RunModel(const std::string& model_id) {
+  while (true) {
+    SaveJob job;
+    {
+      MutexLock lock(mutex_);
+      const auto it = waiting_.find(model_id);
+      if (it->second.empty()) {
+        waiting_.erase(it);
+        idle_.NotifyAll();
+        return;
+      }
+      job = std::move(it->second.front());
+      it->second.pop_front();
+    }
+    const StatePtr state = job.state;
+    if (state->cancellation.cancelled()) {
+      job.content = {};
+      state->SetResult(absl::CancelledError("the save was cancelled before it began"));
+      continue;
+    }
+    RunSave(connection_, pool_, std::move(job));
+    Remember(state);
+  }
+}
+
+void SaveQueue::Remember(const StatePtr& state) {
+  MutexLock lock(mutex_);
+  bool failed = false;
+  {
+    MutexLock state_lock(state->mutex);
+    failed = !state->result->ok() && !state->seen;
+  }
+  if (failed) failed_.push_back(state);
+}
+
+absl::Status SaveQueue::TakeUnseenFailure() {
+  MutexLock lock(mutex_);
+  while (!failed_.empty()) {
+    const StatePtr state = failed_.front();
+    failed_.erase(failed_.begin());
+    if (absl::Status s = state->TakeUnseenFailure(); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SaveQueue::Drain(Deadline deadline) {
+  {
+    MutexLock lock(mutex_);
+    if (!idle_.WaitUntil(mutex_, absl::FromChrono(deadline),
+                         [this] { return waiting_.empty(); })) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("saves of ", waiting_.size(), " models still run"));
+    }
+  }
+  return TakeUnseenFailure();
+}
+
+}  // namespace modelstore::internal

@@ -1,0 +1,96 @@
+#include "client/internal/save_state.h"
+
+#include <utility>
+
+namespace modelstore {
+namespace {
+
+absl::Status Forked() {
+  return absl::FailedPreconditionError(
+      "this client belongs to the parent process: connect anew after fork()");
+}
+
+}  // namespace
+
+void SaveHandle::State::SetStaged(const absl::Status& status) {
+  MutexLock lock(mutex);
+  if (!staged.has_value()) staged = status;
+  changed.NotifyAll();
+}
+
+void SaveHandle::State::SetResult(absl::StatusOr<CheckpointInfo> value) {
+  MutexLock lock(mutex);
+  if (!staged.has_value()) staged = value.status();
+  if (!result.has_value()) result = std::move(value);
+  changed.NotifyAll();
+}
+
+bool SaveHandle::State::done() const {
+  MutexLock lock(mutex);
+  return result.has_value();
+}
+
+absl::Status SaveHandle::State::TakeUnseenFailure() {
+  MutexLock lock(mutex);
+  if (!result.has_value() || result->ok() || seen) return absl::OkStatus();
+  seen = true;
+  return result->status();
+}
+
+absl::Status SaveHandle::State::WaitStaged(Deadline deadline) {
+  if (getpid() != pid) return Forked();
+  MutexLock lock(mutex);
+  if (!changed.WaitUntil(mutex, absl::FromChrono(deadline),
+                         [this] { return staged.has_value(); })) {
+    return absl::DeadlineExceededError("the save is not staged yet");
+  }
+  if (!staged->ok() && result.has_value()) seen = true;
+  return *staged;
+}
+
+absl::StatusOr<CheckpointInfo> SaveHandle::State::WaitDurable(Deadline deadline) {
+  if (getpid() != pid) return Forked();
+  MutexLock lock(mutex);
+  if (!changed.WaitUntil(mutex, absl::FromChrono(deadline),
+                         [this] { return result.has_value(); })) {
+    return absl::DeadlineExceededError("the save goes on, and is not durable yet");
+  }
+  seen = true;
+  return *result;
+}
+
+Progress SaveHandle::State::progress() const {
+  Progress p;
+  p.total_bytes = total_bytes.load();
+  p.done_bytes = done_bytes.load();
+  p.transferred_bytes = transferred_bytes.load();
+  p.reconnects = reconnects.load();
+  return p;
+}
+
+absl::Status SaveHandle::Staged(Deadline deadline) const {
+  return state_->WaitStaged(deadline);
+}
+
+absl::StatusOr<CheckpointInfo> SaveHandle::Durable(Deadline deadline) const {
+  return state_->WaitDurable(deadline);
+}
+
+Progress SaveHandle::progress() const { return state_->progress(); }
+
+SaveHandle SaveHandle::Failed(absl::Status status) {
+  auto state = std::make_shared<State>();
+  state->SetResult(std::move(status));
+  return SaveHandle(std::move(state));
+}
+
+void SaveHandle::Cancel() const {
+  if (getpid() != state_->pid) return;
+  {
+    MutexLock lock(state_->mutex);
+    state_->seen = true;  // The caller knows.
+  }
+  state_->cancellation.Cancel();
+}
+
+}  // namespace modelstore
