@@ -93,8 +93,11 @@ class Loader {
     }
     for (const std::string& section : wanted_) {
       if (stored.count(section) > 0) continue;
-      return absl::NotFoundError(
-          absl::StrCat(checkpoint.name, " has no section `", section, "`"));
+      const std::string why =
+          absl::StrCat(checkpoint.name, " has no section `", section, "`");
+      // Asked for by name, or by what is to be restored.
+      return returned_.count(section) > 0 ? absl::NotFoundError(why)
+                                          : absl::FailedPreconditionError(why);
     }
     return absl::OkStatus();
   }
