@@ -1,0 +1,199 @@
+// A file system for tests, over a folder of the real one. It can
+//   - forget what was not synced: Materialize() writes the folder as power loss
+//     would have left it, and CutPowerAt() stops everything at one operation;
+//   - ignore syncs of one kind of file, so that a test shows what each is for;
+//   - fail operations, once or for good, with EIO or ENOSPC;
+//   - be full: a quota, of which GetFreeSpace tells what is left;
+//   - count syncs and bytes by kind of file; call a hook at each operation.
+//
+//   auto fs = std::make_shared<FaultFileSystem>(folder);
+//   fs->SetFault({.ops = kSync, .kind = FileKind::kWal});
+//   auto engine = OpenRocksEngine({.path = folder, .file_system = fs});
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "proto/contract/mutex.h"
+#include "rocksdb/file_system.h"
+#include "tests/support/durable_model.h"
+
+namespace modelstore::testing {
+
+enum class FileKind : uint8_t {
+  kWal,       // of the catalog
+  kManifest,  // of either database
+  kCurrent,   // CURRENT and the file that is renamed to it
+  kTable,     // .sst of the catalog
+  kPack,      // .sst anywhere else
+  kHighWater,
+  kBallast,
+  kDirectory,
+  kOther,
+};
+inline constexpr int kFileKinds = 9;
+FileKind KindOf(const std::string& path);
+const char* KindName(FileKind kind);
+
+// Operations, as bits.
+enum FileOp : uint32_t {
+  kOpen = 1,  // for writing, or of a folder
+  kWrite = 2,
+  kSync = 4,
+  kRename = 8,
+  kLink = 16,
+  kTruncate = 32,
+  kDelete = 64,
+  kMakeFolder = 128,
+  kRead = 256,  // opening for reading, and reading
+};
+// All that changes what is on the disk.
+inline constexpr uint32_t kChanges =
+    kOpen | kWrite | kSync | kRename | kLink | kTruncate | kDelete | kMakeFolder;
+
+// Thread-safe.
+class FaultFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  struct Operation {
+    FileOp op;
+    FileKind kind;
+    std::string path;
+    int64_t index = 0;  // among the changes so far; 0 for reads
+  };
+
+  // Which operations fail: the `at`-th from now that is of `ops` and `kind`.
+  struct Fault {
+    uint32_t ops = kChanges;
+    std::optional<FileKind> kind;
+    int64_t at = 1;
+    bool for_good = false;
+    bool no_space = false;  // else EIO
+  };
+
+  struct Counts {
+    int64_t writes = 0;
+    int64_t bytes = 0;
+    int64_t syncs = 0;
+  };
+
+  explicit FaultFileSystem(std::string root);
+  ~FaultFileSystem() override;
+
+  const char* Name() const override { return "modelstore.FaultFileSystem"; }
+
+  void SetFault(const Fault& fault);
+  void ClearFault();
+  // Operations that failed by a fault.
+  int64_t failures() const;
+
+  void IgnoreSync(FileKind kind);
+  // Bytes that all files may hold together; negative: no bound.
+  void SetQuota(int64_t bytes);
+  int64_t used_bytes() const;
+
+  Counts counts(FileKind kind) const;
+  Counts total() const;
+  void ResetCounts();
+
+  // Called before each operation, on its thread, without a lock held.
+  void SetHook(std::function<void(const Operation&)> hook);
+
+  // Changes so far.
+  int64_t operations() const;
+  // From the `n`-th change from now on nothing happens any more: every change
+  // fails with EIO and leaves the folder and its durable state alone. The folder
+  // itself is then what SIGKILL at that moment would have left.
+  void CutPowerAt(int64_t n);
+  bool power_is_off() const;
+
+  // Writes what power loss would leave to a folder that must not exist. A seed
+  // lets what was not synced survive by chance.
+  absl::Status Materialize(const std::string& folder, std::optional<uint64_t> seed) const;
+
+  rocksdb::IOStatus NewSequentialFile(const std::string& path,
+                                      const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* result,
+                                      rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus NewRandomAccessFile(
+      const std::string& path, const rocksdb::FileOptions& options,
+      std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
+      rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus NewWritableFile(const std::string& path,
+                                    const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                    rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus ReopenWritableFile(const std::string& path,
+                                       const rocksdb::FileOptions& options,
+                                       std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                       rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus NewRandomRWFile(const std::string& path,
+                                    const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSRandomRWFile>* result,
+                                    rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus NewDirectory(const std::string& path,
+                                 const rocksdb::IOOptions& options,
+                                 std::unique_ptr<rocksdb::FSDirectory>* result,
+                                 rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus DeleteFile(const std::string& path, const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus Truncate(const std::string& path, size_t size,
+                             const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus CreateDir(const std::string& path, const rocksdb::IOOptions& options,
+                              rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus CreateDirIfMissing(const std::string& path,
+                                       const rocksdb::IOOptions& options,
+                                       rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus DeleteDir(const std::string& path, const rocksdb::IOOptions& options,
+                              rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to,
+                               const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus LinkFile(const std::string& from, const std::string& to,
+                             const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus LockFile(const std::string& path, const rocksdb::IOOptions& options,
+                             rocksdb::FileLock** lock,
+                             rocksdb::IODebugContext* dbg) override;
+  rocksdb::IOStatus GetFreeSpace(const std::string& path,
+                                 const rocksdb::IOOptions& options, uint64_t* bytes,
+                                 rocksdb::IODebugContext* dbg) override;
+
+ private:
+  friend class FaultWritableFile;
+  friend class FaultRandomRWFile;
+  friend class FaultDirectory;
+  friend class FaultSequentialFile;
+  friend class FaultRandomAccessFile;
+
+  // Counts the operation, calls the hook, and says whether it fails.
+  rocksdb::IOStatus Begin(FileOp op, FileKind kind, const std::string& path);
+  // Bytes of a write of `bytes` that the quota has room for.
+  int64_t Room(const ModelFile& file, int64_t bytes) const REQUIRES(mutex_);
+  void CountWrite(FileKind kind, int64_t bytes) REQUIRES(mutex_);
+  // Counts a sync; false if syncs of this kind are ignored.
+  bool CountSync(FileKind kind) REQUIRES(mutex_);
+  // Path under the root; absent if it is elsewhere.
+  std::optional<std::string> Inside(const std::string& path) const;
+
+  const std::string root_;
+  mutable Mutex mutex_;
+  DurableModel model_ GUARDED_BY(mutex_);
+  std::optional<Fault> fault_ GUARDED_BY(mutex_);
+  int64_t failures_ GUARDED_BY(mutex_) = 0;
+  std::set<FileKind> ignored_ GUARDED_BY(mutex_);
+  int64_t quota_ GUARDED_BY(mutex_) = -1;
+  std::array<Counts, kFileKinds> counts_ GUARDED_BY(mutex_);
+  std::function<void(const Operation&)> hook_ GUARDED_BY(mutex_);
+  int64_t operations_ GUARDED_BY(mutex_) = 0;
+  int64_t cut_at_ GUARDED_BY(mutex_) = -1;
+  bool power_is_off_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace modelstore::testing
