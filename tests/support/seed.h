@@ -24,4 +24,11 @@ inline uint64_t TestSeed() {
   return seed;
 }
 
+// How often a randomised test goes round: `stated` unless MODELSTORE_TEST_ROUNDS
+// says otherwise.
+inline int TestRounds(int stated) {
+  const char* given = std::getenv("MODELSTORE_TEST_ROUNDS");
+  return given != nullptr ? std::atoi(given) : stated;
+}
+
 }  // namespace modelstore

@@ -1,0 +1,122 @@
+// A modelstored of a test's own: the real binary in its own process, on a port of
+// the loopback interface, over a folder that outlives it.
+//
+//   auto server = ServerProcess::Start({.folder = folder.path()});
+//   (*server)->Kill();                 // SIGKILL, and waits for the end
+//   (*server)->Restart();              // the same folder, the same port
+//
+// Start it from a thread that lives as long as it: the kernel kills the server
+// when that thread ends, so that no test leaves one behind.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "modelstore/v1/model_store.grpc.pb.h"
+
+namespace modelstore::support {
+
+// A folder under the test's temporary folder, emptied first, removed at the end.
+class TempFolder {
+ public:
+  explicit TempFolder(const std::string& name);
+  ~TempFolder();
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct ServerSettings {
+  // Holds `data` (the store), `port` and `log`.
+  std::string folder;
+  // Where the store lies, if not in `folder`/data.
+  std::string data;
+  // Added to the command line.
+  std::vector<std::string> flags;
+  std::chrono::seconds start_timeout{30};
+};
+
+// Used by one thread at a time, except address(), port() and pid().
+class ServerProcess {
+ public:
+  // Returns when health answers SERVING.
+  static absl::StatusOr<std::unique_ptr<ServerProcess>> Start(ServerSettings settings);
+  ~ServerProcess();
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+
+  int port() const { return port_; }
+  std::string address() const;
+  pid_t pid() const { return pid_; }
+  const std::string& data() const { return settings_.data; }
+
+  // SIGKILL; returns when the process is gone.
+  void Kill();
+  // Sends SIGTERM and returns at once.
+  void Terminate();
+  // Waits for the end and returns the exit status as waitpid() tells it;
+  // DEADLINE_EXCEEDED leaves the process as it is.
+  absl::StatusOr<int> WaitForExit(std::chrono::milliseconds timeout);
+  // Starts it again on the same port; it must have ended.
+  absl::Status Restart();
+  // The same, without waiting for anything: to be killed while it recovers.
+  absl::Status Launch();
+  bool Running();
+
+  // The last lines of its log: for a failure's message.
+  std::string LogTail() const;
+
+  absl::StatusOr<v1::Stats> Stats();
+  absl::StatusOr<v1::CollectGarbageResponse::Result> CollectGarbage();
+  // A channel that finds a restarted server within a second.
+  std::shared_ptr<grpc::Channel> NewChannel() const;
+
+ private:
+  explicit ServerProcess(ServerSettings settings) : settings_(std::move(settings)) {}
+  absl::Status AwaitPort(std::chrono::steady_clock::time_point deadline);
+  absl::Status AwaitHealth(std::chrono::steady_clock::time_point deadline);
+
+  ServerSettings settings_;
+  std::atomic<pid_t> pid_{0};
+  std::atomic<int> port_{0};
+  int exit_status_ = 0;
+};
+
+// Asks grpc.health.v1.Health/Check. OK if the server says SERVING; UNAVAILABLE if
+// it says anything else; else the call's own status.
+absl::Status CheckHealth(const std::shared_ptr<grpc::Channel>& channel,
+                         std::chrono::milliseconds timeout);
+
+// Anonymous resident memory of a process (/proc/PID/status); 0 if it is gone.
+double RssAnonMib(pid_t pid);
+
+// The peak of a process's RssAnon while it lives, sampled every 20 ms.
+class RssSampler {
+ public:
+  explicit RssSampler(pid_t pid);
+  ~RssSampler();
+  double peak_mib() const { return peak_; }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::atomic<double> peak_{0};
+  std::thread thread_;
+};
+
+// A deadline for a gRPC call, from now.
+std::chrono::system_clock::time_point In(std::chrono::milliseconds d);
+
+}  // namespace modelstore::support
