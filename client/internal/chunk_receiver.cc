@@ -57,7 +57,7 @@ absl::Status ChunkReceiver::Take(const ReceivedMessage& message, int64_t end,
   }
   absl::StatusOr<SplitMessage> split = SplitChunkMessage(views, kMaxHeadBytes);
   v1::LoadCheckpointResponse response;
-  if (!split.ok() || !response.ParseFromString(split->head)) {
+  if (!split.ok() || !Parse(split->head, &response)) {
     return NotAskedFor("a malformed message");
   }
   Source source{split->data};

@@ -27,7 +27,7 @@ absl::Status AddPart(absl::Span<const std::string_view> fragments, FetchedPlan* 
   for (const std::string_view f : fragments) views.emplace_back(f.data(), f.size());
   absl::StatusOr<SplitMessage> split = SplitChunkMessage(views, kMaxHeadBytes);
   v1::LoadCheckpointResponse response;
-  if (!split.ok() || !response.ParseFromString(split->head)) {
+  if (!split.ok() || !Parse(split->head, &response)) {
     return absl::InternalError("LoadCheckpoint: a message is malformed");
   }
   v1::LoadPlan& part = *response.mutable_plan();

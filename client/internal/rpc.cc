@@ -2,6 +2,7 @@
 
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "proto/contract/limits.h"
 
 namespace modelstore::internal {
 
@@ -13,6 +14,14 @@ std::string SerializeDeterministic(const google::protobuf::MessageLite& message)
   message.SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
+}
+
+bool Parse(absl::string_view bytes, google::protobuf::MessageLite* message) {
+  google::protobuf::io::CodedInputStream in(
+      reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
+  // A level of a tree takes up to three nested messages: value, dict, entry.
+  in.SetRecursionLimit(3 * kMaxValueDepth + 32);
+  return message->ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
 }
 
 absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "client/internal/retry.h"
 #include "google/protobuf/message_lite.h"
 #include "modelstore/connection.h"
@@ -22,6 +23,9 @@ inline constexpr size_t kMaxHeadBytes = size_t{4} << 20;
 // Maps come in one order only, so that a repeated request has the same bytes.
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message);
 
+// As ParseFromString(), but takes trees of values as deep as the contract allows.
+bool Parse(absl::string_view bytes, google::protobuf::MessageLite* message);
+
 // One attempt.
 template <typename Response>
 absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& method,
@@ -29,7 +33,7 @@ absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& met
   absl::StatusOr<std::string> bytes = connection.Call(method, request, deadline);
   if (!bytes.ok()) return bytes.status();
   Response response;
-  if (!response.ParseFromString(*bytes)) {
+  if (!Parse(*bytes, &response)) {
     return absl::InternalError(method + ": the answer is malformed");
   }
   return response;

@@ -239,7 +239,7 @@ absl::StatusOr<v1::Checkpoint> Save::TryOneStream(const std::string& base,
   absl::StatusOr<std::string> bytes = CloseAndReceive(**stream, StepDeadline());
   if (!bytes.ok()) return bytes.status();
   v1::Checkpoint checkpoint;
-  if (!checkpoint.ParseFromString(*bytes)) {
+  if (!Parse(*bytes, &checkpoint)) {
     return absl::InternalError("SaveCheckpoint: the answer is malformed");
   }
   return checkpoint;

@@ -49,8 +49,8 @@ class Value {
   Value(std::string_view v) : v_(std::string(v)) {}
   Value(Variant v) : v_(std::move(v)) {}
 
-  static Value List(std::vector<Value> values);
-  static Value Tuple(std::vector<Value> values);
+  static Value List(std::vector<Value> values = {});
+  static Value Tuple(std::vector<Value> values = {});
   static Value Dict(std::vector<std::pair<Value, Value>> entries = {});
   static Value Tensor(std::string key) { return Value(Variant(TensorKey{std::move(key)})); }
 

@@ -1,0 +1,138 @@
+#include "client/internal/retry.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "proto/contract/errors.h"
+
+namespace modelstore::internal {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr RetryPolicy kPolicy = {milliseconds(60'000), milliseconds(1'000)};
+
+// Notes what it was asked to sleep, and sleeps not.
+struct Sleeps {
+  std::vector<milliseconds> asked;
+  bool cancelled = false;
+  Sleeper sleeper() {
+    return [this](milliseconds time) {
+      asked.push_back(time);
+      return !cancelled;
+    };
+  }
+};
+
+TEST(RetryTest, APassingFailureIsRepeatedUntilItPasses) {
+  Sleeps sleeps;
+  int attempts = 0;
+  const absl::Status s =
+      Retry(kPolicy, Idempotency::kIdempotent, After(std::chrono::hours(1)),
+            sleeps.sleeper(), [&](Deadline) {
+              return ++attempts < 4 ? absl::UnavailableError("away") : absl::OkStatus();
+            });
+  EXPECT_TRUE(s.ok()) << s;
+  EXPECT_EQ(attempts, 4);
+  EXPECT_EQ(sleeps.asked.size(), 3u);
+}
+
+TEST(RetryTest, WhatMayNotBeRepeatedIsNot) {
+  Sleeps sleeps;
+  int attempts = 0;
+  const absl::Status s =
+      Retry(kPolicy, Idempotency::kNotIdempotent, After(std::chrono::hours(1)),
+            sleeps.sleeper(), [&](Deadline) {
+              ++attempts;
+              return absl::UnavailableError("away");
+            });
+  EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(attempts, 1);
+}
+
+TEST(RetryTest, FinalFailuresAreNotRepeated) {
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kDataLoss,
+        absl::StatusCode::kResourceExhausted, absl::StatusCode::kAborted,
+        absl::StatusCode::kNotFound}) {
+    Sleeps sleeps;
+    int attempts = 0;
+    const absl::Status s =
+        Retry(kPolicy, Idempotency::kIdempotent, After(std::chrono::hours(1)),
+              sleeps.sleeper(), [&](Deadline) {
+                ++attempts;
+                return absl::Status(code, "no");
+              });
+    EXPECT_EQ(s.code(), code);
+    EXPECT_EQ(attempts, 1);
+  }
+}
+
+TEST(RetryTest, WaitsGrowAndStayBounded) {
+  Backoff backoff;
+  milliseconds longest(0);
+  for (int i = 0; i < 20; ++i) {
+    longest = std::max(longest, backoff.Next(absl::UnavailableError("")));
+  }
+  EXPECT_GT(longest, milliseconds(500));
+  EXPECT_LE(longest, milliseconds(2'000));
+  backoff.Reset();
+  EXPECT_LE(backoff.Next(absl::UnavailableError("")), milliseconds(50));
+}
+
+TEST(RetryTest, TheServersWishIsHeeded) {
+  Backoff backoff;
+  EXPECT_GE(backoff.Next(Unavailable("reopening", 700)), milliseconds(700));
+}
+
+TEST(RetryTest, GivesUpWhenNothingSucceedsForTheRetryTimeout) {
+  const RetryPolicy policy = {milliseconds(60), milliseconds(1'000)};
+  const auto start = std::chrono::steady_clock::now();
+  const absl::Status s =
+      Retry(policy, Idempotency::kIdempotent, After(std::chrono::hours(1)), RealSleeper(),
+            [&](Deadline) { return absl::UnavailableError("away"); });
+  EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(s.message().find("given up"), absl::string_view::npos) << s;
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(RetryTest, NeverSleepsBeyondTheDeadline) {
+  Sleeps sleeps;
+  const absl::Status s =
+      Retry(kPolicy, Idempotency::kIdempotent, After(milliseconds(10)), sleeps.sleeper(),
+            [&](Deadline) { return absl::UnavailableError("away"); });
+  EXPECT_EQ(s.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_NE(s.message().find("away"), absl::string_view::npos) << s;
+  EXPECT_TRUE(sleeps.asked.empty());
+}
+
+TEST(RetryTest, ACancelledSleepEndsTheCall) {
+  Sleeps sleeps;
+  sleeps.cancelled = true;
+  const absl::StatusOr<std::string> s =
+      Retry(kPolicy, Idempotency::kIdempotent, After(std::chrono::hours(1)),
+            sleeps.sleeper(), [&](Deadline) {
+              return absl::StatusOr<std::string>(absl::UnavailableError("away"));
+            });
+  EXPECT_EQ(s.status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST(RetryTest, AnAttemptHasItsOwnDeadlineWithinTheWhole) {
+  Sleeps sleeps;
+  const Deadline whole = After(std::chrono::hours(1));
+  (void)Retry(kPolicy, Idempotency::kIdempotent, whole, sleeps.sleeper(),
+              [&](Deadline attempt) {
+                EXPECT_LE(attempt, After(milliseconds(1'000)));
+                return absl::OkStatus();
+              });
+  (void)Retry(kPolicy, Idempotency::kIdempotent, After(milliseconds(5)), sleeps.sleeper(),
+              [&](Deadline attempt) {
+                EXPECT_LE(attempt, After(milliseconds(5)));
+                return absl::OkStatus();
+              });
+}
+
+}  // namespace
+}  // namespace modelstore::internal

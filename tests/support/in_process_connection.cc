@@ -1,0 +1,267 @@
+#include "tests/support/in_process_connection.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace modelstore::support {
+namespace {
+
+absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
+
+absl::Status Cut() { return absl::UnavailableError("the connection was cut"); }
+
+// A message in memory of its own, in pieces as the transport might deliver it.
+ReceivedMessage Fragmented(std::string bytes, size_t fragment_bytes) {
+  auto owner = std::make_shared<std::string>(std::move(bytes));
+  ReceivedMessage message;
+  const std::string_view all(*owner);
+  const size_t step =
+      fragment_bytes == 0 ? std::max<size_t>(all.size(), 1) : fragment_bytes;
+  for (size_t at = 0; at < all.size(); at += step) {
+    message.fragments.push_back(all.substr(at, step));
+  }
+  message.owner = std::move(owner);
+  return message;
+}
+
+}  // namespace
+
+ConnectOptions ImpatientOptions() {
+  ConnectOptions options;
+  options.stall_timeout = std::chrono::milliseconds(5'000);
+  options.retry_timeout = std::chrono::milliseconds(10'000);
+  return options;
+}
+
+class InProcessConnection::InProcessStream final : public Stream {
+ public:
+  InProcessStream(InProcessConnection* connection, server::Service* service,
+                  server::MethodKind kind, std::string_view method)
+      : connection_(connection), service_(service), kind_(kind), method_(method) {
+    if (kind_ == server::MethodKind::kInbound) {
+      auto session = service_->OpenInbound(View(method_));
+      if (session.ok()) {
+        inbound_ = *std::move(session);
+      } else {
+        status_ = session.status();
+      }
+    }
+  }
+
+  ~InProcessStream() override { connection_->Forget(this); }
+
+  absl::Status Write(std::string head, std::vector<Payload> payloads,
+                     Deadline deadline) override {
+    const Verdict verdict = connection_->CountMessage();
+    if (verdict == Verdict::kStall) return Stall(deadline);
+    MutexLock lock(mutex_);
+    if (verdict == Verdict::kCutBefore) End(Cut());
+    if (status_.has_value()) return Cut();
+    if (kind_ == server::MethodKind::kOutbound) {
+      request_ = std::move(head);
+    } else {
+      std::vector<absl::string_view> fragments = {head};
+      for (const Payload& p : payloads) fragments.push_back(View(p.bytes));
+      if (absl::Status s = inbound_->OnMessage(fragments); !s.ok()) End(s);
+    }
+    if (verdict == Verdict::kCutAfter) End(Cut());
+    return status_.has_value() ? Cut() : absl::OkStatus();
+  }
+
+  absl::Status WritesDone(Deadline) override {
+    MutexLock lock(mutex_);
+    if (status_.has_value()) return Cut();
+    if (kind_ == server::MethodKind::kInbound) {
+      response_ = inbound_->OnEnd();
+      if (!response_->ok()) End(response_->status());
+    } else {
+      auto session = service_->OpenOutbound(View(method_), request_);
+      if (session.ok()) {
+        outbound_ = *std::move(session);
+      } else {
+        End(session.status());
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<ReceivedMessage> Read(Deadline deadline) override {
+    const Verdict verdict = connection_->CountMessage();
+    if (verdict == Verdict::kStall) return Stall(deadline);
+    const Faults faults = connection_->faults();
+    MutexLock lock(mutex_);
+    if (verdict == Verdict::kCutBefore) End(Cut());
+    if (status_.has_value()) return absl::OutOfRangeError("end of the stream");
+    absl::StatusOr<ReceivedMessage> message =
+        kind_ == server::MethodKind::kInbound ? TakeResponse(faults) : TakeNext(faults);
+    if (verdict == Verdict::kCutAfter) End(Cut());
+    return message;
+  }
+
+  absl::Status Finish(Deadline) override {
+    MutexLock lock(mutex_);
+    // A client that wants no more of a stream sees it end as the server meant.
+    if (!status_.has_value()) End(absl::OkStatus());
+    return *status_;
+  }
+
+  void Cancel() override {
+    MutexLock lock(stall_mutex_);
+    cancelled_ = true;
+    stall_over_.NotifyAll();
+  }
+
+  void End(const absl::Status& status) REQUIRES(mutex_) {
+    if (!status_.has_value()) status_ = status;
+    inbound_.reset();
+    outbound_.reset();
+  }
+
+  void Kill() {
+    MutexLock lock(mutex_);
+    End(Cut());
+  }
+
+ private:
+  absl::StatusOr<ReceivedMessage> TakeResponse(const Faults& faults) REQUIRES(mutex_) {
+    if (!response_.has_value()) return absl::OutOfRangeError("no response yet");
+    std::string bytes = **std::exchange(response_, std::nullopt);
+    End(absl::OkStatus());
+    return Fragmented(std::move(bytes), faults.fragment_bytes);
+  }
+
+  absl::StatusOr<ReceivedMessage> TakeNext(const Faults& faults) REQUIRES(mutex_) {
+    absl::StatusOr<std::optional<server::OutboundMessage>> next = outbound_->Next();
+    if (!next.ok()) End(next.status());
+    if (!next.ok() || !next->has_value()) {
+      End(absl::OkStatus());
+      return absl::OutOfRangeError("end of the stream");
+    }
+    auto message = std::make_shared<server::OutboundMessage>(std::move(**next));
+    if (faults.tamper != nullptr || faults.fragment_bytes > 0) {
+      std::string bytes = message->head;
+      for (const auto& p : message->payloads) absl::StrAppend(&bytes, p.view());
+      if (faults.tamper != nullptr) faults.tamper(&bytes);
+      return Fragmented(std::move(bytes), faults.fragment_bytes);
+    }
+    ReceivedMessage received;
+    received.fragments.emplace_back(message->head);
+    for (const auto& p : message->payloads) {
+      received.fragments.emplace_back(p.view().data(), p.view().size());
+    }
+    received.owner = std::move(message);
+    return received;
+  }
+
+  absl::Status Stall(Deadline deadline) {
+    MutexLock lock(stall_mutex_);
+    const bool cancelled = stall_over_.WaitUntil(stall_mutex_, absl::FromChrono(deadline),
+                                                 [this] { return cancelled_; });
+    return cancelled ? Cut() : absl::DeadlineExceededError("the stream stalled");
+  }
+
+  InProcessConnection* const connection_;
+  server::Service* const service_;
+  const server::MethodKind kind_;
+  const std::string method_;
+
+  Mutex mutex_;
+  std::unique_ptr<server::InboundSession> inbound_ GUARDED_BY(mutex_);
+  std::unique_ptr<server::OutboundSession> outbound_ GUARDED_BY(mutex_);
+  std::string request_ GUARDED_BY(mutex_);
+  std::optional<absl::StatusOr<std::string>> response_ GUARDED_BY(mutex_);
+  std::optional<absl::Status> status_ GUARDED_BY(mutex_);
+
+  Mutex stall_mutex_;
+  CondVar stall_over_;
+  bool cancelled_ GUARDED_BY(stall_mutex_) = false;
+};
+
+InProcessConnection::InProcessConnection(server::Service* service, ConnectOptions options)
+    : options_(options), service_(service) {}
+
+InProcessConnection::~InProcessConnection() = default;
+
+void InProcessConnection::SetService(server::Service* service) {
+  MutexLock lock(mutex_);
+  service_ = service;
+  for (InProcessStream* stream : streams_) stream->Kill();
+  calls_ended_.WaitUntil(mutex_, absl::Now() + absl::Seconds(60),
+                         [this] { return active_calls_ == 0; });
+}
+
+void InProcessConnection::SetFaults(Faults faults) {
+  MutexLock lock(mutex_);
+  faults_ = std::move(faults);
+  messages_ = 0;
+  calls_ = 0;
+}
+
+int64_t InProcessConnection::messages() const {
+  MutexLock lock(mutex_);
+  return messages_;
+}
+
+int64_t InProcessConnection::calls() const {
+  MutexLock lock(mutex_);
+  return calls_;
+}
+
+InProcessConnection::Faults InProcessConnection::faults() const {
+  MutexLock lock(mutex_);
+  return faults_;
+}
+
+InProcessConnection::Verdict InProcessConnection::CountMessage() {
+  MutexLock lock(mutex_);
+  const int64_t n = ++messages_;
+  if (n == faults_.stall_at) return Verdict::kStall;
+  const bool first = n == faults_.cut_at;
+  const bool later = faults_.cut_every > 0 && n > faults_.cut_at &&
+                     (n - faults_.cut_at) % faults_.cut_every == 0;
+  if (!first && !later) return Verdict::kPass;
+  return faults_.deliver_cut ? Verdict::kCutAfter : Verdict::kCutBefore;
+}
+
+void InProcessConnection::Forget(InProcessStream* stream) {
+  MutexLock lock(mutex_);
+  streams_.erase(stream);
+}
+
+absl::StatusOr<std::string> InProcessConnection::Call(std::string_view method,
+                                                      std::string request, Deadline) {
+  server::Service* service = nullptr;
+  bool lose_answer = false;
+  {
+    MutexLock lock(mutex_);
+    lose_answer = ++calls_ == faults_.lose_answer_at;
+    service = service_;
+    if (service == nullptr) return absl::UnavailableError("the server is away");
+    ++active_calls_;
+  }
+  absl::StatusOr<std::string> answer = service->Call(View(method), request);
+  MutexLock lock(mutex_);
+  --active_calls_;
+  calls_ended_.NotifyAll();
+  if (lose_answer) return Cut();
+  return answer;
+}
+
+absl::StatusOr<std::unique_ptr<Stream>> InProcessConnection::Open(std::string_view method,
+                                                                  int, Deadline) {
+  MutexLock lock(mutex_);
+  if (service_ == nullptr) return absl::UnavailableError("the server is away");
+  const auto kind = service_->Find(View(method));
+  if (!kind.has_value() || *kind == server::MethodKind::kUnary) {
+    return absl::UnimplementedError(absl::StrCat(View(method), " is no stream"));
+  }
+  auto stream = std::make_unique<InProcessStream>(this, service_, *kind, method);
+  streams_.insert(stream.get());
+  return std::unique_ptr<Stream>(std::move(stream));
+}
+
+}  // namespace modelstore::support

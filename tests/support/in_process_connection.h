@@ -1,0 +1,83 @@
+// A Connection to a Service in the same process, without gRPC: every message is
+// handed over in the calling thread. Loses, stalls and falsifies messages on
+// demand.
+//
+//   auto connection = std::make_shared<InProcessConnection>(service.get());
+//   connection->SetFaults({.cut_at = 5});     // the fifth message from now is lost
+//   Client client(connection);
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+
+#include "modelstore/connection.h"
+#include "proto/contract/mutex.h"
+#include "server/service.h"
+
+namespace modelstore::support {
+
+// Short waits, so that a test of retries takes no time.
+ConnectOptions ImpatientOptions();
+
+// Thread-safe.
+class InProcessConnection : public Connection {
+ public:
+  // `service` is not owned; null: the server cannot be reached.
+  explicit InProcessConnection(server::Service* service,
+                               ConnectOptions options = ImpatientOptions());
+  ~InProcessConnection() override;
+
+  // The server is replaced: what ran is cut, and its sessions are gone when this
+  // returns.
+  void SetService(server::Service* service);
+
+  struct Faults {
+    // The n-th message of any stream, either way, counted from now, is lost, and
+    // its stream with it. 0: none.
+    int64_t cut_at = 0;
+    // So is every n-th after it.
+    int64_t cut_every = 0;
+    // Such a message is delivered, and the stream cut right after it.
+    bool deliver_cut = false;
+    // The n-th message never comes to its end.
+    int64_t stall_at = 0;
+    // The n-th unary call from now reaches the server; its answer is lost.
+    int64_t lose_answer_at = 0;
+    // Received messages come in pieces of at most so many bytes. 0: as sent.
+    size_t fragment_bytes = 0;
+    // Falsifies what the client receives from a stream.
+    std::function<void(std::string* message)> tamper;
+  };
+  void SetFaults(Faults faults);
+  // Of streams, either way; and unary calls. Since the last SetFaults().
+  int64_t messages() const;
+  int64_t calls() const;
+
+  absl::StatusOr<std::string> Call(std::string_view method, std::string request,
+                                   Deadline deadline) override;
+  absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method, int lane,
+                                               Deadline deadline) override;
+  const ConnectOptions& options() const override { return options_; }
+
+ private:
+  class InProcessStream;
+  enum class Verdict { kPass, kCutBefore, kCutAfter, kStall };
+
+  Verdict CountMessage();
+  void Forget(InProcessStream* stream);
+  Faults faults() const;
+
+  const ConnectOptions options_;
+  mutable Mutex mutex_;
+  server::Service* service_ GUARDED_BY(mutex_);
+  int active_calls_ GUARDED_BY(mutex_) = 0;
+  CondVar calls_ended_;
+  std::set<InProcessStream*> streams_ GUARDED_BY(mutex_);
+  Faults faults_ GUARDED_BY(mutex_);
+  int64_t messages_ GUARDED_BY(mutex_) = 0;
+  int64_t calls_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace modelstore::support
