@@ -20,8 +20,7 @@ class ServiceImpl final : public Service {
  public:
   ServiceImpl(storage::CheckpointStore* store, const ServiceOptions& options)
       : context_{store, options, absl::Now()} {
-    AddDescriptor(*v1::GetModelRequest::descriptor()->file());
-    AddDescriptor(*v1::LoadCheckpointRequest::descriptor()->file());
+    for (const auto* service : ContractServices()) AddMethods(*service);
     AddModelHandlers();
     AddTransferHandlers();
   }
@@ -69,17 +68,14 @@ class ServiceImpl final : public Service {
                                                  MODELSTORE_VERSION, ")"));
   }
 
-  void AddDescriptor(const google::protobuf::FileDescriptor& file) {
-    for (int s = 0; s < file.service_count(); ++s) {
-      const auto& service = *file.service(s);
-      for (int m = 0; m < service.method_count(); ++m) {
-        const auto& method = *service.method(m);
-        Method& entry =
-            methods_[absl::StrCat("/", service.full_name(), "/", method.name())];
-        entry.kind = method.client_streaming()   ? MethodKind::kInbound
-                     : method.server_streaming() ? MethodKind::kOutbound
-                                                 : MethodKind::kUnary;
-      }
+  void AddMethods(const google::protobuf::ServiceDescriptor& service) {
+    for (int i = 0; i < service.method_count(); ++i) {
+      const auto& method = *service.method(i);
+      Method& entry =
+          methods_[absl::StrCat("/", service.full_name(), "/", method.name())];
+      entry.kind = method.client_streaming()   ? MethodKind::kInbound
+                   : method.server_streaming() ? MethodKind::kOutbound
+                                               : MethodKind::kUnary;
     }
   }
 
@@ -138,6 +134,14 @@ class ServiceImpl final : public Service {
 };
 
 }  // namespace
+
+std::vector<const google::protobuf::ServiceDescriptor*> ContractServices() {
+  // A use of each file, so that it is linked and its services are known.
+  return {v1::GetModelRequest::descriptor()->file()->pool()->FindServiceByName(
+              "modelstore.v1.ModelStore"),
+          v1::LoadCheckpointRequest::descriptor()->file()->pool()->FindServiceByName(
+              "modelstore.v1.CheckpointTransfer")};
+}
 
 std::unique_ptr<Service> MakeService(storage::CheckpointStore* store,
                                      const ServiceOptions& options) {

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "google/protobuf/descriptor.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::server {
@@ -84,6 +85,9 @@ struct ServiceOptions {
   // May be null.
   std::shared_ptr<const Gauges> gauges;
 };
+
+// The two services of the contract.
+std::vector<const google::protobuf::ServiceDescriptor*> ContractServices();
 
 // `store` is not owned and outlives the service and its sessions.
 std::unique_ptr<Service> MakeService(storage::CheckpointStore* store,

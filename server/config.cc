@@ -1,0 +1,266 @@
+#include "server/config.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "proto/contract/limits.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr char kDescription[] =
+    "modelstored keeps versioned training checkpoints and serves them over gRPC.";
+constexpr char kFooter[] =
+    "Each setting is taken from the command line, else from its environment variable,\n"
+    "else from the configuration file (TOML: `port = 7070`), else from its default.\n"
+    "Sizes take B, KiB, MiB, GiB; durations take ms, s, m, h, such as `1h30m`.";
+
+std::string EnvironmentName(const std::string& setting) {
+  return absl::StrCat("MODELSTORE_",
+                      absl::AsciiStrToUpper(absl::StrReplaceAll(setting, {{"-", "_"}})));
+}
+
+// CLI11 prefers the file to the environment; we do not. So what the environment
+// says, and the command line does not, is added to the command line.
+void AddEnvironment(const CLI::App& app, std::vector<std::string>* arguments) {
+  const std::vector<std::string> given = *arguments;
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string variable = option->get_envname();
+    if (variable.empty()) continue;
+    const char* value = std::getenv(variable.c_str());
+    if (value == nullptr || *value == '\0') continue;
+    const std::string flag = absl::StrCat("--", option->get_single_name());
+    bool is_given = false;
+    for (const std::string& argument : given) {
+      if (argument == flag || absl::StartsWith(argument, flag + "=")) is_given = true;
+    }
+    // In front, so that it stays with the command and not with a subcommand.
+    if (!is_given) arguments->insert(arguments->begin(), absl::StrCat(flag, "=", value));
+  }
+}
+
+// Adds settings to the command, each with its environment variable.
+class Settings {
+ public:
+  explicit Settings(CLI::App* app) : app_(app) {}
+
+  template <typename T>
+  CLI::Option* Add(const std::string& name, T* value, const std::string& help) {
+    return Named(app_->add_option("--" + name, *value, help)->capture_default_str(),
+                 name);
+  }
+
+  void AddFlag(const std::string& name, bool* value, const std::string& help) {
+    Named(app_->add_flag("--" + name, *value, help), name);
+  }
+
+  void AddSize(const std::string& name, int64_t* value, const std::string& help) {
+    const int64_t mebibytes = *value >> 20;
+    Named(app_->add_option("--" + name, *value, help)
+              ->transform(CLI::AsSizeValue(false))
+              ->default_str(absl::StrCat(mebibytes, "MiB"))
+              ->type_name("SIZE"),
+          name);
+  }
+
+  void AddDuration(const std::string& name, absl::Duration* value,
+                   const std::string& help) {
+    const std::string otherwise = absl::FormatDuration(*value);
+    Named(app_->add_option_function<std::string>(
+                  "--" + name,
+                  [name, value](const std::string& text) {
+                    absl::Duration parsed;
+                    if (!absl::ParseDuration(text, &parsed) ||
+                        parsed < absl::ZeroDuration()) {
+                      throw CLI::ValidationError(
+                          "--" + name, "not a duration such as 30s or 1h30m: " + text);
+                    }
+                    *value = parsed;
+                  },
+                  help)
+              ->default_str(otherwise)
+              ->type_name("DURATION"),
+          name);
+  }
+
+  template <typename E>
+  void AddChoice(const std::string& name, E* value, const std::string& help,
+                 const std::map<std::string, E>& choices) {
+    std::string otherwise;
+    for (const auto& [text, choice] : choices) {
+      if (choice == *value) otherwise = text;
+    }
+    Named(
+        app_->add_option_function<std::string>(
+                "--" + name,
+                [value, choices](const std::string& text) { *value = choices.at(text); },
+                help)
+            ->check(CLI::IsMember(choices))
+            ->default_str(otherwise),
+        name);
+  }
+
+ private:
+  CLI::Option* Named(CLI::Option* option, const std::string& name) {
+    return option->envname(EnvironmentName(name));
+  }
+
+  CLI::App* const app_;
+};
+
+void AddNetworkSettings(Settings& settings, ServerConfig* c) {
+  settings.Add("address", &c->address, "Address to listen on");
+  settings.Add("port", &c->port, "Port to listen on; 0 takes a free one")
+      ->check(CLI::Range(0, 65535));
+  settings.Add("port-file", &c->port_file, "File that the bound port is written to");
+  settings.AddFlag("insecure", &c->insecure,
+                   "Serve other machines, unencrypted and to everyone who can connect");
+  settings.Add("max-streams", &c->max_streams, "Streams open at once")
+      ->check(CLI::PositiveNumber);
+  settings
+      .Add("max-streams-per-connection", &c->max_streams_per_connection,
+           "RPCs open at once on one connection")
+      ->check(CLI::PositiveNumber);
+  settings.AddDuration("idle-timeout", &c->idle_timeout,
+                       "A stream whose client does nothing for so long is ended");
+  settings.AddDuration("stall-timeout", &c->stall_timeout,
+                       "The same for a load, while other loads wait for its memory");
+  settings.AddDuration("keepalive-time", &c->keepalive_time,
+                       "A silent connection is probed after this");
+  settings.AddDuration("shutdown-deadline", &c->shutdown_deadline,
+                       "How long running RPCs may take to end after SIGTERM");
+}
+
+void AddStorageSettings(Settings& settings, ServerConfig* c) {
+  settings.Add("data-dir", &c->data_dir, "Folder of the store; made if it is not there");
+  settings.AddFlag("accept-data-loss", &c->accept_data_loss,
+                   "Open a store whose catalog has lost acknowledged writes");
+  settings.AddSize("reserve", &c->reserve_bytes,
+                   "Disk space kept free: saves are refused below it");
+  settings.AddSize("ballast", &c->ballast_bytes,
+                   "File released when a delete meets a full disk; 0 for none");
+  settings.AddSize("pack-size", &c->pack_bytes, "A pack is sealed at this size");
+  settings.AddDuration("grace", &c->grace,
+                       "How long a deleted checkpoint stays readable to resumed loads");
+  settings.AddDuration("upload-ttl", &c->upload_ttl,
+                       "How long an upload that nobody touches is kept");
+  settings.AddDuration("start-grace", &c->start_grace,
+                       "Nothing expires so soon after a start");
+  settings.Add("max-uploads", &c->max_uploads, "Uploads open at once")
+      ->check(CLI::PositiveNumber);
+  settings.AddDuration("collect-interval", &c->collect_interval,
+                       "How often space is reclaimed by itself; 0s for never");
+  settings.AddDuration("heal-interval", &c->heal_interval,
+                       "How often storage closed by a fault is opened again");
+}
+
+void AddResourceSettings(Settings& settings, ServerConfig* c) {
+  settings.AddSize("memory-budget", &c->memory_budget_bytes,
+                   "Memory that messages in transit may hold");
+  settings
+      .Add("storage-threads", &c->storage_threads,
+           "Threads that may block on the disk; 0 takes twice the cores, at least 4")
+      ->check(CLI::Range(0, 1024));
+  settings.Add("max-queue", &c->max_queue, "RPCs that may wait for a storage thread")
+      ->check(CLI::PositiveNumber);
+  settings.AddChoice<LogLevel>("log-level", &c->log_level, "Least severe line to log",
+                               {{"debug", LogLevel::kDebug},
+                                {"info", LogLevel::kInfo},
+                                {"warning", LogLevel::kWarning},
+                                {"error", LogLevel::kError}});
+  settings.AddChoice<LogFormat>("log-format", &c->log_format,
+                                "text: key=value pairs; json: an object a line",
+                                {{"text", LogFormat::kText}, {"json", LogFormat::kJson}});
+}
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") || address == "localhost" ||
+         address == "::1" || address == "[::1]";
+}
+
+}  // namespace
+
+ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
+  Command command;
+  CLI::App app(kDescription, "modelstored");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string("modelstored ") + MODELSTORE_VERSION);
+  app.set_config("--config", "", "Configuration file")
+      ->envname(EnvironmentName("config"));
+  app.allow_config_extras(false);
+  Settings settings(&app);
+  AddNetworkSettings(settings, &command.config);
+  AddStorageSettings(settings, &command.config);
+  AddResourceSettings(settings, &command.config);
+
+  CLI::App* health =
+      app.add_subcommand("health", "Exits with 0 if a server is there and serving");
+  health->configurable(false);
+  health->add_option("--address", command.health_target,
+                     "host:port to ask; without it the address and port settings");
+  double timeout_s = absl::ToDoubleSeconds(command.health_timeout);
+  health->add_option("--timeout", timeout_s, "Seconds to wait")->capture_default_str();
+
+  std::vector<std::string> all = arguments;
+  AddEnvironment(app, &all);
+  // CLI11 takes them last first.
+  std::vector<std::string> reversed(all.rbegin(), all.rend());
+  ParsedCommand parsed;
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out;
+    parsed.exit_code = app.exit(error, out, out) == 0 ? 0 : 2;
+    parsed.text = out.str();
+    return parsed;
+  }
+  if (health->parsed()) {
+    command.kind = Command::Kind::kHealth;
+    command.health_timeout = absl::Seconds(timeout_s);
+    if (command.health_target.empty()) {
+      const ServerConfig& c = command.config;
+      const bool any = c.address == "0.0.0.0" || c.address == "::" || c.address == "[::]";
+      command.health_target = absl::StrCat(any ? "127.0.0.1" : c.address, ":", c.port);
+    }
+  }
+  parsed.command = std::move(command);
+  return parsed;
+}
+
+absl::Status ValidateConfig(const ServerConfig& config) {
+  if (!config.insecure && !IsLoopback(config.address)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--address ", config.address,
+        " can be reached from other machines, and connections are neither encrypted nor "
+        "authenticated: add --insecure if your network makes up for that, or listen on "
+        "127.0.0.1"));
+  }
+  if (config.memory_budget_bytes < 8 * kMaxMessageBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("--memory-budget is at least ",
+                                                   (8 * kMaxMessageBytes) >> 20, "MiB"));
+  }
+  if (config.data_dir.empty()) {
+    return absl::InvalidArgumentError("--data-dir must not be empty");
+  }
+  if (config.pack_bytes < kMaxChunkBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--pack-size is at least ", kMaxChunkBytes >> 20, "MiB"));
+  }
+  if (config.reserve_bytes < 0 || config.ballast_bytes < 0) {
+    return absl::InvalidArgumentError("--reserve and --ballast must not be negative");
+  }
+  if (config.idle_timeout <= absl::ZeroDuration() ||
+      config.stall_timeout <= absl::ZeroDuration() ||
+      config.heal_interval <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        "--idle-timeout, --stall-timeout and --heal-interval must be positive");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,110 @@
+#include "server/log.h"
+
+#include <spdlog/async.h>
+#include <spdlog/async_logger.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr size_t kWaitingLines = 8192;
+
+absl::string_view LevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      break;
+  }
+  return "error";
+}
+
+std::string JsonString(absl::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out.push_back('\\');
+      out.push_back(c);
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      absl::StrAppendFormat(&out, "\\u%04x", static_cast<unsigned char>(c));
+    } else {
+      out.push_back(c);
+    }
+  }
+  out.push_back('"');
+  return out;
+}
+
+// Bare where that is unambiguous.
+std::string TextValue(const LogField& field) {
+  if (!field.text) return field.value;
+  const bool bare = !field.value.empty() &&
+                    field.value.find_first_of(" \"=\\\t\r\n") == std::string::npos;
+  return bare ? absl::CHexEscape(field.value)
+              : absl::StrCat("\"", absl::CHexEscape(field.value), "\"");
+}
+
+}  // namespace
+
+std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel level,
+                          absl::string_view event,
+                          std::initializer_list<LogField> fields) {
+  if (format == LogFormat::kText) {
+    std::string line =
+        absl::StrCat("time=", time, " level=", LevelName(level), " event=", event);
+    for (const LogField& field : fields) {
+      absl::StrAppend(&line, " ", field.key, "=", TextValue(field));
+    }
+    return line;
+  }
+  std::string line = absl::StrCat("{\"time\":", JsonString(time), ",\"level\":\"",
+                                  LevelName(level), "\",\"event\":", JsonString(event));
+  for (const LogField& field : fields) {
+    absl::StrAppend(&line, ",", JsonString(field.key), ":",
+                    field.text ? JsonString(field.value) : field.value);
+  }
+  line.push_back('}');
+  return line;
+}
+
+struct Log::Sink {
+  std::shared_ptr<spdlog::details::thread_pool> pool =
+      std::make_shared<spdlog::details::thread_pool>(kWaitingLines, 1);
+  std::shared_ptr<spdlog::async_logger> logger = std::make_shared<spdlog::async_logger>(
+      "modelstore", std::make_shared<spdlog::sinks::stderr_sink_mt>(), pool,
+      spdlog::async_overflow_policy::overrun_oldest);
+};
+
+Log::Log(LogLevel level, LogFormat format)
+    : level_(level), format_(format), sink_(std::make_unique<Sink>()) {
+  sink_->logger->set_pattern("%v");
+  sink_->logger->set_level(spdlog::level::trace);
+}
+
+Log::~Log() = default;
+
+void Log::Write(LogLevel level, absl::string_view event,
+                std::initializer_list<LogField> fields) const {
+  if (!Enabled(level)) return;
+  const std::string time =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+  sink_->logger->log(spdlog::level::info, spdlog::string_view_t(FormatLogLine(
+                                              format_, time, level, event, fields)));
+}
+
+void LogListener::OnEvent(Severity severity, absl::string_view message) {
+  const LogLevel level = severity == Severity::kInfo      ? LogLevel::kInfo
+                         : severity == Severity::kWarning ? LogLevel::kWarning
+                                                          : LogLevel::kError;
+  log_->Write(level, "storage", {{"message", message}});
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,77 @@
+// modelstored: the server as a process.
+#include <malloc.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+#include "absl/time/clock.h"
+#include "server/health_command.h"
+#include "server/server.h"
+
+namespace {
+
+using modelstore::server::Command;
+using modelstore::server::Server;
+using modelstore::server::ServerConfig;
+
+// Each pack holds a descriptor, and each connection one.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int Serve(const ServerConfig& config) {
+  // Blocked before any thread is made, so that all of them inherit it and
+  // sigwait() below gets the signals.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  RaiseDescriptorLimit();
+  // Messages come and go by the thousand: few arenas, or each keeps its own peak.
+  mallopt(M_ARENA_MAX, 2);
+  auto server = Server::Start(config);
+  if (!server.ok()) {
+    std::cerr << "modelstored: " << server.status().message() << "\n";
+    return 1;
+  }
+  std::cout << "modelstored listening on " << (*server)->address() << std::endl;
+  if (!config.port_file.empty()) {
+    const std::string partial = config.port_file + ".tmp";
+    std::ofstream(partial) << (*server)->port() << "\n";
+    if (std::rename(partial.c_str(), config.port_file.c_str()) != 0) {
+      std::cerr << "modelstored: cannot write " << config.port_file << "\n";
+      return 1;
+    }
+  }
+  int signal = 0;
+  sigwait(&signals, &signal);
+  const absl::Status status = (*server)->Shutdown(absl::Now() + config.shutdown_deadline);
+  // A storage thread that never came back holds the process; what is acknowledged
+  // is on the disk.
+  if (!status.ok()) std::_Exit(1);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = modelstore::server::ParseCommandLine(
+      std::vector<std::string>(argv + 1, argv + argc));
+  if (!parsed.command) {
+    (parsed.exit_code == 0 ? std::cout : std::cerr) << parsed.text;
+    return parsed.exit_code;
+  }
+  if (parsed.command->kind == Command::Kind::kServe) return Serve(parsed.command->config);
+  const absl::Status health = modelstore::server::CheckHealth(
+      parsed.command->health_target, parsed.command->health_timeout);
+  if (health.ok()) return 0;
+  std::cerr << "modelstored: " << health.message() << "\n";
+  return 1;
+}

@@ -1,0 +1,399 @@
+#include "server/reactors.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/status_codec.h"
+#include "server/buffers.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr char kLoadMethod[] = "/modelstore.v1.CheckpointTransfer/LoadCheckpoint";
+
+absl::Status QueueFull() {
+  return absl::ResourceExhaustedError(
+      "the server has more requests waiting than it takes: retry later");
+}
+
+absl::Status ClientLeft() { return absl::CancelledError("the client has left"); }
+
+class UnaryReactor final : public grpc::ServerUnaryReactor {
+ public:
+  UnaryReactor(RpcHost* host, const std::string& method,
+               grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+               grpc::ByteBuffer* response)
+      : host_(host),
+        method_(method),
+        context_(context),
+        request_(request),
+        response_(response),
+        record_(host, method, context) {
+    record_.AddReceived(request->Length());
+    if (auto status = host->Admit(); !status.ok()) {
+      End(status);
+    } else if (!host->pool->Submit([this] { Run(); })) {
+      End(QueueFull());
+    }
+  }
+
+  void OnDone() override {
+    record_.End();
+    delete this;
+  }
+
+ private:
+  void Run() {
+    if (context_->IsCancelled()) return End(ClientLeft());
+    auto answer = host_->service->Call(method_, Fragments(*request_).Join());
+    if (answer.ok()) {
+      *response_ = ToBuffer(*answer);
+      record_.AddSent(answer->size());
+    }
+    End(answer.status());
+  }
+
+  void End(const absl::Status& status) {
+    record_.SetStatus(status);
+    Finish(ToGrpcStatus(status));
+  }
+
+  RpcHost* const host_;
+  const std::string& method_;
+  grpc::CallbackServerContext* const context_;
+  const grpc::ByteBuffer* const request_;
+  grpc::ByteBuffer* const response_;
+  RpcRecord record_;
+};
+
+// Reads a message, hands it to the pool, and reads the next when the pool is
+// done with it:
+//
+//   while (read(&message)) session.OnMessage(message);
+//   finish(session.OnEnd());
+class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
+                             public WatchedStream {
+ public:
+  InboundReactor(RpcHost* host, const std::string& method,
+                 grpc::CallbackServerContext* context, grpc::ByteBuffer* response)
+      : host_(host),
+        method_(method),
+        context_(context),
+        response_(response),
+        record_(host, method, context) {
+    host_->streams++;
+    host_->gauges->active_save_streams++;
+    host_->watch->Add(this);
+    if (auto status = host->AdmitStream(); !status.ok()) {
+      phase_ = Phase::kOver;
+      End(status);
+    } else {
+      Read();
+    }
+  }
+
+  void OnReadDone(bool ok) override {
+    Phase reading = Phase::kReading;
+    if (!phase_.compare_exchange_strong(reading, Phase::kWorking)) return;
+    if (!ok) return host_->pool->Continue([this] { TakeEnd(); });
+    const int64_t bytes = static_cast<int64_t>(buffer_.Length());
+    record_.AddReceived(buffer_.Length());
+    host_->inbound->Charge(bytes);
+    host_->pool->Continue([this, bytes] { Take(bytes); });
+  }
+
+  // The client is silent: neither a message nor the end has come.
+  void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
+    if (read_since_us_.load() > absl::ToUnixMicros(idle_since)) return;
+    Phase reading = Phase::kReading;
+    if (!phase_.compare_exchange_strong(reading, Phase::kOver)) return;
+    host_->pool->Continue([this] {
+      session_.reset();
+      End(absl::DeadlineExceededError(
+          "no message for too long: the stream was ended, what it brought is kept "
+          "where it is part of an upload"));
+    });
+  }
+
+  void OnDone() override {
+    host_->watch->Remove(this);
+    host_->gauges->active_save_streams--;
+    host_->streams--;
+    record_.End();
+    delete this;
+  }
+
+ private:
+  // Reading: gRPC has the next move. Working: the pool has. Over: the RPC has
+  // been ended, or is about to be.
+  enum class Phase : uint8_t { kReading, kWorking, kOver };
+
+  void Read() {
+    read_since_us_ = absl::ToUnixMicros(absl::Now());
+    phase_ = Phase::kReading;
+    StartRead(&buffer_);
+  }
+
+  void Take(int64_t bytes) {
+    absl::Status status;
+    if (session_ == nullptr) {
+      auto session = host_->service->OpenInbound(method_);
+      status = session.status();
+      if (session.ok()) session_ = *std::move(session);
+    }
+    if (status.ok()) {
+      const Fragments fragments(buffer_);
+      status = session_->OnMessage(fragments.views());
+    }
+    buffer_.Clear();
+    host_->inbound->Release(bytes);
+    if (!status.ok()) {
+      session_.reset();
+      phase_ = Phase::kOver;
+      return End(status);
+    }
+    // While too much is in hand the next message stays with its sender.
+    host_->inbound->Acquire(0, [this] { Read(); });
+  }
+
+  void TakeEnd() {
+    phase_ = Phase::kOver;
+    if (context_->IsCancelled()) {
+      session_.reset();
+      return End(ClientLeft());
+    }
+    absl::StatusOr<std::string> answer;
+    if (session_ == nullptr) {
+      auto session = host_->service->OpenInbound(method_);
+      if (!session.ok()) return End(session.status());
+      session_ = *std::move(session);
+    }
+    answer = session_->OnEnd();
+    session_.reset();
+    if (answer.ok()) {
+      *response_ = ToBuffer(*answer);
+      record_.AddSent(answer->size());
+    }
+    End(answer.status());
+  }
+
+  void End(const absl::Status& status) {
+    record_.SetStatus(status);
+    Finish(ToGrpcStatus(status));
+  }
+
+  RpcHost* const host_;
+  const std::string& method_;
+  grpc::CallbackServerContext* const context_;
+  grpc::ByteBuffer* const response_;
+  RpcRecord record_;
+  grpc::ByteBuffer buffer_;
+  std::unique_ptr<InboundSession> session_;
+  std::atomic<Phase> phase_ = Phase::kWorking;
+  std::atomic<int64_t> read_since_us_ = 0;
+};
+
+// Prepares one message on the pool while the one before it is being sent:
+//
+//   while (message = session.Next()) write(message);
+//   finish(status);
+class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                              public WatchedStream {
+ public:
+  OutboundReactor(RpcHost* host, const std::string& method,
+                  grpc::CallbackServerContext* context, const grpc::ByteBuffer* request)
+      : host_(host),
+        method_(method),
+        context_(context),
+        request_(request),
+        is_load_(method == kLoadMethod),
+        record_(host, method, context) {
+    record_.AddReceived(request->Length());
+    host_->streams++;
+    if (is_load_) host_->gauges->active_load_streams++;
+    host_->watch->Add(this);
+    if (auto status = host->AdmitStream(); !status.ok()) {
+      MutexLock lock(mutex_);
+      ended_ = true;
+      status_ = status;
+    }
+    Advance();
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      MutexLock lock(mutex_);
+      writing_ = false;
+      current_.Clear();
+      if (!ok) Abandon(ClientLeft());
+    }
+    Advance();
+  }
+
+  void OnCancel() override {
+    {
+      MutexLock lock(mutex_);
+      Abandon(ClientLeft());
+    }
+    Advance();
+  }
+
+  // The client does not read: what it was sent stays here. Only cancelling lets
+  // go of it; a status would queue behind.
+  void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
+    {
+      MutexLock lock(mutex_);
+      if (!writing_ || stalled_ || write_since_ > stalled_since) return;
+      stalled_ = true;
+      Abandon(absl::DeadlineExceededError("the client reads nothing"));
+    }
+    context_->TryCancel();
+  }
+
+  void OnDone() override {
+    host_->watch->Remove(this);
+    if (is_load_) host_->gauges->active_load_streams--;
+    host_->streams--;
+    record_.End();
+    delete this;
+  }
+
+ private:
+  // No more is sent, whatever is ready.
+  void Abandon(const absl::Status& why) REQUIRES(mutex_) {
+    abandoned_ = true;
+    ready_.reset();
+    if (session_ != nullptr) session_->Cancel();
+    if (ended_) return;
+    ended_ = true;
+    status_ = why;
+  }
+
+  // Does what the state asks for next. Each step runs outside of the lock; the
+  // flag that it set keeps this alive until the step is over.
+  void Advance() {
+    bool write = false, prepare = false, finish = false;
+    {
+      MutexLock lock(mutex_);
+      if (!writing_ && ready_ && !abandoned_) {
+        current_ = *std::move(ready_);
+        ready_.reset();
+        write = writing_ = true;
+        write_since_ = absl::Now();
+      }
+      if (!ended_ && !preparing_ && !ready_) prepare = preparing_ = true;
+      if (ended_ && !writing_ && !preparing_ && !ready_ && !finishing_) {
+        finish = finishing_ = true;
+      }
+    }
+    // Of these, at most the first two happen together.
+    if (write) StartWrite(&current_);
+    if (prepare) {
+      host_->outbound->Acquire(kMaxChunkBytes,
+                               [this] { host_->pool->Continue([this] { Prepare(); }); });
+    }
+    if (finish) host_->pool->Continue([this] { End(); });
+  }
+
+  void Prepare() {
+    int64_t held = kMaxChunkBytes;
+    auto message = NextMessage();
+    std::optional<grpc::ByteBuffer> buffer;
+    if (message.ok() && message->has_value()) {
+      int64_t payload = 0;
+      for (const auto& bytes : (*message)->payloads) {
+        payload += static_cast<int64_t>(bytes.view().size());
+      }
+      record_.AddSent((*message)->head.size() + payload);
+      host_->outbound->Release(held - payload);
+      held = 0;
+      buffer = ToBuffer(**std::move(message), payload, host_->outbound);
+    }
+    if (held > 0) host_->outbound->Release(held);
+    {
+      MutexLock lock(mutex_);
+      preparing_ = false;
+      if (!buffer && !ended_) {
+        ended_ = true;
+        status_ = message.status();
+      }
+      if (buffer && !abandoned_) ready_ = std::move(buffer);
+    }
+    Advance();
+  }
+
+  absl::StatusOr<std::optional<OutboundMessage>> NextMessage() {
+    {
+      MutexLock lock(mutex_);
+      if (abandoned_) return ClientLeft();
+    }
+    if (session_ == nullptr) {
+      auto session = host_->service->OpenOutbound(method_, Fragments(*request_).Join());
+      if (!session.ok()) return session.status();
+      MutexLock lock(mutex_);
+      session_ = *std::move(session);
+    }
+    return session_->Next();
+  }
+
+  void End() {
+    std::unique_ptr<OutboundSession> session;
+    absl::Status status;
+    {
+      MutexLock lock(mutex_);
+      session = std::move(session_);
+      status = status_;
+    }
+    session.reset();
+    record_.SetStatus(status);
+    Finish(ToGrpcStatus(status));
+  }
+
+  RpcHost* const host_;
+  const std::string& method_;
+  grpc::CallbackServerContext* const context_;
+  const grpc::ByteBuffer* const request_;
+  const bool is_load_;
+  RpcRecord record_;
+
+  Mutex mutex_;
+  // Written on the pool, under the lock; used there without it.
+  std::unique_ptr<OutboundSession> session_;
+  // What gRPC is sending, while writing_.
+  grpc::ByteBuffer current_;
+  std::optional<grpc::ByteBuffer> ready_ GUARDED_BY(mutex_);
+  bool writing_ GUARDED_BY(mutex_) = false;
+  bool preparing_ GUARDED_BY(mutex_) = false;
+  bool ended_ GUARDED_BY(mutex_) = false;
+  bool abandoned_ GUARDED_BY(mutex_) = false;
+  bool finishing_ GUARDED_BY(mutex_) = false;
+  bool stalled_ GUARDED_BY(mutex_) = false;
+  absl::Time write_since_ GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  absl::Status status_ GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* StartUnary(RpcHost* host, const std::string& method,
+                                     grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) {
+  return new UnaryReactor(host, method, context, request, response);
+}
+
+grpc::ServerReadReactor<grpc::ByteBuffer>* StartInbound(
+    RpcHost* host, const std::string& method, grpc::CallbackServerContext* context,
+    grpc::ByteBuffer* response) {
+  return new InboundReactor(host, method, context, response);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartOutbound(
+    RpcHost* host, const std::string& method, grpc::CallbackServerContext* context,
+    const grpc::ByteBuffer* request) {
+  return new OutboundReactor(host, method, context, request);
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,244 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "proto/contract/limits.h"
+#include "server/maintenance_loop.h"
+#include "server/raw_service.h"
+#include "server/rpc_host.h"
+#include "storage/rocksdb/engine.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr int kMaxMetadataBytes = 16 << 10;
+// How long cancelled RPCs may take to let go of their storage threads.
+constexpr absl::Duration kCancelGrace = absl::Seconds(5);
+
+int StorageThreads(const ServerConfig& config) {
+  if (config.storage_threads > 0) return config.storage_threads;
+  return std::max(4, 2 * static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+// An IPv6 address needs brackets before its port.
+std::string HostPort(const std::string& host, int port) {
+  const bool bare_ipv6 = host.find(':') != std::string::npos && host[0] != '[';
+  return bare_ipv6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+}
+
+void Configure(const ServerConfig& config, grpc::ServerBuilder* builder) {
+  grpc::ResourceQuota quota("modelstored");
+  quota.Resize(static_cast<size_t>(config.memory_budget_bytes / 2));
+  builder->SetResourceQuota(quota);
+  builder->SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                              config.max_streams_per_connection);
+  builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // Two servers on one port would share its connections in silence.
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
+                              static_cast<int>(absl::ToInt64Milliseconds(
+                                  std::max(config.keepalive_time, absl::Seconds(1)))));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  // Clients may probe while their streams are silent, but not flood.
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                              5'000);
+}
+
+absl::StatusOr<std::unique_ptr<storage::CheckpointStore>> OpenStore(
+    const ServerConfig& config, storage::Listener* listener) {
+  storage::RocksOptions rocks;
+  rocks.path = config.data_dir;
+  rocks.ballast_bytes = config.ballast_bytes;
+  rocks.accept_data_loss = config.accept_data_loss;
+  rocks.listener = listener;
+  auto engine = storage::OpenRocksEngine(rocks);
+  if (!engine.ok()) return engine.status();
+  storage::StoreOptions options;
+  options.pack_bytes = config.pack_bytes;
+  options.reserve_bytes = config.reserve_bytes;
+  options.grace = config.grace;
+  options.default_upload_ttl = config.upload_ttl;
+  options.start_grace = config.start_grace;
+  options.max_open_uploads = config.max_uploads;
+  options.listener = listener;
+  return storage::CheckpointStore::Open(options, *std::move(engine));
+}
+
+}  // namespace
+
+// In the order of its making; unmade in Shutdown().
+struct Server::State {
+  explicit State(const ServerConfig& c)
+      : config(c), log(c.log_level, c.log_format), listener(&log) {}
+
+  void SetServing(bool serving) {
+    if (auto* health = grpc_server->GetHealthCheckService()) {
+      health->SetServingStatus(serving);
+      for (const auto* service : ContractServices()) {
+        health->SetServingStatus(service->full_name(), serving);
+      }
+    }
+  }
+
+  const ServerConfig config;
+  Log log;
+  LogListener listener;
+  ServerParts parts;
+  std::unique_ptr<StoragePool> pool;
+  std::unique_ptr<StreamWatch> watch;
+  RpcHost host;
+  std::vector<std::unique_ptr<RawService>> services;
+  std::unique_ptr<grpc::Server> grpc_server;
+  std::unique_ptr<MaintenanceLoop> maintenance;
+  int port = 0;
+
+  Mutex mutex;
+  bool is_shut_down GUARDED_BY(mutex) = false;
+  absl::Status shutdown_status GUARDED_BY(mutex);
+};
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Server::~Server() {
+  // What a storage thread still holds cannot be taken from it: then it is better
+  // lost than freed under its feet.
+  if (!Shutdown(absl::Now()).ok()) state_.release();
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config) {
+  if (auto status = ValidateConfig(config); !status.ok()) return status;
+  auto state = std::make_unique<State>(config);
+  auto store = OpenStore(config, &state->listener);
+  if (!store.ok()) return store.status();
+  ServerParts parts;
+  parts.store = *std::move(store);
+  return StartState(std::move(state), std::move(parts));
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
+                                                      ServerParts parts) {
+  if (auto status = ValidateConfig(config); !status.ok()) return status;
+  return StartState(std::make_unique<State>(config), std::move(parts));
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State> state,
+                                                           ServerParts parts) {
+  const ServerConfig& config = state->config;
+  RpcHost& host = state->host;
+  host.gauges = std::make_shared<Gauges>();
+  state->parts = std::move(parts);
+  if (state->parts.service == nullptr) {
+    ServiceOptions options;
+    options.memory_budget_bytes = config.memory_budget_bytes;
+    options.max_open_uploads = config.max_uploads;
+    options.max_streams_per_connection = config.max_streams_per_connection;
+    options.gauges = host.gauges;
+    state->parts.service = MakeService(state->parts.store.get(), options);
+  }
+  state->pool = std::make_unique<StoragePool>(StorageThreads(config),
+                                              static_cast<size_t>(config.max_queue));
+  // The gauge lives with the gauges that it is one of.
+  std::shared_ptr<std::atomic<int64_t>> held(host.gauges, &host.gauges->buffered_bytes);
+  host.service = state->parts.service.get();
+  host.pool = state->pool.get();
+  host.inbound = std::make_shared<ByteBudget>(config.memory_budget_bytes / 4, held);
+  host.outbound = std::make_shared<ByteBudget>(config.memory_budget_bytes / 4, held);
+  host.log = &state->log;
+  host.max_streams = config.max_streams;
+  state->watch = std::make_unique<StreamWatch>(
+      config.idle_timeout, config.stall_timeout,
+      [outbound = host.outbound] { return outbound->contended(); });
+  host.watch = state->watch.get();
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  // Linked in, so that reflection can tell clients what error details hold.
+  google::rpc::BadRequest::descriptor();
+  grpc::ServerBuilder builder;
+  Configure(config, &builder);
+  builder.AddListeningPort(HostPort(config.address, config.port),
+                           grpc::InsecureServerCredentials(), &state->port);
+  for (const auto* service : ContractServices()) {
+    state->services.push_back(std::make_unique<RawService>(*service, &host));
+    builder.RegisterService(state->services.back().get());
+  }
+  state->grpc_server = builder.BuildAndStart();
+  if (state->grpc_server == nullptr || state->port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", HostPort(config.address, config.port),
+                     ": is the port taken, or the address not of this machine?"));
+  }
+  state->SetServing(true);
+  if (state->parts.store != nullptr) {
+    state->maintenance = std::make_unique<MaintenanceLoop>(
+        state->parts.store.get(), &state->log,
+        MaintenanceLoop::Options{config.heal_interval, config.collect_interval,
+                                 [s = state.get()](bool serving) {
+                                   if (!s->host.draining) s->SetServing(serving);
+                                 }});
+    host.on_unavailable = [loop = state->maintenance.get()] { loop->Wake(); };
+  }
+  state->log.Write(LogLevel::kInfo, "started",
+                   {{"address", HostPort(config.address, state->port)},
+                    {"data_dir", config.data_dir},
+                    {"storage_threads", StorageThreads(config)},
+                    {"memory_budget_bytes", config.memory_budget_bytes}});
+  return std::unique_ptr<Server>(new Server(std::move(state)));
+}
+
+int Server::port() const { return state_->port; }
+
+std::string Server::address() const {
+  return HostPort(state_->config.address, state_->port);
+}
+
+absl::Status Server::Shutdown(absl::Time deadline) {
+  State& s = *state_;
+  MutexLock lock(s.mutex);
+  if (s.is_shut_down) return s.shutdown_status;
+  s.is_shut_down = true;
+  s.log.Write(LogLevel::kInfo, "shutting_down",
+              {{"streams", s.host.streams.load()},
+               {"seconds", absl::ToDoubleSeconds(deadline - absl::Now())}});
+  s.host.draining = true;
+  s.SetServing(false);
+  // gRPC waits for every RPC without end, so that somebody else must wait for it.
+  std::promise<void> over;
+  std::future<void> is_over = over.get_future();
+  std::thread stopper([&s, deadline, over = std::move(over)]() mutable {
+    s.grpc_server->Shutdown(absl::ToChronoTime(deadline));
+    over.set_value();
+  });
+  const absl::Duration longest =
+      std::max(deadline - absl::Now(), absl::ZeroDuration()) + kCancelGrace;
+  if (is_over.wait_for(absl::ToChronoMilliseconds(longest)) !=
+      std::future_status::ready) {
+    stopper.detach();
+    s.log.Write(LogLevel::kError, "shutdown_stuck", {{"streams", s.host.streams.load()}});
+    s.shutdown_status = absl::DeadlineExceededError(
+        "an RPC is held by its storage thread: the server cannot be shut down");
+    return s.shutdown_status;
+  }
+  stopper.join();
+  s.maintenance.reset();
+  s.watch.reset();
+  s.pool.reset();
+  s.grpc_server.reset();
+  s.parts.service.reset();
+  s.parts.store.reset();
+  s.log.Write(LogLevel::kInfo, "stopped");
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server

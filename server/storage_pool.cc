@@ -1,0 +1,103 @@
+#include "server/storage_pool.h"
+
+#include <utility>
+
+namespace modelstore::server {
+
+StoragePool::StoragePool(int threads, size_t max_queue) : max_queue_(max_queue) {
+  threads_.reserve(threads);
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+}
+
+StoragePool::~StoragePool() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool StoragePool::Submit(std::function<void()> task) {
+  MutexLock lock(mutex_);
+  if (stopping_ || queue_.size() >= max_queue_) return false;
+  queue_.push_back(std::move(task));
+  changed_.NotifyOne();
+  return true;
+}
+
+void StoragePool::Continue(std::function<void()> task) {
+  MutexLock lock(mutex_);
+  queue_.push_back(std::move(task));
+  changed_.NotifyOne();
+}
+
+size_t StoragePool::queued() const {
+  MutexLock lock(mutex_);
+  return queue_.size();
+}
+
+void StoragePool::Work() {
+  for (;;) {
+    std::function<void()> task;
+    {
+      MutexLock lock(mutex_);
+      changed_.WaitUntil(mutex_, absl::InfiniteFuture(),
+                         [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                           return stopping_ || !queue_.empty();
+                         });
+      if (queue_.empty()) return;
+      task = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    task();
+  }
+}
+
+void ByteBudget::Take(int64_t bytes) {
+  used_ += bytes;
+  if (gauge_ != nullptr) gauge_->fetch_add(bytes, std::memory_order_relaxed);
+}
+
+void ByteBudget::Acquire(int64_t bytes, std::function<void()> granted) {
+  {
+    MutexLock lock(mutex_);
+    if (!waiters_.empty() || !Fits(bytes)) {
+      waiters_.push_back({bytes, std::move(granted)});
+      return;
+    }
+    Take(bytes);
+  }
+  granted();
+}
+
+void ByteBudget::Charge(int64_t bytes) {
+  MutexLock lock(mutex_);
+  Take(bytes);
+}
+
+void ByteBudget::Release(int64_t bytes) {
+  std::vector<std::function<void()>> granted;
+  {
+    MutexLock lock(mutex_);
+    Take(-bytes);
+    while (!waiters_.empty() && Fits(waiters_.front().bytes)) {
+      Take(waiters_.front().bytes);
+      granted.push_back(std::move(waiters_.front().granted));
+      waiters_.pop_front();
+    }
+  }
+  for (auto& call : granted) call();
+}
+
+bool ByteBudget::contended() const {
+  MutexLock lock(mutex_);
+  return !waiters_.empty();
+}
+
+int64_t ByteBudget::used() const {
+  MutexLock lock(mutex_);
+  return used_;
+}
+
+}  // namespace modelstore::server
