@@ -87,15 +87,14 @@ class Catalog {
   virtual ~Catalog() = default;
 
   // Absent if there is no such key.
-  virtual absl::StatusOr<std::optional<std::string>> Get(
-      Space space, absl::string_view key) = 0;
+  virtual absl::StatusOr<std::optional<std::string>> Get(Space space,
+                                                         absl::string_view key) = 0;
 
   // Visits the entries of a range in key order, of one consistent state, until
   // `visit` returns false. The views live for the call of `visit` alone.
   virtual absl::Status Scan(
       Space space, const KeyRange& range,
-      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
-          visit) = 0;
+      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)> visit) = 0;
 
   virtual absl::Status Write(const CatalogBatch& batch, Durability durability) = 0;
 

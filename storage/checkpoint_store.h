@@ -55,8 +55,9 @@ class Models {
   virtual absl::StatusOr<records::ModelRecord> Create(
       const records::ModelRecord& model) = 0;
   virtual absl::StatusOr<records::ModelRecord> Get(absl::string_view model_id) = 0;
-  virtual absl::StatusOr<Page<records::ModelRecord>> List(
-      absl::string_view prefix, absl::string_view after, int limit) = 0;
+  virtual absl::StatusOr<Page<records::ModelRecord>> List(absl::string_view prefix,
+                                                          absl::string_view after,
+                                                          int limit) = 0;
   // FAILED_PRECONDITION if it has checkpoints, unless `force`. ABORTED if
   // `generation` is given and differs.
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, bool force,
@@ -69,9 +70,10 @@ class Checkpoints {
   virtual ~Checkpoints() = default;
   virtual absl::StatusOr<records::CheckpointRecord> Get(absl::string_view model_id,
                                                         VersionOrLatest version) = 0;
-  virtual absl::StatusOr<Page<records::CheckpointRecord>> List(
-      absl::string_view model_id, bool newest_first, absl::string_view after,
-      int limit) = 0;
+  virtual absl::StatusOr<Page<records::CheckpointRecord>> List(absl::string_view model_id,
+                                                               bool newest_first,
+                                                               absl::string_view after,
+                                                               int limit) = 0;
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
                                        std::optional<uint64_t> generation) = 0;
   // Pages of the manifest in order; the tensor table goes on from page to page.
@@ -90,9 +92,8 @@ class ChunkSink {
   // digest (INVALID_ARGUMENT if it differs); an absent one is computed. A chunk
   // that the upload or its base already holds is dropped.
   // RESOURCE_EXHAUSTED when the disk is full: what was taken before stays.
-  virtual absl::StatusOr<Digest> Put(
-      const std::optional<Digest>& digest,
-      absl::Span<const absl::string_view> fragments) = 0;
+  virtual absl::StatusOr<Digest> Put(const std::optional<Digest>& digest,
+                                     absl::Span<const absl::string_view> fragments) = 0;
 
   // Seals what this sink wrote. Afterwards it outlives a restart.
   virtual absl::Status Close() = 0;
@@ -163,8 +164,7 @@ class Uploads {
                                           absl::string_view upload_id) = 0;
   // An empty model_id lists those of all models.
   virtual absl::StatusOr<Page<UploadState>> List(absl::string_view model_id,
-                                                 absl::string_view after,
-                                                 int limit) = 0;
+                                                 absl::string_view after, int limit) = 0;
   virtual absl::Status Delete(absl::string_view model_id,
                               absl::string_view upload_id) = 0;
   // Positions in `digests` (concatenated) of those that neither the upload nor
@@ -177,9 +177,9 @@ class Uploads {
       const records::CheckpointRecord& checkpoint, absl::string_view digests) = 0;
   // `begin` drops what the contribution had; `complete` ends it.
   virtual absl::Status AddManifest(absl::string_view model_id,
-                                   absl::string_view upload_id,
-                                   uint32_t contribution, const ManifestPart& part,
-                                   bool begin, bool complete) = 0;
+                                   absl::string_view upload_id, uint32_t contribution,
+                                   const ManifestPart& part, bool begin,
+                                   bool complete) = 0;
   virtual absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink(
       absl::string_view model_id, absl::string_view upload_id) = 0;
   virtual absl::StatusOr<records::CheckpointRecord> Commit(
@@ -199,8 +199,7 @@ class Read {
   virtual const records::ManifestPage& manifest() const = 0;
   // Reads chunk `index` of a piece of tensor `tensor` of manifest(), and checks
   // its digest: DATA_LOSS naming the tensor if it differs or is gone.
-  virtual absl::StatusOr<PinnedBytes> ReadChunk(int tensor, int piece,
-                                                int64_t index) = 0;
+  virtual absl::StatusOr<PinnedBytes> ReadChunk(int tensor, int piece, int64_t index) = 0;
 };
 
 class Reads {
@@ -241,8 +240,7 @@ class Maintenance {
   virtual ~Maintenance() = default;
   // `progress(checked, total)` returns false to stop.
   virtual absl::StatusOr<GarbageResult> CollectGarbage(
-      bool validate_only,
-      const std::function<bool(int64_t, int64_t)>& progress) = 0;
+      bool validate_only, const std::function<bool(int64_t, int64_t)>& progress) = 0;
   virtual absl::StatusOr<StoreStats> Stats() = 0;
   // Reopens an engine that a fault has closed, if one has. Called periodically
   // and after an undecided commit.

@@ -1,0 +1,35 @@
+#include "storage/catalog.h"
+
+#include "absl/strings/cord.h"
+
+namespace modelstore::storage {
+namespace {
+
+// Not a type URL of googleapis: the mark never travels.
+constexpr char kUndecidedUrl[] = "modelstore.storage/undecided";
+
+}  // namespace
+
+KeyRange PrefixRange(absl::string_view prefix) {
+  KeyRange range;
+  range.begin = std::string(prefix);
+  range.end = range.begin;
+  // The first key after all those with the prefix; none follows 0xff bytes alone.
+  while (!range.end.empty() && static_cast<unsigned char>(range.end.back()) == 0xff) {
+    range.end.pop_back();
+  }
+  if (!range.end.empty()) ++range.end.back();
+  return range;
+}
+
+bool IsUndecided(const absl::Status& status) {
+  return status.GetPayload(kUndecidedUrl).has_value();
+}
+
+absl::Status UndecidedError(absl::string_view message) {
+  absl::Status status = absl::UnavailableError(message);
+  status.SetPayload(kUndecidedUrl, absl::Cord());
+  return status;
+}
+
+}  // namespace modelstore::storage

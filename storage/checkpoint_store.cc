@@ -1,0 +1,107 @@
+#include "storage/checkpoint_store.h"
+
+#include <utility>
+
+#include "storage/collector.h"
+#include "storage/core.h"
+#include "storage/keys.h"
+#include "storage/parts.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+class StoreMaintenance final : public Maintenance {
+ public:
+  StoreMaintenance(StoreCore* core, UploadTable* uploads, Collector* collector)
+      : core_(*core), uploads_(*uploads), collector_(*collector) {}
+
+  absl::StatusOr<GarbageResult> CollectGarbage(
+      bool validate_only,
+      const std::function<bool(int64_t, int64_t)>& progress) override {
+    return collector_.Collect(uploads_, validate_only, progress);
+  }
+
+  absl::StatusOr<StoreStats> Stats() override {
+    StoreStats stats;
+    absl::Status status;
+    RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::Models()),
+                                         [&](absl::string_view, absl::string_view value) {
+                                           absl::StatusOr<v1::ModelRecord> model =
+                                               Decode<v1::ModelRecord>(value);
+                                           if (!model.ok()) {
+                                             status = model.status();
+                                             return false;
+                                           }
+                                           ++stats.model_count;
+                                           stats.checkpoint_count +=
+                                               model->checkpoint_count();
+                                           return true;
+                                         }));
+    RETURN_IF_ERROR(status);
+    ASSIGN_OR_RETURN(const std::vector<PackInfo> packs, core_.chunks().ListPacks());
+    stats.pack_count = static_cast<int64_t>(packs.size());
+    for (const PackInfo& pack : packs) stats.pack_bytes += pack.size_bytes;
+    stats.open_upload_count = uploads_.open_count();
+    const DeadBytes dead = collector_.last_measure();
+    stats.reclaimable_bytes = dead.reclaimable_bytes;
+    stats.waiting_bytes = dead.waiting_bytes;
+    ASSIGN_OR_RETURN(stats.disk_free_bytes, core_.space.FreeBytes());
+    stats.reserved_bytes = core_.space.reserved_bytes();
+    stats.reopen_count = core_.reopen_count();
+    return stats;
+  }
+
+  absl::Status Heal() override { return core_.Heal(); }
+
+ private:
+  StoreCore& core_;
+  UploadTable& uploads_;
+  Collector& collector_;
+};
+
+class Store final : public CheckpointStore {
+ public:
+  Store(StoreOptions options, Engine engine)
+      : core_(std::move(options), std::move(engine)),
+        collector_(&core_),
+        uploads_(MakeUploads(&core_, &collector_)),
+        models_(MakeModels(&core_, uploads_.get(), &collector_)),
+        checkpoints_(MakeCheckpoints(&core_, &collector_)),
+        reads_(MakeReads(&core_)),
+        maintenance_(MakeMaintenance(&core_, uploads_.get(), &collector_)) {}
+
+  absl::Status Recover() { return storage::Recover(core_, *uploads_); }
+
+  Models& models() override { return *models_; }
+  Checkpoints& checkpoints() override { return *checkpoints_; }
+  Uploads& uploads() override { return *uploads_; }
+  Reads& reads() override { return *reads_; }
+  Maintenance& maintenance() override { return *maintenance_; }
+
+ private:
+  StoreCore core_;
+  Collector collector_;
+  const std::unique_ptr<UploadTable> uploads_;
+  const std::unique_ptr<Models> models_;
+  const std::unique_ptr<Checkpoints> checkpoints_;
+  const std::unique_ptr<Reads> reads_;
+  const std::unique_ptr<Maintenance> maintenance_;
+};
+
+}  // namespace
+
+std::unique_ptr<Maintenance> MakeMaintenance(StoreCore* core, UploadTable* uploads,
+                                             Collector* collector) {
+  return std::make_unique<StoreMaintenance>(core, uploads, collector);
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointStore>> CheckpointStore::Open(
+    StoreOptions options, Engine engine) {
+  auto store = std::make_unique<Store>(std::move(options), std::move(engine));
+  RETURN_IF_ERROR(store->Recover());
+  return store;
+}
+
+}  // namespace modelstore::storage

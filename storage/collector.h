@@ -1,0 +1,65 @@
+// Frees what nothing needs: the bytes of deleted checkpoints once nobody reads
+// them, packs and manifests of saves that came to nothing, models' remains.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "proto/contract/mutex.h"
+#include "storage/core.h"
+#include "storage/liveness.h"
+#include "storage/parts.h"
+
+namespace modelstore::storage {
+
+// Thread-safe; one collection at a time.
+class Collector {
+ public:
+  explicit Collector(StoreCore* core) : core_(*core) {}
+
+  // After the records were deleted: frees at once what may go at once, and tells
+  // what went and what waits. Leaves it to a running collection, if there is one.
+  absl::StatusOr<Freed> AfterDeletion(const std::string& model_uid, int64_t version);
+  absl::StatusOr<Freed> AfterModelDeletion(const v1::ModelRecord& model);
+  // Drops the packs that an upload's deletion has left.
+  void AfterUploadDeletion();
+
+  using Progress = std::function<bool(int64_t checked, int64_t total)>;
+  absl::StatusOr<GarbageResult> Collect(UploadTable& uploads, bool validate_only,
+                                        const Progress& progress);
+
+  // As of the last collection.
+  DeadBytes last_measure() EXCLUDES(mutex_);
+
+ private:
+  // True if the caller is now the one that collects.
+  bool Begin(absl::Duration patience) EXCLUDES(mutex_);
+  void End() EXCLUDES(mutex_);
+  class Turn;
+
+  absl::Status SpreadDeadModel(const v1::DeadModelRecord& model);
+  absl::Status SpreadDeadModels();
+  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> ReadDead(
+      const std::string& prefix);
+  // Frees those of `dead` that nobody reads; returns the bytes that went.
+  absl::StatusOr<int64_t> Finalize(const std::vector<v1::DeadCheckpointRecord>& dead,
+                                   const PackSizes& sizes, GarbageResult& result);
+  absl::Status FinalizeOne(const v1::DeadCheckpointRecord& dead, Durability durability,
+                           const PackSizes& sizes, std::vector<uint64_t>& unused,
+                           int64_t& freed);
+  absl::Status SweepManifests();
+  absl::Status DropUnnamed(bool validate_only, const PackSizes& sizes,
+                           const Progress& progress, GarbageResult& result);
+
+  StoreCore& core_;
+  Mutex mutex_;
+  CondVar ended_;
+  bool collecting_ GUARDED_BY(mutex_) = false;
+  DeadBytes last_ GUARDED_BY(mutex_);
+};
+
+}  // namespace modelstore::storage

@@ -1,0 +1,55 @@
+// The commit: one small, durable compare-and-set that makes a version visible.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/chunk_intake.h"
+#include "storage/core.h"
+#include "storage/manifest_builder.h"
+
+namespace modelstore::storage {
+
+// What a save is to become, once its bytes are in place.
+struct CommitPlan {
+  std::string model_id;
+  // The model must still be this one; empty: it may be made by this commit.
+  std::string model_uid;
+  // Put if there is no model of this id.
+  std::optional<v1::ModelRecord> create;
+
+  v1::CheckpointMetadata metadata;
+  std::string base_model_uid;
+  std::string base_model_id;
+  int64_t base_version = 0;
+  std::string request_id;
+  std::string request_digest;
+  std::string upload_id;  // empty for a one-shot save
+  std::optional<int64_t> expected_latest_version;
+
+  const BuiltManifest* manifest = nullptr;
+  // The save's own packs, used or not.
+  std::vector<ChunkIntake::Sealed> sealed;
+  // Further changes that belong to the commit; called once an attempt.
+  std::function<void(const v1::CheckpointRecord&, CatalogBatch&)> further_changes;
+};
+
+struct Committed {
+  v1::CheckpointRecord checkpoint;
+  // False: the request had been committed before, and nothing was changed.
+  bool fresh = true;
+};
+
+// Tries again by itself when another writer of the model was faster, unless
+// that contradicts expected_latest_version (ABORTED). UNAVAILABLE with
+// IsUndecided() if storage cannot tell what became of it.
+absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& plan);
+
+// A new record for a model of this id; `given` has what its maker may choose.
+v1::ModelRecord NewModelRecord(const StoreCore& core, const v1::ModelRecord& given);
+
+}  // namespace modelstore::storage

@@ -1,0 +1,200 @@
+#include "storage/core.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "storage/keys.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr absl::Duration kHealDeadline = absl::Seconds(60);
+constexpr int kWriteAttempts = 3;
+constexpr size_t kBufferAlignment = 4096;
+constexpr size_t kIdleBuffers = 8;
+
+}  // namespace
+
+RunningIds::Entry& RunningIds::Entry::operator=(Entry&& other) noexcept {
+  if (this == &other) return *this;
+  Leave();
+  owner_ = std::exchange(other.owner_, nullptr);
+  id_ = other.id_;
+  return *this;
+}
+
+void RunningIds::Entry::Leave() {
+  if (owner_ == nullptr) return;
+  MutexLock lock(owner_->mutex_);
+  owner_->ids_.erase(id_);
+  owner_ = nullptr;
+}
+
+RunningIds::Entry RunningIds::Enter(uint64_t id) {
+  MutexLock lock(mutex_);
+  ids_.insert(id);
+  return Entry(this, id);
+}
+
+absl::flat_hash_set<uint64_t> RunningIds::All() const {
+  MutexLock lock(mutex_);
+  return ids_;
+}
+
+BufferPool::Buffer BufferPool::Take() {
+  {
+    MutexLock lock(mutex_);
+    if (!free_.empty()) {
+      Buffer buffer = std::move(free_.back());
+      free_.pop_back();
+      return buffer;
+    }
+  }
+  return Buffer(static_cast<char*>(std::aligned_alloc(kBufferAlignment, kMaxChunkBytes)),
+                [](char* bytes) { std::free(bytes); });
+}
+
+void BufferPool::Give(Buffer buffer) {
+  MutexLock lock(mutex_);
+  if (free_.size() < kIdleBuffers) free_.push_back(std::move(buffer));
+}
+
+StoreCore::StoreCore(StoreOptions given, Engine given_engine)
+    : options(std::move(given)),
+      engine(std::move(given_engine)),
+      space(engine.free_bytes, options.reserve_bytes),
+      holds(options.grace, options.now),
+      manifests(engine.catalog.get()),
+      started_at_(options.now()) {}
+
+void StoreCore::Event(Listener::Severity severity, absl::string_view message) const {
+  if (options.listener != nullptr) options.listener->OnEvent(severity, message);
+}
+
+void StoreCore::ReleaseBallast() {
+  if (!engine.release_ballast) return;
+  ballast_released_ = true;
+  engine.release_ballast();
+}
+
+void StoreCore::RestoreBallast() {
+  if (!engine.restore_ballast || !ballast_released_) return;
+  absl::StatusOr<int64_t> free = space.FreeBytes();
+  if (!free.ok() || *free < options.reserve_bytes) return;
+  ballast_released_ = false;
+  engine.restore_ballast();
+}
+
+absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {
+  // In the order in which a pack passes through them: being made, in the journal
+  // of an upload, used by a checkpoint. So none slips through in between.
+  absl::flat_hash_set<uint64_t> packs = running_packs.All();
+  RETURN_IF_ERROR(catalog().Scan(Space::kRecords, PrefixRange(keys::SealedPacks()),
+                                 [&](absl::string_view key, absl::string_view) {
+                                   packs.insert(keys::SealedPackOf(key));
+                                   return true;
+                                 }));
+  RETURN_IF_ERROR(catalog().Scan(Space::kRecords, PrefixRange(keys::Packs()),
+                                 [&](absl::string_view key, absl::string_view) {
+                                   packs.insert(keys::ParsePackKey(key).pack);
+                                   return true;
+                                 }));
+  absl::erase_if(packs, [](uint64_t pack) { return keys::IsInlinePack(pack); });
+  return std::vector<uint64_t>(packs.begin(), packs.end());
+}
+
+absl::Status StoreCore::HealNow() {
+  bool reopened = false;
+  if (absl::Status health = catalog().Health(); !health.ok()) {
+    Event(Listener::Severity::kWarning,
+          absl::StrCat("reopening the catalog: ", health.message()));
+    absl::Status status = catalog().Reopen();
+    if (!status.ok()) {
+      // A full disk is the one cause that the store itself can do away with.
+      ReleaseBallast();
+      status = catalog().Reopen();
+    }
+    RETURN_IF_ERROR(status);
+    reopened = true;
+  }
+  if (absl::Status health = chunks().Health(); !health.ok()) {
+    Event(Listener::Severity::kWarning,
+          absl::StrCat("reopening the chunk store: ", health.message()));
+    ASSIGN_OR_RETURN(std::vector<uint64_t> named, NamedPacks());
+    absl::Status status = chunks().Reopen(named);
+    if (!status.ok()) {
+      ReleaseBallast();
+      status = chunks().Reopen(named);
+    }
+    RETURN_IF_ERROR(status);
+    reopened = true;
+  }
+  if (reopened) {
+    ++reopen_count_;
+    garbage_possible = true;
+    Event(Listener::Severity::kInfo, "storage is open again");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreCore::Heal() {
+  MutexLock lock(heal_mutex_);
+  if (!healed_.WaitFor(heal_mutex_, kHealDeadline,
+                       [this]() REQUIRES(heal_mutex_) { return !healing_; })) {
+    return Unavailable("storage is reopening", 1000);
+  }
+  healing_ = true;
+  lock.Unlock();
+  const absl::Status status = HealNow();
+  lock.Lock();
+  healing_ = false;
+  healed_.NotifyAll();
+  if (status.ok()) return status;
+  Event(Listener::Severity::kError,
+        absl::StrCat("storage could not be reopened: ", status.message()));
+  return Unavailable(absl::StrCat("storage cannot be reopened: ", status.message()),
+                     5000);
+}
+
+absl::Status StoreCore::WriteSettled(
+    const CatalogBatch& batch, Durability durability, Room room,
+    const std::function<absl::StatusOr<bool>()>& applied) {
+  absl::Status status;
+  for (int attempt = 0; attempt < kWriteAttempts; ++attempt) {
+    status = catalog().Write(batch, durability);
+    if (status.ok() || absl::IsAborted(status)) return status;
+    const bool full = absl::IsResourceExhausted(status);
+    if (room == Room::kFreesSpace && (full || absl::IsUnavailable(status))) {
+      ReleaseBallast();
+    } else if (full || !absl::IsUnavailable(status)) {
+      return status;
+    }
+    const bool undecided = IsUndecided(status);
+    if (absl::Status healed = Heal(); !healed.ok()) {
+      return undecided ? UndecidedError(healed.message()) : healed;
+    }
+    if (!undecided) continue;
+    absl::StatusOr<bool> was_applied = applied();
+    if (!was_applied.ok()) return UndecidedError(was_applied.status().message());
+    if (*was_applied) return absl::OkStatus();
+    if (room == Room::kOrdinary) RETURN_IF_ERROR(space.CheckRoom(0));
+  }
+  if (!absl::IsUnavailable(status)) return status;
+  // The mark is off: what became of the write is known.
+  return Unavailable(absl::StrCat("nothing was changed: ", status.message()), 1000);
+}
+
+std::function<absl::StatusOr<bool>()> StoreCore::KeyIs(Space space, std::string key,
+                                                       std::optional<std::string> value) {
+  return [this, space, key = std::move(key),
+          value = std::move(value)]() -> absl::StatusOr<bool> {
+    ASSIGN_OR_RETURN(std::optional<std::string> now, catalog().Get(space, key));
+    return now == value;
+  };
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,119 @@
+// What all parts of the store share: the engine, the clock, healing, and the
+// tables of what is running now.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "proto/contract/mutex.h"
+#include "storage/checkpoint_store.h"
+#include "storage/holds.h"
+#include "storage/manifest_cache.h"
+#include "storage/space.h"
+
+namespace modelstore::storage {
+
+// Ids of packs or manifests that are being made and that no record names yet:
+// the collector leaves them alone. Thread-safe.
+class RunningIds {
+ public:
+  // An id stays in the table for as long as this lives.
+  class Entry {
+   public:
+    Entry() = default;
+    Entry(RunningIds* owner, uint64_t id) : owner_(owner), id_(id) {}
+    Entry(Entry&& other) noexcept { *this = std::move(other); }
+    Entry& operator=(Entry&& other) noexcept;
+    ~Entry() { Leave(); }
+
+   private:
+    void Leave();
+    RunningIds* owner_ = nullptr;
+    uint64_t id_ = 0;
+  };
+
+  Entry Enter(uint64_t id) EXCLUDES(mutex_);
+  absl::flat_hash_set<uint64_t> All() const EXCLUDES(mutex_);
+
+ private:
+  mutable Mutex mutex_;
+  absl::flat_hash_set<uint64_t> ids_ GUARDED_BY(mutex_);
+};
+
+// Reused, page-aligned buffers of one chunk each, for chunks that arrive in
+// fragments. As many as are in use at once, and no more. Thread-safe.
+class BufferPool {
+ public:
+  using Buffer = std::unique_ptr<char, void (*)(char*)>;
+  Buffer Take() EXCLUDES(mutex_);
+  void Give(Buffer buffer) EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  std::vector<Buffer> free_ GUARDED_BY(mutex_);
+};
+
+class StoreCore {
+ public:
+  StoreCore(StoreOptions options, Engine engine);
+
+  const StoreOptions options;
+  Engine engine;
+  SpaceAdmission space;
+  Holds holds;
+  ManifestCache manifests;
+  BufferPool buffers;
+  RunningIds running_packs;
+  RunningIds running_manifests;
+  // Bytes of chunks that wait in memory to become inline packs.
+  std::atomic<int64_t> inline_bytes{0};
+  // Something may have become garbage since the collector looked last.
+  std::atomic<bool> garbage_possible{true};
+
+  Catalog& catalog() { return *engine.catalog; }
+  ChunkStore& chunks() { return *engine.chunks; }
+  int64_t NowUs() const { return absl::ToUnixMicros(options.now()); }
+  absl::Time started_at() const { return started_at_; }
+  int64_t reopen_count() const { return reopen_count_; }
+  void Event(Listener::Severity severity, absl::string_view message) const;
+
+  // Reopens what a fault has closed. One call works, the others wait for it.
+  absl::Status Heal() EXCLUDES(heal_mutex_);
+  // Gives the ballast back to the disk, or takes it again if there is room.
+  void ReleaseBallast();
+  void RestoreBallast();
+
+  enum class Room : uint8_t {
+    kOrdinary,
+    kFreesSpace,  // Must work on a full disk: may use the ballast.
+  };
+  // Writes a batch and finds out what became of it: heals after an undecided
+  // write, asks `applied`, and tries again if it was not. UNAVAILABLE if it
+  // stays open or failed; nothing was applied if IsUndecided() is false.
+  absl::Status WriteSettled(const CatalogBatch& batch, Durability durability, Room room,
+                            const std::function<absl::StatusOr<bool>()>& applied);
+  // `applied` for a batch that puts (or deletes, if absent) this key.
+  std::function<absl::StatusOr<bool>()> KeyIs(Space space, std::string key,
+                                              std::optional<std::string> value);
+
+  // Every pack that the catalog names or that is being made.
+  absl::StatusOr<std::vector<uint64_t>> NamedPacks();
+
+ private:
+  absl::Status HealNow();
+
+  absl::Time started_at_;
+  std::atomic<int64_t> reopen_count_{0};
+  std::atomic<bool> ballast_released_{false};
+  Mutex heal_mutex_;
+  CondVar healed_;
+  bool healing_ GUARDED_BY(heal_mutex_) = false;
+};
+
+}  // namespace modelstore::storage

@@ -1,0 +1,102 @@
+#include "storage/holds.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "storage/random_id.h"
+
+namespace modelstore::storage {
+
+Hold& Hold::operator=(Hold&& other) noexcept {
+  if (this == &other) return *this;
+  if (holds_ != nullptr) holds_->Release(uid_, version_);
+  holds_ = std::exchange(other.holds_, nullptr);
+  uid_ = std::move(other.uid_);
+  version_ = other.version_;
+  return *this;
+}
+
+Hold::~Hold() {
+  if (holds_ != nullptr) holds_->Release(uid_, version_);
+}
+
+std::optional<Hold> Holds::Acquire(const std::string& uid, int64_t version) {
+  MutexLock lock(mutex_);
+  Entry& entry = entries_[{uid, version}];
+  if (entry.finalizing) return std::nullopt;
+  ++entry.count;
+  return Hold(this, uid, version);
+}
+
+void Holds::Release(const std::string& uid, int64_t version) {
+  MutexLock lock(mutex_);
+  Entry& entry = entries_[{uid, version}];
+  --entry.count;
+  entry.released = now_();
+  Forget();
+}
+
+// Drops what nobody holds and whose grace time is over, now and then: the table
+// has at most twice as many entries as it needs.
+void Holds::Forget() {
+  if (entries_.size() <= forget_above_) return;
+  const absl::Time over = now_() - grace_;
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    const Entry& entry = it->second;
+    if (entry.count == 0 && !entry.finalizing && entry.released < over) {
+      tokens_.erase(entry.token);
+      it = entries_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  forget_above_ = std::max<size_t>(64, 2 * entries_.size());
+}
+
+std::string Holds::Token(const Hold& hold, const HeldCheckpoint& content) {
+  MutexLock lock(mutex_);
+  const Key key{hold.uid(), hold.version()};
+  Entry& entry = entries_[key];
+  if (entry.token.empty()) {
+    entry.token = RandomHexId();
+    entry.content = std::make_shared<const HeldCheckpoint>(content);
+    tokens_[entry.token] = key;
+  }
+  return entry.token;
+}
+
+std::optional<Holds::Reopened> Holds::Reopen(absl::string_view token) {
+  MutexLock lock(mutex_);
+  auto it = tokens_.find(std::string(token));
+  if (it == tokens_.end()) return std::nullopt;
+  Entry& entry = entries_[it->second];
+  if (entry.finalizing) return std::nullopt;
+  if (entry.count == 0 && entry.released + grace_ < now_()) return std::nullopt;
+  ++entry.count;
+  return Reopened{Hold(this, it->second.first, it->second.second), entry.content};
+}
+
+bool Holds::BeginFinalize(const std::string& uid, int64_t version,
+                          absl::Time dead_since) {
+  MutexLock lock(mutex_);
+  const absl::Time now = now_();
+  if (dead_since + grace_ > now) return false;
+  auto it = entries_.find({uid, version});
+  if (it != entries_.end()) {
+    const Entry& entry = it->second;
+    if (entry.count > 0 || entry.finalizing) return false;
+    if (entry.released + grace_ > now) return false;
+  }
+  entries_[{uid, version}].finalizing = true;
+  return true;
+}
+
+void Holds::EndFinalize(const std::string& uid, int64_t version) {
+  MutexLock lock(mutex_);
+  auto it = entries_.find({uid, version});
+  if (it == entries_.end()) return;
+  tokens_.erase(it->second.token);
+  entries_.erase(it);
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,99 @@
+// Who is reading which checkpoint. A held checkpoint keeps its bytes, also once
+// it is deleted, and for the grace time after the last hold has gone.
+//
+// Whoever takes a hold looks afterwards whether the version still exists; the
+// collector marks a version as ending only while nobody holds it, and after it
+// was deleted. So one of the two always notices the other.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "modelstore/storage/v1/records.pb.h"
+#include "proto/contract/mutex.h"
+
+namespace modelstore::storage {
+
+// What a token leads back to.
+struct HeldCheckpoint {
+  v1::ModelRecord model;
+  v1::CheckpointRecord checkpoint;
+};
+
+class Holds;
+
+// One hold; released when it dies. Movable.
+class Hold {
+ public:
+  Hold() = default;
+  Hold(Hold&& other) noexcept { *this = std::move(other); }
+  Hold& operator=(Hold&& other) noexcept;
+  ~Hold();
+
+  bool empty() const { return holds_ == nullptr; }
+  const std::string& uid() const { return uid_; }
+  int64_t version() const { return version_; }
+
+ private:
+  friend class Holds;
+  Hold(Holds* holds, std::string uid, int64_t version)
+      : holds_(holds), uid_(std::move(uid)), version_(version) {}
+
+  Holds* holds_ = nullptr;
+  std::string uid_;
+  int64_t version_ = 0;
+};
+
+// Thread-safe.
+class Holds {
+ public:
+  Holds(absl::Duration grace, std::function<absl::Time()> now)
+      : grace_(grace), now_(std::move(now)) {}
+
+  // Absent while the collector ends this very checkpoint.
+  std::optional<Hold> Acquire(const std::string& uid, int64_t version) EXCLUDES(mutex_);
+
+  // A name for the checkpoint that the hold is on.
+  std::string Token(const Hold& hold, const HeldCheckpoint& content) EXCLUDES(mutex_);
+  struct Reopened {
+    Hold hold;
+    std::shared_ptr<const HeldCheckpoint> content;
+  };
+  // Absent if the token is not known, or not any more.
+  std::optional<Reopened> Reopen(absl::string_view token) EXCLUDES(mutex_);
+
+  // True if nobody holds a checkpoint that died at `dead_since` and its grace
+  // time is over; then nobody can hold it until EndFinalize().
+  bool BeginFinalize(const std::string& uid, int64_t version, absl::Time dead_since)
+      EXCLUDES(mutex_);
+  void EndFinalize(const std::string& uid, int64_t version) EXCLUDES(mutex_);
+
+ private:
+  friend class Hold;
+  using Key = std::pair<std::string, int64_t>;
+  struct Entry {
+    int64_t count = 0;
+    absl::Time released = absl::InfinitePast();
+    bool finalizing = false;
+    std::string token;
+    std::shared_ptr<const HeldCheckpoint> content;
+  };
+
+  void Release(const std::string& uid, int64_t version) EXCLUDES(mutex_);
+  void Forget() REQUIRES(mutex_);
+
+  const absl::Duration grace_;
+  const std::function<absl::Time()> now_;
+  Mutex mutex_;
+  std::map<Key, Entry> entries_ GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Key> tokens_ GUARDED_BY(mutex_);
+  size_t forget_above_ GUARDED_BY(mutex_) = 64;
+};
+
+}  // namespace modelstore::storage

@@ -1,0 +1,71 @@
+// The keys of the catalog. Numbers are big-endian, so that key order is their
+// order; uids and upload ids are 32 hex digits, so that no key is a prefix of a
+// stranger's. One letter tells the kinds of Space::kRecords apart.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "storage/catalog.h"
+
+namespace modelstore::storage::keys {
+
+inline constexpr size_t kIdLength = 32;
+
+// Space::kRecords.
+std::string Store();                                          // StoreRecord
+std::string Model(absl::string_view model_id);                // ModelRecord
+std::string Version(absl::string_view uid, int64_t version);  // CheckpointRecord
+std::string Request(absl::string_view uid, absl::string_view request_id);
+std::string Upload(absl::string_view uid, absl::string_view upload_id);
+// The journal of an upload: packs it sealed.
+std::string SealedPack(absl::string_view upload_id, uint64_t pack);
+std::string Contribution(absl::string_view upload_id, uint32_t contribution);
+std::string ContributionPart(absl::string_view upload_id, uint32_t contribution,
+                             uint32_t part);
+std::string Pack(uint64_t pack);  // PackRecord; its uses follow it
+std::string PackUse(uint64_t pack, absl::string_view uid, int64_t version);
+std::string DeadCheckpoint(absl::string_view uid, int64_t version);
+std::string DeadModel(absl::string_view uid);
+// A manifest that was written and whose commit has not happened.
+std::string RunningManifest(uint64_t manifest_id);
+
+// All records of one kind, or of one owner.
+std::string Models();
+std::string Versions(absl::string_view uid);
+std::string Requests(absl::string_view uid);
+std::string AllUploads();
+std::string Uploads(absl::string_view uid);
+std::string SealedPacks();
+std::string SealedPacks(absl::string_view upload_id);
+std::string Contributions(absl::string_view upload_id);
+std::string Packs();
+std::string DeadCheckpoints();
+std::string DeadModels();
+std::string RunningManifests();
+
+// The other spaces.
+std::string ManifestPage(uint64_t manifest_id, uint32_t page);
+std::string ManifestPages(uint64_t manifest_id);
+std::string Chunk(uint64_t pack, uint32_t sequence);
+std::string Chunks(uint64_t pack);
+
+// The inverse, where it is needed. Each expects a key of its own kind.
+int64_t VersionOf(absl::string_view version_key);
+uint64_t RunningManifestOf(absl::string_view key);
+uint32_t ContributionOf(absl::string_view key);
+
+struct PackKey {
+  uint64_t pack = 0;
+  std::string uid;  // empty: the key is that of the PackRecord
+  int64_t version = 0;
+};
+PackKey ParsePackKey(absl::string_view key);
+uint64_t SealedPackOf(absl::string_view key);
+
+// Packs of small saves, whose chunks lie in Space::kChunks.
+inline constexpr uint64_t kInlinePackBit = uint64_t{1} << 63;
+inline bool IsInlinePack(uint64_t pack) { return (pack & kInlinePackBit) != 0; }
+
+}  // namespace modelstore::storage::keys

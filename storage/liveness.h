@@ -1,0 +1,38 @@
+// How much of the packs is dead. Nothing is counted per chunk on disk: the
+// catalog knows which version uses which pack, and the manifests know the rest.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "storage/core.h"
+
+namespace modelstore::storage {
+
+struct DeadBytes {
+  // Used by deleted versions alone, and still readable for them.
+  int64_t waiting_bytes = 0;
+  // Used by nobody, in packs with living chunks.
+  int64_t reclaimable_bytes = 0;
+};
+
+// Bytes on the disk by pack. Inline packs are not in it.
+using PackSizes = absl::flat_hash_map<uint64_t, int64_t>;
+absl::StatusOr<PackSizes> ReadPackSizes(StoreCore& core);
+
+// Which deleted versions to count; absent: all.
+using DeadFilter = std::function<bool(const std::string& model_uid, int64_t version)>;
+
+// Over `packs`, or over all if absent. A pack that only deleted versions use
+// waits with its whole size. Runs beside writers: what changes meanwhile counts
+// as before or as after.
+absl::StatusOr<DeadBytes> MeasureDeadBytes(
+    StoreCore& core, const PackSizes& sizes,
+    const std::optional<std::vector<uint64_t>>& packs, const DeadFilter& filter);
+
+}  // namespace modelstore::storage

@@ -1,0 +1,77 @@
+// Puts the parts of a manifest together and makes of them what a commit writes:
+// pages with the places of all chunks, the digest, the summaries.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "modelstore/storage/v1/records.pb.h"
+#include "proto/contract/digest.h"
+#include "storage/manifest_cache.h"
+
+namespace modelstore::storage {
+
+struct PackUse {
+  int64_t used_bytes = 0;
+};
+
+struct BuiltManifest {
+  std::vector<std::string> pages;
+  int64_t page_bytes = 0;
+  // Over the content alone: not over the places of chunks.
+  std::string digest;
+  int64_t tensor_count = 0;
+  int64_t logical_bytes = 0;
+  std::vector<v1::SectionRecord> sections;  // without values
+  std::vector<v1::AttachmentSummary> attachments;
+  std::map<uint64_t, PackUse> packs;
+};
+
+// Used by one thread.
+class ManifestBuilder {
+ public:
+  explicit ManifestBuilder(DigestAlgorithm algorithm) : algorithm_(algorithm) {}
+
+  // Adds a part that CheckManifestPart() has accepted. A tensor that was added
+  // before gets further pieces. INVALID_ARGUMENT if the two differ in dtype,
+  // shape or tie; if a section or attachment comes twice with other content; if
+  // a tie does not lead to an earlier tensor of its kind.
+  absl::Status Add(v1::ManifestPage part);
+
+  // The parts so far, for those who fill in digests.
+  v1::ManifestPage& manifest() { return manifest_; }
+
+  // FAILED_PRECONDITION, naming tensors, where boxes leave a gap or `find` does
+  // not know a chunk; INVALID_ARGUMENT where boxes overlap with other bytes or a
+  // chunk has another size than its place. To be called once.
+  absl::StatusOr<BuiltManifest> Build(
+      absl::FunctionRef<std::optional<HeldChunk>(const Digest&)> find);
+
+ private:
+  absl::Status AddTensor(v1::TensorRecord tensor);
+  absl::Status AddSection(v1::SectionRecord section);
+  absl::Status AddAttachment(v1::AttachmentRecord attachment);
+  absl::Status Tile(v1::TensorRecord& tensor, std::vector<std::string>& gaps) const;
+  absl::Status Locate(v1::TensorRecord& tensor,
+                      absl::FunctionRef<std::optional<HeldChunk>(const Digest&)> find,
+                      std::vector<std::string>& missing, BuiltManifest& built) const;
+  void CountSections(BuiltManifest& built);
+  void CountPackUses(BuiltManifest& built) const;
+  std::string ContentDigest() const;
+  void Paginate(BuiltManifest& built);
+
+  const DigestAlgorithm algorithm_;
+  v1::ManifestPage manifest_;
+  absl::flat_hash_map<std::string, int> tensors_;
+  absl::flat_hash_map<std::string, int> sections_;
+  absl::flat_hash_map<std::string, int> attachments_;
+};
+
+}  // namespace modelstore::storage

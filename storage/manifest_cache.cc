@@ -1,0 +1,119 @@
+#include "storage/manifest_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/dtype.h"
+#include "storage/keys.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr size_t kRecentIndexes = 8;
+constexpr size_t kRecentIndexChunks = 100'000;
+
+template <typename Map>
+void ForgetDead(Map& map) {
+  if (map.size() < 64) return;
+  absl::erase_if(map, [](const auto& entry) { return entry.second.expired(); });
+}
+
+}  // namespace
+
+int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece) {
+  int64_t bytes = ElementSize(static_cast<DType>(tensor.dtype()));
+  for (int64_t size : piece.size()) bytes *= size;
+  return bytes;
+}
+
+ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm,
+                       const absl::flat_hash_set<uint64_t>& lost) {
+  const size_t length = DigestLength(algorithm);
+  for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    for (const v1::PieceRecord& piece : tensor.pieces()) {
+      const int64_t bytes = PieceBytes(tensor, piece);
+      for (int i = 0; i < piece.packs_size(); ++i) {
+        if (lost.contains(piece.packs(i))) continue;
+        absl::StatusOr<Digest> digest = Digest::FromBytes(
+            algorithm, absl::string_view(piece.digests()).substr(i * length, length));
+        if (!digest.ok()) continue;
+        const int64_t size = ChunkBytes(bytes, piece.chunk_size_bytes(), i);
+        chunks_.try_emplace(*digest, HeldChunk{{piece.packs(i), piece.sequences(i)},
+                                               static_cast<uint32_t>(size)});
+      }
+    }
+  }
+}
+
+absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages(
+    uint64_t manifest_id, std::optional<uint32_t> pages) {
+  {
+    MutexLock lock(mutex_);
+    auto it = manifests_.find(manifest_id);
+    if (it != manifests_.end()) {
+      if (auto manifest = it->second.lock()) return manifest;
+    }
+  }
+  auto manifest = std::make_shared<v1::ManifestPage>();
+  uint32_t found = 0;
+  bool damaged = false;
+  RETURN_IF_ERROR(
+      catalog_->Scan(Space::kManifests, PrefixRange(keys::ManifestPages(manifest_id)),
+                     [&](absl::string_view key, absl::string_view value) {
+                       damaged = key != keys::ManifestPage(manifest_id, found) ||
+                                 !manifest->MergeFromString(std::string(value));
+                       ++found;
+                       return !damaged;
+                     }));
+  if (damaged || (pages.has_value() && found != *pages)) {
+    return absl::DataLossError("its manifest is damaged");
+  }
+  std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);
+  MutexLock lock(mutex_);
+  ForgetDead(manifests_);
+  manifests_[manifest_id] = result;
+  return result;
+}
+
+absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::Load(
+    const v1::CheckpointRecord& checkpoint) {
+  return LoadPages(checkpoint.manifest_id(), checkpoint.manifest_pages());
+}
+
+absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::Load(
+    uint64_t manifest_id) {
+  return LoadPages(manifest_id, std::nullopt);
+}
+
+absl::StatusOr<std::shared_ptr<const ChunkIndex>> ManifestCache::LoadIndex(
+    const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) {
+  absl::flat_hash_set<uint64_t> lost;
+  {
+    MutexLock lock(mutex_);
+    auto it = indexes_.find(checkpoint.manifest_id());
+    if (it != indexes_.end()) {
+      if (auto index = it->second.lock()) return index;
+    }
+    lost = lost_;
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const v1::ManifestPage> manifest, Load(checkpoint));
+  auto index = std::make_shared<const ChunkIndex>(*manifest, algorithm, lost);
+  MutexLock lock(mutex_);
+  ForgetDead(indexes_);
+  indexes_[checkpoint.manifest_id()] = index;
+  if (index->size() <= kRecentIndexChunks) {
+    recent_.push_back(index);
+    if (recent_.size() > kRecentIndexes) recent_.pop_front();
+  }
+  return index;
+}
+
+void ManifestCache::SetLostPacks(absl::flat_hash_set<uint64_t> lost) {
+  MutexLock lock(mutex_);
+  lost_ = std::move(lost);
+}
+
+}  // namespace modelstore::storage

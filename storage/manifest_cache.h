@@ -1,0 +1,83 @@
+// Manifests in memory: one copy however many reads and uploads share it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/statusor.h"
+#include "modelstore/storage/v1/records.pb.h"
+#include "proto/contract/digest.h"
+#include "proto/contract/mutex.h"
+#include "storage/catalog.h"
+#include "storage/chunk_store.h"
+
+namespace modelstore::storage {
+
+// A chunk that is there already.
+struct HeldChunk {
+  ChunkId id;
+  uint32_t size_bytes = 0;
+};
+
+// Which chunks a checkpoint holds, by digest. Immutable.
+class ChunkIndex {
+ public:
+  // Leaves out the chunks of packs in `lost`: a new save then brings them anew.
+  ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm,
+             const absl::flat_hash_set<uint64_t>& lost);
+
+  std::optional<HeldChunk> Find(const Digest& digest) const {
+    auto it = chunks_.find(digest);
+    if (it == chunks_.end()) return std::nullopt;
+    return it->second;
+  }
+  size_t size() const { return chunks_.size(); }
+
+ private:
+  absl::flat_hash_map<Digest, HeldChunk> chunks_;
+};
+
+// Bytes of chunk `index` of a piece that has `piece_bytes` bytes.
+inline int64_t ChunkBytes(int64_t piece_bytes, int64_t chunk_size_bytes, int64_t index) {
+  return std::min(chunk_size_bytes, piece_bytes - index * chunk_size_bytes);
+}
+// Bytes of a piece of a tensor. Both were checked when they were committed.
+int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece);
+
+// Thread-safe.
+class ManifestCache {
+ public:
+  explicit ManifestCache(Catalog* catalog) : catalog_(catalog) {}
+
+  // The whole manifest. DATA_LOSS if a page is missing or damaged.
+  absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> Load(
+      const v1::CheckpointRecord& checkpoint) EXCLUDES(mutex_);
+  absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> Load(uint64_t manifest_id)
+      EXCLUDES(mutex_);
+
+  absl::StatusOr<std::shared_ptr<const ChunkIndex>> LoadIndex(
+      const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) EXCLUDES(mutex_);
+
+  // Packs that the catalog names and the chunk store does not have.
+  void SetLostPacks(absl::flat_hash_set<uint64_t> lost) EXCLUDES(mutex_);
+
+ private:
+  absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> LoadPages(
+      uint64_t manifest_id, std::optional<uint32_t> pages) EXCLUDES(mutex_);
+
+  Catalog* const catalog_;
+  Mutex mutex_;
+  absl::flat_hash_map<uint64_t, std::weak_ptr<const v1::ManifestPage>> manifests_
+      GUARDED_BY(mutex_);
+  absl::flat_hash_map<uint64_t, std::weak_ptr<const ChunkIndex>> indexes_
+      GUARDED_BY(mutex_);
+  // The last few small ones are kept, for the calls of one save follow each other.
+  std::deque<std::shared_ptr<const ChunkIndex>> recent_ GUARDED_BY(mutex_);
+  absl::flat_hash_set<uint64_t> lost_ GUARDED_BY(mutex_);
+};
+
+}  // namespace modelstore::storage

@@ -1,0 +1,43 @@
+// The first look at a part of a manifest, as a client sent it: everything that
+// can be told without its other parts. Whether boxes tile, names repeat and
+// chunks are there is for ManifestBuilder, at commit.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "modelstore/storage/v1/records.pb.h"
+#include "proto/contract/digest.h"
+
+namespace modelstore::storage {
+
+// What the parts of one manifest, or of one contribution, add up to.
+struct ManifestTotals {
+  int64_t tensors = 0;
+  int64_t bytes = 0;
+  int64_t attachment_bytes = 0;
+
+  ManifestTotals& operator+=(const ManifestTotals& other) {
+    tensors += other.tensors;
+    bytes += other.bytes;
+    attachment_bytes += other.attachment_bytes;
+    return *this;
+  }
+};
+
+enum class DigestsWanted : uint8_t { kAll, kAllOrNone };
+
+// Checks `part` and brings it into stored form: absent offsets, sizes and chunk
+// sizes are filled in, the packs of pieces are cleared, tensors without bytes
+// have no pieces. Adds what it holds to `totals`. INVALID_ARGUMENT with the
+// field's path; UNIMPLEMENTED for boxes that are no range of rows.
+absl::Status CheckManifestPart(DigestAlgorithm algorithm, DigestsWanted wanted,
+                               v1::ManifestPage& part, ManifestTotals& totals);
+
+// INVALID_ARGUMENT beyond the limits of a checkpoint.
+absl::Status CheckManifestTotals(const ManifestTotals& totals);
+
+// Number of chunks of a piece in stored form.
+int64_t ChunkCount(int64_t piece_bytes, int64_t chunk_size_bytes);
+
+}  // namespace modelstore::storage

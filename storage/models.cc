@@ -1,0 +1,142 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/collector.h"
+#include "storage/commit.h"
+#include "storage/keys.h"
+#include "storage/parts.h"
+#include "storage/record_codec.h"
+#include "storage/resolve.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr int kLostRaces = 1000;
+constexpr uint32_t kSha256 = 2;
+
+class StoredModels final : public Models {
+ public:
+  StoredModels(StoreCore* core, UploadTable* uploads, Collector* collector)
+      : core_(*core), uploads_(*uploads), collector_(*collector) {}
+
+  absl::StatusOr<v1::ModelRecord> Create(const v1::ModelRecord& given) override {
+    RETURN_IF_ERROR(ValidateModelId("model_id", given.model_id()));
+    if (given.digest_algorithm() == kSha256) {
+      return absl::UnimplementedError("models with SHA256 digests are not supported yet");
+    }
+    const v1::ModelRecord model = NewModelRecord(core_, given);
+    absl::StatusOr<DigestAlgorithm> algorithm =
+        DigestAlgorithmFromNumber(static_cast<int>(model.digest_algorithm()));
+    if (!algorithm.ok()) {
+      return InvalidField("digest_algorithm", algorithm.status().message());
+    }
+    const std::string key = keys::Model(model.model_id()), value = Encode(model);
+    RETURN_IF_ERROR(core_.space.CheckRoom(static_cast<int64_t>(value.size())));
+    CatalogBatch batch;
+    batch.Expect(Space::kRecords, key, std::nullopt);
+    batch.Put(Space::kRecords, key, value);
+    const absl::Status status =
+        core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
+                           core_.KeyIs(Space::kRecords, key, value));
+    if (absl::IsAborted(status)) {
+      return AlreadyExists("model", ModelName(model.model_id()));
+    }
+    RETURN_IF_ERROR(status);
+    return model;
+  }
+
+  absl::StatusOr<v1::ModelRecord> Get(absl::string_view model_id) override {
+    return GetModel(core_, model_id);
+  }
+
+  absl::StatusOr<Page<v1::ModelRecord>> List(absl::string_view prefix,
+                                             absl::string_view after,
+                                             int limit) override {
+    Page<v1::ModelRecord> page;
+    KeyRange range = PrefixRange(keys::Model(prefix));
+    // The first key after `after`.
+    if (!after.empty()) {
+      range.begin = std::max(
+          range.begin, absl::StrCat(keys::Model(after), absl::string_view("\0", 1)));
+    }
+    absl::Status status;
+    RETURN_IF_ERROR(core_.catalog().Scan(
+        Space::kRecords, range, [&](absl::string_view, absl::string_view value) {
+          if (page.items.size() == static_cast<size_t>(limit)) {
+            page.next = page.items.back().model_id();
+            return false;
+          }
+          absl::StatusOr<v1::ModelRecord> model = Decode<v1::ModelRecord>(value);
+          if (!model.ok()) {
+            status = model.status();
+            return false;
+          }
+          page.items.push_back(*std::move(model));
+          return true;
+        }));
+    RETURN_IF_ERROR(status);
+    return page;
+  }
+
+  absl::StatusOr<Freed> Delete(absl::string_view model_id, bool force,
+                               std::optional<uint64_t> generation) override {
+    const std::string key = keys::Model(model_id);
+    for (int attempt = 0; attempt < kLostRaces; ++attempt) {
+      ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                       core_.catalog().Get(Space::kRecords, key));
+      if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
+      ASSIGN_OR_RETURN(const v1::ModelRecord model, Decode<v1::ModelRecord>(*bytes));
+      RETURN_IF_ERROR(CheckDeletable(model, force, generation));
+      // Its versions are told apart from those of a later model of this name by
+      // the uid; the collector goes through them.
+      v1::DeadModelRecord dead;
+      dead.set_model_uid(model.uid());
+      dead.set_model_id(model.model_id());
+      dead.set_dead_since_us(core_.NowUs());
+      CatalogBatch batch;
+      batch.Expect(Space::kRecords, key, *bytes);
+      batch.Delete(Space::kRecords, key);
+      batch.Put(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead));
+      const absl::Status status = core_.WriteSettled(
+          batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+          core_.KeyIs(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead)));
+      if (absl::IsAborted(status)) continue;
+      RETURN_IF_ERROR(status);
+      core_.garbage_possible = true;
+      uploads_.DeleteOfModel(model.uid());
+      return collector_.AfterModelDeletion(model);
+    }
+    return absl::AbortedError(
+        absl::StrCat(ModelName(model_id), ": too many writers commit at once"));
+  }
+
+ private:
+  static absl::Status CheckDeletable(const v1::ModelRecord& model, bool force,
+                                     std::optional<uint64_t> generation) {
+    if (generation.has_value() && *generation != model.generation()) {
+      return absl::AbortedError(
+          absl::StrCat(ModelName(model.model_id()), ": the etag differs: read it again"));
+    }
+    if (model.checkpoint_count() == 0 || force) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat(ModelName(model.model_id()), " has ", model.checkpoint_count(),
+                     " checkpoints: delete them first, or use force"));
+  }
+
+  StoreCore& core_;
+  UploadTable& uploads_;
+  Collector& collector_;
+};
+
+}  // namespace
+
+std::unique_ptr<Models> MakeModels(StoreCore* core, UploadTable* uploads,
+                                   Collector* collector) {
+  return std::make_unique<StoredModels>(core, uploads, collector);
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,110 @@
+// One upload in memory: its record, what it holds, its streams. The catalog has
+// all of it that a restart needs: record, journal of sealed packs, contributions.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "proto/contract/mutex.h"
+#include "storage/chunk_intake.h"
+#include "storage/core.h"
+#include "storage/manifest_builder.h"
+#include "storage/manifest_check.h"
+
+namespace modelstore::storage {
+
+// Thread-safe. Owned by shared pointers: a sink keeps the upload in memory, not
+// on disk.
+class OpenUpload final : public PackJournal,
+                         public std::enable_shared_from_this<OpenUpload> {
+ public:
+  // `base_hold` is empty if there is no base, or if it is gone.
+  OpenUpload(StoreCore* core, v1::UploadRecord record, DigestAlgorithm algorithm,
+             Hold base_hold, std::optional<v1::CheckpointRecord> base);
+
+  // Takes over what an earlier run had written down.
+  void Restore(const v1::SealedPackRecord& pack) { intake_.Restore(pack); }
+  void Restore(uint32_t contribution, const v1::ContributionRecord& record);
+
+  const std::string& model_id() const { return model_id_; }
+  const std::string& model_uid() const { return model_uid_; }
+  const std::string& upload_id() const { return upload_id_; }
+
+  // Prolongs its life. NOT_FOUND once it is deleted.
+  absl::Status Touch() EXCLUDES(mutex_);
+  v1::UploadRecord record() EXCLUDES(mutex_);
+  bool committed() EXCLUDES(mutex_);
+  bool deleted() EXCLUDES(mutex_);
+  // Neither a call nor a running stream has named it for its time to live.
+  bool Expired(absl::Time now) EXCLUDES(mutex_);
+  UploadState GetState() EXCLUDES(mutex_);
+
+  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view digests)
+      EXCLUDES(mutex_);
+  absl::Status AddManifest(uint32_t contribution, const ManifestPart& part, bool begin,
+                           bool complete) EXCLUDES(mutex_);
+  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() EXCLUDES(mutex_);
+  absl::StatusOr<v1::CheckpointRecord> Commit(
+      std::optional<int64_t> expected_latest_version) EXCLUDES(mutex_);
+  // Deletes its records, unless it was committed: then it is only forgotten.
+  // Its packs are garbage afterwards.
+  absl::Status Delete() EXCLUDES(mutex_);
+
+  absl::Status Record(const v1::SealedPackRecord& record,
+                      const std::vector<std::string>& inline_chunks) override;
+
+ private:
+  friend class UploadSink;
+  enum class State : uint8_t { kOpen, kCommitting, kCommitted, kDeleted };
+  struct Contribution {
+    uint32_t parts = 0;
+    bool complete = false;
+    ManifestTotals totals;
+  };
+
+  absl::Status CheckExists() REQUIRES(mutex_);
+  absl::Status CheckOpen() REQUIRES(mutex_);
+  absl::Status LoadBase() EXCLUDES(mutex_);
+  std::string Name() const;
+  std::string RowKey() const;
+  absl::Status TakeTurn() EXCLUDES(mutex_);
+  void EndTurn(State state) EXCLUDES(mutex_);
+  // The upload as the catalog knows it: an undecided commit may have happened.
+  absl::StatusOr<int64_t> CommittedVersion();
+  absl::StatusOr<v1::CheckpointRecord> RunCommit(std::optional<int64_t> expected);
+  absl::StatusOr<v1::CheckpointRecord> CommittedRecord(int64_t version);
+  absl::Status CheckContributions() EXCLUDES(mutex_);
+  absl::Status ReadManifest(ManifestBuilder& builder);
+  absl::Status DeleteRows(CatalogBatch& batch, bool with_chunks);
+  void SinkClosed() EXCLUDES(mutex_);
+
+  StoreCore* const core_;
+  const DigestAlgorithm algorithm_;
+  const std::string model_id_;
+  const std::string model_uid_;
+  const std::string upload_id_;
+  const std::optional<v1::CheckpointRecord> base_;
+  ChunkIntake intake_;
+
+  // Also held while the upload's row and contributions are written, so that no
+  // write overtakes its deletion.
+  Mutex mutex_;
+  CondVar changed_;
+  State state_ GUARDED_BY(mutex_) = State::kOpen;
+  v1::UploadRecord record_ GUARDED_BY(mutex_);
+  int64_t written_expiry_us_ GUARDED_BY(mutex_) = 0;
+  std::map<uint32_t, Contribution> contributions_ GUARDED_BY(mutex_);
+  int open_sinks_ GUARDED_BY(mutex_) = 0;
+  // A commit may have happened: nothing is written until its fate is known.
+  bool in_doubt_ GUARDED_BY(mutex_) = false;
+  bool base_loaded_ GUARDED_BY(mutex_) = false;
+  Hold base_hold_ GUARDED_BY(mutex_);
+};
+
+}  // namespace modelstore::storage

@@ -1,0 +1,39 @@
+// The parts behind the front door; CheckpointStore::Open() puts them together.
+#pragma once
+
+#include <memory>
+
+#include "storage/core.h"
+#include "storage/open_upload.h"
+
+namespace modelstore::storage {
+
+class Collector;
+
+// The table of uploads, beside what callers see of it.
+class UploadTable : public Uploads {
+ public:
+  // At open, before anyone calls.
+  virtual void Restore(std::shared_ptr<OpenUpload> upload) = 0;
+  // Deletes those whose life is over. Returns how many.
+  virtual int64_t SweepExpired(absl::Time now) = 0;
+  // Deletes those of a model that does not exist any more.
+  virtual void DeleteOfModel(absl::string_view model_uid) = 0;
+  virtual int64_t open_count() = 0;
+};
+
+// `core` outlives all of them.
+std::unique_ptr<UploadTable> MakeUploads(StoreCore* core, Collector* collector);
+std::unique_ptr<Models> MakeModels(StoreCore* core, UploadTable* uploads,
+                                   Collector* collector);
+std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, Collector* collector);
+std::unique_ptr<Reads> MakeReads(StoreCore* core);
+std::unique_ptr<Maintenance> MakeMaintenance(StoreCore* core, UploadTable* uploads,
+                                             Collector* collector);
+absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShotSave(StoreCore* core,
+                                                              const SaveRequest& request);
+
+// Brings catalog and chunk store into agreement after a stop of any kind.
+absl::Status Recover(StoreCore& core, UploadTable& uploads);
+
+}  // namespace modelstore::storage

@@ -1,0 +1,123 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/keys.h"
+#include "storage/parts.h"
+#include "storage/resolve.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+class StoredRead final : public Read {
+ public:
+  StoredRead(StoreCore* core, HeldVersion held,
+             std::shared_ptr<const v1::ManifestPage> manifest)
+      : core_(*core), held_(std::move(held)), manifest_(std::move(manifest)) {}
+
+  const v1::CheckpointRecord& checkpoint() const override { return held_.checkpoint; }
+  const v1::ModelRecord& model() const override { return held_.model; }
+  const v1::ManifestPage& manifest() const override { return *manifest_; }
+  const HeldVersion& held() const { return held_; }
+
+  absl::StatusOr<PinnedBytes> ReadChunk(int tensor, int piece, int64_t index) override {
+    if (tensor < 0 || tensor >= manifest_->tensors_size() || piece < 0 ||
+        piece >= manifest_->tensors(tensor).pieces_size() || index < 0 ||
+        index >= manifest_->tensors(tensor).pieces(piece).packs_size()) {
+      return absl::OutOfRangeError("the manifest has no such chunk");
+    }
+    const v1::TensorRecord& record = manifest_->tensors(tensor);
+    const v1::PieceRecord& place = record.pieces(piece);
+    const int i = static_cast<int>(index);
+    const ChunkId id{place.packs(i), place.sequences(i)};
+    absl::StatusOr<PinnedBytes> bytes = Fetch(id);
+    if (!bytes.ok()) {
+      const absl::Status& status = bytes.status();
+      if (absl::IsNotFound(status)) return Loss(record, index, "is gone");
+      if (absl::IsDataLoss(status)) return Loss(record, index, status.message());
+      return status;
+    }
+    const DigestAlgorithm algorithm = AlgorithmOf(held_.model);
+    const size_t length = DigestLength(algorithm);
+    const int64_t expected =
+        ChunkBytes(PieceBytes(record, place), place.chunk_size_bytes(), index);
+    if (static_cast<int64_t>(bytes->view().size()) != expected ||
+        ComputeDigest(algorithm, bytes->view()).bytes() !=
+            absl::string_view(place.digests()).substr(i * length, length)) {
+      return Loss(record, index, "does not match its digest");
+    }
+    return bytes;
+  }
+
+ private:
+  absl::StatusOr<PinnedBytes> Fetch(ChunkId id) {
+    if (!keys::IsInlinePack(id.pack)) return core_.chunks().Read(id);
+    ASSIGN_OR_RETURN(
+        std::optional<std::string> bytes,
+        core_.catalog().Get(Space::kChunks, keys::Chunk(id.pack, id.sequence)));
+    if (!bytes.has_value()) return absl::NotFoundError("no such chunk");
+    auto owner = std::make_shared<std::string>(*std::move(bytes));
+    return PinnedBytes(*owner, owner);
+  }
+
+  absl::Status Loss(const v1::TensorRecord& tensor, int64_t index,
+                    absl::string_view what) const {
+    return TensorDataLoss(
+        CheckpointNameOf(held_.model.model_id(), held_.checkpoint.version()),
+        TensorNameOf(tensor.section(), tensor.key()),
+        absl::StrCat("chunk ", index, " ", what));
+  }
+
+  StoreCore& core_;
+  const HeldVersion held_;
+  const std::shared_ptr<const v1::ManifestPage> manifest_;
+};
+
+class StoredReads final : public Reads {
+ public:
+  explicit StoredReads(StoreCore* core) : core_(*core) {}
+
+  absl::StatusOr<std::shared_ptr<Read>> Open(absl::string_view model_id,
+                                             VersionOrLatest version) override {
+    ASSIGN_OR_RETURN(HeldVersion held, HoldVersion(core_, model_id, version));
+    return Start(std::move(held));
+  }
+
+  std::string Token(const Read& read) override {
+    const HeldVersion& held = static_cast<const StoredRead&>(read).held();
+    return core_.holds.Token(held.hold, {held.model, held.checkpoint});
+  }
+
+  absl::StatusOr<std::shared_ptr<Read>> Reopen(absl::string_view token) override {
+    std::optional<Holds::Reopened> reopened = core_.holds.Reopen(token);
+    if (!reopened.has_value()) {
+      return absl::FailedPreconditionError(
+          "the resume_token is not known any more: plan the load again");
+    }
+    return Start({std::move(reopened->hold), reopened->content->model,
+                  reopened->content->checkpoint});
+  }
+
+ private:
+  absl::StatusOr<std::shared_ptr<Read>> Start(HeldVersion held) {
+    absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
+        core_.manifests.Load(held.checkpoint);
+    if (!manifest.ok()) {
+      return Annotate(manifest.status(),
+                      CheckpointNameOf(held.model.model_id(), held.checkpoint.version()));
+    }
+    return std::make_shared<StoredRead>(&core_, std::move(held), *std::move(manifest));
+  }
+
+  StoreCore& core_;
+};
+
+}  // namespace
+
+std::unique_ptr<Reads> MakeReads(StoreCore* core) {
+  return std::make_unique<StoredReads>(core);
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,99 @@
+#include "storage/resolve.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/commit.h"
+#include "storage/keys.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr int kHoldAttempts = 10;
+
+}  // namespace
+
+absl::StatusOr<v1::ModelRecord> GetModel(StoreCore& core, absl::string_view model_id) {
+  ASSIGN_OR_RETURN(std::optional<v1::ModelRecord> model,
+                   GetRecord<v1::ModelRecord>(core.catalog(), keys::Model(model_id)));
+  if (!model.has_value()) return NoSuch("model", ModelName(model_id));
+  return *std::move(model);
+}
+
+absl::StatusOr<v1::CheckpointRecord> GetVersion(StoreCore& core,
+                                                const v1::ModelRecord& model,
+                                                VersionOrLatest version) {
+  const int64_t number = version.value_or(model.latest_version());
+  if (number > 0) {
+    ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> record,
+                     GetRecord<v1::CheckpointRecord>(core.catalog(),
+                                                     keys::Version(model.uid(), number)));
+    if (record.has_value()) return *std::move(record);
+  }
+  return NoSuch("checkpoint",
+                version.has_value()
+                    ? CheckpointNameOf(model.model_id(), number)
+                    : absl::StrCat(ModelName(model.model_id()), "/checkpoints/latest"));
+}
+
+absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model_id,
+                                        VersionOrLatest version) {
+  absl::Status status;
+  for (int attempt = 0; attempt < kHoldAttempts; ++attempt) {
+    ASSIGN_OR_RETURN(v1::ModelRecord model, GetModel(core, model_id));
+    const int64_t number = version.value_or(model.latest_version());
+    std::optional<Hold> hold = core.holds.Acquire(model.uid(), number);
+    // Held first, looked up afterwards: see Holds.
+    absl::StatusOr<v1::CheckpointRecord> record = GetVersion(core, model, version);
+    if (record.ok() && hold.has_value()) {
+      return HeldVersion{*std::move(hold), std::move(model), *std::move(record)};
+    }
+    status = record.status();
+    // The latest may have been deleted since the model was read.
+    const bool again = absl::IsNotFound(status) && !version.has_value() && number != 0;
+    if (!again) break;
+  }
+  if (!status.ok()) return status;
+  return NoSuch("checkpoint", CheckpointNameOf(model_id, version.value_or(0)));
+}
+
+absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& request) {
+  SaveTarget target;
+  RETURN_IF_ERROR(ValidateModelId("parent", request.model_id));
+  RETURN_IF_ERROR(ValidateRequestId("request_id", request.request_id));
+  absl::StatusOr<v1::ModelRecord> model = GetModel(core, request.model_id);
+  if (model.ok()) {
+    target.model = *std::move(model);
+  } else if (absl::IsNotFound(model.status()) && request.create_model) {
+    v1::ModelRecord wanted;
+    wanted.set_model_id(request.model_id);
+    target.model = NewModelRecord(core, wanted);
+    target.model_is_new = true;
+  } else {
+    return model.status();
+  }
+  if (request.no_base) return target;
+  const bool named =
+      request.base_model_id.has_value() || request.base_version.has_value();
+  if (!named && (target.model_is_new || target.model.latest_version() == 0))
+    return target;
+  absl::StatusOr<HeldVersion> base = HoldVersion(
+      core, request.base_model_id.value_or(request.model_id), request.base_version);
+  if (!base.ok()) {
+    // Without a name, no latest version is no error.
+    if (!named && absl::IsNotFound(base.status())) return target;
+    return base.status();
+  }
+  if (base->model.digest_algorithm() != target.model.digest_algorithm()) {
+    return InvalidField("base_checkpoint",
+                        "its model has another digest algorithm: chunks are not shared");
+  }
+  target.base = *std::move(base);
+  return target;
+}
+
+}  // namespace modelstore::storage

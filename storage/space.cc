@@ -1,0 +1,79 @@
+#include "storage/space.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr int64_t kStep = int64_t{16} << 20;
+constexpr absl::Duration kSampleLife = absl::Milliseconds(100);
+
+}  // namespace
+
+absl::StatusOr<int64_t> SpaceAdmission::FreeBytes() const {
+  if (!free_bytes_) return std::numeric_limits<int64_t>::max();
+  return free_bytes_();
+}
+
+int64_t SpaceAdmission::reserved_bytes() const {
+  MutexLock lock(mutex_);
+  return outstanding_;
+}
+
+absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
+  auto left = [&]() REQUIRES(mutex_) {
+    return sampled_free_ - reserve_bytes_ - written_since_ - outstanding_;
+  };
+  const absl::Time now = absl::Now();
+  // Asked again early when it would refuse: space may have been freed.
+  if (now - sampled_at_ > kSampleLife || left() < bytes) {
+    absl::StatusOr<int64_t> free = FreeBytes();
+    if (!free.ok()) return free.status();
+    sampled_free_ = *free;
+    sampled_at_ = now;
+    written_since_ = 0;
+  }
+  available = left();
+  if (available >= bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the disk is full: ", bytes, " bytes are needed, ", sampled_free_,
+      " are free, of which ", reserve_bytes_, " are kept in reserve and ", outstanding_,
+      " are promised to running saves; delete checkpoints or add space"));
+}
+
+absl::Status SpaceAdmission::CheckRoom(int64_t bytes) {
+  MutexLock lock(mutex_);
+  int64_t available = 0;
+  return Available(bytes, available);
+}
+
+absl::StatusOr<int64_t> SpaceAdmission::Grant(int64_t bytes) {
+  MutexLock lock(mutex_);
+  int64_t available = 0;
+  if (absl::Status status = Available(bytes, available); !status.ok()) return status;
+  const int64_t granted = std::min(available, std::max(bytes, kStep));
+  outstanding_ += granted;
+  return granted;
+}
+
+void SpaceAdmission::Release(int64_t unused, int64_t written) {
+  MutexLock lock(mutex_);
+  outstanding_ -= unused + written;
+  written_since_ += written;
+}
+
+absl::Status SpaceGrant::Take(int64_t bytes) {
+  if (left_ < bytes) {
+    absl::StatusOr<int64_t> granted = space_->Grant(bytes - left_);
+    if (!granted.ok()) return granted.status();
+    left_ += *granted;
+  }
+  left_ -= bytes;
+  space_->Release(0, bytes);
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,310 @@
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+#include "storage/collector.h"
+#include "storage/find_missing.h"
+#include "storage/keys.h"
+#include "storage/parts.h"
+#include "storage/random_id.h"
+#include "storage/record_codec.h"
+#include "storage/resolve.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr int kLostRaces = 1000;
+
+class StoredUploads final : public UploadTable {
+ public:
+  StoredUploads(StoreCore* core, Collector* collector)
+      : core_(*core), collector_(*collector) {}
+
+  absl::StatusOr<v1::UploadRecord> Create(const SaveRequest& request,
+                                          uint32_t contribution_count,
+                                          absl::Duration time_to_live) override;
+
+  absl::StatusOr<UploadState> Get(absl::string_view model_id,
+                                  absl::string_view upload_id) override {
+    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    return upload->GetState();
+  }
+  absl::StatusOr<Page<UploadState>> List(absl::string_view model_id,
+                                         absl::string_view after, int limit) override;
+  absl::Status Delete(absl::string_view model_id, absl::string_view upload_id) override {
+    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    RETURN_IF_ERROR(upload->Delete());
+    Remove(upload);
+    collector_.AfterUploadDeletion();
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view model_id,
+                                                    absl::string_view upload_id,
+                                                    absl::string_view digests) override {
+    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    return upload->FindMissing(digests);
+  }
+  absl::StatusOr<std::vector<uint32_t>> FindMissingIn(
+      const v1::CheckpointRecord& checkpoint, absl::string_view digests) override {
+    // Every digest of this format is of the one algorithm that there is.
+    const DigestAlgorithm algorithm = DigestAlgorithm::kXxh3_128;
+    ASSIGN_OR_RETURN(const std::shared_ptr<const ChunkIndex> index,
+                     core_.manifests.LoadIndex(checkpoint, algorithm));
+    return FindMissingDigests(algorithm, digests, [&](const Digest& digest) {
+      return index->Find(digest).has_value();
+    });
+  }
+  absl::Status AddManifest(absl::string_view model_id, absl::string_view upload_id,
+                           uint32_t contribution, const ManifestPart& part, bool begin,
+                           bool complete) override {
+    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    return upload->AddManifest(contribution, part, begin, complete);
+  }
+  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink(
+      absl::string_view model_id, absl::string_view upload_id) override {
+    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    return upload->OpenSink();
+  }
+  absl::StatusOr<v1::CheckpointRecord> Commit(
+      absl::string_view model_id, absl::string_view upload_id,
+      std::optional<int64_t> expected_latest_version) override {
+    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    return upload->Commit(expected_latest_version);
+  }
+  absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
+      const SaveRequest& request) override {
+    return StartOneShotSave(&core_, request);
+  }
+
+  void Restore(std::shared_ptr<OpenUpload> upload) override { Insert(std::move(upload)); }
+  int64_t SweepExpired(absl::Time now) override;
+  void DeleteOfModel(absl::string_view model_uid) override;
+  int64_t open_count() override;
+
+ private:
+  using Pointer = std::shared_ptr<OpenUpload>;
+  using Key = std::pair<std::string, std::string>;
+
+  // Finds the upload and prolongs its life.
+  absl::StatusOr<Pointer> Find(absl::string_view model_id, absl::string_view upload_id);
+  Pointer Lookup(const std::string& model_id, const std::string& upload_id);
+  void Insert(Pointer upload);
+  void Remove(const Pointer& upload);
+  std::vector<Pointer> All();
+  // What the same request led to before; absent: nothing.
+  absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
+                                                          const v1::ModelRecord& model);
+  absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
+
+  StoreCore& core_;
+  Collector& collector_;
+  // One upload is created at a time, so that a request finds what it led to
+  // before in memory as well.
+  Mutex create_mutex_;
+  Mutex mutex_;
+  std::map<Key, Pointer> uploads_ GUARDED_BY(mutex_);
+};
+
+StoredUploads::Pointer StoredUploads::Lookup(const std::string& model_id,
+                                             const std::string& upload_id) {
+  MutexLock lock(mutex_);
+  auto it = uploads_.find({model_id, upload_id});
+  return it == uploads_.end() ? nullptr : it->second;
+}
+
+absl::StatusOr<StoredUploads::Pointer> StoredUploads::Find(absl::string_view model_id,
+                                                           absl::string_view upload_id) {
+  Pointer upload = Lookup(std::string(model_id), std::string(upload_id));
+  if (upload == nullptr) return NoSuch("upload", UploadNameOf(model_id, upload_id));
+  RETURN_IF_ERROR(upload->Touch());
+  return upload;
+}
+
+void StoredUploads::Insert(Pointer upload) {
+  MutexLock lock(mutex_);
+  const Key key{upload->model_id(), upload->upload_id()};
+  uploads_[key] = std::move(upload);
+}
+
+void StoredUploads::Remove(const Pointer& upload) {
+  MutexLock lock(mutex_);
+  uploads_.erase({upload->model_id(), upload->upload_id()});
+}
+
+std::vector<StoredUploads::Pointer> StoredUploads::All() {
+  MutexLock lock(mutex_);
+  std::vector<Pointer> all;
+  for (const auto& [key, upload] : uploads_) all.push_back(upload);
+  return all;
+}
+
+int64_t StoredUploads::open_count() {
+  const std::vector<Pointer> all = All();
+  return std::count_if(all.begin(), all.end(),
+                       [](const Pointer& upload) { return !upload->committed(); });
+}
+
+absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::Earlier(
+    const SaveRequest& request, const v1::ModelRecord& model) {
+  std::optional<v1::UploadRecord> none;
+  if (request.request_id.empty()) return none;
+  ASSIGN_OR_RETURN(const std::optional<v1::RequestRecord> row,
+                   GetRecord<v1::RequestRecord>(
+                       core_.catalog(), keys::Request(model.uid(), request.request_id)));
+  if (!row.has_value()) return none;
+  if (row->request_digest() != request.request_digest) {
+    return InvalidField(
+        "request_id", absl::StrCat(request.request_id, " was used with another request"));
+  }
+  const Pointer upload = Lookup(model.model_id(), row->upload_id());
+  if (upload != nullptr && upload->Touch().ok()) {
+    v1::UploadRecord record = upload->record();
+    if (row->version() != 0) record.set_committed_version(row->version());
+    return std::optional<v1::UploadRecord>(std::move(record));
+  }
+  if (row->version() == 0) return none;
+  v1::UploadRecord record;
+  record.set_upload_id(row->upload_id());
+  record.set_model_id(model.model_id());
+  record.set_model_uid(model.uid());
+  record.set_request_id(request.request_id);
+  record.set_contribution_count(1);
+  record.set_committed_version(row->version());
+  return std::optional<v1::UploadRecord>(std::move(record));
+}
+
+absl::Status StoredUploads::Write(const SaveTarget& target,
+                                  const v1::UploadRecord& record) {
+  CatalogBatch batch;
+  const std::string model_key = keys::Model(record.model_id());
+  if (target.model_is_new) {
+    batch.Expect(Space::kRecords, model_key, std::nullopt);
+    batch.Put(Space::kRecords, model_key, Encode(target.model));
+  } else {
+    batch.Expect(Space::kRecords, model_key, Encode(target.model));
+  }
+  const std::string key = keys::Upload(record.model_uid(), record.upload_id());
+  batch.Put(Space::kRecords, key, Encode(record));
+  if (!record.request_id().empty()) {
+    v1::RequestRecord request;
+    request.set_request_digest(record.request_digest());
+    request.set_upload_id(record.upload_id());
+    batch.Put(Space::kRecords, keys::Request(record.model_uid(), record.request_id()),
+              Encode(request));
+  }
+  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
+                            core_.KeyIs(Space::kRecords, key, Encode(record)));
+}
+
+absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& request,
+                                                       uint32_t contribution_count,
+                                                       absl::Duration time_to_live) {
+  if (contribution_count > static_cast<uint32_t>(kMaxContributions)) {
+    return InvalidField("upload.contribution_count",
+                        absl::StrCat("must be at most ", kMaxContributions));
+  }
+  RETURN_IF_ERROR(core_.space.CheckRoom(0));
+  if (time_to_live <= absl::ZeroDuration()) {
+    time_to_live = core_.options.default_upload_ttl;
+  }
+  MutexLock lock(create_mutex_);
+  for (int attempt = 0; attempt < kLostRaces; ++attempt) {
+    ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(core_, request));
+    ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> earlier,
+                     Earlier(request, target.model));
+    if (earlier.has_value()) return *std::move(earlier);
+    if (open_count() >= core_.options.max_open_uploads) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("there are ", core_.options.max_open_uploads,
+                       " open uploads: commit or delete some"));
+    }
+    v1::UploadRecord record;
+    record.set_upload_id(RandomHexId());
+    record.set_model_uid(target.model.uid());
+    record.set_model_id(target.model.model_id());
+    *record.mutable_metadata() = request.metadata;
+    record.set_contribution_count(std::max(contribution_count, 1u));
+    record.set_request_id(request.request_id);
+    record.set_request_digest(request.request_digest);
+    record.set_create_time_us(core_.NowUs());
+    record.set_time_to_live_us(absl::ToInt64Microseconds(time_to_live));
+    record.set_expire_time_us(record.create_time_us() + record.time_to_live_us());
+    Hold hold;
+    std::optional<v1::CheckpointRecord> base;
+    if (target.base.has_value()) {
+      record.set_base_model_uid(target.base->model.uid());
+      record.set_base_model_id(target.base->model.model_id());
+      record.set_base_version(target.base->checkpoint.version());
+      hold = std::move(target.base->hold);
+      base = std::move(target.base->checkpoint);
+    }
+    const absl::Status status = Write(target, record);
+    if (absl::IsAborted(status)) continue;
+    RETURN_IF_ERROR(status);
+    Insert(std::make_shared<OpenUpload>(&core_, record, AlgorithmOf(target.model),
+                                        std::move(hold), std::move(base)));
+    return record;
+  }
+  return absl::AbortedError(
+      absl::StrCat(ModelName(request.model_id), ": too many writers commit at once"));
+}
+
+absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id,
+                                                      absl::string_view after,
+                                                      int limit) {
+  Page<UploadState> page;
+  const std::string last(after);
+  std::string position;
+  for (const Pointer& upload : All()) {
+    const std::string name = absl::StrCat(upload->model_id(), "/", upload->upload_id());
+    const bool wanted = model_id.empty() || upload->model_id() == model_id;
+    if (!wanted || upload->committed() || upload->deleted()) continue;
+    // Ids of models hold no slash, so that these names sort like the table.
+    if (!last.empty() &&
+        std::make_pair(upload->model_id(), upload->upload_id()) <=
+            Key(last.substr(0, last.find('/')),
+                last.substr(std::min(last.size(), last.find('/') + 1)))) {
+      continue;
+    }
+    if (page.items.size() == static_cast<size_t>(limit)) {
+      page.next = position;
+      break;
+    }
+    page.items.push_back(upload->GetState());
+    position = name;
+  }
+  return page;
+}
+
+int64_t StoredUploads::SweepExpired(absl::Time now) {
+  int64_t swept = 0;
+  for (const Pointer& upload : All()) {
+    if (!upload->Expired(now)) continue;
+    const bool open = !upload->committed();
+    if (!upload->Delete().ok()) continue;
+    Remove(upload);
+    if (open) ++swept;
+  }
+  return swept;
+}
+
+void StoredUploads::DeleteOfModel(absl::string_view model_uid) {
+  for (const Pointer& upload : All()) {
+    if (upload->model_uid() != model_uid) continue;
+    // What fails here is deleted once its life is over.
+    if (upload->Delete().ok()) Remove(upload);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<UploadTable> MakeUploads(StoreCore* core, Collector* collector) {
+  return std::make_unique<StoredUploads>(core, collector);
+}
+
+}  // namespace modelstore::storage
