@@ -33,4 +33,4 @@ ENTRYPOINT ["modelstored"]
 # Inside a container loopback reaches nobody, so the server listens on every
 # address; without TLS and authentication it does so only when told aloud. Publish
 # the port to trusted networks alone.
-CMD ["--listen", "0.0.0.0:7070", "--data", "/var/lib/modelstore", "--insecure"]
+CMD ["--address", "0.0.0.0", "--data-dir", "/var/lib/modelstore", "--insecure"]

@@ -1,32 +1,17 @@
 #include "tests/benchmarks/server_process.h"
 
-#include <arpa/inet.h>
 #include <grpcpp/grpcpp.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 
 namespace modelstore::bench {
 namespace {
-
-// A port that was free a moment ago.
-int FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  bind(fd, reinterpret_cast<sockaddr*>(&address), size);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  close(fd);
-  return ntohs(address.sin_port);
-}
 
 void SetDeadline(grpc::ClientContext& context, int seconds) {
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(seconds));
@@ -57,15 +42,22 @@ absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& binary,
   std::error_code error;
   std::filesystem::remove_all(folder, error);
   std::filesystem::create_directories(folder, error);
-  const std::string address = absl::StrCat("127.0.0.1:", FreePort());
+  const std::string port_file = folder + "/port";
   absl::StatusOr<Process> process =
-      Process::Start({binary, "--listen", address, "--data", folder + "/data", "--grace",
-                      "0s", "--log-level", "warn"},
+      Process::Start({binary, "--port", "0", "--port-file", port_file, "--data-dir",
+                      folder + "/data", "--grace", "0s", "--log-level", "warning"},
                      folder + "/log", false);
   if (!process.ok()) return process.status();
-  ServerProcess server(*std::move(process), address, folder);
-  for (int i = 0; i < 300 && server.process_.Running(); ++i) {
-    if (server.Stats().ok()) return server;
+  // The file appears once the server accepts connections.
+  for (int i = 0; i < 300 && process->Running(); ++i) {
+    int port = 0;
+    if (std::ifstream(port_file) >> port) {
+      ServerProcess server(*std::move(process), absl::StrCat("127.0.0.1:", port), folder);
+      if (absl::StatusOr<v1::Stats> stats = server.Stats(); !stats.ok()) {
+        return stats.status();
+      }
+      return server;
+    }
     usleep(100'000);
   }
   return absl::UnavailableError(
