@@ -45,7 +45,15 @@ RocksCatalog::RocksCatalog(std::shared_ptr<Folder> folder, std::unique_ptr<HighW
     : folder_(std::move(folder)),
       fs_(std::make_shared<EngineFileSystem>(folder_->fs(), "")),
       env_(rocksdb::NewCompositeEnv(fs_)),
-      mark_(std::move(mark)) {}
+      mark_(std::move(mark)) {
+  // A flush may be the last that happens for a long time.
+  fs_->SetOnManifestSync([this] { Noted(mark_->Note(fs_->synced_journals())); });
+}
+
+RocksCatalog::~RocksCatalog() {
+  // RocksDB's threads end before what they call.
+  gate_.Close(absl::InfiniteDuration()).IgnoreError();
+}
 
 absl::StatusOr<std::unique_ptr<RocksCatalog>> RocksCatalog::Open(
     std::shared_ptr<Folder> folder, bool accept_data_loss) {
@@ -147,14 +155,14 @@ absl::Status RocksCatalog::Apply(const CatalogBatch& batch, Durability durabilit
   if (!s.ok()) return Judge(s, fs_->journal_appends() != journal_appends);
   if (!durable) return absl::OkStatus();
   number_ = number;
-  // The write is durable whatever becomes of the mark; only the notice of a later
-  // loss suffers.
-  const absl::Status marked = mark_->Write(number);
-  if (!marked.ok() && !mark_failed_) {
-    folder_->Report(Listener::Severity::kWarning, marked.message());
-  }
-  mark_failed_ = !marked.ok();
+  Noted(mark_->Write(number, fs_->synced_journals()));
   return absl::OkStatus();
+}
+
+void RocksCatalog::Noted(const absl::Status& status) {
+  if (!note_failed_.exchange(!status.ok()) && !status.ok()) {
+    folder_->Report(Listener::Severity::kWarning, status.message());
+  }
 }
 
 absl::Status RocksCatalog::Judge(const rocksdb::Status& status, bool journal_touched) {

@@ -2,6 +2,7 @@
 // WAL, one writer at a time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,6 +24,7 @@ inline constexpr char kCommitNumberKey[] = "commit_number";
 
 class RocksCatalog final : public Catalog {
  public:
+  ~RocksCatalog() override;
   static absl::StatusOr<std::unique_ptr<RocksCatalog>> Open(
       std::shared_ptr<Folder> folder, bool accept_data_loss);
 
@@ -37,13 +39,18 @@ class RocksCatalog final : public Catalog {
 
  private:
   RocksCatalog(std::shared_ptr<Folder> folder, std::unique_ptr<HighWater> mark);
+  // The write is durable whatever becomes of the note; only the notice of a later
+  // loss suffers.
+  void Noted(const absl::Status& status);
 
   absl::Status OpenDatabase(bool accept_data_loss) REQUIRES(write_mutex_);
   // A catalog that is gone is no new catalog.
   absl::StatusOr<bool> IsNew();
   absl::StatusOr<std::unique_ptr<Database>> OpenRocks(bool accept_data_loss)
       REQUIRES(write_mutex_);
-  // Compares what was recovered with HIGH_WATER.
+  // Compares the journals with what HIGH_WATER knows of them.
+  absl::Status CheckJournals();
+  // Compares the number of the last durable write with HIGH_WATER's.
   absl::Status CheckNumber(Database* database, bool accept_data_loss)
       REQUIRES(write_mutex_);
   absl::Status CheckExpectations(const CatalogBatch& batch, DbGate::Use& use);
@@ -58,15 +65,15 @@ class RocksCatalog final : public Catalog {
   const std::shared_ptr<EngineFileSystem> fs_;
   const std::unique_ptr<rocksdb::Env> env_;
 
-  // Has its own synchronisation.
+  // Have their own synchronisation.
+  const std::unique_ptr<HighWater> mark_;
   DbGate gate_;
+  std::atomic<bool> note_failed_{false};
 
   // Held by writers and by Reopen(), in front of health_mutex_.
   Mutex write_mutex_;
-  const std::unique_ptr<HighWater> mark_;
   // Of the last durable write that returned OK.
   uint64_t number_ GUARDED_BY(write_mutex_) = 0;
-  bool mark_failed_ GUARDED_BY(write_mutex_) = false;
 
   Mutex health_mutex_;
   absl::Status health_ GUARDED_BY(health_mutex_);

@@ -1,5 +1,7 @@
 // Opening a catalog: what is damaged is refused, by name, unless the operator has
 // accepted the loss.
+#include <xxhash.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -41,16 +43,79 @@ rocksdb::Status OpenFamilies(const rocksdb::Options& options, const std::string&
   return s;
 }
 
-// What RocksDB can save of a damaged catalog: all up to the damage, else the last
-// state that its MANIFESTs agree on.
-rocksdb::Status OpenDamaged(rocksdb::Options options, const std::string& path,
-                            std::unique_ptr<Database>* database) {
+// Where the records of a MANIFEST begin: blocks of 32 KiB; a record has a checksum
+// (4 bytes), a length (2, little-endian) and a type (1) in front.
+std::vector<size_t> ManifestRecords(absl::string_view content) {
+  constexpr size_t kBlock = 32768;
+  constexpr size_t kHeader = 7;
+  std::vector<size_t> records;
+  for (size_t at = 0; at + kHeader <= content.size();) {
+    const size_t left = kBlock - at % kBlock;
+    if (left < kHeader) {
+      at += left;
+      continue;
+    }
+    records.push_back(at);
+    at += kHeader + static_cast<uint8_t>(content[at + 4]) +
+          256 * static_cast<size_t>(static_cast<uint8_t>(content[at + 5]));
+  }
+  return records;
+}
+
+// Cuts the MANIFEST record by record from its end until what is left opens.
+rocksdb::Status OpenWithShorterManifest(const rocksdb::Options& options,
+                                        rocksdb::FileSystem* fs, const std::string& path,
+                                        std::unique_ptr<Database>* database) {
+  std::string current;
+  std::string content;
+  rocksdb::Status s =
+      rocksdb::ReadFileToString(fs, absl::StrCat(path, "/CURRENT"), &current);
+  if (!s.ok()) return s;
+  while (!current.empty() && current.back() == '\n') current.pop_back();
+  const std::string manifest = absl::StrCat(path, "/", current);
+  s = rocksdb::ReadFileToString(fs, manifest, &content);
+  if (s.ok()) {
+    s = rocksdb::WriteStringToFile(fs, content, absl::StrCat(manifest, ".damaged"), true);
+  }
+  if (!s.ok()) return s;
+  const std::vector<size_t> records = ManifestRecords(content);
+  s = rocksdb::Status::Corruption("nothing of the MANIFEST is usable");
+  for (size_t i = records.size(); !s.ok() && i-- > 1;) {
+    const rocksdb::Status written = rocksdb::WriteStringToFile(
+        fs, rocksdb::Slice(content.data(), records[i]), manifest, true);
+    if (!written.ok()) return written;
+    s = OpenFamilies(options, path, database);
+  }
+  return s;
+}
+
+rocksdb::Status SetWalsAside(rocksdb::FileSystem* fs, const std::string& path) {
+  std::vector<std::string> names;
+  rocksdb::IOStatus s = fs->GetChildren(path, {}, &names, nullptr);
+  for (const std::string& name : names) {
+    if (!s.ok() || !absl::EndsWith(name, ".log")) continue;
+    const std::string wal = absl::StrCat(path, "/", name);
+    s = fs->RenameFile(wal, absl::StrCat(wal, ".damaged"), {}, nullptr);
+  }
+  return s;
+}
+
+// What can be saved of a damaged catalog: all up to the damage, else the last state
+// that its MANIFESTs agree on, else what a part of the newest knows. What is put
+// aside keeps its name with `.damaged` behind it.
+rocksdb::Status OpenDamaged(rocksdb::Options options, rocksdb::FileSystem* fs,
+                            const std::string& path, std::unique_ptr<Database>* database) {
   options.paranoid_checks = false;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  const rocksdb::Status s = OpenFamilies(options, path, database);
+  rocksdb::Status s = OpenFamilies(options, path, database);
   if (s.ok()) return s;
+  // What the WALs hold cannot be joined to an older state of the tables.
+  s = SetWalsAside(fs, path);
+  if (!s.ok()) return s;
   options.best_efforts_recovery = true;
-  return OpenFamilies(options, path, database);
+  s = OpenFamilies(options, path, database);
+  if (s.ok()) return s;
+  return OpenWithShorterManifest(options, fs, path, database);
 }
 
 }  // namespace
@@ -79,6 +144,10 @@ absl::StatusOr<std::unique_ptr<Database>> RocksCatalog::OpenRocks(bool accept_da
   if (!is_new.ok() && !(absl::IsDataLoss(is_new.status()) && accept_data_loss)) {
     return is_new.status();
   }
+  if (!accept_data_loss) {
+    absl::Status status = CheckJournals();
+    if (!status.ok()) return status;
+  }
   rocksdb::Status s = rocksdb::Status::Corruption("the catalog has no CURRENT");
   if (is_new.ok()) s = OpenFamilies(options, folder_->catalog(), &database);
   const bool damaged = s.IsCorruption() || s.IsInvalidArgument() || s.IsPathNotFound() ||
@@ -87,18 +156,45 @@ absl::StatusOr<std::unique_ptr<Database>> RocksCatalog::OpenRocks(bool accept_da
     folder_->Report(Listener::Severity::kWarning,
                     absl::StrCat("the catalog is damaged and its loss accepted: ",
                                  s.ToString()));
-    s = OpenDamaged(options, folder_->catalog(), &database);
+    s = OpenDamaged(options, fs_.get(), folder_->catalog(), &database);
   }
   if (s.ok()) return database;
-  return damaged ? Damaged(fs_->last_opened(), s.ToString())
-                 : FromRocks(s, absl::StrCat("open ", folder_->catalog()));
+  // RocksDB often names the file itself.
+  const std::string file = absl::StrContains(s.ToString(), folder_->catalog())
+                               ? folder_->catalog()
+                               : fs_->last_opened();
+  if (!damaged) return FromRocks(s, absl::StrCat("open ", folder_->catalog()));
+  if (!accept_data_loss) return Damaged(file, s.ToString());
+  return absl::DataLossError(absl::StrCat("the catalog is damaged beyond repair: ", file,
+                                          ": ", s.ToString(),
+                                          "; restore the store from a backup"));
+}
+
+absl::Status RocksCatalog::CheckJournals() {
+  for (const SyncedJournal& journal : mark_->journals()) {
+    const std::string path = absl::StrCat(folder_->catalog(), "/", journal.name);
+    // The note may be old: RocksDB deletes what it needs no more.
+    if (fs_->FileExists(path, {}, nullptr).IsNotFound()) continue;
+    std::string content;
+    const rocksdb::IOStatus s = rocksdb::ReadFileToString(fs_.get(), path, &content);
+    if (!s.ok()) return FromRocks(s, path);
+    const size_t bytes = static_cast<size_t>(journal.bytes);
+    if (content.size() < bytes) {
+      return Damaged(path, absl::StrCat("it holds ", content.size(), " of ", bytes,
+                                        " bytes that were synced"));
+    }
+    if (XXH3_64bits(content.data(), bytes) != journal.hash) {
+      return Damaged(path, "its bytes are not those that were synced");
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RocksCatalog::CheckNumber(Database* database, bool accept_data_loss) {
   std::string text;
   const rocksdb::Status s =
       database->db->Get(rocksdb::ReadOptions(), kCommitNumberKey, &text);
-  if (!s.ok() && !s.IsNotFound()) return Damaged(folder_->catalog(), s.ToString());
+  if (!s.ok() && !s.IsNotFound()) return Damaged(fs_->last_opened(), s.ToString());
   uint64_t recovered = 0;
   if (s.ok() && !absl::SimpleAtoi(text, &recovered)) {
     return Damaged(folder_->catalog(), "its commit number is not a number");
@@ -133,6 +229,9 @@ absl::Status RocksCatalog::OpenDatabase(bool accept_data_loss) {
   const rocksdb::Status s =
       (*database)->db->Put(synced, kCommitNumberKey, absl::StrCat(number_));
   if (!s.ok()) return FromRocks(s, "write catalog");
+  status = mark_->Note(fs_->synced_journals());
+  if (status.ok()) status = mark_->Sync();
+  if (!status.ok()) return status;
   gate_.Open(*std::move(database));
   SetHealth(absl::OkStatus());
   return absl::OkStatus();

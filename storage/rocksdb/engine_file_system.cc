@@ -1,5 +1,8 @@
 #include "storage/rocksdb/engine_file_system.h"
 
+#include <xxhash.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -10,30 +13,64 @@ namespace {
 // A chunk read of at least this size is likely to be followed by its neighbour.
 constexpr size_t kLargeRead = size_t{256} << 10;
 
+bool IsManifest(const std::string& name) { return absl::StartsWith(name, "MANIFEST-"); }
+
+std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
 bool IsJournal(const std::string& path) {
-  const std::string name = path.substr(path.rfind('/') + 1);
-  return absl::StartsWith(name, "MANIFEST-") || absl::EndsWith(name, ".log");
+  const std::string name = BaseName(path);
+  return IsManifest(name) || absl::EndsWith(name, ".log");
 }
 
 class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
-  JournalFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::atomic<int64_t>* appends)
-      : FSWritableFileOwnerWrapper(std::move(file)), appends_(appends) {}
+  JournalFile(std::unique_ptr<rocksdb::FSWritableFile> file, const std::string& path,
+              EngineFileSystem* fs, std::atomic<int64_t>* appends)
+      : FSWritableFileOwnerWrapper(std::move(file)), fs_(fs), appends_(appends) {
+    written_.name = BaseName(path);
+    XXH3_64bits_reset(hash_.get());
+  }
 
   rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
                            rocksdb::IODebugContext* dbg) override {
     appends_->fetch_add(1);
+    XXH3_64bits_update(hash_.get(), data.data(), data.size());
+    written_.bytes += static_cast<int64_t>(data.size());
     return FSWritableFileOwnerWrapper::Append(data, options, dbg);
   }
   rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           const rocksdb::DataVerificationInfo& info,
+                           const rocksdb::DataVerificationInfo&,
                            rocksdb::IODebugContext* dbg) override {
-    appends_->fetch_add(1);
-    return FSWritableFileOwnerWrapper::Append(data, options, info, dbg);
+    return Append(data, options, dbg);
   }
+  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                         rocksdb::IODebugContext* dbg) override {
+    return Note(FSWritableFileOwnerWrapper::Sync(options, dbg));
+  }
+  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* dbg) override {
+    return Note(FSWritableFileOwnerWrapper::Fsync(options, dbg));
+  }
+  // RocksDB syncs a file while it appends to it only where this is true; then the
+  // bytes counted here could be more than those synced.
+  bool IsSyncThreadSafe() const override { return false; }
 
  private:
+  struct FreeState {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+
+  rocksdb::IOStatus Note(rocksdb::IOStatus s) {
+    if (!s.ok()) return s;
+    written_.hash = XXH3_64bits_digest(hash_.get());
+    fs_->NoteSync(written_);
+    return s;
+  }
+
+  EngineFileSystem* const fs_;
   std::atomic<int64_t>* const appends_;
+  SyncedJournal written_;
+  const std::unique_ptr<XXH3_state_t, FreeState> hash_{XXH3_createState()};
 };
 
 // While one block is being copied the disk fetches the next.
@@ -83,6 +120,33 @@ void EngineFileSystem::Keep(const std::string& name) {
   deletable_.erase(name);
 }
 
+std::vector<SyncedJournal> EngineFileSystem::synced_journals() const {
+  MutexLock lock(mutex_);
+  return journals_;
+}
+
+void EngineFileSystem::SetOnManifestSync(std::function<void()> on_sync) {
+  MutexLock lock(mutex_);
+  on_manifest_sync_ = std::move(on_sync);
+}
+
+void EngineFileSystem::NoteSync(const SyncedJournal& journal) {
+  std::function<void()> on_sync;
+  {
+    MutexLock lock(mutex_);
+    const auto it = std::find_if(journals_.begin(), journals_.end(), [&](const auto& known) {
+      return known.name == journal.name;
+    });
+    if (it == journals_.end()) {
+      journals_.push_back(journal);
+    } else {
+      *it = journal;
+    }
+    if (IsManifest(journal.name)) on_sync = on_manifest_sync_;
+  }
+  if (on_sync) on_sync();
+}
+
 std::vector<std::string> EngineFileSystem::TakeArrivals() {
   MutexLock lock(mutex_);
   return std::exchange(arrivals_, {});
@@ -118,7 +182,8 @@ rocksdb::IOStatus EngineFileSystem::NewWritableFile(
   // An ingested file that could not be linked is copied.
   if (s.ok()) Arrive(path);
   if (s.ok() && IsJournal(path)) {
-    *result = std::make_unique<JournalFile>(std::move(*result), &journal_appends_);
+    *result = std::make_unique<JournalFile>(std::move(*result), path, this,
+                                            &journal_appends_);
   }
   return s;
 }
@@ -129,7 +194,8 @@ rocksdb::IOStatus EngineFileSystem::ReuseWritableFile(
     rocksdb::IODebugContext* dbg) {
   rocksdb::IOStatus s = target()->ReuseWritableFile(path, old_path, options, result, dbg);
   if (s.ok() && IsJournal(path)) {
-    *result = std::make_unique<JournalFile>(std::move(*result), &journal_appends_);
+    *result = std::make_unique<JournalFile>(std::move(*result), path, this,
+                                            &journal_appends_);
   }
   return s;
 }
@@ -160,11 +226,13 @@ rocksdb::IOStatus EngineFileSystem::DeleteFile(const std::string& path,
                                                const rocksdb::IOOptions& options,
                                                rocksdb::IODebugContext* dbg) {
   const std::string name = GuardedName(path);
-  if (!name.empty()) {
+  {
     MutexLock lock(mutex_);
-    if (deletable_.erase(name) == 0) {
-      return rocksdb::IOStatus::IOError("pack file kept, nobody dropped it", path);
-    }
+    // RocksDB would not open over a refusal. It is told that the file is gone; the
+    // next recovery finds it.
+    if (!name.empty() && deletable_.erase(name) == 0) return rocksdb::IOStatus::OK();
+    std::erase_if(journals_,
+                  [&](const auto& journal) { return journal.name == BaseName(path); });
   }
   return target()->DeleteFile(path, options, dbg);
 }

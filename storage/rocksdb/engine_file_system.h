@@ -1,8 +1,8 @@
 // The file system under both databases: the real one (or one that tests inject)
 // with three additions.
-//   - It counts what is appended to a database's journals (WAL and MANIFEST), so
-//     that after a failed call the engine knows whether anything can have been
-//     applied.
+//   - It follows a database's journals (WAL and MANIFEST): how many appends there
+//     were, so that after a failed call the engine knows whether anything can have
+//     been applied; and what of each is synced, for HIGH_WATER.
 //   - It deletes a pack only if the engine named it. RocksDB itself deletes every
 //     file that its MANIFEST does not know, and a MANIFEST cut short knows few.
 //   - It asks for what a sequential reader of a pack will want next.
@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -17,6 +18,7 @@
 
 #include "proto/contract/mutex.h"
 #include "rocksdb/file_system.h"
+#include "storage/rocksdb/high_water.h"
 
 namespace modelstore::storage::rocks {
 
@@ -30,6 +32,12 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
 
   // Calls that appended to a WAL or MANIFEST, failed ones included.
   int64_t journal_appends() const { return journal_appends_.load(); }
+
+  // The live journals, in the order of their making, as far as they are synced.
+  std::vector<SyncedJournal> synced_journals() const EXCLUDES(mutex_);
+  // Called when a MANIFEST was synced, on the thread that did.
+  void SetOnManifestSync(std::function<void()> on_sync) EXCLUDES(mutex_);
+  void NoteSync(const SyncedJournal& journal) EXCLUDES(mutex_);
 
   // The file that was last opened for reading: after a failed open of a database,
   // the one to blame.
@@ -74,6 +82,8 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
   std::atomic<int64_t> journal_appends_{0};
   mutable Mutex mutex_;
   std::string last_opened_ GUARDED_BY(mutex_);
+  std::vector<SyncedJournal> journals_ GUARDED_BY(mutex_);
+  std::function<void()> on_manifest_sync_ GUARDED_BY(mutex_);
   std::vector<std::string> arrivals_ GUARDED_BY(mutex_);
   std::unordered_set<std::string> deletable_ GUARDED_BY(mutex_);
 };

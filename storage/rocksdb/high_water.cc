@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "storage/rocksdb/folder.h"
 #include "storage/rocksdb/status.h"
 
 namespace modelstore::storage::rocks {
@@ -13,54 +15,86 @@ namespace {
 
 constexpr int kSlots = 2;
 // Apart by a page, so that no write touches both.
-constexpr uint64_t kSlotStride = 4096;
-constexpr char kMagic[8] = {'M', 'S', 'H', 'I', 'G', 'H', 'W', '1'};
-constexpr size_t kSlotBytes = sizeof(kMagic) + 2 * sizeof(uint64_t);
+constexpr size_t kSlotBytes = 4096;
+constexpr absl::string_view kMagic = "MSHIGHW1";
+constexpr size_t kMaxJournals = 64;
+constexpr size_t kMaxName = 24;
 
-void PutLittle64(uint64_t value, char* out) {
-  for (int i = 0; i < 8; ++i) out[i] = static_cast<char>(value >> (8 * i));
+void AppendLittle64(uint64_t value, std::string* out) {
+  for (int i = 0; i < 8; ++i) out->push_back(static_cast<char>(value >> (8 * i)));
 }
 
-uint64_t GetLittle64(const char* in) {
-  uint64_t value = 0;
-  for (int i = 0; i < 8; ++i) value |= uint64_t{static_cast<uint8_t>(in[i])} << (8 * i);
-  return value;
-}
-
-void EncodeSlot(uint64_t number, char* out) {
-  std::memcpy(out, kMagic, sizeof(kMagic));
-  PutLittle64(number, out + sizeof(kMagic));
-  PutLittle64(XXH3_64bits(out, sizeof(kMagic) + sizeof(uint64_t)),
-              out + sizeof(kMagic) + sizeof(uint64_t));
-}
-
-bool DecodeSlot(const rocksdb::Slice& slot, uint64_t* number) {
-  if (slot.size() != kSlotBytes) return false;
-  const uint64_t value = GetLittle64(slot.data() + sizeof(kMagic));
-  char expected[kSlotBytes];
-  EncodeSlot(value, expected);
-  if (std::memcmp(expected, slot.data(), kSlotBytes) != 0) return false;
-  *number = value;
+// Takes eight bytes from the front of `in`. False if it has fewer.
+bool TakeLittle64(absl::string_view* in, uint64_t* value) {
+  if (in->size() < 8) return false;
+  *value = 0;
+  for (int i = 0; i < 8; ++i) {
+    *value |= uint64_t{static_cast<uint8_t>((*in)[i])} << (8 * i);
+  }
+  in->remove_prefix(8);
   return true;
-}
-
-// Whole and synced, the folder's entry included.
-rocksdb::IOStatus MakeFile(rocksdb::FileSystem* fs, const std::string& path) {
-  std::string content((kSlots - 1) * kSlotStride + kSlotBytes, '\0');
-  for (int i = 0; i < kSlots; ++i) EncodeSlot(0, content.data() + i * kSlotStride);
-  rocksdb::IOStatus s = rocksdb::WriteStringToFile(fs, content, path, true);
-  if (!s.ok()) return s;
-  std::unique_ptr<rocksdb::FSDirectory> folder;
-  s = fs->NewDirectory(path.substr(0, path.rfind('/')), {}, &folder, nullptr);
-  if (s.ok()) s = folder->Fsync({}, nullptr);
-  return s;
 }
 
 }  // namespace
 
+std::string HighWater::Encode(const Slot& slot) {
+  std::string out(kMagic);
+  AppendLittle64(slot.turn, &out);
+  AppendLittle64(slot.number, &out);
+  // The newest are the ones that matter most.
+  const size_t count = std::min(slot.journals.size(), kMaxJournals);
+  AppendLittle64(count, &out);
+  for (size_t i = slot.journals.size() - count; i < slot.journals.size(); ++i) {
+    std::string name = slot.journals[i].name;
+    name.resize(kMaxName, '\0');
+    out += name;
+    AppendLittle64(static_cast<uint64_t>(slot.journals[i].bytes), &out);
+    AppendLittle64(slot.journals[i].hash, &out);
+  }
+  AppendLittle64(XXH3_64bits(out.data(), out.size()), &out);
+  return out;
+}
+
+bool HighWater::Decode(const rocksdb::Slice& bytes, Slot* slot) {
+  absl::string_view in(bytes.data(), bytes.size());
+  if (in.substr(0, kMagic.size()) != kMagic) return false;
+  in.remove_prefix(kMagic.size());
+  uint64_t count = 0;
+  if (!TakeLittle64(&in, &slot->turn) || !TakeLittle64(&in, &slot->number) ||
+      !TakeLittle64(&in, &count) || count > kMaxJournals) {
+    return false;
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    if (in.size() < kMaxName) return false;
+    SyncedJournal journal;
+    journal.name = std::string(in.substr(0, std::min(in.find('\0'), kMaxName)));
+    in.remove_prefix(kMaxName);
+    uint64_t size = 0;
+    if (!TakeLittle64(&in, &size) || !TakeLittle64(&in, &journal.hash)) return false;
+    journal.bytes = static_cast<int64_t>(size);
+    slot->journals.push_back(std::move(journal));
+  }
+  const size_t covered = bytes.size() - in.size();
+  uint64_t hash = 0;
+  return TakeLittle64(&in, &hash) && hash == XXH3_64bits(bytes.data(), covered);
+}
+
+// Whole and synced, the folder's entry included.
+rocksdb::IOStatus HighWater::MakeFile(rocksdb::FileSystem* fs, const std::string& path) {
+  std::string content;
+  for (int i = 0; i < kSlots; ++i) {
+    content += Encode(Slot());
+    content.resize((i + 1) * kSlotBytes, '\0');
+  }
+  rocksdb::IOStatus s = rocksdb::WriteStringToFile(fs, content, path, true);
+  if (s.ok()) s = SyncFolder(fs, path.substr(0, path.rfind('/')));
+  return s;
+}
+
 absl::StatusOr<std::unique_ptr<HighWater>> HighWater::Open(rocksdb::FileSystem* fs,
                                                            const std::string& path) {
   std::unique_ptr<HighWater> mark(new HighWater());
+  MutexLock lock(mark->mutex_);
   rocksdb::IOStatus s = fs->FileExists(path, {}, nullptr);
   if (s.IsNotFound()) {
     mark->created_ = true;
@@ -70,41 +104,68 @@ absl::StatusOr<std::unique_ptr<HighWater>> HighWater::Open(rocksdb::FileSystem* 
     s = fs->NewRandomRWFile(path, rocksdb::FileOptions(), &mark->file_, nullptr);
   }
   if (!s.ok()) return FromRocks(s, path);
-  int intact = 0;
-  for (int i = 0; i < kSlots; ++i) {
-    char scratch[kSlotBytes];
-    rocksdb::Slice slot;
-    s = mark->file_->Read(i * kSlotStride, kSlotBytes, {}, &slot, scratch, nullptr);
+  bool intact = false;
+  for (size_t i = 0; i < kSlots; ++i) {
+    std::string scratch(kSlotBytes, '\0');
+    rocksdb::Slice bytes;
+    s = mark->file_->Read(i * kSlotBytes, kSlotBytes, {}, &bytes, scratch.data(), nullptr);
     if (!s.ok()) return FromRocks(s, path);
-    uint64_t number = 0;
-    if (!DecodeSlot(slot, &number)) continue;
-    ++intact;
-    mark->number_ = std::max(mark->number_, number);
+    Slot slot;
+    if (!Decode(bytes, &slot)) continue;
+    if (!intact || slot.turn > mark->slot_.turn) mark->slot_ = std::move(slot);
+    intact = true;
   }
-  mark->damaged_ = intact == 0;
+  mark->damaged_ = !intact;
   return mark;
 }
 
-absl::Status HighWater::WriteSlot(int slot, uint64_t number) {
-  char bytes[kSlotBytes];
-  EncodeSlot(number, bytes);
-  return FromRocks(file_->Write(slot * kSlotStride, rocksdb::Slice(bytes, kSlotBytes), {},
-                                nullptr),
-                   "write HIGH_WATER");
+uint64_t HighWater::number() const {
+  MutexLock lock(mutex_);
+  return slot_.number;
 }
 
-absl::Status HighWater::Write(uint64_t number) {
-  absl::Status status = WriteSlot(static_cast<int>(number % kSlots), number);
-  if (status.ok()) number_ = number;
-  return status;
+std::vector<SyncedJournal> HighWater::journals() const {
+  MutexLock lock(mutex_);
+  return slot_.journals;
+}
+
+bool HighWater::damaged() const {
+  MutexLock lock(mutex_);
+  return damaged_;
+}
+
+absl::Status HighWater::WriteNext(uint64_t number,
+                                  const std::vector<SyncedJournal>& journals) {
+  Slot next{slot_.turn + 1, number, journals};
+  const rocksdb::IOStatus s =
+      file_->Write((next.turn % kSlots) * kSlotBytes, Encode(next), {}, nullptr);
+  if (!s.ok()) return FromRocks(s, "write HIGH_WATER");
+  slot_ = std::move(next);
+  return absl::OkStatus();
+}
+
+absl::Status HighWater::Write(uint64_t number,
+                              const std::vector<SyncedJournal>& journals) {
+  MutexLock lock(mutex_);
+  return WriteNext(number, journals);
+}
+
+absl::Status HighWater::Note(const std::vector<SyncedJournal>& journals) {
+  MutexLock lock(mutex_);
+  return WriteNext(slot_.number, journals);
+}
+
+absl::Status HighWater::Sync() {
+  MutexLock lock(mutex_);
+  return FromRocks(file_->Sync({}, nullptr), "sync HIGH_WATER");
 }
 
 absl::Status HighWater::Reset(uint64_t number) {
+  MutexLock lock(mutex_);
   for (int i = 0; i < kSlots; ++i) {
-    absl::Status status = WriteSlot(i, number);
+    absl::Status status = WriteNext(number, {});
     if (!status.ok()) return status;
   }
-  number_ = number;
   damaged_ = false;
   return FromRocks(file_->Sync({}, nullptr), "sync HIGH_WATER");
 }

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "storage/checkpoint_store.h"
+#include "tests/storage/test_bytes.h"
 
 namespace modelstore::storage {
 
@@ -69,8 +70,5 @@ class EngineConformance : public ::testing::TestWithParam<EngineParam> {
   std::unique_ptr<EngineWorld> world_;
   Engine engine_;
 };
-
-// Bytes that differ from seed to seed.
-std::string TestBytes(size_t size, uint64_t seed);
 
 }  // namespace modelstore::storage

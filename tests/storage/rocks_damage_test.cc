@@ -1,0 +1,317 @@
+// Bits flipped and files cut at random places of every kind of file of a store:
+// the right bytes, or a refusal that says what is damaged; never a wrong value,
+// never a loss in silence, never a crash.
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "storage/rocksdb/catalog.h"
+#include "storage/rocksdb/chunk_store.h"
+#include "tests/storage/rocks_folder.h"
+#include "tests/storage/test_bytes.h"
+#include "tests/support/fault_file_system.h"
+#include "tests/support/seed.h"
+
+namespace modelstore::storage {
+namespace {
+
+namespace fs = std::filesystem;
+using rocks::Folder;
+using rocks::RocksCatalog;
+using rocks::RocksChunkStore;
+using testing::FaultFileSystem;
+
+constexpr int kRounds = 1000;
+
+// Where the records of a WAL or MANIFEST have their headers.
+std::vector<int64_t> JournalHeaders(const std::string& path) {
+  constexpr int64_t kBlock = 32768;
+  constexpr int64_t kHeader = 7;
+  std::ifstream in(path, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const int64_t size = static_cast<int64_t>(bytes.size());
+  std::vector<int64_t> headers;
+  for (int64_t at = 0; at + kHeader <= size;) {
+    const int64_t left = kBlock - at % kBlock;
+    if (left < kHeader) {
+      at += left;
+      continue;
+    }
+    headers.push_back(at);
+    const auto byte = [&](int64_t i) { return int64_t{static_cast<uint8_t>(bytes[at + i])}; };
+    at += kHeader + byte(4) + 256 * byte(5);
+  }
+  return headers;
+}
+
+// A place of a file, every tenth one in a header, an index or a footer.
+int64_t PlaceIn(const std::string& path, std::mt19937_64& random) {
+  const int64_t size = static_cast<int64_t>(fs::file_size(path));
+  const auto below = [&](int64_t n) {
+    return static_cast<int64_t>(random() % static_cast<uint64_t>(std::max<int64_t>(n, 1)));
+  };
+  if (random() % 10 != 0) return below(size);
+  if (!absl::EndsWith(path, ".sst")) {
+    const std::vector<int64_t> headers = JournalHeaders(path);
+    if (headers.empty()) return below(size);
+    return std::min(headers[random() % headers.size()] + below(7), size - 1);
+  }
+  // The footer, or the index and the properties in front of it.
+  return size - 1 - below(std::min<int64_t>(random() % 2 == 0 ? 53 : 1500, size));
+}
+
+// Flips one bit of the file or cuts it; says what it did.
+std::string Damage(const std::string& path, std::mt19937_64& random) {
+  const int64_t place = PlaceIn(path, random);
+  if (random() % 2 == 0) {
+    CutFile(path, place);
+    return absl::StrCat("cut ", path, " to ", place);
+  }
+  const int bit = static_cast<int>(random() % 8);
+  FlipBitAt(path, place, bit);
+  return absl::StrCat("flipped bit ", bit, " of byte ", place, " of ", path);
+}
+
+absl::StatusOr<std::shared_ptr<Folder>> OpenFolder(const std::string& path) {
+  // Over the fault file system nothing waits for a sync.
+  return Folder::Open({.path = path,
+                       .ballast_bytes = 0,
+                       .file_system = std::make_shared<FaultFileSystem>(path)});
+}
+
+using CatalogContent = std::map<std::pair<Space, std::string>, std::string>;
+
+// A catalog with tables, a WAL, and two MANIFEST edits in a row.
+void MakeCatalog(const std::string& path, std::mt19937_64& random, CatalogContent* content) {
+  auto folder = OpenFolder(path);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  for (int generation = 0; generation < 3; ++generation) {
+    auto catalog = RocksCatalog::Open(*folder, false);
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    for (int i = 0; i < 20; ++i) {
+      CatalogBatch batch;
+      for (const Space space : {Space::kRecords, Space::kManifests, Space::kChunks}) {
+        const std::string key = absl::StrCat("key", random() % 60);
+        const std::string value = TestBytes(random() % 3000, random());
+        batch.Put(space, key, value);
+        (*content)[{space, key}] = value;
+      }
+      ASSERT_TRUE((*catalog)->Write(batch, Durability::kDurable).ok());
+    }
+  }
+}
+
+// Counts what became of the rounds.
+struct Tally {
+  int intact = 0;
+  int refused = 0;
+  int lossy_reads = 0;
+};
+
+void CheckContent(RocksCatalog& catalog, const CatalogContent& content, bool may_miss,
+                  Tally* tally) {
+  bool lossy = false;
+  for (const auto& [key, value] : content) {
+    const auto read = catalog.Get(key.first, key.second);
+    if (!read.ok()) {
+      EXPECT_TRUE(absl::IsDataLoss(read.status())) << read.status();
+      lossy = true;
+    } else if (read->has_value()) {
+      EXPECT_TRUE(may_miss || **read == value) << "a wrong value of " << key.second;
+    } else {
+      EXPECT_TRUE(may_miss) << "a value is missing in silence: " << key.second;
+    }
+  }
+  ++(lossy ? tally->lossy_reads : tally->intact);
+}
+
+class CatalogDamage : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(CatalogDamage, IsNoticedByName) {
+  const std::string kind = GetParam();
+  std::mt19937_64 random(TestSeed());
+  RocksFolder original;
+  CatalogContent content;
+  ASSERT_NO_FATAL_FAILURE(MakeCatalog(original.path(), random, &content));
+  const std::string subfolder = kind == "HIGH_WATER" ? "" : "catalog";
+  Tally tally;
+  for (int round = 0; round < TestRounds(kRounds) && !HasFailure(); ++round) {
+    RocksFolder hurt;
+    CopyFolder(original.path(), hurt.path());
+    const std::vector<std::string> files = hurt.Files(subfolder, kind);
+    ASSERT_FALSE(files.empty()) << kind;
+    SCOPED_TRACE(Damage(files[random() % files.size()], random));
+    auto folder = OpenFolder(hurt.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/false);
+    if (catalog.ok()) {
+      CheckContent(**catalog, content, /*may_miss=*/false, &tally);
+      continue;
+    }
+    ++tally.refused;
+    ASSERT_TRUE(absl::IsDataLoss(catalog.status())) << catalog.status();
+    EXPECT_THAT(std::string(catalog.status().message()),
+                ::testing::AllOf(::testing::HasSubstr("/catalog/"),
+                                 ::testing::HasSubstr("--accept-data-loss")));
+  }
+  std::printf("%s: %d intact, %d refused, %d with reads that are data loss\n", kind.c_str(),
+              tally.intact, tally.refused, tally.lossy_reads);
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, CatalogDamage,
+                         ::testing::Values(".log", "MANIFEST", ".sst", "CURRENT",
+                                           "HIGH_WATER", "OPTIONS", "IDENTITY"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::erase(name, '.');
+                           return name;
+                         });
+
+TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
+  std::mt19937_64 random(TestSeed());
+  RocksFolder original;
+  CatalogContent content;
+  ASSERT_NO_FATAL_FAILURE(MakeCatalog(original.path(), random, &content));
+  int refused = 0;
+  int saved = 0;
+  for (int round = 0; round < TestRounds(40); ++round) {
+    RocksFolder hurt;
+    CopyFolder(original.path(), hurt.path());
+    const std::vector<std::string> logs = hurt.Files("catalog", round % 2 ? ".log" : "MANIFEST");
+    SCOPED_TRACE(Damage(logs[random() % logs.size()], random));
+    auto folder = OpenFolder(hurt.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    if (RocksCatalog::Open(*folder, false).ok()) continue;
+    ++refused;
+    auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/true);
+    if (absl::StrContains(catalog.status().message(), "damaged beyond repair")) continue;
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    ++saved;
+    CatalogBatch batch;
+    batch.Put(Space::kRecords, "after", "loss");
+    ASSERT_TRUE((*catalog)->Write(batch, Durability::kDurable).ok());
+    catalog->reset();
+    // What was accepted once is not asked again.
+    catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/false);
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    EXPECT_EQ(*(*catalog)->Get(Space::kRecords, "after"), "loss");
+  }
+  std::printf("%d refused, %d of them opened with the loss accepted\n", refused, saved);
+  EXPECT_GT(2 * saved, refused);
+}
+
+TEST(CatalogDamageTest, ACatalogWithoutCurrentIsNotTakenForANewOne) {
+  std::mt19937_64 random(TestSeed());
+  RocksFolder store;
+  CatalogContent content;
+  ASSERT_NO_FATAL_FAILURE(MakeCatalog(store.path(), random, &content));
+  fs::remove(store.path() + "/catalog/CURRENT");
+  auto folder = OpenFolder(store.path());
+  ASSERT_TRUE(folder.ok());
+  const auto catalog = RocksCatalog::Open(*folder, false);
+  ASSERT_TRUE(absl::IsDataLoss(catalog.status())) << catalog.status();
+  EXPECT_THAT(std::string(catalog.status().message()),
+              ::testing::HasSubstr("/catalog/CURRENT"));
+}
+
+using PackContent = std::map<uint64_t, std::vector<std::string>>;
+
+void MakePacks(const std::string& path, std::mt19937_64& random, PackContent* content) {
+  auto folder = OpenFolder(path);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  RocksChunkStore store(*folder);
+  ASSERT_TRUE(store.Reopen({}).ok());
+  for (uint64_t pack = 1; pack <= 4; ++pack) {
+    auto writer = store.NewPack(pack);
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    for (int i = 0; i < 8; ++i) {
+      (*content)[pack].push_back(TestBytes(random() % (i % 2 ? 2000 : 60'000), random()));
+      ASSERT_TRUE((*writer)->Append((*content)[pack].back()).ok());
+    }
+    ASSERT_TRUE((*writer)->Finish().ok());
+    ASSERT_TRUE(store.Publish(*std::move(writer)).ok());
+  }
+}
+
+// Chunks of a pack that do not read back as they were written.
+int LostChunks(RocksChunkStore& store, uint64_t pack, const PackContent& content) {
+  int lost = 0;
+  const std::vector<std::string>& chunks = content.at(pack);
+  for (uint32_t i = 0; i < chunks.size(); ++i) {
+    const auto bytes = store.Read({pack, i});
+    if (bytes.ok() && bytes->view() == chunks[i]) continue;
+    ++lost;
+    if (bytes.ok()) continue;  // The digest tells.
+    EXPECT_TRUE(absl::IsDataLoss(bytes.status()) || absl::IsNotFound(bytes.status()))
+        << bytes.status();
+  }
+  return lost;
+}
+
+class PackDamage : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PackDamage, HurtsNoOtherPack) {
+  const std::string kind = GetParam();
+  std::mt19937_64 random(TestSeed());
+  RocksFolder original;
+  PackContent content;
+  ASSERT_NO_FATAL_FAILURE(MakePacks(original.path(), random, &content));
+  const uint64_t expected[] = {1, 2, 3, 4};
+  int hurt_packs = 0;
+  int lost_chunks = 0;
+  for (int round = 0; round < TestRounds(kRounds) && !HasFailure(); ++round) {
+    RocksFolder hurt;
+    CopyFolder(original.path(), hurt.path());
+    const std::vector<std::string> files = hurt.Files("packs", kind);
+    ASSERT_FALSE(files.empty()) << kind;
+    const std::string& file = files[random() % files.size()];
+    const uint64_t hurt_pack = kind == ".sst" ? PackIn(file).value() : 0;
+    SCOPED_TRACE(Damage(file, random));
+    auto folder = OpenFolder(hurt.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    RocksChunkStore store(*folder);
+    const absl::Status status = store.Reopen(expected);
+    ASSERT_TRUE(status.ok()) << status;
+    for (uint64_t pack : expected) {
+      const int lost = LostChunks(store, pack, content);
+      lost_chunks += lost;
+      if (pack == hurt_pack) {
+        hurt_packs += lost > 0;
+      } else {
+        EXPECT_EQ(lost, 0) << "of pack " << pack;
+      }
+    }
+    // Work goes on: a hurt pack is dropped, a new one written.
+    const uint64_t drop[] = {hurt_pack == 0 ? 1 : hurt_pack};
+    EXPECT_TRUE(store.DropPacks(drop).ok());
+    auto writer = store.NewPack(9);
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    ASSERT_TRUE((*writer)->Append("new").ok());
+    ASSERT_TRUE((*writer)->Finish().ok());
+    EXPECT_TRUE(store.Publish(*std::move(writer)).ok());
+    EXPECT_EQ(store.ListPacks()->size(), 4u);
+  }
+  std::printf("%s: chunks were hurt in %d rounds, %d in all\n", kind.c_str(), hurt_packs,
+              lost_chunks);
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, PackDamage,
+                         ::testing::Values(".sst", "MANIFEST", "CURRENT", "OPTIONS",
+                                           "IDENTITY"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::erase(name, '.');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace modelstore::storage
