@@ -56,7 +56,7 @@ class InProcessConnection::InProcessStream final : public Stream {
 
   absl::Status Write(std::string head, std::vector<Payload> payloads,
                      Deadline deadline) override {
-    const Verdict verdict = connection_->CountMessage();
+    const Verdict verdict = connection_->CountMessage(deadline);
     if (verdict == Verdict::kStall) return Stall(deadline);
     MutexLock lock(mutex_);
     if (verdict == Verdict::kCutBefore) End(Cut());
@@ -90,7 +90,7 @@ class InProcessConnection::InProcessStream final : public Stream {
   }
 
   absl::StatusOr<ReceivedMessage> Read(Deadline deadline) override {
-    const Verdict verdict = connection_->CountMessage();
+    const Verdict verdict = connection_->CountMessage(deadline);
     if (verdict == Verdict::kStall) return Stall(deadline);
     const Faults faults = connection_->faults();
     MutexLock lock(mutex_);
@@ -190,7 +190,7 @@ void InProcessConnection::SetService(server::Service* service) {
   MutexLock lock(mutex_);
   service_ = service;
   for (InProcessStream* stream : streams_) stream->Kill();
-  calls_ended_.WaitUntil(mutex_, absl::Now() + absl::Seconds(60),
+  changed_.WaitUntil(mutex_, absl::Now() + absl::Seconds(60),
                          [this] { return active_calls_ == 0; });
 }
 
@@ -199,6 +199,17 @@ void InProcessConnection::SetFaults(Faults faults) {
   faults_ = std::move(faults);
   messages_ = 0;
   calls_ = 0;
+}
+
+void InProcessConnection::Pause() {
+  MutexLock lock(mutex_);
+  paused_ = true;
+}
+
+void InProcessConnection::Resume() {
+  MutexLock lock(mutex_);
+  paused_ = false;
+  changed_.NotifyAll();
 }
 
 int64_t InProcessConnection::messages() const {
@@ -216,8 +227,9 @@ InProcessConnection::Faults InProcessConnection::faults() const {
   return faults_;
 }
 
-InProcessConnection::Verdict InProcessConnection::CountMessage() {
+InProcessConnection::Verdict InProcessConnection::CountMessage(Deadline deadline) {
   MutexLock lock(mutex_);
+  changed_.WaitUntil(mutex_, absl::FromChrono(deadline), [this] { return !paused_; });
   const int64_t n = ++messages_;
   if (n == faults_.stall_at) return Verdict::kStall;
   const bool first = n == faults_.cut_at;
@@ -246,7 +258,7 @@ absl::StatusOr<std::string> InProcessConnection::Call(std::string_view method,
   absl::StatusOr<std::string> answer = service->Call(View(method), request);
   MutexLock lock(mutex_);
   --active_calls_;
-  calls_ended_.NotifyAll();
+  changed_.NotifyAll();
   if (lose_answer) return Cut();
   return answer;
 }

@@ -51,6 +51,9 @@ class InProcessConnection : public Connection {
     std::function<void(std::string* message)> tamper;
   };
   void SetFaults(Faults faults);
+  // Holds every message of every stream until Resume().
+  void Pause();
+  void Resume();
   // Of streams, either way; and unary calls. Since the last SetFaults().
   int64_t messages() const;
   int64_t calls() const;
@@ -65,7 +68,7 @@ class InProcessConnection : public Connection {
   class InProcessStream;
   enum class Verdict { kPass, kCutBefore, kCutAfter, kStall };
 
-  Verdict CountMessage();
+  Verdict CountMessage(Deadline deadline);
   void Forget(InProcessStream* stream);
   Faults faults() const;
 
@@ -73,7 +76,8 @@ class InProcessConnection : public Connection {
   mutable Mutex mutex_;
   server::Service* service_ GUARDED_BY(mutex_);
   int active_calls_ GUARDED_BY(mutex_) = 0;
-  CondVar calls_ended_;
+  bool paused_ GUARDED_BY(mutex_) = false;
+  CondVar changed_;
   std::set<InProcessStream*> streams_ GUARDED_BY(mutex_);
   Faults faults_ GUARDED_BY(mutex_);
   int64_t messages_ GUARDED_BY(mutex_) = 0;
