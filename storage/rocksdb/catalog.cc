@@ -11,7 +11,7 @@ namespace {
 
 // Beyond the batch itself: what RocksDB puts around it, and a little for the
 // MANIFEST and the memtables that the write may set off.
-constexpr int64_t kWriteSlack = int64_t{256} << 10;
+constexpr int64_t kWriteSlack = int64_t{64} << 10;
 constexpr absl::Duration kClosePatience = absl::Seconds(30);
 
 rocksdb::Slice ToSlice(absl::string_view text) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kPoolFreeBytes = size_t{32} << 20;
 // What a change of the pack list may write to the MANIFEST, with room to spare.
-constexpr int64_t kChangeRoom = int64_t{256} << 10;
+constexpr int64_t kChangeRoom = int64_t{32} << 10;
 constexpr absl::Duration kClosePatience = absl::Seconds(30);
 
 // A chunk where RocksDB read it to. The cache outlives the slice, which gives its

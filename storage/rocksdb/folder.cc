@@ -7,6 +7,12 @@
 #include "storage/rocksdb/status.h"
 
 namespace modelstore::storage::rocks {
+namespace {
+
+// The ballast does not take the last of the disk.
+constexpr int64_t kLeaveFree = int64_t{16} << 20;
+
+}  // namespace
 
 rocksdb::IOStatus SyncFolder(rocksdb::FileSystem* fs, const std::string& path) {
   std::unique_ptr<rocksdb::FSDirectory> folder;
@@ -94,7 +100,7 @@ void Folder::RestoreBallast() {
   }
   if (fs_->FileExists(ballast(), {}, nullptr).ok()) return;
   const absl::StatusOr<int64_t> free = FreeBytes();
-  if (!free.ok() || *free < 2 * ballast_bytes_) return;
+  if (!free.ok() || *free < ballast_bytes_ + kLeaveFree) return;
   const absl::Status status = WriteBallast();
   if (!status.ok()) {
     fs_->DeleteFile(ballast(), {}, nullptr).PermitUncheckedError();

@@ -44,7 +44,7 @@ class Folder {
   void MakeRoom(int64_t bytes);
 
   void ReleaseBallast();
-  // If there is room for it and as much again.
+  // If there is room for it and some more.
   void RestoreBallast();
 
   void Report(Listener::Severity severity, absl::string_view message) const;
