@@ -15,6 +15,7 @@
 #include "client/internal/save.h"
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -89,12 +90,17 @@ class Save {
                     std::vector<Payload> payloads, int64_t payload_bytes);
 
   absl::StatusOr<v1::Checkpoint> SaveByUpload();
+  // In one stream, if `base` lacks little of it; else nothing is saved.
+  absl::StatusOr<std::optional<v1::Checkpoint>> SaveDifference(const std::string& base);
   absl::StatusOr<v1::Upload> CreateUpload();
   absl::Status Deliver(const v1::Upload& upload);
   absl::StatusOr<std::vector<uint32_t>> Outstanding(const std::string& upload);
   absl::StatusOr<v1::Checkpoint> Commit(const v1::Upload& upload);
   absl::Status WaitForContributions(const std::string& upload);
   absl::StatusOr<v1::Checkpoint> WaitForCommit(const std::string& upload);
+  // The version that an earlier save with this request_id made, if it holds what
+  // this one would.
+  absl::StatusOr<v1::Checkpoint> EarlierSave(int64_t version);
   absl::StatusOr<v1::Checkpoint> GetCommitted(int64_t version);
 
   Connection& connection_;
@@ -296,26 +302,16 @@ absl::Status Save::Send(Stream& stream, const v1::SaveCheckpointRequest& request
 // --- Uploads ---------------------------------------------------------------
 
 absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
-  if (!Distributed()) {
-    absl::StatusOr<std::string> base = FindBase();
-    if (!base.ok()) return base.status();
-    if (!base->empty()) {
-      plan_->DigestAll(std::max(1, connection_.options().streams));
-      std::string canonical;
-      absl::StatusOr<std::vector<uint32_t>> missing = FindMissing(*base, &canonical);
-      if (!missing.ok() && !absl::IsNotFound(missing.status())) return missing.status();
-      int64_t bytes = 0;
-      for (const uint32_t i : missing.ok() ? *missing : std::vector<uint32_t>()) {
-        bytes += plan_->chunk(i).size;
-      }
-      if (missing.ok() && bytes < kSmallSaveBytes) {
-        state_->done_bytes = plan_->total_bytes() - bytes;
-        absl::StatusOr<v1::Checkpoint> saved = SaveInOneStream(canonical, *missing);
-        // The base was deleted since it was asked: then all is to be sent.
-        const bool base_is_gone = absl::IsNotFound(saved.status()) ||
-                                  absl::IsFailedPrecondition(saved.status());
-        if (!base_is_gone) return saved;
-      }
+  absl::StatusOr<std::string> base = FindBase();
+  if (!base.ok()) return base.status();
+  if (!base->empty()) {
+    plan_->DigestAll(std::max(1, connection_.options().streams));
+    // A request_id of the caller's may be repeated when the base is another: the
+    // way that a save takes must then follow from its content alone.
+    if (!given_request_id_) {
+      absl::StatusOr<std::optional<v1::Checkpoint>> saved = SaveDifference(*base);
+      if (!saved.ok()) return saved.status();
+      if (saved->has_value()) return **std::move(saved);
     }
   }
   // A commit that misses chunks which were acknowledged is answered by sending
@@ -323,7 +319,7 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
   for (int attempt = 1;; ++attempt) {
     absl::StatusOr<v1::Upload> upload = CreateUpload();
     if (!upload.ok()) return upload.status();
-    if (upload->committed_version() > 0) return GetCommitted(upload->committed_version());
+    if (upload->committed_version() > 0) return EarlierSave(upload->committed_version());
     open_upload_ = upload->name();
     absl::Status delivered = Deliver(*upload);
     if (absl::IsNotFound(delivered) && attempt < 3) continue;  // It has expired.
@@ -336,6 +332,26 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
     absl::StatusOr<std::vector<uint32_t>> missing = Outstanding(upload->name());
     if (!missing.ok() || missing->empty()) return saved;
   }
+}
+
+absl::StatusOr<std::optional<v1::Checkpoint>> Save::SaveDifference(
+    const std::string& base) {
+  std::string canonical;
+  absl::StatusOr<std::vector<uint32_t>> missing = FindMissing(base, &canonical);
+  // The base was deleted since it was found, or below, since it was asked: then
+  // everything is to be sent.
+  if (absl::IsNotFound(missing.status())) return std::optional<v1::Checkpoint>();
+  if (!missing.ok()) return missing.status();
+  int64_t bytes = 0;
+  for (const uint32_t i : *missing) bytes += plan_->chunk(i).size;
+  if (bytes >= kSmallSaveBytes) return std::optional<v1::Checkpoint>();
+  state_->done_bytes = plan_->total_bytes() - bytes;
+  absl::StatusOr<v1::Checkpoint> saved = SaveInOneStream(canonical, *missing);
+  if (absl::IsNotFound(saved.status()) || absl::IsFailedPrecondition(saved.status())) {
+    return std::optional<v1::Checkpoint>();
+  }
+  if (!saved.ok()) return saved.status();
+  return std::optional<v1::Checkpoint>(*std::move(saved));
 }
 
 absl::StatusOr<v1::Upload> Save::CreateUpload() {
@@ -452,6 +468,19 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
       return absl::CancelledError("the save was cancelled");
     }
   }
+}
+
+absl::StatusOr<v1::Checkpoint> Save::EarlierSave(int64_t version) {
+  plan_->DigestAll(std::max(1, connection_.options().streams));
+  absl::StatusOr<std::vector<uint32_t>> missing =
+      FindMissing(CheckpointNameOf(job_.model_id, version), nullptr);
+  if (!missing.ok()) return missing.status();
+  if (!missing->empty()) {
+    return InvalidField(
+        "request_id", absl::StrCat(options_.request_id,
+                                   " was used with other content for version ", version));
+  }
+  return GetCommitted(version);
 }
 
 absl::StatusOr<v1::Checkpoint> Save::GetCommitted(int64_t version) {

@@ -191,7 +191,7 @@ void InProcessConnection::SetService(server::Service* service) {
   service_ = service;
   for (InProcessStream* stream : streams_) stream->Kill();
   changed_.WaitUntil(mutex_, absl::Now() + absl::Seconds(60),
-                         [this] { return active_calls_ == 0; });
+                     [this] { return active_calls_ == 0; });
 }
 
 void InProcessConnection::SetFaults(Faults faults) {
@@ -229,7 +229,10 @@ InProcessConnection::Faults InProcessConnection::faults() const {
 
 InProcessConnection::Verdict InProcessConnection::CountMessage(Deadline deadline) {
   MutexLock lock(mutex_);
-  changed_.WaitUntil(mutex_, absl::FromChrono(deadline), [this] { return !paused_; });
+  if (!changed_.WaitUntil(mutex_, absl::FromChrono(deadline),
+                          [this] { return !paused_; })) {
+    return Verdict::kStall;
+  }
   const int64_t n = ++messages_;
   if (n == faults_.stall_at) return Verdict::kStall;
   const bool first = n == faults_.cut_at;

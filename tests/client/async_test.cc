@@ -1,0 +1,333 @@
+// Saves in the background: when the caller may go on, and who hears of failures.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "tests/client/test_store.h"
+#include "tests/support/checkpoints.h"
+
+namespace modelstore {
+namespace {
+
+using support::RandomBytes;
+using support::Soon;
+using support::TensorSet;
+using support::TestStore;
+using ::testing::HasSubstr;
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+Deadline AtOnce() { return After(std::chrono::milliseconds(50)); }
+
+// One tensor in memory of its own that the test changes.
+struct Live {
+  explicit Live(int64_t size, uint64_t seed = 1) : bytes(RandomBytes(seed, size)) {}
+
+  SaveContent Content() const {
+    TensorView view;
+    view.info.key = "w";
+    view.info.dtype = DType::kUint8;
+    view.info.shape = {static_cast<int64_t>(bytes.size())};
+    view.info.size_bytes = static_cast<int64_t>(bytes.size());
+    view.data = bytes.data();
+    SaveContent content;
+    content.tensors = {view};
+    return content;
+  }
+
+  std::string bytes;
+};
+
+std::string Stored(Client& client, const std::string& name) {
+  auto loaded = support::Load(client, name);
+  EXPECT_TRUE(loaded.ok()) << loaded.status();
+  return loaded.ok() ? loaded->at("model:w") : "";
+}
+
+TEST(AsyncTest, TheValuesAreThoseAtTheCall) {
+  for (const int64_t size : {int64_t{1000}, 5 * kMiB + 3}) {
+    TestStore store;
+    Client client = store.NewClient();
+    Live live(size);
+    const std::string before = live.bytes;
+    store.connection().Pause();
+    const SaveHandle handle = client.SaveAsync("models/m", live.Content());
+    ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+    live.bytes.assign(live.bytes.size(), 'x');
+    store.connection().Resume();
+    auto info = handle.Durable(Soon());
+    ASSERT_TRUE(info.ok()) << info.status();
+    EXPECT_EQ(Stored(client, info->name), before);
+  }
+}
+
+TEST(AsyncTest, StagedDoesNotWaitForTheServer) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(2 * kMiB);
+  store.connection().Pause();
+  const SaveHandle handle = client.SaveAsync("models/m", live.Content());
+  EXPECT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  EXPECT_EQ(handle.Durable(AtOnce()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  store.connection().Resume();
+  EXPECT_TRUE(handle.Durable(Soon()).ok());
+}
+
+TEST(AsyncTest, WithALimitOnStagingStagedWaitsForWhatWasNotCopied) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(6 * kMiB);
+  const std::string before = live.bytes;
+  store.connection().Pause();
+  SaveOptions options;
+  options.max_staging_bytes = 2 * kMiB;
+  const SaveHandle handle = client.SaveAsync("models/m", live.Content(), options);
+  EXPECT_EQ(handle.Staged(AtOnce()).code(), absl::StatusCode::kDeadlineExceeded);
+  store.connection().Resume();
+  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  live.bytes.assign(live.bytes.size(), 'x');
+  auto info = handle.Durable(Soon());
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(Stored(client, info->name), before);
+}
+
+TEST(AsyncTest, TheOwnerOfACopiedTensorIsReleasedOnceStaged) {
+  TestStore store;
+  Client client = store.NewClient();
+  auto owned = std::make_shared<Live>(2 * kMiB);
+  SaveContent content = owned->Content();
+  content.tensors[0].owner = owned;
+  store.connection().Pause();
+  const SaveHandle handle = client.SaveAsync("models/m", std::move(content));
+  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  EXPECT_EQ(owned.use_count(), 1);
+  store.connection().Resume();
+  EXPECT_TRUE(handle.Durable(Soon()).ok());
+}
+
+TEST(AsyncTest, TheOwnerOfAnImmutableTensorIsKeptUntilDurable) {
+  TestStore store;
+  Client client = store.NewClient();
+  auto owned = std::make_shared<Live>(2 * kMiB);
+  SaveContent content = owned->Content();
+  content.tensors[0].owner = owned;
+  content.tensors[0].immutable = true;
+  store.connection().Pause();
+  const SaveHandle handle = client.SaveAsync("models/m", std::move(content));
+  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  EXPECT_GT(owned.use_count(), 1);
+  store.connection().Resume();
+  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  EXPECT_EQ(owned.use_count(), 1);
+}
+
+TEST(AsyncTest, SavesOfOneModelWaitForEachOther) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live first(kMiB, 1), second(kMiB, 2);
+  store.connection().Pause();
+  const SaveHandle a = client.SaveAsync("models/m", first.Content());
+  const SaveHandle b = client.SaveAsync("models/m", second.Content());
+  ASSERT_EQ(a.Staged(Soon()), absl::OkStatus());
+  EXPECT_EQ(b.Staged(AtOnce()).code(), absl::StatusCode::kDeadlineExceeded);
+  // Another model's save does not wait.
+  const SaveHandle c = client.SaveAsync("models/other", second.Content());
+  EXPECT_EQ(c.Staged(Soon()), absl::OkStatus());
+  store.connection().Resume();
+  EXPECT_EQ(a.Durable(Soon())->version, 1);
+  EXPECT_EQ(b.Durable(Soon())->version, 2);
+  EXPECT_TRUE(c.Durable(Soon()).ok());
+}
+
+TEST(AsyncTest, ASaveThatWillNotWaitFailsAtOnce) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(kMiB);
+  store.connection().Pause();
+  const SaveHandle a = client.SaveAsync("models/m", live.Content());
+  SaveOptions options;
+  options.when_busy = WhenBusy::kFail;
+  const SaveHandle b = client.SaveAsync("models/m", live.Content(), options);
+  EXPECT_EQ(b.Durable(AtOnce()).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(b.Staged(AtOnce()).code(), absl::StatusCode::kFailedPrecondition);
+  store.connection().Resume();
+  EXPECT_TRUE(a.Durable(Soon()).ok());
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_TRUE(client.SaveAsync("models/m", live.Content(), options).Durable(Soon()).ok());
+}
+
+TEST(AsyncTest, AQueuedSaveIsReplacedByALaterOne) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(kMiB);
+  store.connection().Pause();
+  SaveOptions options;
+  options.when_busy = WhenBusy::kReplaceQueued;
+  const SaveHandle running = client.SaveAsync("models/m", live.Content(), options);
+  ASSERT_EQ(running.Staged(Soon()), absl::OkStatus());
+  const SaveHandle replaced = client.SaveAsync("models/m", live.Content(), options);
+  const SaveHandle last = client.SaveAsync("models/m", live.Content(), options);
+  EXPECT_EQ(replaced.Durable(AtOnce()).status().code(), absl::StatusCode::kCancelled);
+  store.connection().Resume();
+  EXPECT_EQ(running.Durable(Soon())->version, 1);
+  EXPECT_EQ(last.Durable(Soon())->version, 2);
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+}
+
+// A save that fails for good, its handle dropped.
+void FailUnseen(Client& client, const Live& live) {
+  SaveOptions options;
+  options.expected_latest_version = 999;
+  (void)client.SaveAsync("models/m", live.Content(), options);
+}
+
+TEST(AsyncTest, AnUnseenFailureIsReturnedByTheNextSave) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(1000);
+  FailUnseen(client, live);
+  SaveHandle next = client.SaveAsync("models/m", live.Content());
+  // The failed one may have been under way still: then the one after hears of it.
+  if (next.Durable(Soon()).ok()) next = client.SaveAsync("models/m", live.Content());
+  const absl::Status s = next.Durable(Soon()).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kAborted) << s;
+  EXPECT_THAT(std::string(s.message()), HasSubstr("earlier save"));
+  // Told once.
+  EXPECT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
+}
+
+TEST(AsyncTest, AnUnseenFailureIsReturnedByDrain) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(1000);
+  FailUnseen(client, live);
+  Client copy = client;
+  EXPECT_EQ(copy.Drain(Soon()).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+}
+
+TEST(AsyncTest, AFailureThatWasSeenIsNotToldAgain) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(1000);
+  SaveOptions options;
+  options.expected_latest_version = 999;
+  EXPECT_FALSE(
+      client.SaveAsync("models/m", live.Content(), options).Durable(Soon()).ok());
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+}
+
+TEST(AsyncTest, DrainWaitsForEverySaveAndNoLongerThanItMay) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(kMiB);
+  store.connection().Pause();
+  std::vector<SaveHandle> handles;
+  for (int i = 0; i < 3; ++i) {
+    handles.push_back(client.SaveAsync(absl::StrCat("models/m", i), live.Content()));
+  }
+  EXPECT_EQ(client.Drain(AtOnce()).code(), absl::StatusCode::kDeadlineExceeded);
+  store.connection().Resume();
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  for (const SaveHandle& handle : handles) EXPECT_TRUE(handle.Durable(AtOnce()).ok());
+}
+
+TEST(AsyncTest, ASaveOutlivesItsHandleAndItsClient) {
+  TestStore store;
+  Live live(3 * kMiB);
+  store.connection().Pause();
+  {
+    Client client = store.NewClient();
+    ASSERT_EQ(client.SaveAsync("models/m", live.Content()).Staged(Soon()),
+              absl::OkStatus());
+  }
+  store.connection().Resume();
+  Client other = store.NewClient();
+  for (int i = 0; i < 2000; ++i) {
+    if (other.GetCheckpoint("models/m/checkpoints/1").ok()) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(Stored(other, "models/m/checkpoints/1"), live.bytes);
+}
+
+TEST(AsyncTest, ACancelledSaveEndsAndLeavesNothing) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(4 * kMiB);
+  store.connection().SetFaults({.stall_at = 2});
+  const SaveHandle handle = client.SaveAsync("models/m", live.Content());
+  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  EXPECT_EQ(handle.Durable(AtOnce()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  handle.Cancel();
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(handle.Durable(Soon()).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  auto uploads = store.store().uploads().List("", "", 10);
+  ASSERT_TRUE(uploads.ok());
+  EXPECT_TRUE(uploads->items.empty());
+  auto info = client.SaveAsync("models/m", live.Content()).Durable(Soon());
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->version, 1);
+}
+
+TEST(AsyncTest, AQueuedSaveCanBeCancelled) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(kMiB);
+  store.connection().Pause();
+  const SaveHandle running = client.SaveAsync("models/m", live.Content());
+  const SaveHandle queued = client.SaveAsync("models/m", live.Content());
+  queued.Cancel();
+  store.connection().Resume();
+  EXPECT_EQ(queued.Durable(Soon()).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(running.Durable(Soon())->version, 1);
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+}
+
+TEST(AsyncTest, CancellingADurableSaveChangesNothing) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(1000);
+  const SaveHandle handle = client.SaveAsync("models/m", live.Content());
+  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  handle.Cancel();
+  EXPECT_TRUE(handle.Durable(Soon()).ok());
+}
+
+TEST(AsyncTest, ASaveEndsAtItsTimeout) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.stall_timeout = std::chrono::milliseconds(60'000);
+  TestStore store(options);
+  Client client = store.NewClient();
+  Live live(2 * kMiB);
+  store.connection().SetFaults({.stall_at = 1});
+  SaveOptions save;
+  save.timeout = std::chrono::milliseconds(200);
+  EXPECT_EQ(
+      client.SaveAsync("models/m", live.Content(), save).Durable(Soon()).status().code(),
+      absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(AsyncTest, ProgressGrowsToTheWhole) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(10 * kMiB);
+  store.connection().Pause();
+  const SaveHandle handle = client.SaveAsync("models/m", live.Content());
+  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  EXPECT_EQ(handle.progress().total_bytes, 10 * kMiB);
+  EXPECT_EQ(handle.progress().done_bytes, 0);
+  store.connection().Resume();
+  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  EXPECT_EQ(handle.progress().done_bytes, 10 * kMiB);
+  EXPECT_GE(handle.progress().transferred_bytes, 10 * kMiB);
+  EXPECT_EQ(handle.progress().reconnects, 0);
+}
+
+}  // namespace
+}  // namespace modelstore
