@@ -6,7 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,11 +29,19 @@ void MeasureStore(const Settings& settings, Report& report) {
                                    settings.folder + "/store"};
   if (settings.quick) argv.push_back("--quick");
   Process process = OrDie(Process::Start(argv, settings.folder + "/store_bench.log", true));
+  int figures = 0;
   for (;;) {
     absl::StatusOr<std::string> line = process.ReadLine(1800);
-    if (absl::IsUnavailable(line.status())) return;
+    if (absl::IsUnavailable(line.status())) break;
     OrDie(line.status());
-    if (std::optional<Figure> figure = ParseFigure(*line)) report.Add(*std::move(figure));
+    if (std::optional<Figure> figure = ParseFigure(*line)) {
+      report.Add(*std::move(figure));
+      ++figures;
+    }
+  }
+  if (figures < 3) {
+    OrDie(absl::UnavailableError(
+        absl::StrCat("store_bench gave ", figures, " of its 3 figures")));
   }
 }
 
