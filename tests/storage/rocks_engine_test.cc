@@ -1,0 +1,306 @@
+// What the embedded engine does beyond the seams: what a commit costs, the lock,
+// the ballast, HIGH_WATER, the guard of the packs, the pool that reads land in.
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "storage/rocksdb/chunk_store.h"
+#include "storage/rocksdb/engine.h"
+#include "storage/rocksdb/high_water.h"
+#include "tests/storage/rocks_folder.h"
+#include "tests/storage/test_bytes.h"
+#include "tests/support/fault_file_system.h"
+
+namespace modelstore::storage {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using rocks::Folder;
+using rocks::HighWater;
+using rocks::RocksChunkStore;
+using testing::FaultFileSystem;
+using testing::FileKind;
+
+absl::Status Put(Engine& engine, const std::string& key, const std::string& value) {
+  CatalogBatch batch;
+  batch.Put(Space::kRecords, key, value);
+  return engine.catalog->Write(batch, Durability::kDurable);
+}
+
+absl::Status AddPack(ChunkStore& chunks, uint64_t pack,
+                     const std::vector<std::string>& contents) {
+  auto writer = chunks.NewPack(pack);
+  if (!writer.ok()) return writer.status();
+  for (const std::string& chunk : contents) {
+    const auto id = (*writer)->Append(chunk);
+    if (!id.ok()) return id.status();
+  }
+  const absl::Status status = (*writer)->Finish();
+  return status.ok() ? chunks.Publish(*std::move(writer)) : status;
+}
+
+class RocksEngineTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<Engine> Open(bool accept_data_loss = false, int64_t ballast_bytes = 0) {
+    disk_ = std::make_shared<FaultFileSystem>(folder_.path());
+    return OpenRocksEngine({.path = folder_.path(),
+                            .ballast_bytes = ballast_bytes,
+                            .accept_data_loss = accept_data_loss,
+                            .file_system = disk_});
+  }
+
+  RocksFolder folder_;
+  std::shared_ptr<FaultFileSystem> disk_;
+};
+
+TEST_F(RocksEngineTest, ASmallDurableWriteCostsOneSyncAndNoFile) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  disk_->ResetCounts();
+  int64_t others = 0;
+  disk_->SetHook([&](const FaultFileSystem::Operation& operation) {
+    others += operation.op != testing::kWrite && operation.op != testing::kSync;
+  });
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(Put(*engine, absl::StrCat("k", i), std::string(2000, 'x')).ok());
+  }
+  disk_->SetHook(nullptr);
+  EXPECT_EQ(disk_->counts(FileKind::kWal).syncs, 50);
+  EXPECT_EQ(disk_->total().syncs, 50);
+  EXPECT_EQ(others, 0);
+}
+
+TEST_F(RocksEngineTest, APackIsWrittenOnce) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  disk_->ResetCounts();
+  const std::string chunk = TestBytes(4 << 20, 1);
+  ASSERT_TRUE(AddPack(*engine->chunks, 1, {chunk, chunk}).ok());
+  EXPECT_LT(disk_->total().bytes, 2 * (4 << 20) + 64'000);
+}
+
+TEST_F(RocksEngineTest, AStoreIsOpenedOnce) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto second = OpenRocksEngine({.path = folder_.path()});
+  EXPECT_TRUE(absl::IsFailedPrecondition(second.status())) << second.status();
+  *engine = Engine();
+  EXPECT_TRUE(Open().ok());
+}
+
+TEST_F(RocksEngineTest, TheBallastIsReleasedAndTakenAgain) {
+  constexpr int64_t kBallast = 4 << 20;
+  auto engine = Open(false, kBallast);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  EXPECT_GE(disk_->used_bytes(), kBallast);
+  disk_->SetQuota(disk_->used_bytes());
+  EXPECT_EQ(*engine->free_bytes(), 0);
+  EXPECT_TRUE(absl::IsResourceExhausted(Put(*engine, "a", "1")));
+  engine->release_ballast();
+  EXPECT_GE(*engine->free_bytes(), kBallast);
+  EXPECT_TRUE(Put(*engine, "a", "1").ok());
+  // Not before there is room for more than it.
+  engine->restore_ballast();
+  EXPECT_THAT(folder_.Files("", "BALLAST"), IsEmpty());
+  disk_->SetQuota(-1);
+  engine->restore_ballast();
+  EXPECT_THAT(folder_.Files("", "BALLAST"), SizeIs(1));
+}
+
+TEST_F(RocksEngineTest, ACatalogBelowItsHighWaterIsRefusedUntilTheLossIsAccepted) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(Put(*engine, "a", "1").ok());
+  *engine = Engine();
+  RocksFolder older;
+  CopyFolder(folder_.path(), older.path());
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(Put(*engine, "a", "2").ok());
+  *engine = Engine();
+  // An older catalog, whole in itself, under the mark of the newer.
+  fs::remove_all(folder_.path() + "/catalog");
+  CopyFolder(older.path() + "/catalog", folder_.path() + "/catalog");
+
+  engine = Open();
+  ASSERT_TRUE(absl::IsDataLoss(engine.status())) << engine.status();
+  EXPECT_THAT(std::string(engine.status().message()), HasSubstr("HIGH_WATER"));
+  EXPECT_THAT(std::string(engine.status().message()), HasSubstr("--accept-data-loss"));
+  engine = Open(/*accept_data_loss=*/true);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  EXPECT_EQ(*engine->catalog->Get(Space::kRecords, "a"), "1");
+  *engine = Engine();
+  EXPECT_TRUE(Open().ok());
+}
+
+TEST(HighWaterTest, OneDamagedSlotLeavesTheOther) {
+  RocksFolder folder;
+  fs::create_directories(folder.path());
+  const std::string path = folder.path() + "/HIGH_WATER";
+  rocksdb::FileSystem* file_system = rocksdb::FileSystem::Default().get();
+  {
+    auto mark = HighWater::Open(file_system, path);
+    ASSERT_TRUE(mark.ok()) << mark.status();
+    EXPECT_TRUE((*mark)->created());
+    for (uint64_t n = 1; n <= 9; ++n) {
+      ASSERT_TRUE((*mark)->Write(n, {{"000007.log", static_cast<int64_t>(n), n * n}}).ok());
+    }
+  }
+  for (const int64_t slot : {0, 1}) {
+    RocksFolder copy;
+    CopyFolder(folder.path(), copy.path());
+    FlipBitAt(copy.path() + "/HIGH_WATER", 4096 * slot + 17, 0);
+    auto mark = HighWater::Open(file_system, copy.path() + "/HIGH_WATER");
+    ASSERT_TRUE(mark.ok()) << mark.status();
+    EXPECT_FALSE((*mark)->damaged());
+    EXPECT_GE((*mark)->number(), 8u);
+    ASSERT_THAT((*mark)->journals(), SizeIs(1));
+    EXPECT_EQ((*mark)->journals()[0].name, "000007.log");
+    EXPECT_EQ((*mark)->journals()[0].hash, (*mark)->number() * (*mark)->number());
+    FlipBitAt(copy.path() + "/HIGH_WATER", 4096 * (1 - slot) + 17, 0);
+    mark = HighWater::Open(file_system, copy.path() + "/HIGH_WATER");
+    ASSERT_TRUE(mark.ok()) << mark.status();
+    EXPECT_TRUE((*mark)->damaged());
+  }
+}
+
+TEST_F(RocksEngineTest, PacksOutliveTheHalfOfTheirManifest) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  std::vector<uint64_t> expected;
+  for (uint64_t pack = 1; pack <= 10; ++pack) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, {TestBytes(20'000, pack)}).ok());
+    expected.push_back(pack);
+  }
+  *engine = Engine();
+  const std::vector<std::string> manifests = folder_.Files("packs", "MANIFEST");
+  ASSERT_THAT(manifests, SizeIs(1));
+  CutFile(manifests[0], static_cast<int64_t>(fs::file_size(manifests[0]) / 2));
+
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const absl::Status status = engine->chunks->Reopen(expected);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_THAT(*engine->chunks->ListPacks(), SizeIs(10));
+  for (const uint64_t pack : expected) {
+    const auto bytes = engine->chunks->Read({pack, 0});
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    EXPECT_TRUE(bytes->view() == TestBytes(20'000, pack));
+  }
+}
+
+TEST_F(RocksEngineTest, AMetadataThatIsMadeAnewTakesInOnlyWhatTheCatalogNames) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  for (uint64_t pack = 1; pack <= 3; ++pack) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, {TestBytes(20'000, pack)}).ok());
+  }
+  *engine = Engine();
+  fs::remove(folder_.path() + "/packs/CURRENT");
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const uint64_t expected[] = {1, 3};
+  ASSERT_TRUE(engine->chunks->Reopen(expected).ok());
+  EXPECT_THAT(*engine->chunks->ListPacks(), SizeIs(2));
+  EXPECT_THAT(folder_.Files("packs", ".sst"), SizeIs(2));
+  EXPECT_FALSE(fs::exists(folder_.path() + "/packs.damaged"));
+}
+
+TEST_F(RocksEngineTest, APackThatCannotBeTakenInIsKeptAside) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  for (uint64_t pack = 1; pack <= 2; ++pack) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, {TestBytes(20'000, pack)}).ok());
+  }
+  *engine = Engine();
+  fs::remove(folder_.path() + "/packs/CURRENT");
+  for (const std::string& path : folder_.Files("packs", ".sst")) {
+    if (PackIn(path) == 1u) CutFile(path, 10'000);
+  }
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const uint64_t expected[] = {1, 2};
+  const absl::Status status = engine->chunks->Reopen(expected);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(absl::IsNotFound(engine->chunks->Read({1, 0}).status()));
+  EXPECT_TRUE(engine->chunks->Read({2, 0}).ok());
+  EXPECT_THAT(folder_.Files("quarantine", ".sst"), SizeIs(1));
+  const uint64_t drop[] = {1};
+  ASSERT_TRUE(engine->chunks->DropPacks(drop).ok());
+  EXPECT_THAT(folder_.Files("quarantine", ".sst"), IsEmpty());
+}
+
+TEST_F(RocksEngineTest, AnAbandonedPackLeavesNoFile) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  auto writer = engine->chunks->NewPack(1);
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE((*writer)->Append(TestBytes(100'000, 1)).ok());
+  EXPECT_THAT(folder_.Files("incoming", ""), SizeIs(1));
+  // Reopening leaves alone what is still being written.
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  EXPECT_THAT(folder_.Files("incoming", ""), SizeIs(1));
+  writer->reset();
+  EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty());
+  std::ofstream(folder_.path() + "/incoming/0000000000000009.sst") << "left by a crash";
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty());
+}
+
+TEST_F(RocksEngineTest, ADroppedPackFreesItsFile) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  for (uint64_t pack = 1; pack <= 3; ++pack) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, {TestBytes(50'000, pack)}).ok());
+  }
+  EXPECT_THAT(folder_.Files("packs", ".sst"), SizeIs(3));
+  const uint64_t drop[] = {1, 3};
+  ASSERT_TRUE(engine->chunks->DropPacks(drop).ok());
+  EXPECT_THAT(folder_.Files("packs", ".sst"), SizeIs(1));
+}
+
+TEST(RocksChunkStoreTest, ReadsLandInMemoryThatIsUsedAgainAndAreNotCopied) {
+  RocksFolder path;
+  auto folder = Folder::Open({.path = path.path(), .ballast_bytes = 0});
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  RocksChunkStore store(*folder);
+  ASSERT_TRUE(store.Reopen({}).ok());
+  const std::string chunk = TestBytes(4 << 20, 1);
+  ASSERT_TRUE(AddPack(store, 1, {chunk, "tiny", chunk}).ok());
+  // Taking in a pack reads its ends.
+  const int64_t before = store.pool_counts().reused;
+  for (int i = 0; i < 20; ++i) {
+    const auto bytes = store.Read({1, i % 2 ? 0u : 2u});
+    ASSERT_TRUE(bytes.ok());
+    EXPECT_TRUE(bytes->view() == chunk);
+  }
+  const auto counts = store.pool_counts();
+  EXPECT_EQ(counts.fresh, 1);
+  EXPECT_EQ(counts.reused - before, 20);
+  EXPECT_EQ(counts.used_bytes, 0u);
+  EXPECT_LE(counts.free_bytes, size_t{5} << 20);
+  // A small chunk does not cost its large neighbour.
+  EXPECT_EQ(store.Read({1, 1})->view(), "tiny");
+  EXPECT_EQ(store.pool_counts().reused - before, 20);
+  EXPECT_EQ(store.copied_reads(), 0);
+}
+
+}  // namespace
+}  // namespace modelstore::storage
