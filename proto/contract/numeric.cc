@@ -7,12 +7,6 @@
 namespace modelstore {
 namespace {
 
-// Elements may lie at any address. These types tell the compiler so, and it
-// still vectorises loops over them.
-using UnalignedU16 [[gnu::aligned(1), gnu::may_alias]] = uint16_t;
-using UnalignedF32 [[gnu::aligned(1), gnu::may_alias]] = float;
-using UnalignedF64 [[gnu::aligned(1), gnu::may_alias]] = double;
-
 [[gnu::always_inline]] inline uint32_t Bits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -29,19 +23,19 @@ using UnalignedF64 [[gnu::aligned(1), gnu::may_alias]] = double;
 // float64, the nearest one. Everything passes through float, as in torch: a
 // float64 is rounded twice on its way to 16 bits.
 struct Float64 {
-  using Stored = UnalignedF64;
+  using Stored = double;
   [[gnu::always_inline]] static inline double ToWide(double v) { return v; }
   [[gnu::always_inline]] static inline double FromFloat(float v) { return v; }
 };
 
 struct Float32 {
-  using Stored = UnalignedF32;
+  using Stored = float;
   [[gnu::always_inline]] static inline float ToWide(float v) { return v; }
   [[gnu::always_inline]] static inline float FromFloat(float v) { return v; }
 };
 
 struct Bfloat16 {
-  using Stored = UnalignedU16;
+  using Stored = uint16_t;
   [[gnu::always_inline]] static inline float ToWide(uint16_t v) {
     return FromBits(static_cast<uint32_t>(v) << 16);
   }
@@ -55,7 +49,7 @@ struct Bfloat16 {
 };
 
 struct Float16 {
-  using Stored = UnalignedU16;
+  using Stored = uint16_t;
   [[gnu::always_inline]] static inline float ToWide(uint16_t v) {
     const uint32_t sign = static_cast<uint32_t>(v & 0x8000) << 16;
     const uint32_t magnitude = static_cast<uint32_t>(v & 0x7fff);
@@ -92,13 +86,18 @@ struct Float16 {
   }
 };
 
+// Elements may lie at any address: they are moved by memcpy, which the compiler
+// knows, and vectorises the loop all the same.
 template <typename From, typename To>
-[[gnu::always_inline]] inline void Loop(const char* from_bytes, char* to_bytes,
+[[gnu::always_inline]] inline void Loop(const char* from, char* __restrict__ to,
                                         int64_t count) {
-  const auto* from = reinterpret_cast<const typename From::Stored*>(from_bytes);
-  auto* __restrict__ to = reinterpret_cast<typename To::Stored*>(to_bytes);
+  using Source = typename From::Stored;
+  using Target = typename To::Stored;
   for (int64_t i = 0; i < count; ++i) {
-    to[i] = To::FromFloat(static_cast<float>(From::ToWide(from[i])));
+    Source element;
+    std::memcpy(&element, from + i * sizeof(Source), sizeof(Source));
+    const Target result = To::FromFloat(static_cast<float>(From::ToWide(element)));
+    std::memcpy(to + i * sizeof(Target), &result, sizeof(Target));
   }
 }
 
