@@ -154,6 +154,9 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
 absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
   const std::string name = PackFileName(pack);
   const std::string incoming = absl::StrCat(folder_.incoming(), "/", name);
+  // A crash between the two names of a pack that was being published leaves both:
+  // renaming one onto the other of the same file would do nothing.
+  fs_.DeleteFile(incoming, {}, nullptr).PermitUncheckedError();
   rocksdb::IOStatus moved = fs_.RenameFile(path, incoming, {}, nullptr);
   if (!moved.ok()) return FromRocks(moved, absl::StrCat("take in pack ", pack));
   const rocksdb::Status s =
