@@ -43,14 +43,15 @@ bool TakesBytes(const torch::Tensor& tensor, DType stored) {
 // wins as in PyTorch, and no two transfers write to one place.
 void Transfer::ChooseWays() {
   ways_.assign(live_.size(), Way::kCopied);
-  std::set<std::pair<int64_t, std::string>> seen;
+  first_.resize(live_.size());
+  std::map<std::pair<int64_t, std::string>, size_t> seen;
   std::vector<std::tuple<uintptr_t, uintptr_t, size_t>> ranges;
   for (size_t i = 0; i < live_.size(); ++i) {
     const int64_t root = index_.Root(live_[i].index);
-    if (!seen.emplace(root, TensorIdentity(live_[i].target)).second) {
-      ways_[i] = Way::kSame;
-      continue;
-    }
+    const auto [it, is_first] =
+        seen.try_emplace({root, TensorIdentity(live_[i].target)}, i);
+    first_[i] = it->second;
+    if (!is_first) continue;
     if (!live_[i].target.device().is_cpu()) continue;
     if (!aside_ && TakesBytes(live_[i].target, index_.info(root).dtype)) {
       ways_[i] = Way::kDirect;
@@ -73,7 +74,7 @@ void Transfer::ChooseWays() {
 absl::Status Transfer::Allocate() {
   ChooseWays();
   for (size_t i = 0; i < live_.size(); ++i) {
-    if (ways_[i] != Way::kDirect) continue;
+    if (first_[i] != i || ways_[i] != Way::kDirect) continue;
     const auto [it, first] = landings_.try_emplace(index_.Root(live_[i].index),
                                                    Landing{live_[i].target, true});
     if (!first) ways_[i] = Way::kCopied;
@@ -118,8 +119,8 @@ void Transfer::CopyAndBump(bool arrived) {
   const torch::NoGradGuard no_grad;
   for (size_t i = 0; i < live_.size(); ++i) {
     const int64_t root = index_.Root(live_[i].index);
-    if (ways_[i] == Way::kCopied) {
-      if (!arrived) continue;
+    if (WayOf(i) == Way::kCopied && !arrived) continue;
+    if (WayOf(i) == Way::kCopied) {
       // Moves the version counter itself.
       live_[i].target.copy_(landings_.at(root).tensor.view(live_[i].target.sizes()));
       continue;
@@ -159,7 +160,7 @@ void Transfer::FinishFresh() {
 void Transfer::Report(bool copied, LoadReport& report) const {
   for (size_t i = 0; i < live_.size(); ++i) {
     const auto root = static_cast<size_t>(index_.Root(live_[i].index));
-    if (ways_[i] == Way::kCopied) {
+    if (WayOf(i) == Way::kCopied) {
       (copied ? report.undefined : report.untouched).push_back(live_[i].key);
     } else if (plan_.done(root)) {
       report.loaded.push_back(live_[i].key);

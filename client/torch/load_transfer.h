@@ -35,7 +35,6 @@ class Transfer {
  private:
   enum class Way : uint8_t {
     kDirect,  // bytes land in it
-    kSame,    // the very tensor of an earlier match of the same stored tensor
     kCopied,  // copy_ once all has arrived
   };
   struct Landing {
@@ -44,6 +43,7 @@ class Transfer {
   };
 
   void ChooseWays();
+  Way WayOf(size_t i) const { return ways_[first_[i]]; }
   absl::Status Allocate();
   absl::Status Bind();
   void CopyAndBump(bool arrived);
@@ -54,7 +54,10 @@ class Transfer {
   const PlanIndex& index_;
   const bool aside_;
   std::vector<Match> live_;
-  std::vector<Way> ways_;  // of live_
+  // Of live_: the first match with the same stored tensor and the very same
+  // memory, which is written once; and how that one is.
+  std::vector<size_t> first_;
+  std::vector<Way> ways_;
   std::map<int64_t, torch::Tensor> fresh_;
   std::map<int64_t, Landing> landings_;  // by root position
 };

@@ -25,8 +25,8 @@ std::string LayoutName(const torch::Tensor& tensor) {
 // Row-major bytes on the CPU: the tensor itself if it is that already.
 torch::Tensor PlainBytes(const torch::Tensor& tensor) {
   torch::Tensor plain = tensor.detach();
-  if (plain._is_zerotensor()) plain = plain.clone();
-  // contiguous() keeps these two lazy bits; the bytes beneath would be wrong.
+  // Lazy forms that contiguous() keeps, with other bytes or none beneath.
+  if (plain._is_zerotensor()) plain = torch::zeros(plain.sizes(), plain.options());
   return plain.resolve_conj().resolve_neg().to(torch::kCPU).contiguous();
 }
 

@@ -72,7 +72,10 @@ absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view p
                                               const SaveArgs& args);
 
 // Returns once every tensor is found and named; the values stored are those at
-// this call, provided that the tensors do not change before Staged().
+// this call, provided that the tensors do not change before Staged(). Tensors on
+// another device, or not contiguous, are copied before it returns, as are the
+// generator's state and the optimizer's scalars. What cannot be saved is told by
+// every wait of the handle.
 SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
                                const SaveArgs& args);
 
@@ -86,6 +89,9 @@ struct LoadArgs {
   torch::nn::Module* module = nullptr;
   // Instead of a module: filled with fresh tensors of section `model`.
   StateDict* state_dict = nullptr;
+  // State goes by parameter name where both sides have names (give the module, as
+  // when saving), else by order if counts and shapes fit. Replaced as a whole, at
+  // the end, its options with it.
   torch::optim::Optimizer* optimizer = nullptr;
   // Restores the CPU generator from section `rng`, if it was saved.
   bool rng = false;
@@ -95,7 +101,8 @@ struct LoadArgs {
   // Device of fresh tensors. A module's tensors stay where they are.
   std::string device = "cpu";
   // PyTorch's: false means that missing and unexpected keys are reported only.
-  // Set kinds below to decide each by itself.
+  // Set kinds below to decide each by itself. Unexpected is also a key below the
+  // name of a tensor (`weight.old`), as in PyTorch 2; 1.13 overlooks it.
   bool strict = true;
   std::optional<Policy> missing = {};
   std::optional<Policy> unexpected = {};
