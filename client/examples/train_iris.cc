@@ -29,7 +29,7 @@ struct Flags {
   int64_t stop_after = -1;
   int64_t epoch_ms = 0;
   uint64_t seed = 1936;
-  double lr = 0.02;
+  double lr = 0.01;
   double momentum = 0.9;
   bool resume = false;
 };
