@@ -120,6 +120,10 @@ absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model
   std::string prefix = keys::DeadCheckpoint(uid, 0);
   prefix.resize(prefix.size() - sizeof(int64_t));
   absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> dead = ReadDead(prefix);
+  if (!dead.ok()) {
+    freed.waiting_bytes = model.stored_bytes();
+    return freed;
+  }
   std::vector<uint64_t> packs;
   for (const auto& one : *dead) {
     packs.insert(packs.end(), one.packs().begin(), one.packs().end());

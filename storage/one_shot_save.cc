@@ -52,7 +52,7 @@ class StoredOneShotSave final : public OneShotSave {
 
   StoreCore& core_;
   const SaveRequest request_;
-  const SaveTarget target_;
+  SaveTarget target_;
   const DigestAlgorithm algorithm_;
   ManifestBuilder builder_;
   ManifestTotals totals_;
@@ -175,6 +175,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
     return committed.status();
   }
   ended_ = true;
+  if (target_.base.has_value()) target_.base->hold = Hold();
   DropUnused(committed->fresh ? &manifest : nullptr);
   return std::move(committed->checkpoint);
 }

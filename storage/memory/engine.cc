@@ -17,8 +17,6 @@ using Table = std::map<std::string, std::string, std::less<>>;
 using Tables = std::array<Table, 3>;
 using Pack = std::vector<std::shared_ptr<std::string>>;
 
-constexpr int64_t kBallastBytes = int64_t{64} << 10;
-
 int64_t TablesBytes(const Tables& tables) {
   int64_t bytes = 0;
   for (const Table& table : tables) {
@@ -402,9 +400,9 @@ Engine OpenMemoryEngine(std::shared_ptr<MemoryDisk> disk) {
   };
   engine.restore_ballast = [state] {
     MutexLock lock(state->mutex);
-    if (state->ballast > 0 || !state->HasRoom(kBallastBytes)) return;
-    state->ballast = kBallastBytes;
-    state->used += kBallastBytes;
+    if (state->ballast > 0 || !state->HasRoom(MemoryDisk::kBallastBytes)) return;
+    state->ballast = MemoryDisk::kBallastBytes;
+    state->used += MemoryDisk::kBallastBytes;
   };
   engine.restore_ballast();
   return engine;

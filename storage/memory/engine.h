@@ -37,8 +37,10 @@ class MemoryDisk {
 
   // Forgets every buffered write that no durable one has followed: power loss.
   void LosePower();
-  // Bytes that packs and catalog may hold together.
+  // Bytes that packs, catalog and the ballast may hold together; 0: no bound.
+  static constexpr int64_t kBallastBytes = int64_t{64} << 10;
   void SetCapacity(int64_t bytes);
+  // Without the ballast.
   int64_t used_bytes() const;
   // Inverts one bit of a published chunk. False if there is none.
   bool FlipBit(uint64_t pack, uint32_t sequence, int64_t bit);

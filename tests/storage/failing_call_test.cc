@@ -1,0 +1,226 @@
+// Every call that changes something fails: once, for good, or after its effect.
+// Then what was told must be true, nothing half-made may be seen, the same request
+// must go through once the fault is gone, and nothing may be left over.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "tests/storage/store_world.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr int64_t kOld = 1, kDoomed = 2;
+
+// Few chunks, so that there are not too many steps.
+constexpr size_t kBytes = 3 * kTestChunk;
+TestContent OldContent() { return RandomContent(1, 2, kBytes); }
+TestContent DoomedContent() { return RandomContent(2, 2, kBytes); }
+TestContent NewContent(bool large) {
+  TestContent content = RandomContent(3, large ? 3 : 1, large ? kBytes * 3 : 1000);
+  content.push_back(OldContent()[0]);  // shared with the base
+  content.back().key = "shared";
+  return content;
+}
+
+struct Operation {
+  const char* name;
+  std::function<absl::Status(CheckpointStore&)> run;
+  std::optional<TestContent> adds;
+  bool deletes = false;
+};
+
+std::vector<Operation> Operations() {
+  auto save = [](bool large, auto how) {
+    return [large, how](CheckpointStore& store) {
+      return how(store, NewContent(large), SaveOptions{.request_id = "new"}).status();
+    };
+  };
+  return {
+      {"SmallSave", save(false, SaveOneShot), NewContent(false)},
+      {"LargeSave", save(true, SaveOneShot), NewContent(true)},
+      {"SmallUpload", save(false, SaveByUpload), NewContent(false)},
+      {"LargeUpload", save(true, SaveByUpload), NewContent(true)},
+      {"Delete",
+       [](CheckpointStore& store) {
+         return store.checkpoints().Delete("m", kDoomed, {}).status();
+       },
+       std::nullopt, true},
+      {"Sweep",
+       [](CheckpointStore& store) {
+         absl::Status status = store.checkpoints().Delete("m", kDoomed, {}).status();
+         if (!status.ok() && !absl::IsNotFound(status)) return status;
+         return store.maintenance().CollectGarbage(false, nullptr).status();
+       },
+       std::nullopt, true},
+  };
+}
+
+struct FaultKind {
+  const char* name;
+  bool for_good;
+  bool after_effect;
+  absl::StatusCode code;
+};
+constexpr FaultKind kFaults[] = {
+    {"once", false, false, absl::StatusCode::kUnavailable},
+    {"for good", true, false, absl::StatusCode::kUnavailable},
+    {"once after its effect", false, true, absl::StatusCode::kUnavailable},
+    {"for good after its effect", true, true, absl::StatusCode::kUnavailable},
+    {"once for want of space", false, false, absl::StatusCode::kResourceExhausted},
+    {"for good for want of space", true, false, absl::StatusCode::kResourceExhausted},
+};
+
+class FailingCallTest : public ::testing::TestWithParam<Operation> {
+ protected:
+  static void Prepare(StoreWorld& world) {
+    world.options().pack_bytes = 1 << 20;
+    ASSERT_OK(world.Reopen());
+    ASSERT_OK(SaveByUpload(world.store(), OldContent()).status());
+    ASSERT_OK(SaveByUpload(world.store(), DoomedContent(), {.no_base = true}).status());
+  }
+
+  // What is there is whole; what was acknowledged is there.
+  static void Check(StoreWorld& world, const Operation& operation, bool acknowledged) {
+    CheckpointStore& store = world.store();
+    const auto old = LoadAll(store, kOld);
+    ASSERT_OK(old.status());
+    EXPECT_EQ(*old, Expected(OldContent()));
+    const auto doomed = LoadAll(store, kDoomed);
+    if (operation.deletes && acknowledged) {
+      EXPECT_TRUE(absl::IsNotFound(doomed.status())) << doomed.status();
+    } else if (!operation.deletes || doomed.ok()) {
+      ASSERT_OK(doomed.status());
+      EXPECT_EQ(*doomed, Expected(DoomedContent()));
+    } else {
+      EXPECT_TRUE(absl::IsNotFound(doomed.status())) << doomed.status();
+    }
+    const auto page = store.checkpoints().List("m", false, "", 100);
+    ASSERT_OK(page.status());
+    int added = 0;
+    for (const auto& record : page->items) {
+      if (record.version() <= kDoomed) continue;
+      ++added;
+      ASSERT_TRUE(operation.adds.has_value());
+      const auto loaded = LoadAll(store, record.version());
+      ASSERT_OK(loaded.status());
+      EXPECT_EQ(*loaded, Expected(*operation.adds));
+    }
+    EXPECT_LE(added, 1);
+    if (acknowledged && operation.adds.has_value()) {
+      EXPECT_EQ(added, 1);
+    }
+    EXPECT_EQ(store.models().Get("m")->checkpoint_count(),
+              static_cast<int64_t>(page->items.size()));
+  }
+
+  static void CheckNothingIsLeft(StoreWorld& world) {
+    CheckpointStore& store = world.store();
+    const auto uploads = store.uploads().List("", "", 100);
+    ASSERT_OK(uploads.status());
+    for (const auto& upload : uploads->items) {
+      EXPECT_OK(store.uploads().Delete("m", upload.record.upload_id()));
+    }
+    EXPECT_OK(store.models().Delete("m", true, {}).status());
+    world.Advance(absl::Hours(48));  // records of committed uploads
+    EXPECT_LT(world.UsedAfterCollection(), 100);
+    EXPECT_TRUE(world.Packs().empty());
+  }
+};
+
+TEST_P(FailingCallTest, WhatWasToldIsTrueAndTheRequestGoesThroughAfterwards) {
+  const Operation& operation = GetParam();
+  int faults = 0, answered_ok = 0;
+  for (const FaultKind& kind : kFaults) {
+    for (int64_t n = 1; !HasFailure(); ++n) {
+      SCOPED_TRACE(std::string(operation.name) + ", call " + std::to_string(n) +
+                   " fails " + kind.name);
+      StoreWorld world;
+      Prepare(world);
+      const int64_t before = world.disk().calls();
+      world.disk().SetFault({n, kind.for_good, kind.after_effect, kind.code});
+      const absl::Status answer = operation.run(world.store());
+      const bool failed = world.disk().calls() - before >= n;
+      world.disk().SetFault({});
+      SCOPED_TRACE(answer.ToString());
+      if (failed && answer.ok()) ++answered_ok;
+      EXPECT_TRUE(answer.ok() || answer.code() == kind.code);
+      ASSERT_OK(world.store().maintenance().Heal());
+      Check(world, operation, answer.ok());
+      // Power loss instead of going on.
+      world.Close();
+      world.disk().LosePower();
+      ASSERT_OK(world.Reopen());
+      Check(world, operation, answer.ok());
+      const absl::Status again = operation.run(world.store());
+      EXPECT_TRUE(again.ok() || (operation.deletes && absl::IsNotFound(again))) << again;
+      Check(world, operation, true);
+      CheckNothingIsLeft(world);
+      if (!failed) break;
+      ++faults;
+    }
+  }
+  std::printf("%s: %d faults, %d of them unnoticed by the caller\n", operation.name,
+              faults, answered_ok);
+  EXPECT_GT(faults, 5);
+}
+
+// The same without a restart in between.
+TEST_P(FailingCallTest, TheStoreGoesOnWithoutARestart) {
+  const Operation& operation = GetParam();
+  for (const FaultKind& kind : kFaults) {
+    for (int64_t n = 1; !HasFailure(); ++n) {
+      SCOPED_TRACE(std::string(operation.name) + ", call " + std::to_string(n) +
+                   " fails " + kind.name);
+      StoreWorld world;
+      Prepare(world);
+      const int64_t before = world.disk().calls();
+      world.disk().SetFault({n, kind.for_good, kind.after_effect, kind.code});
+      const absl::Status answer = operation.run(world.store());
+      const bool failed = world.disk().calls() - before >= n;
+      world.disk().SetFault({});
+      ASSERT_OK(world.store().maintenance().Heal());
+      const absl::Status again = operation.run(world.store());
+      EXPECT_TRUE(again.ok() || (operation.deletes && absl::IsNotFound(again)))
+          << again << " after " << answer;
+      Check(world, operation, true);
+      CheckNothingIsLeft(world);
+      if (!failed) break;
+    }
+  }
+}
+
+// Recovery itself fails, and is tried again.
+TEST(FailingRecoveryTest, AnOpenThatFailsIsRepeated) {
+  StoreWorld world;
+  const TestContent content = RandomContent(1, 2, kBytes);
+  ASSERT_OK(SaveByUpload(world.store(), content).status());
+  const std::string id =
+      world.store().uploads().Create(RequestOf({}), 1, {})->upload_id();
+  {
+    auto sink = world.store().uploads().OpenSink("m", id);
+    for (const auto& chunk : ChunksOf(RandomContent(5, 1, (3 << 20) + 5000))) {
+      ASSERT_OK((*sink)->Put(DigestOf(chunk), {chunk}).status());
+    }
+    // The seal of the last pack is journalled, and then the power goes.
+    world.disk().SetFault({.at_call = 3, .for_good = true});
+    EXPECT_FALSE((*sink)->Close().ok());
+  }
+  world.Close();
+  for (int64_t n = 1; n <= 4; ++n) {
+    world.disk().SetFault({.at_call = n, .for_good = true});
+    (void)world.Reopen().ok();
+    world.Close();
+    world.disk().LosePower();
+  }
+  world.disk().SetFault({});
+  ASSERT_OK(world.Reopen());
+  EXPECT_EQ(*LoadAll(world.store(), 1), Expected(content));
+  EXPECT_OK(world.store().uploads().Get("m", id).status());
+}
+
+INSTANTIATE_TEST_SUITE_P(Operations, FailingCallTest, ::testing::ValuesIn(Operations()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace modelstore::storage

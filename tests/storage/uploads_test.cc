@@ -1,0 +1,368 @@
+// Uploads: many streams, many workers, restarts, and the end of their life.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/storage/store_world.h"
+#include "tests/support/random_bytes.h"
+
+namespace modelstore::storage {
+namespace {
+
+using support::RandomBytes;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class UploadsTest : public ::testing::Test {
+ protected:
+  Uploads& uploads() { return world_.store().uploads(); }
+
+  std::string Create(const SaveOptions& options = {}, uint32_t contributions = 1) {
+    const auto upload = uploads().Create(RequestOf(options), contributions, {});
+    EXPECT_OK(upload.status());
+    return upload.ok() ? upload->upload_id() : "";
+  }
+  absl::Status Send(const std::string& id, const std::vector<std::string>& chunks) {
+    auto sink = uploads().OpenSink("m", id);
+    if (!sink.ok()) return sink.status();
+    return PutAll(**sink, chunks);
+  }
+  absl::Status Describe(const std::string& id, uint32_t contribution,
+                        const TestContent& content) {
+    return uploads().AddManifest("m", id, contribution, PartOf(content), true, true);
+  }
+  std::vector<uint32_t> Missing(const std::string& id,
+                                const std::vector<std::string>& chunks) {
+    const auto missing = uploads().FindMissing("m", id, DigestsOf(chunks));
+    EXPECT_OK(missing.status());
+    return *missing;
+  }
+
+  StoreWorld world_;
+};
+
+TEST_F(UploadsTest, WhatAClosedStreamBroughtOutlivesPowerLoss) {
+  for (const size_t bytes : {size_t{1000}, size_t{500} << 10, size_t{3} << 20}) {
+    const TestContent content = RandomContent(bytes, 2, bytes);
+    const std::string id = Create({.no_base = true});
+    const std::vector<std::string> chunks = ChunksOf(content);
+    ASSERT_OK(Send(id, chunks));
+    ASSERT_OK(Describe(id, 0, content));
+    world_.Close();
+    world_.disk().LosePower();
+    ASSERT_OK(world_.Reopen());
+    EXPECT_THAT(Missing(id, chunks), IsEmpty()) << bytes;
+    const auto state = uploads().Get("m", id);
+    ASSERT_OK(state.status());
+    EXPECT_EQ(state->sealed_bytes, static_cast<int64_t>(2 * bytes));
+    EXPECT_EQ(state->received_bytes, state->sealed_bytes);
+    ASSERT_EQ(state->contributions.size(), 1u);
+    EXPECT_TRUE(state->contributions[0].complete);
+    const auto saved = uploads().Commit("m", id, {});
+    ASSERT_OK(saved.status());
+    EXPECT_EQ(*LoadAll(world_.store(), saved->version()), Expected(content));
+  }
+}
+
+TEST_F(UploadsTest, WhatAnOpenStreamBroughtIsMissingAfterAPowerLoss) {
+  const std::vector<std::string> chunks =
+      ChunksOf(RandomContent(1, 1, (5 << 20) + 2 * kTestChunk));
+  const std::string id = Create();
+  auto sink = uploads().OpenSink("m", id);
+  for (const std::string& chunk : chunks) {
+    ASSERT_OK((*sink)->Put(DigestOf(chunk), {chunk}).status());
+  }
+  EXPECT_THAT(Missing(id, chunks), IsEmpty());
+  const auto state = uploads().Get("m", id);
+  EXPECT_LT(state->sealed_bytes, state->received_bytes);
+  // What is on the disk now is what a cut would leave; the stream ends after it.
+  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  EXPECT_FALSE((*sink)->Close().ok());
+  sink->reset();
+  world_.Close();
+  world_.disk().SetFault({});
+  ASSERT_OK(world_.Reopen());
+  const std::vector<uint32_t> missing = Missing(id, chunks);
+  EXPECT_FALSE(missing.empty());
+  EXPECT_EQ(static_cast<int64_t>((chunks.size() - missing.size()) * kTestChunk),
+            uploads().Get("m", id)->sealed_bytes);
+}
+
+TEST_F(UploadsTest, ACommittedUploadAnswersAgainAlsoAfterARestart) {
+  const TestContent content = RandomContent(1, 2, 400 << 10);
+  const std::string id = Create({.request_id = "job"});
+  ASSERT_OK(Send(id, ChunksOf(content)));
+  ASSERT_OK(Describe(id, 0, content));
+  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  EXPECT_EQ(uploads().Commit("m", id, {})->version(), 1);
+  ASSERT_OK(world_.Reopen());
+  EXPECT_EQ(uploads().Commit("m", id, {})->version(), 1);
+  const auto again = uploads().Create(RequestOf({.request_id = "job"}), 1, {});
+  ASSERT_OK(again.status());
+  EXPECT_EQ(again->upload_id(), id);
+  EXPECT_EQ(again->committed_version(), 1);
+  EXPECT_TRUE(absl::IsFailedPrecondition(uploads().OpenSink("m", id).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(Describe(id, 0, content)));
+  EXPECT_TRUE(uploads().List("m", "", 10)->items.empty());
+}
+
+TEST_F(UploadsTest, EveryWorkerOfAJobGetsTheSameUpload) {
+  std::vector<std::thread> workers;
+  std::vector<std::string> ids(8);
+  for (size_t w = 0; w < ids.size(); ++w) {
+    workers.emplace_back([&, w] { ids[w] = Create({.request_id = "job"}, 8); });
+  }
+  for (std::thread& worker : workers) worker.join();
+  for (const std::string& id : ids) EXPECT_EQ(id, ids[0]);
+  EXPECT_EQ(uploads().List("", "", 100)->items.size(), 1u);
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      uploads()
+          .Create(RequestOf({.request_id = "job", .request_digest = "other"}), 8, {})
+          .status()));
+}
+
+TEST_F(UploadsTest, TwoWorkersEachSaveHalfOfACheckpointAndOfATensor) {
+  const std::string a = RandomBytes(1, 1 << 20), b = RandomBytes(2, 1 << 20);
+  const std::string shared = RandomBytes(3, 8 * 100'000);
+  const TestTensor top{"shared", {8, 100'000}, shared.substr(0, 300'000), 0, 3};
+  const TestTensor bottom{"shared", {8, 100'000}, shared.substr(300'000), 3, 5};
+  const std::string id = Create({}, 2);
+  // Each in its own stream, at the same time.
+  std::thread other([&] {
+    EXPECT_OK(Send(id, ChunksOf({Vector("b", b), bottom})));
+    EXPECT_OK(Describe(id, 1, {Vector("b", b), bottom}));
+  });
+  EXPECT_OK(Send(id, ChunksOf({Vector("a", a), top})));
+  EXPECT_OK(Describe(id, 0, {Vector("a", a), top}));
+  other.join();
+  const auto saved = uploads().Commit("m", id, {});
+  ASSERT_OK(saved.status());
+  EXPECT_EQ(saved->tensor_count(), 3);
+  const auto loaded = LoadAll(world_.store(), 1);
+  ASSERT_OK(loaded.status());
+  EXPECT_EQ(loaded->at("model:a"), a);
+  EXPECT_EQ(loaded->at("model:b"), b);
+  EXPECT_EQ(loaded->at("model:shared"), shared);
+}
+
+TEST_F(UploadsTest, TheSameReplicaOfEveryWorkerIsStoredOnce) {
+  const TestContent content = RandomContent(1, 4, 1 << 20);
+  const std::string id = Create({}, 3);
+  std::vector<std::thread> workers;
+  for (uint32_t w = 0; w < 3; ++w) {
+    workers.emplace_back([&, w] {
+      EXPECT_OK(Send(id, ChunksOf(content)));
+      EXPECT_OK(Describe(id, w, content));
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  const auto saved = uploads().Commit("m", id, {});
+  ASSERT_OK(saved.status());
+  EXPECT_EQ(saved->stored_bytes(), 4 << 20);
+  EXPECT_LT(world_.disk().used_bytes(), (4 << 20) + (64 << 10));
+  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+}
+
+TEST_F(UploadsTest, AnAbsentContributionIsNamed) {
+  const TestContent content = RandomContent(1, 1, 100);
+  const std::string id = Create({}, 3);
+  ASSERT_OK(Send(id, ChunksOf(content)));
+  ASSERT_OK(Describe(id, 1, content));
+  const auto refused = uploads().Commit("m", id, {});
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status()));
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("2 of 3 contributions are missing: 0, 2"));
+  EXPECT_TRUE(absl::IsInvalidArgument(Describe(id, 3, content)));
+  // A part without `complete` is not enough.
+  ASSERT_OK(uploads().AddManifest("m", id, 0, PartOf(content), true, false));
+  EXPECT_TRUE(absl::IsFailedPrecondition(uploads().Commit("m", id, {}).status()));
+  ASSERT_OK(uploads().AddManifest("m", id, 0, {}, false, true));
+  ASSERT_OK(Describe(id, 2, content));
+  EXPECT_OK(uploads().Commit("m", id, {}).status());
+}
+
+TEST_F(UploadsTest, AMissingChunkIsNamedAndCanBeSentStill) {
+  const TestContent content = RandomContent(1, 2, 200 << 10);
+  std::vector<std::string> chunks = ChunksOf(content);
+  const std::string lost = chunks.back();
+  chunks.pop_back();
+  const std::string id = Create();
+  ASSERT_OK(Send(id, chunks));
+  ASSERT_OK(Describe(id, 0, content));
+  const auto refused = uploads().Commit("m", id, {});
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status()));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("model:t1 (1 chunk)"));
+  EXPECT_THAT(Missing(id, {chunks[0], lost}), ElementsAre(1));
+  ASSERT_OK(Send(id, {lost}));
+  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+}
+
+TEST_F(UploadsTest, GapsAndOverlapsOfRowsAreRefused) {
+  const std::string bytes = RandomBytes(1, 100);
+  auto half = [&](int64_t first, int64_t rows) {
+    return TestTensor{"w", {10, 10}, bytes.substr(first * 10, rows * 10), first, rows};
+  };
+  const std::string gap = Create({.no_base = true}, 2);
+  ASSERT_OK(Send(gap, ChunksOf({half(0, 4), half(6, 4)})));
+  ASSERT_OK(Describe(gap, 0, {half(0, 4)}));
+  ASSERT_OK(Describe(gap, 1, {half(6, 4)}));
+  const auto with_gap = uploads().Commit("m", gap, {});
+  EXPECT_TRUE(absl::IsFailedPrecondition(with_gap.status()));
+  EXPECT_THAT(std::string(with_gap.status().message()), HasSubstr("model:w rows [4, 6)"));
+  // Sent again, the contribution is replaced.
+  ASSERT_OK(Send(gap, ChunksOf({half(0, 7)})));
+  ASSERT_OK(Describe(gap, 0, {half(0, 7)}));
+  EXPECT_TRUE(absl::IsInvalidArgument(uploads().Commit("m", gap, {}).status()));
+  ASSERT_OK(Send(gap, ChunksOf({half(0, 6)})));
+  ASSERT_OK(Describe(gap, 0, {half(0, 6)}));
+  ASSERT_OK(uploads().Commit("m", gap, {}).status());
+  EXPECT_EQ(LoadAll(world_.store(), 1)->at("model:w"), bytes);
+}
+
+TEST_F(UploadsTest, OneTensorOfTwoShapesIsRefused) {
+  const std::string id = Create({}, 2);
+  ASSERT_OK(Send(id, {"1234"}));
+  ASSERT_OK(Describe(id, 0, {{"w", {4}, "1234"}}));
+  ASSERT_OK(Describe(id, 1, {{"w", {2, 2}, "1234"}}));
+  EXPECT_TRUE(absl::IsInvalidArgument(uploads().Commit("m", id, {}).status()));
+}
+
+TEST_F(UploadsTest, ManyStreamsFeedFewPacks) {
+  StoreOptions options = StoreWorld::SmallOptions();
+  options.pack_bytes = 64 << 20;
+  options.second_pack_bytes = 2 << 20;
+  world_.options().pack_bytes = options.pack_bytes;
+  world_.options().second_pack_bytes = options.second_pack_bytes;
+  ASSERT_OK(world_.Reopen());
+  const TestContent content = RandomContent(1, 8, 2 << 20);
+  const std::string id = Create();
+  // All open at the same time, so that the last to close finds a pack to itself.
+  std::vector<std::unique_ptr<ChunkSink>> sinks;
+  for (size_t s = 0; s < content.size(); ++s) {
+    sinks.push_back(*uploads().OpenSink("m", id));
+  }
+  std::vector<std::thread> streams;
+  for (size_t s = 0; s < content.size(); ++s) {
+    streams.emplace_back([&, s] {
+      for (const std::string& chunk : ChunksOf({content[s]})) {
+        EXPECT_OK(sinks[s]->Put(DigestOf(chunk), {chunk}).status());
+      }
+    });
+  }
+  for (std::thread& stream : streams) stream.join();
+  for (auto& sink : sinks) EXPECT_OK(sink->Close());
+  ASSERT_OK(Describe(id, 0, content));
+  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  EXPECT_EQ(world_.Packs().size(), 2u);
+  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+}
+
+TEST_F(UploadsTest, DeletedItLeavesNothing) {
+  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 50)).status());
+  const int64_t used = world_.UsedAfterCollection();
+  for (const size_t bytes : {size_t{100}, size_t{3} << 20}) {
+    const TestContent content = RandomContent(2, 2, bytes);
+    const std::string id = Create({.request_id = "r"});
+    ASSERT_OK(Send(id, ChunksOf(content)));
+    ASSERT_OK(Describe(id, 0, content));
+    auto sink = uploads().OpenSink("m", id);
+    ASSERT_OK((*sink)->Put(DigestOf("more"), {"more"}).status());
+    ASSERT_OK(uploads().Delete("m", id));
+    EXPECT_TRUE(absl::IsNotFound((*sink)->Put(DigestOf("x"), {"x"}).status()));
+    EXPECT_TRUE(absl::IsNotFound((*sink)->Close()));
+    sink->reset();
+    EXPECT_TRUE(absl::IsNotFound(uploads().Delete("m", id)));
+    EXPECT_EQ(world_.UsedAfterCollection(), used);
+  }
+}
+
+TEST_F(UploadsTest, UnnamedForItsTimeToLiveItExpires) {
+  const int64_t used = world_.UsedAfterCollection();
+  const auto upload = uploads().Create(RequestOf({.model = "m"}), 1, absl::Minutes(10));
+  const std::string id = upload->upload_id();
+  ASSERT_OK(Send(id, ChunksOf(RandomContent(1, 1, 3 << 20))));
+  world_.Advance(absl::Minutes(9));
+  ASSERT_OK(uploads().Get("m", id).status());  // prolongs
+  world_.Advance(absl::Minutes(9));
+  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
+            0);
+  world_.Advance(absl::Minutes(11));
+  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
+            1);
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", id).status()));
+  EXPECT_TRUE(world_.Packs().empty());
+  EXPECT_LT(world_.disk().used_bytes(), used + 1000);  // the model that it made
+}
+
+TEST_F(UploadsTest, NothingExpiresSoonAfterAStart) {
+  world_.options().start_grace = absl::Minutes(10);
+  const auto upload = uploads().Create(RequestOf({}), 1, absl::Minutes(1));
+  world_.Advance(absl::Hours(5));
+  ASSERT_OK(world_.Reopen());
+  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
+            0);
+  world_.Advance(absl::Minutes(11));
+  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
+            1);
+}
+
+TEST_F(UploadsTest, ABaseThatIsDeletedStaysForTheUploadThatNamesIt) {
+  TestContent content = RandomContent(1, 4, 1 << 20);
+  ASSERT_OK(SaveByUpload(world_.store(), content).status());
+  const std::string id = Create();
+  ASSERT_THAT(Missing(id, ChunksOf(content)), IsEmpty());
+  const auto freed = world_.store().checkpoints().Delete("m", 1, {});
+  ASSERT_OK(freed.status());
+  EXPECT_EQ(freed->freed_bytes, 0);
+  EXPECT_EQ(freed->waiting_bytes, 4 << 20);
+  world_.UsedAfterCollection();
+  content.push_back(Vector("new", "new"));
+  ASSERT_OK(Send(id, {"new"}));
+  ASSERT_OK(Describe(id, 0, content));
+  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  world_.UsedAfterCollection();
+  EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
+}
+
+TEST_F(UploadsTest, ListedInPages) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(Create());
+  std::sort(ids.begin(), ids.end());
+  std::vector<std::string> listed;
+  std::string after;
+  do {
+    const auto page = uploads().List(listed.size() < 2 ? "m" : "", after, 2);
+    ASSERT_OK(page.status());
+    EXPECT_LE(page->items.size(), 2u);
+    for (const auto& state : page->items) listed.push_back(state.record.upload_id());
+    after = page->next;
+  } while (!after.empty());
+  EXPECT_EQ(listed, ids);
+}
+
+TEST_F(UploadsTest, TooManyOpenOnesAreRefused) {
+  world_.options().max_open_uploads = 2;
+  ASSERT_OK(world_.Reopen());
+  Create();
+  Create();
+  EXPECT_TRUE(absl::IsResourceExhausted(uploads().Create(RequestOf({}), 1, {}).status()));
+}
+
+TEST_F(UploadsTest, RubbishIsAClearError) {
+  const std::string id = Create();
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(uploads().FindMissing("m", id, "not digests").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      uploads().FindMissing("m", id, std::string(16 * 65'537, 'x')).status()));
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", "absent").status()));
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("other", id).status()));
+  EXPECT_TRUE(absl::IsNotFound(uploads().Commit("m", "", {}).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(uploads().Create(RequestOf({}), 70'000, {}).status()));
+}
+
+}  // namespace
+}  // namespace modelstore::storage
