@@ -97,6 +97,15 @@ absl::StatusOr<std::string> ToString(const grpc::ByteBuffer& buffer) {
   return out;
 }
 
+// A stream that the other end's transport reset, for want of memory or because the
+// process is going down, is cut: gRPC words that as several codes.
+absl::Status FromTransport(const grpc::Status& status) {
+  if (!status.ok() && status.error_message().find("RST_STREAM") != std::string::npos) {
+    return absl::UnavailableError(status.error_message());
+  }
+  return FromGrpcStatus(status);
+}
+
 enum class Op : intptr_t { kStart = 1, kWrite, kWritesDone, kRead, kFinish };
 
 void* Tag(Op op) { return reinterpret_cast<void*>(op); }
@@ -176,7 +185,7 @@ class GrpcStream final : public Stream {
   }
 
   absl::Status Finish(Deadline deadline) override {
-    if (finished_) return FromGrpcStatus(call_->status);
+    if (finished_) return FromTransport(call_->status);
     if (pending_) {
       // An operation whose wait ran out is under way still.
       call_->context.TryCancel();
@@ -188,7 +197,7 @@ class GrpcStream final : public Stream {
     if (absl::Status s = Wait(Op::kFinish, deadline); !s.ok()) return s;
     finished_ = true;
     finished_ok_ = call_->status.ok();
-    return FromGrpcStatus(call_->status);
+    return FromTransport(call_->status);
   }
 
   void Cancel() override { call_->context.TryCancel(); }
@@ -257,7 +266,7 @@ class GrpcConnection final : public Connection {
       if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
         lanes_->Drop(kControlLane, channel);
       }
-      return FromGrpcStatus(status);
+      return FromTransport(status);
     }
     return ToString(response);
   }
