@@ -103,7 +103,20 @@ absl::Status OpenUpload::CheckOpen() {
                                   : " is being committed"));
 }
 
+// Not only a repeated commit clears the doubt: who comes back after a crash begins
+// with CreateUpload, and would be turned away for good.
+void OpenUpload::SettleDoubt() {
+  {
+    MutexLock lock(mutex_);
+    if (!in_doubt_ || state_ != State::kOpen) return;
+    state_ = State::kCommitting;
+  }
+  const absl::StatusOr<int64_t> version = CommittedVersion();
+  EndTurn(version.ok() && *version != 0 ? State::kCommitted : State::kOpen);
+}
+
 absl::Status OpenUpload::Touch() {
+  SettleDoubt();
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckExists());
   const int64_t expiry = core_->NowUs() + record_.time_to_live_us();

@@ -36,7 +36,8 @@ class OpenUpload final : public PackJournal,
   const std::string& model_uid() const { return model_uid_; }
   const std::string& upload_id() const { return upload_id_; }
 
-  // Prolongs its life. NOT_FOUND once it is deleted.
+  // Prolongs its life; finds out what became of an undecided commit. NOT_FOUND once
+  // it is deleted.
   absl::Status Touch() EXCLUDES(mutex_);
   v1::UploadRecord record() EXCLUDES(mutex_);
   bool committed() EXCLUDES(mutex_);
@@ -74,6 +75,7 @@ class OpenUpload final : public PackJournal,
   std::string Name() const;
   std::string RowKey() const;
   absl::Status TakeTurn() EXCLUDES(mutex_);
+  void SettleDoubt() EXCLUDES(mutex_);
   void EndTurn(State state) EXCLUDES(mutex_);
   // The upload as the catalog knows it: an undecided commit may have happened.
   absl::StatusOr<int64_t> CommittedVersion();
