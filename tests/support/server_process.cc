@@ -44,19 +44,6 @@ std::string ReadWhole(const std::string& path) {
 
 }  // namespace
 
-TempFolder::TempFolder(const std::string& name) {
-  const char* base = std::getenv("TMPDIR");
-  path_ =
-      absl::StrCat(base == nullptr ? "/tmp" : base, "/modelstore-", getpid(), "-", name);
-  std::filesystem::remove_all(path_);
-  std::filesystem::create_directories(path_);
-}
-
-TempFolder::~TempFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(
     ServerSettings settings) {
   if (settings.data.empty()) settings.data = settings.folder + "/data";

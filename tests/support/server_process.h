@@ -22,22 +22,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "modelstore/v1/model_store.grpc.pb.h"
+#include "tests/support/temp_folder.h"
 
 namespace modelstore::support {
-
-// A folder under the test's temporary folder, emptied first, removed at the end.
-class TempFolder {
- public:
-  explicit TempFolder(const std::string& name);
-  ~TempFolder();
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 struct ServerSettings {
   // Holds `data` (the store), `port` and `log`.

@@ -1,0 +1,342 @@
+// One save, seal, commit, delete and sweep each, cut off at every single operation
+// on the file system: by SIGKILL (what was written is there), by power loss (what
+// was not synced is gone, or there by chance), by errors that pass and errors that
+// stay, by a full disk. Then every promise is checked on what is left.
+//
+// In process: from the cut on the file system does nothing more, which is what a
+// killed process does to it.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "tests/fault/store_scenario.h"
+#include "tests/storage/rocks_folder.h"
+#include "tests/support/fault_file_system.h"
+#include "tests/support/seed.h"
+#include "tests/support/temp_folder.h"
+
+namespace modelstore::storage {
+namespace {
+
+using testing::FaultFileSystem;
+using testing::FileKind;
+
+struct Outcome {
+  bool opened = false;
+  absl::Status status;
+  bool cut = false;
+};
+
+class CrashStepTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new support::TempFolder("crash-step", support::TempFolder::kInMemory);
+    scenario_ = new Scenario(folder_->path() + "/scenario");
+  }
+  static void TearDownTestSuite() {
+    delete scenario_;
+    delete folder_;
+  }
+
+  std::string Fresh(const std::string& name) {
+    const std::string path = folder_->path() + "/" + name;
+    std::filesystem::remove_all(path);
+    return path;
+  }
+  std::string CopyOfScenario() {
+    const std::string path = Fresh("store");
+    CopyFolder(scenario_->folder(), path);
+    return path;
+  }
+
+  // Opens a copy over `fs`, arms it, runs the operation and closes.
+  Outcome RunOperation(const std::string& folder,
+                       const std::shared_ptr<FaultFileSystem>& fs,
+                       const Operation& operation,
+                       const std::function<void(FaultFileSystem&)>& arm) {
+    Outcome run;
+    auto store = OpenStore(folder, fs);
+    run.opened = store.ok();
+    run.status = store.status();
+    if (!store.ok()) return run;
+    arm(*fs);
+    run.status = operation.run(**store, scenario_->known());
+    run.cut = fs->power_is_off();
+    return run;
+  }
+
+  static inline support::TempFolder* folder_ = nullptr;
+  static inline Scenario* scenario_ = nullptr;
+};
+
+class EveryStepTest : public CrashStepTest,
+                      public ::testing::WithParamInterface<std::string> {
+ protected:
+  // Calls `check(n)` for n = 1, 2, ... until it says that the operation was over
+  // before its n-th step.
+  int ForEveryStep(const std::function<bool(int64_t n)>& check) {
+    int64_t n = 1;
+    while (!HasFailure() && check(n)) ++n;
+    return static_cast<int>(n - 1);
+  }
+};
+
+TEST_P(EveryStepTest, KilledAtAnyStepNothingAcknowledgedIsLostAndNothingElseStays) {
+  const Operation operation = OperationNamed(GetParam());
+  int acknowledged = 0;
+  const int steps = ForEveryStep([&](int64_t n) {
+    const std::string folder = CopyOfScenario();
+    const auto fs = std::make_shared<FaultFileSystem>(folder);
+    const Outcome run =
+        RunOperation(folder, fs, operation, [n](FaultFileSystem& f) { f.CutPowerAt(n); });
+    EXPECT_TRUE(run.opened) << run.status;
+    acknowledged += run.cut && run.status.ok() ? 1 : 0;
+    EXPECT_EQ(scenario_->Check(folder, operation, run.status.ok()), absl::OkStatus())
+        << operation.name << " killed at step " << n << ", answered " << run.status;
+    return run.cut;
+  });
+  std::printf("%s: killed at each of %d steps (at %d of them already acknowledged)\n",
+              operation.name.c_str(), steps, acknowledged);
+  EXPECT_GE(steps, 3);
+}
+
+TEST_P(EveryStepTest, PowerLostAtAnyStepNothingAcknowledgedIsLostAndNothingElseStays) {
+  const Operation operation = OperationNamed(GetParam());
+  std::mt19937_64 random(TestSeed());
+  const int steps = ForEveryStep([&](int64_t n) {
+    const std::string folder = CopyOfScenario();
+    const auto fs = std::make_shared<FaultFileSystem>(folder);
+    const Outcome run =
+        RunOperation(folder, fs, operation, [n](FaultFileSystem& f) { f.CutPowerAt(n); });
+    EXPECT_TRUE(run.opened) << run.status;
+    // All that was not synced is gone; or some of it survived.
+    for (const bool by_chance : {false, true}) {
+      const std::string left = Fresh("left");
+      const std::optional<uint64_t> seed =
+          by_chance ? std::optional<uint64_t>(random()) : std::nullopt;
+      EXPECT_EQ(fs->Materialize(left, seed), absl::OkStatus());
+      EXPECT_EQ(scenario_->Check(left, operation, run.status.ok()), absl::OkStatus())
+          << operation.name << ", power lost at step " << n
+          << (by_chance ? ", some unsynced bytes kept" : "") << ", answered "
+          << run.status;
+    }
+    return run.cut;
+  });
+  std::printf("%s: power lost at each of %d steps, twice\n", operation.name.c_str(),
+              steps);
+  EXPECT_GE(steps, 3);
+}
+
+// One step fails. Whatever the caller was told, it is true, then and after a
+// restart; and once the fault is gone, the same request goes through.
+class FailingStepTest : public EveryStepTest {
+ protected:
+  int EveryStepFails(bool for_good, bool no_space) {
+    const Operation operation = OperationNamed(GetParam());
+    return ForEveryStep([&](int64_t n) {
+      const std::string folder = CopyOfScenario();
+      const auto fs = std::make_shared<FaultFileSystem>(folder);
+      auto store = OpenStore(folder, fs);
+      EXPECT_TRUE(store.ok()) << store.status();
+      if (!store.ok()) return false;
+      FaultFileSystem::Fault fault;
+      fault.at = n;
+      fault.for_good = for_good;
+      fault.no_space = no_space;
+      fs->SetFault(fault);
+      const absl::Status answer = operation.run(**store, scenario_->known());
+      const bool failed = fs->failures() > 0;
+      const std::string label =
+          absl::StrCat(operation.name, " failing at step ", n, ", answered ",
+                       std::string(answer.ToString()));
+      if (no_space && !answer.ok()) {
+        EXPECT_TRUE(absl::IsResourceExhausted(answer) || absl::IsUnavailable(answer))
+            << label;
+      }
+      fs->ClearFault();
+      EXPECT_EQ(Recover(**store, operation, answer.ok()), absl::OkStatus()) << label;
+      store->reset();
+      EXPECT_EQ(scenario_->Check(folder, operation, true), absl::OkStatus())
+          << label << ", after a restart";
+      return failed;
+    });
+  }
+
+  // Without a restart: what was told is true, and the request now succeeds.
+  absl::Status Recover(CheckpointStore& store, const Operation& operation,
+                       bool acknowledged) {
+    absl::Status healed = store.maintenance().Heal();
+    if (!healed.ok()) return healed;
+    absl::Status s = scenario_->CheckContent(store, operation, acknowledged);
+    if (!s.ok()) return s;
+    s = operation.run(store, scenario_->known());
+    if (!s.ok() && !(absl::IsNotFound(s) && !operation.repeatable)) return s;
+    return scenario_->CheckContent(store, operation, true);
+  }
+};
+
+TEST_P(FailingStepTest, AnErrorThatPassesIsToldAndForgotten) {
+  std::printf("%s: EIO once at each of %d steps\n", GetParam().c_str(),
+              EveryStepFails(false, false));
+}
+
+TEST_P(FailingStepTest, AnErrorThatStaysIsToldAndHealedOnceItIsGone) {
+  std::printf("%s: EIO for good from each of %d steps\n", GetParam().c_str(),
+              EveryStepFails(true, false));
+}
+
+TEST_P(FailingStepTest, ADiskFullForAMomentIsToldAndForgotten) {
+  std::printf("%s: ENOSPC once at each of %d steps\n", GetParam().c_str(),
+              EveryStepFails(false, true));
+}
+
+TEST_P(FailingStepTest, ADiskFullForLongIsToldAndHealedOnceThereIsRoom) {
+  std::printf("%s: ENOSPC for good from each of %d steps\n", GetParam().c_str(),
+              EveryStepFails(true, true));
+}
+
+std::vector<std::string> NamesOfOperations() {
+  std::vector<std::string> names;
+  for (const Operation& operation : Operations()) names.push_back(operation.name);
+  return names;
+}
+constexpr auto kName = [](const auto& info) { return info.param; };
+INSTANTIATE_TEST_SUITE_P(Operations, EveryStepTest,
+                         ::testing::ValuesIn(NamesOfOperations()), kName);
+INSTANTIATE_TEST_SUITE_P(Operations, FailingStepTest,
+                         ::testing::ValuesIn(NamesOfOperations()), kName);
+
+// The open that follows a crash is itself cut off, at every step of it.
+TEST_F(CrashStepTest, ARecoveryThatIsCutOffIsRecoveredFrom) {
+  std::mt19937_64 random(TestSeed());
+  const Operation operation = OperationNamed("Save");
+  int cuts = 0;
+  // Three crashes of a save, early, in its middle and late.
+  for (const int64_t first : {int64_t{5}, int64_t{15}, int64_t{30}}) {
+    for (int64_t n = 1; !HasFailure(); ++n) {
+      const std::string folder = CopyOfScenario();
+      const auto fs = std::make_shared<FaultFileSystem>(folder);
+      const Outcome run = RunOperation(folder, fs, operation,
+                                       [&](FaultFileSystem& f) { f.CutPowerAt(first); });
+      const auto second = std::make_shared<FaultFileSystem>(folder);
+      second->CutPowerAt(n);
+      (void)OpenStore(folder, second).status();
+      const bool cut = second->power_is_off();
+      const std::string left = Fresh("left");
+      EXPECT_EQ(second->Materialize(left, random()), absl::OkStatus());
+      for (const std::string& path : {folder, left}) {
+        EXPECT_EQ(scenario_->Check(path, operation, run.status.ok()), absl::OkStatus())
+            << "save killed at step " << first << ", recovery at step " << n
+            << (path == left ? " by power loss" : "");
+      }
+      if (!cut) break;
+      ++cuts;
+    }
+  }
+  std::printf("recovery cut off at each step: %d cuts, each by kill and by power loss\n",
+              cuts);
+}
+
+// Operations one after the other, power lost somewhere, again and again.
+TEST_F(CrashStepTest, PowerLostAtRandomMoments) {
+  std::mt19937_64 random(TestSeed());
+  const std::vector<Operation> operations = Operations();
+  const int cuts = TestRounds(200);
+  for (int i = 0; i < cuts && !HasFailure(); ++i) {
+    const Operation& operation = operations[random() % operations.size()];
+    const std::string folder = CopyOfScenario();
+    const auto fs = std::make_shared<FaultFileSystem>(folder);
+    const int64_t at = 1 + static_cast<int64_t>(random() % 60);
+    const Outcome run = RunOperation(folder, fs, operation,
+                                     [&](FaultFileSystem& f) { f.CutPowerAt(at); });
+    const std::string left = Fresh("left");
+    ASSERT_EQ(fs->Materialize(left, random()), absl::OkStatus());
+    EXPECT_EQ(scenario_->Check(left, operation, run.status.ok()), absl::OkStatus())
+        << operation.name << ", power lost at step " << at;
+  }
+  std::printf("power lost at %d random moments\n", cuts);
+}
+
+// The test above would notice: with any one kind of sync left out, it fails.
+class IgnoredSyncTest : public CrashStepTest,
+                        public ::testing::WithParamInterface<FileKind> {};
+
+TEST_P(IgnoredSyncTest, PowerLossIsNoticed) {
+  int looked = 0;
+  for (const Operation& operation : Operations()) {
+    for (int64_t n = 1;; ++n) {
+      const std::string folder = CopyOfScenario();
+      const auto fs = std::make_shared<FaultFileSystem>(folder);
+      fs->IgnoreSync(GetParam());
+      const Outcome run = RunOperation(folder, fs, operation,
+                                       [n](FaultFileSystem& f) { f.CutPowerAt(n); });
+      const std::string left = Fresh("left");
+      ASSERT_EQ(fs->Materialize(left, std::nullopt), absl::OkStatus());
+      ++looked;
+      const absl::Status s = scenario_->Check(left, operation, run.status.ok());
+      if (!s.ok()) {
+        std::printf("without syncs of %s: noticed after %d cuts: %s\n",
+                    testing::KindName(GetParam()), looked,
+                    std::string(s.ToString()).substr(0, 200).c_str());
+        return;
+      }
+      if (!run.cut) break;
+    }
+  }
+  FAIL() << "no cut of " << looked << " noticed that " << testing::KindName(GetParam())
+         << " was never synced";
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, IgnoredSyncTest,
+                         ::testing::Values(FileKind::kWal, FileKind::kPack,
+                                           FileKind::kDirectory, FileKind::kCurrent),
+                         [](const auto& info) {
+                           return std::string(testing::KindName(info.param));
+                         });
+
+// A quota at 200 points of a save: what fits is kept, what does not is refused,
+// nothing else suffers, deleting makes room, and then the save goes through.
+TEST_F(CrashStepTest, ADiskFullAtTwoHundredPointsOfASave) {
+  std::mt19937_64 random(TestSeed());
+  const int points = TestRounds(200);
+  int refused = 0;
+  for (int i = 0; i < points && !HasFailure(); ++i) {
+    const Operation operation = OperationNamed(i % 4 == 0   ? "SmallSave"
+                                               : i % 4 == 1 ? "LargeOneStreamSave"
+                                                            : "Save");
+    const int64_t needed = i % 4 == 0 ? 40'000 : 1'500'000;
+    const std::string folder = CopyOfScenario();
+    const auto fs = std::make_shared<FaultFileSystem>(folder);
+    auto store = OpenStore(folder, fs);
+    ASSERT_TRUE(store.ok()) << store.status();
+    const int64_t room = needed * i / points + static_cast<int64_t>(random() % 1'000);
+    fs->SetQuota(fs->used_bytes() + room);
+    const std::string label =
+        absl::StrCat(operation.name, " with room for ", room, " bytes");
+    const absl::Status answer = operation.run(**store, scenario_->known());
+    refused += answer.ok() ? 0 : 1;
+    EXPECT_TRUE(answer.ok() || absl::IsResourceExhausted(answer))
+        << label << ": " << answer;
+    // To the last byte: what is stored reads, and deleting works.
+    fs->SetQuota(fs->used_bytes());
+    EXPECT_EQ((*store)->maintenance().Heal(), absl::OkStatus()) << label;
+    EXPECT_EQ(scenario_->CheckContent(**store, operation, answer.ok()), absl::OkStatus())
+        << label;
+    EXPECT_EQ(OperationNamed("Delete").run(**store, scenario_->known()), absl::OkStatus())
+        << label;
+    fs->SetQuota(-1);
+    EXPECT_EQ(operation.run(**store, scenario_->known()), absl::OkStatus()) << label;
+    store->reset();
+    Operation both = operation;
+    both.deletes = {1};
+    EXPECT_EQ(scenario_->Check(folder, both, true), absl::OkStatus()) << label;
+  }
+  std::printf("disk full at %d points: %d saves refused\n", points, refused);
+  EXPECT_GT(refused, points / 2);
+}
+
+}  // namespace
+}  // namespace modelstore::storage

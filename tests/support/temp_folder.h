@@ -1,0 +1,47 @@
+// A folder of a test's own.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+namespace modelstore::support {
+
+// Emptied first, removed at the end.
+class TempFolder {
+ public:
+  enum Where {
+    kOnDisk,
+    // Where there is a file system in memory with room enough: for tests whose
+    // every sync is simulated.
+    kInMemory,
+  };
+
+  explicit TempFolder(const std::string& name, Where where = kOnDisk) {
+    const char* base = std::getenv("TMPDIR");
+    std::string folder = base == nullptr ? "/tmp" : base;
+    std::error_code error;
+    const auto memory = std::filesystem::space("/dev/shm", error);
+    if (where == kInMemory && !error && memory.available > (uint64_t{1} << 30)) {
+      folder = "/dev/shm";
+    }
+    path_ = folder + "/modelstore-" + std::to_string(getpid()) + "-" + name;
+    std::filesystem::remove_all(path_);
+    std::filesystem::create_directories(path_);
+  }
+  ~TempFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace modelstore::support
