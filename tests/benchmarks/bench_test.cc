@@ -88,7 +88,9 @@ TEST(Process, BytesWrittenAreSeen) {
   // A file system in memory writes to no disk.
   struct statfs fs {};
   statfs(testing::TempDir().c_str(), &fs);
-  if (fs.f_type != 0x01021994) EXPECT_GE(WriteBytes(getpid()) - before, 8 << 20);
+  if (fs.f_type != 0x01021994) {
+    EXPECT_GE(WriteBytes(getpid()) - before, 8 << 20);
+  }
 }
 
 TEST(Process, LoopbackTrafficIsSeen) {

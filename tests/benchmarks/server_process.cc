@@ -45,7 +45,7 @@ absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& binary,
   const std::string port_file = folder + "/port";
   absl::StatusOr<Process> process =
       Process::Start({binary, "--port", "0", "--port-file", port_file, "--data-dir",
-                      folder + "/data", "--grace", "0s", "--log-level", "warning"},
+                      folder + "/data", "--grace", "3s", "--log-level", "warning"},
                      folder + "/log", false);
   if (!process.ok()) return process.status();
   // The file appears once the server accepts connections.
@@ -84,8 +84,8 @@ absl::Status ServerProcess::DeleteModel(const std::string& name) {
     grpc::Status s = admin_->DeleteModel(&context, request, &response);
     if (!s.ok()) return FromGrpc(s);
   }
-  // A load that has just ended may hold bytes for a moment.
-  for (int i = 0; i < 50; ++i) {
+  // The bytes wait for the grace time, counted from the end of the last load.
+  for (int i = 0; i < 200; ++i) {
     grpc::ClientContext context;
     SetDeadline(context, 120);
     auto stream = admin_->CollectGarbage(&context, v1::CollectGarbageRequest());
@@ -95,7 +95,7 @@ absl::Status ServerProcess::DeleteModel(const std::string& name) {
     if (result.result().waiting_bytes() == 0) return absl::OkStatus();
     usleep(100'000);
   }
-  return absl::DeadlineExceededError("deleted bytes still wait after 5 s");
+  return absl::DeadlineExceededError("deleted bytes still wait after 20 s");
 }
 
 }  // namespace modelstore::bench

@@ -15,8 +15,8 @@ namespace modelstore::bench {
 
 class ServerProcess {
  public:
-  // `folder` is made and emptied. Deleted checkpoints give their space back at
-  // once (no grace time), so that a run needs little disk.
+  // `folder` is made and emptied. Deleted checkpoints give their space back after
+  // a few seconds instead of a minute, so that a run needs little disk.
   static absl::StatusOr<ServerProcess> Start(const std::string& binary,
                                              const std::string& folder);
   ServerProcess(ServerProcess&&) = default;
