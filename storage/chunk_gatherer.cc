@@ -38,6 +38,9 @@ absl::Status GatheredChunk::Gather(DigestAlgorithm algorithm,
     digest_ = ComputeDigest(algorithm, bytes_);
   } else {
     buffer_ = pool_->Take();
+    if (buffer_ == nullptr) {
+      return absl::ResourceExhaustedError("there is no memory for a chunk: retry later");
+    }
     Digester digester(algorithm);
     size_t digested = 0;
     for (absl::string_view fragment : fragments) {

@@ -55,6 +55,8 @@ void ChunkIntake::SetBase(std::shared_ptr<const ChunkIndex> base) {
 
 void ChunkIntake::Restore(const v1::SealedPackRecord& record) {
   const size_t length = DigestLength(algorithm_);
+  if (record.digests().size() != length * static_cast<size_t>(record.sizes_size()))
+    return;
   MutexLock lock(mutex_);
   Sealed sealed{record.pack(), 0, static_cast<uint32_t>(record.sizes_size()), {}};
   for (int i = 0; i < record.sizes_size(); ++i) {
@@ -107,9 +109,10 @@ absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
   return true;
 }
 
-void ChunkIntake::Unclaim(const Digest& digest) {
+void ChunkIntake::Unclaim(const Digest& digest, int64_t bytes) {
   MutexLock lock(mutex_);
   held_.erase(digest);
+  received_bytes_ -= bytes;
   --pending_;
   changed_.NotifyAll();
 }
@@ -133,7 +136,7 @@ absl::StatusOr<bool> ChunkIntake::Put(Feeder& feeder, const Digest& digest,
   const absl::Status status =
       Append(feeder, slots_[ChooseSlot(feeder)], digest, bytes, full);
   if (!status.ok()) {
-    Unclaim(digest);
+    Unclaim(digest, static_cast<int64_t>(bytes.size()));
     return status;
   }
   if (full != nullptr) RETURN_IF_ERROR(SealDetached(full));
@@ -377,6 +380,12 @@ absl::Status ChunkIntake::AbandonOpen() {
 void ChunkIntake::Refuse(absl::Status reason) {
   MutexLock lock(mutex_);
   refusal_ = std::move(reason);
+}
+
+void ChunkIntake::ForgetChunks() {
+  MutexLock lock(mutex_);
+  decltype(held_)().swap(held_);
+  base_ = nullptr;
 }
 
 std::vector<ChunkIntake::Sealed> ChunkIntake::sealed() {

@@ -104,6 +104,9 @@ class ChunkIntake {
   // Once refusing: waits likewise and abandons what is open.
   absl::Status AbandonOpen() EXCLUDES(mutex_);
 
+  // Once refusing, and committed: Find() knows nothing any more.
+  void ForgetChunks() EXCLUDES(mutex_);
+
   std::vector<Sealed> sealed() EXCLUDES(mutex_);
   int64_t received_bytes() EXCLUDES(mutex_);
   int64_t sealed_bytes() EXCLUDES(mutex_);
@@ -124,7 +127,7 @@ class ChunkIntake {
   // Until no Put() is between its claim and its append, and nothing is sealing.
   absl::Status WaitUntilQuiet() EXCLUDES(mutex_);
   absl::StatusOr<bool> Claim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
-  void Unclaim(const Digest& digest) EXCLUDES(mutex_);
+  void Unclaim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   size_t ChooseSlot(const Feeder& feeder) EXCLUDES(mutex_);
   absl::Status Append(Feeder& feeder, Slot& slot, const Digest& digest,
                       absl::string_view bytes, PackPtr& full) EXCLUDES(mutex_);

@@ -6,6 +6,11 @@
 #include "storage/random_id.h"
 
 namespace modelstore::storage {
+namespace {
+
+constexpr absl::Duration kTokenLife = absl::Minutes(10);
+
+}  // namespace
 
 Hold& Hold::operator=(Hold&& other) noexcept {
   if (this == &other) return *this;
@@ -36,11 +41,12 @@ void Holds::Release(const std::string& uid, int64_t version) {
   Forget();
 }
 
-// Drops what nobody holds and whose grace time is over, now and then: the table
-// has at most twice as many entries as it needs.
+// Drops what nobody has held for long, now and then: the table has at most twice
+// as many entries as it needs. Long is more than the grace time, which an operator
+// may set to nothing: between its plan and its first byte nobody holds a load.
 void Holds::Forget() {
   if (entries_.size() <= forget_above_) return;
-  const absl::Time over = now_() - grace_;
+  const absl::Time over = now_() - std::max(grace_, kTokenLife);
   for (auto it = entries_.begin(); it != entries_.end();) {
     const Entry& entry = it->second;
     if (entry.count == 0 && !entry.finalizing && entry.released < over) {
@@ -70,8 +76,8 @@ std::optional<Holds::Reopened> Holds::Reopen(absl::string_view token) {
   auto it = tokens_.find(std::string(token));
   if (it == tokens_.end()) return std::nullopt;
   Entry& entry = entries_[it->second];
+  // Until the collector ends it, the bytes are there: no need to ask the clock.
   if (entry.finalizing) return std::nullopt;
-  if (entry.count == 0 && entry.released + grace_ < now_()) return std::nullopt;
   ++entry.count;
   return Reopened{Hold(this, it->second.first, it->second.second), entry.content};
 }

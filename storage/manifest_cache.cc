@@ -21,6 +21,22 @@ void ForgetDead(Map& map) {
   absl::erase_if(map, [](const auto& entry) { return entry.second.expired(); });
 }
 
+// What a commit has written holds together; what a disk made of it may not.
+bool IsSound(const v1::ManifestPage& manifest) {
+  for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    if (!DTypeFromNumber(static_cast<int>(tensor.dtype())).ok()) return false;
+    for (const v1::PieceRecord& piece : tensor.pieces()) {
+      const size_t chunks = static_cast<size_t>(piece.packs_size());
+      if (piece.sequences_size() != piece.packs_size() || piece.chunk_size_bytes() <= 0 ||
+          chunks == 0 || piece.digests().size() % chunks != 0 ||
+          piece.digests().size() / chunks != DigestLength(DigestAlgorithm::kXxh3_128)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece) {
@@ -68,7 +84,7 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
                        ++found;
                        return !damaged;
                      }));
-  if (damaged || (pages.has_value() && found != *pages)) {
+  if (damaged || (pages.has_value() && found != *pages) || !IsSound(*manifest)) {
     return absl::DataLossError("its manifest is damaged");
   }
   std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);

@@ -290,7 +290,10 @@ void OpenUpload::EndTurn(State state) {
   MutexLock lock(mutex_);
   state_ = state;
   intake_.Refuse(CheckOpen());
-  if (state != State::kOpen) base_hold_ = Hold();
+  if (state != State::kOpen) {
+    base_hold_ = Hold();
+    intake_.ForgetChunks();
+  }
   changed_.NotifyAll();
 }
 

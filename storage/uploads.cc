@@ -53,10 +53,12 @@ class StoredUploads final : public UploadTable {
       const v1::CheckpointRecord& checkpoint, absl::string_view digests) override {
     // Every digest of this format is of the one algorithm that there is.
     const DigestAlgorithm algorithm = DigestAlgorithm::kXxh3_128;
-    ASSIGN_OR_RETURN(const std::shared_ptr<const ChunkIndex> index,
-                     core_.manifests.LoadIndex(checkpoint, algorithm));
+    const absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
+        core_.manifests.LoadIndex(checkpoint, algorithm);
+    // Deleted meanwhile, or damaged: it has nothing to share.
+    if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
     return FindMissingDigests(algorithm, digests, [&](const Digest& digest) {
-      return index->Find(digest).has_value();
+      return index.ok() && (*index)->Find(digest).has_value();
     });
   }
   absl::Status AddManifest(absl::string_view model_id, absl::string_view upload_id,
