@@ -101,10 +101,25 @@ TEST_F(DeletionTest, ATokenReopensADeletedCheckpointWithinTheGraceTime) {
   EXPECT_EQ(*LoadAll(**again), Expected(content));
   again->reset();
   world_.Advance(absl::Seconds(61));
-  EXPECT_TRUE(absl::IsFailedPrecondition(world_.store().reads().Reopen(token).status()));
   EXPECT_GT(Collect().freed_bytes, 0);
+  EXPECT_TRUE(absl::IsFailedPrecondition(world_.store().reads().Reopen(token).status()));
   EXPECT_TRUE(
       absl::IsFailedPrecondition(world_.store().reads().Reopen("rubbish").status()));
+}
+
+TEST_F(DeletionTest, WithoutAGraceTimeATokenLeadsBackUntilTheCheckpointIsDeleted) {
+  SetGrace(absl::ZeroDuration());
+  const TestContent content = RandomContent(1, 1, 3 * kMiB);
+  ASSERT_OK(SaveOneShot(world_.store(), content).status());
+  auto read = world_.store().reads().Open("m", 1);
+  ASSERT_OK(read.status());
+  const std::string token = world_.store().reads().Token(**read);
+  read->reset();
+  world_.Advance(absl::Seconds(5));
+  EXPECT_OK(world_.store().reads().Reopen(token).status());
+  Delete(1);
+  Collect();
+  EXPECT_TRUE(absl::IsFailedPrecondition(world_.store().reads().Reopen(token).status()));
 }
 
 TEST_F(DeletionTest, SharedChunksStayAndTheRestOfTheirPackIsToldTruthfully) {
