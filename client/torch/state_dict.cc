@@ -1,6 +1,7 @@
 #include "client/torch/state_dict.h"
 
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace modelstore {
@@ -54,21 +55,21 @@ void WalkUnexpected(const torch::nn::Module& module, const std::string& prefix,
     if (buffer.value().defined()) tensors.insert(buffer.key());
   }
   const auto children = module.named_children();
+  std::unordered_map<std::string, std::vector<std::string_view>> below;
   for (std::string_view key : keys) {
     const std::string_view rest = key.substr(prefix.size());
     const size_t dot = rest.find('.');
     const std::string first(rest.substr(0, dot));
-    const bool known = dot == std::string_view::npos ? tensors.count(first) > 0
-                                                     : children.contains(first);
-    if (!known) unexpected.emplace_back(key);
+    if (dot == std::string_view::npos ? tensors.count(first) > 0
+                                      : children.contains(first)) {
+      if (dot != std::string_view::npos) below[first].push_back(key);
+    } else {
+      unexpected.emplace_back(key);
+    }
   }
   for (const auto& child : children) {
-    const std::string child_prefix = prefix + child.key() + ".";
-    std::vector<std::string_view> below;
-    for (std::string_view key : keys) {
-      if (key.substr(0, child_prefix.size()) == child_prefix) below.push_back(key);
-    }
-    WalkUnexpected(*child.value(), child_prefix, below, unexpected);
+    WalkUnexpected(*child.value(), prefix + child.key() + ".", below[child.key()],
+                   unexpected);
   }
 }
 

@@ -1,0 +1,323 @@
+// Optimizers: stopped and resumed they go on bit for bit; state of other
+// parameters is refused by name.
+#include <gmock/gmock.h>
+
+#include <functional>
+
+#include "tests/client_torch/tensors.h"
+#include "tests/client_torch/world.h"
+
+namespace modelstore {
+namespace {
+
+using support::BytesOf;
+using support::World;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+struct NetImpl : torch::nn::Module {
+  NetImpl() {
+    first = register_module("first", torch::nn::Linear(6, 8));
+    second = register_module("second", torch::nn::Linear(8, 3));
+  }
+  torch::Tensor forward(const torch::Tensor& x) {
+    return second(torch::dropout(torch::relu(first(x)), 0.3, is_training()));
+  }
+  torch::nn::Linear first{nullptr}, second{nullptr};
+};
+TORCH_MODULE(Net);
+
+using MakeOptimizer = std::function<std::unique_ptr<torch::optim::Optimizer>(Net&)>;
+
+void Step(Net& net, torch::optim::Optimizer& optimizer) {
+  optimizer.zero_grad();
+  net(torch::randn({5, 6})).pow(2).mean().backward();
+  optimizer.step();
+}
+
+std::vector<std::pair<std::string, MakeOptimizer>> Optimizers() {
+  using torch::optim::Adam, torch::optim::AdamOptions;
+  using torch::optim::SGD, torch::optim::SGDOptions;
+  const auto sgd = [](SGDOptions options) -> MakeOptimizer {
+    return
+        [options](Net& net) { return std::make_unique<SGD>(net->parameters(), options); };
+  };
+  const auto adam = [](AdamOptions options) -> MakeOptimizer {
+    return [options](Net& net) {
+      return std::make_unique<Adam>(net->parameters(), options);
+    };
+  };
+  return {
+      {"plain SGD", sgd(SGDOptions(0.1))},
+      {"SGD with all",
+       sgd(SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true))},
+      {"SGD damped", sgd(SGDOptions(0.1).momentum(0.9).dampening(0.3))},
+      {"Adam", adam(AdamOptions(0.01))},
+      {"Adam with all", adam(AdamOptions(0.01)
+                                 .betas({0.8, 0.99})
+                                 .eps(1e-6)
+                                 .weight_decay(0.1)
+                                 .amsgrad(true))},
+      {"two groups",
+       [](Net& net) {
+         std::vector<torch::optim::OptimizerParamGroup> groups;
+         groups.emplace_back(net->second->parameters(),
+                             std::make_unique<SGDOptions>(SGDOptions(0.5).momentum(0.1)));
+         groups.emplace_back(net->first->parameters(),
+                             std::make_unique<SGDOptions>(SGDOptions(0.05)));
+         return std::make_unique<SGD>(std::move(groups), SGDOptions(1).momentum(0.7));
+       }},
+  };
+}
+
+TEST(OptimizerTest, StoppedAndResumedTrainingGoesOnBitForBit) {
+  for (const auto& [name, make] : Optimizers()) {
+    SCOPED_TRACE(name);
+    World world;
+    torch::manual_seed(7);
+    Net net;
+    auto optimizer = make(net);
+    for (int i = 0; i < 5; ++i) Step(net, *optimizer);
+    auto saved =
+        SaveCheckpoint(world.client(), "models/m",
+                       {.module = net.get(), .optimizer = optimizer.get(), .rng = true});
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    for (int i = 0; i < 5; ++i) Step(net, *optimizer);
+
+    torch::manual_seed(8);
+    Net resumed;
+    auto other = make(resumed);
+    Step(resumed, *other);  // state that the load has to replace
+    LoadResult result =
+        LoadCheckpoint(world.client(), support::kLatest,
+                       {.module = resumed.get(), .optimizer = other.get(), .rng = true});
+    ASSERT_TRUE(result.status.ok()) << result.status;
+    EXPECT_FALSE(result.report.inferred);
+    for (int i = 0; i < 5; ++i) Step(resumed, *other);
+    for (const auto& p : net->named_parameters()) {
+      support::ExpectSameBits(resumed->named_parameters()[p.key()], p.value(), p.key());
+    }
+  }
+}
+
+TEST(OptimizerTest, TheStoredTreeIsPythons) {
+  World world;
+  Net net;
+  torch::optim::Adam adam(net->parameters(),
+                          torch::optim::AdamOptions(0.01).amsgrad(true));
+  Step(net, adam);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = net.get(), .optimizer = &adam})
+                  .ok());
+  LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest, {.sections = {"optimizer"}});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  const ValueTree& tree = result.sections.at("optimizer");
+  EXPECT_EQ(
+      tree.value.Find("param_groups")->ToString(),
+      "[{'lr': 0.01, 'betas': (0.9, 0.999), 'eps': 1e-08, 'weight_decay': 0.0, "
+      "'amsgrad': True, 'maximize': False, 'foreach': None, 'capturable': False, "
+      "'differentiable': False, 'fused': False, 'params': [0, 1, 2, 3], 'param_names': "
+      "['first.weight', 'first.bias', 'second.weight', 'second.bias']}]");
+  EXPECT_EQ(tree.tensors.size(), 16u);
+  const torch::Tensor step = tree.tensors.at("state/3/step");
+  EXPECT_EQ(step.scalar_type(), torch::kFloat);
+  EXPECT_EQ(step.dim(), 0);
+  EXPECT_EQ(step.item<float>(), 1);
+  EXPECT_EQ(tree.tensors.at("state/0/max_exp_avg_sq").sizes(),
+            net->first->weight.sizes());
+  EXPECT_TRUE(
+      std::holds_alternative<Value::DictEntries>(tree.value.Find("state")->variant()));
+}
+
+TEST(OptimizerTest, StateFollowsItsParameterByNameWhateverTheOrder) {
+  World world;
+  Net net;
+  torch::optim::SGD saved(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  Step(net, saved);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = net.get(), .optimizer = &saved})
+                  .ok());
+  auto reversed = net->parameters();
+  std::reverse(reversed.begin(), reversed.end());
+  torch::optim::SGD other(reversed, torch::optim::SGDOptions(0.2).momentum(0.5));
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = net.get(), .optimizer = &other});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  ASSERT_EQ(other.state().size(), 4u);
+  for (const auto& [key, state] : saved.state()) {
+    using State = torch::optim::SGDParamState;
+    support::ExpectSameBits(
+        static_cast<const State&>(*other.state().at(key)).momentum_buffer(),
+        static_cast<const State&>(*state).momentum_buffer(), key);
+  }
+  EXPECT_EQ(static_cast<torch::optim::SGDOptions&>(other.param_groups()[0].options())
+                .momentum(),
+            0.9);
+}
+
+TEST(OptimizerTest, OtherParametersAreRefusedByNameAndNothingChanges) {
+  World world;
+  Net net;
+  torch::optim::SGD all(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  Step(net, all);
+  ASSERT_TRUE(
+      SaveCheckpoint(world.client(), "models/m", {.module = net.get(), .optimizer = &all})
+          .ok());
+  const std::string weight = BytesOf(net->first->weight);
+  Step(net, all);
+  const std::string moved = BytesOf(net->first->weight);
+  ASSERT_TRUE(weight != moved);
+  torch::optim::SGD some(net->first->parameters(), torch::optim::SGDOptions(0.3));
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = net.get(), .optimizer = &some});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(result.status.message()),
+              HasSubstr("not in the optimizer: [second.bias, second.weight]"));
+  EXPECT_TRUE(BytesOf(net->first->weight) == moved) << "the module was touched";
+  EXPECT_TRUE(some.state().empty());
+}
+
+TEST(OptimizerTest, WithoutNamesOrderDecidesIfCountAndShapesFit) {
+  World world;
+  Net net;
+  torch::optim::Adam saved(net->parameters(), torch::optim::AdamOptions(0.1));
+  Step(net, saved);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.optimizer = &saved}).ok());
+  Net twin;
+  torch::optim::Adam other(twin->parameters(), torch::optim::AdamOptions(0.2));
+  LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &other});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_TRUE(result.report.inferred);
+  EXPECT_EQ(other.state().size(), 4u);
+
+  auto swapped = twin->parameters();
+  std::swap(swapped[0], swapped[1]);
+  torch::optim::Adam wrong(swapped, torch::optim::AdamOptions(0.2));
+  LoadResult shape =
+      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &wrong});
+  EXPECT_EQ(shape.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(shape.status.message()), HasSubstr("state/0/"));
+  swapped.pop_back();
+  torch::optim::Adam fewer(swapped, torch::optim::AdamOptions(0.2));
+  EXPECT_THAT(
+      std::string(LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &fewer})
+                      .status.message()),
+      HasSubstr("4 parameter(s), the optimizer's has 3"));
+}
+
+TEST(OptimizerTest, StateOfAnotherOptimizerIsRefused) {
+  World world;
+  Net net;
+  torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
+  torch::optim::RMSprop rmsprop(net->parameters(), torch::optim::RMSpropOptions(0.1));
+  Step(net, sgd);
+  ASSERT_TRUE(
+      SaveCheckpoint(world.client(), "models/m", {.module = net.get(), .optimizer = &sgd})
+          .ok());
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = net.get(), .optimizer = &adam});
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("no `betas` as Adam"));
+  absl::Status unknown = SaveCheckpoint(world.client(), "models/m",
+                                        {.module = net.get(), .optimizer = &rmsprop})
+                             .status();
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(unknown.message()), HasSubstr("RMSprop"));
+}
+
+TEST(OptimizerTest, AStepThatFloat32CannotCountIsKept) {
+  World world;
+  Net net;
+  torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
+  Step(net, adam);
+  constexpr int64_t kStep = (int64_t{1} << 24) + 1;
+  for (auto& [key, state] : adam.state()) {
+    static_cast<torch::optim::AdamParamState&>(*state).step(kStep);
+  }
+  const SaveArgs args = {.module = net.get(), .optimizer = &adam};
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  torch::optim::Adam other(net->parameters(), torch::optim::AdamOptions(0.1));
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = net.get(), .optimizer = &other});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  for (const auto& [key, state] : other.state()) {
+    EXPECT_EQ(static_cast<torch::optim::AdamParamState&>(*state).step(), kStep);
+  }
+}
+
+TEST(OptimizerTest, StateLeftOutByAFilterIsRefused) {
+  World world;
+  Net net;
+  torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
+  Step(net, adam);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = net.get(), .optimizer = &adam})
+                  .ok());
+  LoadArgs args = {.module = net.get(), .optimizer = &adam};
+  args.options.exclude = {"optimizer:state/2/.*"};
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args);
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("`optimizer:state/2/"));
+}
+
+// A section as Python's torch.optim.Adam would have made it.
+ValueTree PythonAdam(Value maximize) {
+  ValueTree tree;
+  const auto field = [&](const char* name, torch::Tensor tensor) {
+    const std::string key = std::string("state/0/") + name;
+    tree.tensors[key] = std::move(tensor);
+    return std::pair<Value, Value>(name, Value::Tensor(key));
+  };
+  Value state = Value::Dict({field("step", torch::full({}, 41.0)),
+                             field("exp_avg", torch::rand({2, 3})),
+                             field("exp_avg_sq", torch::rand({2, 3}))});
+  Value group = Value::Dict({{"lr", 0.25},
+                             {"betas", Value::Tuple({0.5, 0.75})},
+                             {"eps", 1e-7},
+                             {"weight_decay", 0},
+                             {"amsgrad", false},
+                             {"maximize", std::move(maximize)},
+                             {"foreach", true},
+                             {"initial_lr", 0.5},
+                             {"params", Value::List({0})}});
+  tree.value = Value::Dict({{"state", Value::Dict({{Value(0), std::move(state)}})},
+                            {"param_groups", Value::List({std::move(group)})}});
+  return tree;
+}
+
+TEST(OptimizerTest, PythonsStateIsReadAndWhatLibTorchLacksIsTold) {
+  World world;
+  const torch::Tensor weight =
+      torch::rand({2, 3}, torch::kDouble).set_requires_grad(true);
+  torch::optim::Adam adam({weight}, torch::optim::AdamOptions(0.1));
+  SaveArgs args;
+  args.sections["optimizer"] = PythonAdam(false);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_THAT(result.report.skipped, Contains("optimizer:param_groups/0/initial_lr"));
+  EXPECT_EQ(result.report.dtype_change.size(), 2u) << "float32 state, float64 parameter";
+  const auto& state =
+      static_cast<torch::optim::AdamParamState&>(*adam.state().begin()->second);
+  EXPECT_EQ(state.step(), 41);
+  EXPECT_EQ(state.exp_avg().scalar_type(), torch::kDouble);
+  const auto& options =
+      static_cast<torch::optim::AdamOptions&>(adam.param_groups()[0].options());
+  EXPECT_EQ(options.lr(), 0.25);
+  EXPECT_EQ(std::get<1>(options.betas()), 0.75);
+
+  args.sections["optimizer"] = PythonAdam(true);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  LoadResult refused =
+      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+  EXPECT_EQ(refused.status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(refused.status.message()), HasSubstr("`maximize`"));
+  EXPECT_EQ(state.step(), 41);
+}
+
+}  // namespace
+}  // namespace modelstore
