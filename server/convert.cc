@@ -241,8 +241,11 @@ v1::Tensor TensorFromRecord(const records::TensorRecord& record, Pieces pieces) 
   if (pieces == Pieces::kNone) return tensor;
   for (const auto& piece : record.pieces()) {
     v1::Piece* out = tensor.add_pieces();
-    *out->mutable_offset() = piece.offset();
-    *out->mutable_size() = piece.size();
+    // A piece that is the whole tensor needs no box.
+    if (record.pieces_size() > 1) {
+      *out->mutable_offset() = piece.offset();
+      *out->mutable_size() = piece.size();
+    }
     out->set_chunk_size_bytes(piece.chunk_size_bytes());
     if (pieces != Pieces::kHexDigests) continue;
     for (size_t at = 0; at + 16 <= piece.digests().size(); at += 16) {

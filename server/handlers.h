@@ -9,6 +9,7 @@
 #include "google/protobuf/empty.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "server/reservation.h"
 #include "server/service.h"
 
 namespace modelstore::server {
@@ -17,6 +18,7 @@ struct ServiceContext {
   storage::CheckpointStore* store = nullptr;
   ServiceOptions options;
   absl::Time start_time;
+  std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
 };
 
 // A checkpoint as a client names it, with the alias resolved.

@@ -328,9 +328,7 @@ std::string MakeResumeToken(const std::string& storage_token,
   *kept.mutable_slices() = request.slices();
   kept.set_target_dtype(request.target_dtype());
   kept.set_device(request.device());
-  // Not a proto string's business to be UTF-8 here: storage's token may be any
-  // bytes.
-  kept.set_resume_token(absl::BytesToHexString(storage_token));
+  kept.set_resume_token(storage_token);
   const std::string bytes = SerializeDeterministic(kept);
   const Digest check = ComputeDigest(DigestAlgorithm::kXxh3_128, bytes);
   return absl::WebSafeBase64Escape(
@@ -345,7 +343,6 @@ absl::StatusOr<v1::LoadCheckpointRequest> ReadResumeToken(absl::string_view toke
     const Digest check = ComputeDigest(DigestAlgorithm::kXxh3_128, bytes);
     if (absl::StartsWith(decoded, check.bytes().substr(0, kTokenCheckBytes)) &&
         ParseMessage(bytes, &request).ok()) {
-      request.set_resume_token(absl::HexStringToBytes(request.resume_token()));
       return request;
     }
   }

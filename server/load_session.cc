@@ -82,6 +82,10 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> LoadSession::Open(
     }
   }
   if (!read.ok()) return read.status();
+  Reservation reservation(context.memory);
+  const int64_t tensors = (*read)->manifest().tensors_size();
+  auto reserved = reservation.Grow(tensors * static_cast<int64_t>(sizeof(PlannedTensor)));
+  if (!reserved.ok()) return reserved;
   auto plan = LoadPlan::Make(*read, selection);
   if (!plan.ok()) return plan.status();
   if (auto s = CheckRange(request, plan->total_bytes()); !s.ok()) return s;
@@ -90,13 +94,14 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> LoadSession::Open(
     token = MakeResumeToken(context.store->reads().Token(**read), selection);
   }
   request.set_device(selection.device().empty() ? "cpu" : selection.device());
-  return std::unique_ptr<OutboundSession>(
-      new LoadSession(*std::move(plan), std::move(request), std::move(token)));
+  return std::unique_ptr<OutboundSession>(new LoadSession(
+      *std::move(plan), std::move(reservation), std::move(request), std::move(token)));
 }
 
-LoadSession::LoadSession(LoadPlan plan, v1::LoadCheckpointRequest request,
-                         std::string token)
+LoadSession::LoadSession(LoadPlan plan, Reservation reservation,
+                         v1::LoadCheckpointRequest request, std::string token)
     : plan_(std::move(plan)),
+      reservation_(std::move(reservation)),
       request_(std::move(request)),
       token_(std::move(token)),
       plan_done_(request_.omit_plan()),

@@ -43,7 +43,8 @@ class LoadSession final : public OutboundSession {
     std::shared_ptr<storage::PinnedBytes> bytes;
   };
 
-  LoadSession(LoadPlan plan, v1::LoadCheckpointRequest request, std::string token);
+  LoadSession(LoadPlan plan, Reservation reservation, v1::LoadCheckpointRequest request,
+              std::string token);
 
   absl::StatusOr<std::optional<OutboundMessage>> NextPlanPart();
   absl::StatusOr<std::optional<OutboundMessage>> NextChunks();
@@ -53,6 +54,7 @@ class LoadSession final : public OutboundSession {
   absl::Status ReadRun(const Run& run, v1::LoadedChunk* header, OutboundMessage* message);
 
   const LoadPlan plan_;
+  const Reservation reservation_;
   const v1::LoadCheckpointRequest request_;
   const std::string token_;
   std::atomic<bool> cancelled_ = false;

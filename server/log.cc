@@ -4,7 +4,9 @@
 #include <spdlog/async_logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
-#include "absl/strings/escaping.h"
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 
@@ -27,13 +29,14 @@ absl::string_view LevelName(LogLevel level) {
   return "error";
 }
 
-std::string JsonString(absl::string_view text) {
+// In quotes, with the escapes that JSON and most shells share.
+std::string Quoted(absl::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {
       out.push_back('\\');
       out.push_back(c);
-    } else if (static_cast<unsigned char>(c) < 0x20) {
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
       absl::StrAppendFormat(&out, "\\u%04x", static_cast<unsigned char>(c));
     } else {
       out.push_back(c);
@@ -47,16 +50,16 @@ std::string JsonString(absl::string_view text) {
 std::string TextValue(const LogField& field) {
   if (!field.text) return field.value;
   const bool bare = !field.value.empty() &&
-                    field.value.find_first_of(" \"=\\\t\r\n") == std::string::npos;
-  return bare ? absl::CHexEscape(field.value)
-              : absl::StrCat("\"", absl::CHexEscape(field.value), "\"");
+                    std::none_of(field.value.begin(), field.value.end(), [](char c) {
+                      return c == '"' || c == '=' || c == '\\' || !absl::ascii_isgraph(c);
+                    });
+  return bare ? field.value : Quoted(field.value);
 }
 
 }  // namespace
 
 std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel level,
-                          absl::string_view event,
-                          std::initializer_list<LogField> fields) {
+                          absl::string_view event, absl::Span<const LogField> fields) {
   if (format == LogFormat::kText) {
     std::string line =
         absl::StrCat("time=", time, " level=", LevelName(level), " event=", event);
@@ -65,11 +68,11 @@ std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel lev
     }
     return line;
   }
-  std::string line = absl::StrCat("{\"time\":", JsonString(time), ",\"level\":\"",
-                                  LevelName(level), "\",\"event\":", JsonString(event));
+  std::string line = absl::StrCat("{\"time\":", Quoted(time), ",\"level\":\"",
+                                  LevelName(level), "\",\"event\":", Quoted(event));
   for (const LogField& field : fields) {
-    absl::StrAppend(&line, ",", JsonString(field.key), ":",
-                    field.text ? JsonString(field.value) : field.value);
+    absl::StrAppend(&line, ",", Quoted(field.key), ":",
+                    field.text ? Quoted(field.value) : field.value);
   }
   line.push_back('}');
   return line;
@@ -92,7 +95,7 @@ Log::Log(LogLevel level, LogFormat format)
 Log::~Log() = default;
 
 void Log::Write(LogLevel level, absl::string_view event,
-                std::initializer_list<LogField> fields) const {
+                absl::Span<const LogField> fields) const {
   if (!Enabled(level)) return;
   const std::string time =
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::server {
@@ -38,7 +39,11 @@ class Log {
 
   bool Enabled(LogLevel level) const { return level >= level_; }
   void Write(LogLevel level, absl::string_view event,
-             std::initializer_list<LogField> fields = {}) const;
+             absl::Span<const LogField> fields = {}) const;
+  void Write(LogLevel level, absl::string_view event,
+             std::initializer_list<LogField> fields) const {
+    Write(level, event, absl::MakeConstSpan(fields.begin(), fields.size()));
+  }
 
  private:
   struct Sink;
@@ -49,8 +54,7 @@ class Log {
 
 // One line, without its end.
 std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel level,
-                          absl::string_view event,
-                          std::initializer_list<LogField> fields);
+                          absl::string_view event, absl::Span<const LogField> fields);
 
 // Storage's events as lines. `log` is not owned.
 class LogListener final : public storage::Listener {

@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "absl/time/clock.h"
+#include "google/protobuf/stubs/logging.h"
 #include "server/health_command.h"
 #include "server/server.h"
 
@@ -36,6 +37,8 @@ int Serve(const ServerConfig& config) {
   RaiseDescriptorLimit();
   // Messages come and go by the thousand: few arenas, or each keeps its own peak.
   mallopt(M_ARENA_MAX, 2);
+  // Else every malformed message of a client is a line on stderr.
+  google::protobuf::SetLogHandler(nullptr);
   auto server = Server::Start(config);
   if (!server.ok()) {
     std::cerr << "modelstored: " << server.status().message() << "\n";
@@ -53,8 +56,7 @@ int Serve(const ServerConfig& config) {
   int signal = 0;
   sigwait(&signals, &signal);
   const absl::Status status = (*server)->Shutdown(absl::Now() + config.shutdown_deadline);
-  // A storage thread that never came back holds the process; what is acknowledged
-  // is on the disk.
+  // A storage thread never came back. What was acknowledged is on the disk.
   if (!status.ok()) std::_Exit(1);
   return 0;
 }

@@ -1,6 +1,8 @@
 #include "server/rpc_host.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <random>
 
 #include "absl/strings/ascii.h"
@@ -112,15 +114,16 @@ void RpcRecord::End() {
                                         : LogLevel::kWarning;
   if (!host_->log->Enabled(level)) return;
   const double ms = absl::ToDoubleMilliseconds(absl::Now() - start_);
+  const LogField fields[] = {{"method", method_},
+                             {"request_id", request_id_},
+                             {"peer", peer_},
+                             {"code", absl::StatusCodeToString(code)},
+                             {"ms", std::round(ms * 10) / 10},
+                             {"received_bytes", received_.load()},
+                             {"sent_bytes", sent_.load()},
+                             {"message", status_.message()}};
   host_->log->Write(level, "rpc",
-                    {{"method", method_},
-                     {"request_id", request_id_},
-                     {"peer", peer_},
-                     {"code", absl::StatusCodeToString(code)},
-                     {"ms", absl::StrFormat("%.1f", ms)},
-                     {"received_bytes", received_.load()},
-                     {"sent_bytes", sent_.load()},
-                     {"message", status_.message()}});
+                    absl::MakeConstSpan(fields, std::size(fields) - status_.ok()));
 }
 
 }  // namespace modelstore::server

@@ -41,6 +41,8 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
       return InvalidField("manifest", "all its parts precede the first chunk");
     }
     if (auto s = budget_.Add(request.manifest()); !s.ok()) return s;
+    const auto bytes = static_cast<int64_t>(request.manifest().SpaceUsedLong());
+    if (auto s = reservation_.Grow(bytes); !s.ok()) return s;
     auto s = ValidateManifestPart("manifest", request.manifest(), Digests::kOptional);
     if (!s.ok()) return s;
     s = save_->AddManifest(ManifestPartToRecord(std::move(*request.mutable_manifest())));

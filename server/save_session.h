@@ -12,7 +12,8 @@ namespace modelstore::server {
 // Destroyed before OnEnd(), or ended without `finish`, it leaves nothing.
 class SaveSession final : public InboundSession {
  public:
-  explicit SaveSession(ServiceContext& context) : context_(context) {}
+  explicit SaveSession(ServiceContext& context)
+      : context_(context), reservation_(context.memory) {}
 
   absl::Status OnMessage(absl::Span<const absl::string_view> fragments) override;
   absl::StatusOr<std::string> OnEnd() override;
@@ -25,6 +26,8 @@ class SaveSession final : public InboundSession {
   std::optional<int64_t> expected_latest_version_;
   std::unique_ptr<storage::OneShotSave> save_;
   ManifestBudget budget_;
+  // Storage holds the manifest until the commit.
+  Reservation reservation_;
   bool manifest_over_ = false;
   bool finished_ = false;
 };

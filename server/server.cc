@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
+#include "grpc/health/v1/health.pb.h"
 #include "proto/contract/limits.h"
 #include "server/maintenance_loop.h"
 #include "server/raw_service.h"
@@ -21,8 +22,9 @@ namespace modelstore::server {
 namespace {
 
 constexpr int kMaxMetadataBytes = 16 << 10;
-// How long cancelled RPCs may take to let go of their storage threads.
-constexpr absl::Duration kCancelGrace = absl::Seconds(5);
+// How long cancelled RPCs may take to let go of their storage threads, and the
+// store to close.
+constexpr absl::Duration kCloseTime = absl::Seconds(15);
 
 int StorageThreads(const ServerConfig& config) {
   if (config.storage_threads > 0) return config.storage_threads;
@@ -101,6 +103,8 @@ struct Server::State {
   std::vector<std::unique_ptr<RawService>> services;
   std::unique_ptr<grpc::Server> grpc_server;
   std::unique_ptr<MaintenanceLoop> maintenance;
+  // The same, for RPCs: they may come before it is there.
+  std::atomic<MaintenanceLoop*> waker = nullptr;
   int port = 0;
 
   Mutex mutex;
@@ -155,6 +159,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   host.inbound = std::make_shared<ByteBudget>(config.memory_budget_bytes / 4, held);
   host.outbound = std::make_shared<ByteBudget>(config.memory_budget_bytes / 4, held);
   host.log = &state->log;
+  host.on_unavailable = [s = state.get()] {
+    if (MaintenanceLoop* loop = s->waker.load()) loop->Wake();
+  };
   host.max_streams = config.max_streams;
   state->watch = std::make_unique<StreamWatch>(
       config.idle_timeout, config.stall_timeout,
@@ -163,8 +170,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  // Linked in, so that reflection can tell clients what error details hold.
+  // Linked in, so that reflection can tell clients what error details hold and how
+  // health is asked.
   google::rpc::BadRequest::descriptor();
+  grpc::health::v1::HealthCheckRequest::descriptor();
   grpc::ServerBuilder builder;
   Configure(config, &builder);
   builder.AddListeningPort(HostPort(config.address, config.port),
@@ -187,7 +196,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
                                  [s = state.get()](bool serving) {
                                    if (!s->host.draining) s->SetServing(serving);
                                  }});
-    host.on_unavailable = [loop = state->maintenance.get()] { loop->Wake(); };
+    state->waker = state->maintenance.get();
   }
   state->log.Write(LogLevel::kInfo, "started",
                    {{"address", HostPort(config.address, state->port)},
@@ -213,30 +222,31 @@ absl::Status Server::Shutdown(absl::Time deadline) {
                {"seconds", absl::ToDoubleSeconds(deadline - absl::Now())}});
   s.host.draining = true;
   s.SetServing(false);
-  // gRPC waits for every RPC without end, so that somebody else must wait for it.
+  // gRPC waits for every RPC without end, and so may the store: somebody else
+  // must wait for them.
   std::promise<void> over;
   std::future<void> is_over = over.get_future();
   std::thread stopper([&s, deadline, over = std::move(over)]() mutable {
     s.grpc_server->Shutdown(absl::ToChronoTime(deadline));
+    s.maintenance.reset();
+    s.watch.reset();
+    s.pool.reset();
+    s.grpc_server.reset();
+    s.parts.service.reset();
+    s.parts.store.reset();
     over.set_value();
   });
   const absl::Duration longest =
-      std::max(deadline - absl::Now(), absl::ZeroDuration()) + kCancelGrace;
+      std::max(deadline - absl::Now(), absl::ZeroDuration()) + kCloseTime;
   if (is_over.wait_for(absl::ToChronoMilliseconds(longest)) !=
       std::future_status::ready) {
     stopper.detach();
     s.log.Write(LogLevel::kError, "shutdown_stuck", {{"streams", s.host.streams.load()}});
     s.shutdown_status = absl::DeadlineExceededError(
-        "an RPC is held by its storage thread: the server cannot be shut down");
+        "a storage thread does not come back: the server cannot be shut down");
     return s.shutdown_status;
   }
   stopper.join();
-  s.maintenance.reset();
-  s.watch.reset();
-  s.pool.reset();
-  s.grpc_server.reset();
-  s.parts.service.reset();
-  s.parts.store.reset();
   s.log.Write(LogLevel::kInfo, "stopped");
   return absl::OkStatus();
 }

@@ -19,7 +19,8 @@ namespace {
 class ServiceImpl final : public Service {
  public:
   ServiceImpl(storage::CheckpointStore* store, const ServiceOptions& options)
-      : context_{store, options, absl::Now()} {
+      : context_{store, options, absl::Now(),
+                 std::make_shared<SessionMemory>(options.memory_budget_bytes)} {
     for (const auto* service : ContractServices()) AddMethods(*service);
     AddModelHandlers();
     AddTransferHandlers();

@@ -1,0 +1,312 @@
+// LoadCheckpoint: the plan, and the bytes for any selection of them.
+#include <cstring>
+#include <random>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/numeric.h"
+#include "tests/server/harness.h"
+#include "tests/support/seed.h"
+
+namespace modelstore::server {
+namespace {
+
+using ::testing::ElementsAre;
+
+// Two sections; chunks small and large; an empty tensor, a 0-dim one, a tie.
+class LoadTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    tensors_ = {
+        MakeTensor("a.weight", v1::FLOAT32, {10, 25}, MakeBytes(1000, 1), 200),
+        MakeTensor("a.bias", v1::FLOAT32, {25}, MakeBytes(100, 2)),
+        MakeTensor("a.empty", v1::INT64, {0, 4}, ""),
+        MakeTensor("b.weight", v1::UINT8, {3 << 20}, MakeBytes(3 << 20, 3), 1 << 20),
+        MakeTensor("b.steps", v1::INT64, {}, MakeBytes(8, 4)),
+        MakeTensor("b.tied", v1::FLOAT32, {10, 25}, ""),
+        MakeTensor("state/0/exp_avg", v1::FLOAT32, {25}, MakeBytes(100, 5)),
+    };
+    v1::Tensor& tied = tensors_[5].tensor;
+    tied.clear_pieces();
+    tied.set_tied_to("model:a.weight");
+    tensors_[6].tensor.set_section("optimizer");
+    auto saved = harness_.SaveTensors("models/m", tensors_);
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    for (const TestTensor& t : tensors_) all_ += t.bytes;
+    request_.set_name("models/m/checkpoints/latest");
+  }
+
+  std::vector<std::string> Keys(const Loaded& loaded) {
+    std::vector<std::string> keys;
+    for (const auto& tensor : loaded.plan.tensors()) keys.push_back(tensor.key());
+    return keys;
+  }
+
+  Harness harness_;
+  std::vector<TestTensor> tensors_;
+  std::string all_;
+  v1::LoadCheckpointRequest request_;
+};
+
+TEST_F(LoadTest, EveryByteComesInTableOrderAfterAPlanThatAnnouncesIt) {
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->bytes, all_);
+  EXPECT_EQ(loaded->plan.total_bytes(), static_cast<int64_t>(all_.size()));
+  EXPECT_EQ(loaded->plan.bytes_by_device().at("cpu"), loaded->plan.total_bytes());
+  EXPECT_TRUE(loaded->plan.complete());
+  EXPECT_EQ(loaded->plan.checkpoint().name(), "models/m/checkpoints/1");
+  ASSERT_EQ(loaded->plan.tensors_size(), 7);
+  EXPECT_EQ(loaded->plan.tensors(5).tied_to(), "model:a.weight");
+  EXPECT_EQ(loaded->plan.tensors(5).size_bytes(), 0);
+  EXPECT_THAT(loaded->plan.tensors(0).shape(), ElementsAre(10, 25));
+}
+
+TEST_F(LoadTest, SmallChunksTravelTogetherAndLargeOnesAlone) {
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  // The plan; the small ones before b.weight; its three chunks; what follows.
+  EXPECT_EQ(loaded->messages, 1 + 1 + 3 + 1);
+  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxMessageBytes));
+}
+
+TEST_F(LoadTest, PlanOnlyEndsAfterThePlan) {
+  request_.set_plan_only(true);
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->bytes, "");
+  EXPECT_EQ(loaded->plan.tensors_size(), 7);
+}
+
+TEST_F(LoadTest, AnyRangeOfTheSequenceResumesByTheToken) {
+  request_.set_plan_only(true);
+  auto plan = harness_.Load(request_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::mt19937_64 random(TestSeed());
+  for (int i = 0; i < 60; ++i) {
+    const size_t begin = random() % all_.size();
+    const size_t end = begin + 1 + random() % (all_.size() - begin);
+    v1::LoadCheckpointRequest part;
+    part.set_name(request_.name());
+    part.set_resume_token(plan->plan.resume_token());
+    part.set_omit_plan(true);
+    part.set_start_position(static_cast<int64_t>(begin));
+    part.set_end_position(static_cast<int64_t>(end));
+    auto loaded = harness_.Load(part);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(loaded->first_position, static_cast<int64_t>(begin));
+    ASSERT_TRUE(loaded->bytes == all_.substr(begin, end - begin)) << begin << " " << end;
+    EXPECT_EQ(loaded->plan.tensors_size(), 0);
+  }
+}
+
+TEST_F(LoadTest, PrefixesPatternsAndSectionsSelect) {
+  request_.mutable_selection()->add_include_prefixes("a.");
+  request_.mutable_selection()->add_include_patterns("optimizer:.*");
+  request_.mutable_selection()->add_exclude_patterns(".*bias");
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_THAT(Keys(*loaded), ElementsAre("a.weight", "a.empty", "state/0/exp_avg"));
+  EXPECT_EQ(loaded->bytes, tensors_[0].bytes + tensors_[6].bytes);
+
+  v1::LoadCheckpointRequest by_section;
+  by_section.set_name(request_.name());
+  by_section.mutable_selection()->add_sections("optimizer");
+  loaded = harness_.Load(by_section);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_THAT(Keys(*loaded), ElementsAre("state/0/exp_avg"));
+}
+
+TEST_F(LoadTest, ATiedTensorBringsTheBytesIfItsPartnerWasNotSelected) {
+  request_.mutable_selection()->add_include_patterns("b.tied");
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->bytes, tensors_[0].bytes);
+  EXPECT_EQ(loaded->plan.tensors(0).tied_to(), "");
+  EXPECT_EQ(loaded->plan.tensors(0).size_bytes(), 1000);
+}
+
+TEST_F(LoadTest, RowSlicesBringThoseRowsAlone) {
+  v1::RowSlice* slice = request_.add_slices();
+  slice->set_tensor("a.weight");
+  slice->set_begin(3);
+  slice->set_end(7);
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->Of("a.weight"), tensors_[0].bytes.substr(300, 400));
+  EXPECT_THAT(loaded->plan.tensors(0).shape(), ElementsAre(4, 25));
+  // Its partner is not sliced, and so brings all of its bytes.
+  EXPECT_EQ(loaded->Of("b.tied"), tensors_[0].bytes);
+  EXPECT_EQ(loaded->plan.tensors(5).tied_to(), "");
+}
+
+TEST_F(LoadTest, OnlyFloatingPointIsCastAndRangesMayCutAnElement) {
+  request_.set_target_dtype(v1::FLOAT16);
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  std::string expected(500, '\0');
+  ASSERT_TRUE(Cast(DType::kFloat32, tensors_[0].bytes.data(), DType::kFloat16,
+                   expected.data(), 250)
+                  .ok());
+  EXPECT_EQ(loaded->Of("a.weight"), expected);
+  EXPECT_EQ(loaded->plan.tensors(0).dtype(), v1::FLOAT16);
+  EXPECT_EQ(loaded->Of("b.weight"), tensors_[3].bytes);
+  EXPECT_EQ(loaded->Of("b.steps"), tensors_[4].bytes);
+
+  v1::LoadCheckpointRequest part;
+  part.set_name(request_.name());
+  part.set_resume_token(loaded->plan.resume_token());
+  part.set_omit_plan(true);
+  part.set_start_position(101);
+  part.set_end_position(307);
+  auto cut = harness_.Load(part);
+  ASSERT_TRUE(cut.ok()) << cut.status();
+  EXPECT_EQ(cut->bytes, expected.substr(101, 206));
+}
+
+TEST_F(LoadTest, ACastThatGrowsAChunkStaysWithinAMessage) {
+  const int64_t count = kMaxChunkBytes / 2;
+  auto half =
+      MakeTensor("h", v1::FLOAT16, {count}, MakeBytes(kMaxChunkBytes, 9), kMaxChunkBytes);
+  ASSERT_TRUE(harness_.SaveTensors("models/h", {half}).ok());
+  request_.set_name("models/h/checkpoints/1");
+  request_.set_target_dtype(v1::FLOAT64);
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxMessageBytes));
+  std::string expected(count * 8, '\0');
+  ASSERT_TRUE(
+      Cast(DType::kFloat16, half.bytes.data(), DType::kFloat64, expected.data(), count)
+          .ok());
+  EXPECT_TRUE(loaded->bytes == expected);
+}
+
+TEST_F(LoadTest, AWholeStoredChunkIsSentWithItsStoredDigest) {
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  size_t chunks = 0;
+  for (const TestTensor& t : tensors_) chunks += t.chunks.size();
+  EXPECT_EQ(loaded->runs, static_cast<int>(chunks));
+}
+
+TEST_F(LoadTest, WhatIsNotThereIsNamed) {
+  auto with = [&](auto change) {
+    v1::LoadCheckpointRequest request = request_;
+    change(&request);
+    return harness_.Load(request);
+  };
+  const auto not_found = absl::StatusCode::kNotFound;
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  const auto range = absl::StatusCode::kOutOfRange;
+  EXPECT_THAT(with([](auto* r) { r->set_name("models/x/checkpoints/1"); }),
+              FailsWith(not_found, "models/x"));
+  EXPECT_THAT(with([](auto* r) { r->set_name("models/m/checkpoints/2"); }),
+              FailsWith(not_found, "models/m/checkpoints/2"));
+  EXPECT_THAT(with([](auto* r) { r->set_name("models/m/checkpoints/best"); }),
+              FailsWith(not_found, "best"));
+  EXPECT_THAT(with([](auto* r) { r->mutable_selection()->add_sections("lr"); }),
+              FailsWith(not_found, "lr"));
+  EXPECT_THAT(
+      with([](auto* r) { r->mutable_selection()->add_include_patterns("a.wieght"); }),
+      FailsWith(not_found, "a.wieght"));
+  EXPECT_THAT(with([](auto* r) { r->mutable_selection()->add_include_patterns("a("); }),
+              FailsWith(invalid, "selection.include_patterns[0]"));
+  EXPECT_THAT(with([](auto* r) { r->set_device("tpu:0"); }),
+              FailsWith(invalid, "device"));
+  EXPECT_THAT(with([](auto* r) { r->set_target_dtype(v1::INT32); }),
+              FailsWith(invalid, "target_dtype"));
+  EXPECT_THAT(with([](auto* r) { r->set_start_position(1LL << 62); }),
+              FailsWith(range, "start_position"));
+  EXPECT_THAT(with([](auto* r) { r->set_start_position(-1); }),
+              FailsWith(range, "start_position"));
+  EXPECT_THAT(with([](auto* r) { r->set_omit_plan(true); }),
+              FailsWith(invalid, "omit_plan"));
+  EXPECT_THAT(with([](auto* r) { r->set_resume_token("rubbish"); }),
+              FailsWith(invalid, "resume_token"));
+  EXPECT_THAT(with([](auto* r) {
+                r->add_slices()->set_tensor("a.weight");
+                r->mutable_slices(0)->set_end(11);
+              }),
+              FailsWith(range, "a.weight"));
+  EXPECT_THAT(with([](auto* r) {
+                r->add_slices()->set_tensor("b.steps");
+                r->mutable_slices(0)->set_end(1);
+              }),
+              FailsWith(range, "b.steps"));
+}
+
+TEST_F(LoadTest, ATokenIsGoodForItsOwnCheckpointAlone) {
+  ASSERT_TRUE(harness_.SaveTensors("models/m", {tensors_[1]}).ok());
+  request_.set_name("models/m/checkpoints/1");
+  auto first = harness_.Load(request_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  v1::LoadCheckpointRequest other;
+  other.set_name("models/m/checkpoints/2");
+  other.set_resume_token(first->plan.resume_token());
+  EXPECT_THAT(harness_.Load(other),
+              FailsWith(absl::StatusCode::kInvalidArgument, "models/m/checkpoints/1"));
+}
+
+TEST_F(LoadTest, ATokenReadsADeletedCheckpoint) {
+  request_.set_plan_only(true);
+  auto plan = harness_.Load(request_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  v1::DeleteCheckpointRequest gone;
+  gone.set_name("models/m/checkpoints/1");
+  ASSERT_TRUE(harness_
+                  .Call<v1::DeleteCheckpointResponse>(
+                      absl::StrCat(kStore, "DeleteCheckpoint"), gone)
+                  .ok());
+  v1::LoadCheckpointRequest resumed;
+  resumed.set_name("models/m/checkpoints/1");
+  resumed.set_resume_token(plan->plan.resume_token());
+  auto loaded = harness_.Load(resumed);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->bytes, all_);
+}
+
+TEST_F(LoadTest, APlanOfManyTensorsComesInPartsOfAtMostOneMebibyte) {
+  std::vector<v1::SaveCheckpointRequest> requests(1);
+  requests[0].set_parent("models/wide");
+  requests[0].set_create_model(true);
+  const std::string padding(900, 'k');
+  for (int i = 0; i < 3000; ++i) {
+    if (i % 700 == 699) requests.emplace_back();
+    auto tensor = MakeTensor(absl::StrCat(padding, i), v1::UINT8, {0}, "");
+    *requests.back().mutable_manifest()->add_tensors() = tensor.tensor;
+  }
+  requests.emplace_back().set_finish(true);
+  ASSERT_TRUE(harness_.Save(requests).ok());
+  request_.set_name("models/wide/checkpoints/latest");
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->plan.tensors_size(), 3000);
+  EXPECT_GE(loaded->messages, 3);
+  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxManifestMessageBytes));
+}
+
+TEST_F(LoadTest, ACancelledLoadEnds) {
+  auto session = harness_.service().OpenOutbound(
+      absl::StrCat(kTransfer, "LoadCheckpoint"), request_.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE((*session)->Next().ok());
+  (*session)->Cancel();
+  EXPECT_EQ((*session)->Next().status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(LoadTest, AFlippedBitIsDataLossThatNamesTheTensor) {
+  auto big =
+      MakeTensor("layer.big", v1::UINT8, {2 << 20}, MakeBytes(2 << 20, 7), 1 << 20);
+  ASSERT_TRUE(harness_.SaveTensors("models/flip", {big}).ok());
+  auto record = harness_.store().checkpoints().Get("flip", 1);
+  ASSERT_TRUE(record.ok()) << record.status();
+  ASSERT_GE(record->packs_size(), 1);
+  ASSERT_TRUE(harness_.disk().FlipBit(record->packs(0), 1, 12345));
+  request_.set_name("models/flip/checkpoints/1");
+  EXPECT_THAT(harness_.Load(request_),
+              FailsWith(absl::StatusCode::kDataLoss, "layer.big"));
+}
+
+}  // namespace
+}  // namespace modelstore::server

@@ -1,0 +1,253 @@
+// SaveCheckpoint: what a stream must be, and what is refused.
+#include "absl/strings/str_cat.h"
+#include "tests/server/harness.h"
+
+namespace modelstore::server {
+namespace {
+
+class SaveTest : public testing::Test {
+ protected:
+  SaveTest() : tensor_(MakeTensor("w", v1::FLOAT32, {4, 8}, MakeBytes(128, 1), 64)) {}
+
+  // Header and manifest in the first message, chunks in the second, then finish.
+  std::vector<v1::SaveCheckpointRequest> Requests(const std::string& request_id = "") {
+    std::vector<v1::SaveCheckpointRequest> requests(3);
+    requests[0].set_parent("models/m");
+    requests[0].set_create_model(true);
+    requests[0].set_request_id(request_id);
+    requests[0].mutable_checkpoint()->set_epoch(4);
+    requests[0].mutable_checkpoint()->set_loss(0.25);
+    *requests[0].mutable_manifest()->add_tensors() = tensor_.tensor;
+    for (const auto& chunk : tensor_.chunks) AddChunk(&requests[1], chunk);
+    requests[2].set_finish(true);
+    return requests;
+  }
+
+  bool ModelHasVersion(int64_t version) {
+    return harness_.store().checkpoints().Get("m", version).ok();
+  }
+
+  Harness harness_;
+  TestTensor tensor_;
+};
+
+TEST_F(SaveTest, ASavedCheckpointTellsItsMetadata) {
+  auto saved = harness_.Save(Requests("run-1"));
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(saved->name(), "models/m/checkpoints/1");
+  EXPECT_EQ(saved->epoch(), 4);
+  EXPECT_EQ(saved->loss(), 0.25);
+  EXPECT_FALSE(saved->has_step());
+  EXPECT_EQ(saved->request_id(), "run-1");
+  EXPECT_EQ(saved->origin(), v1::SAVED);
+  EXPECT_EQ(saved->logical_bytes(), 128);
+  EXPECT_EQ(saved->model_uid().empty(), false);
+  EXPECT_EQ(saved->base_checkpoint(), "");
+  auto second = harness_.Save(Requests("run-2"));
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->base_checkpoint(), "models/m/checkpoints/1");
+  EXPECT_EQ(second->stored_bytes(), 0) << "every chunk is the base's";
+}
+
+TEST_F(SaveTest, ChunksWithoutDigestsFillTheManifestInOrder) {
+  auto requests = Requests();
+  requests[0]
+      .mutable_manifest()
+      ->mutable_tensors(0)
+      ->mutable_pieces(0)
+      ->clear_chunk_digests();
+  requests[1].Clear();
+  for (const auto& chunk : tensor_.chunks) AddChunk(&requests[1], chunk, false);
+  auto saved = harness_.Save(requests);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  v1::LoadCheckpointRequest load;
+  load.set_name("models/m/checkpoints/latest");
+  auto loaded = harness_.Load(load);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->bytes, tensor_.bytes);
+  auto with_digests = harness_.Save(Requests());
+  ASSERT_TRUE(with_digests.ok()) << with_digests.status();
+  EXPECT_EQ(with_digests->manifest_digest(), saved->manifest_digest());
+}
+
+TEST_F(SaveTest, TwoWaysToSayTheSameBoxMakeOneManifest) {
+  auto first = harness_.Save(Requests());
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto requests = Requests();
+  v1::Piece* piece =
+      requests[0].mutable_manifest()->mutable_tensors(0)->mutable_pieces(0);
+  for (const int64_t zero : {0, 0}) piece->add_offset(zero);
+  for (const int64_t size : {4, 8}) piece->add_size(size);
+  requests[0].mutable_manifest()->mutable_tensors(0)->set_section("model");
+  auto second = harness_.Save(requests);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(first->manifest_digest(), second->manifest_digest());
+}
+
+TEST_F(SaveTest, WithoutFinishNothingIsSaved) {
+  auto requests = Requests();
+  requests.pop_back();
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kInvalidArgument, "finish"));
+  EXPECT_FALSE(ModelHasVersion(1));
+}
+
+TEST_F(SaveTest, ACutStreamLeavesNothing) {
+  auto session =
+      harness_.service().OpenInbound(absl::StrCat(kTransfer, "SaveCheckpoint"));
+  ASSERT_TRUE(session.ok());
+  for (const auto& request : Requests()) {
+    const std::string bytes = request.SerializeAsString();
+    const absl::string_view view(bytes);
+    ASSERT_TRUE((*session)->OnMessage({view}).ok());
+  }
+  session->reset();
+  EXPECT_FALSE(ModelHasVersion(1));
+}
+
+TEST_F(SaveTest, FinishBeforeEveryChunkIsRefused) {
+  auto requests = Requests();
+  requests[1].Clear();
+  AddChunk(&requests[1], tensor_.chunks[0]);
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kFailedPrecondition, ""));
+  EXPECT_FALSE(ModelHasVersion(1));
+}
+
+TEST_F(SaveTest, TheSameRequestIdMakesOneVersion) {
+  auto first = harness_.Save(Requests("once"));
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto again = harness_.Save(Requests("once"));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->version(), first->version());
+  EXPECT_FALSE(ModelHasVersion(2));
+  auto other = Requests("once");
+  other[0].mutable_checkpoint()->set_epoch(5);
+  EXPECT_THAT(harness_.Save(other),
+              FailsWith(absl::StatusCode::kInvalidArgument, "once"));
+}
+
+TEST_F(SaveTest, AnotherHeadThanExpectedAborts) {
+  ASSERT_TRUE(harness_.Save(Requests()).ok());
+  auto requests = Requests();
+  requests[0].set_expected_latest_version(0);
+  EXPECT_THAT(harness_.Save(requests), FailsWith(absl::StatusCode::kAborted, ""));
+  requests[0].set_expected_latest_version(1);
+  EXPECT_TRUE(harness_.Save(requests).ok());
+}
+
+TEST_F(SaveTest, ALineageMayBeginAnewOrFromAnotherVersion) {
+  ASSERT_TRUE(harness_.Save(Requests()).ok());
+  auto requests = Requests();
+  requests[0].mutable_checkpoint()->set_base_checkpoint("none");
+  auto fresh = harness_.Save(requests);
+  ASSERT_TRUE(fresh.ok()) << fresh.status();
+  EXPECT_EQ(fresh->base_checkpoint(), "");
+  EXPECT_GT(fresh->stored_bytes(), 0);
+  requests[0].mutable_checkpoint()->set_base_checkpoint("models/m/checkpoints/1");
+  auto branched = harness_.Save(requests);
+  ASSERT_TRUE(branched.ok()) << branched.status();
+  EXPECT_EQ(branched->base_checkpoint(), "models/m/checkpoints/1");
+  requests[0].mutable_checkpoint()->set_base_checkpoint("models/m/checkpoints/99");
+  EXPECT_THAT(harness_.Save(requests), FailsWith(absl::StatusCode::kNotFound, "99"));
+}
+
+TEST_F(SaveTest, AMissingModelIsNotMadeUnasked) {
+  auto requests = Requests();
+  requests[0].set_create_model(false);
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kNotFound, "models/m"));
+}
+
+TEST_F(SaveTest, BadStreamsAreRefusedByField) {
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(harness_.Save({}), FailsWith(invalid, "without a message"));
+
+  auto requests = Requests();
+  requests[1].mutable_data()->at(3) ^= 1;
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "chunks[0]"));
+
+  requests = Requests();
+  requests[1].mutable_chunks(1)->set_size_bytes(int64_t{1} << 62);
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "chunks[1].size_bytes"));
+  requests[1].mutable_chunks(1)->set_size_bytes(INT64_MIN);
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "chunks[1].size_bytes"));
+  requests[1].mutable_chunks(1)->set_size_bytes(63);
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "data"));
+
+  requests = Requests();
+  requests[1].mutable_chunks(0)->set_digest("short");
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "chunks[0].digest"));
+
+  requests = Requests();
+  requests[2].set_parent("models/m");
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "header"));
+
+  requests = Requests();
+  requests.push_back(requests[1]);
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "finish"));
+
+  requests = Requests();
+  *requests[2].mutable_manifest()->add_tensors() = tensor_.tensor;
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "manifest"));
+
+  requests = Requests();
+  requests[0].set_parent("models/m/checkpoints/1");
+  EXPECT_THAT(harness_.Save(requests), FailsWith(invalid, "parent"));
+  EXPECT_FALSE(ModelHasVersion(1));
+}
+
+TEST_F(SaveTest, AChunkBeyondTheManifestIsRefused) {
+  auto requests = Requests();
+  requests[0]
+      .mutable_manifest()
+      ->mutable_tensors(0)
+      ->mutable_pieces(0)
+      ->clear_chunk_digests();
+  requests[1].Clear();
+  for (const auto& chunk : tensor_.chunks) AddChunk(&requests[1], chunk, false);
+  AddChunk(&requests[1], MakeBytes(10, 99), false);
+  EXPECT_FALSE(harness_.Save(requests).ok());
+  EXPECT_FALSE(ModelHasVersion(1));
+}
+
+TEST_F(SaveTest, MoreTensorsThanTheLimitAreRefused) {
+  auto session =
+      harness_.service().OpenInbound(absl::StrCat(kTransfer, "SaveCheckpoint"));
+  ASSERT_TRUE(session.ok());
+  v1::SaveCheckpointRequest request;
+  request.set_parent("models/m");
+  request.set_create_model(true);
+  absl::Status status;
+  int sent = 0;
+  while (status.ok() && sent < 300'000) {
+    for (int i = 0; i < 20'000; ++i) {
+      v1::Tensor* t = request.mutable_manifest()->add_tensors();
+      t->set_key(absl::StrCat("t", sent++));
+      t->set_dtype(v1::BOOL);
+      t->add_shape(0);
+    }
+    const std::string bytes = request.SerializeAsString();
+    const absl::string_view view(bytes);
+    status = (*session)->OnMessage({view});
+    request.Clear();
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("262144"));
+}
+
+TEST_F(SaveTest, AttachmentsAreToldWithoutTheirBytes) {
+  auto requests = Requests();
+  v1::Attachment* card = requests[0].mutable_manifest()->add_attachments();
+  card->set_name("card.md");
+  card->set_media_type("text/markdown");
+  card->set_data("# a model");
+  auto saved = harness_.Save(requests);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  ASSERT_EQ(saved->attachments_size(), 1);
+  EXPECT_EQ(saved->attachments(0).size_bytes(), 9);
+  EXPECT_EQ(saved->attachments(0).digest().size(), 32u);
+}
+
+}  // namespace
+}  // namespace modelstore::server

@@ -1,0 +1,142 @@
+#include "server/validation.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "proto/contract/limits.h"
+#include "tests/server/harness.h"
+
+namespace modelstore::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::Tensor Plain() {
+  return MakeTensor("w", v1::FLOAT32, {4, 8}, MakeBytes(128, 1), 64).tensor;
+}
+
+absl::Status Check(const v1::Tensor& tensor) {
+  return ValidateTensor("t", tensor, Digests::kRequired);
+}
+
+void ExpectRefused(const v1::Tensor& tensor, const std::string& field) {
+  const absl::Status status = Check(tensor);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(field));
+}
+
+TEST(ValidationTest, ATensorsFieldsAreNamedWhenRefused) {
+  EXPECT_TRUE(Check(Plain()).ok()) << Check(Plain());
+  v1::Tensor t = Plain();
+  t.set_key("");
+  ExpectRefused(t, "t.key");
+  t = Plain();
+  t.set_section("no spaces");
+  ExpectRefused(t, "t.section");
+  t = Plain();
+  t.set_dtype(v1::DTYPE_UNSPECIFIED);
+  ExpectRefused(t, "t.dtype");
+  t = Plain();
+  t.set_dtype(static_cast<v1::DType>(99));
+  ExpectRefused(t, "t.dtype");
+  t = Plain();
+  t.set_shape(0, -1);
+  ExpectRefused(t, "t.shape");
+  t = Plain();
+  t.set_shape(0, INT64_MAX);
+  ExpectRefused(t, "t.shape");
+  t = Plain();
+  t.set_tied_to("model:v");
+  ExpectRefused(t, "t.pieces");
+}
+
+TEST(ValidationTest, APieceLiesWithinItsTensorAndIsCutAsItSays) {
+  v1::Tensor t = Plain();
+  t.mutable_pieces(0)->set_chunk_size_bytes(63);
+  ExpectRefused(t, "t.pieces[0].chunk_size_bytes");
+  t.mutable_pieces(0)->set_chunk_size_bytes(kMaxChunkBytes + 4);
+  ExpectRefused(t, "t.pieces[0].chunk_size_bytes");
+  t.mutable_pieces(0)->set_chunk_size_bytes(INT64_MIN);
+  ExpectRefused(t, "t.pieces[0].chunk_size_bytes");
+  t = Plain();
+  t.mutable_pieces(0)->mutable_chunk_digests()->append("x");
+  ExpectRefused(t, "t.pieces[0].chunk_digests");
+  t = Plain();
+  t.mutable_pieces(0)->clear_chunk_digests();
+  ExpectRefused(t, "t.pieces[0].chunk_digests");
+  EXPECT_TRUE(ValidateTensor("t", t, Digests::kOptional).ok());
+  t = Plain();
+  t.mutable_pieces(0)->add_offset(0);
+  ExpectRefused(t, "t.pieces[0].offset");
+  t = Plain();
+  for (const int64_t offset : {INT64_MAX, int64_t{0}}) {
+    t.mutable_pieces(0)->add_offset(offset);
+  }
+  ExpectRefused(t, "t.pieces[0]");
+  t = Plain();
+  t.set_shape(0, int64_t{1} << 40);
+  t.mutable_pieces(0)->set_chunk_size_bytes(0);
+  ExpectRefused(t, "t.pieces[0].chunk_size_bytes");
+}
+
+TEST(ValidationTest, ABoxThatIsNoRangeOfRowsIsNotBuilt) {
+  v1::Tensor t = Plain();
+  for (const int64_t offset : {0, 4}) t.mutable_pieces(0)->add_offset(offset);
+  for (const int64_t size : {4, 4}) t.mutable_pieces(0)->add_size(size);
+  EXPECT_EQ(Check(t).code(), absl::StatusCode::kUnimplemented) << Check(t);
+}
+
+TEST(ValidationTest, AnEmptyTensorMayHaveAPieceWithoutChunks) {
+  v1::Tensor t = MakeTensor("w", v1::FLOAT64, {0, 7}, "").tensor;
+  EXPECT_TRUE(Check(t).ok()) << Check(t);
+  t.clear_pieces();
+  EXPECT_TRUE(Check(t).ok()) << Check(t);
+}
+
+TEST(ValidationTest, ValuesAreAtMost64LevelsDeep) {
+  v1::Value value;
+  v1::Value* leaf = &value;
+  for (int i = 1; i < kMaxValueDepth; ++i) {
+    leaf = leaf->mutable_list_value()->add_values();
+  }
+  leaf->mutable_dict_value();
+  EXPECT_TRUE(ValidateValue("v", value).ok()) << ValidateValue("v", value);
+  leaf->mutable_list_value()->add_values()->set_int_value(1);
+  EXPECT_EQ(ValidateValue("v", value).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ValidationTest, AValueHasAKindAndADictScalarKeys) {
+  v1::Value value;
+  EXPECT_FALSE(ValidateValue("v", value).ok());
+  value.set_big_int_value("-123456789012345678901234567890");
+  EXPECT_TRUE(ValidateValue("v", value).ok());
+  value.set_big_int_value("12a");
+  EXPECT_FALSE(ValidateValue("v", value).ok());
+  auto* entry = value.mutable_dict_value()->add_entries();
+  entry->mutable_value()->set_null_value(v1::NULL_VALUE);
+  entry->mutable_key()->mutable_list_value();
+  EXPECT_FALSE(ValidateValue("v", value).ok());
+  entry->mutable_key()->set_int_value(3);
+  EXPECT_TRUE(ValidateValue("v", value).ok());
+}
+
+TEST(ValidationTest, MetadataHasLimits) {
+  v1::Checkpoint checkpoint;
+  checkpoint.set_description(std::string(4097, 'x'));
+  EXPECT_THAT(std::string(ValidateCheckpoint("c", checkpoint).message()),
+              HasSubstr("c.description"));
+  checkpoint.Clear();
+  for (int i = 0; i < 65; ++i) (*checkpoint.mutable_labels())[std::to_string(i)] = "v";
+  EXPECT_THAT(std::string(ValidateCheckpoint("c", checkpoint).message()),
+              HasSubstr("c.labels"));
+  checkpoint.Clear();
+  for (int i = 0; i < 1025; ++i) (*checkpoint.mutable_metrics())[std::to_string(i)] = 1;
+  EXPECT_THAT(std::string(ValidateCheckpoint("c", checkpoint).message()),
+              HasSubstr("c.metrics"));
+  v1::Attachment attachment;
+  attachment.set_name("../up");
+  EXPECT_FALSE(ValidateAttachment("a", attachment).ok());
+}
+
+}  // namespace
+}  // namespace modelstore::server
