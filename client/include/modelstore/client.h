@@ -32,7 +32,9 @@ namespace modelstore {
 
 // A save that goes on in the background. Copies share it; dropping all of them
 // does not cancel it: a failure nobody saw is returned by the next save of the
-// same client and by Client::Drain().
+// same client and by Client::Drain(). Nor does it end with the last Client: at a
+// normal exit of the process, saves in flight are finished first (each has its
+// timeout); call Drain() before, to know how they ended.
 class [[nodiscard]] SaveHandle {
  public:
   // Returns when the caller may change the tensors again.
