@@ -6,9 +6,12 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "storage/rocksdb/pack_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
+
+thread_local bool sound_blocks_only = false;
 
 // A chunk read of at least this size is likely to be followed by its neighbour.
 constexpr size_t kLargeRead = size_t{256} << 10;
@@ -85,7 +88,13 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
     if (n >= kLargeRead && next_.exchange(offset + n) == offset) {
       target()->Prefetch(offset + n, n, options, dbg).PermitUncheckedError();
     }
-    return FSRandomAccessFileOwnerWrapper::Read(offset, n, options, result, scratch, dbg);
+    rocksdb::IOStatus s =
+        FSRandomAccessFileOwnerWrapper::Read(offset, n, options, result, scratch, dbg);
+    if (s.ok() && sound_blocks_only &&
+        !IsSoundBlock(absl::string_view(result->data(), result->size()))) {
+      return rocksdb::IOStatus::Corruption("a block of a pack is damaged");
+    }
+    return s;
   }
 
  private:
@@ -94,6 +103,9 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 };
 
 }  // namespace
+
+SoundBlocksOnly::SoundBlocksOnly() { sound_blocks_only = true; }
+SoundBlocksOnly::~SoundBlocksOnly() { sound_blocks_only = false; }
 
 EngineFileSystem::EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base,
                                    std::string packs_folder)

@@ -22,6 +22,16 @@
 
 namespace modelstore::storage::rocks {
 
+// While it lives, the blocks that this thread reads from packs are held to
+// IsSoundBlock(), in place of RocksDB's checksum; others fail as corruption.
+class SoundBlocksOnly {
+ public:
+  SoundBlocksOnly();
+  ~SoundBlocksOnly();
+  SoundBlocksOnly(const SoundBlocksOnly&) = delete;
+  SoundBlocksOnly& operator=(const SoundBlocksOnly&) = delete;
+};
+
 // Thread-safe. One per database.
 class EngineFileSystem final : public rocksdb::FileSystemWrapper {
  public:

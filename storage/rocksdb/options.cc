@@ -9,18 +9,18 @@
 #include "rocksdb/env.h"
 #include "rocksdb/flush_block_policy.h"
 #include "rocksdb/table.h"
+#include "storage/rocksdb/pack_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
 
-// Blocks of small chunks; a chunk of this size has a block of its own, so that
-// reading a small one never reads a large neighbour.
-constexpr size_t kPackBlockBytes = size_t{16} << 10;
+constexpr size_t kEntryOverhead = 32;
 
 class ChunkBlockPolicy final : public rocksdb::FlushBlockPolicy {
  public:
   bool Update(const rocksdb::Slice& key, const rocksdb::Slice& value) override {
-    const size_t bytes = key.size() + value.size();
+    // With its lengths, its restart, and its part of the trailer.
+    const size_t bytes = key.size() + value.size() + kEntryOverhead;
     const bool flush = held_ > 0 && held_ + bytes > kPackBlockBytes;
     held_ = flush ? bytes : held_ + bytes;
     return flush;

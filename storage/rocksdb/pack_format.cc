@@ -1,5 +1,7 @@
 #include "storage/rocksdb/pack_format.h"
 
+#include <xxhash.h>
+
 #include <memory>
 
 #include "absl/strings/str_format.h"
@@ -10,15 +12,50 @@ namespace {
 // What RocksDB adds to a key: sequence number 0 and the type "value".
 constexpr size_t kInternalKeyBytes = kChunkKeyBytes + 8;
 
-// Skips a varint of at most five bytes. False if there is none.
-bool SkipVarint(absl::string_view* in) {
+// Type of compression (1 byte) and checksum (4) behind every block.
+constexpr size_t kTrailerBytes = 5;
+
+// Takes a varint of at most five bytes. False if there is none.
+bool TakeVarint(absl::string_view* in, uint64_t* value) {
+  *value = 0;
   for (size_t i = 0; i < 5 && i < in->size(); ++i) {
-    if ((static_cast<uint8_t>((*in)[i]) & 0x80) == 0) {
+    const auto byte = static_cast<uint8_t>((*in)[i]);
+    *value |= uint64_t{byte & 0x7fu} << (7 * i);
+    if ((byte & 0x80) == 0) {
       in->remove_prefix(i + 1);
       return true;
     }
   }
   return false;
+}
+
+// An entry begins with the bytes that its key shares with the one before it (none
+// here), the bytes of its key and of its value, all varints; then come the key, and
+// what RocksDB adds to it.
+bool TakeEntryHead(absl::string_view* in, absl::string_view* key, uint64_t* value_bytes) {
+  if (in->size() < 2 || (*in)[0] != 0 || (*in)[1] != static_cast<char>(kInternalKeyBytes)) {
+    return false;
+  }
+  in->remove_prefix(2);
+  if (!TakeVarint(in, value_bytes) || in->size() < kInternalKeyBytes) return false;
+  *key = in->substr(0, kChunkKeyBytes);
+  constexpr absl::string_view kAdded("\1\0\0\0\0\0\0\0", 8);
+  if (in->substr(kChunkKeyBytes, kAdded.size()) != kAdded) return false;
+  in->remove_prefix(kInternalKeyBytes);
+  return true;
+}
+
+// XXH3 of the block without its last byte, which is mixed in behind it.
+bool HasItsChecksum(absl::string_view block) {
+  const absl::string_view content = block.substr(0, block.size() - kTrailerBytes);
+  const auto type = static_cast<uint8_t>(block[content.size()]);
+  const auto checksum = static_cast<uint32_t>(XXH3_64bits(content.data(), content.size())) ^
+                        (type * uint32_t{0x6b9083d9});
+  uint32_t stored = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    stored |= uint32_t{static_cast<uint8_t>(block[content.size() + 1 + i])} << (8 * i);
+  }
+  return stored == checksum;
 }
 
 }  // namespace
@@ -44,6 +81,20 @@ std::string PackFileName(uint64_t pack) { return absl::StrFormat("%016x.sst", pa
 
 std::string TableFileName(uint64_t number) { return absl::StrFormat("%06u.sst", number); }
 
+bool IsSoundBlock(absl::string_view block) {
+  if (block.size() <= kTrailerBytes) return false;
+  if (block.size() <= kPackBlockBytes) return HasItsChecksum(block);
+  // One entry, where it restarts (at 0), how many restarts there are (1), the
+  // trailer without compression.
+  constexpr absl::string_view kTail("\0\0\0\0\1\0\0\0\0", 9);
+  absl::string_view in = block;
+  absl::string_view key;
+  uint64_t value_bytes = 0;
+  return TakeEntryHead(&in, &key, &value_bytes) &&
+         in.size() == value_bytes + kTail.size() + 4 &&
+         in.substr(value_bytes, kTail.size()) == kTail;
+}
+
 std::optional<uint64_t> PackOfFile(rocksdb::FileSystem* fs, const std::string& path) {
   std::unique_ptr<rocksdb::FSSequentialFile> file;
   if (!fs->NewSequentialFile(path, rocksdb::FileOptions(), &file, nullptr).ok()) {
@@ -52,15 +103,11 @@ std::optional<uint64_t> PackOfFile(rocksdb::FileSystem* fs, const std::string& p
   char scratch[64];
   rocksdb::Slice head;
   if (!file->Read(sizeof(scratch), {}, &head, scratch, nullptr).ok()) return std::nullopt;
-  // An entry: bytes shared with the key before it (0), bytes of key, bytes of
-  // value, all varints; then the key.
   absl::string_view in(head.data(), head.size());
-  if (in.size() < 2 || in[0] != 0 || in[1] != static_cast<char>(kInternalKeyBytes)) {
-    return std::nullopt;
-  }
-  in.remove_prefix(2);
-  if (!SkipVarint(&in) || in.size() < kInternalKeyBytes) return std::nullopt;
-  const std::optional<ChunkId> first = DecodeChunkKey(in.substr(0, kChunkKeyBytes));
+  absl::string_view key;
+  uint64_t value_bytes = 0;
+  if (!TakeEntryHead(&in, &key, &value_bytes)) return std::nullopt;
+  const std::optional<ChunkId> first = DecodeChunkKey(key);
   if (!first.has_value() || first->sequence != 0) return std::nullopt;
   return first->pack;
 }

@@ -25,6 +25,15 @@ std::string PackFileName(uint64_t pack);
 // `{file number in 6 digits}.sst`, as RocksDB names it.
 std::string TableFileName(uint64_t number);
 
+// Blocks of small chunks hold at most this; a larger chunk has a block of its own,
+// so that reading a small one never reads a large neighbour.
+inline constexpr size_t kPackBlockBytes = size_t{16} << 10;
+
+// True if RocksDB can take apart a data block, trailer included, whose checksum
+// it does not verify: it asserts what it expects of one. Of a large block only what
+// surrounds the chunk is looked at; the chunk has a digest.
+bool IsSoundBlock(absl::string_view block);
+
 // The pack that a file holds, from its first entry: readable while the file's
 // first bytes are, whatever happened to its index.
 std::optional<uint64_t> PackOfFile(rocksdb::FileSystem* fs, const std::string& path);

@@ -1,6 +1,7 @@
 // Bits flipped and files cut at random places of every kind of file of a store:
 // the right bytes, or a refusal that says what is damaged; never a wrong value,
 // never a loss in silence, never a crash.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/catalog.h"
 #include "storage/rocksdb/chunk_store.h"
+#include "storage/rocksdb/pack_format.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/storage/test_bytes.h"
 #include "tests/support/fault_file_system.h"
@@ -53,6 +55,20 @@ std::vector<int64_t> JournalHeaders(const std::string& path) {
   return headers;
 }
 
+// Where the entries of a pack's file have their keys: in front of each lie the end
+// of the block before (its restarts and trailer) and the entry's own lengths.
+std::vector<int64_t> EntryKeys(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const rocks::ChunkKey key = rocks::EncodeChunkKey({PackIn(path).value_or(0), 0});
+  const std::string pack(key.data(), 8);
+  std::vector<int64_t> keys;
+  for (size_t at = bytes.find(pack); at != std::string::npos; at = bytes.find(pack, at + 1)) {
+    keys.push_back(static_cast<int64_t>(at));
+  }
+  return keys;
+}
+
 // A place of a file, every tenth one in a header, an index or a footer.
 int64_t PlaceIn(const std::string& path, std::mt19937_64& random) {
   const int64_t size = static_cast<int64_t>(fs::file_size(path));
@@ -64,6 +80,11 @@ int64_t PlaceIn(const std::string& path, std::mt19937_64& random) {
     const std::vector<int64_t> headers = JournalHeaders(path);
     if (headers.empty()) return below(size);
     return std::min(headers[random() % headers.size()] + below(7), size - 1);
+  }
+  const std::vector<int64_t> keys = EntryKeys(path);
+  if (!keys.empty() && random() % 3 == 0) {
+    const int64_t place = keys[random() % keys.size()] - 20 + below(40);
+    return std::clamp<int64_t>(place, 0, size - 1);
   }
   // The footer, or the index and the properties in front of it.
   return size - 1 - below(std::min<int64_t>(random() % 2 == 0 ? 53 : 1500, size));
