@@ -156,7 +156,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
       return End(status);
     }
     // While too much is in hand the next message stays with its sender.
-    host_->inbound->Acquire(0, [this] { Read(); });
+    host_->inbound->Acquire(this, 0, [this] { Read(); });
   }
 
   void TakeEnd() {
@@ -266,16 +266,19 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Abandon(const absl::Status& why) REQUIRES(mutex_) {
     abandoned_ = true;
     ready_.reset();
+    // What was sent is let go of at the RPC's end alone: to wait for bytes
+    // before it would be to wait for oneself.
+    if (preparing_ && host_->outbound->Withdraw(this)) preparing_ = false;
     if (session_ != nullptr) session_->Cancel();
     if (ended_) return;
     ended_ = true;
     status_ = why;
   }
 
-  // Does what the state asks for next. Each step runs outside of the lock; the
-  // flag that it set keeps this alive until the step is over.
+  // Does what the state asks for next. The flag that each step set keeps this
+  // alive until the step is over.
   void Advance() {
-    bool write = false, prepare = false, finish = false;
+    bool write = false, finish = false;
     {
       MutexLock lock(mutex_);
       if (!writing_ && ready_ && !abandoned_) {
@@ -284,17 +287,17 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         write = writing_ = true;
         write_since_ = absl::Now();
       }
-      if (!ended_ && !preparing_ && !ready_) prepare = preparing_ = true;
+      if (!ended_ && !preparing_ && !ready_) {
+        preparing_ = true;
+        host_->outbound->Acquire(this, kMaxChunkBytes, [this] {
+          host_->pool->Continue([this] { Prepare(); });
+        });
+      }
       if (ended_ && !writing_ && !preparing_ && !ready_ && !finishing_) {
         finish = finishing_ = true;
       }
     }
-    // Of these, at most the first two happen together.
     if (write) StartWrite(&current_);
-    if (prepare) {
-      host_->outbound->Acquire(kMaxChunkBytes,
-                               [this] { host_->pool->Continue([this] { Prepare(); }); });
-    }
     if (finish) host_->pool->Continue([this] { End(); });
   }
 

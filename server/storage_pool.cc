@@ -1,5 +1,6 @@
 #include "server/storage_pool.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace modelstore::server {
@@ -59,16 +60,31 @@ void ByteBudget::Take(int64_t bytes) {
   if (gauge_ != nullptr) gauge_->fetch_add(bytes, std::memory_order_relaxed);
 }
 
-void ByteBudget::Acquire(int64_t bytes, std::function<void()> granted) {
+void ByteBudget::Acquire(const void* who, int64_t bytes, std::function<void()> granted) {
   {
     MutexLock lock(mutex_);
     if (!waiters_.empty() || !Fits(bytes)) {
-      waiters_.push_back({bytes, std::move(granted)});
+      waiters_.push_back({who, bytes, std::move(granted)});
       return;
     }
     Take(bytes);
   }
   granted();
+}
+
+bool ByteBudget::Withdraw(const void* who) {
+  std::vector<std::function<void()>> granted;
+  {
+    MutexLock lock(mutex_);
+    auto waiter = std::find_if(waiters_.begin(), waiters_.end(),
+                               [who](const Waiter& w) { return w.who == who; });
+    if (waiter == waiters_.end()) return false;
+    waiters_.erase(waiter);
+    // It may have kept smaller ones behind it waiting.
+    granted = Serve();
+  }
+  for (auto& call : granted) call();
+  return true;
 }
 
 void ByteBudget::Charge(int64_t bytes) {
@@ -81,13 +97,19 @@ void ByteBudget::Release(int64_t bytes) {
   {
     MutexLock lock(mutex_);
     Take(-bytes);
-    while (!waiters_.empty() && Fits(waiters_.front().bytes)) {
-      Take(waiters_.front().bytes);
-      granted.push_back(std::move(waiters_.front().granted));
-      waiters_.pop_front();
-    }
+    granted = Serve();
   }
   for (auto& call : granted) call();
+}
+
+std::vector<std::function<void()>> ByteBudget::Serve() {
+  std::vector<std::function<void()>> granted;
+  while (!waiters_.empty() && Fits(waiters_.front().bytes)) {
+    Take(waiters_.front().bytes);
+    granted.push_back(std::move(waiters_.front().granted));
+    waiters_.pop_front();
+  }
+  return granted;
 }
 
 bool ByteBudget::contended() const {

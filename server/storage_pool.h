@@ -52,8 +52,10 @@ class ByteBudget {
 
   // Calls `granted` once `bytes` are taken for it: at once, or from within
   // Release(). It must not block. One that exceeds the limit waits for all the
-  // others.
-  void Acquire(int64_t bytes, std::function<void()> granted);
+  // others. `who` waits for one thing at a time.
+  void Acquire(const void* who, int64_t bytes, std::function<void()> granted);
+  // `who` waits no more: true if it did, and its `granted` will not be called.
+  bool Withdraw(const void* who);
   // Takes bytes that are here already, whatever the limit.
   void Charge(int64_t bytes);
   void Release(int64_t bytes);
@@ -64,6 +66,7 @@ class ByteBudget {
 
  private:
   struct Waiter {
+    const void* who;
     int64_t bytes;
     std::function<void()> granted;
   };
@@ -72,6 +75,8 @@ class ByteBudget {
     return used_ == 0 || used_ + bytes <= limit_;
   }
   void Take(int64_t bytes) REQUIRES(mutex_);
+  // Takes bytes for those who wait and fit, and returns what to call for them.
+  std::vector<std::function<void()>> Serve() REQUIRES(mutex_);
 
   const int64_t limit_;
   const std::shared_ptr<std::atomic<int64_t>> gauge_;

@@ -191,5 +191,32 @@ TEST_F(ShortPatience, ALoadThatNobodyReadsIsCutAndItsMemoryFreed) {
   EXPECT_FALSE(stream->Finish().ok());
 }
 
+TEST(StallsTest, LoadsThatNobodyReadsDoNotKeepOthersWaiting) {
+  ServerConfig config = TestConfig();
+  // Room for two messages on their way out.
+  config.memory_budget_bytes = 8 * kMaxMessageBytes;
+  config.stall_timeout = absl::Milliseconds(500);
+  GrpcHarness harness(config);
+  harness.SaveModel("models/m", 48);
+  v1::LoadCheckpointRequest request;
+  request.set_name("models/m/checkpoints/1");
+  std::vector<std::unique_ptr<Context>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::LoadCheckpointResponse>>> stalled;
+  std::vector<std::unique_ptr<v1::CheckpointTransfer::Stub>> stubs;
+  for (int i = 0; i < 20; ++i) {
+    stubs.push_back(v1::CheckpointTransfer::NewStub(harness.NewChannel()));
+    contexts.push_back(std::make_unique<Context>());
+    stalled.push_back(stubs.back()->LoadCheckpoint(contexts.back().get(), request));
+  }
+  const absl::Time begin = absl::Now();
+  Loaded loaded;
+  const grpc::Status status = harness.Load(request, &loaded);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(loaded.bytes.size(), size_t{48} << 20);
+  std::printf("a healthy load beside 20 stalled ones took %.2f s\n",
+              absl::ToDoubleSeconds(absl::Now() - begin));
+  for (auto& context : contexts) context->TryCancel();
+}
+
 }  // namespace
 }  // namespace modelstore::server

@@ -122,6 +122,11 @@ grpc::Status SendRaw(const std::shared_ptr<grpc::Channel>& channel,
     stream->WritesDone(&tag);
     queue.Next(&tag, &ok);
   }
+  for (ok = true; ok;) {
+    grpc::ByteBuffer response;
+    stream->Read(&response, &tag);
+    queue.Next(&tag, &ok);
+  }
   grpc::Status status;
   stream->Finish(&status, &tag);
   queue.Next(&tag, &ok);

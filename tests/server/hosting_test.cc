@@ -99,15 +99,16 @@ TEST(HostingTest, AFullQueueRefusesWithResourceExhausted) {
   GrpcHarness harness(config, std::move(service));
   std::vector<std::thread> callers;
   std::atomic<int> refused = 0;
-  for (int i = 0; i < 8; ++i) {
-    callers.emplace_back([&] {
-      Context context;
-      v1::Stats stats;
-      const grpc::Status status = harness.store().GetStats(&context, {}, &stats);
-      if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) ++refused;
-    });
-  }
-  EXPECT_TRUE(Eventually([&] { return blocked->blocked == 1 && refused == 5; }));
+  const auto call = [&] {
+    Context context;
+    v1::Stats stats;
+    const grpc::Status status = harness.store().GetStats(&context, {}, &stats);
+    if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) ++refused;
+  };
+  callers.emplace_back(call);
+  EXPECT_TRUE(Eventually([&] { return blocked->blocked == 1; }));
+  for (int i = 0; i < 7; ++i) callers.emplace_back(call);
+  EXPECT_TRUE(Eventually([&] { return refused == 5; }));
   release.set_value();
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(refused, 5);

@@ -40,7 +40,7 @@ TEST(ByteBudgetTest, WaitersAreServedInOrderAsBytesComeBack) {
   ByteBudget budget(100, gauge);
   std::vector<int> granted;
   auto acquire = [&](int64_t bytes, int id) {
-    budget.Acquire(bytes, [&granted, id] { granted.push_back(id); });
+    budget.Acquire(&granted, bytes, [&granted, id] { granted.push_back(id); });
   };
   acquire(60, 1);
   acquire(60, 2);
@@ -57,19 +57,36 @@ TEST(ByteBudgetTest, WaitersAreServedInOrderAsBytesComeBack) {
 TEST(ByteBudgetTest, WhatExceedsTheLimitWaitsForAllAndIsThenGranted) {
   ByteBudget budget(100, nullptr);
   bool granted = false;
-  budget.Acquire(1, [] {});
-  budget.Acquire(500, [&] { granted = true; });
+  budget.Acquire(&budget, 1, [] {});
+  budget.Acquire(&budget, 500, [&] { granted = true; });
   EXPECT_FALSE(granted);
   budget.Release(1);
   EXPECT_TRUE(granted);
   EXPECT_EQ(budget.used(), 500);
 }
 
+TEST(ByteBudgetTest, WhoWithdrawsLetsThoseBehindItThrough) {
+  ByteBudget budget(100, nullptr);
+  const int large = 0, small = 0;
+  bool large_granted = false, small_granted = false;
+  budget.Charge(60);
+  budget.Acquire(&large, 90, [&] { large_granted = true; });
+  budget.Acquire(&small, 10, [&] { small_granted = true; });
+  EXPECT_FALSE(small_granted);
+  EXPECT_TRUE(budget.Withdraw(&large));
+  EXPECT_FALSE(budget.Withdraw(&large));
+  EXPECT_TRUE(small_granted);
+  EXPECT_FALSE(budget.Withdraw(&small)) << "it was granted";
+  budget.Release(70);
+  EXPECT_FALSE(large_granted);
+  EXPECT_EQ(budget.used(), 0);
+}
+
 TEST(ByteBudgetTest, ChargedBytesHoldTheNextReadBack) {
   ByteBudget budget(100, nullptr);
   bool read = false;
   budget.Charge(150);
-  budget.Acquire(0, [&] { read = true; });
+  budget.Acquire(&budget, 0, [&] { read = true; });
   EXPECT_FALSE(read);
   budget.Release(60);
   EXPECT_TRUE(read);
