@@ -183,7 +183,6 @@ absl::StatusOr<v1::Stats> ServerProcess::Stats() {
   const auto stub = v1::ModelStore::NewStub(NewChannel());
   grpc::ClientContext context;
   context.set_deadline(In(milliseconds(30'000)));
-  context.set_wait_for_ready(true);
   v1::Stats stats;
   const grpc::Status s = stub->GetStats(&context, {}, &stats);
   if (!s.ok()) {
@@ -196,7 +195,6 @@ absl::StatusOr<v1::CollectGarbageResponse::Result> ServerProcess::CollectGarbage
   const auto stub = v1::ModelStore::NewStub(NewChannel());
   grpc::ClientContext context;
   context.set_deadline(In(milliseconds(60'000)));
-  context.set_wait_for_ready(true);
   const auto reader = stub->CollectGarbage(&context, {});
   v1::CollectGarbageResponse message;
   v1::CollectGarbageResponse last;
