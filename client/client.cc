@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/internal/background.h"
 #include "client/internal/convert.h"
 #include "client/internal/grpc_connection.h"
 #include "client/internal/load.h"
@@ -36,14 +37,13 @@ struct Client::Shared {
   // there everything is left as it is.
   ~Shared() {
     if (getpid() == pid) return;
-    new std::shared_ptr<Connection>(std::move(connection));
-    new std::shared_ptr<internal::SaveQueue>(std::move(saves));
+    internal::KeepForever(std::move(saves));
   }
 
   absl::Status CheckProcess() const {
     if (getpid() == pid) return absl::OkStatus();
     return absl::FailedPreconditionError(
-        "this client belongs to the parent process: connect anew after fork()");
+        "this client belongs to the parent process: fork() before connecting");
   }
 
   template <typename Response>
@@ -66,7 +66,10 @@ absl::StatusOr<Client> Client::Connect(std::string_view target, ConnectOptions o
   if (options.streams < 1 || options.streams > 64) {
     return InvalidField("streams", "must be 1 to 64");
   }
-  Client client(internal::MakeGrpcConnection(target, options));
+  absl::StatusOr<std::shared_ptr<Connection>> connection =
+      internal::MakeGrpcConnection(target, options);
+  if (!connection.ok()) return connection.status();
+  Client client(*std::move(connection));
   absl::StatusOr<v1::ServerInfo> info =
       CallRpc<v1::ServerInfo>(*client.shared_->connection, kModelStore, "GetServerInfo",
                               v1::GetServerInfoRequest(), Idempotency::kIdempotent,

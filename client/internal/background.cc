@@ -7,6 +7,7 @@
 #include <list>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "client/internal/threads.h"
 #include "proto/contract/mutex.h"
@@ -22,12 +23,17 @@ struct Worker {
 // Never destroyed: threads may use it while statics are torn down.
 class Workers {
  public:
+  // Those of this process: a forked child has none of its parent's threads, and
+  // begins anew.
   static Workers& Get() {
-    static Workers* const workers = [] {
+    static std::atomic<Workers*> current{nullptr};
+    [[maybe_unused]] static const int registered = std::atexit([] { Get().JoinAll(); });
+    Workers* workers = current.load();
+    while (workers == nullptr || workers->pid_ != getpid()) {
       auto* created = new Workers();
-      std::atexit([] { Get().JoinAll(); });
-      return created;
-    }();
+      if (current.compare_exchange_strong(workers, created)) return *created;
+      delete created;
+    }
     return *workers;
   }
 
@@ -58,7 +64,6 @@ class Workers {
   }
 
   void JoinAll() {
-    if (getpid() != pid_) return;  // A forked child has none of these threads.
     std::list<Worker> left;
     {
       MutexLock lock(mutex_);
@@ -73,6 +78,11 @@ class Workers {
 };
 
 }  // namespace
+
+void KeepForever(std::shared_ptr<void> thing) {
+  static auto* const kept = new std::vector<std::shared_ptr<void>>();
+  kept->push_back(std::move(thing));
+}
 
 bool RunInBackground(std::function<void()> work) {
   return Workers::Get().Run(std::move(work));

@@ -13,4 +13,8 @@ namespace modelstore::internal {
 // system has no thread to give.
 bool RunInBackground(std::function<void()> work);
 
+// Keeps `thing` for as long as the process lives. The child of a fork must not
+// destroy what belongs to threads that it does not have.
+void KeepForever(std::shared_ptr<void> thing);
+
 }  // namespace modelstore::internal

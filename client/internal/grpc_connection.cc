@@ -6,7 +6,9 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <utility>
@@ -97,9 +99,12 @@ absl::StatusOr<std::string> ToString(const grpc::ByteBuffer& buffer) {
   return out;
 }
 
-// A stream that the other end's transport reset, for want of memory or because the
-// process is going down, is cut: gRPC words that as several codes.
-absl::Status FromTransport(const grpc::Status& status) {
+// A call that the other end's transport reset or cancelled, for want of memory or
+// because the process is going down, is cut: gRPC words that as several codes.
+absl::Status FromTransport(const grpc::Status& status, bool cancelled_here = false) {
+  if (status.error_code() == grpc::StatusCode::CANCELLED && !cancelled_here) {
+    return absl::UnavailableError("the server cancelled the call");
+  }
   if (!status.ok() && status.error_message().find("RST_STREAM") != std::string::npos) {
     return absl::UnavailableError(status.error_message());
   }
@@ -129,7 +134,7 @@ class GrpcStream final : public Stream {
 
   ~GrpcStream() override {
     if (!finished_ok_) lanes_->Drop(lane_, channel_);
-    if (!finished_) call_->context.TryCancel();
+    if (!finished_) Cancel();
     call_->queue.Shutdown();
     // A cancelled call ends its operations at once. Should gRPC not keep that
     // promise, the call is left behind rather than pulled from under it.
@@ -185,11 +190,8 @@ class GrpcStream final : public Stream {
   }
 
   absl::Status Finish(Deadline deadline) override {
-    if (finished_) return FromTransport(call_->status);
-    if (pending_) {
-      // An operation whose wait ran out is under way still.
-      call_->context.TryCancel();
-    }
+    if (finished_) return FromTransport(call_->status, cancelled_);
+    if (pending_) Cancel();  // An operation whose wait ran out is under way still.
     if (!finish_started_) {
       finish_started_ = true;
       call_->stream->Finish(&call_->status, Tag(Op::kFinish));
@@ -197,10 +199,13 @@ class GrpcStream final : public Stream {
     if (absl::Status s = Wait(Op::kFinish, deadline); !s.ok()) return s;
     finished_ = true;
     finished_ok_ = call_->status.ok();
-    return FromTransport(call_->status);
+    return FromTransport(call_->status, cancelled_);
   }
 
-  void Cancel() override { call_->context.TryCancel(); }
+  void Cancel() override {
+    cancelled_ = true;
+    call_->context.TryCancel();
+  }
 
  private:
   static absl::Status Broken() { return absl::UnavailableError("the stream is broken"); }
@@ -235,6 +240,7 @@ class GrpcStream final : public Stream {
   bool finish_started_ = false;
   bool finished_ = false;
   bool finished_ok_ = false;
+  std::atomic<bool> cancelled_{false};  // By this end.
 };
 
 class GrpcConnection final : public Connection {
@@ -262,8 +268,11 @@ class GrpcConnection final : public Connection {
     queue.Shutdown();
     while (queue.Next(&tag, &ok)) continue;
     if (!status.ok()) {
-      // A connection that did not answer in time may be dead.
-      if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+      // A connection that did not answer in time may be dead. One that could not be
+      // made waits for a time of gRPC's own, which passes only while somebody polls:
+      // a new one is tried when the caller tries again.
+      if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+          status.error_code() == grpc::StatusCode::UNAVAILABLE) {
         lanes_->Drop(kControlLane, channel);
       }
       return FromTransport(status);
@@ -292,8 +301,16 @@ class GrpcConnection final : public Connection {
 
 }  // namespace
 
-std::shared_ptr<Connection> MakeGrpcConnection(std::string_view target,
-                                               const ConnectOptions& options) {
+absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
+    std::string_view target, const ConnectOptions& options) {
+  // gRPC's threads and locks do not pass through fork(): what a child did with it
+  // would hang.
+  static const pid_t first_user = getpid();
+  if (getpid() != first_user) {
+    return absl::FailedPreconditionError(
+        "this process was forked from one that had connected already: connect first in "
+        "the child, or start it by exec");
+  }
   return std::make_shared<GrpcConnection>(std::string(target), options);
 }
 

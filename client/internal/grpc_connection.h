@@ -4,12 +4,14 @@
 #include <memory>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "modelstore/connection.h"
 
 namespace modelstore::internal {
 
-// Opens nothing yet: the first call does.
-std::shared_ptr<Connection> MakeGrpcConnection(std::string_view target,
-                                               const ConnectOptions& options);
+// Opens nothing yet: the first call does. FAILED_PRECONDITION in the child of a
+// process that has made one.
+absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
+    std::string_view target, const ConnectOptions& options);
 
 }  // namespace modelstore::internal

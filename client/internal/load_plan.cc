@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/internal/background.h"
 #include "client/internal/convert.h"
 #include "client/internal/fetch_plan.h"
 #include "client/internal/load.h"
@@ -159,7 +160,11 @@ std::vector<LoadRange> CutRanges(const LoadTarget* targets, size_t count,
 LoadPlan::LoadPlan(std::unique_ptr<State> state) : state_(std::move(state)) {}
 LoadPlan::LoadPlan(LoadPlan&&) noexcept = default;
 LoadPlan& LoadPlan::operator=(LoadPlan&&) noexcept = default;
-LoadPlan::~LoadPlan() = default;
+LoadPlan::~LoadPlan() {
+  if (state_ != nullptr && getpid() != state_->pid) {
+    internal::KeepForever(std::move(state_->connection));
+  }
+}
 
 const CheckpointInfo& LoadPlan::checkpoint() const { return state_->checkpoint; }
 const std::vector<TensorInfo>& LoadPlan::tensors() const { return state_->tensors; }
@@ -185,7 +190,7 @@ absl::Status LoadPlan::Bind(size_t index, WritableBuffer buffer) {
 absl::Status LoadPlan::Run(Deadline deadline) {
   if (getpid() != state_->pid) {
     return absl::FailedPreconditionError(
-        "this plan belongs to the parent process: connect anew after fork()");
+        "this plan belongs to the parent process: fork() before connecting");
   }
   return internal::RunLoad(state_.get(), deadline);
 }

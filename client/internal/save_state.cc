@@ -7,7 +7,7 @@ namespace {
 
 absl::Status Forked() {
   return absl::FailedPreconditionError(
-      "this client belongs to the parent process: connect anew after fork()");
+      "this client belongs to the parent process: fork() before connecting");
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <functional>
+#include <thread>
 
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
@@ -51,6 +53,38 @@ TEST(ForkTest, EveryCallInTheChildIsRefusedAndTheParentGoesOn) {
     return true;
   }));
   EXPECT_TRUE(client->GetModel("models/m").ok());
+}
+
+// A child that connects for itself has a process of its own.
+TEST(ForkTest, AChildSavesAndLoadsWithAConnectionOfItsOwn) {
+  EXPECT_TRUE(InChild([] {
+    TestStore store;
+    Client client = store.NewClient();
+    const TensorSet state({.seed = 1, .bytes = 3 << 20});
+    auto info = support::Save(client, "models/m", state);
+    return info.ok() && support::Verify(client, info->name, state).ok();
+  }));
+}
+
+TEST(ExitTest, ExitWaitsForASaveInFlight) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto end_main_while_saving = [] {
+    static TestStore* const store = new TestStore();
+    // Handlers run in reverse order: this one after the library's, which is
+    // registered by the first save.
+    std::atexit([] {
+      _exit(store->NewClient().GetCheckpoint("models/m/checkpoints/1").ok() ? 42 : 1);
+    });
+    store->connection().Pause();
+    static const TensorSet state({.seed = 1, .bytes = 3 << 20});
+    (void)store->NewClient().SaveAsync("models/m", state.Content());
+    std::thread([] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      store->connection().Resume();
+    }).detach();
+    std::exit(0);
+  };
+  EXPECT_EXIT(end_main_while_saving(), ::testing::ExitedWithCode(42), "");
 }
 
 }  // namespace

@@ -132,8 +132,9 @@ class NetworkTest : public ::testing::Test {
 TEST_F(NetworkTest, ACutAtEveryMessageOfASaveOrLoadIsResumed) {
   ConnectOptions options;
   options.retry_timeout = milliseconds(20'000);
-  auto connection = std::make_shared<CuttingConnection>(
-      internal::MakeGrpcConnection(server_->address(), options));
+  auto real = internal::MakeGrpcConnection(server_->address(), options);
+  ASSERT_TRUE(real.ok()) << real.status();
+  auto connection = std::make_shared<CuttingConnection>(*real);
   Client client(connection);
   int64_t cuts[4] = {};
   int kind = 0;

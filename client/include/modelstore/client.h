@@ -10,7 +10,8 @@
 // Thread safety: every method may be called from any thread at any time.
 // Errors: absl::Status throughout. Nothing throws, exits, installs signal
 // handlers or tunes the allocator. After fork() the child gets
-// FAILED_PRECONDITION: connect anew there.
+// FAILED_PRECONDITION from everything that its parent made, and from Connect()
+// if the parent had connected: gRPC does not pass through fork().
 // Retries: calls that are safe to repeat are repeated on UNAVAILABLE until
 // ConnectOptions.retry_timeout; transfers resume where they were cut.
 #pragma once
