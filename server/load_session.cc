@@ -166,10 +166,11 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
   v1::LoadCheckpointResponse response;
   OutboundMessage message;
   int64_t bytes = 0;
-  while (position_ < end_ && bytes < kBatchBytes && response.chunks_size() < kBatchRuns) {
+  const int64_t batch = first_chunks_ ? kProofBytes : kBatchBytes;
+  while (position_ < end_ && bytes < batch && response.chunks_size() < kBatchRuns) {
     if (auto s = EnterTensor(); !s.ok()) return s;
     const Run run = PlanRun();
-    if (bytes > 0 && bytes + run.size_bytes > kBatchBytes) break;
+    if (bytes > 0 && bytes + run.size_bytes > batch) break;
     v1::LoadedChunk* header = response.add_chunks();
     header->set_position(position_);
     header->set_size_bytes(run.size_bytes);
@@ -177,6 +178,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
     bytes += run.size_bytes;
     position_ += run.size_bytes;
   }
+  first_chunks_ = false;
   message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
   return message;
 }
@@ -219,7 +221,7 @@ LoadSession::Run LoadSession::PlanRun() const {
   const int64_t wanted = std::min(end_ - tensor.position, tensor.size_bytes);
   int64_t last =
       std::min((run.chunk_end - tensor.source_begin) / in, (wanted + out - 1) / out);
-  last = std::min(last, first + kMaxChunkBytes / out);
+  last = std::min(last, first + (first_chunks_ ? kProofBytes : kMaxChunkBytes) / out);
   run.end = tensor.source_begin + last * in;
   run.size_bytes = std::min(last * out, wanted) - offset;
   return run;
@@ -264,8 +266,14 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
   } else {
     header->set_digest(std::string(ComputeDigest(algorithm, sent).bytes()));
   }
+  if (first_chunks_ && !whole) {
+    // A client that never reads holds these bytes, not the chunk they are part of.
+    auto copy = std::make_shared<std::string>(sent);
+    sent = *copy;
+    owner = std::move(copy);
+  }
   message->payloads.emplace_back(sent, std::move(owner));
-  if (run.end == run.chunk_end) current_ = Current{};
+  if (first_chunks_ || run.end == run.chunk_end) current_ = Current{};
   return absl::OkStatus();
 }
 

@@ -64,6 +64,8 @@ class LoadSession final : public OutboundSession {
   size_t told_tensors_ = 0;
   bool first_part_ = true;
   bool plan_done_ = false;
+  // No chunk was sent yet: the first message of them is small (kProofBytes).
+  bool first_chunks_ = true;
 
   // Of the sequence.
   int64_t position_ = 0;

@@ -196,7 +196,8 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   std::atomic<int64_t> read_since_us_ = 0;
 };
 
-// Prepares one message on the pool while the one before it is being sent:
+// Prepares one message on the pool while the one before it is being sent, once the
+// client has shown that it reads:
 //
 //   while (message = session.Next()) write(message);
 //   finish(status);
@@ -227,6 +228,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     {
       MutexLock lock(mutex_);
       writing_ = false;
+      written_bytes_ += static_cast<int64_t>(current_.Length());
       current_.Clear();
       if (!ok) Abandon(ClientLeft());
     }
@@ -287,7 +289,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         write = writing_ = true;
         write_since_ = absl::Now();
       }
-      if (!ended_ && !preparing_ && !ready_) {
+      const bool reads = !writing_ || written_bytes_ >= kProofBytes;
+      if (!ended_ && !preparing_ && !ready_ && reads) {
         preparing_ = true;
         host_->outbound->Acquire(this, kMaxChunkBytes, [this] {
           host_->pool->Continue([this] { Prepare(); });
@@ -369,6 +372,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::ByteBuffer current_;
   std::optional<grpc::ByteBuffer> ready_ GUARDED_BY(mutex_);
   bool writing_ GUARDED_BY(mutex_) = false;
+  int64_t written_bytes_ GUARDED_BY(mutex_) = 0;
   bool preparing_ GUARDED_BY(mutex_) = false;
   bool ended_ GUARDED_BY(mutex_) = false;
   bool abandoned_ GUARDED_BY(mutex_) = false;

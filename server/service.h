@@ -38,6 +38,11 @@ struct OutboundMessage {
   std::vector<storage::PinnedBytes> payloads;
 };
 
+// What a stream is sent before its client has shown that it reads: more than
+// HTTP/2's first window, so that the rest of it waits for the client, and little
+// enough to be held for each of many clients that never read.
+constexpr int64_t kProofBytes = int64_t{128} << 10;
+
 // A server-streaming RPC: LoadCheckpoint, CollectGarbage. One thread at a time.
 class OutboundSession {
  public:
