@@ -35,6 +35,7 @@ class Recovery {
   rocksdb::Status OpenRocks();
   absl::StatusOr<std::vector<std::string>> Tables(const std::string& folder);
   bool CurrentIsLost(const std::vector<std::string>& tables);
+  rocksdb::IOStatus LinkAside(const std::string& from, const std::string& to);
   absl::Status MoveAside();
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
   absl::Status TakeInFolder(const std::string& folder);
@@ -78,6 +79,13 @@ bool Recovery::CurrentIsLost(const std::vector<std::string>& tables) {
          fs_.FileExists(absl::StrCat(folder_.packs(), "/CURRENT"), {}, nullptr).IsNotFound();
 }
 
+// A second name, so that power loss cannot take a file from one folder without
+// bringing it to the other. File systems without links move it.
+rocksdb::IOStatus Recovery::LinkAside(const std::string& from, const std::string& to) {
+  const rocksdb::IOStatus s = fs_.LinkFile(from, to, {}, nullptr);
+  return s.IsNotSupported() ? fs_.RenameFile(from, to, {}, nullptr) : s;
+}
+
 // Leaves an empty packs/. Cut short anywhere, it is done again: as long as a file
 // of the metadata is left it does not open, and tables are moved before any is
 // touched.
@@ -95,11 +103,18 @@ absl::Status Recovery::MoveAside() {
     if (!absl::EndsWith(name, ".sst")) continue;
     std::string free_name = name;
     while (names_taken.count(free_name) > 0) free_name = absl::StrCat("0", free_name);
-    s = fs_.RenameFile(absl::StrCat(from, "/", name),
-                       absl::StrCat(folder_.damaged(), "/", free_name), {}, nullptr);
+    s = LinkAside(absl::StrCat(from, "/", name),
+                  absl::StrCat(folder_.damaged(), "/", free_name));
     if (!s.ok()) return FromRocks(s, absl::StrCat("move aside ", name));
   }
   s = SyncFolder(&fs_, folder_.damaged());
+  for (const std::string& name : names) {
+    if (!s.ok()) break;
+    if (!absl::EndsWith(name, ".sst")) continue;
+    fs_.Release(name);
+    s = fs_.DeleteFile(absl::StrCat(from, "/", name), {}, nullptr);
+    if (s.IsNotFound() || s.IsPathNotFound()) s = rocksdb::IOStatus::OK();
+  }
   if (s.ok()) s = SyncFolder(&fs_, from);
   for (const std::string& name : names) {
     if (!s.ok()) break;
@@ -153,14 +168,22 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
 
 absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
   const std::string name = PackFileName(pack);
-  const std::string incoming = absl::StrCat(folder_.incoming(), "/", name);
-  // A crash between the two names of a pack that was being published leaves both:
-  // renaming one onto the other of the same file would do nothing.
-  fs_.DeleteFile(incoming, {}, nullptr).PermitUncheckedError();
-  rocksdb::IOStatus moved = fs_.RenameFile(path, incoming, {}, nullptr);
-  if (!moved.ok()) return FromRocks(moved, absl::StrCat("take in pack ", pack));
+  std::string waiting = path;
+  const bool in_packs = absl::StartsWith(path, absl::StrCat(folder_.packs(), "/"));
+  if (in_packs) {
+    // Out of packs/, where RocksDB may give its name to another; into a folder that
+    // the next opening looks through, should this one be cut short.
+    waiting = absl::StrCat(folder_.damaged(), "/", name);
+    fs_.DeleteFile(waiting, {}, nullptr).PermitUncheckedError();
+    rocksdb::IOStatus s = MakeFolder(&fs_, folder_.damaged());
+    if (s.ok()) s = LinkAside(path, waiting);
+    if (s.ok()) s = SyncFolder(&fs_, folder_.damaged());
+    if (!s.ok()) return FromRocks(s, absl::StrCat("take in pack ", pack));
+    absl::Status removed = Remove(folder_.packs(), path.substr(path.rfind('/') + 1));
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  }
   const rocksdb::Status s =
-      database_->db->IngestExternalFile({incoming}, PackIngestOptions());
+      database_->db->IngestExternalFile({waiting}, PackIngestOptions());
   if (s.ok()) {
     for (const std::string& arrival : fs_.TakeArrivals()) {
       fs_.Keep(arrival);
@@ -170,10 +193,8 @@ absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
     return absl::OkStatus();
   }
   if (s.IsCorruption() || s.IsInvalidArgument()) {
-    return Quarantine(incoming, name, s.ToString());
+    return Quarantine(waiting, name, s.ToString());
   }
-  // It may succeed the next time: incoming/ is not where it waits for that.
-  fs_.RenameFile(incoming, path, {}, nullptr).PermitUncheckedError();
   return FromRocks(s, absl::StrCat("take in pack ", pack));
 }
 
@@ -216,8 +237,9 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
   if (!tables.ok()) return tables.status();
   fs_.TakeArrivals();
   absl::Status status = ForgetLostFiles(*tables);
-  if (status.ok()) status = TakeInFolder(folder_.packs());
+  // First what waits since before: of a pack with two names it has the whole one.
   if (status.ok()) status = TakeInFolder(folder_.damaged());
+  if (status.ok()) status = TakeInFolder(folder_.packs());
   if (!status.ok()) return status;
   fs_.DeleteDir(folder_.damaged(), {}, nullptr).PermitUncheckedError();
   return std::move(database_);

@@ -40,11 +40,13 @@ void MeasureLoads(const Settings& settings, Report& report);
 void MeasureMemory(const Settings& settings, Report& report);
 void MeasureSmallSaves(const Settings& settings, Report& report);
 
-// A benchmark that cannot measure says why and ends.
+// A benchmark that cannot measure says why and ends: at once, since threads that
+// still wait for the server would hold up an ordinary exit.
 inline void OrDie(const absl::Status& status) {
   if (status.ok()) return;
   std::fprintf(stderr, "bench: %s\n", status.ToString().c_str());
-  std::exit(1);
+  std::fflush(nullptr);
+  std::_Exit(1);
 }
 
 template <typename T>

@@ -87,6 +87,7 @@ void StallingProxy::Run() {
       if (polls[1 + 2 * i].revents != 0) {
         if (!Pass(l.client, l.server, l.left, &n)) l.dead = true;
         l.left -= n;
+        passed_bytes_ += n;
         if (l.left == 0) ++stalled_;
       }
       if (polls[2 + 2 * i].revents != 0 && !Pass(l.server, l.client, 1 << 20, &n)) {

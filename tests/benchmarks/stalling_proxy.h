@@ -21,6 +21,7 @@ class StallingProxy {
   std::string address() const;
   // Connections that have passed all they will.
   int stalled() const { return stalled_; }
+  int64_t passed_bytes() const { return passed_bytes_; }
 
  private:
   void Run();
@@ -32,6 +33,7 @@ class StallingProxy {
   int port_ = 0;
   std::atomic<bool> stop_{false};
   std::atomic<int> stalled_{0};
+  std::atomic<int64_t> passed_bytes_{0};
   std::thread thread_;
 };
 

@@ -1,5 +1,6 @@
 // The embedded engine under SIGKILL, loss of power, failing operations and a full
 // disk, at every operation of one script that uses both seams.
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
@@ -200,6 +201,36 @@ TEST(RocksFaultTest, PowerLossAtEveryOperationLosesNothing) {
     }
     if (!cut) break;
   }
+}
+
+// Metadata of packs/ that is lost is made anew; that, too, may be cut off.
+TEST(RocksFaultTest, ARebuildThatIsCutOffAnywhereLosesNoPack) {
+  const uint64_t seed = TestSeed();
+  int64_t n = 1;
+  for (bool cut = true; cut; ++n) {
+    SCOPED_TRACE(absl::StrCat("operation ", n));
+    RocksFolder folder;
+    Script script(1);
+    {
+      auto engine = Open(folder.path(), std::make_shared<FaultFileSystem>(folder.path()));
+      ASSERT_TRUE(engine.ok()) << engine.status();
+      ASSERT_TRUE(script.Run(*engine).ok());
+    }
+    std::filesystem::remove(folder.path() + "/packs/CURRENT");
+    auto fs = std::make_shared<FaultFileSystem>(folder.path());
+    fs->CutPowerAt(n);
+    (void)Open(folder.path(), fs);
+    cut = fs->power_is_off();
+    for (const bool by_chance : {false, true}) {
+      RocksFolder after;
+      const auto chance = by_chance ? std::optional<uint64_t>(seed + n) : std::nullopt;
+      ASSERT_TRUE(fs->Materialize(after.path(), chance).ok());
+      ASSERT_EQ(Aftermath(after.path(), script), "") << "power loss";
+    }
+    ASSERT_EQ(Aftermath(folder.path(), script), "") << "SIGKILL";
+  }
+  std::printf("%d operations\n", static_cast<int>(n - 2));
+  EXPECT_GT(n, 20);
 }
 
 class IgnoredSync : public ::testing::TestWithParam<FileKind> {};
