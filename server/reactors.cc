@@ -216,31 +216,24 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     host_->streams++;
     if (is_load_) host_->gauges->active_load_streams++;
     host_->watch->Add(this);
-    if (auto status = host->AdmitStream(); !status.ok()) {
-      MutexLock lock(mutex_);
-      ended_ = true;
-      status_ = status;
-    }
-    Advance();
+    const absl::Status admitted = host->AdmitStream();
+    Advance([&]() REQUIRES(mutex_) {
+      ended_ = !admitted.ok();
+      status_ = admitted;
+    });
   }
 
   void OnWriteDone(bool ok) override {
-    {
-      MutexLock lock(mutex_);
+    Advance([&]() REQUIRES(mutex_) {
       writing_ = false;
       written_bytes_ += static_cast<int64_t>(current_.Length());
       current_.Clear();
       if (!ok) Abandon(ClientLeft());
-    }
-    Advance();
+    });
   }
 
   void OnCancel() override {
-    {
-      MutexLock lock(mutex_);
-      Abandon(ClientLeft());
-    }
-    Advance();
+    Advance([this]() REQUIRES(mutex_) { Abandon(ClientLeft()); });
   }
 
   // The client does not read: what it was sent stays here. Only cancelling lets
@@ -277,12 +270,15 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     status_ = why;
   }
 
-  // Does what the state asks for next. The flag that each step set keeps this
-  // alive until the step is over.
-  void Advance() {
+  // Changes the state, and does what it asks for next. The flag that each step set
+  // keeps this alive until the step is over: where `change` clears it, another
+  // thread may end the RPC, and this with it, once the lock is released.
+  template <typename Change>
+  void Advance(Change change) {
     bool write = false, finish = false;
     {
       MutexLock lock(mutex_);
+      change();
       if (!writing_ && ready_ && !abandoned_) {
         current_ = *std::move(ready_);
         ready_.reset();
@@ -319,16 +315,14 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       buffer = ToBuffer(**std::move(message), payload, host_->outbound);
     }
     if (held > 0) host_->outbound->Release(held);
-    {
-      MutexLock lock(mutex_);
+    Advance([&]() REQUIRES(mutex_) {
       preparing_ = false;
       if (!buffer && !ended_) {
         ended_ = true;
         status_ = message.status();
       }
       if (buffer && !abandoned_) ready_ = std::move(buffer);
-    }
-    Advance();
+    });
   }
 
   absl::StatusOr<std::optional<OutboundMessage>> NextMessage() {

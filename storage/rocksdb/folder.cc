@@ -1,6 +1,9 @@
 #include "storage/rocksdb/folder.h"
 
 #include <algorithm>
+#include <cstring>
+#include <random>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -98,7 +101,11 @@ void Folder::RestoreBallast() {
     fs_->DeleteFile(ballast(), {}, nullptr).PermitUncheckedError();
     return;
   }
-  if (fs_->FileExists(ballast(), {}, nullptr).ok()) return;
+  uint64_t size = 0;
+  if (fs_->GetFileSize(ballast(), {}, &size, nullptr).ok() &&
+      size == static_cast<uint64_t>(ballast_bytes_)) {
+    return;
+  }
   const absl::StatusOr<int64_t> free = FreeBytes();
   if (!free.ok() || *free < ballast_bytes_ + kLeaveFree) return;
   const absl::Status status = WriteBallast();
@@ -112,7 +119,19 @@ absl::Status Folder::WriteBallast() {
   std::unique_ptr<rocksdb::FSWritableFile> file;
   rocksdb::IOStatus s =
       fs_->NewWritableFile(ballast(), rocksdb::FileOptions(), &file, nullptr);
-  if (s.ok()) s = file->Allocate(0, ballast_bytes_, {}, nullptr);
+  // Written, not only allocated: a copy of the folder has a ballast, too. And not
+  // zeros, which a file system or a copy may leave out.
+  std::string block(size_t{1} << 20, '\0');
+  std::mt19937_64 random;
+  for (size_t i = 0; i < block.size(); i += sizeof(uint64_t)) {
+    const uint64_t word = random();
+    std::memcpy(&block[i], &word, sizeof(word));
+  }
+  for (int64_t left = ballast_bytes_; s.ok() && left > 0;) {
+    const auto bytes = std::min(left, static_cast<int64_t>(block.size()));
+    s = file->Append(rocksdb::Slice(block.data(), static_cast<size_t>(bytes)), {}, nullptr);
+    left -= bytes;
+  }
   if (s.ok()) s = file->Close({}, nullptr);
   return FromRocks(s, "write BALLAST");
 }

@@ -19,13 +19,13 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using support::TcpProxy;
 
-constexpr int kStalled = 200;
 constexpr double kMemoryBoundMib = 256;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kMemoryIsOurs = false;  // most of it belongs to the sanitizer
 #else
 constexpr bool kMemoryIsOurs = true;
 #endif
+constexpr int kStalled = kMemoryIsOurs ? 200 : 40;
 
 double SecondsSince(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();

@@ -119,6 +119,17 @@ TEST_F(RocksEngineTest, TheBallastIsReleasedAndTakenAgain) {
   EXPECT_THAT(folder_.Files("", "BALLAST"), SizeIs(1));
 }
 
+// As a copy of the folder has it that leaves out what was never written.
+TEST_F(RocksEngineTest, ABallastWithoutItsBytesIsMadeAnewAtOpen) {
+  constexpr int64_t kBallast = 4 << 20;
+  ASSERT_TRUE(Open(false, kBallast).ok());
+  const std::string path = folder_.path() + "/BALLAST";
+  EXPECT_EQ(fs::file_size(path), static_cast<uint64_t>(kBallast));
+  CutFile(path, 0);
+  ASSERT_TRUE(Open(false, kBallast).ok());
+  EXPECT_EQ(fs::file_size(path), static_cast<uint64_t>(kBallast));
+}
+
 TEST_F(RocksEngineTest, ACatalogBelowItsHighWaterIsRefusedUntilTheLossIsAccepted) {
   auto engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status();

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 
@@ -56,7 +57,7 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(
 }
 
 ServerProcess::~ServerProcess() {
-  if (pid_ == 0) return;
+  if (!Running()) return;
   Terminate();
   if (!WaitForExit(milliseconds(20'000)).ok()) Kill();
 }
@@ -136,6 +137,10 @@ bool ServerProcess::Running() {
   if (waitpid(pid_, &status, WNOHANG) != pid_) return true;
   exit_status_ = status;
   pid_ = 0;
+  if (WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) != 0)) {
+    std::fprintf(stderr, "the server ended by itself (status %d); its log ends:\n%s\n",
+                 status, LogTail().c_str());
+  }
   return false;
 }
 
