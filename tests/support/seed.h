@@ -28,7 +28,7 @@ inline uint64_t TestSeed() {
 // says otherwise.
 inline int TestRounds(int stated) {
   const char* given = std::getenv("MODELSTORE_TEST_ROUNDS");
-  return given != nullptr ? std::atoi(given) : stated;
+  return given != nullptr && *given != '\0' ? std::atoi(given) : stated;
 }
 
 }  // namespace modelstore
