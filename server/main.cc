@@ -35,8 +35,13 @@ int Serve(const ServerConfig& config) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   RaiseDescriptorLimit();
-  // Messages come and go by the thousand: few arenas, or each keeps its own peak.
+  // Messages come and go by the thousand. Memory that glibc gives back after each of
+  // them is a page fault for the next: a third of a save's processor time. So what a
+  // few messages need is kept; in few arenas, since each keeps its own.
   mallopt(M_ARENA_MAX, 2);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TOP_PAD, 16 << 20);
   // Else every malformed message of a client is a line on stderr.
   google::protobuf::SetLogHandler(nullptr);
   auto server = Server::Start(config);

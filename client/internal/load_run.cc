@@ -64,7 +64,9 @@ absl::Status LoadRun::Run() {
   plan_->bound_bytes = bytes;
   plan_->done_bytes = 0;
   plan_->started = true;
-  const int streams = std::max(1, connection_.options().streams);
+  const int half_of_cores = static_cast<int>(std::thread::hardware_concurrency()) / 2;
+  const int streams =
+      std::max(1, std::min(connection_.options().streams, half_of_cores));
   ranges_ =
       CutRanges(plan_->targets.get(), plan_->tensors.size(),
                 std::clamp(bytes / (streams * 4), kLeastRangeBytes, kMostRangeBytes));

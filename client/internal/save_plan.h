@@ -17,7 +17,7 @@ namespace modelstore::internal {
 
 // Chunks are cut so. Smaller ones share more between versions, larger ones cost
 // less per byte.
-inline constexpr int64_t kDefaultChunkBytes = int64_t{1} << 20;
+inline constexpr int64_t kDefaultChunkBytes = int64_t{512} << 10;
 
 // Bytes that are sent, and shared between versions, as a whole.
 struct PlannedChunk {

@@ -107,7 +107,7 @@ rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
   // Chunks of a load are read in order: keep the kernel's readahead.
   options.advise_random_on_open = false;
   // Starts writeback early, so that the final sync is short.
-  options.bytes_per_sync = size_t{1} << 20;
+  options.bytes_per_sync = size_t{8} << 20;
   // Large blocks bypass this buffer; small ones and trailers gather in it.
   options.writable_file_max_buffer_size = size_t{64} << 10;
   rocksdb::BlockBasedTableOptions table;
