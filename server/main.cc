@@ -26,6 +26,16 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Gives back what was kept for messages, while there are none.
+void WaitForSignal(const sigset_t& signals, const Server& server) {
+  const timespec second{1, 0};
+  int idle_seconds = 0;
+  while (sigtimedwait(&signals, nullptr, &second) < 0) {
+    idle_seconds = server.streams() == 0 ? idle_seconds + 1 : 0;
+    if (idle_seconds == 5) malloc_trim(0);
+  }
+}
+
 int Serve(const ServerConfig& config) {
   // Blocked before any thread is made, so that all of them inherit it and
   // sigwait() below gets the signals.
@@ -58,8 +68,7 @@ int Serve(const ServerConfig& config) {
       return 1;
     }
   }
-  int signal = 0;
-  sigwait(&signals, &signal);
+  WaitForSignal(signals, **server);
   const absl::Status status = (*server)->Shutdown(absl::Now() + config.shutdown_deadline);
   // A storage thread never came back. What was acknowledged is on the disk.
   if (!status.ok()) std::_Exit(1);

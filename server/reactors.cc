@@ -69,8 +69,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor {
   RpcRecord record_;
 };
 
-// Reads a message, hands it to the pool, and reads the next when the pool is
-// done with it:
+// Stores one message on the pool while the one after it is being read:
 //
 //   while (read(&message)) session.OnMessage(message);
 //   finish(session.OnEnd());
@@ -87,32 +86,33 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     host_->streams++;
     host_->gauges->active_save_streams++;
     host_->watch->Add(this);
-    if (auto status = host->AdmitStream(); !status.ok()) {
-      phase_ = Phase::kOver;
-      End(status);
-    } else {
-      Read();
-    }
+    const absl::Status admitted = host->AdmitStream();
+    Advance([&]() REQUIRES(mutex_) {
+      if (!admitted.ok()) EndWith(admitted);
+    });
   }
 
   void OnReadDone(bool ok) override {
-    Phase reading = Phase::kReading;
-    if (!phase_.compare_exchange_strong(reading, Phase::kWorking)) return;
-    if (!ok) return host_->pool->Continue([this] { TakeEnd(); });
-    const int64_t bytes = static_cast<int64_t>(buffer_.Length());
-    record_.AddReceived(buffer_.Length());
-    host_->inbound->Charge(bytes);
-    host_->pool->Continue([this, bytes] { Take(bytes); });
+    if (ok) {
+      record_.AddReceived(incoming_.Length());
+      host_->inbound->Charge(Bytes(incoming_));
+    }
+    Advance([&]() REQUIRES(mutex_) {
+      reading_ = false;
+      if (ok) {
+        next_ = std::move(incoming_);
+        incoming_ = grpc::ByteBuffer();
+      } else {
+        all_read_ = true;
+      }
+    });
   }
 
   // The client is silent: neither a message nor the end has come.
   void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
-    if (read_since_us_.load() > absl::ToUnixMicros(idle_since)) return;
-    Phase reading = Phase::kReading;
-    if (!phase_.compare_exchange_strong(reading, Phase::kOver)) return;
-    host_->pool->Continue([this] {
-      session_.reset();
-      End(absl::DeadlineExceededError(
+    Advance([&]() REQUIRES(mutex_) {
+      if (over_ || working_ || next_ || !reading_ || read_since_ > idle_since) return;
+      EndWith(absl::DeadlineExceededError(
           "no message for too long: the stream was ended, what it brought is kept "
           "where it is part of an upload"));
     });
@@ -127,60 +127,108 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   }
 
  private:
-  // Reading: gRPC has the next move. Working: the pool has. Over: the RPC has
-  // been ended, or is about to be.
-  enum class Phase : uint8_t { kReading, kWorking, kOver };
-
-  void Read() {
-    read_since_us_ = absl::ToUnixMicros(absl::Now());
-    phase_ = Phase::kReading;
-    StartRead(&buffer_);
+  static int64_t Bytes(const grpc::ByteBuffer& buffer) {
+    return static_cast<int64_t>(buffer.Length());
   }
 
-  void Take(int64_t bytes) {
+  void EndWith(const absl::Status& status) REQUIRES(mutex_) {
+    over_ = true;
+    status_ = status;
+  }
+
+  // Changes the state, and does what it asks for next. The flag that each step set
+  // keeps this alive until the step is over: where `change` clears it, another
+  // thread may end the RPC, and this with it, once the lock is released.
+  template <typename Change>
+  void Advance(Change change) {
+    RpcHost* const host = host_;
+    bool store = false, end = false, ask = false, finish = false;
+    int64_t dropped = 0;
+    {
+      MutexLock lock(mutex_);
+      change();
+      if (over_ && next_) {
+        dropped = Bytes(*next_);
+        next_.reset();
+      }
+      if (!over_ && !working_ && next_) {
+        current_ = *std::move(next_);
+        next_.reset();
+        store = working_ = true;
+      } else if (!over_ && !working_ && all_read_) {
+        end = working_ = true;
+      }
+      if (!over_ && !asking_ && !reading_ && !next_ && !all_read_) ask = asking_ = true;
+      if (over_ && !working_ && !asking_ && !finishing_) finish = finishing_ = true;
+    }
+    if (store) host->pool->Continue([this] { Store(); });
+    if (end) host->pool->Continue([this] { TakeEnd(); });
+    // While too much is in hand the next message stays with its sender.
+    if (ask) host->inbound->Acquire(this, 0, [this] { Read(); });
+    if (finish) host->pool->Continue([this] { End(); });
+    if (dropped > 0) host->inbound->Release(dropped);
+  }
+
+  void Read() {
+    bool read = false;
+    {
+      MutexLock lock(mutex_);
+      read = reading_ = !over_;
+      read_since_ = absl::Now();
+    }
+    if (read) StartRead(&incoming_);
+    Advance([this]() REQUIRES(mutex_) { asking_ = false; });
+  }
+
+  void Store() {
     absl::Status status;
     if (session_ == nullptr) {
       auto session = host_->service->OpenInbound(method_);
       status = session.status();
       if (session.ok()) session_ = *std::move(session);
     }
+    const int64_t bytes = Bytes(current_);
     if (status.ok()) {
-      const Fragments fragments(buffer_);
+      const Fragments fragments(current_);
       status = session_->OnMessage(fragments.views());
     }
-    buffer_.Clear();
+    current_.Clear();
     host_->inbound->Release(bytes);
-    if (!status.ok()) {
-      session_.reset();
-      phase_ = Phase::kOver;
-      return End(status);
-    }
-    // While too much is in hand the next message stays with its sender.
-    host_->inbound->Acquire(this, 0, [this] { Read(); });
+    Advance([&]() REQUIRES(mutex_) {
+      working_ = false;
+      if (!status.ok() && !over_) EndWith(status);
+    });
   }
 
   void TakeEnd() {
-    phase_ = Phase::kOver;
-    if (context_->IsCancelled()) {
-      session_.reset();
-      return End(ClientLeft());
-    }
-    absl::StatusOr<std::string> answer;
-    if (session_ == nullptr) {
-      auto session = host_->service->OpenInbound(method_);
-      if (!session.ok()) return End(session.status());
-      session_ = *std::move(session);
-    }
-    answer = session_->OnEnd();
-    session_.reset();
+    absl::StatusOr<std::string> answer = Answer();
     if (answer.ok()) {
       *response_ = ToBuffer(*answer);
       record_.AddSent(answer->size());
     }
-    End(answer.status());
+    Advance([&]() REQUIRES(mutex_) {
+      working_ = false;
+      EndWith(answer.status());
+    });
   }
 
-  void End(const absl::Status& status) {
+  absl::StatusOr<std::string> Answer() {
+    if (context_->IsCancelled()) return ClientLeft();
+    if (session_ == nullptr) {
+      auto session = host_->service->OpenInbound(method_);
+      if (!session.ok()) return session.status();
+      session_ = *std::move(session);
+    }
+    return session_->OnEnd();
+  }
+
+  void End() {
+    session_.reset();
+    absl::Status status;
+    {
+      MutexLock lock(mutex_);
+      status = status_;
+    }
     record_.SetStatus(status);
     Finish(ToGrpcStatus(status));
   }
@@ -190,10 +238,22 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer* const response_;
   RpcRecord record_;
-  grpc::ByteBuffer buffer_;
+  // What gRPC reads into, while reading_; what is being stored, while working_.
+  grpc::ByteBuffer incoming_;
+  grpc::ByteBuffer current_;
+  // Used on the pool only, one step at a time.
   std::unique_ptr<InboundSession> session_;
-  std::atomic<Phase> phase_ = Phase::kWorking;
-  std::atomic<int64_t> read_since_us_ = 0;
+
+  Mutex mutex_;
+  std::optional<grpc::ByteBuffer> next_ GUARDED_BY(mutex_);
+  bool asking_ GUARDED_BY(mutex_) = false;  // for room to read, until it is read
+  bool reading_ GUARDED_BY(mutex_) = false;
+  bool working_ GUARDED_BY(mutex_) = false;
+  bool all_read_ GUARDED_BY(mutex_) = false;
+  bool over_ GUARDED_BY(mutex_) = false;
+  bool finishing_ GUARDED_BY(mutex_) = false;
+  absl::Time read_since_ GUARDED_BY(mutex_);
+  absl::Status status_ GUARDED_BY(mutex_);
 };
 
 // Prepares one message on the pool while the one before it is being sent, once the

@@ -208,6 +208,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
 
 int Server::port() const { return state_->port; }
 
+int Server::streams() const { return state_->host.streams; }
+
 std::string Server::address() const {
   return HostPort(state_->config.address, state_->port);
 }

@@ -34,6 +34,8 @@ class Server {
   ~Server();
 
   int port() const;
+  // Streams that are open.
+  int streams() const;
   // `host:port` as bound.
   std::string address() const;
 
