@@ -217,10 +217,11 @@ StoreOptions SmallStoreOptions() {
 }
 
 absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenStore(
-    const std::string& folder, std::shared_ptr<rocksdb::FileSystem> file_system) {
+    const std::string& folder, std::shared_ptr<rocksdb::FileSystem> file_system,
+    int64_t ballast_bytes) {
   RocksOptions options;
   options.path = folder;
-  options.ballast_bytes = int64_t{1} << 20;
+  options.ballast_bytes = ballast_bytes;
   options.file_system = std::move(file_system);
   ASSIGN_OR_RETURN(Engine engine, OpenRocksEngine(options));
   return CheckpointStore::Open(SmallStoreOptions(), std::move(engine));

@@ -68,7 +68,8 @@ Operation OperationNamed(const std::string& name);
 StoreOptions SmallStoreOptions();
 absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenStore(
     const std::string& folder,
-    std::shared_ptr<rocksdb::FileSystem> file_system = nullptr);
+    std::shared_ptr<rocksdb::FileSystem> file_system = nullptr,
+    int64_t ballast_bytes = int64_t{1} << 20);
 
 class Scenario {
  public:
