@@ -12,7 +12,6 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr char kModel[] = "m";
 constexpr size_t kChunkBytes = 128 << 10;
 // Beyond what gathers in memory: an ordinary pack.
 constexpr int kLargeChunks = 10;
@@ -23,7 +22,7 @@ Digest DigestOf(const std::string& chunk) {
 
 SaveRequest RequestFor(const std::string& request_id) {
   SaveRequest request;
-  request.model_id = kModel;
+  request.model_id = kScenarioModel;
   request.create_model = true;
   request.request_id = request_id;
   request.request_digest = DigestOf(request_id).ToHex();
@@ -32,7 +31,7 @@ SaveRequest RequestFor(const std::string& request_id) {
 
 absl::Status PutStream(CheckpointStore& store, const std::string& upload_id,
                        const std::vector<std::string>& chunks) {
-  ASSIGN_OR_RETURN(auto sink, store.uploads().OpenSink(kModel, upload_id));
+  ASSIGN_OR_RETURN(auto sink, store.uploads().OpenSink(kScenarioModel, upload_id));
   for (const std::string& chunk : chunks) {
     const absl::string_view fragment = chunk;
     RETURN_IF_ERROR(sink->Put(DigestOf(chunk), {&fragment, 1}).status());
@@ -45,15 +44,15 @@ absl::Status SaveByUpload(CheckpointStore& store, const std::string& request_id,
                           std::optional<int64_t> base = std::nullopt) {
   SaveRequest request = RequestFor(request_id);
   if (base) {
-    request.base_model_id = kModel;
+    request.base_model_id = kScenarioModel;
     request.base_version = base;
   }
   ASSIGN_OR_RETURN(const auto upload, store.uploads().Create(request, 1, absl::Hours(1)));
   if (upload.committed_version() != 0) return absl::OkStatus();
   RETURN_IF_ERROR(PutStream(store, upload.upload_id(), content.Chunks()));
-  RETURN_IF_ERROR(store.uploads().AddManifest(kModel, upload.upload_id(), 0,
+  RETURN_IF_ERROR(store.uploads().AddManifest(kScenarioModel, upload.upload_id(), 0,
                                               content.Manifest(), true, true));
-  return store.uploads().Commit(kModel, upload.upload_id(), std::nullopt).status();
+  return store.uploads().Commit(kScenarioModel, upload.upload_id(), std::nullopt).status();
 }
 
 absl::Status SaveInOneStream(CheckpointStore& store, const std::string& request_id,
@@ -69,12 +68,12 @@ absl::Status SaveInOneStream(CheckpointStore& store, const std::string& request_
 
 absl::Status FinishUpload(CheckpointStore& store, const Known& known,
                           const Content& content) {
-  ASSIGN_OR_RETURN(const UploadState state, store.uploads().Get(kModel, known.upload_id));
+  ASSIGN_OR_RETURN(const UploadState state, store.uploads().Get(kScenarioModel, known.upload_id));
   if (state.record.committed_version() != 0) return absl::OkStatus();
   RETURN_IF_ERROR(PutStream(store, known.upload_id, content.Chunks()));
-  RETURN_IF_ERROR(store.uploads().AddManifest(kModel, known.upload_id, 0,
+  RETURN_IF_ERROR(store.uploads().AddManifest(kScenarioModel, known.upload_id, 0,
                                               content.Manifest(), true, true));
-  return store.uploads().Commit(kModel, known.upload_id, std::nullopt).status();
+  return store.uploads().Commit(kScenarioModel, known.upload_id, std::nullopt).status();
 }
 
 absl::Status Sweep(CheckpointStore& store) {
@@ -98,7 +97,7 @@ absl::Status Broken(absl::string_view what) { return absl::DataLossError(what); 
 
 absl::StatusOr<std::map<int64_t, records::CheckpointRecord>> ListVersions(
     CheckpointStore& store) {
-  ASSIGN_OR_RETURN(const auto page, store.checkpoints().List(kModel, false, "", 1000));
+  ASSIGN_OR_RETURN(const auto page, store.checkpoints().List(kScenarioModel, false, "", 1000));
   std::map<int64_t, records::CheckpointRecord> versions;
   for (const auto& record : page.items) versions[record.version()] = record;
   return versions;
@@ -175,7 +174,7 @@ std::vector<Operation> Operations() {
       {.name = "Delete",
        .run =
            [](CheckpointStore& store, const Known&) {
-             return store.checkpoints().Delete(kModel, 1, std::nullopt).status();
+             return store.checkpoints().Delete(kScenarioModel, 1, std::nullopt).status();
            },
        .deletes = {1},
        .repeatable = false});
@@ -184,7 +183,7 @@ std::vector<Operation> Operations() {
        .run = [](CheckpointStore& store, const Known&) -> absl::Status {
          for (int64_t version : {1, 2}) {
            const absl::Status s =
-               store.checkpoints().Delete(kModel, version, std::nullopt).status();
+               store.checkpoints().Delete(kScenarioModel, version, std::nullopt).status();
            if (!s.ok() && !absl::IsNotFound(s)) return s;
          }
          return Sweep(store);
@@ -193,7 +192,7 @@ std::vector<Operation> Operations() {
   operations.push_back(
       {.name = "EndOfUploadAndSweep",
        .run = [](CheckpointStore& store, const Known& known) -> absl::Status {
-         const absl::Status s = store.uploads().Delete(kModel, known.upload_id);
+         const absl::Status s = store.uploads().Delete(kScenarioModel, known.upload_id);
          if (!s.ok() && !absl::IsNotFound(s)) return s;
          return Sweep(store);
        },
@@ -254,7 +253,7 @@ Scenario::Scenario(std::string folder) : folder_(std::move(folder)) {
 
 absl::Status VerifyVersion(CheckpointStore& store, int64_t version,
                            const Content& content) {
-  ASSIGN_OR_RETURN(const auto read, store.reads().Open(kModel, version));
+  ASSIGN_OR_RETURN(const auto read, store.reads().Open(kScenarioModel, version));
   const records::ManifestPage& manifest = read->manifest();
   if (manifest.tensors_size() != static_cast<int>(content.tensors.size())) {
     return Broken(
@@ -286,7 +285,7 @@ absl::Status Scenario::CheckUpload(CheckpointStore& store, const Operation& oper
   for (const std::string& chunk : known_.sealed) {
     digests.append(DigestOf(chunk).bytes().data(), 16);
   }
-  const auto state = store.uploads().Get(kModel, known_.upload_id);
+  const auto state = store.uploads().Get(kScenarioModel, known_.upload_id);
   if (operation.ends_upload) {
     if (absl::IsNotFound(state.status())) return absl::OkStatus();
     if (acknowledged && state.ok() && state->record.committed_version() == 0) {
@@ -296,7 +295,7 @@ absl::Status Scenario::CheckUpload(CheckpointStore& store, const Operation& oper
   RETURN_IF_ERROR(state.status());
   if (state->record.committed_version() != 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<uint32_t> missing,
-                   store.uploads().FindMissing(kModel, known_.upload_id, digests));
+                   store.uploads().FindMissing(kScenarioModel, known_.upload_id, digests));
   if (!missing.empty()) {
     return Broken(
         absl::StrCat("the open upload lost ", missing.size(), " sealed chunks"));
@@ -344,11 +343,11 @@ absl::Status Scenario::CheckSpace(CheckpointStore& store,
   // All goes, and nothing is left.
   ASSIGN_OR_RETURN(const auto versions, ListVersions(store));
   for (const auto& [version, record] : versions) {
-    RETURN_IF_ERROR(store.checkpoints().Delete(kModel, version, std::nullopt).status());
+    RETURN_IF_ERROR(store.checkpoints().Delete(kScenarioModel, version, std::nullopt).status());
   }
   ASSIGN_OR_RETURN(const auto uploads, store.uploads().List("", "", 100));
   for (const UploadState& upload : uploads.items) {
-    RETURN_IF_ERROR(store.uploads().Delete(kModel, upload.record.upload_id()));
+    RETURN_IF_ERROR(store.uploads().Delete(kScenarioModel, upload.record.upload_id()));
   }
   RETURN_IF_ERROR(Sweep(store));
   ASSIGN_OR_RETURN(const StoreStats empty, store.maintenance().Stats());
@@ -367,7 +366,7 @@ absl::Status Scenario::CheckSpace(CheckpointStore& store,
     return Broken("a version's number was given twice");
   }
   RETURN_IF_ERROR(
-      store.checkpoints().Delete(kModel, later.begin()->first, std::nullopt).status());
+      store.checkpoints().Delete(kScenarioModel, later.begin()->first, std::nullopt).status());
   return Sweep(store);
 }
 

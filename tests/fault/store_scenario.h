@@ -27,6 +27,9 @@ class FileSystem;
 
 namespace modelstore::storage {
 
+// The one model of the store.
+inline constexpr char kScenarioModel[] = "m";
+
 // The bytes of a checkpoint: tensors of uint8, cut into chunks.
 struct Content {
   std::map<std::string, std::vector<std::string>> tensors;
