@@ -36,6 +36,8 @@ std::string RequestId(const grpc::CallbackServerContext& context) {
 
 }  // namespace
 
+absl::Status ClientLeft() { return absl::CancelledError("the client has left"); }
+
 StreamWatch::StreamWatch(absl::Duration idle_timeout, absl::Duration stall_timeout,
                          std::function<bool()> contended)
     : idle_timeout_(idle_timeout),

@@ -74,6 +74,9 @@ struct RpcHost {
   absl::Status AdmitStream() const;
 };
 
+// What an RPC ends with whose client cancelled it or is gone.
+absl::Status ClientLeft();
+
 // One RPC, for the log: begun when made, ended by End().
 class RpcRecord {
  public:

@@ -1,0 +1,204 @@
+#include "server/reactors.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/status_codec.h"
+#include "server/buffers.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr char kLoadMethod[] = "/modelstore.v1.CheckpointTransfer/LoadCheckpoint";
+
+// Prepares one message on the pool while the one before it is being sent, once the
+// client has shown that it reads:
+//
+//   while (message = session.Next()) write(message);
+//   finish(status);
+class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                              public WatchedStream {
+ public:
+  OutboundReactor(RpcHost* host, const std::string& method,
+                  grpc::CallbackServerContext* context, const grpc::ByteBuffer* request)
+      : host_(host),
+        method_(method),
+        context_(context),
+        request_(request),
+        is_load_(method == kLoadMethod),
+        record_(host, method, context) {
+    record_.AddReceived(request->Length());
+    host_->streams++;
+    if (is_load_) host_->gauges->active_load_streams++;
+    host_->watch->Add(this);
+    const absl::Status admitted = host->AdmitStream();
+    Advance([&]() REQUIRES(mutex_) {
+      ended_ = !admitted.ok();
+      status_ = admitted;
+    });
+  }
+
+  void OnWriteDone(bool ok) override {
+    Advance([&]() REQUIRES(mutex_) {
+      writing_ = false;
+      written_bytes_ += static_cast<int64_t>(current_.Length());
+      current_.Clear();
+      if (!ok) Abandon(ClientLeft());
+    });
+  }
+
+  void OnCancel() override {
+    Advance([this]() REQUIRES(mutex_) { Abandon(ClientLeft()); });
+  }
+
+  // The client does not read: what it was sent stays here. Only cancelling lets
+  // go of it; a status would queue behind.
+  void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
+    {
+      MutexLock lock(mutex_);
+      if (!writing_ || stalled_ || write_since_ > stalled_since) return;
+      stalled_ = true;
+      Abandon(absl::DeadlineExceededError("the client reads nothing"));
+    }
+    context_->TryCancel();
+  }
+
+  void OnDone() override {
+    host_->watch->Remove(this);
+    if (is_load_) host_->gauges->active_load_streams--;
+    host_->streams--;
+    record_.End();
+    delete this;
+  }
+
+ private:
+  // No more is sent, whatever is ready.
+  void Abandon(const absl::Status& why) REQUIRES(mutex_) {
+    abandoned_ = true;
+    ready_.reset();
+    // What was sent is let go of at the RPC's end alone: to wait for bytes
+    // before it would be to wait for oneself.
+    if (preparing_ && host_->outbound->Withdraw(this)) preparing_ = false;
+    if (session_ != nullptr) session_->Cancel();
+    if (ended_) return;
+    ended_ = true;
+    status_ = why;
+  }
+
+  // Changes the state, and does what it asks for next. The flag that each step set
+  // keeps this alive until the step is over: where `change` clears it, another
+  // thread may end the RPC, and this with it, once the lock is released.
+  template <typename Change>
+  void Advance(Change change) {
+    bool write = false, finish = false;
+    {
+      MutexLock lock(mutex_);
+      change();
+      if (!writing_ && ready_ && !abandoned_) {
+        current_ = *std::move(ready_);
+        ready_.reset();
+        write = writing_ = true;
+        write_since_ = absl::Now();
+      }
+      const bool reads = !writing_ || written_bytes_ >= kProofBytes;
+      if (!ended_ && !preparing_ && !ready_ && reads) {
+        preparing_ = true;
+        host_->outbound->Acquire(this, kMaxChunkBytes, [this] {
+          host_->pool->Continue([this] { Prepare(); });
+        });
+      }
+      if (ended_ && !writing_ && !preparing_ && !ready_ && !finishing_) {
+        finish = finishing_ = true;
+      }
+    }
+    if (write) StartWrite(&current_);
+    if (finish) host_->pool->Continue([this] { End(); });
+  }
+
+  void Prepare() {
+    int64_t held = kMaxChunkBytes;
+    auto message = NextMessage();
+    std::optional<grpc::ByteBuffer> buffer;
+    if (message.ok() && message->has_value()) {
+      int64_t payload = 0;
+      for (const auto& bytes : (*message)->payloads) {
+        payload += static_cast<int64_t>(bytes.view().size());
+      }
+      record_.AddSent((*message)->head.size() + payload);
+      host_->outbound->Release(held - payload);
+      held = 0;
+      buffer = ToBuffer(**std::move(message), payload, host_->outbound);
+    }
+    if (held > 0) host_->outbound->Release(held);
+    Advance([&]() REQUIRES(mutex_) {
+      preparing_ = false;
+      if (!buffer && !ended_) {
+        ended_ = true;
+        status_ = message.status();
+      }
+      if (buffer && !abandoned_) ready_ = std::move(buffer);
+    });
+  }
+
+  absl::StatusOr<std::optional<OutboundMessage>> NextMessage() {
+    {
+      MutexLock lock(mutex_);
+      if (abandoned_) return ClientLeft();
+    }
+    if (session_ == nullptr) {
+      auto session = host_->service->OpenOutbound(method_, Fragments(*request_).Join());
+      if (!session.ok()) return session.status();
+      MutexLock lock(mutex_);
+      session_ = *std::move(session);
+    }
+    return session_->Next();
+  }
+
+  void End() {
+    std::unique_ptr<OutboundSession> session;
+    absl::Status status;
+    {
+      MutexLock lock(mutex_);
+      session = std::move(session_);
+      status = status_;
+    }
+    session.reset();
+    record_.SetStatus(status);
+    Finish(ToGrpcStatus(status));
+  }
+
+  RpcHost* const host_;
+  const std::string& method_;
+  grpc::CallbackServerContext* const context_;
+  const grpc::ByteBuffer* const request_;
+  const bool is_load_;
+  RpcRecord record_;
+
+  Mutex mutex_;
+  // Written on the pool, under the lock; used there without it.
+  std::unique_ptr<OutboundSession> session_;
+  // What gRPC is sending, while writing_.
+  grpc::ByteBuffer current_;
+  std::optional<grpc::ByteBuffer> ready_ GUARDED_BY(mutex_);
+  bool writing_ GUARDED_BY(mutex_) = false;
+  int64_t written_bytes_ GUARDED_BY(mutex_) = 0;
+  bool preparing_ GUARDED_BY(mutex_) = false;
+  bool ended_ GUARDED_BY(mutex_) = false;
+  bool abandoned_ GUARDED_BY(mutex_) = false;
+  bool finishing_ GUARDED_BY(mutex_) = false;
+  bool stalled_ GUARDED_BY(mutex_) = false;
+  absl::Time write_since_ GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  absl::Status status_ GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartOutbound(
+    RpcHost* host, const std::string& method, grpc::CallbackServerContext* context,
+    const grpc::ByteBuffer* request) {
+  return new OutboundReactor(host, method, context, request);
+}
+
+}  // namespace modelstore::server
