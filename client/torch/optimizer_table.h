@@ -1,13 +1,17 @@
 // What differs from optimizer to optimizer, as one table each: how LibTorch's
-// options and per-parameter state correspond to Python's state_dict.
+// options and state correspond to Python's state_dict.
 #pragma once
 
 #include <torch/torch.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,8 +19,33 @@
 
 namespace modelstore::torch_internal {
 
-// State of one parameter, under Python's names.
-using StateTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+// One entry of the state of a parameter: a number, a tensor, or a list of them.
+using StateField = std::variant<Value, torch::Tensor, std::vector<torch::Tensor>>;
+// Under Python's names, in Python's order.
+using OptimizerState = std::vector<std::pair<std::string, StateField>>;
+
+enum class StateKind : uint8_t {
+  kNumber,         // a number, or a tensor of one element
+  kScalarTensor,   // a tensor of one element, or a number
+  kLikeParameter,  // a tensor of the parameter's shape
+  // One after another the elements of every parameter of the group.
+  kFlat,
+  kFlatList,
+  kScalarList,
+  kScratch,  // made anew by the optimizer: neither saved nor loaded
+};
+
+// What was loaded of a state. A field that was not there reads as 0, an undefined
+// tensor, no tensors.
+struct LoadedState {
+  std::map<std::string, Value> numbers;
+  std::map<std::string, std::vector<torch::Tensor>> tensors;
+
+  double Double(const std::string& name) const;
+  int64_t Integer(const std::string& name) const;
+  torch::Tensor Tensor(const std::string& name) const;
+  std::vector<torch::Tensor> Tensors(const std::string& name) const;
+};
 
 struct OptimizerTable {
   std::string name;  // `SGD`
@@ -25,20 +54,23 @@ struct OptimizerTable {
   std::vector<std::pair<std::string, Value>> python_only;
   // Those of them that change nothing in the numbers, so that any value is taken.
   std::vector<std::string> indifferent;
-  // Names of state that has the parameter's shape.
-  std::vector<std::string> tensor_names;
-  // Whether a 0-dim `step` goes with them.
-  bool has_step = false;
+  std::vector<std::pair<std::string, StateKind>> state;
+  // The state is the group's and hangs on its first parameter, so that the order of
+  // the parameters is a part of it.
+  bool of_group = false;
 
   std::function<std::vector<std::pair<std::string, Value>>(
       const torch::optim::OptimizerOptions&)>
       read_options;
-  // Every option that read_options gives is in the dict.
+  // Every option that read_options gives is in the dict, and is of its kind.
   std::function<std::unique_ptr<torch::optim::OptimizerOptions>(const Value& group)>
       make_options;
-  std::function<StateTensors(const torch::optim::OptimizerParamState&)> read_state;
-  std::function<std::unique_ptr<torch::optim::OptimizerParamState>(
-      const std::map<std::string, torch::Tensor>& tensors, int64_t step)>
+  // Names of the state that an optimizer with these options cannot go on without,
+  // once it has stepped.
+  std::function<std::vector<std::string>(const Value& group)> required;
+  // Leaves out what is undefined.
+  std::function<OptimizerState(const torch::optim::OptimizerParamState&)> read_state;
+  std::function<std::unique_ptr<torch::optim::OptimizerParamState>(const LoadedState&)>
       make_state;
 };
 
