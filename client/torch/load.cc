@@ -122,8 +122,10 @@ class Loader {
                       ParameterNames(entries), result_.report);
     if (!load.ok()) return load.status();
     for (const OptimizerLoad::ParameterState& state : load->states) {
-      for (const auto& [name, index] : state.tensors) fresh_.insert(index);
-      if (state.step_index >= 0) fresh_.insert(state.step_index);
+      for (const auto& [name, index] : state.number_tensors) fresh_.insert(index);
+      for (const auto& [name, indexes] : state.tensors) {
+        fresh_.insert(indexes.begin(), indexes.end());
+      }
     }
     optimizer_ = *std::move(load);
     return absl::OkStatus();

@@ -29,7 +29,12 @@ bool IsNumber(const Value& value) {
          std::holds_alternative<bool>(value.variant());
 }
 
+bool IsNameOrNone(const Value& value) {
+  return value.IsNull() || std::holds_alternative<std::string>(value.variant());
+}
+
 bool SameKind(const Value& stored, const Value& ours) {
+  if (IsNameOrNone(ours)) return IsNameOrNone(stored);
   if (const auto* wanted = ListOf(&ours)) {
     const auto* values = ListOf(&stored);
     return values && values->size() == wanted->size() &&
@@ -77,8 +82,16 @@ class Planner {
     const std::vector<torch::Tensor>& ours = optimizer_.param_groups()[g].params();
     absl::StatusOr<std::vector<Value>> ids = MatchParameters(g, group, ours);
     if (!ids.ok()) return ids.status();
+    if (load_.table->of_group && *ids != *ListOf(group.Find("params"))) {
+      return Refuse(absl::StrCat("the state of ", load_.table->name, " is of [",
+                                 absl::StrJoin(NamesIn(group), ", "),
+                                 "] in this order, the optimizer holds [",
+                                 absl::StrJoin(names_.FindAll(ours), ", "), "]"));
+    }
+    flat_size_ = 0;
+    for (const torch::Tensor& parameter : ours) flat_size_ += parameter.numel();
     for (size_t p = 0; p < ours.size(); ++p) {
-      absl::Status status = PlanState((*ids)[p], ours[p]);
+      absl::Status status = PlanState(group, (*ids)[p], ours[p]);
       if (!status.ok()) return status;
     }
     load_.groups.push_back(&group);
@@ -116,6 +129,14 @@ class Planner {
       }
     }
     return absl::OkStatus();
+  }
+
+  static std::vector<std::string> NamesIn(const Value& group) {
+    std::vector<std::string> names;
+    if (const std::vector<Value>* stored = ListOf(group.Find("param_names"))) {
+      for (const Value& name : *stored) names.push_back(name.AsString());
+    }
+    return names;
   }
 
   // The stored id of each of our parameters.
@@ -157,7 +178,8 @@ class Planner {
                                absl::StrJoin(surplus, ", "), "]"));
   }
 
-  absl::Status PlanState(const Value& id, const torch::Tensor& parameter) {
+  absl::Status PlanState(const Value& group, const Value& id,
+                         const torch::Tensor& parameter) {
     const auto found = states_.find(id.ToString());
     const auto* dict = found == states_.end()
                            ? nullptr
@@ -165,23 +187,61 @@ class Planner {
     if (dict == nullptr || dict->entries.empty()) return absl::OkStatus();
     OptimizerLoad::ParameterState state;
     state.parameter = parameter;
-    bool has_step = false;
     for (const auto& [key, value] : dict->entries) {
       if (value.IsNull()) continue;
-      const std::string where =
-          absl::StrCat("state/", id.ToString(), "/", key.AsString());
-      absl::Status status = key.AsString() == "step" && load_.table->has_step
-                                ? PlanStep(where, value, state)
-                                : PlanTensor(where, key.AsString(), value, state);
+      absl::Status status =
+          PlanField(absl::StrCat("state/", id.ToString(), "/", key.AsString()),
+                    key.AsString(), value, state);
       if (!status.ok()) return status;
-      has_step = has_step || key.AsString() == "step";
     }
-    if (load_.table->has_step && (!has_step || state.tensors.count("exp_avg") == 0 ||
-                                  state.tensors.count("exp_avg_sq") == 0)) {
-      return Refuse(absl::StrCat("state/", id.ToString(), " is not complete for ",
-                                 load_.table->name));
+    for (const std::string& name : load_.table->required(group)) {
+      if (state.numbers.count(name) == 0 && state.number_tensors.count(name) == 0 &&
+          state.tensors.count(name) == 0) {
+        return Refuse(absl::StrCat("state/", id.ToString(), " has no `", name, "` as ",
+                                   load_.table->name, " needs it"));
+      }
     }
     load_.states.push_back(std::move(state));
+    return absl::OkStatus();
+  }
+
+  absl::Status PlanField(const std::string& where, const std::string& name,
+                         const Value& value, OptimizerLoad::ParameterState& state) {
+    const auto& known = load_.table->state;
+    const auto field = std::find_if(known.begin(), known.end(),
+                                    [&](const auto& f) { return f.first == name; });
+    if (field == known.end()) {
+      return Refuse(absl::StrCat(where, " is no state of ", load_.table->name));
+    }
+    switch (field->second) {
+      case StateKind::kScratch:
+        return absl::OkStatus();
+      case StateKind::kNumber:
+      case StateKind::kScalarTensor:
+        if (IsNumber(value)) {
+          state.numbers[name] = value;
+          return absl::OkStatus();
+        }
+        return PlanScalar(where, name, field->second, value, state);
+      case StateKind::kLikeParameter:
+      case StateKind::kFlat:
+        return PlanTensor(where, name, field->second, value, state);
+      case StateKind::kFlatList:
+      case StateKind::kScalarList: {
+        const std::vector<Value>* list = ListOf(&value);
+        if (list == nullptr) return Refuse(absl::StrCat(where, " is no list"));
+        state.tensors[name];
+        for (size_t i = 0; i < list->size(); ++i) {
+          const std::string item = absl::StrCat(where, "/", i);
+          absl::Status status =
+              field->second == StateKind::kFlatList
+                  ? PlanTensor(item, name, StateKind::kFlat, (*list)[i], state)
+                  : PlanScalar(item, name, StateKind::kScalarTensor, (*list)[i], state);
+          if (!status.ok()) return status;
+        }
+        return absl::OkStatus();
+      }
+    }
     return absl::OkStatus();
   }
 
@@ -194,42 +254,46 @@ class Planner {
                                "` is left out by include, exclude or slices"));
   }
 
-  absl::Status PlanStep(const std::string& where, const Value& value,
-                        OptimizerLoad::ParameterState& state) {
-    if (IsNumber(value)) {
-      state.step = static_cast<int64_t>(value.AsDouble());
-      return absl::OkStatus();
-    }
+  absl::Status PlanScalar(const std::string& where, const std::string& name,
+                          StateKind kind, const Value& value,
+                          OptimizerLoad::ParameterState& state) {
     absl::StatusOr<int64_t> index = Position(where, value);
     if (!index.ok()) return index.status();
     const std::vector<int64_t>& shape = plan_.info(*index).shape;
-    if (shape.empty() || shape == std::vector<int64_t>{1}) {
-      state.step_index = *index;
-      return absl::OkStatus();
+    if (!shape.empty() && shape != std::vector<int64_t>{1}) {
+      return Refuse(absl::StrCat(where, " has shape ", ShapeText(shape)));
     }
-    return Refuse(absl::StrCat(where, " has shape ", ShapeText(shape)));
+    if (kind == StateKind::kNumber) {
+      state.number_tensors[name] = *index;
+    } else {
+      state.tensors[name].push_back(*index);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status PlanTensor(const std::string& where, const std::string& name,
-                          const Value& value, OptimizerLoad::ParameterState& state) {
-    const auto& known = load_.table->tensor_names;
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      return Refuse(absl::StrCat(where, " is no state of ", load_.table->name));
-    }
+                          StateKind kind, const Value& value,
+                          OptimizerLoad::ParameterState& state) {
     absl::StatusOr<int64_t> index = Position(where, value);
     if (!index.ok()) return index.status();
     const TensorInfo& info = plan_.info(*index);
-    if (state.parameter.sizes() != c10::IntArrayRef(info.shape)) {
-      const std::string parameter = names_.Find(state.parameter);
-      return Refuse(absl::StrCat(where, " is ", ShapeText(info.shape), ", parameter `",
-                                 parameter, "` is ", ShapeText(state.parameter.sizes())));
+    const std::vector<int64_t> wanted = kind == StateKind::kFlat
+                                            ? std::vector<int64_t>{flat_size_}
+                                            : state.parameter.sizes().vec();
+    if (wanted != info.shape) {
+      const std::string whose =
+          kind == StateKind::kFlat
+              ? "its parameters together are "
+              : absl::StrCat("parameter `", names_.Find(state.parameter), "` is ");
+      return Refuse(absl::StrCat(where, " is ", ShapeText(info.shape), ", ", whose,
+                                 ShapeText(wanted)));
     }
-    absl::StatusOr<DType> wanted = DTypeFromTorch(state.parameter.scalar_type());
-    if (wanted.ok() && *wanted != info.dtype) {
+    absl::StatusOr<DType> dtype = DTypeFromTorch(state.parameter.scalar_type());
+    if (dtype.ok() && *dtype != info.dtype) {
       report_.dtype_change.push_back(
-          {absl::StrCat("optimizer:", info.key), info.dtype, *wanted});
+          {absl::StrCat("optimizer:", info.key), info.dtype, *dtype});
     }
-    state.tensors[name] = *index;
+    state.tensors[name].push_back(*index);
     return absl::OkStatus();
   }
 
@@ -239,6 +303,7 @@ class Planner {
   const ParameterNames& names_;
   LoadReport& report_;
   std::map<std::string, const Value*> states_;  // by the text of their id
+  int64_t flat_size_ = 0;                       // elements of the group at hand
   OptimizerLoad load_;
 };
 
@@ -257,20 +322,27 @@ absl::Status ApplyOptimizer(torch::optim::Optimizer& optimizer, const OptimizerL
     const torch::NoGradGuard no_grad;
     std::remove_reference_t<decltype(optimizer.state())> states;
     for (const OptimizerLoad::ParameterState& planned : load.states) {
-      std::map<std::string, torch::Tensor> tensors;
-      for (const auto& [name, index] : planned.tensors) {
-        torch::Tensor tensor = fetched(index);
-        // As Python does: state follows its parameter's type and device.
-        if (planned.parameter.is_floating_point()) {
-          tensor = tensor.to(planned.parameter.scalar_type());
-        }
-        tensors[name] = tensor.to(planned.parameter.device());
+      LoadedState loaded;
+      loaded.numbers = planned.numbers;
+      for (const auto& [name, index] : planned.number_tensors) {
+        loaded.numbers[name] = fetched(index).item<double>();
       }
-      int64_t step = planned.step;
-      if (planned.step_index >= 0) {
-        step = static_cast<int64_t>(fetched(planned.step_index).item<double>());
+      // As Python does: state follows its parameter's type and device.
+      auto target = torch::TensorOptions().device(planned.parameter.device());
+      if (planned.parameter.is_floating_point()) {
+        target = target.dtype(planned.parameter.scalar_type());
       }
-      states[StateKey(planned.parameter)] = load.table->make_state(tensors, step);
+      for (const auto& [name, indexes] : planned.tensors) {
+        std::vector<torch::Tensor>& tensors = loaded.tensors[name];
+        for (const int64_t index : indexes) tensors.push_back(fetched(index).to(target));
+      }
+      for (const auto& [name, kind] : load.table->state) {
+        if (kind != StateKind::kScalarTensor && kind != StateKind::kScalarList) continue;
+        for (torch::Tensor& tensor : loaded.tensors[name]) tensor = tensor.reshape({});
+        if (loaded.numbers.count(name) == 0) continue;
+        loaded.tensors[name] = {torch::full({}, loaded.numbers[name].AsDouble(), target)};
+      }
+      states[StateKey(planned.parameter)] = load.table->make_state(loaded);
     }
     std::vector<std::unique_ptr<torch::optim::OptimizerOptions>> options;
     for (const Value* group : load.groups) {

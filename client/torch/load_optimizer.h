@@ -18,9 +18,11 @@ namespace modelstore::torch_internal {
 struct OptimizerLoad {
   struct ParameterState {
     torch::Tensor parameter;
-    std::map<std::string, int64_t> tensors;  // name to position in the plan
-    int64_t step = 0;
-    int64_t step_index = -1;  // position of `step`, where it is a tensor
+    std::map<std::string, Value> numbers;
+    // By name, positions in the plan: of numbers that are stored as tensors, and of
+    // tensors.
+    std::map<std::string, int64_t> number_tensors;
+    std::map<std::string, std::vector<int64_t>> tensors;
   };
   const OptimizerTable* table = nullptr;
   std::vector<ParameterState> states;

@@ -30,6 +30,25 @@ std::vector<std::string> ParameterNames::FindAll(
   return names;
 }
 
+namespace {
+
+// The field as a value; its tensors go to the section.
+Value FieldValue(const std::string& key, StateField field, OptimizerSection& section) {
+  if (const auto* number = std::get_if<Value>(&field)) return *number;
+  const auto add = [&section](const std::string& name, torch::Tensor tensor) {
+    section.tensors.emplace_back(name, std::move(tensor));
+    return Value::Tensor(name);
+  };
+  if (auto* tensor = std::get_if<torch::Tensor>(&field)) return add(key, *tensor);
+  std::vector<Value> list;
+  for (torch::Tensor& tensor : std::get<std::vector<torch::Tensor>>(field)) {
+    list.push_back(add(absl::StrCat(key, "/", list.size()), std::move(tensor)));
+  }
+  return Value::List(std::move(list));
+}
+
+}  // namespace
+
 absl::StatusOr<OptimizerSection> ReadOptimizer(const torch::optim::Optimizer& optimizer,
                                                const ParameterNames& names) {
   absl::StatusOr<const OptimizerTable*> table = TableOf(optimizer);
@@ -49,10 +68,9 @@ absl::StatusOr<OptimizerSection> ReadOptimizer(const torch::optim::Optimizer& op
       const auto state = optimizer.state().find(StateKey(parameter));
       if (state != optimizer.state().end()) {
         Value fields = Value::Dict();
-        for (auto& [name, tensor] : (*table)->read_state(*state->second)) {
-          const std::string key = absl::StrCat("state/", index, "/", name);
-          fields.Set(name, Value::Tensor(key));
-          section.tensors.emplace_back(key, std::move(tensor));
+        for (auto& [name, field] : (*table)->read_state(*state->second)) {
+          fields.Set(name, FieldValue(absl::StrCat("state/", index, "/", name),
+                                      std::move(field), section));
         }
         states.emplace_back(index, std::move(fields));
       }

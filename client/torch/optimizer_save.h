@@ -31,7 +31,7 @@ class ParameterNames {
 struct OptimizerSection {
   Value value;
   // By key, in order.
-  StateTensors tensors;
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
 };
 
 absl::StatusOr<OptimizerSection> ReadOptimizer(const torch::optim::Optimizer& optimizer,

@@ -30,73 +30,120 @@ TORCH_MODULE(Net);
 
 using MakeOptimizer = std::function<std::unique_ptr<torch::optim::Optimizer>(Net&)>;
 
+// A step on data of its own; LBFGS evaluates it several times.
 void Step(Net& net, torch::optim::Optimizer& optimizer) {
-  optimizer.zero_grad();
-  net(torch::randn({5, 6})).pow(2).mean().backward();
-  optimizer.step();
+  const torch::Tensor data = torch::randn({5, 6});
+  optimizer.step([&] {
+    optimizer.zero_grad();
+    torch::Tensor loss = net(data).pow(2).mean();
+    loss.backward();
+    return loss;
+  });
+}
+
+template <typename Optimizer, typename Options>
+MakeOptimizer Make(const Options& options) {
+  return [options](Net& net) {
+    return std::make_unique<Optimizer>(net->parameters(), options);
+  };
 }
 
 std::vector<std::pair<std::string, MakeOptimizer>> Optimizers() {
-  using torch::optim::Adam, torch::optim::AdamOptions;
-  using torch::optim::SGD, torch::optim::SGDOptions;
-  const auto sgd = [](SGDOptions options) -> MakeOptimizer {
-    return
-        [options](Net& net) { return std::make_unique<SGD>(net->parameters(), options); };
-  };
-  const auto adam = [](AdamOptions options) -> MakeOptimizer {
-    return [options](Net& net) {
-      return std::make_unique<Adam>(net->parameters(), options);
-    };
-  };
+  using namespace torch::optim;
   return {
-      {"plain SGD", sgd(SGDOptions(0.1))},
+      {"plain SGD", Make<SGD>(SGDOptions(0.1))},
       {"SGD with all",
-       sgd(SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true))},
-      {"SGD damped", sgd(SGDOptions(0.1).momentum(0.9).dampening(0.3))},
-      {"Adam", adam(AdamOptions(0.01))},
-      {"Adam with all", adam(AdamOptions(0.01)
-                                 .betas({0.8, 0.99})
-                                 .eps(1e-6)
-                                 .weight_decay(0.1)
-                                 .amsgrad(true))},
+       Make<SGD>(SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true))},
+      {"SGD damped", Make<SGD>(SGDOptions(0.1).momentum(0.9).dampening(0.3))},
+      {"Adam", Make<Adam>(AdamOptions(0.01))},
+      {"Adam with all", Make<Adam>(AdamOptions(0.01)
+                                       .betas({0.8, 0.99})
+                                       .eps(1e-6)
+                                       .weight_decay(0.1)
+                                       .amsgrad(true))},
+      {"AdamW", Make<AdamW>(AdamWOptions(0.01))},
+      {"AdamW with all", Make<AdamW>(AdamWOptions(0.01)
+                                         .betas({0.8, 0.99})
+                                         .eps(1e-6)
+                                         .weight_decay(0.1)
+                                         .amsgrad(true))},
+      {"Adagrad", Make<Adagrad>(AdagradOptions(0.1))},
+      {"Adagrad with all", Make<Adagrad>(AdagradOptions(0.1)
+                                             .lr_decay(0.01)
+                                             .weight_decay(0.1)
+                                             .initial_accumulator_value(0.5)
+                                             .eps(1e-6))},
+      {"RMSprop", Make<RMSprop>(RMSpropOptions(0.01))},
+      {"RMSprop with all", Make<RMSprop>(RMSpropOptions(0.01)
+                                             .alpha(0.9)
+                                             .eps(1e-6)
+                                             .weight_decay(0.1)
+                                             .momentum(0.8)
+                                             .centered(true))},
+      {"LBFGS", Make<LBFGS>(LBFGSOptions(0.1).max_iter(4))},
+      {"LBFGS with all", Make<LBFGS>(LBFGSOptions(0.5)
+                                         .max_iter(3)
+                                         .max_eval(6)
+                                         .tolerance_grad(1e-9)
+                                         .tolerance_change(1e-12)
+                                         .history_size(5)
+                                         .line_search_fn("strong_wolfe"))},
       {"two groups",
        [](Net& net) {
-         std::vector<torch::optim::OptimizerParamGroup> groups;
+         std::vector<OptimizerParamGroup> groups;
          groups.emplace_back(net->second->parameters(),
                              std::make_unique<SGDOptions>(SGDOptions(0.5).momentum(0.1)));
          groups.emplace_back(net->first->parameters(),
                              std::make_unique<SGDOptions>(SGDOptions(0.05)));
          return std::make_unique<SGD>(std::move(groups), SGDOptions(1).momentum(0.7));
        }},
+      {"two groups of RMSprop",
+       [](Net& net) {
+         std::vector<OptimizerParamGroup> groups;
+         groups.emplace_back(
+             net->second->parameters(),
+             std::make_unique<RMSpropOptions>(RMSpropOptions(0.02).momentum(0.5)));
+         groups.emplace_back(
+             net->first->parameters(),
+             std::make_unique<RMSpropOptions>(RMSpropOptions(0.01).centered(true)));
+         return std::make_unique<RMSprop>(std::move(groups), RMSpropOptions(1));
+       }},
   };
+}
+
+void StopAndResume(const MakeOptimizer& make, int steps_before) {
+  World world;
+  torch::manual_seed(7);
+  Net net;
+  auto optimizer = make(net);
+  for (int i = 0; i < steps_before; ++i) Step(net, *optimizer);
+  auto saved =
+      SaveCheckpoint(world.client(), "models/m",
+                     {.module = net.get(), .optimizer = optimizer.get(), .rng = true});
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  for (int i = 0; i < 5; ++i) Step(net, *optimizer);
+
+  torch::manual_seed(8);
+  Net resumed;
+  auto other = make(resumed);
+  Step(resumed, *other);  // state that the load has to replace
+  LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest,
+                     {.module = resumed.get(), .optimizer = other.get(), .rng = true});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_FALSE(result.report.inferred);
+  EXPECT_THAT(result.report.skipped, ElementsAre());
+  for (int i = 0; i < 5; ++i) Step(resumed, *other);
+  for (const auto& p : net->named_parameters()) {
+    support::ExpectSameBits(resumed->named_parameters()[p.key()], p.value(), p.key());
+  }
 }
 
 TEST(OptimizerTest, StoppedAndResumedTrainingGoesOnBitForBit) {
   for (const auto& [name, make] : Optimizers()) {
-    SCOPED_TRACE(name);
-    World world;
-    torch::manual_seed(7);
-    Net net;
-    auto optimizer = make(net);
-    for (int i = 0; i < 5; ++i) Step(net, *optimizer);
-    auto saved =
-        SaveCheckpoint(world.client(), "models/m",
-                       {.module = net.get(), .optimizer = optimizer.get(), .rng = true});
-    ASSERT_TRUE(saved.ok()) << saved.status();
-    for (int i = 0; i < 5; ++i) Step(net, *optimizer);
-
-    torch::manual_seed(8);
-    Net resumed;
-    auto other = make(resumed);
-    Step(resumed, *other);  // state that the load has to replace
-    LoadResult result =
-        LoadCheckpoint(world.client(), support::kLatest,
-                       {.module = resumed.get(), .optimizer = other.get(), .rng = true});
-    ASSERT_TRUE(result.status.ok()) << result.status;
-    EXPECT_FALSE(result.report.inferred);
-    for (int i = 0; i < 5; ++i) Step(resumed, *other);
-    for (const auto& p : net->named_parameters()) {
-      support::ExpectSameBits(resumed->named_parameters()[p.key()], p.value(), p.key());
+    for (const int steps_before : {0, 1, 2, 7}) {
+      SCOPED_TRACE(name + " after " + std::to_string(steps_before));
+      StopAndResume(make, steps_before);
     }
   }
 }
@@ -129,6 +176,35 @@ TEST(OptimizerTest, TheStoredTreeIsPythons) {
             net->first->weight.sizes());
   EXPECT_TRUE(
       std::holds_alternative<Value::DictEntries>(tree.value.Find("state")->variant()));
+}
+
+TEST(OptimizerTest, TheStoredTreeOfLbfgsIsPythons) {
+  World world;
+  Net net;
+  torch::optim::LBFGS lbfgs(net->parameters(), torch::optim::LBFGSOptions(0.1).max_iter(8));
+  Step(net, lbfgs);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = net.get(), .optimizer = &lbfgs})
+                  .ok());
+  LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest, {.sections = {"optimizer"}});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  const ValueTree& tree = result.sections.at("optimizer");
+  EXPECT_EQ(tree.value.Find("param_groups")->ToString(),
+            "[{'lr': 0.1, 'max_iter': 8, 'max_eval': 10, 'tolerance_grad': 1e-07, "
+            "'tolerance_change': 1e-09, 'history_size': 100, 'line_search_fn': None, "
+            "'params': [0, 1, 2, 3], 'param_names': ['first.weight', 'first.bias', "
+            "'second.weight', 'second.bias']}]");
+  const auto& states =
+      std::get<Value::DictEntries>(tree.value.Find("state")->variant()).entries;
+  ASSERT_EQ(states.size(), 1u) << "the state of all hangs on the first";
+  EXPECT_EQ(states[0].first.ToString(), "0");
+  EXPECT_EQ(states[0].second.Find("n_iter")->ToString(), "8");
+  int64_t elements = 0;
+  for (const torch::Tensor& p : net->parameters()) elements += p.numel();
+  EXPECT_EQ(tree.tensors.at("state/0/d").sizes(), c10::IntArrayRef({elements}));
+  EXPECT_EQ(tree.tensors.at("state/0/old_dirs/1").sizes(), c10::IntArrayRef({elements}));
+  EXPECT_EQ(tree.tensors.at("state/0/ro/1").dim(), 0);
 }
 
 TEST(OptimizerTest, StateFollowsItsParameterByNameWhateverTheOrder) {
@@ -213,7 +289,6 @@ TEST(OptimizerTest, StateOfAnotherOptimizerIsRefused) {
   Net net;
   torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
   torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
-  torch::optim::RMSprop rmsprop(net->parameters(), torch::optim::RMSpropOptions(0.1));
   Step(net, sgd);
   ASSERT_TRUE(
       SaveCheckpoint(world.client(), "models/m", {.module = net.get(), .optimizer = &sgd})
@@ -221,11 +296,64 @@ TEST(OptimizerTest, StateOfAnotherOptimizerIsRefused) {
   LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
                                      {.module = net.get(), .optimizer = &adam});
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("no `betas` as Adam"));
-  absl::Status unknown = SaveCheckpoint(world.client(), "models/m",
-                                        {.module = net.get(), .optimizer = &rmsprop})
-                             .status();
+}
+
+// An optimizer of the user's own.
+struct Own : torch::optim::Optimizer {
+  explicit Own(std::vector<torch::Tensor> parameters)
+      : Optimizer({torch::optim::OptimizerParamGroup(std::move(parameters))},
+                  std::make_unique<torch::optim::SGDOptions>(0.1)) {}
+  torch::Tensor step(LossClosure = nullptr) override { return {}; }
+};
+
+TEST(OptimizerTest, AnOptimizerOfAnotherMakeIsRefusedByName) {
+  World world;
+  Net net;
+  Own own(net->parameters());
+  const absl::Status unknown = SaveCheckpoint(world.client(), "models/m",
+                                              {.module = net.get(), .optimizer = &own})
+                                   .status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(unknown.message()), HasSubstr("RMSprop"));
+  EXPECT_THAT(std::string(unknown.message()), HasSubstr("Own"));
+}
+
+// Its directions run over all parameters in a row: another order is another state.
+TEST(OptimizerTest, StateOfLbfgsIsRefusedForAnotherOrder) {
+  World world;
+  Net net;
+  torch::optim::LBFGS saved(net->parameters(), torch::optim::LBFGSOptions(0.1));
+  Step(net, saved);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = net.get(), .optimizer = &saved})
+                  .ok());
+  auto reversed = net->parameters();
+  std::reverse(reversed.begin(), reversed.end());
+  torch::optim::LBFGS other(reversed, torch::optim::LBFGSOptions(0.1));
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = net.get(), .optimizer = &other});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(result.status.message()),
+              HasSubstr("the optimizer holds [second.bias, second.weight, first.bias, "
+                        "first.weight]"));
+  EXPECT_TRUE(other.state().empty());
+}
+
+TEST(OptimizerTest, StateWithoutWhatItsOptionsNeedIsRefused) {
+  World world;
+  Net net;
+  torch::optim::RMSprop plain(net->parameters(), torch::optim::RMSpropOptions(0.1));
+  Step(net, plain);
+  // The options were changed after the last step.
+  static_cast<torch::optim::RMSpropOptions&>(plain.param_groups()[0].options())
+      .centered(true);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = net.get(), .optimizer = &plain})
+                  .ok());
+  torch::optim::RMSprop other(net->parameters(), torch::optim::RMSpropOptions(0.1));
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = net.get(), .optimizer = &other});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("`grad_avg` as RMSprop"));
 }
 
 TEST(OptimizerTest, AStepThatFloat32CannotCountIsKept) {

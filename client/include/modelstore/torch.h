@@ -50,7 +50,7 @@ struct SaveArgs {
   const torch::nn::Module* module = nullptr;
   // Instead of a module.
   const StateDict* state_dict = nullptr;
-  // SGD or Adam. Its parameters are named by identity with the module's.
+  // Any of LibTorch's. Its parameters are named by identity with the module's.
   torch::optim::Optimizer* optimizer = nullptr;
   std::optional<int64_t> epoch = {};
   std::optional<int64_t> step = {};
