@@ -9,10 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "client/torch/device.h"
 #include "client/torch/guard.h"
+#include "client/torch/key_rules.h"
 #include "client/torch/load_module.h"
 #include "client/torch/load_optimizer.h"
 #include "client/torch/load_transfer.h"
 #include "client/torch/optimizer_save.h"
+#include "client/torch/scheduler.h"
 #include "modelstore/torch.h"
 
 namespace modelstore {
@@ -41,8 +43,16 @@ class Loader {
     if (args_.module && args_.state_dict) {
       return absl::InvalidArgumentError("give a module or a state dict, not both");
     }
+    absl::StatusOr<KeyRenames> renames = KeyRenames::Make(args_);
+    if (!renames.ok()) return renames.status();
+    renames_ = *std::move(renames);
+    absl::StatusOr<KeyPatterns> patterns =
+        KeyPatterns::Make("non_persistent", args_.non_persistent);
+    if (!patterns.ok()) return patterns.status();
+    non_persistent_ = *std::move(patterns);
     absl::Status status = MakePlan();
     if (status.ok()) status = PlanLive();
+    if (status.ok()) status = PlanScheduler();
     if (status.ok()) status = PlanRng();
     if (!status.ok()) return status;
     transfer_.emplace(*plan_, *index_, args_.atomic);
@@ -64,6 +74,7 @@ class Loader {
     if (!plan.ok()) return plan.status();
     plan_.emplace(*std::move(plan));
     index_.emplace(plan_->tensors());
+    if (absl::Status s = index_->Rename(renames_, result_.report); !s.ok()) return s;
     for (const std::string& section : returned_) {
       ValueTree& tree = result_.sections[section];
       if (const SectionContent* content = FindSection(section))
@@ -84,13 +95,15 @@ class Loader {
     wanted_ = returned_;
     if (args_.module || args_.state_dict) wanted_.insert("model");
     if (args_.optimizer) wanted_.insert("optimizer");
-    if (args_.rng) {
-      if (stored.count("rng") > 0) {
-        wanted_.insert("rng");
+    const auto want_if_stored = [&](const std::string& section) {
+      if (stored.count(section) > 0) {
+        wanted_.insert(section);
       } else {
-        result_.report.skipped.push_back("rng");
+        result_.report.skipped.push_back(section);
       }
-    }
+    };
+    if (args_.rng) want_if_stored("rng");
+    if (args_.scheduler) want_if_stored("scheduler");
     for (const std::string& section : wanted_) {
       if (stored.count(section) > 0) continue;
       const std::string why =
@@ -109,7 +122,8 @@ class Loader {
       absl::StatusOr<std::vector<std::string>> left_out = LeftOut();
       if (!left_out.ok()) return left_out.status();
       absl::StatusOr<std::vector<Match>> matches =
-          MatchModule(*args_.module, *index_, *left_out, args_, result_.report);
+          MatchModule(*args_.module, *index_, *left_out, non_persistent_, args_,
+                      result_.report);
       if (!matches.ok()) return matches.status();
       matches_ = *std::move(matches);
       entries = WalkState(*args_.module);
@@ -119,7 +133,7 @@ class Loader {
     const Value none;
     absl::StatusOr<OptimizerLoad> load =
         PlanOptimizer(*args_.optimizer, content ? content->value : none, *index_,
-                      ParameterNames(entries), result_.report);
+                      ParameterNames(entries), renames_, result_.report);
     if (!load.ok()) return load.status();
     for (const OptimizerLoad::ParameterState& state : load->states) {
       for (const auto& [name, index] : state.number_tensors) fresh_.insert(index);
@@ -140,11 +154,21 @@ class Loader {
         client_.ListTensors(result_.checkpoint.name);
     if (!all.ok()) return all.status();
     for (const TensorInfo& info : *all) {
-      if (info.section == "model" && index_->Find("model", info.key) < 0) {
-        keys.push_back(info.key);
-      }
+      if (info.section != "model") continue;
+      absl::StatusOr<std::string> key = renames_.Apply(info.key);
+      // What bears another name than the rules speak of was left out for that.
+      if (key.ok() && index_->Find("model", *key) < 0) keys.push_back(*key);
     }
     return keys;
+  }
+
+  absl::Status PlanScheduler() {
+    if (!args_.scheduler || wanted_.count("scheduler") == 0) return absl::OkStatus();
+    const SectionContent* content = FindSection("scheduler");
+    absl::StatusOr<int64_t> steps = ReadSchedulerSteps(content ? content->value : Value());
+    if (!steps.ok()) return steps.status();
+    scheduler_steps_ = *steps;
+    return absl::OkStatus();
   }
 
   absl::Status PlanRng() {
@@ -170,6 +194,9 @@ class Loader {
           *args_.optimizer, optimizer_, [&](int64_t i) { return transfer_->Fresh(i); });
       if (!status.ok()) return status;
     }
+    if (scheduler_steps_.has_value()) {
+      SetSchedulerSteps(*args_.scheduler, *scheduler_steps_);
+    }
     if (rng_ >= 0) {
       absl::Status status = SetCpuRngState(transfer_->Fresh(rng_));
       if (!status.ok()) return status;
@@ -182,7 +209,7 @@ class Loader {
     if (!args_.state_dict) return absl::OkStatus();
     StateDict state_dict;
     for (int64_t index : index_->Section("model")) {
-      state_dict.emplace_back(index_->info(index).key, Placed(index));
+      state_dict.emplace_back(index_->KeyOf(index), Placed(index));
     }
     *args_.state_dict = std::move(state_dict);
     return absl::OkStatus();
@@ -217,6 +244,8 @@ class Loader {
   LoadResult& result_;
   Deadline deadline_;
   torch::Device device_ = torch::kCPU;
+  KeyRenames renames_;
+  KeyPatterns non_persistent_;
   std::set<std::string> wanted_;    // sections to fetch
   std::set<std::string> returned_;  // sections that the result holds
   std::optional<LoadPlan> plan_;
@@ -224,6 +253,7 @@ class Loader {
   std::vector<Match> matches_;
   std::set<int64_t> fresh_;
   OptimizerLoad optimizer_;
+  std::optional<int64_t> scheduler_steps_;
   int64_t rng_ = -1;
   std::optional<Transfer> transfer_;
   std::map<int64_t, torch::Tensor> placed_;

@@ -111,7 +111,32 @@ PlanIndex::PlanIndex(const std::vector<TensorInfo>& tensors) : tensors_(&tensors
   }
 }
 
+absl::Status PlanIndex::Rename(const KeyRenames& renames, LoadReport& report) {
+  if (renames.empty()) return absl::OkStatus();
+  const std::vector<int64_t> indices = Section("model");
+  std::vector<std::string> stored;
+  for (int64_t index : indices) stored.push_back(info(index).key);
+  absl::StatusOr<std::vector<std::string>> keys = renames.ApplyAll(stored);
+  if (!keys.ok()) return keys.status();
+  for (size_t i = 0; i < indices.size(); ++i) {
+    by_new_name_.emplace((*keys)[i], indices[i]);
+    if ((*keys)[i] == stored[i]) continue;
+    report.renamed.emplace_back(stored[i], (*keys)[i]);
+    renamed_.emplace(indices[i], (*keys)[i]);
+  }
+  return absl::OkStatus();
+}
+
+const std::string& PlanIndex::KeyOf(int64_t index) const {
+  const auto it = renamed_.find(index);
+  return it == renamed_.end() ? info(index).key : it->second;
+}
+
 int64_t PlanIndex::Find(const std::string& section, const std::string& key) const {
+  if (section == "model" && !by_new_name_.empty()) {
+    const auto it = by_new_name_.find(key);
+    return it == by_new_name_.end() ? -1 : it->second;
+  }
   const auto it = by_name_.find(absl::StrCat(section, ":", key));
   return it == by_name_.end() ? -1 : it->second;
 }
@@ -132,6 +157,7 @@ int64_t PlanIndex::Root(int64_t index) const {
 absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
                                                const PlanIndex& plan,
                                                const std::vector<std::string>& left_out,
+                                               const KeyPatterns& non_persistent,
                                                const LoadArgs& args, LoadReport& report) {
   const Policy otherwise = args.strict ? Policy::kFail : Policy::kReport;
   const Policy missing = args.missing.value_or(otherwise);
@@ -139,7 +165,7 @@ absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
   const std::unordered_set<std::string> filtered(left_out.begin(), left_out.end());
   std::vector<Match> matches;
   Matcher matcher(plan, args, report);
-  for (const StateEntry& entry : WalkState(module)) {
+  for (const StateEntry& entry : WalkState(module, non_persistent)) {
     const int64_t index = plan.Find("model", entry.key);
     if (index >= 0) {
       absl::Status status = matcher.Add(entry, index, matches);
@@ -152,8 +178,8 @@ absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
   }
   if (unexpected != Policy::kIgnore) {
     std::vector<std::string> stored;
-    for (int64_t index : plan.Section("model")) stored.push_back(plan.info(index).key);
-    report.unexpected = UnexpectedKeys(module, stored);
+    for (int64_t index : plan.Section("model")) stored.push_back(plan.KeyOf(index));
+    report.unexpected = UnexpectedKeys(module, non_persistent, stored);
   }
   if (absl::Status status = matcher.Verdict(missing, unexpected); !status.ok()) {
     return status;

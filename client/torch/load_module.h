@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "client/torch/key_rules.h"
 #include "client/torch/state_dict.h"
 #include "modelstore/client.h"
 #include "modelstore/torch.h"
@@ -17,8 +18,13 @@ class PlanIndex {
  public:
   explicit PlanIndex(const std::vector<TensorInfo>& tensors);
 
-  // Position in the plan; -1 if it has no such tensor.
+  // Gives the tensors of `model` the names that they have here.
+  absl::Status Rename(const KeyRenames& renames, LoadReport& report);
+
+  // Position in the plan, by its name here; -1 if it has no such tensor.
   int64_t Find(const std::string& section, const std::string& key) const;
+  // Its name here.
+  const std::string& KeyOf(int64_t index) const;
   const TensorInfo& info(int64_t index) const { return (*tensors_)[index]; }
   // Positions of a section's tensors, in the plan's order.
   std::vector<int64_t> Section(const std::string& section) const;
@@ -29,6 +35,9 @@ class PlanIndex {
  private:
   const std::vector<TensorInfo>* tensors_;
   std::unordered_map<std::string, int64_t> by_name_;
+  // Of the tensors of `model` that are renamed, by position and by name.
+  std::unordered_map<int64_t, std::string> renamed_;
+  std::unordered_map<std::string, int64_t> by_new_name_;
 };
 
 struct Match {
@@ -39,10 +48,11 @@ struct Match {
 
 // Fills the report. Fails, naming every key concerned, where a policy says so.
 // `left_out`: stored keys that the caller's filters keep from the plan; they are
-// neither missing nor loaded.
+// neither missing nor loaded; under their names here.
 absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
                                                const PlanIndex& plan,
                                                const std::vector<std::string>& left_out,
+                                               const KeyPatterns& non_persistent,
                                                const LoadArgs& args, LoadReport& report);
 
 }  // namespace modelstore::torch_internal

@@ -46,11 +46,12 @@ bool SameKind(const Value& stored, const Value& ours) {
 class Planner {
  public:
   Planner(torch::optim::Optimizer& optimizer, const Value& stored, const PlanIndex& plan,
-          const ParameterNames& names, LoadReport& report)
+          const ParameterNames& names, const KeyRenames& renames, LoadReport& report)
       : optimizer_(optimizer),
         stored_(stored),
         plan_(plan),
         names_(names),
+        renames_(renames),
         report_(report) {}
 
   absl::StatusOr<OptimizerLoad> Run() {
@@ -157,7 +158,9 @@ class Planner {
     }
     std::map<std::string, Value> by_name;
     for (size_t i = 0; i < ids->size(); ++i) {
-      by_name.emplace((*stored_names)[i].AsString(), (*ids)[i]);
+      absl::StatusOr<std::string> name = renames_.Apply((*stored_names)[i].AsString());
+      if (!name.ok()) return name.status();
+      by_name.emplace(*std::move(name), (*ids)[i]);
     }
     std::vector<Value> matched;
     std::vector<std::string> absent;
@@ -301,6 +304,7 @@ class Planner {
   const Value& stored_;
   const PlanIndex& plan_;
   const ParameterNames& names_;
+  const KeyRenames& renames_;
   LoadReport& report_;
   std::map<std::string, const Value*> states_;  // by the text of their id
   int64_t flat_size_ = 0;                       // elements of the group at hand
@@ -312,8 +316,9 @@ class Planner {
 absl::StatusOr<OptimizerLoad> PlanOptimizer(torch::optim::Optimizer& optimizer,
                                             const Value& stored, const PlanIndex& plan,
                                             const ParameterNames& names,
+                                            const KeyRenames& renames,
                                             LoadReport& report) {
-  return Planner(optimizer, stored, plan, names, report).Run();
+  return Planner(optimizer, stored, plan, names, renames, report).Run();
 }
 
 absl::Status ApplyOptimizer(torch::optim::Optimizer& optimizer, const OptimizerLoad& load,

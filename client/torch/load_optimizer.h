@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "client/torch/key_rules.h"
 #include "client/torch/load_module.h"
 #include "client/torch/optimizer_save.h"
 #include "client/torch/optimizer_table.h"
@@ -36,6 +37,7 @@ struct OptimizerLoad {
 absl::StatusOr<OptimizerLoad> PlanOptimizer(torch::optim::Optimizer& optimizer,
                                             const Value& stored, const PlanIndex& plan,
                                             const ParameterNames& names,
+                                            const KeyRenames& renames,
                                             LoadReport& report);
 
 // `fetched` gives the tensor of a position. The optimizer changes only if all of

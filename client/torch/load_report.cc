@@ -36,6 +36,9 @@ std::string LoadReport::ToString() const {
                     " in the checkpoint and ", Name(c.wanted), " here\n");
   }
   AddList(text, "skipped", skipped);
+  for (const auto& [stored, here] : renamed) {
+    absl::StrAppend(&text, "renamed: ", stored, " is ", here, " here\n");
+  }
   if (inferred) {
     text += "optimizer state was adopted in parameter order: no names to go by\n";
   }

@@ -1,9 +1,11 @@
 #include "client/torch/optimizer_table.h"
 
-#include <c10/util/string_utils.h>
+#include <c10/util/Type.h>
 
 #include <deque>
+#include <sstream>
 #include <tuple>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 
@@ -30,6 +32,17 @@ bool Flag(const Value& group, std::string_view name) {
 StateField StepTensor(int64_t step) {
   const bool exact = static_cast<int64_t>(static_cast<float>(step)) == step;
   return torch::full({}, step, exact ? torch::kFloat : torch::kDouble);
+}
+
+template <typename Key>
+Key KeyOf(c10::TensorImpl* parameter) {
+  if constexpr (std::is_same_v<Key, std::string>) {
+    std::ostringstream text;
+    text << parameter;
+    return text.str();
+  } else {
+    return parameter;
+  }
 }
 
 void AddDefined(const char* name, const torch::Tensor& tensor, OptimizerState& state) {
@@ -356,8 +369,8 @@ absl::StatusOr<const OptimizerTable*> TableOf(const torch::optim::Optimizer& opt
       " cannot be saved or loaded: SGD, Adam, AdamW, Adagrad, RMSprop and LBFGS can"));
 }
 
-std::string StateKey(const torch::Tensor& parameter) {
-  return c10::guts::to_string(parameter.unsafeGetTensorImpl());
+StateKeyType StateKey(const torch::Tensor& parameter) {
+  return KeyOf<StateKeyType>(parameter.unsafeGetTensorImpl());
 }
 
 }  // namespace modelstore::torch_internal

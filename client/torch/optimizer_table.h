@@ -77,7 +77,10 @@ struct OptimizerTable {
 // UNIMPLEMENTED for an optimizer that has no table.
 absl::StatusOr<const OptimizerTable*> TableOf(const torch::optim::Optimizer& optimizer);
 
-// The optimizer's key for the state of `parameter`.
-std::string StateKey(const torch::Tensor& parameter);
+// The optimizer's key for the state of `parameter`: its address, as text in LibTorch
+// 1.13 and as such in 2.
+using StateKeyType =
+    std::decay_t<decltype(std::declval<torch::optim::Optimizer&>().state())>::key_type;
+StateKeyType StateKey(const torch::Tensor& parameter);
 
 }  // namespace modelstore::torch_internal

@@ -4,7 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/torch/guard.h"
+#include "client/torch/key_rules.h"
 #include "client/torch/optimizer_save.h"
+#include "client/torch/scheduler.h"
 #include "client/torch/state_dict.h"
 #include "client/torch/tensor_views.h"
 #include "modelstore/torch.h"
@@ -43,7 +45,8 @@ absl::Status CheckArgs(const SaveArgs& args) {
   }
   for (const auto& [name, tree] : args.sections) {
     const bool taken = name == "model" || (name == "optimizer" && args.optimizer) ||
-                       (name == "rng" && args.rng);
+                       (name == "rng" && args.rng) ||
+                       (name == "scheduler" && args.scheduler);
     if (taken) {
       return absl::InvalidArgumentError(
           absl::StrCat("section `", name, "` is written from the other arguments"));
@@ -88,6 +91,9 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
     }
     content.sections.push_back({name, tree.value, Value()});
   }
+  if (args.scheduler) {
+    content.sections.push_back({"scheduler", SchedulerState(*args.scheduler), Value()});
+  }
   if (!args.rng) return absl::OkStatus();
   content.sections.push_back(
       {"rng", Value::Dict({{"cpu", Value::Tensor("cpu")}}), Value()});
@@ -99,7 +105,10 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
 absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   if (absl::Status status = CheckArgs(args); !status.ok()) return status;
   std::vector<StateEntry> entries;
-  if (args.module) entries = WalkState(*args.module);
+  absl::StatusOr<KeyPatterns> non_persistent =
+      KeyPatterns::Make("non_persistent", args.non_persistent);
+  if (!non_persistent.ok()) return non_persistent.status();
+  if (args.module) entries = WalkState(*args.module, *non_persistent);
   if (args.state_dict) entries = WalkState(*args.state_dict);
   SaveContent content;
   ViewBuilder views(at_rest);

@@ -8,19 +8,20 @@ namespace modelstore {
 namespace torch_internal {
 namespace {
 
-void Walk(const torch::nn::Module& module, const std::string& prefix,
-          std::vector<StateEntry>& entries) {
+void Walk(const torch::nn::Module& module, const KeyPatterns& non_persistent,
+          const std::string& prefix, std::vector<StateEntry>& entries) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
     if (!parameter.value().defined()) continue;
     entries.push_back(
         {prefix + parameter.key(), parameter.value(), TensorRole::kParameter});
   }
   for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
-    if (!buffer.value().defined()) continue;
-    entries.push_back({prefix + buffer.key(), buffer.value(), TensorRole::kBuffer});
+    const std::string key = prefix + buffer.key();
+    if (!buffer.value().defined() || non_persistent.Match(key)) continue;
+    entries.push_back({key, buffer.value(), TensorRole::kBuffer});
   }
   for (const auto& child : module.named_children()) {
-    Walk(*child.value(), prefix + child.key() + ".", entries);
+    Walk(*child.value(), non_persistent, prefix + child.key() + ".", entries);
   }
 }
 
@@ -44,7 +45,8 @@ void WalkMetadata(const torch::nn::Module& module, const std::string& path,
 }
 
 // `keys` are those of this module's subtree, with `prefix` still on them.
-void WalkUnexpected(const torch::nn::Module& module, const std::string& prefix,
+void WalkUnexpected(const torch::nn::Module& module, const KeyPatterns& non_persistent,
+                    const std::string& prefix,
                     const std::vector<std::string_view>& keys,
                     std::vector<std::string>& unexpected) {
   std::unordered_set<std::string> tensors;
@@ -52,7 +54,8 @@ void WalkUnexpected(const torch::nn::Module& module, const std::string& prefix,
     if (parameter.value().defined()) tensors.insert(parameter.key());
   }
   for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
-    if (buffer.value().defined()) tensors.insert(buffer.key());
+    if (!buffer.value().defined() || non_persistent.Match(prefix + buffer.key())) continue;
+    tensors.insert(buffer.key());
   }
   const auto children = module.named_children();
   std::unordered_map<std::string, std::vector<std::string_view>> below;
@@ -68,16 +71,17 @@ void WalkUnexpected(const torch::nn::Module& module, const std::string& prefix,
     }
   }
   for (const auto& child : children) {
-    WalkUnexpected(*child.value(), prefix + child.key() + ".", below[child.key()],
-                   unexpected);
+    WalkUnexpected(*child.value(), non_persistent, prefix + child.key() + ".",
+                   below[child.key()], unexpected);
   }
 }
 
 }  // namespace
 
-std::vector<StateEntry> WalkState(const torch::nn::Module& module) {
+std::vector<StateEntry> WalkState(const torch::nn::Module& module,
+                                  const KeyPatterns& non_persistent) {
   std::vector<StateEntry> entries;
-  Walk(module, "", entries);
+  Walk(module, non_persistent, "", entries);
   return entries;
 }
 
@@ -95,9 +99,10 @@ Value StateMetadata(const torch::nn::Module& module) {
 }
 
 std::vector<std::string> UnexpectedKeys(const torch::nn::Module& module,
+                                        const KeyPatterns& non_persistent,
                                         const std::vector<std::string>& stored) {
   std::vector<std::string> unexpected;
-  WalkUnexpected(module, "", {stored.begin(), stored.end()}, unexpected);
+  WalkUnexpected(module, non_persistent, "", {stored.begin(), stored.end()}, unexpected);
   return unexpected;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "client/torch/key_rules.h"
 #include "modelstore/tensor.h"
 #include "modelstore/torch.h"
 #include "modelstore/value.h"
@@ -18,8 +19,10 @@ struct StateEntry {
   TensorRole role = TensorRole::kUnspecified;
 };
 
-// As Module.state_dict(): a module's parameters, its buffers, its children.
-std::vector<StateEntry> WalkState(const torch::nn::Module& module);
+// As Module.state_dict(): a module's parameters, its buffers but for those that the
+// patterns name, its children.
+std::vector<StateEntry> WalkState(const torch::nn::Module& module,
+                                  const KeyPatterns& non_persistent = {});
 
 // Entries of a plain state dict, which tells no roles.
 std::vector<StateEntry> WalkState(const StateDict& state_dict);
@@ -31,6 +34,7 @@ Value StateMetadata(const torch::nn::Module& module);
 // The keys of `stored` that `module` has no place for, in the order in which
 // load_state_dict lists them: by module, outermost first.
 std::vector<std::string> UnexpectedKeys(const torch::nn::Module& module,
+                                        const KeyPatterns& non_persistent,
                                         const std::vector<std::string>& stored);
 
 }  // namespace modelstore::torch_internal

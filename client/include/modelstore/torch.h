@@ -60,6 +60,12 @@ struct SaveArgs {
   std::map<std::string, ValueTree> sections = {};
   // Saves the state of the CPU generator in section `rng`.
   bool rng = false;
+  // RE2 patterns of whole keys: buffers that are no part of the state, as PyTorch's
+  // register_buffer(persistent=False), which LibTorch lacks.
+  std::vector<std::string> non_persistent = {};
+  // StepLR, or what else derives from LRScheduler: its count of steps, in section
+  // `scheduler` and Python's layout. The learning rates are the optimizer's.
+  const torch::optim::LRScheduler* scheduler = nullptr;
   std::map<std::string, std::string> labels = {};
   std::string description = {};
   std::string code_commit = {};
@@ -95,6 +101,21 @@ struct LoadArgs {
   torch::optim::Optimizer* optimizer = nullptr;
   // Restores the CPU generator from section `rng`, if it was saved.
   bool rng = false;
+  // As when saving: such a buffer is neither missing nor loaded, and unexpected
+  // where it is stored.
+  std::vector<std::string> non_persistent = {};
+  // Gets the count of steps of section `scheduler`, if one was saved; what it did to
+  // the learning rates comes with the optimizer.
+  torch::optim::LRScheduler* scheduler = nullptr;
+  // Names of section `model`, and of the optimizer's parameters, from what they are
+  // in the checkpoint to what they are here. First a prefix is taken off, as
+  // `module.` of a model that DataParallel held; it is an error if any key lacks it.
+  // Then a prefix is put before every key. Then the first of `renames` that matches
+  // the whole key (RE2) gives the new one, \1 for its first group. Two keys that
+  // would be one are an error. include and exclude speak of stored names.
+  std::string strip_prefix = {};
+  std::string add_prefix = {};
+  std::vector<std::pair<std::string, std::string>> renames = {};
   // Further sections to return: all that are in the checkpoint when empty and
   // neither module, state_dict nor optimizer is given.
   std::vector<std::string> sections = {};
@@ -132,6 +153,8 @@ struct LoadReport {
   };
   std::vector<DTypeChange> dtype_change;
   std::vector<std::string> skipped;
+  // Keys of section `model` that have another name here: stored, here.
+  std::vector<std::pair<std::string, std::string>> renamed;
   // Optimizer state was adopted in parameter order, without names.
   bool inferred = false;
   // After a transfer that failed: tensors that hold new bytes, that are as they
