@@ -74,7 +74,42 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   EXPECT_EQ(weights[0].second.sizes(), torch::IntArrayRef({3, 4}));
 }
 
-TEST_F(Readme, CEveryGrpcurlCommandDoesWhatItSays) {
+TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
+  struct Parallel : torch::nn::Module {
+    Parallel() : backbone(register_module("backbone", torch::nn::Linear(4, 3))) {}
+    torch::nn::Linear backbone;
+  };
+  struct Model : torch::nn::Module {
+    Model()
+        : backbone(register_module("backbone", torch::nn::Linear(4, 3))),
+          head(register_module("head", torch::nn::Linear(3, 2))) {}
+    torch::nn::Linear backbone, head;
+  };
+  Parallel trained;
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  modelstore::StateDict stored;
+  for (const auto& [key, tensor] : modelstore::GetStateDict(trained)) {
+    stored.emplace_back("module." + key, tensor);
+  }
+  stored.emplace_back("module.classifier.old_head.weight", torch::zeros({2, 3}));
+  ASSERT_TRUE(
+      modelstore::SaveCheckpoint(*connected, "models/big", {.state_dict = &stored}).ok());
+  auto model = std::make_shared<Model>();
+  // [checkpoint that fits in part]
+  auto client = modelstore::Client::Connect(address);
+  modelstore::LoadResult r = modelstore::LoadCheckpoint(*client, "models/big/checkpoints/latest",
+      {.module = model.get(), .strict = false, .strip_prefix = "module.",
+       .renames = {{R"(classifier\.old_(.*))", R"(\1)"}}});
+  std::cout << r.report.ToString();  // missing, unexpected, renamed, cast, shapes that differ
+  // [end]
+  ASSERT_TRUE(r.status.ok()) << r.status;
+  EXPECT_THAT(r.report.missing, testing::ElementsAre("head.bias"));
+  EXPECT_TRUE(torch::equal(model->backbone->weight, trained.backbone->weight));
+  EXPECT_TRUE(torch::equal(model->head->weight, torch::zeros({2, 3})));
+}
+
+TEST_F(Readme, DEveryGrpcurlCommandDoesWhatItSays) {
   std::ifstream in(README);
   int commands = 0;
   for (std::string line; std::getline(in, line);) {
@@ -99,7 +134,7 @@ TEST_F(Readme, CEveryGrpcurlCommandDoesWhatItSays) {
   EXPECT_GE(commands, 4);
 }
 
-TEST_F(Readme, DAWrongMethodIsRefusedByTheStandInForGrpcurl) {
+TEST_F(Readme, EAWrongMethodIsRefusedByTheStandInForGrpcurl) {
   EXPECT_FALSE(modelstore::docs::ParseGrpcurl("grpcurl -plaintext localhost:1").ok());
   auto command = modelstore::docs::ParseGrpcurl(
       "grpcurl -plaintext localhost:7070 modelstore.v1.ModelStore/NoSuchMethod");

@@ -107,15 +107,6 @@ struct LoadArgs {
   // Gets the count of steps of section `scheduler`, if one was saved; what it did to
   // the learning rates comes with the optimizer.
   torch::optim::LRScheduler* scheduler = nullptr;
-  // Names of section `model`, and of the optimizer's parameters, from what they are
-  // in the checkpoint to what they are here. First a prefix is taken off, as
-  // `module.` of a model that DataParallel held; it is an error if any key lacks it.
-  // Then a prefix is put before every key. Then the first of `renames` that matches
-  // the whole key (RE2) gives the new one, \1 for its first group. Two keys that
-  // would be one are an error. include and exclude speak of stored names.
-  std::string strip_prefix = {};
-  std::string add_prefix = {};
-  std::vector<std::pair<std::string, std::string>> renames = {};
   // Further sections to return: all that are in the checkpoint when empty and
   // neither module, state_dict nor optimizer is given.
   std::vector<std::string> sections = {};
@@ -132,6 +123,15 @@ struct LoadArgs {
   // Casts from float to float are done and reported; any other change of dtype
   // fails unless allowed here. (PyTorch casts in silence.)
   Policy dtype = Policy::kFail;
+  // Names of section `model`, and of the optimizer's parameters, from what they are
+  // in the checkpoint to what they are here. First a prefix is taken off, as
+  // `module.` of a model that DataParallel held; it is an error if any key lacks it.
+  // Then a prefix is put before every key. Then the first of `renames` that matches
+  // the whole key (RE2) gives the new one, \1 for its first group. Two keys that
+  // would be one are an error. include and exclude speak of stored names.
+  std::string strip_prefix = {};
+  std::string add_prefix = {};
+  std::vector<std::pair<std::string, std::string>> renames = {};
   // Loads aside first and copies at the end: a failed transfer leaves every
   // byte as it was. Twice the memory.
   bool atomic = false;
