@@ -226,7 +226,7 @@ TEST(OptimizerTest, StateFollowsItsParameterByNameWhateverTheOrder) {
     using State = torch::optim::SGDParamState;
     support::ExpectSameBits(
         static_cast<const State&>(*other.state().at(key)).momentum_buffer(),
-        static_cast<const State&>(*state).momentum_buffer(), key);
+        static_cast<const State&>(*state).momentum_buffer(), "momentum_buffer");
   }
   EXPECT_EQ(static_cast<torch::optim::SGDOptions&>(other.param_groups()[0].options())
                 .momentum(),

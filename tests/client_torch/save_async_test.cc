@@ -1,6 +1,7 @@
 // Asynchronous saves: the values are those at the call, failures reach the caller.
 #include <gmock/gmock.h>
 
+#include "client/torch/optimizer_table.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 
@@ -25,7 +26,7 @@ TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
       want.emplace_back(key, tensor.detach().clone());
     }
     const auto& state = static_cast<torch::optim::AdamParamState&>(
-        *adam.state().at(c10::guts::to_string(net->weight.unsafeGetTensorImpl())));
+        *adam.state().at(torch_internal::StateKey(net->weight)));
     const torch::Tensor average = state.exp_avg().clone();
     const torch::Tensor generator = GetCpuRngState();
     SaveHandle handle = SaveCheckpointAsync(
