@@ -3,7 +3,6 @@
 // Figures that need many packs or versions come from store_bench, a program of
 // its own without a server.
 #include <CLI/CLI.hpp>
-#include <malloc.h>
 
 #include <csignal>
 #include <cstdio>
@@ -101,10 +100,6 @@ int Main(int argc, char** argv) {
     settings.pairs = 2;
   }
   std::signal(SIGPIPE, SIG_IGN);
-  // What glibc does by itself once a process has freed a large block, as training
-  // does all the time: freed memory is kept for the next message.
-  mallopt(M_TRIM_THRESHOLD, 64 << 20);
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   std::filesystem::create_directories(settings.folder);
 
   std::FILE* json_file = json.empty() ? nullptr : std::fopen(json.c_str(), "w");

@@ -4,13 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "modelstore/policy.h"
 #include "modelstore/torch.h"
 #include "tests/benchmarks/server_process.h"
 #include "tests/docs/reflected_call.h"
@@ -109,7 +112,41 @@ TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
   EXPECT_TRUE(torch::equal(model->head->weight, torch::zeros({2, 3})));
 }
 
-TEST_F(Readme, DEveryGrpcurlCommandDoesWhatItSays) {
+TEST_F(Readme, DATrainingLoopLeavesItToAPolicyWhenToSave) {
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  modelstore::Client client = *connected;
+  std::optional<modelstore::SaveHandle> save;
+  const int64_t epochs = 12;
+  const auto train = [&](int64_t epoch) {
+    Step();
+    loss = 1.0 / static_cast<double>(epoch);
+    if (epoch == 8) raise(SIGTERM);
+  };
+  struct sigaction before {};
+  ASSERT_EQ(sigaction(SIGTERM, nullptr, &before), 0);
+  // [policy]
+  auto policy = modelstore::CheckpointPolicy::Create({.every_epochs = 5, .metric = "loss"});
+  absl::Status on_preemption = modelstore::RequestFinalSaveOnSignal(SIGTERM);
+  for (int64_t epoch = 1; epoch <= epochs; ++epoch) {
+    train(epoch);
+    const modelstore::SaveReason why = policy->Decide({.epoch = epoch, .loss = loss});
+    if (why == modelstore::SaveReason::kNone) continue;
+    save = modelstore::SaveCheckpointAsync(client, "models/policy",
+        {.module = net.get(), .optimizer = &sgd, .epoch = epoch, .loss = loss});
+    if (why == modelstore::SaveReason::kFinal) break;
+  }
+  auto last = save->Durable(modelstore::After(policy->FinalSaveTimeLeft()));
+  // [end]
+  ASSERT_EQ(sigaction(SIGTERM, &before, nullptr), 0);
+  modelstore::WithdrawFinalSave();
+  ASSERT_TRUE(on_preemption.ok()) << on_preemption;
+  ASSERT_TRUE(last.ok()) << last.status();
+  EXPECT_EQ(last->epoch, 8) << "told to go in epoch 8";
+  EXPECT_EQ(last->version, 8) << "the loss improved every time";
+}
+
+TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {
   std::ifstream in(README);
   int commands = 0;
   for (std::string line; std::getline(in, line);) {
@@ -134,7 +171,7 @@ TEST_F(Readme, DEveryGrpcurlCommandDoesWhatItSays) {
   EXPECT_GE(commands, 4);
 }
 
-TEST_F(Readme, EAWrongMethodIsRefusedByTheStandInForGrpcurl) {
+TEST_F(Readme, FAWrongMethodIsRefusedByTheStandInForGrpcurl) {
   EXPECT_FALSE(modelstore::docs::ParseGrpcurl("grpcurl -plaintext localhost:1").ok());
   auto command = modelstore::docs::ParseGrpcurl(
       "grpcurl -plaintext localhost:7070 modelstore.v1.ModelStore/NoSuchMethod");
