@@ -2,11 +2,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "server/convert.h"
 #include "server/handlers.h"
-#include "server/listing.h"
-#include "server/page_token.h"
+#include "server/validation.h"
 
 namespace modelstore::server {
 namespace {
@@ -45,27 +45,49 @@ absl::Status AddSectionValues(ServiceContext& context,
 
 }  // namespace
 
-absl::StatusOr<CheckpointRef> ResolveCheckpoint(absl::string_view field,
-                                                absl::string_view name) {
+absl::StatusOr<CheckpointRef> ParseCheckpointRef(absl::string_view field,
+                                                 absl::string_view name) {
   auto parsed = ParseCheckpointName(field, name);
   if (!parsed.ok()) return parsed.status();
   if (parsed->version || parsed->IsLatest()) {
     return CheckpointRef{parsed->model_id, parsed->version};
   }
-  return NoSuch("alias",
-                absl::StrCat(ModelName(parsed->model_id), "/aliases/", parsed->alias));
+  return CheckpointRef{parsed->model_id, storage::VersionName::Alias(parsed->alias)};
+}
+
+absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
+                                                       absl::string_view name) {
+  auto parsed = ParseCheckpointName(field, name);
+  if (!parsed.ok() || parsed->version) return parsed;
+  return InvalidField(field, absl::StrCat("needs the version's number, not `",
+                                          parsed->alias, "`, which may move meanwhile"));
+}
+
+absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
+                                                  absl::string_view etag,
+                                                  absl::string_view present,
+                                                  uint64_t generation) {
+  if (etag.empty()) return std::nullopt;
+  if (etag == present) return generation;
+  return absl::AbortedError(
+      absl::StrCat(name, " has changed since that etag: get it again, then retry"));
 }
 
 absl::StatusOr<v1::Checkpoint> CommittedCheckpoint(
     ServiceContext& context, absl::string_view model_id,
     const storage::records::CheckpointRecord& record) {
   auto model = context.store->models().Get(model_id);
-  return CheckpointFromRecord(model_id, model.ok() ? model->uid() : "", record);
+  // It may have been deleted since.
+  if (!model.ok()) {
+    model = storage::records::ModelRecord();
+    model->set_model_id(std::string(model_id));
+  }
+  return CheckpointFromRecord(*model, record);
 }
 
 absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
                                              const v1::GetCheckpointRequest& request) {
-  auto ref = ResolveCheckpoint("name", request.name());
+  auto ref = ParseCheckpointRef("name", request.name());
   if (!ref.ok()) return ref.status();
   if (!v1::CheckpointView_IsValid(request.view())) {
     return InvalidField("view", "unknown");
@@ -74,7 +96,7 @@ absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
   if (!model.ok()) return model.status();
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
   if (!record.ok()) return record.status();
-  v1::Checkpoint checkpoint = CheckpointFromRecord(ref->model_id, model->uid(), *record);
+  v1::Checkpoint checkpoint = CheckpointFromRecord(*model, *record);
   if (request.view() != v1::FULL) return checkpoint;
   if (auto s = AddFullMetadata(record->metadata(), &checkpoint); !s.ok()) {
     return Annotate(s, checkpoint.name());
@@ -87,71 +109,65 @@ absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
   return checkpoint;
 }
 
-absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(
-    ServiceContext& context, const v1::ListCheckpointsRequest& request) {
-  auto id = ParseModelName("parent", request.parent());
-  if (!id.ok()) return id.status();
-  auto limit = PageSize(request.page_size(), 50, 1000);
-  if (!limit.ok()) return limit.status();
-  if (!request.filter().empty()) {
-    return absl::UnimplementedError("filter: not built; leave it empty");
+absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
+    ServiceContext& context, const v1::UpdateCheckpointRequest& request) {
+  const v1::Checkpoint& wanted = request.checkpoint();
+  auto ref = ParseCheckpointRef("checkpoint.name", wanted.name());
+  if (!ref.ok()) return ref.status();
+  if (auto s = ValidateCheckpoint("checkpoint", wanted); !s.ok()) return s;
+  storage::Checkpoints::Update update;
+  for (const std::string& path : request.update_mask().paths()) {
+    if (path == "labels") {
+      update.labels = wanted.labels();
+    } else if (path == "description") {
+      update.description = wanted.description();
+    } else if (path == "pinned") {
+      update.pinned = wanted.pinned();
+    } else if (path == "expire_time") {
+      auto micros = ExpiryMicros("checkpoint.expire_time", wanted);
+      if (!micros.ok()) return micros.status();
+      update.expire_time_us = *micros;
+    } else {
+      return UnknownMaskPath(path, "labels, description, pinned, expire_time");
+    }
   }
-  if (!request.order_by().empty() && request.order_by() != "version" &&
-      request.order_by() != "version desc") {
-    return absl::UnimplementedError(
-        "order_by: only `version` and `version desc` are built");
-  }
-  auto model = context.store->models().Get(*id);
+  if (request.update_mask().paths().empty()) return EmptyMask();
+  auto model = context.store->models().Get(ref->model_id);
   if (!model.ok()) return model.status();
-  const bool newest_first = request.order_by() == "version desc";
-  const std::string scope =
-      absl::StrCat("ListCheckpoints/", model->uid(), newest_first ? "/desc" : "");
-  auto after = ReadPageToken(scope, request.page_token());
-  if (!after.ok()) return after.status();
-  v1::ListCheckpointsResponse response;
-  auto next = FillPage<records::CheckpointRecord, v1::Checkpoint>(
-      *limit,
-      [&](int n) {
-        return context.store->checkpoints().List(*id, newest_first, *after, n);
-      },
-      [&](const records::CheckpointRecord& record) {
-        return CheckpointFromRecord(*id, model->uid(), record);
-      },
-      response.mutable_checkpoints());
-  if (!next.ok()) return next.status();
-  response.set_next_page_token(MakePageToken(scope, *next));
-  return response;
+  auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
+  if (!record.ok()) return record.status();
+  auto generation =
+      CheckEtag(wanted.name(), wanted.etag(), CheckpointEtag(model->uid(), *record),
+                record->generation());
+  if (!generation.ok()) return generation.status();
+  // By number from here on: what an alias names may be another one by now.
+  auto changed = context.store->checkpoints().Change(
+      ref->model_id, record->version(), update, {*generation, request.validate_only()});
+  if (!changed.ok()) return changed.status();
+  return CheckpointFromRecord(*model, *changed);
 }
 
 absl::StatusOr<v1::DeleteCheckpointResponse> DeleteCheckpoint(
     ServiceContext& context, const v1::DeleteCheckpointRequest& request) {
-  auto name = ParseCheckpointName("name", request.name());
+  auto name = ParseNumberedCheckpoint("name", request.name());
   if (!name.ok()) return name.status();
-  if (!name->version) {
-    return InvalidField("name",
-                        absl::StrCat("what is deleted is named by its number, not "
-                                     "by `",
-                                     name->alias, "`"));
-  }
-  std::optional<uint64_t> generation;
-  if (!request.etag().empty() || request.validate_only()) {
+  storage::ChangeOptions options;
+  options.validate_only = request.validate_only();
+  if (!request.etag().empty()) {
     auto model = context.store->models().Get(name->model_id);
     if (!model.ok()) return model.status();
     auto record = context.store->checkpoints().Get(name->model_id, name->version);
     if (!record.ok()) return record.status();
-    if (!request.etag().empty()) {
-      if (request.etag() != CheckpointEtag(model->uid(), *record)) {
-        return absl::AbortedError(absl::StrCat(
-            request.name(), " has changed since that etag: get it again, then retry"));
-      }
-      generation = record->generation();
-    }
+    auto generation =
+        CheckEtag(request.name(), request.etag(), CheckpointEtag(model->uid(), *record),
+                  record->generation());
+    if (!generation.ok()) return generation.status();
+    options.generation = *generation;
   }
-  v1::DeleteCheckpointResponse response;
-  if (request.validate_only()) return response;
   auto freed =
-      context.store->checkpoints().Delete(name->model_id, *name->version, generation);
+      context.store->checkpoints().Delete(name->model_id, *name->version, options);
   if (!freed.ok()) return freed.status();
+  v1::DeleteCheckpointResponse response;
   response.set_freed_bytes(freed->freed_bytes);
   response.set_waiting_bytes(freed->waiting_bytes);
   return response;

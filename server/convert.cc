@@ -107,12 +107,15 @@ records::ModelRecord ModelToRecord(absl::string_view model_id, const v1::Model& 
   record.set_digest_algorithm(v1::XXH3_128);
   record.set_description(model.description());
   *record.mutable_labels() = model.labels();
-  if (model.has_retention_policy()) {
-    v1::Model extra;
-    *extra.mutable_retention_policy() = model.retention_policy();
-    record.set_extra(EncodeOpaque(extra));
-  }
+  record.set_extra(EncodeModelExtra(model));
   return record;
+}
+
+std::string EncodeModelExtra(const v1::Model& model) {
+  if (!model.has_retention_policy()) return "";
+  v1::Model extra;
+  *extra.mutable_retention_policy() = model.retention_policy();
+  return EncodeOpaque(extra);
 }
 
 records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint) {
@@ -167,6 +170,7 @@ v1::Model ModelFromRecord(const records::ModelRecord& record) {
   model.set_uid(record.uid());
   model.set_description(record.description());
   *model.mutable_labels() = record.labels();
+  *model.mutable_aliases() = record.aliases();
   model.set_digest_algorithm(
       static_cast<v1::DigestAlgorithm>(std::max(record.digest_algorithm(), 1u)));
   model.set_latest_version(record.latest_version());
@@ -179,14 +183,13 @@ v1::Model ModelFromRecord(const records::ModelRecord& record) {
   return model;
 }
 
-v1::Checkpoint CheckpointFromRecord(absl::string_view model_id,
-                                    absl::string_view model_uid,
+v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
                                     const records::CheckpointRecord& record) {
   v1::Checkpoint out;
   MetadataFromRecord(record.metadata(), &out);
-  out.set_name(CheckpointNameOf(model_id, record.version()));
+  out.set_name(CheckpointNameOf(model.model_id(), record.version()));
   out.set_version(record.version());
-  out.set_model_uid(std::string(model_uid));
+  out.set_model_uid(model.uid());
   SetBase(record.base_model_id(), record.base_model_uid(), record.base_version(), &out);
   for (const auto& section : record.sections()) {
     v1::Section* summary = out.add_sections();
@@ -207,7 +210,15 @@ v1::Checkpoint CheckpointFromRecord(absl::string_view model_id,
   out.set_stored_bytes(record.stored_bytes());
   out.set_manifest_digest(absl::BytesToHexString(record.manifest_digest()));
   out.set_request_id(record.request_id());
-  out.set_etag(CheckpointEtag(model_uid, record));
+  for (const auto& [alias, version] : model.aliases()) {
+    if (version == record.version()) out.add_aliases(alias);
+  }
+  std::sort(out.mutable_aliases()->begin(), out.mutable_aliases()->end());
+  out.set_pinned(record.pinned());
+  if (record.expire_time_us() != 0) {
+    SetTime(record.expire_time_us(), out.mutable_expire_time());
+  }
+  out.set_etag(CheckpointEtag(model.uid(), record));
   return out;
 }
 
@@ -291,6 +302,35 @@ v1::Upload UploadFromState(const storage::UploadState& state) {
   upload.set_sealed_bytes(state.sealed_bytes);
   upload.set_received_bytes(state.received_bytes);
   return upload;
+}
+
+v1::Alias AliasFrom(absl::string_view model_id, const storage::Aliases::Alias& alias) {
+  v1::Alias out;
+  out.set_name(AliasNameOf(model_id, alias.alias));
+  out.set_version(alias.version);
+  out.set_note(alias.record.note());
+  SetTime(alias.record.update_time_us(), out.mutable_update_time());
+  return out;
+}
+
+v1::AliasMove AliasMoveFromRecord(const records::AliasMoveRecord& record) {
+  v1::AliasMove out;
+  out.set_alias(record.alias());
+  out.set_from_version(record.from_version());
+  out.set_to_version(record.to_version());
+  SetTime(record.move_time_us(), out.mutable_move_time());
+  out.set_note(record.note());
+  out.set_mover(record.mover());
+  return out;
+}
+
+v1::Lease LeaseFrom(absl::string_view model_id, const storage::Leases::Lease& lease) {
+  v1::Lease out;
+  out.set_checkpoint(CheckpointNameOf(model_id, lease.version));
+  out.set_holder(lease.holder);
+  SetTime(lease.record.create_time_us(), out.mutable_create_time());
+  SetTime(lease.record.expire_time_us(), out.mutable_expire_time());
+  return out;
 }
 
 std::string ModelEtag(const records::ModelRecord& record) {

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
+#include "modelstore/v1/aliases_leases.pb.h"
 #include "modelstore/v1/resources.pb.h"
 #include "storage/checkpoint_store.h"
 
@@ -24,8 +25,7 @@ storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part);
 // From records.
 v1::Model ModelFromRecord(const records::ModelRecord& record);
 // View BASIC.
-v1::Checkpoint CheckpointFromRecord(absl::string_view model_id,
-                                    absl::string_view model_uid,
+v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
                                     const records::CheckpointRecord& record);
 // Adds what view FULL has beyond BASIC, apart from the sections' values.
 absl::Status AddFullMetadata(const records::CheckpointMetadata& metadata,
@@ -39,6 +39,12 @@ v1::Upload UploadFromState(const storage::UploadState& state);
 
 // Of a whole tensor. 0 for a shape that overflows, which storage never holds.
 int64_t StoredTensorBytes(const records::TensorRecord& record);
+
+v1::Alias AliasFrom(absl::string_view model_id, const storage::Aliases::Alias& alias);
+v1::AliasMove AliasMoveFromRecord(const records::AliasMoveRecord& record);
+v1::Lease LeaseFrom(absl::string_view model_id, const storage::Leases::Lease& lease);
+// What storage keeps of a model without understanding it.
+std::string EncodeModelExtra(const v1::Model& model);
 
 // Etags name one state of one resource.
 std::string ModelEtag(const records::ModelRecord& record);

@@ -9,6 +9,7 @@
 #include "google/protobuf/empty.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/names.h"
 #include "server/reservation.h"
 #include "server/service.h"
 
@@ -21,13 +22,22 @@ struct ServiceContext {
   std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
 };
 
-// A checkpoint as a client names it, with the alias resolved.
+// A checkpoint as a client names it.
 struct CheckpointRef {
   std::string model_id;
-  storage::VersionOrLatest version;
+  storage::VersionName version;
 };
-absl::StatusOr<CheckpointRef> ResolveCheckpoint(absl::string_view field,
-                                                absl::string_view name);
+absl::StatusOr<CheckpointRef> ParseCheckpointRef(absl::string_view field,
+                                                 absl::string_view name);
+// What is destroyed or given back is named by its number: INVALID_ARGUMENT else.
+absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
+                                                       absl::string_view name);
+// The generation that an etag stands for; absent for an empty one. ABORTED if it
+// is not `present`.
+absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
+                                                  absl::string_view etag,
+                                                  absl::string_view present,
+                                                  uint64_t generation);
 
 // What CreateUpload and SaveCheckpoint have in common: who saves what.
 struct SaveHeader {
@@ -52,16 +62,40 @@ absl::StatusOr<v1::Model> GetModel(ServiceContext& context,
                                    const v1::GetModelRequest& request);
 absl::StatusOr<v1::ListModelsResponse> ListModels(ServiceContext& context,
                                                   const v1::ListModelsRequest& request);
+absl::StatusOr<v1::Model> UpdateModel(ServiceContext& context,
+                                      const v1::UpdateModelRequest& request);
 absl::StatusOr<v1::DeleteModelResponse> DeleteModel(
     ServiceContext& context, const v1::DeleteModelRequest& request);
 
 // checkpoints_handlers.cc
 absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
                                              const v1::GetCheckpointRequest& request);
-absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(
-    ServiceContext& context, const v1::ListCheckpointsRequest& request);
+absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
+    ServiceContext& context, const v1::UpdateCheckpointRequest& request);
 absl::StatusOr<v1::DeleteCheckpointResponse> DeleteCheckpoint(
     ServiceContext& context, const v1::DeleteCheckpointRequest& request);
+
+// list_checkpoints.cc
+absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(
+    ServiceContext& context, const v1::ListCheckpointsRequest& request);
+
+// aliases_handlers.cc
+absl::StatusOr<v1::Alias> SetAlias(ServiceContext& context,
+                                   const v1::SetAliasRequest& request);
+absl::StatusOr<google::protobuf::Empty> DeleteAlias(
+    ServiceContext& context, const v1::DeleteAliasRequest& request);
+absl::StatusOr<v1::ListAliasesResponse> ListAliases(
+    ServiceContext& context, const v1::ListAliasesRequest& request);
+absl::StatusOr<v1::ListAliasMovesResponse> ListAliasMoves(
+    ServiceContext& context, const v1::ListAliasMovesRequest& request);
+
+// leases_handlers.cc
+absl::StatusOr<v1::Lease> AcquireLease(ServiceContext& context,
+                                       const v1::AcquireLeaseRequest& request);
+absl::StatusOr<google::protobuf::Empty> ReleaseLease(
+    ServiceContext& context, const v1::ReleaseLeaseRequest& request);
+absl::StatusOr<v1::ListLeasesResponse> ListLeases(ServiceContext& context,
+                                                  const v1::ListLeasesRequest& request);
 
 // tensors_handlers.cc
 absl::StatusOr<v1::ListTensorsResponse> ListTensors(

@@ -47,7 +47,7 @@ absl::Status CheckRange(const v1::LoadCheckpointRequest& request, int64_t total)
 // The token is only good for the checkpoint it was made for.
 absl::Status CheckName(const CheckpointRef& ref, const storage::Read& read) {
   if (ref.model_id == read.model().model_id() &&
-      (!ref.version || *ref.version == read.checkpoint().version())) {
+      (!ref.version.number || *ref.version.number == read.checkpoint().version())) {
     return absl::OkStatus();
   }
   return InvalidField(
@@ -62,7 +62,7 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> LoadSession::Open(
     ServiceContext& context, absl::string_view bytes) {
   v1::LoadCheckpointRequest request;
   if (auto s = ParseMessage(bytes, &request); !s.ok()) return s;
-  auto ref = ResolveCheckpoint("name", request.name());
+  auto ref = ParseCheckpointRef("name", request.name());
   if (!ref.ok()) return ref.status();
   absl::StatusOr<std::shared_ptr<storage::Read>> read;
   v1::LoadCheckpointRequest selection = request;
@@ -123,8 +123,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
   v1::LoadPlan* part = response.mutable_plan();
   const storage::Read& read = plan_.read();
   if (first_part_) {
-    *part->mutable_checkpoint() = CheckpointFromRecord(
-        read.model().model_id(), read.model().uid(), read.checkpoint());
+    *part->mutable_checkpoint() = CheckpointFromRecord(read.model(), read.checkpoint());
     part->set_resume_token(token_);
     part->set_total_bytes(plan_.total_bytes());
     (*part->mutable_bytes_by_device())[request_.device()] = plan_.total_bytes();

@@ -8,15 +8,6 @@
 #include "server/validation.h"
 
 namespace modelstore::server {
-namespace {
-
-absl::Status StaleEtag(absl::string_view what) {
-  return absl::AbortedError(
-      absl::StrCat(what, " has changed since that etag: get it again, then retry"));
-}
-
-}  // namespace
-
 absl::StatusOr<v1::Model> CreateModel(ServiceContext& context,
                                       const v1::CreateModelRequest& request) {
   if (auto s = ValidateModelId("model_id", request.model_id()); !s.ok()) return s;
@@ -63,29 +54,50 @@ absl::StatusOr<v1::ListModelsResponse> ListModels(ServiceContext& context,
   return response;
 }
 
+absl::StatusOr<v1::Model> UpdateModel(ServiceContext& context,
+                                      const v1::UpdateModelRequest& request) {
+  const v1::Model& wanted = request.model();
+  auto id = ParseModelName("model.name", wanted.name());
+  if (!id.ok()) return id.status();
+  if (auto s = ValidateModel("model", wanted); !s.ok()) return s;
+  storage::Models::Update update;
+  for (const std::string& path : request.update_mask().paths()) {
+    if (path == "description") {
+      update.description = wanted.description();
+    } else if (path == "labels") {
+      update.labels = wanted.labels();
+    } else if (path == "retention_policy") {
+      update.extra = EncodeModelExtra(wanted);
+    } else {
+      return UnknownMaskPath(path, "description, labels, retention_policy");
+    }
+  }
+  if (request.update_mask().paths().empty()) return EmptyMask();
+  auto record = context.store->models().Get(*id);
+  if (!record.ok()) return record.status();
+  auto generation =
+      CheckEtag(wanted.name(), wanted.etag(), ModelEtag(*record), record->generation());
+  if (!generation.ok()) return generation.status();
+  auto changed = context.store->models().Change(*id, update,
+                                                {*generation, request.validate_only()});
+  if (!changed.ok()) return changed.status();
+  return ModelFromRecord(*changed);
+}
+
 absl::StatusOr<v1::DeleteModelResponse> DeleteModel(
     ServiceContext& context, const v1::DeleteModelRequest& request) {
   auto id = ParseModelName("name", request.name());
   if (!id.ok()) return id.status();
   auto record = context.store->models().Get(*id);
   if (!record.ok()) return record.status();
-  std::optional<uint64_t> generation;
-  if (!request.etag().empty()) {
-    if (request.etag() != ModelEtag(*record)) return StaleEtag(request.name());
-    generation = record->generation();
-  }
+  auto generation =
+      CheckEtag(request.name(), request.etag(), ModelEtag(*record), record->generation());
+  if (!generation.ok()) return generation.status();
+  auto freed = context.store->models().Delete(*id, request.force(),
+                                              {*generation, request.validate_only()});
+  if (!freed.ok()) return freed.status();
   v1::DeleteModelResponse response;
   response.set_deleted_checkpoints(record->checkpoint_count());
-  if (request.validate_only()) {
-    if (record->checkpoint_count() > 0 && !request.force()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("model ", request.name(), " has ", record->checkpoint_count(),
-                       " checkpoints: delete them first, or set force"));
-    }
-    return response;
-  }
-  auto freed = context.store->models().Delete(*id, request.force(), generation);
-  if (!freed.ok()) return freed.status();
   response.set_freed_bytes(freed->freed_bytes);
   response.set_waiting_bytes(freed->waiting_bytes);
   return response;

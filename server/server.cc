@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -77,6 +78,17 @@ absl::StatusOr<std::unique_ptr<storage::CheckpointStore>> OpenStore(
   return storage::CheckpointStore::Open(options, *std::move(engine));
 }
 
+// The last user of gRPC, as it leaves, joins a thread that may be polling for 10 s
+// more where a write had once to wait (grpc issue 41050, in 1.51). With a use that
+// never ends nobody is the last.
+void KeepGrpc() {
+  static const bool kept = [] {
+    grpc_init();
+    return true;
+  }();
+  (void)kept;
+}
+
 }  // namespace
 
 // In the order of its making; unmade in Shutdown().
@@ -140,6 +152,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
                                                            ServerParts parts) {
   const ServerConfig& config = state->config;
   RpcHost& host = state->host;
+  KeepGrpc();
   host.gauges = std::make_shared<Gauges>();
   state->parts = std::move(parts);
   if (state->parts.service == nullptr) {

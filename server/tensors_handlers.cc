@@ -78,7 +78,7 @@ absl::StatusOr<std::optional<TablePosition>> FillTensors(
 
 absl::StatusOr<v1::ListTensorsResponse> ListTensors(
     ServiceContext& context, const v1::ListTensorsRequest& request) {
-  auto ref = ResolveCheckpoint("parent", request.parent());
+  auto ref = ParseCheckpointRef("parent", request.parent());
   if (!ref.ok()) return ref.status();
   auto limit = PageSize(request.page_size(), 1000, 10'000);
   if (!limit.ok()) return limit.status();
@@ -109,7 +109,7 @@ absl::StatusOr<v1::ListTensorsResponse> ListTensors(
 
 absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
                                        const v1::GetSectionRequest& request) {
-  auto ref = ResolveCheckpoint("parent", request.parent());
+  auto ref = ParseCheckpointRef("parent", request.parent());
   if (!ref.ok()) return ref.status();
   if (auto s = ValidateSectionId("section", request.section()); !s.ok()) return s;
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);

@@ -31,13 +31,13 @@ absl::Status SetBase(ServiceContext& context, absl::string_view field,
     save->no_base = true;
     return absl::OkStatus();
   }
-  auto ref = ResolveCheckpoint(field, base);
+  auto ref = ParseCheckpointRef(field, base);
   if (!ref.ok()) return ref.status();
-  if (!ref->version) {
-    // Its number is what is stored: `latest` moves.
-    auto latest = context.store->checkpoints().Get(ref->model_id, std::nullopt);
-    if (!latest.ok()) return latest.status();
-    ref->version = latest->version();
+  if (!ref->version.number) {
+    // Its number is what is stored: `latest` and aliases move.
+    auto named = context.store->checkpoints().Get(ref->model_id, ref->version);
+    if (!named.ok()) return named.status();
+    ref->version = named->version();
   }
   save->base_model_id = ref->model_id;
   save->base_version = ref->version;
@@ -135,7 +135,7 @@ absl::StatusOr<v1::FindMissingChunksResponse> FindMissingChunks(
     missing = context.store->uploads().FindMissing(upload->model_id, upload->upload_id,
                                                    request.digests());
   } else {
-    auto ref = ResolveCheckpoint("name", request.name());
+    auto ref = ParseCheckpointRef("name", request.name());
     if (!ref.ok()) return ref.status();
     auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
     if (!record.ok()) return record.status();

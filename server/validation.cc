@@ -179,20 +179,55 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
 
 }  // namespace
 
+absl::Status ValidateRetention(absl::string_view field,
+                               const v1::RetentionPolicy& policy) {
+  const std::pair<absl::string_view, int64_t> numbers[] = {
+      {"keep_latest", policy.keep_latest()},
+      {"keep_best", policy.keep_best()},
+      {"keep_every_steps", policy.keep_every_steps()},
+      {"keep_younger_than_seconds", policy.keep_younger_than_seconds()}};
+  for (const auto& [name, number] : numbers) {
+    if (number < 0) return InvalidField(At(field, name), "must not be negative");
+  }
+  if (policy.keep_best() > 0 && policy.metric().empty()) {
+    return InvalidField(At(field, "metric"), "required with keep_best");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateNote(absl::string_view field, absl::string_view note) {
+  if (note.size() <= kMaxDescriptionBytes) return absl::OkStatus();
+  return InvalidField(field, absl::StrCat("at most ", kMaxDescriptionBytes, " bytes"));
+}
+
+absl::Status EmptyMask() {
+  return InvalidField("update_mask", "names no field: there is nothing to change");
+}
+
+absl::Status UnknownMaskPath(absl::string_view path, absl::string_view known) {
+  return InvalidField("update_mask",
+                      absl::StrCat("`", path, "` cannot be changed; these can: ", known));
+}
+
+absl::StatusOr<int64_t> ExpiryMicros(absl::string_view field,
+                                     const v1::Checkpoint& checkpoint) {
+  if (!checkpoint.has_expire_time()) return 0;
+  const auto& time = checkpoint.expire_time();
+  // Up to the year 9999, as the Timestamp's own definition says.
+  if (time.seconds() <= 0 || time.seconds() > 253'402'300'799 || time.nanos() < 0 ||
+      time.nanos() > 999'999'999) {
+    return InvalidField(field, "is not a time after 1970 and before the year 10000");
+  }
+  return time.seconds() * 1'000'000 + time.nanos() / 1000;
+}
+
 absl::Status ValidateModel(absl::string_view field, const v1::Model& model) {
   if (auto status = ValidateDescription(field, model.description()); !status.ok()) {
     return status;
   }
   if (auto status = ValidateLabels(field, model.labels()); !status.ok()) return status;
-  const auto& policy = model.retention_policy();
   const std::string path = At(field, "retention_policy");
-  if (policy.keep_latest() < 0 || policy.keep_best() < 0 ||
-      policy.keep_every_steps() < 0 || policy.keep_younger_than_seconds() < 0) {
-    return InvalidField(path, "its numbers must not be negative");
-  }
-  if (policy.keep_best() > 0 && policy.metric().empty()) {
-    return InvalidField(At(path, "metric"), "required with keep_best");
-  }
+  if (auto s = ValidateRetention(path, model.retention_policy()); !s.ok()) return s;
   if (model.digest_algorithm() == v1::SHA256) {
     return absl::UnimplementedError(absl::StrCat(At(field, "digest_algorithm"),
                                                  ": SHA256 is not built: use XXH3_128"));

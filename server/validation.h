@@ -3,6 +3,7 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
@@ -10,6 +11,19 @@
 namespace modelstore::server {
 
 absl::Status ValidateModel(absl::string_view field, const v1::Model& model);
+// No negative number; keep_best has its metric.
+absl::Status ValidateRetention(absl::string_view field,
+                               const v1::RetentionPolicy& policy);
+// Why somebody did something.
+absl::Status ValidateNote(absl::string_view field, absl::string_view note);
+
+// Refusals of an update_mask.
+absl::Status EmptyMask();
+absl::Status UnknownMaskPath(absl::string_view path, absl::string_view known);
+
+// Microseconds since the epoch of the expiry; 0 for none.
+absl::StatusOr<int64_t> ExpiryMicros(absl::string_view field,
+                                     const v1::Checkpoint& checkpoint);
 
 // The fields that a saver gives: metadata, not content.
 absl::Status ValidateCheckpoint(absl::string_view field,

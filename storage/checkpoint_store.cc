@@ -69,6 +69,8 @@ class Store final : public CheckpointStore {
         uploads_(MakeUploads(&core_, &collector_)),
         models_(MakeModels(&core_, uploads_.get(), &collector_)),
         checkpoints_(MakeCheckpoints(&core_, &collector_)),
+        aliases_(MakeAliases(&core_)),
+        leases_(MakeLeases(&core_)),
         reads_(MakeReads(&core_)),
         maintenance_(MakeMaintenance(&core_, uploads_.get(), &collector_)) {}
 
@@ -76,6 +78,8 @@ class Store final : public CheckpointStore {
 
   Models& models() override { return *models_; }
   Checkpoints& checkpoints() override { return *checkpoints_; }
+  Aliases& aliases() override { return *aliases_; }
+  Leases& leases() override { return *leases_; }
   Uploads& uploads() override { return *uploads_; }
   Reads& reads() override { return *reads_; }
   Maintenance& maintenance() override { return *maintenance_; }
@@ -86,6 +90,8 @@ class Store final : public CheckpointStore {
   const std::unique_ptr<UploadTable> uploads_;
   const std::unique_ptr<Models> models_;
   const std::unique_ptr<Checkpoints> checkpoints_;
+  const std::unique_ptr<Aliases> aliases_;
+  const std::unique_ptr<Leases> leases_;
   const std::unique_ptr<Reads> reads_;
   const std::unique_ptr<Maintenance> maintenance_;
 };

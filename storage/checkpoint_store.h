@@ -30,8 +30,21 @@ namespace modelstore::storage {
 
 namespace records = ::modelstore::storage::v1;
 
-// A version as named by a client: a number or, when absent, the latest.
-using VersionOrLatest = std::optional<int64_t>;
+// A version as named by a client: its number, an alias or, with neither, the
+// latest.
+struct VersionName {
+  VersionName() = default;
+  VersionName(std::optional<int64_t> given) : number(given) {}  // NOLINT(*-explicit-*)
+  VersionName(int64_t given) : number(given) {}                 // NOLINT(*-explicit-*)
+  static VersionName Alias(std::string alias) {
+    VersionName name;
+    name.alias = std::move(alias);
+    return name;
+  }
+
+  std::optional<int64_t> number;
+  std::string alias;
+};
 
 template <typename T>
 struct Page {
@@ -46,6 +59,14 @@ struct Freed {
                               // the rest of their pack
 };
 
+// How a change is to be made.
+struct ChangeOptions {
+  // ABORTED if the resource's generation is another.
+  std::optional<uint64_t> generation;
+  // Checks everything and changes nothing; the answer is what would be.
+  bool validate_only = false;
+};
+
 // Named lines of versions.
 class Models {
  public:
@@ -58,10 +79,30 @@ class Models {
   virtual absl::StatusOr<Page<records::ModelRecord>> List(absl::string_view prefix,
                                                           absl::string_view after,
                                                           int limit) = 0;
-  // FAILED_PRECONDITION if it has checkpoints, unless `force`. ABORTED if
-  // `generation` is given and differs.
+  // Changes the fields that are set.
+  struct Update {
+    std::optional<std::string> description;
+    std::optional<google::protobuf::Map<std::string, std::string>> labels;
+    std::optional<std::string> extra;
+  };
+  virtual absl::StatusOr<records::ModelRecord> Change(absl::string_view model_id,
+                                                      const Update& update,
+                                                      const ChangeOptions& options) = 0;
+  // FAILED_PRECONDITION if it has checkpoints, unless `force`; or, `force` or not,
+  // if something holds one of them (names it).
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, bool force,
-                                       std::optional<uint64_t> generation) = 0;
+                                       const ChangeOptions& options) = 0;
+
+  // What happened to a model after it had this generation, oldest first, at most
+  // `limit` entries. Each change is one generation. OUT_OF_RANGE where that was
+  // so long ago that it is not known any more.
+  struct Event {
+    uint64_t generation = 0;
+    records::EventRecord record;
+  };
+  virtual absl::StatusOr<std::vector<Event>> Events(const records::ModelRecord& model,
+                                                    uint64_t after_generation,
+                                                    int limit) = 0;
 };
 
 // Committed versions.
@@ -69,17 +110,80 @@ class Checkpoints {
  public:
   virtual ~Checkpoints() = default;
   virtual absl::StatusOr<records::CheckpointRecord> Get(absl::string_view model_id,
-                                                        VersionOrLatest version) = 0;
+                                                        VersionName version) = 0;
   virtual absl::StatusOr<Page<records::CheckpointRecord>> List(absl::string_view model_id,
                                                                bool newest_first,
                                                                absl::string_view after,
                                                                int limit) = 0;
+  // Changes the fields that are set; the content never changes.
+  struct Update {
+    std::optional<std::string> description;
+    std::optional<google::protobuf::Map<std::string, std::string>> labels;
+    std::optional<bool> pinned;
+    std::optional<int64_t> expire_time_us;  // 0: never
+  };
+  virtual absl::StatusOr<records::CheckpointRecord> Change(
+      absl::string_view model_id, VersionName version, const Update& update,
+      const ChangeOptions& options) = 0;
+  // FAILED_PRECONDITION, naming it, if an alias, a pin or a lease holds it.
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
-                                       std::optional<uint64_t> generation) = 0;
+                                       const ChangeOptions& options) = 0;
   // Pages of the manifest in order; the tensor table goes on from page to page.
   // NOT_FOUND beyond the last.
   virtual absl::StatusOr<records::ManifestPage> ReadManifestPage(
       const records::CheckpointRecord& checkpoint, uint32_t page) = 0;
+};
+
+// Names that move from version to version.
+class Aliases {
+ public:
+  virtual ~Aliases() = default;
+  struct Alias {
+    std::string alias;
+    int64_t version = 0;
+    records::AliasRecord record;
+  };
+  struct Move {
+    std::string alias;
+    int64_t version = 0;  // 0: deletes the alias
+    // ABORTED if the alias names another one now; 0: if it exists.
+    std::optional<int64_t> expected_version;
+    std::string note;
+    std::string mover;
+    bool validate_only = false;
+  };
+  // Makes, moves or deletes an alias and writes it into the history. One that
+  // names the version already is left alone.
+  virtual absl::StatusOr<Alias> Set(absl::string_view model_id, const Move& move) = 0;
+  // By name.
+  virtual absl::StatusOr<Page<Alias>> List(absl::string_view model_id,
+                                           absl::string_view after, int limit) = 0;
+  // The history, newest first; of one alias unless empty.
+  virtual absl::StatusOr<Page<records::AliasMoveRecord>> ListMoves(
+      absl::string_view model_id, absl::string_view alias, absl::string_view after,
+      int limit) = 0;
+};
+
+// What keeps versions from being deleted for a time.
+class Leases {
+ public:
+  virtual ~Leases() = default;
+  struct Lease {
+    int64_t version = 0;
+    std::string holder;
+    records::LeaseRecord record;
+  };
+  // By the same holder: renews. RESOURCE_EXHAUSTED where too many hold it.
+  virtual absl::StatusOr<Lease> Acquire(absl::string_view model_id, VersionName version,
+                                        absl::string_view holder,
+                                        absl::Duration time_to_live) = 0;
+  // NOT_FOUND if the holder has none, or it has expired.
+  virtual absl::Status Release(absl::string_view model_id, int64_t version,
+                               absl::string_view holder) = 0;
+  // Those that have not expired, by version and holder; of one version if given.
+  virtual absl::StatusOr<Page<Lease>> List(absl::string_view model_id,
+                                           std::optional<VersionName> version,
+                                           absl::string_view after, int limit) = 0;
 };
 
 // Takes in chunks on behalf of one stream of one upload. Used by one thread at a
@@ -113,7 +217,7 @@ struct SaveRequest {
   records::CheckpointMetadata metadata;
   // Absent: the model's latest at this moment. `no_base`: none.
   std::optional<std::string> base_model_id;
-  std::optional<int64_t> base_version;
+  std::optional<VersionName> base_version;
   bool no_base = false;
   std::string request_id;
   // Digest of the request's canonical bytes, computed by the caller.
@@ -206,7 +310,7 @@ class Reads {
  public:
   virtual ~Reads() = default;
   virtual absl::StatusOr<std::shared_ptr<Read>> Open(absl::string_view model_id,
-                                                     VersionOrLatest version) = 0;
+                                                     VersionName version) = 0;
   // A name for this read that Reopen() accepts until the grace time after the
   // last Read of the checkpoint has died; not across restarts.
   virtual std::string Token(const Read& read) = 0;
@@ -253,6 +357,8 @@ class Listener {
   enum class Severity { kInfo, kWarning, kError };
   virtual ~Listener() = default;
   virtual void OnEvent(Severity severity, absl::string_view message) = 0;
+  // The model of this uid has changed, durably, or was deleted.
+  virtual void OnModelChanged(absl::string_view model_uid) {}
 };
 
 // The two seams of one engine, and the disk they share.
@@ -294,6 +400,8 @@ class CheckpointStore {
 
   virtual Models& models() = 0;
   virtual Checkpoints& checkpoints() = 0;
+  virtual Aliases& aliases() = 0;
+  virtual Leases& leases() = 0;
   virtual Uploads& uploads() = 0;
   virtual Reads& reads() = 0;
   virtual Maintenance& maintenance() = 0;

@@ -6,6 +6,7 @@
 #include "proto/contract/names.h"
 #include "storage/collector.h"
 #include "storage/keys.h"
+#include "storage/model_change.h"
 #include "storage/parts.h"
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
@@ -14,15 +15,13 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr int kLostRaces = 1000;
-
 class StoredCheckpoints final : public Checkpoints {
  public:
   StoredCheckpoints(StoreCore* core, Collector* collector)
       : core_(*core), collector_(*collector) {}
 
   absl::StatusOr<v1::CheckpointRecord> Get(absl::string_view model_id,
-                                           VersionOrLatest version) override {
+                                           VersionName version) override {
     ASSIGN_OR_RETURN(const v1::ModelRecord model, GetModel(core_, model_id));
     return GetVersion(core_, model, version);
   }
@@ -31,8 +30,11 @@ class StoredCheckpoints final : public Checkpoints {
                                                   bool newest_first,
                                                   absl::string_view after,
                                                   int limit) override;
+  absl::StatusOr<v1::CheckpointRecord> Change(absl::string_view model_id,
+                                              VersionName version, const Update& update,
+                                              const ChangeOptions& options) override;
   absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
-                               std::optional<uint64_t> generation) override;
+                               const ChangeOptions& options) override;
 
   absl::StatusOr<v1::ManifestPage> ReadManifestPage(
       const v1::CheckpointRecord& checkpoint, uint32_t page) override {
@@ -50,10 +52,8 @@ class StoredCheckpoints final : public Checkpoints {
   }
 
  private:
-  // One attempt; ABORTED if another writer of the model was faster.
-  absl::Status TryDelete(const v1::ModelRecord& model, const std::string& model_bytes,
-                         const v1::CheckpointRecord& record,
-                         const std::string& record_bytes);
+  // What it would be to delete the version.
+  absl::Status PlanDeletion(const v1::CheckpointRecord& record, ModelChange& change);
   absl::StatusOr<int64_t> NewestBut(const v1::ModelRecord& model, int64_t version);
 
   StoreCore& core_;
@@ -111,18 +111,56 @@ absl::StatusOr<int64_t> StoredCheckpoints::NewestBut(const v1::ModelRecord& mode
   return newest;
 }
 
-absl::Status StoredCheckpoints::TryDelete(const v1::ModelRecord& model,
-                                          const std::string& model_bytes,
-                                          const v1::CheckpointRecord& record,
-                                          const std::string& record_bytes) {
+absl::Status CheckGeneration(const v1::ModelRecord& model,
+                             const v1::CheckpointRecord& record,
+                             const ChangeOptions& options) {
+  if (!options.generation.has_value() || *options.generation == record.generation()) {
+    return absl::OkStatus();
+  }
+  return absl::AbortedError(
+      absl::StrCat(CheckpointNameOf(model.model_id(), record.version()),
+                   ": the etag differs: read it again"));
+}
+
+// Every writer of a version expects and moves its model's generation: what was
+// read of both is still so when the change is written.
+absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
+    absl::string_view model_id, VersionName version, const Update& update,
+    const ChangeOptions& options) {
+  v1::CheckpointRecord record;
+  RETURN_IF_ERROR(ChangeModel(
+      core_, model_id, StoreCore::Room::kOrdinary,
+      [&](ModelChange& change) -> absl::Status {
+        v1::ModelRecord& model = change.model;
+        ASSIGN_OR_RETURN(record, GetVersion(core_, model, version));
+        RETURN_IF_ERROR(CheckGeneration(model, record, options));
+        v1::CheckpointMetadata& metadata = *record.mutable_metadata();
+        if (update.description) metadata.set_description(*update.description);
+        if (update.labels) *metadata.mutable_labels() = *update.labels;
+        if (update.pinned && *update.pinned != record.pinned()) {
+          record.set_pinned(*update.pinned);
+          model.set_pinned_count(model.pinned_count() + (*update.pinned ? 1 : -1));
+        }
+        if (update.expire_time_us) record.set_expire_time_us(*update.expire_time_us);
+        record.set_generation(record.generation() + 1);
+        change.batch.Put(Space::kRecords, keys::Version(model.uid(), record.version()),
+                         Encode(record));
+        change.event.emplace().set_updated_version(record.version());
+        change.skip = options.validate_only;
+        return absl::OkStatus();
+      }));
+  return record;
+}
+
+absl::Status StoredCheckpoints::PlanDeletion(const v1::CheckpointRecord& record,
+                                             ModelChange& change) {
+  v1::ModelRecord& model = change.model;
+  RETURN_IF_ERROR(CheckNotHeld(core_, model, record));
   ASSIGN_OR_RETURN(const int64_t newest, NewestBut(model, record.version()));
-  v1::ModelRecord changed = model;
-  changed.set_latest_version(newest);
-  changed.set_checkpoint_count(model.checkpoint_count() - 1);
-  changed.set_logical_bytes(model.logical_bytes() - record.logical_bytes());
-  changed.set_stored_bytes(model.stored_bytes() - record.stored_bytes());
-  changed.set_update_time_us(core_.NowUs());
-  changed.set_generation(model.generation() + 1);
+  model.set_latest_version(newest);
+  model.set_checkpoint_count(model.checkpoint_count() - 1);
+  model.set_logical_bytes(model.logical_bytes() - record.logical_bytes());
+  model.set_stored_bytes(model.stored_bytes() - record.stored_bytes());
 
   v1::DeadCheckpointRecord dead;
   dead.set_model_uid(model.uid());
@@ -132,49 +170,40 @@ absl::Status StoredCheckpoints::TryDelete(const v1::ModelRecord& model,
   *dead.mutable_packs() = record.packs();
   dead.set_dead_since_us(core_.NowUs());
 
-  const std::string version_key = keys::Version(model.uid(), record.version());
-  CatalogBatch batch;
-  batch.Expect(Space::kRecords, keys::Model(model.model_id()), model_bytes);
-  batch.Expect(Space::kRecords, version_key, record_bytes);
-  batch.Put(Space::kRecords, keys::Model(model.model_id()), Encode(changed));
-  batch.Delete(Space::kRecords, version_key);
+  CatalogBatch& batch = change.batch;
+  batch.Delete(Space::kRecords, keys::Version(model.uid(), record.version()));
   batch.Put(Space::kRecords, keys::DeadCheckpoint(model.uid(), record.version()),
             Encode(dead));
   if (!record.request_id().empty()) {
     batch.Delete(Space::kRecords, keys::Request(model.uid(), record.request_id()));
   }
-  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-                            core_.KeyIs(Space::kRecords, version_key, std::nullopt));
+  change.event.emplace().set_deleted_version(record.version());
+  // Leases that have expired.
+  return core_.catalog().Scan(Space::kRecords,
+                              PrefixRange(keys::Leases(model.uid(), record.version())),
+                              [&](absl::string_view key, absl::string_view) {
+                                batch.Delete(Space::kRecords, std::string(key));
+                                return true;
+                              });
 }
 
 absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
                                                 int64_t version,
-                                                std::optional<uint64_t> generation) {
-  for (int attempt = 0; attempt < kLostRaces; ++attempt) {
-    ASSIGN_OR_RETURN(const std::optional<std::string> model_bytes,
-                     core_.catalog().Get(Space::kRecords, keys::Model(model_id)));
-    if (!model_bytes.has_value()) return NoSuch("model", ModelName(model_id));
-    ASSIGN_OR_RETURN(const v1::ModelRecord model, Decode<v1::ModelRecord>(*model_bytes));
-    ASSIGN_OR_RETURN(
-        const std::optional<std::string> record_bytes,
-        core_.catalog().Get(Space::kRecords, keys::Version(model.uid(), version)));
-    if (!record_bytes.has_value()) {
-      return NoSuch("checkpoint", CheckpointNameOf(model_id, version));
-    }
-    ASSIGN_OR_RETURN(const v1::CheckpointRecord record,
-                     Decode<v1::CheckpointRecord>(*record_bytes));
-    if (generation.has_value() && *generation != record.generation()) {
-      return absl::AbortedError(absl::StrCat(CheckpointNameOf(model_id, version),
-                                             ": the etag differs: read it again"));
-    }
-    const absl::Status status = TryDelete(model, *model_bytes, record, *record_bytes);
-    if (absl::IsAborted(status)) continue;
-    RETURN_IF_ERROR(status);
-    core_.garbage_possible = true;
-    return collector_.AfterDeletion(model.uid(), version);
-  }
-  return absl::AbortedError(
-      absl::StrCat(ModelName(model_id), ": too many writers commit at once"));
+                                                const ChangeOptions& options) {
+  std::string uid;
+  RETURN_IF_ERROR(
+      ChangeModel(core_, model_id, StoreCore::Room::kFreesSpace,
+                  [&](ModelChange& change) -> absl::Status {
+                    uid = change.model.uid();
+                    ASSIGN_OR_RETURN(const v1::CheckpointRecord record,
+                                     GetVersion(core_, change.model, version));
+                    RETURN_IF_ERROR(CheckGeneration(change.model, record, options));
+                    change.skip = options.validate_only;
+                    return PlanDeletion(record, change);
+                  }));
+  if (options.validate_only) return Freed();
+  core_.garbage_possible = true;
+  return collector_.AfterDeletion(uid, version);
 }
 
 }  // namespace

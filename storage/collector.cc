@@ -183,16 +183,21 @@ absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model) {
                     Encode(dead));
           return true;
         }));
-    RETURN_IF_ERROR(core_.catalog().Scan(
-        Space::kRecords, PrefixRange(keys::Requests(model.model_uid())),
-        [&](absl::string_view key, absl::string_view) {
-          if (batch.changes().size() >= 4 * kSpreadAtOnce) {
-            more = true;
-            return false;
-          }
-          batch.Delete(Space::kRecords, std::string(key));
-          return true;
-        }));
+    for (const std::string& remains :
+         {keys::Requests(model.model_uid()), keys::Aliases(model.model_uid()),
+          keys::AliasMoves(model.model_uid()), keys::Events(model.model_uid()),
+          keys::Leases(model.model_uid())}) {
+      RETURN_IF_ERROR(
+          core_.catalog().Scan(Space::kRecords, PrefixRange(remains),
+                               [&](absl::string_view key, absl::string_view) {
+                                 if (batch.changes().size() >= 4 * kSpreadAtOnce) {
+                                   more = true;
+                                   return false;
+                                 }
+                                 batch.Delete(Space::kRecords, std::string(key));
+                                 return true;
+                               }));
+    }
     if (!more) batch.Delete(Space::kRecords, keys::DeadModel(model.model_uid()));
     RETURN_IF_ERROR(core_.WriteSettled(
         batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,

@@ -6,6 +6,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/keys.h"
+#include "storage/model_change.h"
 #include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
@@ -192,6 +193,9 @@ CatalogBatch Commit::MakeBatch() const {
     }
   }
   AddPacks(batch);
+  v1::EventRecord event;
+  event.set_committed_version(record_.version());
+  AddEvent(model_, event, batch);
   if (plan_.further_changes) plan_.further_changes(record_, batch);
   return batch;
 }
@@ -212,7 +216,7 @@ absl::StatusOr<Committed> Commit::Run() {
     absl::Status status = ReadModel();
     if (status.ok()) {
       ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> earlier, Earlier());
-      if (earlier.has_value()) return Committed{*std::move(earlier), false};
+      if (earlier.has_value()) return Committed{*std::move(earlier), model_.uid(), false};
       if (plan_.expected_latest_version.has_value() &&
           model_.latest_version() != *plan_.expected_latest_version) {
         return absl::AbortedError(absl::StrCat(
@@ -225,7 +229,7 @@ absl::StatusOr<Committed> Commit::Run() {
       pages_written = true;
       FillRecord();
       status = core_.catalog().Write(MakeBatch(), Durability::kDurable);
-      if (status.ok()) return Committed{std::move(record_), true};
+      if (status.ok()) return Committed{std::move(record_), model_.uid(), true};
       if (absl::IsAborted(status)) {
         ++races;
         continue;
@@ -241,7 +245,7 @@ absl::StatusOr<Committed> Commit::Run() {
     if (undecided) {
       absl::StatusOr<bool> applied = WasApplied();
       if (!applied.ok()) return UndecidedError(applied.status().message());
-      if (*applied) return Committed{std::move(record_), true};
+      if (*applied) return Committed{std::move(record_), model_.uid(), true};
     }
     // What a full disk did to the log looks like any other fault of it.
     RETURN_IF_ERROR(core_.space.CheckRoom(manifest_.page_bytes));
@@ -276,6 +280,7 @@ absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& pl
   absl::StatusOr<Committed> committed = commit.Run();
   // Packs, pages and chunks that it did not use.
   core.garbage_possible = true;
+  if (committed.ok() && committed->fresh) core.Changed(committed->model_uid);
   return committed;
 }
 

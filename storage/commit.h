@@ -40,6 +40,7 @@ struct CommitPlan {
 
 struct Committed {
   v1::CheckpointRecord checkpoint;
+  std::string model_uid;
   // False: the request had been committed before, and nothing was changed.
   bool fresh = true;
 };

@@ -75,6 +75,10 @@ void StoreCore::Event(Listener::Severity severity, absl::string_view message) co
   if (options.listener != nullptr) options.listener->OnEvent(severity, message);
 }
 
+void StoreCore::Changed(absl::string_view model_uid) const {
+  if (options.listener != nullptr) options.listener->OnModelChanged(model_uid);
+}
+
 void StoreCore::ReleaseBallast() {
   if (!engine.release_ballast) return;
   ballast_released_ = true;

@@ -82,6 +82,8 @@ class StoreCore {
   absl::Time started_at() const { return started_at_; }
   int64_t reopen_count() const { return reopen_count_; }
   void Event(Listener::Severity severity, absl::string_view message) const;
+  // Tells the listener that a model has changed.
+  void Changed(absl::string_view model_uid) const;
 
   // Reopens what a fault has closed. One call works, the others wait for it.
   absl::Status Heal() EXCLUDES(heal_mutex_);

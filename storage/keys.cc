@@ -101,6 +101,38 @@ std::string DeadCheckpoint(absl::string_view uid, int64_t version) {
 std::string DeadModels() { return "D"; }
 std::string DeadModel(absl::string_view uid) { return Owned('D', uid); }
 
+std::string Aliases(absl::string_view uid) { return Owned('a', uid); }
+std::string Alias(absl::string_view uid, absl::string_view alias) {
+  return absl::StrCat(Aliases(uid), alias);
+}
+std::string AliasOf(absl::string_view key) {
+  return std::string(key.substr(1 + kIdLength));
+}
+
+std::string AliasMoves(absl::string_view uid) { return Owned('h', uid); }
+std::string AliasMove(absl::string_view uid, uint64_t generation) {
+  return Numbered(AliasMoves(uid), generation);
+}
+std::string Events(absl::string_view uid) { return Owned('e', uid); }
+std::string Event(absl::string_view uid, uint64_t generation) {
+  return Numbered(Events(uid), generation);
+}
+uint64_t GenerationOf(absl::string_view key) { return NumberAt(key, 1 + kIdLength); }
+
+std::string AllLeases() { return "l"; }
+std::string Leases(absl::string_view uid) { return Owned('l', uid); }
+std::string Leases(absl::string_view uid, int64_t version) {
+  return Numbered(Leases(uid), static_cast<uint64_t>(version));
+}
+std::string Lease(absl::string_view uid, int64_t version, absl::string_view holder) {
+  return absl::StrCat(Leases(uid, version), holder);
+}
+LeaseKey ParseLeaseKey(absl::string_view key) {
+  return {std::string(key.substr(1, kIdLength)),
+          static_cast<int64_t>(NumberAt(key, 1 + kIdLength)),
+          std::string(key.substr(1 + kIdLength + 8))};
+}
+
 std::string RunningManifests() { return "w"; }
 std::string RunningManifest(uint64_t manifest_id) {
   return Numbered(RunningManifests(), manifest_id);

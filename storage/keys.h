@@ -31,6 +31,12 @@ std::string DeadModel(absl::string_view uid);
 // A manifest that was written and whose commit has not happened.
 std::string RunningManifest(uint64_t manifest_id);
 
+std::string Alias(absl::string_view uid, absl::string_view alias);
+// `generation` is the model's, after the change.
+std::string AliasMove(absl::string_view uid, uint64_t generation);
+std::string Event(absl::string_view uid, uint64_t generation);
+std::string Lease(absl::string_view uid, int64_t version, absl::string_view holder);
+
 // All records of one kind, or of one owner.
 std::string Models();
 std::string Versions(absl::string_view uid);
@@ -44,6 +50,12 @@ std::string Packs();
 std::string DeadCheckpoints();
 std::string DeadModels();
 std::string RunningManifests();
+std::string Aliases(absl::string_view uid);
+std::string AliasMoves(absl::string_view uid);
+std::string Events(absl::string_view uid);
+std::string AllLeases();
+std::string Leases(absl::string_view uid);
+std::string Leases(absl::string_view uid, int64_t version);
 
 // The other spaces.
 std::string ManifestPage(uint64_t manifest_id, uint32_t page);
@@ -55,6 +67,15 @@ std::string Chunks(uint64_t pack);
 int64_t VersionOf(absl::string_view version_key);
 uint64_t RunningManifestOf(absl::string_view key);
 uint32_t ContributionOf(absl::string_view key);
+std::string AliasOf(absl::string_view key);
+// Of an AliasMove or Event.
+uint64_t GenerationOf(absl::string_view key);
+struct LeaseKey {
+  std::string uid;
+  int64_t version = 0;
+  std::string holder;
+};
+LeaseKey ParseLeaseKey(absl::string_view key);
 
 struct PackKey {
   uint64_t pack = 0;

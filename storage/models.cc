@@ -7,6 +7,7 @@
 #include "storage/collector.h"
 #include "storage/commit.h"
 #include "storage/keys.h"
+#include "storage/model_change.h"
 #include "storage/parts.h"
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
@@ -82,55 +83,117 @@ class StoredModels final : public Models {
     return page;
   }
 
+  absl::StatusOr<v1::ModelRecord> Change(absl::string_view model_id, const Update& update,
+                                         const ChangeOptions& options) override;
   absl::StatusOr<Freed> Delete(absl::string_view model_id, bool force,
-                               std::optional<uint64_t> generation) override {
-    const std::string key = keys::Model(model_id);
-    for (int attempt = 0; attempt < kLostRaces; ++attempt) {
-      ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
-                       core_.catalog().Get(Space::kRecords, key));
-      if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
-      ASSIGN_OR_RETURN(const v1::ModelRecord model, Decode<v1::ModelRecord>(*bytes));
-      RETURN_IF_ERROR(CheckDeletable(model, force, generation));
-      // Its versions are told apart from those of a later model of this name by
-      // the uid; the collector goes through them.
-      v1::DeadModelRecord dead;
-      dead.set_model_uid(model.uid());
-      dead.set_model_id(model.model_id());
-      dead.set_dead_since_us(core_.NowUs());
-      CatalogBatch batch;
-      batch.Expect(Space::kRecords, key, *bytes);
-      batch.Delete(Space::kRecords, key);
-      batch.Put(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead));
-      const absl::Status status = core_.WriteSettled(
-          batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-          core_.KeyIs(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead)));
-      if (absl::IsAborted(status)) continue;
-      RETURN_IF_ERROR(status);
-      core_.garbage_possible = true;
-      uploads_.DeleteOfModel(model.uid());
-      return collector_.AfterModelDeletion(model);
-    }
-    return absl::AbortedError(
-        absl::StrCat(ModelName(model_id), ": too many writers commit at once"));
-  }
+                               const ChangeOptions& options) override;
+  absl::StatusOr<std::vector<Event>> Events(const v1::ModelRecord& model,
+                                            uint64_t after_generation,
+                                            int limit) override;
 
  private:
-  static absl::Status CheckDeletable(const v1::ModelRecord& model, bool force,
-                                     std::optional<uint64_t> generation) {
-    if (generation.has_value() && *generation != model.generation()) {
-      return absl::AbortedError(
-          absl::StrCat(ModelName(model.model_id()), ": the etag differs: read it again"));
+  static absl::Status CheckGeneration(const v1::ModelRecord& model,
+                                      const ChangeOptions& options) {
+    if (!options.generation.has_value() || *options.generation == model.generation()) {
+      return absl::OkStatus();
     }
-    if (model.checkpoint_count() == 0 || force) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        absl::StrCat(ModelName(model.model_id()), " has ", model.checkpoint_count(),
-                     " checkpoints: delete them first, or use force"));
+    return absl::AbortedError(
+        absl::StrCat(ModelName(model.model_id()), ": the etag differs: read it again"));
+  }
+  absl::Status CheckDeletable(const v1::ModelRecord& model, bool force) {
+    if (model.checkpoint_count() > 0 && !force) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(ModelName(model.model_id()), " has ", model.checkpoint_count(),
+                       " checkpoints: delete them first, or use force"));
+    }
+    return CheckNoneHeld(core_, model);
   }
 
   StoreCore& core_;
   UploadTable& uploads_;
   Collector& collector_;
 };
+
+absl::StatusOr<v1::ModelRecord> StoredModels::Change(absl::string_view model_id,
+                                                     const Update& update,
+                                                     const ChangeOptions& options) {
+  v1::ModelRecord changed;
+  RETURN_IF_ERROR(ChangeModel(
+      core_, model_id, StoreCore::Room::kOrdinary,
+      [&](ModelChange& change) -> absl::Status {
+        RETURN_IF_ERROR(CheckGeneration(change.model, options));
+        if (update.description) change.model.set_description(*update.description);
+        if (update.labels) *change.model.mutable_labels() = *update.labels;
+        if (update.extra) change.model.set_extra(*update.extra);
+        change.event.emplace().set_model_updated(true);
+        change.skip = options.validate_only;
+        changed = change.model;
+        return absl::OkStatus();
+      }));
+  if (options.validate_only) return changed;
+  return GetModel(core_, model_id);
+}
+
+absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool force,
+                                           const ChangeOptions& options) {
+  const std::string key = keys::Model(model_id);
+  for (int attempt = 0; attempt < kLostRaces; ++attempt) {
+    ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                     core_.catalog().Get(Space::kRecords, key));
+    if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
+    ASSIGN_OR_RETURN(const v1::ModelRecord model, Decode<v1::ModelRecord>(*bytes));
+    RETURN_IF_ERROR(CheckGeneration(model, options));
+    RETURN_IF_ERROR(CheckDeletable(model, force));
+    if (options.validate_only) return Freed();
+    // Its versions are told apart from those of a later model of this name by
+    // the uid; the collector goes through them.
+    v1::DeadModelRecord dead;
+    dead.set_model_uid(model.uid());
+    dead.set_model_id(model.model_id());
+    dead.set_dead_since_us(core_.NowUs());
+    CatalogBatch batch;
+    batch.Expect(Space::kRecords, key, *bytes);
+    batch.Delete(Space::kRecords, key);
+    batch.Put(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead));
+    const absl::Status status = core_.WriteSettled(
+        batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+        core_.KeyIs(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead)));
+    if (absl::IsAborted(status)) continue;
+    RETURN_IF_ERROR(status);
+    core_.garbage_possible = true;
+    core_.Changed(model.uid());
+    uploads_.DeleteOfModel(model.uid());
+    return collector_.AfterModelDeletion(model);
+  }
+  return absl::AbortedError(
+      absl::StrCat(ModelName(model_id), ": too many writers commit at once"));
+}
+
+absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(
+    const v1::ModelRecord& model, uint64_t after_generation, int limit) {
+  std::vector<Event> events;
+  KeyRange range = PrefixRange(keys::Events(model.uid()));
+  range.begin = keys::Event(model.uid(), after_generation + 1);
+  absl::Status status;
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view key, absl::string_view value) {
+        if (events.size() == static_cast<size_t>(limit)) return false;
+        absl::StatusOr<v1::EventRecord> record = Decode<v1::EventRecord>(value);
+        if (!record.ok()) {
+          status = record.status();
+          return false;
+        }
+        events.push_back({keys::GenerationOf(key), *std::move(record)});
+        return true;
+      }));
+  RETURN_IF_ERROR(status);
+  const bool complete = events.empty() ? after_generation >= model.generation()
+                                       : events[0].generation == after_generation + 1;
+  if (complete) return events;
+  return absl::OutOfRangeError(absl::StrCat(ModelName(model.model_id()),
+                                            ": what happened after generation ",
+                                            after_generation, " is not known any more"));
+}
 
 }  // namespace
 

@@ -27,6 +27,8 @@ std::unique_ptr<UploadTable> MakeUploads(StoreCore* core, Collector* collector);
 std::unique_ptr<Models> MakeModels(StoreCore* core, UploadTable* uploads,
                                    Collector* collector);
 std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, Collector* collector);
+std::unique_ptr<Aliases> MakeAliases(StoreCore* core);
+std::unique_ptr<Leases> MakeLeases(StoreCore* core);
 std::unique_ptr<Reads> MakeReads(StoreCore* core);
 std::unique_ptr<Maintenance> MakeMaintenance(StoreCore* core, UploadTable* uploads,
                                              Collector* collector);

@@ -80,7 +80,7 @@ class StoredReads final : public Reads {
   explicit StoredReads(StoreCore* core) : core_(*core) {}
 
   absl::StatusOr<std::shared_ptr<Read>> Open(absl::string_view model_id,
-                                             VersionOrLatest version) override {
+                                             VersionName version) override {
     ASSIGN_OR_RETURN(HeldVersion held, HoldVersion(core_, model_id, version));
     return Start(std::move(held));
   }

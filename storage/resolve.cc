@@ -24,10 +24,18 @@ absl::StatusOr<v1::ModelRecord> GetModel(StoreCore& core, absl::string_view mode
   return *std::move(model);
 }
 
+absl::StatusOr<int64_t> VersionNumber(const v1::ModelRecord& model,
+                                      const VersionName& version) {
+  if (version.alias.empty()) return version.number.value_or(model.latest_version());
+  const auto alias = model.aliases().find(version.alias);
+  if (alias != model.aliases().end()) return alias->second;
+  return NoSuch("alias", AliasNameOf(model.model_id(), version.alias));
+}
+
 absl::StatusOr<v1::CheckpointRecord> GetVersion(StoreCore& core,
                                                 const v1::ModelRecord& model,
-                                                VersionOrLatest version) {
-  const int64_t number = version.value_or(model.latest_version());
+                                                const VersionName& version) {
+  ASSIGN_OR_RETURN(const int64_t number, VersionNumber(model, version));
   if (number > 0) {
     ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> record,
                      GetRecord<v1::CheckpointRecord>(core.catalog(),
@@ -35,30 +43,30 @@ absl::StatusOr<v1::CheckpointRecord> GetVersion(StoreCore& core,
     if (record.has_value()) return *std::move(record);
   }
   return NoSuch("checkpoint",
-                version.has_value()
+                version.number.has_value() || number > 0
                     ? CheckpointNameOf(model.model_id(), number)
                     : absl::StrCat(ModelName(model.model_id()), "/checkpoints/latest"));
 }
 
 absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model_id,
-                                        VersionOrLatest version) {
-  absl::Status status;
-  for (int attempt = 0; attempt < kHoldAttempts; ++attempt) {
+                                        const VersionName& version) {
+  for (int attempt = 1;; ++attempt) {
     ASSIGN_OR_RETURN(v1::ModelRecord model, GetModel(core, model_id));
-    const int64_t number = version.value_or(model.latest_version());
+    ASSIGN_OR_RETURN(const int64_t number, VersionNumber(model, version));
     std::optional<Hold> hold = core.holds.Acquire(model.uid(), number);
     // Held first, looked up afterwards: see Holds.
     absl::StatusOr<v1::CheckpointRecord> record = GetVersion(core, model, version);
     if (record.ok() && hold.has_value()) {
       return HeldVersion{*std::move(hold), std::move(model), *std::move(record)};
     }
-    status = record.status();
-    // The latest may have been deleted since the model was read.
-    const bool again = absl::IsNotFound(status) && !version.has_value() && number != 0;
-    if (!again) break;
+    // The latest, or what the alias named, may have been deleted since the model
+    // was read.
+    const bool again = (record.ok() || absl::IsNotFound(record.status())) &&
+                       !version.number.has_value() && number != 0;
+    if (again && attempt < kHoldAttempts) continue;
+    if (!record.ok()) return record.status();
+    return NoSuch("checkpoint", CheckpointNameOf(model_id, number));
   }
-  if (!status.ok()) return status;
-  return NoSuch("checkpoint", CheckpointNameOf(model_id, version.value_or(0)));
 }
 
 absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& request) {
@@ -82,7 +90,8 @@ absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& reque
   if (!named && (target.model_is_new || target.model.latest_version() == 0))
     return target;
   absl::StatusOr<HeldVersion> base = HoldVersion(
-      core, request.base_model_id.value_or(request.model_id), request.base_version);
+      core, request.base_model_id.value_or(request.model_id),
+      request.base_version.value_or(VersionName()));
   if (!base.ok()) {
     // Without a name, no latest version is no error.
     if (!named && absl::IsNotFound(base.status())) return target;

@@ -12,10 +12,14 @@ namespace modelstore::storage {
 
 // NOT_FOUND naming the model.
 absl::StatusOr<v1::ModelRecord> GetModel(StoreCore& core, absl::string_view model_id);
+// The number that it stands for now; 0 for the latest of none. NOT_FOUND naming
+// the alias.
+absl::StatusOr<int64_t> VersionNumber(const v1::ModelRecord& model,
+                                      const VersionName& version);
 // NOT_FOUND naming the checkpoint.
 absl::StatusOr<v1::CheckpointRecord> GetVersion(StoreCore& core,
                                                 const v1::ModelRecord& model,
-                                                VersionOrLatest version);
+                                                const VersionName& version);
 
 // A checkpoint that stays while it is used.
 struct HeldVersion {
@@ -24,7 +28,7 @@ struct HeldVersion {
   v1::CheckpointRecord checkpoint;
 };
 absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model_id,
-                                        VersionOrLatest version);
+                                        const VersionName& version);
 
 // The model of a save and the checkpoint it continues.
 struct SaveTarget {

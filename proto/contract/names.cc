@@ -155,6 +155,15 @@ absl::Status ValidateRequestId(absl::string_view field, absl::string_view id) {
   return absl::OkStatus();
 }
 
+absl::Status ValidateHolder(absl::string_view field, absl::string_view holder) {
+  if (!holder.empty() && holder.size() <= kMaxRequestId &&
+      std::all_of(holder.begin(), holder.end(), absl::ascii_isprint)) {
+    return absl::OkStatus();
+  }
+  return InvalidField(field, absl::StrCat("a holder has 1 to ", kMaxRequestId,
+                                          " printable ASCII characters"));
+}
+
 absl::StatusOr<std::string> ParseModelName(absl::string_view field,
                                            absl::string_view name) {
   absl::string_view id = name;
@@ -199,6 +208,18 @@ absl::StatusOr<UploadName> ParseUploadName(absl::string_view field,
   return UploadName{std::string(model_id), std::string(id)};
 }
 
+absl::StatusOr<AliasName> ParseAliasName(absl::string_view field,
+                                         absl::string_view name) {
+  absl::string_view model_id, alias;
+  if (!SplitChild(name, "aliases", &model_id, &alias)) {
+    return InvalidField(
+        field,
+        absl::StrCat(Quoted(name), " is not of the form models/{model}/aliases/{alias}"));
+  }
+  if (auto status = ValidateAlias(field, alias); !status.ok()) return status;
+  return AliasName{std::string(model_id), std::string(alias)};
+}
+
 TensorName ParseTensorName(absl::string_view text) {
   const size_t colon = text.find(':');
   if (colon != absl::string_view::npos && IsSectionId(text.substr(0, colon))) {
@@ -217,6 +238,10 @@ std::string CheckpointNameOf(absl::string_view model_id, int64_t version) {
 
 std::string UploadNameOf(absl::string_view model_id, absl::string_view upload_id) {
   return absl::StrCat("models/", model_id, "/uploads/", upload_id);
+}
+
+std::string AliasNameOf(absl::string_view model_id, absl::string_view alias) {
+  return absl::StrCat("models/", model_id, "/aliases/", alias);
 }
 
 std::string TensorNameOf(absl::string_view section, absl::string_view key) {

@@ -29,6 +29,11 @@ struct UploadName {
   std::string upload_id;
 };
 
+struct AliasName {
+  std::string model_id;
+  std::string alias;
+};
+
 // The name of one tensor: (section, key).
 struct TensorName {
   std::string section;
@@ -46,6 +51,8 @@ absl::Status ValidateAlias(absl::string_view field, absl::string_view alias);
 absl::Status ValidateKey(absl::string_view field, absl::string_view key);
 // Request id: empty or at most 128 printable ASCII bytes.
 absl::Status ValidateRequestId(absl::string_view field, absl::string_view id);
+// Holder of a lease: 1 to 128 printable ASCII bytes.
+absl::Status ValidateHolder(absl::string_view field, absl::string_view holder);
 
 // Returns the model id of `models/{model}`.
 absl::StatusOr<std::string> ParseModelName(absl::string_view field,
@@ -54,6 +61,7 @@ absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,
                                                    absl::string_view name);
 absl::StatusOr<UploadName> ParseUploadName(absl::string_view field,
                                            absl::string_view name);
+absl::StatusOr<AliasName> ParseAliasName(absl::string_view field, absl::string_view name);
 // `section:key`; without a section, `model`. The first `:` after a valid
 // section id separates; `model:a:b` is the key `a:b`.
 TensorName ParseTensorName(absl::string_view text);
@@ -61,6 +69,7 @@ TensorName ParseTensorName(absl::string_view text);
 std::string ModelName(absl::string_view model_id);
 std::string CheckpointNameOf(absl::string_view model_id, int64_t version);
 std::string UploadNameOf(absl::string_view model_id, absl::string_view upload_id);
+std::string AliasNameOf(absl::string_view model_id, absl::string_view alias);
 std::string TensorNameOf(absl::string_view section, absl::string_view key);
 
 // One element of a key's path: `~` becomes `~0`, `/` becomes `~1`.

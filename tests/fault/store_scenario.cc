@@ -174,7 +174,7 @@ std::vector<Operation> Operations() {
       {.name = "Delete",
        .run =
            [](CheckpointStore& store, const Known&) {
-             return store.checkpoints().Delete(kScenarioModel, 1, std::nullopt).status();
+             return store.checkpoints().Delete(kScenarioModel, 1, {}).status();
            },
        .deletes = {1},
        .repeatable = false});
@@ -183,7 +183,7 @@ std::vector<Operation> Operations() {
        .run = [](CheckpointStore& store, const Known&) -> absl::Status {
          for (int64_t version : {1, 2}) {
            const absl::Status s =
-               store.checkpoints().Delete(kScenarioModel, version, std::nullopt).status();
+               store.checkpoints().Delete(kScenarioModel, version, {}).status();
            if (!s.ok() && !absl::IsNotFound(s)) return s;
          }
          return Sweep(store);
@@ -343,7 +343,7 @@ absl::Status Scenario::CheckSpace(CheckpointStore& store,
   // All goes, and nothing is left.
   ASSIGN_OR_RETURN(const auto versions, ListVersions(store));
   for (const auto& [version, record] : versions) {
-    RETURN_IF_ERROR(store.checkpoints().Delete(kScenarioModel, version, std::nullopt).status());
+    RETURN_IF_ERROR(store.checkpoints().Delete(kScenarioModel, version, {}).status());
   }
   ASSIGN_OR_RETURN(const auto uploads, store.uploads().List("", "", 100));
   for (const UploadState& upload : uploads.items) {
@@ -366,7 +366,7 @@ absl::Status Scenario::CheckSpace(CheckpointStore& store,
     return Broken("a version's number was given twice");
   }
   RETURN_IF_ERROR(
-      store.checkpoints().Delete(kScenarioModel, later.begin()->first, std::nullopt).status());
+      store.checkpoints().Delete(kScenarioModel, later.begin()->first, {}).status());
   return Sweep(store);
 }
 

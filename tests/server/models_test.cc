@@ -184,9 +184,6 @@ TEST_F(ModelsTest, CheckpointsAreListedInEitherOrder) {
     request.set_page_token(page->next_page_token());
   } while (!request.page_token().empty() && versions.size() < 10);
   EXPECT_THAT(versions, testing::ElementsAre(5, 4, 3, 2, 1));
-  request.set_filter("loss < 1");
-  EXPECT_THAT(Call<v1::ListCheckpointsResponse>("ListCheckpoints", request),
-              FailsWith(absl::StatusCode::kUnimplemented, "filter"));
 }
 
 TEST_F(ModelsTest, OnlyANumberNamesWhatIsDeleted) {

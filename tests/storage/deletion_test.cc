@@ -169,10 +169,10 @@ TEST_F(DeletionTest, ANonEmptyModelIsDeletedByForceAlone) {
   ASSERT_OK(SaveOneShot(world_.store(), RandomContent(2, 2, 2 * kMiB)).status());
   Models& models = world_.store().models();
   EXPECT_TRUE(absl::IsFailedPrecondition(models.Delete("m", false, {}).status()));
-  EXPECT_TRUE(absl::IsAborted(models.Delete("m", true, 1).status()));
+  EXPECT_TRUE(absl::IsAborted(models.Delete("m", true, {.generation = 1}).status()));
   const std::string upload =
       world_.store().uploads().Create(RequestOf({}), 1, {})->upload_id();
-  const auto freed = models.Delete("m", true, models.Get("m")->generation());
+  const auto freed = models.Delete("m", true, {.generation = models.Get("m")->generation()});
   ASSERT_OK(freed.status());
   EXPECT_EQ(freed->freed_bytes, static_cast<int64_t>(4 * kMiB) + 100);
   EXPECT_TRUE(absl::IsNotFound(models.Get("m").status()));
@@ -205,8 +205,8 @@ TEST_F(DeletionTest, ACollectionToTryOutChangesNothing) {
 
 TEST_F(DeletionTest, AStaleEtagIsAborted) {
   ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 10)).status());
-  EXPECT_TRUE(absl::IsAborted(world_.store().checkpoints().Delete("m", 1, 77).status()));
-  EXPECT_OK(world_.store().checkpoints().Delete("m", 1, 1).status());
+  EXPECT_TRUE(absl::IsAborted(world_.store().checkpoints().Delete("m", 1, {.generation = 77}).status()));
+  EXPECT_OK(world_.store().checkpoints().Delete("m", 1, {.generation = 1}).status());
 }
 
 // At zero bytes free the ballast makes room for the delete's own records.

@@ -28,6 +28,8 @@ struct Operation {
   std::function<absl::Status(CheckpointStore&)> run;
   std::optional<TestContent> adds;
   bool deletes = false;
+  // Moves the alias `production` to kOld.
+  bool names = false;
 };
 
 std::vector<Operation> Operations() {
@@ -53,6 +55,14 @@ std::vector<Operation> Operations() {
          return store.maintenance().CollectGarbage(false, nullptr).status();
        },
        std::nullopt, true},
+      {"SetAlias",
+       [](CheckpointStore& store) {
+         Aliases::Move move;
+         move.alias = "production";
+         move.version = kOld;
+         return store.aliases().Set("m", move).status();
+       },
+       std::nullopt, false, true},
   };
 }
 
@@ -95,6 +105,13 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
     } else {
       EXPECT_TRUE(absl::IsNotFound(doomed.status())) << doomed.status();
     }
+    const auto moves = store.aliases().ListMoves("m", "production", "", 100);
+    ASSERT_OK(moves.status());
+    const auto named = store.checkpoints().Get("m", VersionName::Alias("production"));
+    if (operation.names && acknowledged) {
+      ASSERT_OK(named.status());
+    }
+    EXPECT_EQ(moves->items.size(), named.ok() ? 1u : 0u);
     const auto page = store.checkpoints().List("m", false, "", 100);
     ASSERT_OK(page.status());
     int added = 0;
@@ -121,6 +138,10 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
     for (const auto& upload : uploads->items) {
       EXPECT_OK(store.uploads().Delete("m", upload.record.upload_id()));
     }
+    Aliases::Move away;
+    away.alias = "production";
+    const absl::Status unnamed = store.aliases().Set("m", away).status();
+    EXPECT_TRUE(unnamed.ok() || absl::IsNotFound(unnamed)) << unnamed;
     EXPECT_OK(store.models().Delete("m", true, {}).status());
     world.Advance(absl::Hours(48));  // records of committed uploads
     EXPECT_LT(world.UsedAfterCollection(), 100);

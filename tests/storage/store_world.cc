@@ -135,7 +135,7 @@ absl::StatusOr<Loaded> LoadAll(Read& read) {
   return loaded;
 }
 
-absl::StatusOr<Loaded> LoadAll(CheckpointStore& store, VersionOrLatest version,
+absl::StatusOr<Loaded> LoadAll(CheckpointStore& store, VersionName version,
                                const std::string& model) {
   ASSIGN_OR_RETURN(const std::shared_ptr<Read> read, store.reads().Open(model, version));
   return LoadAll(*read);

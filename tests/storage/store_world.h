@@ -68,7 +68,7 @@ absl::Status PutAll(ChunkSink& sink, const std::vector<std::string>& chunks);
 // Every tensor's bytes by `section:key`.
 using Loaded = std::map<std::string, std::string>;
 absl::StatusOr<Loaded> LoadAll(Read& read);
-absl::StatusOr<Loaded> LoadAll(CheckpointStore& store, VersionOrLatest version,
+absl::StatusOr<Loaded> LoadAll(CheckpointStore& store, VersionName version,
                                const std::string& model = "m");
 Loaded Expected(const TestContent& content);
 

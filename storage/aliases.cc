@@ -1,0 +1,173 @@
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/keys.h"
+#include "storage/model_change.h"
+#include "storage/parts.h"
+#include "storage/record_codec.h"
+#include "storage/resolve.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+// Each rides in the model's record, which every commit writes.
+constexpr int kMaxAliases = 1000;
+
+std::string Named(int64_t version) {
+  return version == 0 ? std::string("nothing") : absl::StrCat("version ", version);
+}
+
+class StoredAliases final : public Aliases {
+ public:
+  explicit StoredAliases(StoreCore* core) : core_(*core) {}
+
+  absl::StatusOr<Alias> Set(absl::string_view model_id, const Move& move) override;
+  absl::StatusOr<Page<Alias>> List(absl::string_view model_id, absl::string_view after,
+                                   int limit) override;
+  absl::StatusOr<Page<v1::AliasMoveRecord>> ListMoves(absl::string_view model_id,
+                                                      absl::string_view alias,
+                                                      absl::string_view after,
+                                                      int limit) override;
+
+ private:
+  absl::StatusOr<v1::AliasRecord> Record(const v1::ModelRecord& model,
+                                         absl::string_view alias) {
+    ASSIGN_OR_RETURN(const std::optional<v1::AliasRecord> record,
+                     GetRecord<v1::AliasRecord>(core_.catalog(),
+                                                keys::Alias(model.uid(), alias)));
+    return record.value_or(v1::AliasRecord());
+  }
+  absl::Status Plan(const Move& move, ModelChange& change, Alias& answer);
+
+  StoreCore& core_;
+};
+
+absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& answer) {
+  v1::ModelRecord& model = change.model;
+  const auto present = model.aliases().find(move.alias);
+  const int64_t from = present == model.aliases().end() ? 0 : present->second;
+  if (move.version == 0 && from == 0) {
+    return NoSuch("alias", AliasNameOf(model.model_id(), move.alias));
+  }
+  // Before the expectation: a retry of a move that was made is told so.
+  if (move.version != 0 && from == move.version) {
+    ASSIGN_OR_RETURN(v1::AliasRecord record, Record(model, move.alias));
+    answer = {move.alias, from, std::move(record)};
+    change.skip = true;
+    return absl::OkStatus();
+  }
+  if (move.expected_version.has_value() && *move.expected_version != from) {
+    return absl::AbortedError(
+        absl::StrCat(AliasNameOf(model.model_id(), move.alias), " names ", Named(from),
+                     ", expected was ", Named(*move.expected_version)));
+  }
+  const std::string alias_key = keys::Alias(model.uid(), move.alias);
+  if (move.version == 0) {
+    model.mutable_aliases()->erase(move.alias);
+    change.batch.Delete(Space::kRecords, alias_key);
+  } else {
+    RETURN_IF_ERROR(GetVersion(core_, model, move.version).status());
+    if (from == 0 && model.aliases_size() >= kMaxAliases) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(ModelName(model.model_id()), " has ", kMaxAliases,
+                       " aliases: delete some that nobody uses"));
+    }
+    (*model.mutable_aliases())[move.alias] = move.version;
+    answer = {move.alias, move.version, {}};
+    answer.record.set_note(move.note);
+    answer.record.set_update_time_us(core_.NowUs());
+    change.batch.Put(Space::kRecords, alias_key, Encode(answer.record));
+  }
+  v1::AliasMoveRecord& entry = *change.event.emplace().mutable_alias_moved();
+  entry.set_alias(move.alias);
+  entry.set_from_version(from);
+  entry.set_to_version(move.version);
+  entry.set_move_time_us(core_.NowUs());
+  entry.set_note(move.note);
+  entry.set_mover(move.mover);
+  change.batch.Put(Space::kRecords,
+                   keys::AliasMove(model.uid(), model.generation() + 1), Encode(entry));
+  change.skip = move.validate_only;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Aliases::Alias> StoredAliases::Set(absl::string_view model_id,
+                                                  const Move& move) {
+  Alias answer;
+  RETURN_IF_ERROR(
+      ChangeModel(core_, model_id, StoreCore::Room::kOrdinary,
+                  [&](ModelChange& change) { return Plan(move, change, answer); }));
+  return answer;
+}
+
+absl::StatusOr<Page<Aliases::Alias>> StoredAliases::List(absl::string_view model_id,
+                                                         absl::string_view after,
+                                                         int limit) {
+  ASSIGN_OR_RETURN(const v1::ModelRecord model, GetModel(core_, model_id));
+  std::vector<std::string> names;
+  for (const auto& [alias, version] : model.aliases()) {
+    if (alias > after) names.push_back(alias);
+  }
+  std::sort(names.begin(), names.end());
+  Page<Alias> page;
+  if (names.size() > static_cast<size_t>(limit)) {
+    names.resize(limit);
+    page.next = names.back();
+  }
+  for (std::string& name : names) {
+    ASSIGN_OR_RETURN(v1::AliasRecord record, Record(model, name));
+    const int64_t version = model.aliases().at(name);
+    page.items.push_back({std::move(name), version, std::move(record)});
+  }
+  return page;
+}
+
+absl::StatusOr<Page<v1::AliasMoveRecord>> StoredAliases::ListMoves(
+    absl::string_view model_id, absl::string_view alias, absl::string_view after,
+    int limit) {
+  ASSIGN_OR_RETURN(const v1::ModelRecord model, GetModel(core_, model_id));
+  KeyRange range = PrefixRange(keys::AliasMoves(model.uid()));
+  range.reverse = true;
+  if (!after.empty()) {
+    uint64_t last = 0;
+    if (!absl::SimpleAtoi(after, &last)) {
+      return InvalidField("page_token", "is not one that was given out");
+    }
+    range.end = keys::AliasMove(model.uid(), last);
+  }
+  Page<v1::AliasMoveRecord> page;
+  uint64_t generation = 0;
+  absl::Status status;
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view key, absl::string_view value) {
+        absl::StatusOr<v1::AliasMoveRecord> move = Decode<v1::AliasMoveRecord>(value);
+        if (!move.ok()) {
+          status = move.status();
+          return false;
+        }
+        if (!alias.empty() && move->alias() != alias) return true;
+        if (page.items.size() == static_cast<size_t>(limit)) {
+          page.next = absl::StrCat(generation);
+          return false;
+        }
+        generation = keys::GenerationOf(key);
+        page.items.push_back(*std::move(move));
+        return true;
+      }));
+  RETURN_IF_ERROR(status);
+  return page;
+}
+
+}  // namespace
+
+std::unique_ptr<Aliases> MakeAliases(StoreCore* core) {
+  return std::make_unique<StoredAliases>(core);
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,163 @@
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/keys.h"
+#include "storage/model_change.h"
+#include "storage/parts.h"
+#include "storage/record_codec.h"
+#include "storage/resolve.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+// On one version. Deleting looks at each.
+constexpr int kMaxLeases = 1000;
+
+class StoredLeases final : public Leases {
+ public:
+  explicit StoredLeases(StoreCore* core) : core_(*core) {}
+
+  absl::StatusOr<Lease> Acquire(absl::string_view model_id, VersionName version,
+                                absl::string_view holder,
+                                absl::Duration time_to_live) override;
+  absl::Status Release(absl::string_view model_id, int64_t version,
+                       absl::string_view holder) override;
+  absl::StatusOr<Page<Lease>> List(absl::string_view model_id,
+                                   std::optional<VersionName> version,
+                                   absl::string_view after, int limit) override;
+
+ private:
+  // Deletes, with the change, those that have expired, but for the holder's own.
+  absl::Status SweepExpired(const std::string& prefix, const std::string& own,
+                            ModelChange& change, int& live);
+
+  StoreCore& core_;
+};
+
+absl::Status StoredLeases::SweepExpired(const std::string& prefix, const std::string& own,
+                                        ModelChange& change, int& live) {
+  return core_.catalog().Scan(
+      Space::kRecords, PrefixRange(prefix),
+      [&](absl::string_view key, absl::string_view value) {
+        if (key == own) return true;
+        absl::StatusOr<v1::LeaseRecord> lease = Decode<v1::LeaseRecord>(value);
+        if (!lease.ok() || IsLive(core_, *lease)) {
+          ++live;
+        } else {
+          change.batch.Delete(Space::kRecords, std::string(key));
+        }
+        return true;
+      });
+}
+
+absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
+                                                    VersionName version,
+                                                    absl::string_view holder,
+                                                    absl::Duration time_to_live) {
+  Lease lease;
+  lease.holder = std::string(holder);
+  auto plan = [&](ModelChange& change) -> absl::Status {
+    v1::ModelRecord& model = change.model;
+    ASSIGN_OR_RETURN(const v1::CheckpointRecord checkpoint,
+                     GetVersion(core_, model, version));
+    lease.version = checkpoint.version();
+    const std::string key = keys::Lease(model.uid(), lease.version, holder);
+    int live = 0;
+    RETURN_IF_ERROR(SweepExpired(keys::Leases(model.uid(), lease.version), key, change,
+                                 live));
+    if (live >= kMaxLeases) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          CheckpointNameOf(model_id, lease.version), " has ", kMaxLeases,
+          " leases: share one among the workers of a job"));
+    }
+    ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
+                     GetRecord<v1::LeaseRecord>(core_.catalog(), key));
+    const absl::Time now = core_.options.now();
+    lease.record.set_create_time_us(present.has_value() && IsLive(core_, *present)
+                                        ? present->create_time_us()
+                                        : absl::ToUnixMicros(now));
+    lease.record.set_expire_time_us(absl::ToUnixMicros(now + time_to_live));
+    model.set_lease_writes(model.lease_writes() + 1);
+    change.batch.Put(Space::kRecords, key, Encode(lease.record));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(ChangeModel(core_, model_id, StoreCore::Room::kOrdinary, plan));
+  return lease;
+}
+
+absl::Status StoredLeases::Release(absl::string_view model_id, int64_t version,
+                                   absl::string_view holder) {
+  return ChangeModel(
+      core_, model_id, StoreCore::Room::kFreesSpace,
+      [&](ModelChange& change) -> absl::Status {
+        v1::ModelRecord& model = change.model;
+        RETURN_IF_ERROR(GetVersion(core_, model, version).status());
+        const std::string key = keys::Lease(model.uid(), version, holder);
+        ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
+                         GetRecord<v1::LeaseRecord>(core_.catalog(), key));
+        if (!present.has_value() || !IsLive(core_, *present)) {
+          return NoSuch("lease", absl::StrCat("of ", absl::CEscape(holder), " on ",
+                                              CheckpointNameOf(model_id, version)));
+        }
+        model.set_lease_writes(model.lease_writes() + 1);
+        change.batch.Delete(Space::kRecords, key);
+        return absl::OkStatus();
+      });
+}
+
+absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_id,
+                                                       std::optional<VersionName> version,
+                                                       absl::string_view after,
+                                                       int limit) {
+  ASSIGN_OR_RETURN(const v1::ModelRecord model, GetModel(core_, model_id));
+  std::string prefix = keys::Leases(model.uid());
+  if (version.has_value()) {
+    ASSIGN_OR_RETURN(const v1::CheckpointRecord checkpoint,
+                     GetVersion(core_, model, *version));
+    prefix = keys::Leases(model.uid(), checkpoint.version());
+  }
+  KeyRange range = PrefixRange(prefix);
+  // A position is what follows the model in the last lease's key, in hex.
+  if (!after.empty()) {
+    range.begin = std::max(range.begin, absl::StrCat(keys::Leases(model.uid()),
+                                                     absl::HexStringToBytes(after),
+                                                     absl::string_view("\0", 1)));
+  }
+  Page<Lease> page;
+  std::string last_key;
+  absl::Status status;
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view key, absl::string_view value) {
+        absl::StatusOr<v1::LeaseRecord> lease = Decode<v1::LeaseRecord>(value);
+        if (!lease.ok()) {
+          status = lease.status();
+          return false;
+        }
+        if (!IsLive(core_, *lease)) return true;
+        if (page.items.size() == static_cast<size_t>(limit)) {
+          page.next =
+              absl::BytesToHexString(last_key.substr(keys::Leases(model.uid()).size()));
+          return false;
+        }
+        last_key = std::string(key);
+        keys::LeaseKey named = keys::ParseLeaseKey(key);
+        page.items.push_back(
+            {named.version, std::move(named.holder), *std::move(lease)});
+        return true;
+      }));
+  RETURN_IF_ERROR(status);
+  return page;
+}
+
+}  // namespace
+
+std::unique_ptr<Leases> MakeLeases(StoreCore* core) {
+  return std::make_unique<StoredLeases>(core);
+}
+
+}  // namespace modelstore::storage

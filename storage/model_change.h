@@ -1,0 +1,50 @@
+// Changes of a model's life: a compare-and-set on its record, and one entry in
+// its log for each.
+#pragma once
+
+#include <optional>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/core.h"
+
+namespace modelstore::storage {
+
+// What a change is to be.
+struct ModelChange {
+  // As it was read; to be altered. Generation and update time are set by
+  // ChangeModel() if there is an event.
+  v1::ModelRecord model;
+  // Absent: nothing that an etag or a watcher would notice.
+  std::optional<v1::EventRecord> event;
+  // Further conditions and changes that belong to it.
+  CatalogBatch batch;
+  // There is nothing to do.
+  bool skip = false;
+};
+
+// Reads the model, lets `plan` fill in the change, and writes it durably; anew if
+// another writer was faster. NOT_FOUND if there is no such model, or what `plan`
+// returns.
+absl::Status ChangeModel(StoreCore& core, absl::string_view model_id,
+                         StoreCore::Room room,
+                         absl::FunctionRef<absl::Status(ModelChange& change)> plan);
+
+// Adds the log's entry for the model's generation, which has just been set, and
+// lets the oldest go.
+void AddEvent(const v1::ModelRecord& model, const v1::EventRecord& event,
+              CatalogBatch& batch);
+
+// FAILED_PRECONDITION naming what holds the version: an alias, a pin, a lease. A
+// batch that expects the model's bytes as they were read for this misses none
+// that comes meanwhile.
+absl::Status CheckNotHeld(StoreCore& core, const v1::ModelRecord& model,
+                          const v1::CheckpointRecord& checkpoint);
+// The same for all versions of a model.
+absl::Status CheckNoneHeld(StoreCore& core, const v1::ModelRecord& model);
+
+// Whether a lease still counts. For a while after a start nothing expires.
+bool IsLive(const StoreCore& core, const v1::LeaseRecord& lease);
+
+}  // namespace modelstore::storage
