@@ -80,6 +80,11 @@ absl::StatusOr<Client> Client::Connect(std::string_view target, ConnectOptions o
   return client;
 }
 
+absl::StatusOr<std::shared_ptr<Connection>> Client::connection() const {
+  if (absl::Status s = shared_->CheckProcess(); !s.ok()) return s;
+  return shared_->connection;
+}
+
 Client::Client(std::shared_ptr<Connection> connection)
     : shared_(std::make_shared<Shared>(std::move(connection))) {}
 

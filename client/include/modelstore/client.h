@@ -125,6 +125,10 @@ class Client {
   // failure that nobody has seen.
   absl::Status Drain(Deadline deadline);
 
+  // What the calls of the other headers go through (lifecycle.h, retention.h,
+  // inspect.h, modify.h). FAILED_PRECONDITION in the child of a fork.
+  absl::StatusOr<std::shared_ptr<Connection>> connection() const;
+
  private:
   struct Shared;
   std::shared_ptr<Shared> shared_;
