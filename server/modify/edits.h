@@ -1,0 +1,108 @@
+// The edits, one function each. An edit checks its arguments, changes the working
+// checkpoint, and warns. It reads no tensor and draws no number unless it must:
+// values that are made anew are made at once (BytesSource), everything else is
+// described and computed when all edits have been accepted.
+//
+// One that fails may leave the checkpoint half changed: the whole modification is
+// given up then. Its error bears the field path `edits[i].{kind}...`, which the
+// helpers of EditContext begin.
+//
+//   key_edits.cc       names of keys, sections, requires_grad
+//   value_edits.cc     cast, average
+//   take_from.cc       a module or tensor of another checkpoint
+//   merge_lora.cc      low-rank adapters
+// Edits of modules have files of their own, the only ones that may include torch.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "modelstore/v1/edits.pb.h"
+#include "server/modify/report.h"
+#include "server/modify/working_checkpoint.h"
+#include "storage/checkpoint_store.h"
+
+namespace modelstore::server::modify {
+
+// The other checkpoints that edits name, each opened once and held to the end, so
+// that deleting one meanwhile takes nothing away. Used by one thread at a time.
+class Sources {
+ public:
+  // `base` is not asked for: its digest algorithm is what the others must have.
+  Sources(storage::CheckpointStore* store, std::shared_ptr<storage::Read> base)
+      : store_(store), base_(std::move(base)) {}
+
+  // `name` may end in a version, an alias or `latest`; the same name is the same
+  // version for all edits of a call. INVALID_ARGUMENT or NOT_FOUND.
+  absl::StatusOr<std::shared_ptr<storage::Read>> Open(absl::string_view name);
+  // All that were opened.
+  std::vector<std::shared_ptr<storage::Read>> all() const;
+
+ private:
+  storage::CheckpointStore* const store_;
+  const std::shared_ptr<storage::Read> base_;
+  std::map<std::string, std::shared_ptr<storage::Read>> opened_;
+};
+
+// `models/{model}/checkpoints/{version}` of what was opened.
+std::string NameOf(const storage::Read& read);
+
+// What an edit works on.
+struct EditContext {
+  WorkingCheckpoint& checkpoint;
+  Report& report;
+  Sources& sources;
+  // Of the edit in the request.
+  int index = 0;
+  // Its name there, such as `cast`.
+  std::string kind;
+  // See Edit.untie.
+  bool untie = false;
+  // The edit as it is kept with the version: what it left to the moment (versions
+  // that a name stood for, a seed that was drawn) is written down here.
+  v1::Edit& resolved;
+
+  // `edits[2].cast.dtype` for `dtype`; `edits[2].cast` for nothing.
+  std::string Field(absl::string_view field) const;
+  // INVALID_ARGUMENT at a field of this edit.
+  absl::Status Invalid(absl::string_view field, absl::string_view message) const;
+  // NOT_FOUND and ALREADY_EXISTS: `{field}: {type} {name} does not exist`.
+  absl::Status Missing(absl::string_view field, absl::string_view type,
+                       absl::string_view name) const;
+  absl::Status Taken(absl::string_view field, absl::string_view type,
+                     absl::string_view name) const;
+  // Puts the field before a status that knows nothing of it.
+  absl::Status At(absl::string_view field, const absl::Status& status) const;
+  void Warn(Warning::Kind kind, absl::string_view path,
+            absl::string_view message) const {
+    report.Warn(kind, index, path, message);
+  }
+};
+
+// Gives one tensor, and unless the edit says `untie` all that are tied to it, other
+// bytes. With `untie` it leaves its group, which the report warns of.
+void ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
+                  DType dtype, std::vector<int64_t> shape);
+
+absl::Status ApplyRenameKeys(const v1::Edit::RenameKeys& edit, EditContext& context);
+absl::Status ApplyStripPrefix(const v1::Edit::StripPrefix& edit, EditContext& context);
+absl::Status ApplyAddPrefix(const v1::Edit::AddPrefix& edit, EditContext& context);
+absl::Status ApplyDropKeys(const v1::Edit::DropKeys& edit, EditContext& context);
+absl::Status ApplyDropSection(const v1::Edit::DropSection& edit, EditContext& context);
+absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
+                                  EditContext& context);
+absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context);
+absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context);
+absl::Status ApplyTakeFrom(const v1::Edit::TakeFrom& edit, EditContext& context);
+absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& context);
+
+// Applies one edit of a request: calls the function of its kind.
+absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context);
+
+}  // namespace modelstore::server::modify

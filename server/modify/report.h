@@ -1,0 +1,50 @@
+// What a modification tells its caller beside the result: warnings, and what
+// became of each parameter.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "modelstore/v1/operations.pb.h"
+#include "server/modify/working_checkpoint.h"
+
+namespace modelstore::server::modify {
+
+using Warning = v1::ModifyCheckpointResponse::Warning;
+using ParameterFate = v1::ModifyCheckpointResponse::ParameterFate;
+
+// Collected while edits are applied. Used by one thread at a time.
+class Report {
+ public:
+  // `edit_index` is -1 where it is about the whole. `path` is a module path or a
+  // key; `message` says what is so, and what follows from it.
+  void Warn(Warning::Kind kind, int edit_index, absl::string_view path,
+            absl::string_view message);
+  const std::vector<Warning>& warnings() const { return warnings_; }
+
+  // What the optimizer keeps of one parameter, by its key after all edits, or its
+  // old key where it was removed. Written once, by FollowOptimizer().
+  struct OptimizerState {
+    ParameterFate::OptimizerFate fate = ParameterFate::NO_STATE;
+    // Position of its parameter group; unset where it is in none.
+    std::optional<int> group;
+  };
+  void SetOptimizer(absl::string_view key, OptimizerState state) {
+    optimizer_[std::string(key)] = state;
+  }
+
+  // One for each parameter of section `model` of the old and the new version, in
+  // the order of the new one, those that are gone after them.
+  std::vector<ParameterFate> Fates(const WorkingCheckpoint& checkpoint) const;
+
+ private:
+  std::vector<Warning> warnings_;
+  absl::flat_hash_map<std::string, OptimizerState> optimizer_;
+};
+
+// What became of a parameter that is in the new version: read off its origin.
+ParameterFate::Fate FateOf(const WorkingTensor& tensor, const WorkingCheckpoint& of);
+
+}  // namespace modelstore::server::modify

@@ -1,0 +1,128 @@
+// A checkpoint under edit, in memory: the architecture, the values of sections,
+// and a table of tensors that say where their bytes come from. Edits change it
+// one after the other; the session stores what it has become.
+//
+//   auto checkpoint = WorkingCheckpoint::Of(read);
+//   WorkingTensor* weight = checkpoint->Find("model", "fc.weight");
+//   weight->source = CastSource(weight->source, weight->dtype, DType::kFloat16);
+//   weight->dtype = DType::kFloat16;
+//
+// What became of a parameter is not written down by the edits: it is read off
+// `origin` and `source` at the end (see report.h). So an edit that moves a tensor
+// keeps the record and changes its key; one that puts another in its place makes
+// a new record, whose origin is unset.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "modelstore/v1/resources.pb.h"
+#include "proto/contract/dtype.h"
+#include "server/modify/tensor_source.h"
+#include "storage/checkpoint_store.h"
+
+namespace modelstore::server::modify {
+
+struct WorkingTensor {
+  std::string section;
+  std::string key;
+  DType dtype = DType::kFloat32;
+  std::vector<int64_t> shape;
+  v1::TensorRole role = v1::TENSOR_ROLE_UNSPECIFIED;
+  bool requires_grad = false;
+  // Tensors of one number above 0 are tied: they have one source, dtype and shape.
+  int tied_group = 0;
+  // Position in base().manifest() of the tensor that this one was; unset for one
+  // that is new. It follows renames and changes of its bytes, not a replacement.
+  std::optional<int> origin;
+  // Never null; as long as dtype and shape say.
+  SourcePtr source;
+};
+
+// Used by one thread at a time. Movable.
+class WorkingCheckpoint {
+ public:
+  // DATA_LOSS if what is stored cannot be read.
+  static absl::StatusOr<WorkingCheckpoint> Of(std::shared_ptr<storage::Read> base);
+
+  // The version that is being modified.
+  const std::shared_ptr<storage::Read>& base() const { return base_; }
+
+  // Unset where it is not known.
+  std::optional<v1::Architecture>& architecture() { return architecture_; }
+  const std::optional<v1::Architecture>& architecture() const { return architecture_; }
+
+  // In the order of the state dict. The first of a tied group in this order is the
+  // one that the others will be tied to.
+  const std::vector<WorkingTensor>& tensors() const { return tensors_; }
+  // Elements may be changed in place, except section and key.
+  std::vector<WorkingTensor>& tensors() { return tensors_; }
+  // Null if there is none. Valid until the table changes.
+  WorkingTensor* Find(absl::string_view section, absl::string_view key);
+  // Those of its tied group, itself among them.
+  std::vector<WorkingTensor*> TiedTo(const WorkingTensor& tensor);
+  int NewTiedGroup() { return ++last_group_; }
+
+  // Puts tensors before the one that is at `position` now. ALREADY_EXISTS naming
+  // the first one whose name is taken; then nothing has changed.
+  absl::Status Insert(size_t position, std::vector<WorkingTensor> tensors);
+  // Returns how many went. What refers to them in the values of their sections
+  // goes too: an entry of a dict; an element of a list becomes None.
+  absl::StatusOr<int> EraseIf(absl::FunctionRef<bool(const WorkingTensor&)> gone);
+  // Gives the tensors of a section new keys; `new_key` returns the old one for
+  // those that stay. Values of the section that name them follow. ALREADY_EXISTS
+  // naming the first key that two would have; INVALID_ARGUMENT for a malformed
+  // one; in both cases nothing has changed.
+  absl::Status Rename(
+      absl::string_view section,
+      absl::FunctionRef<std::string(const WorkingTensor&)> new_key);
+
+  // Ids in their order, also those that hold no tensor.
+  std::vector<std::string> SectionNames() const;
+  bool HasSection(absl::string_view section) const;
+  // Its values and metadata, to be changed in place; null if there is no such
+  // section. One that nobody asks for is stored as it was, byte for byte.
+  absl::StatusOr<v1::Section*> Section(absl::string_view section);
+  // With its tensors. False if there is none.
+  bool DropSection(absl::string_view section);
+  // Gives the modules of a state dict's `_metadata` new paths, as Rename() gives
+  // keys. A path for which nothing is returned is dropped.
+  absl::Status RenameMetadata(
+      absl::string_view section,
+      absl::FunctionRef<std::optional<std::string>(absl::string_view path)> new_path);
+
+  // What is stored of a section whose tensors are in the table.
+  struct StoredSection {
+    std::string name;
+    // The encoded record; absent if `section` has been asked for.
+    std::string encoded;
+    std::optional<v1::Section> section;
+  };
+  const std::vector<StoredSection>& sections() const { return sections_; }
+
+ private:
+  explicit WorkingCheckpoint(std::shared_ptr<storage::Read> base)
+      : base_(std::move(base)) {}
+  void AddStored();
+  void Reindex();
+  StoredSection* FindSection(absl::string_view section);
+
+  std::shared_ptr<storage::Read> base_;
+  std::optional<v1::Architecture> architecture_;
+  std::vector<WorkingTensor> tensors_;
+  // By section and key.
+  absl::flat_hash_map<std::pair<std::string, std::string>, size_t> index_;
+  std::vector<StoredSection> sections_;
+  int last_group_ = 0;
+};
+
+}  // namespace modelstore::server::modify
