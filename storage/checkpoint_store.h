@@ -242,6 +242,24 @@ class OneShotSave {
       std::optional<int64_t> expected_latest_version) = 0;
 };
 
+class Read;
+
+// A version that is made of the chunks of existing checkpoints, without copying
+// them, and of new ones: what a copy or a modification commits. Its sources are
+// held while it lives, and may be deleted before or after its commit. Destroyed
+// uncommitted, it leaves nothing.
+class DerivedSave {
+ public:
+  virtual ~DerivedSave() = default;
+  // A new chunk, at most kMaxChunkBytes; dropped where a source has it already.
+  // Thread-safe. RESOURCE_EXHAUSTED when the disk is full.
+  virtual absl::StatusOr<Digest> Put(absl::string_view bytes) = 0;
+  // Once no Put() runs. The whole manifest; each digest is a source's or was put:
+  // FAILED_PRECONDITION, naming the tensors, otherwise.
+  virtual absl::StatusOr<records::CheckpointRecord> Commit(
+      ManifestPart manifest, std::optional<int64_t> expected_latest_version) = 0;
+};
+
 struct UploadState {
   records::UploadRecord record;
   struct Contribution {
@@ -291,6 +309,17 @@ class Uploads {
       std::optional<int64_t> expected_latest_version) = 0;
   virtual absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
       const SaveRequest& request) = 0;
+  // The first source becomes base_checkpoint, whatever the request says of it; a
+  // second request of the same id and request_digest leads to the first's version.
+  // INVALID_ARGUMENT if a source's model has another digest algorithm.
+  virtual absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerived(
+      const SaveRequest& request, std::vector<std::shared_ptr<Read>> sources) = 0;
+  // The version that a request made before, so that its repetition need not be
+  // worked out; absent also once that was deleted. INVALID_ARGUMENT if
+  // request_digest differs.
+  virtual absl::StatusOr<std::optional<records::CheckpointRecord>> FindRequested(
+      absl::string_view model_id, absl::string_view request_id,
+      absl::string_view request_digest) = 0;
 };
 
 // A checkpoint opened for reading. Holds its bytes in place. Thread-safe.

@@ -48,9 +48,9 @@ ChunkIntake::~ChunkIntake() {
   }
 }
 
-void ChunkIntake::SetBase(std::shared_ptr<const ChunkIndex> base) {
+void ChunkIntake::AddBase(std::shared_ptr<const ChunkIndex> base) {
   MutexLock lock(mutex_);
-  base_ = std::move(base);
+  bases_.push_back(std::move(base));
 }
 
 void ChunkIntake::Restore(const v1::SealedPackRecord& record) {
@@ -71,11 +71,16 @@ void ChunkIntake::Restore(const v1::SealedPackRecord& record) {
   sealed_.push_back(std::move(sealed));
 }
 
+std::optional<HeldChunk> ChunkIntake::FindInBases(const Digest& digest) const {
+  for (const auto& base : bases_) {
+    if (auto chunk = base->Find(digest)) return chunk;
+  }
+  return std::nullopt;
+}
+
 std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {
   MutexLock lock(mutex_);
-  if (base_ != nullptr) {
-    if (auto chunk = base_->Find(digest)) return chunk;
-  }
+  if (auto chunk = FindInBases(digest)) return chunk;
   auto it = held_.find(digest);
   if (it == held_.end() || it->second.pending) return std::nullopt;
   return HeldChunk{it->second.id, it->second.size_bytes};
@@ -87,7 +92,7 @@ absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
   const absl::Time deadline = absl::Now() + kAppendDeadline;
   while (true) {
     RETURN_IF_ERROR(refusal_);
-    if (base_ != nullptr && base_->Find(digest).has_value()) return false;
+    if (FindInBases(digest).has_value()) return false;
     auto it = held_.find(digest);
     if (it == held_.end()) break;
     if (!it->second.pending) return false;
@@ -385,7 +390,7 @@ void ChunkIntake::Refuse(absl::Status reason) {
 void ChunkIntake::ForgetChunks() {
   MutexLock lock(mutex_);
   decltype(held_)().swap(held_);
-  base_ = nullptr;
+  bases_.clear();
 }
 
 std::vector<ChunkIntake::Sealed> ChunkIntake::sealed() {

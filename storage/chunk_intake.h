@@ -78,16 +78,17 @@ class ChunkIntake {
     std::vector<std::shared_ptr<IntakePack>> packs_;
   };
 
-  // `journal` may be null; `base` may be null. Neither is owned.
+  // `journal` may be null; not owned.
   ChunkIntake(StoreCore* core, DigestAlgorithm algorithm, PackJournal* journal);
   // Abandons what is not sealed.
   ~ChunkIntake();
 
-  void SetBase(std::shared_ptr<const ChunkIndex> base) EXCLUDES(mutex_);
+  // A checkpoint whose chunks need not come again. Before the first Put().
+  void AddBase(std::shared_ptr<const ChunkIndex> base) EXCLUDES(mutex_);
   // Takes over a pack that an earlier run had sealed.
   void Restore(const v1::SealedPackRecord& record) EXCLUDES(mutex_);
 
-  // The base or the save itself holds the chunk.
+  // A base or the save itself holds the chunk.
   std::optional<HeldChunk> Find(const Digest& digest) EXCLUDES(mutex_);
 
   // `bytes` have this digest. Returns false if they were dropped as a duplicate.
@@ -126,6 +127,7 @@ class ChunkIntake {
 
   // Until no Put() is between its claim and its append, and nothing is sealing.
   absl::Status WaitUntilQuiet() EXCLUDES(mutex_);
+  std::optional<HeldChunk> FindInBases(const Digest& digest) const REQUIRES(mutex_);
   absl::StatusOr<bool> Claim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   void Unclaim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   size_t ChooseSlot(const Feeder& feeder) EXCLUDES(mutex_);
@@ -150,7 +152,7 @@ class ChunkIntake {
   CondVar changed_;
   SpaceGrant grant_ GUARDED_BY(mutex_);
   absl::Status refusal_ GUARDED_BY(mutex_);
-  std::shared_ptr<const ChunkIndex> base_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<const ChunkIndex>> bases_ GUARDED_BY(mutex_);
   absl::flat_hash_map<Digest, Held> held_ GUARDED_BY(mutex_);
   std::vector<Sealed> sealed_ GUARDED_BY(mutex_);
   // Kept with their packs until these are written down by the commit.

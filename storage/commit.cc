@@ -74,7 +74,8 @@ absl::StatusOr<std::optional<v1::CheckpointRecord>> Commit::Earlier() {
   const bool same_request = request->request_digest() == plan_.request_digest;
   if (request->version() == 0) {
     if (same_request) return none;
-  } else if (same_request && request->manifest_digest() == manifest_.digest) {
+  } else if (same_request &&
+             (plan_.request_decides || request->manifest_digest() == manifest_.digest)) {
     return GetRecord<v1::CheckpointRecord>(
         core_.catalog(), keys::Version(model_.uid(), request->version()));
   }

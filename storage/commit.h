@@ -28,7 +28,9 @@ struct CommitPlan {
   int64_t base_version = 0;
   std::string request_id;
   std::string request_digest;
-  std::string upload_id;  // empty for a one-shot save
+  // Equal requests lead to one version even if what they drew differs.
+  bool request_decides = false;
+  std::string upload_id;  // empty unless it was an upload
   std::optional<int64_t> expected_latest_version;
 
   const BuiltManifest* manifest = nullptr;

@@ -4,12 +4,9 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/chunk_gatherer.h"
-#include "storage/chunk_intake.h"
-#include "storage/commit.h"
-#include "storage/keys.h"
-#include "storage/manifest_builder.h"
 #include "storage/manifest_check.h"
 #include "storage/parts.h"
+#include "storage/pending_save.h"
 #include "storage/resolve.h"
 #include "storage/status_macros.h"
 
@@ -23,10 +20,8 @@ class StoredOneShotSave final : public OneShotSave {
         request_(request),
         target_(std::move(target)),
         algorithm_(AlgorithmOf(target_.model)),
-        builder_(algorithm_),
-        intake_(core, algorithm_, nullptr),
-        feeder_(&intake_) {}
-  ~StoredOneShotSave() override;
+        save_(core, algorithm_),
+        feeder_(&save_.intake()) {}
 
   absl::Status LoadBase() {
     if (!target_.base.has_value()) return absl::OkStatus();
@@ -35,7 +30,7 @@ class StoredOneShotSave final : public OneShotSave {
     // A base whose manifest is damaged has nothing to share.
     if (absl::IsDataLoss(index.status())) return absl::OkStatus();
     if (!index.ok()) return index.status();
-    intake_.SetBase(*std::move(index));
+    save_.intake().AddBase(*std::move(index));
     return absl::OkStatus();
   }
 
@@ -48,54 +43,33 @@ class StoredOneShotSave final : public OneShotSave {
  private:
   // The next place of the manifest that has no digest yet; null at the end.
   v1::PieceRecord* NextUnnamed(int64_t& expected_bytes, std::string& tensor_name);
-  void DropUnused(const BuiltManifest* used);
 
   StoreCore& core_;
   const SaveRequest request_;
   SaveTarget target_;
   const DigestAlgorithm algorithm_;
-  ManifestBuilder builder_;
   ManifestTotals totals_;
-  ChunkIntake intake_;
+  PendingSave save_;
   ChunkIntake::Feeder feeder_;
   bool chunks_begun_ = false;
-  bool ended_ = false;
   int tensor_ = 0;
   int piece_ = 0;
 };
 
-StoredOneShotSave::~StoredOneShotSave() {
-  if (ended_) return;
-  intake_.Refuse(absl::CancelledError("the save was given up"));
-  if (intake_.AbandonOpen().ok()) DropUnused(nullptr);
-}
-
-// An error is not lost: the collector drops what no record names.
-void StoredOneShotSave::DropUnused(const BuiltManifest* used) {
-  std::vector<uint64_t> packs;
-  for (const ChunkIntake::Sealed& own : intake_.sealed()) {
-    if (keys::IsInlinePack(own.pack)) continue;
-    if (used == nullptr || !used->packs.contains(own.pack)) packs.push_back(own.pack);
-  }
-  if (packs.empty()) return;
-  core_.garbage_possible = true;
-  core_.chunks().DropPacks(packs).IgnoreError();
-}
-
 absl::Status StoredOneShotSave::AddManifest(const ManifestPart& part) {
-  if (chunks_begun_ || ended_) {
+  if (chunks_begun_ || save_.ended()) {
     return absl::FailedPreconditionError(
         "every part of the manifest must come before the first chunk");
   }
   ManifestPart checked = part;
   RETURN_IF_ERROR(
       CheckManifestPart(algorithm_, DigestsWanted::kAllOrNone, checked, totals_));
-  return builder_.Add(std::move(checked));
+  return save_.builder().Add(std::move(checked));
 }
 
 v1::PieceRecord* StoredOneShotSave::NextUnnamed(int64_t& expected_bytes,
                                                 std::string& tensor_name) {
-  v1::ManifestPage& manifest = builder_.manifest();
+  v1::ManifestPage& manifest = save_.builder().manifest();
   const size_t length = DigestLength(algorithm_);
   for (; tensor_ < manifest.tensors_size(); ++tensor_, piece_ = 0) {
     v1::TensorRecord& tensor = *manifest.mutable_tensors(tensor_);
@@ -114,7 +88,7 @@ v1::PieceRecord* StoredOneShotSave::NextUnnamed(int64_t& expected_bytes,
 
 absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
                                     absl::Span<const absl::string_view> fragments) {
-  if (ended_) return absl::FailedPreconditionError("the save has ended");
+  if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
   chunks_begun_ = true;
   GatheredChunk chunk(&core_.buffers);
   RETURN_IF_ERROR(chunk.Gather(algorithm_, digest, fragments));
@@ -133,7 +107,7 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
     }
   }
   ASSIGN_OR_RETURN([[maybe_unused]] const bool taken,
-                   intake_.Put(feeder_, chunk.digest(), chunk.bytes()));
+                   save_.intake().Put(feeder_, chunk.digest(), chunk.bytes()));
   if (piece != nullptr) {
     const absl::string_view bytes = chunk.digest().bytes();
     piece->mutable_digests()->append(bytes.data(), bytes.size());
@@ -143,13 +117,7 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
 
 absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
     std::optional<int64_t> expected_latest_version) {
-  if (ended_) return absl::FailedPreconditionError("the save has ended");
-  intake_.Refuse(absl::FailedPreconditionError("the save has ended"));
-  RETURN_IF_ERROR(intake_.SealAll());
-  ASSIGN_OR_RETURN(
-      const BuiltManifest manifest,
-      builder_.Build([this](const Digest& digest) { return intake_.Find(digest); }));
-  RETURN_IF_ERROR(core_.space.CheckRoom(manifest.page_bytes));
+  if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
   CommitPlan plan;
   plan.model_id = request_.model_id;
   if (target_.model_is_new) {
@@ -166,18 +134,9 @@ absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
   plan.request_id = request_.request_id;
   plan.request_digest = request_.request_digest;
   plan.expected_latest_version = expected_latest_version;
-  plan.manifest = &manifest;
-  plan.sealed = intake_.sealed();
-  absl::StatusOr<Committed> committed = CommitCheckpoint(core_, plan);
-  if (!committed.ok()) {
-    // Undecided: the packs may be in use. The collector finds out.
-    ended_ = IsUndecided(committed.status());
-    return committed.status();
-  }
-  ended_ = true;
-  if (target_.base.has_value()) target_.base->hold = Hold();
-  DropUnused(committed->fresh ? &manifest : nullptr);
-  return std::move(committed->checkpoint);
+  absl::StatusOr<v1::CheckpointRecord> committed = save_.Commit(std::move(plan));
+  if (committed.ok() && target_.base.has_value()) target_.base->hold = Hold();
+  return committed;
 }
 
 }  // namespace

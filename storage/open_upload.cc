@@ -182,7 +182,7 @@ absl::Status OpenUpload::LoadBase() {
   absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
       core_->manifests.LoadIndex(*base_, algorithm_);
   if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
-  if (index.ok()) intake_.SetBase(*std::move(index));
+  if (index.ok()) intake_.AddBase(*std::move(index));
   MutexLock lock(mutex_);
   base_loaded_ = true;
   return absl::OkStatus();

@@ -34,6 +34,11 @@ std::unique_ptr<Maintenance> MakeMaintenance(StoreCore* core, UploadTable* uploa
                                              Collector* collector);
 absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShotSave(StoreCore* core,
                                                               const SaveRequest& request);
+absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
+    StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources);
+absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
+    StoreCore& core, absl::string_view model_id, absl::string_view request_id,
+    absl::string_view request_digest);
 
 // Brings catalog and chunk store into agreement after a stop of any kind.
 absl::Status Recover(StoreCore& core, UploadTable& uploads);

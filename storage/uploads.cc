@@ -82,6 +82,15 @@ class StoredUploads final : public UploadTable {
       const SaveRequest& request) override {
     return StartOneShotSave(&core_, request);
   }
+  absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerived(
+      const SaveRequest& request, std::vector<std::shared_ptr<Read>> sources) override {
+    return StartDerivedSave(&core_, request, std::move(sources));
+  }
+  absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
+      absl::string_view model_id, absl::string_view request_id,
+      absl::string_view request_digest) override {
+    return storage::FindRequested(core_, model_id, request_id, request_digest);
+  }
 
   void Restore(std::shared_ptr<OpenUpload> upload) override { Insert(std::move(upload)); }
   int64_t SweepExpired(absl::Time now) override;

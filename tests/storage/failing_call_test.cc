@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "storage/status_macros.h"
 #include "tests/storage/store_world.h"
 
 namespace modelstore::storage {
@@ -21,6 +22,21 @@ TestContent NewContent(bool large) {
   content.push_back(OldContent()[0]);  // shared with the base
   content.back().key = "shared";
   return content;
+}
+
+// Shares what the old version holds and puts the rest.
+absl::Status Derive(CheckpointStore& store, const TestContent& content) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Read> old, store.reads().Open("m", kOld));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<DerivedSave> save,
+      store.uploads().StartDerived(RequestOf({.request_id = "new"}), {old}));
+  for (const TestTensor& tensor : content) {
+    if (tensor.key == "shared") continue;
+    for (const std::string& chunk : ChunksOf({tensor})) {
+      RETURN_IF_ERROR(save->Put(chunk).status());
+    }
+  }
+  return save->Commit(PartOf(content), {}).status();
 }
 
 struct Operation {
@@ -43,6 +59,12 @@ std::vector<Operation> Operations() {
       {"LargeSave", save(true, SaveOneShot), NewContent(true)},
       {"SmallUpload", save(false, SaveByUpload), NewContent(false)},
       {"LargeUpload", save(true, SaveByUpload), NewContent(true)},
+      {"SmallDerive",
+       [](CheckpointStore& store) { return Derive(store, NewContent(false)); },
+       NewContent(false)},
+      {"LargeDerive",
+       [](CheckpointStore& store) { return Derive(store, NewContent(true)); },
+       NewContent(true)},
       {"Delete",
        [](CheckpointStore& store) {
          return store.checkpoints().Delete("m", kDoomed, {}).status();

@@ -208,7 +208,7 @@ TEST_F(LifeTest, ALeaseEndsByItselfAndIsRenewedByItsHolder) {
   ASSERT_OK(world_.Reopen());
   EXPECT_TRUE(absl::IsFailedPrecondition(Delete(3)));
   world_.Advance(absl::Seconds(3));
-  EXPECT_TRUE(leases.List("m", {}, "", 10)->items.empty());
+  EXPECT_TRUE(world_.store().leases().List("m", {}, "", 10)->items.empty());
   EXPECT_TRUE(absl::IsNotFound(world_.store().leases().Release("m", 3, "serving-7")));
   EXPECT_OK(Delete(3));
 }

@@ -1,0 +1,41 @@
+// A save that lives in one object until it is committed: what OneShotSave and
+// DerivedSave have in common. Given up before that, it leaves nothing.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "storage/chunk_intake.h"
+#include "storage/commit.h"
+#include "storage/core.h"
+#include "storage/manifest_builder.h"
+
+namespace modelstore::storage {
+
+// Thread-safe as its intake is; the builder is used by one thread at a time.
+class PendingSave {
+ public:
+  PendingSave(StoreCore* core, DigestAlgorithm algorithm)
+      : core_(*core), builder_(algorithm), intake_(core, algorithm, nullptr) {}
+  // Abandons it unless it has ended.
+  ~PendingSave();
+
+  ManifestBuilder& builder() { return builder_; }
+  ChunkIntake& intake() { return intake_; }
+  bool ended() const { return ended_; }
+
+  // Fills in the plan's manifest and packs. Afterwards it has ended, unless the
+  // commit was refused.
+  absl::StatusOr<v1::CheckpointRecord> Commit(CommitPlan plan);
+
+ private:
+  void DropUnused(const BuiltManifest* used);
+
+  StoreCore& core_;
+  ManifestBuilder builder_;
+  ChunkIntake intake_;
+  bool ended_ = false;
+};
+
+}  // namespace modelstore::storage
