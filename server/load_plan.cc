@@ -115,6 +115,7 @@ class Selector {
 struct Rows {
   int64_t begin = 0;
   int64_t end = 0;
+  int field = 0;  // its position in the request
   bool used = false;
 
   bool SameAs(const Rows& other) const {
@@ -135,7 +136,7 @@ absl::StatusOr<Slices> ParseSlices(const v1::LoadCheckpointRequest& request) {
     }
     if (!slices
              .try_emplace(TensorNameOf(name.section, name.key),
-                          Rows{slice.begin(), slice.end()})
+                          Rows{slice.begin(), slice.end(), i})
              .second) {
       return InvalidField(field, "this tensor has a slice already");
     }
@@ -171,13 +172,13 @@ absl::Status ApplySlice(const records::TensorRecord& tensor, const Rows& rows,
                         int64_t stored_bytes, PlannedTensor* planned) {
   const std::string name = FullName(tensor);
   if (tensor.shape_size() == 0) {
-    return absl::OutOfRangeError(
-        absl::StrCat("tensor ", name, " is 0-dimensional and has no rows"));
+    return absl::OutOfRangeError(absl::StrCat("slices[", rows.field, "]: tensor ", name,
+                                              " is 0-dimensional and has no rows"));
   }
   if (rows.end > tensor.shape(0)) {
-    return absl::OutOfRangeError(absl::StrCat("rows [", rows.begin, ", ", rows.end,
-                                              ") of tensor ", name, ", which has ",
-                                              tensor.shape(0)));
+    return absl::OutOfRangeError(
+        absl::StrCat("slices[", rows.field, "]: rows [", rows.begin, ", ", rows.end,
+                     ") of tensor ", name, ", which has ", tensor.shape(0)));
   }
   const int64_t row_bytes = tensor.shape(0) == 0 ? 0 : stored_bytes / tensor.shape(0);
   planned->rows = rows.end - rows.begin;

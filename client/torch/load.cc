@@ -16,6 +16,7 @@
 #include "client/torch/optimizer_save.h"
 #include "client/torch/scheduler.h"
 #include "modelstore/torch.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore {
 namespace torch_internal {
@@ -42,6 +43,11 @@ class Loader {
     device_ = *device;
     if (args_.module && args_.state_dict) {
       return absl::InvalidArgumentError("give a module or a state dict, not both");
+    }
+    if (args_.optimizer && args_.options.target_dtype.has_value()) {
+      return InvalidField("options.target_dtype",
+                          "would cast the optimizer's state and its counts of steps: "
+                          "load it without");
     }
     absl::StatusOr<KeyRenames> renames = KeyRenames::Make(args_);
     if (!renames.ok()) return renames.status();
@@ -74,6 +80,12 @@ class Loader {
     if (!plan.ok()) return plan.status();
     plan_.emplace(*std::move(plan));
     index_.emplace(plan_->tensors());
+    if (options.target_dtype.has_value()) {
+      absl::StatusOr<std::vector<TensorInfo>> stored =
+          client_.ListTensors(checkpoint->name);
+      if (!stored.ok()) return stored.status();
+      index_->NoteStoredTypes(*stored);
+    }
     if (absl::Status s = index_->Rename(renames_, result_.report); !s.ok()) return s;
     for (const std::string& section : returned_) {
       ValueTree& tree = result_.sections[section];
@@ -117,13 +129,15 @@ class Loader {
 
   absl::Status PlanLive() {
     if (args_.state_dict) AddFresh("model");
+    if (args_.options.target_dtype.has_value()) ReportCasts();
     std::vector<StateEntry> entries;
     if (args_.module) {
+      const SectionContent* model = FindSection("model");
       absl::StatusOr<std::vector<std::string>> left_out = LeftOut();
       if (!left_out.ok()) return left_out.status();
       absl::StatusOr<std::vector<Match>> matches =
-          MatchModule(*args_.module, *index_, *left_out, non_persistent_, args_,
-                      result_.report);
+          MatchModule(*args_.module, *index_, model ? model->metadata : Value(),
+                      *left_out, non_persistent_, args_, result_.report);
       if (!matches.ok()) return matches.status();
       matches_ = *std::move(matches);
       entries = WalkState(*args_.module);
@@ -143,6 +157,23 @@ class Loader {
     }
     optimizer_ = *std::move(load);
     return absl::OkStatus();
+  }
+
+  // What target_dtype did to fresh tensors, and which it left as they are.
+  void ReportCasts() {
+    for (size_t i = 0; i < plan_->tensors().size(); ++i) {
+      const auto index = static_cast<int64_t>(i);
+      const TensorInfo& info = index_->info(index);
+      const std::string name = info.section == "model"
+                                   ? index_->KeyOf(index)
+                                   : absl::StrCat(info.section, ":", info.key);
+      const DType stored = index_->stored_dtype(index);
+      if (!IsFloatingPoint(stored)) {
+        result_.report.uncast.push_back(name);
+      } else if (stored != info.dtype && fresh_.count(index) > 0) {
+        result_.report.dtype_change.push_back({name, stored, info.dtype});
+      }
+    }
   }
 
   // Keys of the model that the caller's filters keep from the plan.

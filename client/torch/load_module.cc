@@ -15,6 +15,33 @@ std::string Quoted(const std::vector<std::string>& keys) {
   return absl::StrCat("\"", absl::StrJoin(keys, "\", \""), "\"");
 }
 
+absl::string_view Name(DType dtype) {
+  const std::string_view name = DTypeName(dtype);
+  return absl::string_view(name.data(), name.size());
+}
+
+// The version of the class that wrote what is the module around `key` here; 1 where
+// it is not told, as by a state dict that lost its `_metadata`.
+int64_t StoredVersion(const std::string& key, const PlanIndex& plan,
+                      const Value& metadata) {
+  const auto module_of = [](const std::string& name) {
+    const size_t dot = name.rfind('.');
+    return name.substr(0, dot == std::string::npos ? 0 : dot);
+  };
+  std::string path = module_of(key);
+  // Under the name that it had when it was stored.
+  for (const char* neighbour : {"running_mean", "running_var", "weight", "bias"}) {
+    const int64_t index =
+        plan.Find("model", path.empty() ? neighbour : absl::StrCat(path, ".", neighbour));
+    if (index < 0) continue;
+    path = module_of(plan.info(index).key);
+    break;
+  }
+  const Value* entry = metadata.Find(path);
+  const Value* version = entry ? entry->Find("version") : nullptr;
+  return version ? version->AsInt(1) : 1;
+}
+
 bool ShapeFits(const TensorInfo& stored, const torch::Tensor& target) {
   // PyTorch loads a tensor of one element from before version 0.4 into a scalar.
   if (target.dim() == 0 && stored.shape == std::vector<int64_t>{1}) return true;
@@ -56,7 +83,13 @@ class Matcher {
     }
     absl::StatusOr<DType> wanted = DTypeFromTorch(entry.tensor.scalar_type());
     if (!wanted.ok()) return wanted.status();
-    if (*wanted != stored.dtype) NoteCast(entry.key, stored.dtype, *wanted);
+    const DType kept = plan_.stored_dtype(index);
+    if (*wanted != kept) NoteCast(entry.key, kept, *wanted);
+    if (stored.dtype != kept && stored.dtype != *wanted) {
+      refused_casts_.push_back(absl::StrCat("target_dtype would cast ", entry.key, " to ",
+                                            Name(stored.dtype), " on its way into ",
+                                            Name(*wanted)));
+    }
     matches.push_back({entry.key, index, entry.tensor});
     return absl::OkStatus();
   }
@@ -90,11 +123,9 @@ class Matcher {
       report_.dtype_change.push_back({key, stored, wanted});
     }
     if (allowed || args_.dtype != Policy::kFail) return;
-    const std::string_view from = DTypeName(stored), to = DTypeName(wanted);
-    refused_casts_.push_back(
-        absl::StrCat("dtype change for ", key, ": ",
-                     absl::string_view(from.data(), from.size()), " in the checkpoint, ",
-                     absl::string_view(to.data(), to.size()), " in the module"));
+    refused_casts_.push_back(absl::StrCat("dtype change for ", key, ": ", Name(stored),
+                                          " in the checkpoint, ", Name(wanted),
+                                          " in the module"));
   }
 
   const PlanIndex& plan_;
@@ -109,6 +140,18 @@ PlanIndex::PlanIndex(const std::vector<TensorInfo>& tensors) : tensors_(&tensors
   for (size_t i = 0; i < tensors.size(); ++i) {
     by_name_.emplace(absl::StrCat(tensors[i].section, ":", tensors[i].key), i);
   }
+}
+
+void PlanIndex::NoteStoredTypes(const std::vector<TensorInfo>& stored) {
+  for (const TensorInfo& tensor : stored) {
+    const int64_t index = Find(tensor.section, tensor.key);
+    if (index >= 0) stored_dtypes_.emplace(index, tensor.dtype);
+  }
+}
+
+DType PlanIndex::stored_dtype(int64_t index) const {
+  const auto it = stored_dtypes_.find(index);
+  return it == stored_dtypes_.end() ? info(index).dtype : it->second;
 }
 
 absl::Status PlanIndex::Rename(const KeyRenames& renames, LoadReport& report) {
@@ -156,6 +199,7 @@ int64_t PlanIndex::Root(int64_t index) const {
 
 absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
                                                const PlanIndex& plan,
+                                               const Value& metadata,
                                                const std::vector<std::string>& left_out,
                                                const KeyPatterns& non_persistent,
                                                const LoadArgs& args, LoadReport& report) {
@@ -170,7 +214,8 @@ absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
     if (index >= 0) {
       absl::Status status = matcher.Add(entry, index, matches);
       if (!status.ok()) return status;
-    } else if (filtered.count(entry.key) > 0) {
+    } else if (filtered.count(entry.key) > 0 ||
+               entry.since_version > StoredVersion(entry.key, plan, metadata)) {
       report.skipped.push_back(entry.key);
     } else if (missing != Policy::kIgnore) {
       report.missing.push_back(entry.key);

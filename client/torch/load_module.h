@@ -18,6 +18,8 @@ class PlanIndex {
  public:
   explicit PlanIndex(const std::vector<TensorInfo>& tensors);
 
+  // Before any renaming, where the plan's types are those after a cast: what is stored.
+  void NoteStoredTypes(const std::vector<TensorInfo>& stored);
   // Gives the tensors of `model` the names that they have here.
   absl::Status Rename(const KeyRenames& renames, LoadReport& report);
 
@@ -25,7 +27,9 @@ class PlanIndex {
   int64_t Find(const std::string& section, const std::string& key) const;
   // Its name here.
   const std::string& KeyOf(int64_t index) const;
+  // As it arrives.
   const TensorInfo& info(int64_t index) const { return (*tensors_)[index]; }
+  DType stored_dtype(int64_t index) const;
   // Positions of a section's tensors, in the plan's order.
   std::vector<int64_t> Section(const std::string& section) const;
   // The position whose bytes `index` shares; itself unless it is tied to another
@@ -35,6 +39,7 @@ class PlanIndex {
  private:
   const std::vector<TensorInfo>* tensors_;
   std::unordered_map<std::string, int64_t> by_name_;
+  std::unordered_map<int64_t, DType> stored_dtypes_;
   // Of the tensors of `model` that are renamed, by position and by name.
   std::unordered_map<int64_t, std::string> renamed_;
   std::unordered_map<std::string, int64_t> by_new_name_;
@@ -48,9 +53,10 @@ struct Match {
 
 // Fills the report. Fails, naming every key concerned, where a policy says so.
 // `left_out`: stored keys that the caller's filters keep from the plan; they are
-// neither missing nor loaded; under their names here.
+// neither missing nor loaded; under their names here. `metadata`: PyTorch's, as stored.
 absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
                                                const PlanIndex& plan,
+                                               const Value& metadata,
                                                const std::vector<std::string>& left_out,
                                                const KeyPatterns& non_persistent,
                                                const LoadArgs& args, LoadReport& report);

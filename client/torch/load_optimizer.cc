@@ -147,6 +147,10 @@ class Planner {
     if (ids == nullptr) return Refuse(absl::StrCat("group ", g, " has no `params`"));
     const std::vector<Value>* stored_names = ListOf(group.Find("param_names"));
     const std::vector<std::string> our_names = names_.FindAll(ours);
+    if (stored_names != nullptr && our_names.empty() && !ours.empty() &&
+        !names_.empty()) {
+      return RefuseNameless(g, group, ours);
+    }
     if (stored_names == nullptr || our_names.empty() ||
         stored_names->size() != ids->size()) {
       if (ids->size() != ours.size()) {
@@ -179,6 +183,20 @@ class Planner {
     return Refuse(absl::StrCat("group ", g, " holds other parameters: not stored: [",
                                absl::StrJoin(absent, ", "), "]; not in the optimizer: [",
                                absl::StrJoin(surplus, ", "), "]"));
+  }
+
+  // Names on both sides, and yet some of our parameters have none: their order tells
+  // nothing.
+  absl::Status RefuseNameless(size_t g, const Value& group,
+                              const std::vector<torch::Tensor>& ours) const {
+    std::vector<std::string> nameless;
+    for (size_t p = 0; p < ours.size(); ++p) {
+      if (names_.Find(ours[p]).empty()) nameless.push_back(absl::StrCat(p));
+    }
+    return Refuse(absl::StrCat("group ", g, " holds [",
+                               absl::StrJoin(NamesIn(group), ", "),
+                               "], and parameter(s) ", absl::StrJoin(nameless, ", "),
+                               " of the optimizer's are none of the module's"));
   }
 
   absl::Status PlanState(const Value& group, const Value& id,

@@ -35,6 +35,7 @@ std::string LoadReport::ToString() const {
     absl::StrAppend(&text, "dtype: ", c.key, " is ", Name(c.stored),
                     " in the checkpoint and ", Name(c.wanted), " here\n");
   }
+  AddList(text, "not cast, as not of floating point", uncast);
   AddList(text, "skipped", skipped);
   for (const auto& [stored, here] : renamed) {
     absl::StrAppend(&text, "renamed: ", stored, " is ", here, " here\n");

@@ -19,6 +19,7 @@ namespace modelstore::torch_internal {
 class ParameterNames {
  public:
   explicit ParameterNames(const std::vector<StateEntry>& entries);
+  bool empty() const { return names_.empty(); }
   // Empty if no entry is that tensor.
   std::string Find(const torch::Tensor& parameter) const;
   // Names of a whole group; empty unless all have one.

@@ -8,6 +8,16 @@ namespace modelstore {
 namespace torch_internal {
 namespace {
 
+// `_version` of PyTorch's class: 2 for batch and instance normalisation (which
+// gained num_batches_tracked with it), 1 for all others.
+int64_t ModuleVersion(const torch::nn::Module& module) {
+  using namespace torch::nn;  // NOLINT
+  const bool normalises = module.as<BatchNorm1d>() || module.as<BatchNorm2d>() ||
+                          module.as<BatchNorm3d>() || module.as<InstanceNorm1d>() ||
+                          module.as<InstanceNorm2d>() || module.as<InstanceNorm3d>();
+  return normalises ? 2 : 1;
+}
+
 void Walk(const torch::nn::Module& module, const KeyPatterns& non_persistent,
           const std::string& prefix, std::vector<StateEntry>& entries) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
@@ -18,21 +28,13 @@ void Walk(const torch::nn::Module& module, const KeyPatterns& non_persistent,
   for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
     const std::string key = prefix + buffer.key();
     if (!buffer.value().defined() || non_persistent.Match(key)) continue;
-    entries.push_back({key, buffer.value(), TensorRole::kBuffer});
+    const bool later = buffer.key() == "num_batches_tracked";
+    entries.push_back({key, buffer.value(), TensorRole::kBuffer,
+                       later ? ModuleVersion(module) : 1});
   }
   for (const auto& child : module.named_children()) {
     Walk(*child.value(), non_persistent, prefix + child.key() + ".", entries);
   }
-}
-
-// `_version` of PyTorch's class: 2 for batch and instance normalisation (which
-// gained num_batches_tracked with it), 1 for all others.
-int64_t ModuleVersion(const torch::nn::Module& module) {
-  using namespace torch::nn;  // NOLINT
-  const bool normalises = module.as<BatchNorm1d>() || module.as<BatchNorm2d>() ||
-                          module.as<BatchNorm3d>() || module.as<InstanceNorm1d>() ||
-                          module.as<InstanceNorm2d>() || module.as<InstanceNorm3d>();
-  return normalises ? 2 : 1;
 }
 
 void WalkMetadata(const torch::nn::Module& module, const std::string& path,
@@ -59,8 +61,14 @@ void WalkUnexpected(const torch::nn::Module& module, const KeyPatterns& non_pers
   }
   const auto children = module.named_children();
   std::unordered_map<std::string, std::vector<std::string_view>> below;
+  // PyTorch looks for it before all others.
+  constexpr std::string_view kExtraState = "_extra_state";
+  for (std::string_view key : keys) {
+    if (key.substr(prefix.size()) == kExtraState) unexpected.emplace_back(key);
+  }
   for (std::string_view key : keys) {
     const std::string_view rest = key.substr(prefix.size());
+    if (rest == kExtraState) continue;
     const size_t dot = rest.find('.');
     const std::string first(rest.substr(0, dot));
     if (dot == std::string_view::npos ? tensors.count(first) > 0

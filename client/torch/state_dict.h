@@ -17,6 +17,9 @@ struct StateEntry {
   std::string key;
   torch::Tensor tensor;
   TensorRole role = TensorRole::kUnspecified;
+  // The version of PyTorch's class that brought it: a state dict of an earlier one
+  // does without.
+  int64_t since_version = 1;
 };
 
 // As Module.state_dict(): a module's parameters, its buffers but for those that the

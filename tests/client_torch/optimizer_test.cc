@@ -255,6 +255,84 @@ TEST(OptimizerTest, OtherParametersAreRefusedByNameAndNothingChanges) {
   EXPECT_TRUE(some.state().empty());
 }
 
+// Two layers of the same shape: only names tell their momenta apart.
+struct TwinsImpl : torch::nn::Module {
+  TwinsImpl() {
+    left = register_module("left", torch::nn::Linear(3, 3));
+    right = register_module("right", torch::nn::Linear(3, 3));
+  }
+  torch::nn::Linear left{nullptr}, right{nullptr};
+};
+TORCH_MODULE(Twins);
+
+torch::optim::SGD SgdOf(const std::vector<std::vector<torch::Tensor>>& groups) {
+  const auto options = torch::optim::SGDOptions(0.1).momentum(0.9);
+  std::vector<torch::optim::OptimizerParamGroup> made;
+  for (const auto& group : groups) {
+    made.emplace_back(group, std::make_unique<torch::optim::SGDOptions>(options));
+  }
+  return torch::optim::SGD(std::move(made), options);
+}
+
+class TwinsTest : public ::testing::Test {
+ protected:
+  TwinsTest() {
+    for (torch::Tensor& p : net_->parameters()) p.mutable_grad() = torch::rand_like(p);
+  }
+  void Save(torch::optim::SGD& sgd) {
+    sgd.step();
+    auto saved = SaveCheckpoint(world_.client(), "models/m",
+                                {.module = net_.get(), .optimizer = &sgd});
+    ASSERT_TRUE(saved.ok()) << saved.status();
+  }
+  // What refuses to load into it, and leaves it without state.
+  std::string Refusal(torch::optim::SGD& sgd) {
+    LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+                                       {.module = net_.get(), .optimizer = &sgd});
+    EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_FALSE(result.report.inferred);
+    EXPECT_TRUE(sgd.state().empty());
+    return std::string(result.status.message());
+  }
+  World world_;
+  Twins net_;
+};
+
+TEST_F(TwinsTest, MomentaOfEqualShapeThatChangedGroupsAreRefusedByName) {
+  torch::optim::SGD saved = SgdOf({{net_->left->weight}, {net_->right->weight}});
+  Save(saved);
+  torch::optim::SGD swapped = SgdOf({{net_->right->weight}, {net_->left->weight}});
+  EXPECT_THAT(Refusal(swapped),
+              HasSubstr("group 0 holds other parameters: not stored: [right.weight]; not "
+                        "in the optimizer: [left.weight]"));
+}
+
+TEST_F(TwinsTest, MomentaOfEqualShapeThatChangedPlacesFollowTheirNames) {
+  torch::optim::SGD saved = SgdOf({{net_->left->weight, net_->right->weight}});
+  Save(saved);
+  torch::optim::SGD swapped = SgdOf({{net_->right->weight, net_->left->weight}});
+  LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+                                     {.module = net_.get(), .optimizer = &swapped});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_FALSE(result.report.inferred);
+  for (const auto& [key, state] : saved.state()) {
+    using State = torch::optim::SGDParamState;
+    support::ExpectSameBits(
+        static_cast<const State&>(*swapped.state().at(key)).momentum_buffer(),
+        static_cast<const State&>(*state).momentum_buffer(), "momentum_buffer");
+  }
+}
+
+TEST_F(TwinsTest, AParameterThatIsNoneOfTheModulesIsNotGivenAnothersMomentum) {
+  torch::optim::SGD saved = SgdOf({{net_->left->weight, net_->right->weight}});
+  Save(saved);
+  const torch::Tensor stranger = torch::zeros({3, 3}).set_requires_grad(true);
+  torch::optim::SGD other = SgdOf({{net_->left->weight, stranger}});
+  EXPECT_THAT(Refusal(other),
+              HasSubstr("group 0 holds [left.weight, right.weight], and parameter(s) 1 of "
+                        "the optimizer's are none of the module's"));
+}
+
 TEST(OptimizerTest, WithoutNamesOrderDecidesIfCountAndShapesFit) {
   World world;
   Net net;

@@ -179,6 +179,28 @@ TEST_F(RoundTripTest, SectionsHoldWhateverADictCanHold) {
   }
 }
 
+TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
+  torch::nn::Linear net(2, 2);
+  const Value parameters = Value::Dict({{"lr", 0.1},
+                                        {"betas", Value::Tuple({0.9, 0.999})},
+                                        {"batch_size", 64},
+                                        {"layers", Value::List({2, 2})}});
+  SaveArgs args = {.module = net.get(),
+                   .labels = {{"dataset", "iris"}},
+                   .description = "two layers, no dropout",
+                   .code_commit = "4f2a91"};
+  args.sections["hyperparameters"] = {parameters, {}};
+  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+                                           {.sections = {"hyperparameters"}});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(result.sections.at("hyperparameters").value, parameters);
+  EXPECT_EQ(result.checkpoint.description, "two layers, no dropout");
+  EXPECT_EQ(result.checkpoint.labels.at("dataset"), "iris");
+  EXPECT_EQ(result.checkpoint.code_commit, "4f2a91");
+  EXPECT_EQ(result.checkpoint.framework, "libtorch " TORCH_VERSION);
+}
+
 TEST_F(RoundTripTest, AValueThatNamesNoTensorIsRefused) {
   SaveArgs args;
   args.sections["extra"].value = Value::List({Value::Tensor("absent")});

@@ -97,7 +97,9 @@ TEST(StateDictTest, StrictRefusesAndListsKeysInPyTorchsOrder) {
   EXPECT_THAT(result.report.missing,
               ElementsAre("scale", "steps", "child.table", "child.deep.weight",
                           "child.deep.bias", "fc.bias", "bn.weight", "bn.bias",
-                          "bn.running_var", "bn.num_batches_tracked"));
+                          "bn.running_var"));
+  // A state dict without `_metadata` may be of a time before this buffer.
+  EXPECT_THAT(result.report.skipped, ElementsAre("bn.num_batches_tracked"));
   EXPECT_THAT(result.report.unexpected,
               ElementsAre("zz", "other.weight", "aa", "child.extra", "child.deep.more",
                           "bn.unknown.x"));
@@ -116,7 +118,7 @@ TEST(StateDictTest, WithoutStrictWhatFitsIsLoadedAndTheRestReported) {
   LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
                                      {.module = tree.get(), .strict = false});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_EQ(result.report.missing.size(), 10u);
+  EXPECT_EQ(result.report.missing.size(), 9u);
   EXPECT_EQ(result.report.unexpected.size(), 6u);
   EXPECT_TRUE(tree->fc->weight.eq(5).all().item<bool>());
   EXPECT_TRUE(tree->child->w.eq(6).all().item<bool>());

@@ -121,7 +121,10 @@ struct LoadArgs {
   // Fails even with strict = false, as in PyTorch.
   Policy shape = Policy::kFail;
   // Casts from float to float are done and reported; any other change of dtype
-  // fails unless allowed here. (PyTorch casts in silence.)
+  // fails unless allowed here. (PyTorch casts in silence.) options.target_dtype is
+  // for fresh tensors, or saves bytes where the module's tensors are of that type:
+  // refused where it would lose digits on the way into a wider one, and with an
+  // optimizer.
   Policy dtype = Policy::kFail;
   // Names of section `model`, and of the optimizer's parameters, from what they are
   // in the checkpoint to what they are here. First a prefix is taken off, as
@@ -152,6 +155,11 @@ struct LoadReport {
     DType stored, wanted;
   };
   std::vector<DTypeChange> dtype_change;
+  // What options.target_dtype left as it is: complex, integers, booleans.
+  std::vector<std::string> uncast;
+  // Left alone: by include and exclude, because no such section or option is
+  // known here or there, or because the state dict is of a version of PyTorch that
+  // had no such buffer (`num_batches_tracked` without `_metadata`).
   std::vector<std::string> skipped;
   // Keys of section `model` that have another name here: stored, here.
   std::vector<std::pair<std::string, std::string>> renamed;

@@ -1,0 +1,158 @@
+// Casts on load: floating point only, as torch casts, and told in the report.
+#include <gmock/gmock.h>
+
+#include "client/torch/element_type.h"
+#include "tests/client_torch/tensors.h"
+#include "tests/client_torch/world.h"
+
+namespace modelstore {
+namespace {
+
+using support::At;
+using support::Bag;
+using support::World;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+const torch::ScalarType kFloats[] = {torch::kFloat, torch::kBFloat16, torch::kHalf,
+                                     torch::kDouble};
+
+std::string NameOf(torch::ScalarType type) {
+  return std::string(DTypeName(*torch_internal::DTypeFromTorch(type)));
+}
+
+// Of each floating-point type one tensor of every size of number, and one each of
+// the types that a cast would destroy.
+StateDict Mixed() {
+  StateDict tensors;
+  for (const torch::ScalarType type : kFloats) {
+    const torch::Tensor values =
+        torch::cat({torch::randn({500}, torch::kDouble) * 1e3,
+                    torch::randn({500}, torch::kDouble) * 1e-6,
+                    torch::tensor({0.0, -0.0, 1e30, -1e30, 65519.9, 65520.0})});
+    tensors.emplace_back(NameOf(type), values.to(type));
+  }
+  tensors.emplace_back("complex64", torch::randn({50}, torch::kComplexFloat));
+  tensors.emplace_back("int64", torch::tensor({int64_t{1} << 53, -1L, (1L << 53) + 1}));
+  tensors.emplace_back("uint8", torch::arange(256).to(torch::kByte));
+  tensors.emplace_back("bool", torch::tensor({true, false, true}));
+  return tensors;
+}
+
+class CastTest : public ::testing::TestWithParam<torch::ScalarType> {
+ protected:
+  void Save(const SaveArgs& args) {
+    auto saved = SaveCheckpoint(world_.client(), "models/m", args);
+    ASSERT_TRUE(saved.ok()) << saved.status();
+  }
+  World world_;
+};
+
+std::string TypeName(const ::testing::TestParamInfo<torch::ScalarType>& info) {
+  return NameOf(info.param);
+}
+
+TEST_P(CastTest, FreshFloatsArriveAsTorchCastsThemAndNothingElseIsTouched) {
+  const StateDict stored = Mixed();
+  Save({.state_dict = &stored});
+  StateDict fresh;
+  LoadArgs args = {.state_dict = &fresh};
+  args.options.target_dtype = *torch_internal::DTypeFromTorch(GetParam());
+  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  std::vector<std::string> cast;
+  for (const auto& [key, tensor] : stored) {
+    const bool floats = tensor.is_floating_point();
+    support::ExpectSameBits(At(fresh, key), floats ? tensor.to(GetParam()) : tensor, key);
+    if (floats && tensor.scalar_type() != GetParam()) cast.push_back(key);
+  }
+  std::vector<std::string> told;
+  for (const LoadReport::DTypeChange& change : result.report.dtype_change) {
+    EXPECT_EQ(std::string(DTypeName(change.stored)), change.key);
+    EXPECT_EQ(change.wanted, *args.options.target_dtype);
+    told.push_back(change.key);
+  }
+  EXPECT_EQ(told, cast);
+  EXPECT_THAT(result.report.uncast, ElementsAre("complex64", "int64", "uint8", "bool"));
+  EXPECT_THAT(
+      result.report.ToString(),
+      HasSubstr("not cast, as not of floating point (4): complex64, int64, uint8, bool"));
+}
+
+TEST_P(CastTest, AModuleTakesFloatsInItsOwnType) {
+  const StateDict stored = Mixed();
+  Save({.state_dict = &stored});
+  StateDict live;
+  for (const auto& [key, tensor] : stored) {
+    const bool floats = tensor.is_floating_point();
+    live.emplace_back(key, torch::zeros_like(floats ? tensor.to(GetParam()) : tensor));
+  }
+  Bag bag(live);
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  for (const auto& [key, tensor] : stored) {
+    const bool floats = tensor.is_floating_point();
+    support::ExpectSameBits(At(live, key), floats ? tensor.to(GetParam()) : tensor, key);
+  }
+  EXPECT_EQ(result.report.dtype_change.size(), std::size(kFloats) - 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(To, CastTest, ::testing::ValuesIn(kFloats), TypeName);
+
+TEST_F(CastTest, BackFromBfloat16IsExact) {
+  const StateDict half = {{"w", torch::randn({1000}).to(torch::kBFloat16)}};
+  Save({.state_dict = &half});
+  StateDict wide;
+  LoadArgs args = {.state_dict = &wide};
+  args.options.target_dtype = DType::kFloat32;
+  ASSERT_TRUE(LoadCheckpoint(world_.client(), support::kLatest, args).status.ok());
+  support::ExpectSameBits(At(wide, "w").to(torch::kBFloat16), half[0].second, "w");
+}
+
+TEST_F(CastTest, AModuleOfTheTargetTypeHasTheServerCast) {
+  const StateDict stored = {{"w", torch::randn({1 << 20})}};
+  Save({.state_dict = &stored});
+  const torch::Tensor half = torch::zeros({1 << 20}, torch::kBFloat16);
+  Bag bag(StateDict{{"w", half}});
+  LoadArgs args = {.module = bag.get()};
+  args.options.target_dtype = DType::kBfloat16;
+  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
+  ASSERT_EQ(result.report.dtype_change.size(), 1u);
+  EXPECT_EQ(result.report.dtype_change[0].stored, DType::kFloat32);
+  EXPECT_EQ(result.report.dtype_change[0].wanted, DType::kBfloat16);
+}
+
+TEST_F(CastTest, ACastThatWouldLoseDigitsOnTheWayIsRefused) {
+  const StateDict stored = {{"w", torch::randn({10})}};
+  Save({.state_dict = &stored});
+  const torch::Tensor live = torch::zeros({10});
+  Bag bag(StateDict{{"w", live}});
+  LoadArgs args = {.module = bag.get()};
+  args.options.target_dtype = DType::kBfloat16;
+  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(result.status.message()),
+              HasSubstr("target_dtype would cast w to bfloat16 on its way into float32"));
+  EXPECT_TRUE(live.eq(0).all().item<bool>());
+}
+
+// Adam's count of steps is a float32 tensor, as in Python: 257 is no bfloat16.
+TEST_F(CastTest, AnOptimizersStateIsNeverCast) {
+  torch::nn::Linear net(2, 2);
+  torch::optim::Adam adam(net->parameters());
+  Save({.module = net.get(), .optimizer = &adam});
+  LoadArgs args = {.module = net.get(), .optimizer = &adam};
+  args.options.target_dtype = DType::kBfloat16;
+  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(result.status.message()),
+              HasSubstr("options.target_dtype: would cast the optimizer's state"));
+}
+
+}  // namespace
+}  // namespace modelstore
