@@ -60,6 +60,10 @@ def check_links():
         for path in re.findall(r"`((?:proto|storage|server|client|tests|deploy)/[\w./-]+\.\w+)`", text):
             if not os.path.exists(os.path.join(ROOT, path)):
                 problems.append(f"{document}: names {path}, which does not exist")
+        # `tests/client/save_test.cc` (SomeTest): a test of that file.
+        for path, test in re.findall(r"`(tests/[\w./-]+)` \((\w+)\)", text):
+            if not re.search(rf"\bTEST(_F|_P)?\(\w+,\s*{test}\)", read(path)):
+                problems.append(f"{document}: {path} has no test {test}")
     return problems
 
 
