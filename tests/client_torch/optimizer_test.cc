@@ -329,8 +329,8 @@ TEST_F(TwinsTest, AParameterThatIsNoneOfTheModulesIsNotGivenAnothersMomentum) {
   const torch::Tensor stranger = torch::zeros({3, 3}).set_requires_grad(true);
   torch::optim::SGD other = SgdOf({{net_->left->weight, stranger}});
   EXPECT_THAT(Refusal(other),
-              HasSubstr("group 0 holds [left.weight, right.weight], and parameter(s) 1 of "
-                        "the optimizer's are none of the module's"));
+              HasSubstr("group 0 holds [left.weight, right.weight], and parameter(s) 1 "
+                        "of the optimizer's are none of the module's"));
 }
 
 TEST(OptimizerTest, WithoutNamesOrderDecidesIfCountAndShapesFit) {
@@ -469,15 +469,52 @@ TEST(OptimizerTest, StateLeftOutByAFilterIsRefused) {
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("`optimizer:state/2/"));
 }
 
+// Every optimizer that has it in Python: LibTorch would climb down, not up.
+TEST(OptimizerTest, MaximizeIsRefusedByNameAndNothingChanges) {
+  for (const auto& [name, make] : Optimizers()) {
+    if (name.rfind("LBFGS", 0) == 0) continue;
+    SCOPED_TRACE(name);
+    World world;
+    Net net;
+    auto optimizer = make(net);
+    Step(net, *optimizer);
+    const SaveArgs saved = {.module = net.get(), .optimizer = optimizer.get()};
+    ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", saved).ok());
+    LoadResult stored =
+        LoadCheckpoint(world.client(), support::kLatest, {.sections = {"optimizer"}});
+    ASSERT_TRUE(stored.status.ok()) << stored.status;
+    ValueTree& tree = stored.sections.at("optimizer");
+    Value groups = *tree.value.Find("param_groups");
+    std::vector<Value>& list = std::get<Value::Sequence>(groups.variant()).values;
+    list.back().Set("maximize", true);
+    tree.value.Set("param_groups", groups);
+    SaveArgs climbing = {.module = net.get()};
+    climbing.sections["optimizer"] = tree;
+    ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", climbing).ok());
+    auto other = make(net);
+    const size_t states = other->state().size();  // Adagrad's begins at once
+    const LoadResult result =
+        LoadCheckpoint(world.client(), support::kLatest,
+                       {.module = net.get(), .optimizer = other.get()});
+    EXPECT_EQ(result.status.code(), absl::StatusCode::kUnimplemented);
+    EXPECT_THAT(std::string(result.status.message()),
+                HasSubstr("has no `maximize`, which group " +
+                          std::to_string(list.size() - 1)));
+    EXPECT_EQ(other->state().size(), states);
+  }
+}
+
 // A section as Python's torch.optim.Adam would have made it.
-ValueTree PythonAdam(Value maximize) {
+ValueTree PythonAdam(Value maximize, bool integer_step = false) {
   ValueTree tree;
   const auto field = [&](const char* name, torch::Tensor tensor) {
     const std::string key = std::string("state/0/") + name;
     tree.tensors[key] = std::move(tensor);
     return std::pair<Value, Value>(name, Value::Tensor(key));
   };
-  Value state = Value::Dict({field("step", torch::full({}, 41.0)),
+  // Before PyTorch 1.12 the step was an integer.
+  Value state = Value::Dict({integer_step ? std::pair<Value, Value>("step", 41)
+                                          : field("step", torch::full({}, 41.0)),
                              field("exp_avg", torch::rand({2, 3})),
                              field("exp_avg_sq", torch::rand({2, 3}))});
   Value group = Value::Dict({{"lr", 0.25},
@@ -515,6 +552,15 @@ TEST(OptimizerTest, PythonsStateIsReadAndWhatLibTorchLacksIsTold) {
       static_cast<torch::optim::AdamOptions&>(adam.param_groups()[0].options());
   EXPECT_EQ(options.lr(), 0.25);
   EXPECT_EQ(std::get<1>(options.betas()), 0.75);
+
+  args.sections["optimizer"] = PythonAdam(false, /*integer_step=*/true);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  torch::optim::Adam older({weight}, torch::optim::AdamOptions(0.1));
+  result = LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &older});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(static_cast<torch::optim::AdamParamState&>(*older.state().begin()->second)
+                .step(),
+            41);
 
   args.sections["optimizer"] = PythonAdam(true);
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
