@@ -39,6 +39,10 @@ void MeasureLoads(const Settings& settings, Report& report);
 // The server's memory under many streams and under stalled ones.
 void MeasureMemory(const Settings& settings, Report& report);
 void MeasureSmallSaves(const Settings& settings, Report& report);
+// Bytes on the wire of a load of a part.
+void MeasurePartialLoad(const Settings& settings, Report& report);
+// An epoch with a save in the background against one without.
+void MeasurePolicyOverhead(const Settings& settings, Report& report);
 
 // A benchmark that cannot measure says why and ends: at once, since threads that
 // still wait for the server would hold up an ordinary exit.

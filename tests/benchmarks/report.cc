@@ -21,6 +21,7 @@ constexpr Target kTargets[] = {
     {"async_stall_vs_torch_save", false, 0.2}, {"resave_speedup", true, 5},
     {"resave_bytes_ratio", false, 1.1},      {"write_amplification", false, 1.02},
     {"server_rss_mib", false, 256},          {"small_save_fsyncs", false, 1},
+    {"partial_load_bytes_ratio", false, 1.05}, {"policy_overhead", false, 1.1},
 };
 
 const Target* FindTarget(const std::string& name) {

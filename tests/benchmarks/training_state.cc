@@ -130,6 +130,15 @@ absl::Status TrainingState::VerifyLoad(Client& client, const std::string& name) 
   return absl::OkStatus();
 }
 
+void TrainingState::Multiply(int64_t times) {
+  static const torch::Tensor matrix = torch::randn({256, 256});
+  torch::Tensor result = torch::empty({256, 256});
+  for (int64_t i = 0; i < times; ++i) torch::mm_out(result, matrix, matrix);
+}
+
+int TrainingState::Threads() { return torch::get_num_threads(); }
+void TrainingState::SetThreads(int threads) { torch::set_num_threads(threads); }
+
 std::string TrainingState::LibTorchVersion() { return TORCH_VERSION; }
 
 }  // namespace modelstore::bench

@@ -39,6 +39,11 @@ class TrainingState {
   // Clears the module, loads it, and compares every element with what it was.
   absl::Status VerifyLoad(Client& client, const std::string& name);
 
+  // Computes, as a step of training does: multiplies two matrices so often.
+  void Multiply(int64_t times);
+  // How many threads torch computes with.
+  static int Threads();
+  static void SetThreads(int threads);
   static std::string LibTorchVersion();
 
  private:

@@ -63,6 +63,8 @@ const std::vector<Group>& Groups() {
       {{"resave_speedup", "resave_bytes_ratio"}, MeasureResaves},
       {{"server_rss_mib"}, MeasureMemory},
       {{"small_save_ms", "small_save_fsyncs"}, MeasureSmallSaves},
+      {{"partial_load_bytes_ratio"}, MeasurePartialLoad},
+      {{"policy_overhead"}, MeasurePolicyOverhead},
       {{"commit_ms_1000_packs", "commit_ms_10000_packs", "list_page_ms_100k"},
        MeasureStore},
   };
