@@ -112,6 +112,32 @@ TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
   EXPECT_TRUE(torch::equal(model->head->weight, torch::zeros({2, 3})));
 }
 
+TEST_F(Readme, CAPartOfACheckpointComesAlone) {
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  const modelstore::StateDict words = {{"embed.weight", torch::rand({5000, 8})},
+                                       {"embed.count", torch::tensor(int64_t{5000})},
+                                       {"fc.weight", torch::rand({8, 8})}};
+  ASSERT_TRUE(
+      modelstore::SaveCheckpoint(*connected, "models/words", {.state_dict = &words}).ok());
+  // [part]
+  auto client = modelstore::Client::Connect(address);
+  modelstore::StateDict part;
+  modelstore::LoadArgs args = {.state_dict = &part};
+  args.options.include = {R"(embed\..*)"};
+  args.options.slices = {{"embed.weight", 1000, 2000}};
+  args.options.target_dtype = modelstore::DType::kBfloat16;
+  modelstore::LoadResult r =
+      modelstore::LoadCheckpoint(*client, "models/words/checkpoints/latest", args);
+  // [end]
+  ASSERT_TRUE(r.status.ok()) << r.status;
+  ASSERT_EQ(part.size(), 2u);
+  EXPECT_TRUE(torch::equal(part[0].second,
+                           words[0].second.slice(0, 1000, 2000).to(torch::kBFloat16)));
+  EXPECT_TRUE(torch::equal(part[1].second, words[1].second));
+  EXPECT_THAT(r.report.uncast, testing::ElementsAre("embed.count"));
+}
+
 TEST_F(Readme, DATrainingLoopLeavesItToAPolicyWhenToSave) {
   auto connected = modelstore::Client::Connect(address);
   ASSERT_TRUE(connected.ok()) << connected.status();
