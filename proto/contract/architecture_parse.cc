@@ -25,7 +25,7 @@ class CallParser {
     if (!IsWordStart(Peek())) {
       Fail("a module's type");
     } else {
-      call.name = Name(Word());
+      TakeName(call);
       if (Peek() == '(' || !bare) Arguments(call, 1);
     }
     if (status_.ok() && Peek() != '\0') Fail("the end");
@@ -76,9 +76,12 @@ class CallParser {
     return text_.substr(begin, at_ - begin);
   }
 
-  static std::string Name(absl::string_view word) {
+  // Without the modules that qualify it: `nn.Linear`.
+  void TakeName(CallText& call) {
+    const absl::string_view word = Word();
     const size_t dot = word.rfind('.');
-    return std::string(dot == absl::string_view::npos ? word : word.substr(dot + 1));
+    call.name = std::string(dot == absl::string_view::npos ? word : word.substr(dot + 1));
+    if (call.name.empty()) Fail("a type after the dot");
   }
 
   // `(`, arguments parted by commas, `)`.
@@ -117,13 +120,16 @@ class CallParser {
       argument.value = Literal(depth);
       return;
     }
+    const size_t begin = at_;
     const absl::string_view word = Word();
     if (Peek() != '(') {
       argument.value = ScalarFromText(word).value_or(StringValue(word));
       return;
     }
     argument.kind = ArgumentText::Kind::kCall;
-    argument.calls.emplace_back("", CallText{Name(word), {}});
+    argument.calls.emplace_back();
+    at_ = begin;
+    TakeName(argument.calls.back().second);
     Arguments(argument.calls.back().second, depth + 1);
   }
 
