@@ -130,11 +130,24 @@ records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint) {
     metadata.set_producer(EncodeOpaque(checkpoint.producer()));
   }
   if (checkpoint.has_architecture()) {
-    metadata.set_architecture(EncodeOpaque(checkpoint.architecture()));
+    metadata.set_architecture(EncodeArchitecture(checkpoint.architecture()));
   }
   metadata.set_origin(v1::SAVED);
   return metadata;
 }
+
+std::string EncodeSection(v1::Section section) {
+  section.clear_name();
+  section.clear_tensor_count();
+  section.clear_logical_bytes();
+  return EncodeOpaque(section);
+}
+
+std::string EncodeArchitecture(const v1::Architecture& architecture) {
+  return EncodeOpaque(architecture);
+}
+
+std::string EncodeEdit(const v1::Edit& edit) { return EncodeOpaque(edit); }
 
 storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part) {
   storage::ManifestPart record;
@@ -144,10 +157,7 @@ storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part) {
   for (v1::Section& section : *part.mutable_sections()) {
     records::SectionRecord* out = record.add_sections();
     out->set_name(section.name());
-    section.clear_name();
-    section.clear_tensor_count();
-    section.clear_logical_bytes();
-    out->set_value(EncodeOpaque(section));
+    out->set_value(EncodeSection(std::move(section)));
   }
   for (v1::Attachment& attachment : *part.mutable_attachments()) {
     records::AttachmentRecord* out = record.add_attachments();

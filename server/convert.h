@@ -21,6 +21,10 @@ namespace records = ::modelstore::storage::records;
 records::ModelRecord ModelToRecord(absl::string_view model_id, const v1::Model& model);
 records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint);
 storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part);
+// What a record keeps of a section, of an architecture, of one edit.
+std::string EncodeSection(v1::Section section);
+std::string EncodeArchitecture(const v1::Architecture& architecture);
+std::string EncodeEdit(const v1::Edit& edit);
 
 // From records.
 v1::Model ModelFromRecord(const records::ModelRecord& record);

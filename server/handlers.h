@@ -10,6 +10,7 @@
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/names.h"
+#include "server/helper_threads.h"
 #include "server/reservation.h"
 #include "server/service.h"
 
@@ -20,6 +21,7 @@ struct ServiceContext {
   ServiceOptions options;
   absl::Time start_time;
   std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
+  std::shared_ptr<HelperThreads> helpers = std::make_shared<HelperThreads>(0);
 };
 
 // A checkpoint as a client names it.

@@ -2,13 +2,16 @@
 // handles it.
 #include "server/service.h"
 
+#include <algorithm>
 #include <functional>
+#include <thread>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "server/collect_session.h"
 #include "server/handlers.h"
 #include "server/load_session.h"
+#include "server/modify/modify_session.h"
 #include "server/save_session.h"
 #include "server/upload_session.h"
 #include "server/wire.h"
@@ -16,11 +19,17 @@
 namespace modelstore::server {
 namespace {
 
+// 0 means that the system does not tell.
+int CoreCount() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 class ServiceImpl final : public Service {
  public:
   ServiceImpl(storage::CheckpointStore* store, const ServiceOptions& options)
       : context_{store, options, absl::Now(),
-                 std::make_shared<SessionMemory>(options.memory_budget_bytes)} {
+                 std::make_shared<SessionMemory>(options.memory_budget_bytes),
+                 std::make_shared<HelperThreads>(CoreCount() - 1)} {
     for (const auto* service : ContractServices()) AddMethods(*service);
     AddModelHandlers();
     AddTransferHandlers();
@@ -116,6 +125,9 @@ class ServiceImpl final : public Service {
     AddUnary(prefix + "ListUploads", ListUploads);
     AddUnary(prefix + "GetServerInfo", GetServerInfo);
     AddUnary(prefix + "GetStats", GetStats);
+    methods_[prefix + "ModifyCheckpoint"].outbound = [this](absl::string_view request) {
+      return modify::ModifySession::Open(context_, request);
+    };
     methods_[prefix + "CollectGarbage"].outbound = [this](absl::string_view request) {
       return CollectSession::Open(context_, request);
     };

@@ -16,12 +16,12 @@
 
 #include <algorithm>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/internal/chunk_sender.h"
 #include "client/internal/convert.h"
+#include "client/internal/request_id.h"
 #include "client/internal/rpc.h"
 #include "client/internal/save_plan.h"
 #include "google/protobuf/empty.pb.h"
@@ -35,13 +35,6 @@
 namespace modelstore::internal {
 namespace {
 
-std::string NewRequestId() {
-  std::random_device random;
-  std::string id = "save-";
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(random(), absl::kZeroPad8));
-  return id;
-}
-
 class Save {
  public:
   Save(Connection* connection, StagingPool* pool, SaveJob* job)
@@ -51,7 +44,7 @@ class Save {
         options_(job->options),
         state_(job->state.get()),
         given_request_id_(!options_.request_id.empty()) {
-    if (!given_request_id_) options_.request_id = NewRequestId();
+    if (!given_request_id_) options_.request_id = NewRequestId("save");
   }
 
   absl::StatusOr<CheckpointInfo> Run();

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/edits.pb.h"
+#include "server/handlers.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
 #include "storage/checkpoint_store.h"
@@ -35,23 +36,27 @@ namespace modelstore::server::modify {
 class Sources {
  public:
   // `base` is not asked for: its digest algorithm is what the others must have.
-  Sources(storage::CheckpointStore* store, std::shared_ptr<storage::Read> base)
-      : store_(store), base_(std::move(base)) {}
+  Sources(ServiceContext* context, std::shared_ptr<storage::Read> base)
+      : context_(context), base_(std::move(base)) {}
 
   // `name` may end in a version, an alias or `latest`; the same name is the same
-  // version for all edits of a call. INVALID_ARGUMENT or NOT_FOUND.
-  absl::StatusOr<std::shared_ptr<storage::Read>> Open(absl::string_view name);
-  // All that were opened.
-  std::vector<std::shared_ptr<storage::Read>> all() const;
+  // version for all edits of a call. Owned by this. INVALID_ARGUMENT or NOT_FOUND.
+  absl::StatusOr<WorkingCheckpoint*> Open(absl::string_view name);
 
  private:
-  storage::CheckpointStore* const store_;
+  ServiceContext* const context_;
   const std::shared_ptr<storage::Read> base_;
-  std::map<std::string, std::shared_ptr<storage::Read>> opened_;
+  // Of the tables of those that were opened.
+  std::vector<Reservation> reserved_;
+  std::map<std::string, std::unique_ptr<WorkingCheckpoint>> opened_;
 };
 
 // `models/{model}/checkpoints/{version}` of what was opened.
 std::string NameOf(const storage::Read& read);
+
+inline bool IsComplex(DType dtype) {
+  return dtype >= DType::kComplex32 && dtype <= DType::kComplex128;
+}
 
 // What an edit works on.
 struct EditContext {
@@ -77,7 +82,7 @@ struct EditContext {
                        absl::string_view name) const;
   absl::Status Taken(absl::string_view field, absl::string_view type,
                      absl::string_view name) const;
-  // Puts the field before a status that knows nothing of it.
+  // Puts the field before a status that does not name it yet.
   absl::Status At(absl::string_view field, const absl::Status& status) const;
   void Warn(Warning::Kind kind, absl::string_view path,
             absl::string_view message) const {

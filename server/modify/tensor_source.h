@@ -62,8 +62,8 @@ class TensorSource {
 
 using SourcePtr = std::shared_ptr<const TensorSource>;
 
-// A tensor of a checkpoint that is held open: its chunks are shared. Follows its
-// tie: `tensor` may be one without pieces of its own.
+// A tensor of a checkpoint that is held open: its chunks are shared. It has pieces
+// of its own: of tied tensors, the first.
 SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor);
 
 // Bytes in memory: those of parameters that were made anew.

@@ -68,9 +68,12 @@ class WorkingCheckpoint {
   std::vector<WorkingTensor>& tensors() { return tensors_; }
   // Null if there is none. Valid until the table changes.
   WorkingTensor* Find(absl::string_view section, absl::string_view key);
-  // Those of its tied group, itself among them.
-  std::vector<WorkingTensor*> TiedTo(const WorkingTensor& tensor);
+  // Those of its tied group, itself among them. `tensor` is one of the table.
+  std::vector<WorkingTensor*> TiedTo(WorkingTensor& tensor);
   int NewTiedGroup() { return ++last_group_; }
+
+  // The bytes are those that the tensor of its origin has.
+  bool HasOriginalBytes(const WorkingTensor& tensor) const;
 
   // Puts tensors before the one that is at `position` now. ALREADY_EXISTS naming
   // the first one whose name is taken; then nothing has changed.
@@ -100,11 +103,11 @@ class WorkingCheckpoint {
       absl::string_view section,
       absl::FunctionRef<std::optional<std::string>(absl::string_view path)> new_path);
 
-  // What is stored of a section whose tensors are in the table.
+  // A section apart from its tensors.
   struct StoredSection {
-    std::string name;
-    // The encoded record; absent if `section` has been asked for.
-    std::string encoded;
+    // As it was stored.
+    storage::records::SectionRecord record;
+    // Set once it has been asked for: what it is now.
     std::optional<v1::Section> section;
   };
   const std::vector<StoredSection>& sections() const { return sections_; }
@@ -112,16 +115,25 @@ class WorkingCheckpoint {
  private:
   explicit WorkingCheckpoint(std::shared_ptr<storage::Read> base)
       : base_(std::move(base)) {}
-  void AddStored();
+  absl::Status AddTensors();
   void Reindex();
   StoredSection* FindSection(absl::string_view section);
+  // Calls `change` with each value of the section that names a tensor; a section
+  // of which nothing changes stays as it is stored.
+  absl::Status ChangeReferences(absl::string_view section,
+                                absl::FunctionRef<std::optional<std::string>(
+                                    const std::string& key)> new_key);
 
   std::shared_ptr<storage::Read> base_;
   std::optional<v1::Architecture> architecture_;
   std::vector<WorkingTensor> tensors_;
   // By section and key.
   absl::flat_hash_map<std::pair<std::string, std::string>, size_t> index_;
+  // Positions by tied group, also of those that have left it.
+  absl::flat_hash_map<int, std::vector<size_t>> groups_;
   std::vector<StoredSection> sections_;
+  // Position of the tensor that has the pieces, for each of the base.
+  std::vector<int> owners_;
   int last_group_ = 0;
 };
 

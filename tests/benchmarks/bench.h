@@ -43,6 +43,10 @@ void MeasureSmallSaves(const Settings& settings, Report& report);
 void MeasurePartialLoad(const Settings& settings, Report& report);
 // An epoch with a save in the background against one without.
 void MeasurePolicyOverhead(const Settings& settings, Report& report);
+// Casts and averages on the server, against torch; then the server's memory
+// while it modifies a checkpoint of four times the state.
+void MeasureModifications(const Settings& settings, Report& report);
+void MeasureModifyMemory(const Settings& settings, Report& report);
 
 // A benchmark that cannot measure says why and ends: at once, since threads that
 // still wait for the server would hold up an ordinary exit.

@@ -22,6 +22,8 @@ constexpr Target kTargets[] = {
     {"resave_bytes_ratio", false, 1.1},      {"write_amplification", false, 1.02},
     {"server_rss_mib", false, 256},          {"small_save_fsyncs", false, 1},
     {"partial_load_bytes_ratio", false, 1.05}, {"policy_overhead", false, 1.1},
+    {"modify_cast_vs_torch", true, 1.5},     {"modify_average_vs_torch", true, 1.5},
+    {"modify_rss_mib", false, 256},
 };
 
 const Target* FindTarget(const std::string& name) {

@@ -9,6 +9,10 @@ Times only the call itself, with the same monotonic clock as the driver.
   save_fsync PATH     torch.save, then fsync of the file   -> seconds
   load PATH           torch.load + load_state_dict         -> seconds
   load_fresh PATH     torch.load                           -> seconds
+  cast OUT IN         torch.load, every tensor to bfloat16, torch.save, fsync
+                                                           -> seconds
+  average OUT IN...   torch.load of each, sums in float64 rounded once,
+                      torch.save, fsync                    -> seconds
   quit
 """
 import json
@@ -47,6 +51,35 @@ class Peer:
 
     def save_fsync(self, path):
         return self.save(path, sync=True)
+
+    def write(self, state, path):
+        with open(path, "wb") as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())
+
+    def cast(self, out, path):
+        if os.path.exists(out):
+            os.unlink(out)
+        start = time.monotonic()
+        state = torch.load(path)
+        self.write({k: v.to(torch.bfloat16) for k, v in state.items()}, out)
+        return {"seconds": time.monotonic() - start}
+
+    def average(self, out, *paths):
+        if os.path.exists(out):
+            os.unlink(out)
+        start = time.monotonic()
+        states = [torch.load(path) for path in paths]
+        share = 1.0 / len(states)
+        averaged = {}
+        for key, first in states[0].items():
+            total = first.double().mul_(share)
+            for state in states[1:]:
+                total.add_(state[key], alpha=share)
+            averaged[key] = total.to(first.dtype)
+        self.write(averaged, out)
+        return {"seconds": time.monotonic() - start}
 
     def load(self, path):
         start = time.monotonic()

@@ -65,6 +65,8 @@ const std::vector<Group>& Groups() {
       {{"small_save_ms", "small_save_fsyncs"}, MeasureSmallSaves},
       {{"partial_load_bytes_ratio"}, MeasurePartialLoad},
       {{"policy_overhead"}, MeasurePolicyOverhead},
+      {{"modify_cast_vs_torch", "modify_average_vs_torch"}, MeasureModifications},
+      {{"modify_rss_mib"}, MeasureModifyMemory},
       {{"commit_ms_1000_packs", "commit_ms_10000_packs", "list_page_ms_100k"},
        MeasureStore},
   };

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "modelstore/modify.h"
 #include "modelstore/policy.h"
 #include "modelstore/torch.h"
 #include "tests/benchmarks/server_process.h"
@@ -170,6 +171,24 @@ TEST_F(Readme, DATrainingLoopLeavesItToAPolicyWhenToSave) {
   ASSERT_TRUE(last.ok()) << last.status();
   EXPECT_EQ(last->epoch, 8) << "told to go in epoch 8";
   EXPECT_EQ(last->version, 8) << "the loss improved every time";
+}
+
+TEST_F(Readme, EAnEngineerChangesAStoredModel) {
+  // [engineer]
+  auto client = modelstore::Client::Connect(address);
+  auto made = modelstore::ModifyCheckpoint(*client, "models/iris/checkpoints/latest",
+      modelstore::EditList()
+          .RenameKeys("(weight|bias)", R"(head.\1)")
+          .SetRequiresGrad(false, {R"(head\.weight)"})
+          .Cast(modelstore::DType::kBfloat16));
+  if (made.ok()) std::cout << made->checkpoint.name << " stores " << made->stored_bytes << "\n";
+  auto history = modelstore::History(*client, "models/iris/checkpoints/latest");
+  // [end]
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->stored_bytes, 2 * (12 + 3));
+  ASSERT_TRUE(history.ok()) << history.status();
+  ASSERT_EQ(history->size(), 2u);
+  EXPECT_EQ((*history)[0].edits.size(), 3u);
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {

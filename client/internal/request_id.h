@@ -1,0 +1,20 @@
+// Ids of requests that the caller did not name.
+#pragma once
+
+#include <random>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace modelstore::internal {
+
+// Such as `save-` and 32 hex digits; never the same twice.
+inline std::string NewRequestId(absl::string_view what) {
+  std::random_device random;
+  std::string id = absl::StrCat(what, "-");
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(random(), absl::kZeroPad8));
+  return id;
+}
+
+}  // namespace modelstore::internal

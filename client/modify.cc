@@ -1,0 +1,178 @@
+#include "modelstore/modify.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "client/internal/convert.h"
+#include "client/internal/request_id.h"
+#include "client/internal/retry.h"
+#include "client/internal/rpc.h"
+#include "google/protobuf/util/json_util.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "modelstore/v1/operations.pb.h"
+
+namespace modelstore {
+namespace {
+
+using Response = v1::ModifyCheckpointResponse;
+
+absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
+                                                        const EditList& edits,
+                                                        const ModifyOptions& options) {
+  v1::ModifyCheckpointRequest request;
+  request.set_name(std::string(name));
+  for (const std::string& encoded : edits.encoded()) {
+    if (!internal::Parse(encoded, request.add_edits())) {
+      return absl::InternalError("an edit is malformed");
+    }
+  }
+  SaveContent metadata;
+  metadata.epoch = options.epoch;
+  metadata.step = options.step;
+  metadata.loss = options.loss;
+  metadata.metrics = options.metrics;
+  metadata.labels = options.labels;
+  metadata.description = options.description;
+  internal::ToMetadata(metadata, request.mutable_checkpoint());
+  request.set_optimizer_policy(
+      static_cast<v1::ModifyCheckpointRequest::OptimizerPolicy>(
+          options.optimizer_policy));
+  request.set_request_id(options.request_id.empty() ? internal::NewRequestId("modify")
+                                                    : options.request_id);
+  if (options.expected_latest_version.has_value()) {
+    request.set_expected_latest_version(*options.expected_latest_version);
+  }
+  request.set_validate_only(options.validate_only);
+  return request;
+}
+
+void Add(const Response::Report& report, ModifyResult& result) {
+  for (const auto& warning : report.warnings()) {
+    result.warnings.push_back({Response::Warning::Kind_Name(warning.kind()),
+                               warning.edit_index(), warning.path(), warning.message()});
+  }
+  for (const auto& fate : report.parameters()) {
+    ModifyResult::Parameter parameter;
+    parameter.key = fate.key();
+    parameter.old_key = fate.old_key();
+    parameter.fate = Response::ParameterFate::Fate_Name(fate.fate());
+    parameter.optimizer_fate =
+        Response::ParameterFate::OptimizerFate_Name(fate.optimizer_fate());
+    if (fate.has_optimizer_group()) parameter.optimizer_group = fate.optimizer_group();
+    result.parameters.push_back(std::move(parameter));
+  }
+}
+
+void Add(const Response::Result& from, ModifyResult& result) {
+  result.checkpoint = internal::ToCheckpointInfo(from.checkpoint());
+  result.architecture_before = from.architecture_before();
+  result.architecture_after = from.architecture_after();
+  result.new_tensor_bytes = from.new_tensor_bytes();
+  result.stored_bytes = from.stored_bytes();
+}
+
+void Tell(const Response::Progress& from, ModifyProgress* progress) {
+  if (progress == nullptr) return;
+  progress->edit_index = from.edit_index();
+  progress->done_bytes = from.done_bytes();
+  progress->total_bytes = from.total_bytes();
+}
+
+// One stream, to its end.
+absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& request,
+                                     ModifyProgress* progress, Deadline deadline) {
+  auto step = [&] {
+    return std::min(deadline, After(connection.options().stall_timeout));
+  };
+  auto stream = connection.Open(
+      std::string(internal::kModelStore) + "ModifyCheckpoint", 0, step());
+  if (!stream.ok()) return stream.status();
+  absl::Status s = internal::SendRequest(**stream, request, step());
+  ModifyResult result;
+  bool ended = false;
+  while (s.ok() && !ended) {
+    auto message = (*stream)->Read(step());
+    if (!message.ok()) {
+      s = message.status();
+      break;
+    }
+    std::string bytes;
+    for (const std::string_view fragment : message->fragments) bytes += fragment;
+    Response response;
+    if (!internal::Parse(bytes, &response)) {
+      (*stream)->Cancel();
+      return absl::InternalError("ModifyCheckpoint: the answer is malformed");
+    }
+    if (response.has_progress()) Tell(response.progress(), progress);
+    if (response.has_report()) Add(response.report(), result);
+    if (response.has_result()) Add(response.result(), result);
+    ended = response.has_result();
+  }
+  if (ended) {
+    // The version is there: how the stream ends does not matter any more.
+    (*stream)->Finish(step()).IgnoreError();
+    return result;
+  }
+  if (absl::IsDeadlineExceeded(s) && std::chrono::system_clock::now() >= deadline) {
+    (*stream)->Cancel();
+    return s;
+  }
+  return internal::WhyBroken(**stream, s, step());
+}
+
+}  // namespace
+
+absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_view name,
+                                              const EditList& edits,
+                                              const ModifyOptions& options,
+                                              Deadline deadline) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  auto request = MakeRequest(name, edits, options);
+  if (!request.ok()) return request.status();
+  const std::string bytes = internal::SerializeDeterministic(*request);
+  return internal::Retry(internal::RetryPolicy::Of((*connection)->options()),
+                         internal::Idempotency::kIdempotent, deadline,
+                         internal::RealSleeper(), [&](Deadline) {
+                           return RunOnce(**connection, bytes, options.progress.get(),
+                                          deadline);
+                         });
+}
+
+absl::StatusOr<std::vector<HistoryEntry>> History(const Client& client,
+                                                  std::string_view name, int limit,
+                                                  Deadline deadline) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  google::protobuf::util::JsonPrintOptions as_typed;
+  as_typed.preserve_proto_field_names = true;
+  std::vector<HistoryEntry> history;
+  v1::GetCheckpointRequest request;
+  request.set_name(std::string(name));
+  request.set_view(v1::FULL);
+  std::string uid;
+  while (!request.name().empty() && static_cast<int>(history.size()) < limit) {
+    auto checkpoint = internal::CallRpc<v1::Checkpoint>(
+        **connection, internal::kModelStore, "GetCheckpoint", request,
+        internal::Idempotency::kIdempotent, deadline);
+    const bool gone = absl::IsNotFound(checkpoint.status()) ||
+                      (checkpoint.ok() && !uid.empty() && checkpoint->model_uid() != uid);
+    if (gone && !history.empty()) break;
+    if (!checkpoint.ok()) return checkpoint.status();
+    HistoryEntry entry;
+    entry.checkpoint = internal::ToCheckpointInfo(*checkpoint);
+    entry.origin = v1::Origin_Name(checkpoint->origin());
+    for (const v1::Edit& edit : checkpoint->edits()) {
+      std::string json;
+      const auto s = google::protobuf::util::MessageToJsonString(edit, &json, as_typed);
+      if (!s.ok()) return absl::InternalError("an edit cannot be printed");
+      entry.edits.push_back(std::move(json));
+    }
+    history.push_back(std::move(entry));
+    request.set_name(checkpoint->base_checkpoint());
+    uid = checkpoint->base_model_uid();
+  }
+  return history;
+}
+
+}  // namespace modelstore

@@ -1,0 +1,36 @@
+// Weighted sums of floating-point elements in float64, rounded once: what an
+// average of checkpoints and the merge of an adapter are made of.
+//
+//   AddWeighted(DType::kFloat16, a, 0.5, Sums::kBegin, sums, n);
+//   AddWeighted(DType::kFloat16, b, 0.5, Sums::kGoOn, sums, n);
+//   RoundSums(sums, DType::kFloat16, out, n);
+//
+// Every step is one multiplication and one addition of IEEE 754 in this order,
+// never fused, so that a plain loop gives the same bits on every machine.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "proto/contract/dtype.h"
+
+namespace modelstore {
+
+// True for float16, bfloat16, float32 and float64.
+bool CanSum(DType dtype);
+
+enum class Sums : uint8_t {
+  kBegin,  // sums[i] = coefficient * element[i]
+  kGoOn,   // sums[i] = sums[i] + coefficient * element[i]
+};
+
+// `bytes` need not be aligned. InvalidArgument unless CanSum(dtype).
+absl::Status AddWeighted(DType dtype, const char* bytes, double coefficient, Sums what,
+                         double* sums, int64_t count);
+
+// Each sum as the nearest element of type `to`, ties to even: rounded once, also
+// to 16 bits, which Cast() would reach by way of float32. NaN stays NaN, quiet.
+// InvalidArgument unless CanSum(to).
+absl::Status RoundSums(const double* sums, DType to, char* to_bytes, int64_t count);
+
+}  // namespace modelstore

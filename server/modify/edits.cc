@@ -1,0 +1,127 @@
+#include "server/modify/edits.h"
+
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::server::modify {
+
+absl::StatusOr<WorkingCheckpoint*> Sources::Open(absl::string_view name) {
+  auto known = opened_.find(std::string(name));
+  if (known != opened_.end()) return known->second.get();
+  auto ref = ParseCheckpointRef("name", name);
+  if (!ref.ok()) return ref.status();
+  auto read = context_->store->reads().Open(ref->model_id, ref->version);
+  if (!read.ok()) return read.status();
+  if ((*read)->model().digest_algorithm() != base_->model().digest_algorithm()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        NameOf(**read), " has another digest algorithm: chunks are not shared"));
+  }
+  Reservation reservation(context_->memory);
+  auto s = reservation.Grow((*read)->manifest().tensors_size() *
+                            static_cast<int64_t>(sizeof(WorkingTensor)));
+  if (!s.ok()) return s;
+  auto checkpoint = WorkingCheckpoint::Of(*std::move(read));
+  if (!checkpoint.ok()) return checkpoint.status();
+  reserved_.push_back(std::move(reservation));
+  auto& opened = opened_[std::string(name)];
+  opened = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
+  return opened.get();
+}
+
+std::string NameOf(const storage::Read& read) {
+  return CheckpointNameOf(read.model().model_id(), read.checkpoint().version());
+}
+
+std::string EditContext::Field(absl::string_view field) const {
+  return absl::StrCat("edits[", index, "].", kind, field.empty() ? "" : ".", field);
+}
+
+absl::Status EditContext::Invalid(absl::string_view field,
+                                  absl::string_view message) const {
+  return InvalidField(Field(field), message);
+}
+
+absl::Status EditContext::At(absl::string_view field, const absl::Status& status) const {
+  if (status.ok()) return status;
+  const std::string path = Field(field);
+  if (absl::StartsWith(status.message(), path)) return status;
+  absl::Status placed = Annotate(status, path);
+  google::rpc::BadRequest detail;
+  auto* violation = detail.add_field_violations();
+  violation->set_field(path);
+  violation->set_description(std::string(status.message()));
+  placed.SetPayload("type.googleapis.com/google.rpc.BadRequest",
+                    absl::Cord(detail.SerializeAsString()));
+  return placed;
+}
+
+absl::Status EditContext::Missing(absl::string_view field, absl::string_view type,
+                                  absl::string_view name) const {
+  return At(field, NoSuch(type, name));
+}
+
+absl::Status EditContext::Taken(absl::string_view field, absl::string_view type,
+                                absl::string_view name) const {
+  return At(field, AlreadyExists(type, name));
+}
+
+void ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
+                  DType dtype, std::vector<int64_t> shape) {
+  std::vector<WorkingTensor*> group = {&tensor};
+  if (tensor.tied_group != 0) {
+    group = context.checkpoint.TiedTo(tensor);
+    if (context.untie) {
+      if (group.size() > 1) {
+        context.Warn(Warning::UNTIED, tensor.key,
+                     absl::StrCat("is tied no longer to ", group.size() - 1,
+                                  " other tensor(s), which keep their bytes"));
+      }
+      tensor.tied_group = 0;
+      group = {&tensor};
+    }
+  }
+  for (WorkingTensor* member : group) {
+    member->source = source;
+    member->dtype = dtype;
+    member->shape = shape;
+  }
+}
+
+absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context) {
+  switch (edit.kind_case()) {
+    case v1::Edit::kRenameKeys:
+      return ApplyRenameKeys(edit.rename_keys(), context);
+    case v1::Edit::kStripPrefix:
+      return ApplyStripPrefix(edit.strip_prefix(), context);
+    case v1::Edit::kAddPrefix:
+      return ApplyAddPrefix(edit.add_prefix(), context);
+    case v1::Edit::kDropKeys:
+      return ApplyDropKeys(edit.drop_keys(), context);
+    case v1::Edit::kDropSection:
+      return ApplyDropSection(edit.drop_section(), context);
+    case v1::Edit::kSetRequiresGrad:
+      return ApplySetRequiresGrad(edit.set_requires_grad(), context);
+    case v1::Edit::kCast:
+      return ApplyCast(edit.cast(), context);
+    case v1::Edit::kAverage:
+      return ApplyAverage(edit.average(), context);
+    case v1::Edit::kTakeFrom:
+      return ApplyTakeFrom(edit.take_from(), context);
+    case v1::Edit::kMergeLora:
+      return ApplyMergeLora(edit.merge_lora(), context);
+    case v1::Edit::KIND_NOT_SET:
+      return InvalidField(absl::StrCat("edits[", context.index, "]"),
+                          "has no kind, such as cast or replace_module");
+    default:
+      return absl::UnimplementedError(absl::StrCat(
+          context.Field(""), ": this server edits tensors, not modules"));
+  }
+}
+
+}  // namespace modelstore::server::modify

@@ -1,0 +1,162 @@
+// Edits that change names, sections and marks: they cost no tensor.
+#include <array>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "proto/contract/names.h"
+#include "server/modify/edits.h"
+#include "server/modify/key_selection.h"
+#include "server/pattern.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+// \0 to \9.
+constexpr int kGroups = 10;
+
+// The path of a module under the prefix of its keys: `module` under `module.` is
+// the root.
+std::optional<std::string> StripPath(absl::string_view path, absl::string_view prefix) {
+  if (absl::StrCat(path, ".") == prefix) return std::string();
+  if (absl::StartsWith(path, prefix)) return std::string(absl::StripPrefix(path, prefix));
+  return std::nullopt;
+}
+
+std::string AddPath(absl::string_view path, absl::string_view prefix) {
+  if (path.empty()) return std::string(absl::StripSuffix(prefix, "."));
+  return absl::StrCat(prefix, path);
+}
+
+}  // namespace
+
+absl::Status ApplyRenameKeys(const v1::Edit::RenameKeys& edit, EditContext& context) {
+  auto section = SectionOf(edit.section(), context);
+  if (!section.ok()) return section.status();
+  auto pattern = CompilePattern(context.Field("pattern"), edit.pattern());
+  if (!pattern.ok()) return pattern.status();
+  std::string error;
+  if (!(*pattern)->CheckRewriteString(edit.replacement(), &error)) {
+    return context.Invalid("replacement", error);
+  }
+  bool matched = false;
+  const int groups = std::min((*pattern)->NumberOfCapturingGroups() + 1, kGroups);
+  auto renamed = [&](const WorkingTensor& tensor) {
+    std::array<re2::StringPiece, kGroups> found;
+    std::string key;
+    if (!(*pattern)->Match(tensor.key, 0, tensor.key.size(), RE2::ANCHOR_BOTH,
+                           found.data(), groups) ||
+        !(*pattern)->Rewrite(&key, edit.replacement(), found.data(), groups)) {
+      return tensor.key;
+    }
+    matched = true;
+    return key;
+  };
+  const absl::Status s = context.checkpoint.Rename(*section, renamed);
+  if (!s.ok()) return context.At("replacement", s);
+  if (matched) return absl::OkStatus();
+  return context.Missing("pattern", "key of pattern",
+                         TensorNameOf(*section, edit.pattern()));
+}
+
+absl::Status ApplyStripPrefix(const v1::Edit::StripPrefix& edit, EditContext& context) {
+  if (edit.prefix().empty()) return context.Invalid("prefix", "is required");
+  auto section = SectionOf(edit.section(), context);
+  if (!section.ok()) return section.status();
+  int with = 0, without = 0;
+  std::string first_without;
+  for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
+    if (tensor.section != *section) continue;
+    if (absl::StartsWith(tensor.key, edit.prefix())) {
+      ++with;
+    } else if (without++ == 0) {
+      first_without = tensor.key;
+    }
+  }
+  if (with == 0) {
+    return context.Missing("prefix", "key of prefix",
+                           TensorNameOf(*section, edit.prefix()));
+  }
+  if (without > 0) {
+    return context.Invalid(
+        "prefix", absl::StrCat(with, " keys bear it and ", without, " do not, such as ",
+                               first_without, ": use rename_keys for some of them"));
+  }
+  auto s = context.checkpoint.Rename(*section, [&](const WorkingTensor& tensor) {
+    return tensor.key.substr(edit.prefix().size());
+  });
+  if (!s.ok()) return context.At("prefix", s);
+  return context.checkpoint.RenameMetadata(*section, [&](absl::string_view path) {
+    return StripPath(path, edit.prefix());
+  });
+}
+
+absl::Status ApplyAddPrefix(const v1::Edit::AddPrefix& edit, EditContext& context) {
+  if (edit.prefix().empty()) return context.Invalid("prefix", "is required");
+  auto section = SectionOf(edit.section(), context);
+  if (!section.ok()) return section.status();
+  auto s = context.checkpoint.Rename(*section, [&](const WorkingTensor& tensor) {
+    return absl::StrCat(edit.prefix(), tensor.key);
+  });
+  if (!s.ok()) return context.At("prefix", s);
+  return context.checkpoint.RenameMetadata(
+      *section, [&](absl::string_view path) -> std::optional<std::string> {
+        return AddPath(path, edit.prefix());
+      });
+}
+
+absl::Status ApplyDropKeys(const v1::Edit::DropKeys& edit, EditContext& context) {
+  if (edit.patterns().empty()) return context.Invalid("patterns", "is required");
+  auto section = SectionOf(edit.section(), context);
+  if (!section.ok()) return section.status();
+  auto selected = SelectKeys(*section, "patterns", edit.patterns(), context);
+  if (!selected.ok()) return selected.status();
+  absl::flat_hash_set<std::string> keys;
+  for (const size_t t : *selected) keys.insert(context.checkpoint.tensors()[t].key);
+  return context.checkpoint
+      .EraseIf([&](const WorkingTensor& tensor) {
+        return tensor.section == *section && keys.contains(tensor.key);
+      })
+      .status();
+}
+
+absl::Status ApplyDropSection(const v1::Edit::DropSection& edit, EditContext& context) {
+  if (edit.section().empty()) return context.Invalid("section", "is required");
+  if (edit.section() == "model") {
+    return context.Invalid("section", "model is what a checkpoint is about");
+  }
+  if (context.checkpoint.DropSection(edit.section())) return absl::OkStatus();
+  return context.Missing("section", "section", edit.section());
+}
+
+absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
+                                  EditContext& context) {
+  auto selected = SelectKeys("model", "patterns", edit.patterns(), context);
+  if (!selected.ok()) return selected.status();
+  int changed = 0;
+  for (const size_t t : *selected) {
+    WorkingTensor& tensor = context.checkpoint.tensors()[t];
+    if (tensor.role == v1::BUFFER) continue;
+    ++changed;
+    if (tensor.requires_grad == edit.requires_grad()) continue;
+    const bool trainable = IsFloatingPoint(tensor.dtype) || IsComplex(tensor.dtype);
+    if (edit.requires_grad() && !trainable) {
+      if (edit.patterns().empty()) continue;
+      const std::string_view name = DTypeName(tensor.dtype);
+      return context.Invalid("patterns",
+                             absl::StrCat(tensor.key, " is of type ", std::string(name),
+                                          ": only floating-point and complex tensors "
+                                          "have gradients"));
+    }
+    // Tied keys name one parameter.
+    for (WorkingTensor* tied : context.checkpoint.TiedTo(tensor)) {
+      tied->requires_grad = edit.requires_grad();
+    }
+  }
+  if (changed > 0) return absl::OkStatus();
+  return context.Invalid("patterns", "name no parameter: buffers are never trained");
+}
+
+}  // namespace modelstore::server::modify

@@ -1,0 +1,59 @@
+#include "server/modify/key_selection.h"
+
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/names.h"
+#include "server/pattern.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+constexpr int kMaxPatterns = 256;
+
+}  // namespace
+
+absl::StatusOr<std::string> SectionOf(const std::string& section,
+                                      const EditContext& context) {
+  if (section.empty()) return std::string("model");
+  if (auto s = ValidateSectionId(context.Field("section"), section); !s.ok()) return s;
+  if (context.checkpoint.HasSection(section)) return section;
+  return context.Missing("section", "section", section);
+}
+
+absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
+                                               absl::string_view field,
+                                               const Strings& patterns,
+                                               const EditContext& context) {
+  if (patterns.size() > kMaxPatterns) {
+    return context.Invalid(field, absl::StrCat("at most ", kMaxPatterns));
+  }
+  std::vector<std::unique_ptr<RE2>> compiled;
+  for (int p = 0; p < patterns.size(); ++p) {
+    auto regex =
+        CompilePattern(context.Field(absl::StrCat(field, "[", p, "]")), patterns[p]);
+    if (!regex.ok()) return regex.status();
+    compiled.push_back(*std::move(regex));
+  }
+  std::vector<size_t> selected;
+  std::vector<bool> matched(compiled.size(), false);
+  const auto& tensors = context.checkpoint.tensors();
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    if (tensors[t].section != section) continue;
+    bool any = compiled.empty();
+    for (size_t p = 0; p < compiled.size(); ++p) {
+      if (!RE2::FullMatch(tensors[t].key, *compiled[p])) continue;
+      matched[p] = true;
+      any = true;
+    }
+    if (any) selected.push_back(t);
+  }
+  for (size_t p = 0; p < compiled.size(); ++p) {
+    if (matched[p]) continue;
+    return context.Missing(absl::StrCat(field, "[", p, "]"), "key of pattern",
+                           TensorNameOf(section, patterns[static_cast<int>(p)]));
+  }
+  return selected;
+}
+
+}  // namespace modelstore::server::modify

@@ -1,0 +1,319 @@
+#include "server/modify/modify_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/contract/architecture_text.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+#include "server/convert.h"
+#include "server/helper_threads.h"
+#include "server/validation.h"
+#include "server/wire.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+constexpr absl::Duration kStep = absl::Milliseconds(50);
+// The list of edits is a part of the version's record, which every listing reads.
+constexpr int kMaxEdits = 1000;
+constexpr size_t kMaxEditBytes = size_t{1} << 20;
+constexpr size_t kReportPartBytes =
+    static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
+
+// What makes two requests the same: all that decides what the version will be.
+std::string DigestOf(const v1::ModifyCheckpointRequest& request) {
+  v1::ModifyCheckpointRequest content = request;
+  content.clear_request_id();
+  content.clear_expected_latest_version();
+  content.clear_validate_only();
+  v1::Checkpoint metadata;
+  const v1::Checkpoint& given = request.checkpoint();
+  if (given.has_epoch()) metadata.set_epoch(given.epoch());
+  if (given.has_step()) metadata.set_step(given.step());
+  if (given.has_loss()) metadata.set_loss(given.loss());
+  *metadata.mutable_metrics() = given.metrics();
+  *metadata.mutable_labels() = given.labels();
+  metadata.set_description(given.description());
+  *content.mutable_checkpoint() = std::move(metadata);
+  return std::string(
+      ComputeDigest(DigestAlgorithm::kXxh3_128, SerializeDeterministic(content)).bytes());
+}
+
+absl::Status CheckRequest(const v1::ModifyCheckpointRequest& request) {
+  if (request.edits().empty()) return InvalidField("edits", "is required");
+  if (request.edits_size() > kMaxEdits) {
+    return InvalidField("edits", absl::StrCat("at most ", kMaxEdits));
+  }
+  size_t bytes = 0;
+  for (const v1::Edit& edit : request.edits()) bytes += edit.ByteSizeLong();
+  if (bytes > kMaxEditBytes) {
+    return InvalidField("edits", absl::StrCat("at most ", kMaxEditBytes, " bytes"));
+  }
+  if (!v1::ModifyCheckpointRequest::OptimizerPolicy_IsValid(request.optimizer_policy())) {
+    return InvalidField("optimizer_policy", "unknown");
+  }
+  if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
+  return ValidateCheckpoint("checkpoint", request.checkpoint());
+}
+
+// Name of the field of the edit's kind, such as `cast`.
+std::string KindOf(const v1::Edit& edit) {
+  const auto* field = v1::Edit::descriptor()->FindFieldByNumber(edit.kind_case());
+  return field == nullptr ? "" : field->name();
+}
+
+OutboundMessage Message(const v1::ModifyCheckpointResponse& response) {
+  return {response.SerializeAsString(), {}};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
+    ServiceContext& context, absl::string_view bytes) {
+  v1::ModifyCheckpointRequest request;
+  if (auto s = ParseMessage(bytes, &request); !s.ok()) return s;
+  auto ref = ParseCheckpointRef("name", request.name());
+  if (!ref.ok()) return ref.status();
+  if (auto s = CheckRequest(request); !s.ok()) return s;
+  std::string digest = DigestOf(request);
+  auto earlier = context.store->uploads().FindRequested(ref->model_id,
+                                                        request.request_id(), digest);
+  if (!earlier.ok()) return earlier.status();
+  std::unique_ptr<ModifySession> session(
+      new ModifySession(context, std::move(request), std::move(digest)));
+  if (earlier->has_value()) {
+    auto model = context.store->models().Get(ref->model_id);
+    if (!model.ok()) return model.status();
+    session->model_ = *std::move(model);
+    session->record_ = **std::move(earlier);
+    session->state_ = State::kResult;
+    return session;
+  }
+  auto read = context.store->reads().Open(ref->model_id, ref->version);
+  if (!read.ok()) return read.status();
+  if (auto s = session->Start(*std::move(read)); !s.ok()) return s;
+  return session;
+}
+
+ModifySession::ModifySession(ServiceContext& context, v1::ModifyCheckpointRequest request,
+                             std::string request_digest)
+    : context_(context),
+      request_(std::move(request)),
+      request_digest_(std::move(request_digest)),
+      reservation_(context.memory),
+      edits_(request_.edits().begin(), request_.edits().end()) {}
+
+ModifySession::~ModifySession() {
+  if (out_ == nullptr) return;
+  out_->Stop(absl::CancelledError("the modification was given up"));
+  // A helper is at most at one chunk, which storage takes or refuses in time.
+  out_->WaitUntilDone(absl::InfiniteFuture());
+}
+
+absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
+  model_ = read->model();
+  const int64_t latest = model_.latest_version();
+  if (request_.has_expected_latest_version() &&
+      request_.expected_latest_version() != latest) {
+    return absl::AbortedError(absl::StrCat(ModelName(model_.model_id()),
+                                           ": the latest version is ", latest,
+                                           ", expected was ",
+                                           request_.expected_latest_version()));
+  }
+  auto s = reservation_.Grow(read->manifest().tensors_size() *
+                             static_cast<int64_t>(sizeof(WorkingTensor)));
+  if (!s.ok()) return s;
+  sources_ = std::make_unique<Sources>(&context_, read);
+  auto checkpoint = WorkingCheckpoint::Of(std::move(read));
+  if (!checkpoint.ok()) return checkpoint.status();
+  checkpoint_ = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
+  if (checkpoint_->architecture().has_value()) {
+    architecture_before_ = PrintModule(checkpoint_->architecture()->root());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> ModifySession::Next() {
+  const absl::Time until = absl::Now() + kStep;
+  while (state_ < State::kReport) {
+    if (cancelled_) return absl::CancelledError("the modification was cancelled");
+    absl::Status s;
+    switch (state_) {
+      case State::kEdit:
+        s = ApplyNext();
+        break;
+      case State::kCompute:
+        s = Compute(until);
+        break;
+      default:
+        s = Commit();
+        break;
+    }
+    if (!s.ok()) return s;
+    if (state_ < State::kReport && absl::Now() >= until) return Progress();
+  }
+  if (state_ == State::kReport) {
+    if (next_part_ < report_parts_.size()) {
+      return OutboundMessage{std::move(report_parts_[next_part_++]), {}};
+    }
+    state_ = State::kResult;
+  }
+  if (state_ == State::kEnd) return std::nullopt;
+  state_ = State::kEnd;
+  v1::ModifyCheckpointResponse response;
+  *response.mutable_result() = MakeResult();
+  return Message(response);
+}
+
+absl::Status ModifySession::ApplyNext() {
+  const v1::Edit& edit = request_.edits(next_edit_);
+  EditContext context{*checkpoint_, report_, *sources_, next_edit_, KindOf(edit),
+                      edit.untie(), edits_[next_edit_]};
+  if (auto s = ApplyEdit(edit, context); !s.ok()) return s;
+  if (++next_edit_ == request_.edits_size()) return BeginCompute();
+  return absl::OkStatus();
+}
+
+absl::Status ModifySession::BeginCompute() {
+  if (request_.optimizer_policy() == v1::ModifyCheckpointRequest::DROP) {
+    checkpoint_->DropSection("optimizer");
+  }
+  if (checkpoint_->tensors().size() > static_cast<size_t>(kMaxTensors)) {
+    return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),
+                                              " tensors, of at most ", kMaxTensors));
+  }
+  out_ = std::make_shared<WriteOut>(checkpoint_.get());
+  if (!request_.validate_only()) {
+    auto save = context_.store->uploads().StartDerived(MakeSave(), out_->sources());
+    if (!save.ok()) return save.status();
+    save_ = *std::move(save);
+    out_->Begin(save_.get());
+  }
+  state_ = State::kCompute;
+  return absl::OkStatus();
+}
+
+absl::Status ModifySession::Compute(absl::Time until) {
+  if (out_->total_bytes() > 0) {
+    while (helping_->load() < context_.helpers->count() && !out_->done()) {
+      ++*helping_;
+      if (!context_.helpers->TryRun([out = out_, helping = helping_, until] {
+            out->Work(until);
+            --*helping;
+          })) {
+        --*helping_;
+        break;
+      }
+    }
+    out_->Work(until);
+  }
+  // Others may still be at their last chunks.
+  if (!out_->WaitUntilDone(until)) return absl::OkStatus();
+  if (auto s = out_->status(); !s.ok()) return s;
+  state_ = State::kCommit;
+  return absl::OkStatus();
+}
+
+storage::SaveRequest ModifySession::MakeSave() const {
+  const records::CheckpointMetadata& old =
+      checkpoint_->base()->checkpoint().metadata();
+  v1::Checkpoint given = request_.checkpoint();
+  given.clear_architecture();
+  storage::SaveRequest save;
+  save.model_id = model_.model_id();
+  save.metadata = MetadataToRecord(given);
+  records::CheckpointMetadata& metadata = save.metadata;
+  if (!metadata.has_epoch() && old.has_epoch()) metadata.set_epoch(old.epoch());
+  if (!metadata.has_step() && old.has_step()) metadata.set_step(old.step());
+  if (!metadata.has_loss() && old.has_loss()) metadata.set_loss(old.loss());
+  if (metadata.metrics().empty()) *metadata.mutable_metrics() = old.metrics();
+  if (checkpoint_->architecture().has_value()) {
+    metadata.set_architecture(EncodeArchitecture(*checkpoint_->architecture()));
+  }
+  for (const v1::Edit& edit : edits_) metadata.add_edits(EncodeEdit(edit));
+  metadata.set_origin(v1::MODIFIED);
+  save.request_id = request_.request_id();
+  save.request_digest = request_digest_;
+  return save;
+}
+
+absl::Status ModifySession::Commit() {
+  if (save_ != nullptr) {
+    std::optional<int64_t> expected;
+    if (request_.has_expected_latest_version()) {
+      expected = request_.expected_latest_version();
+    }
+    auto committed = save_->Commit(out_->Manifest(), expected);
+    if (!committed.ok()) return committed.status();
+    record_ = *std::move(committed);
+  } else {
+    *record_.mutable_metadata() = MakeSave().metadata;
+    record_.set_base_model_id(model_.model_id());
+    record_.set_base_model_uid(model_.uid());
+    record_.set_base_version(checkpoint_->base()->checkpoint().version());
+    record_.set_tensor_count(static_cast<int64_t>(checkpoint_->tensors().size()));
+  }
+  FillReport();
+  state_ = State::kReport;
+  return absl::OkStatus();
+}
+
+void ModifySession::FillReport() {
+  v1::ModifyCheckpointResponse response;
+  size_t bytes = 0;
+  auto flush = [&] {
+    if (bytes > 0) report_parts_.push_back(response.SerializeAsString());
+    response.Clear();
+    bytes = 0;
+  };
+  auto add = [&](const auto& entry, auto list) {
+    const size_t size = entry.ByteSizeLong() + 8;
+    if (bytes + size > kReportPartBytes) flush();
+    bytes += size;
+    *list() = entry;
+  };
+  for (const Warning& warning : report_.warnings()) {
+    add(warning, [&] { return response.mutable_report()->add_warnings(); });
+  }
+  for (const ParameterFate& fate : report_.Fates(*checkpoint_)) {
+    add(fate, [&] { return response.mutable_report()->add_parameters(); });
+  }
+  flush();
+}
+
+v1::ModifyCheckpointResponse::Result ModifySession::MakeResult() const {
+  v1::ModifyCheckpointResponse::Result result;
+  v1::Checkpoint& checkpoint = *result.mutable_checkpoint();
+  checkpoint = CheckpointFromRecord(model_, record_);
+  if (record_.version() == 0) {
+    checkpoint.clear_name();
+    checkpoint.clear_create_time();
+    checkpoint.clear_etag();
+  }
+  // Stored by this server, this moment or by an earlier call: readable.
+  AddFullMetadata(record_.metadata(), &checkpoint).IgnoreError();
+  if (out_ != nullptr) result.set_new_tensor_bytes(out_->new_bytes());
+  if (checkpoint.has_architecture()) {
+    result.set_architecture_after(PrintModule(checkpoint.architecture().root()));
+  }
+  result.set_architecture_before(architecture_before_);
+  result.set_stored_bytes(record_.stored_bytes());
+  return result;
+}
+
+OutboundMessage ModifySession::Progress() const {
+  v1::ModifyCheckpointResponse response;
+  auto* progress = response.mutable_progress();
+  progress->set_edit_index(std::min(next_edit_, request_.edits_size() - 1));
+  if (out_ != nullptr) {
+    progress->set_done_bytes(out_->done_bytes());
+    progress->set_total_bytes(out_->total_bytes());
+  }
+  return Message(response);
+}
+
+}  // namespace modelstore::server::modify

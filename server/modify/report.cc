@@ -1,0 +1,71 @@
+#include "server/modify/report.h"
+
+#include "absl/container/flat_hash_set.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+// Plain state dicts say of none that it is a parameter.
+bool IsParameter(absl::string_view section, v1::TensorRole role) {
+  return section == "model" && role != v1::BUFFER;
+}
+
+}  // namespace
+
+void Report::Warn(Warning::Kind kind, int edit_index, absl::string_view path,
+                  absl::string_view message) {
+  Warning warning;
+  warning.set_kind(kind);
+  warning.set_edit_index(edit_index);
+  warning.set_path(std::string(path));
+  warning.set_message(std::string(message));
+  warnings_.push_back(std::move(warning));
+}
+
+ParameterFate::Fate FateOf(const WorkingTensor& tensor, const WorkingCheckpoint& of) {
+  if (!tensor.origin.has_value()) return ParameterFate::ADDED;
+  if (!of.HasOriginalBytes(tensor)) return ParameterFate::CHANGED;
+  const auto& old = of.base()->manifest().tensors(*tensor.origin);
+  return tensor.key == old.key() ? ParameterFate::KEPT : ParameterFate::RENAMED;
+}
+
+std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) const {
+  std::vector<ParameterFate> fates;
+  const auto& old = checkpoint.base()->manifest();
+  absl::flat_hash_set<int> kept;
+  absl::flat_hash_set<std::string> keys;
+  auto add = [&](const std::string& key, ParameterFate::Fate fate,
+                 ParameterFate::OptimizerFate optimizer) -> ParameterFate& {
+    ParameterFate& entry = fates.emplace_back();
+    entry.set_key(key);
+    entry.set_fate(fate);
+    entry.set_optimizer_fate(optimizer);
+    auto known = optimizer_.find(key);
+    if (known == optimizer_.end()) return entry;
+    entry.set_optimizer_fate(known->second.fate);
+    if (known->second.group.has_value()) entry.set_optimizer_group(*known->second.group);
+    return entry;
+  };
+  for (const WorkingTensor& tensor : checkpoint.tensors()) {
+    if (tensor.origin.has_value()) kept.insert(*tensor.origin);
+    if (!IsParameter(tensor.section, tensor.role)) continue;
+    keys.insert(tensor.key);
+    ParameterFate& entry =
+        add(tensor.key, FateOf(tensor, checkpoint), ParameterFate::NO_STATE);
+    if (!tensor.origin.has_value()) continue;
+    const std::string& old_key = old.tensors(*tensor.origin).key();
+    if (old_key != tensor.key) entry.set_old_key(old_key);
+  }
+  for (int t = 0; t < old.tensors_size(); ++t) {
+    const auto& record = old.tensors(t);
+    // One whose key another has now is listed under it.
+    if (kept.contains(t) || keys.contains(record.key()) ||
+        !IsParameter(record.section(), static_cast<v1::TensorRole>(record.role()))) {
+      continue;
+    }
+    add(record.key(), ParameterFate::REMOVED, ParameterFate::NO_STATE);
+  }
+  return fates;
+}
+
+}  // namespace modelstore::server::modify

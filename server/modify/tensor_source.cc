@@ -1,0 +1,238 @@
+#include "server/modify/tensor_source.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "proto/contract/numeric.h"
+#include "proto/contract/weighted_sum.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+// Elements that are worked on at once: their sums fit in a core's cache.
+constexpr int64_t kBlockElements = int64_t{128} << 10;
+
+class StoredTensor final : public TensorSource {
+ public:
+  explicit StoredTensor(Stored stored) : stored_(std::move(stored)) {
+    const auto& record = this->record();
+    const int64_t element = ElementSize(static_cast<DType>(record.dtype()));
+    ends_.reserve(record.pieces_size());
+    for (const auto& piece : record.pieces()) {
+      int64_t bytes = element;
+      for (const int64_t size : piece.size()) bytes *= size;
+      size_bytes_ += bytes;
+      ends_.push_back(size_bytes_);
+    }
+  }
+
+  int64_t size_bytes() const override { return size_bytes_; }
+  int64_t read_bytes() const override { return size_bytes_; }
+  const Stored* stored() const override { return &stored_; }
+
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    size_t piece = std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin();
+    while (begin < end) {
+      if (piece == ends_.size()) return Loss("its pieces do not tile it");
+      const int64_t piece_begin = piece == 0 ? 0 : ends_[piece - 1];
+      const int64_t chunk_size = std::max<int64_t>(
+          record().pieces(static_cast<int>(piece)).chunk_size_bytes(), 1);
+      const int64_t index = (begin - piece_begin) / chunk_size;
+      auto chunk = stored_.read->ReadChunk(stored_.tensor, static_cast<int>(piece), index);
+      if (!chunk.ok()) return chunk.status();
+      const int64_t chunk_begin = piece_begin + index * chunk_size;
+      const int64_t chunk_end =
+          chunk_begin + static_cast<int64_t>(chunk->view().size());
+      const int64_t stop = std::min(end, chunk_end);
+      if (stop <= begin) return Loss("a chunk is not as long as its piece says");
+      auto status = take(chunk->view().substr(begin - chunk_begin, stop - begin));
+      if (!status.ok()) return status;
+      begin = stop;
+      if (begin == ends_[piece]) ++piece;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const storage::records::TensorRecord& record() const {
+    return stored_.read->manifest().tensors(stored_.tensor);
+  }
+  absl::Status Loss(absl::string_view what) const {
+    return TensorDataLoss(CheckpointNameOf(stored_.read->model().model_id(),
+                                           stored_.read->checkpoint().version()),
+                          TensorNameOf(record().section(), record().key()), what);
+  }
+
+  const Stored stored_;
+  // Of each piece, in bytes of the tensor.
+  std::vector<int64_t> ends_;
+  int64_t size_bytes_ = 0;
+};
+
+class Bytes final : public TensorSource {
+ public:
+  explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
+  int64_t size_bytes() const override { return static_cast<int64_t>(bytes_.size()); }
+  int64_t read_bytes() const override { return 0; }
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    if (begin == end) return absl::OkStatus();
+    return take(absl::string_view(bytes_).substr(begin, end - begin));
+  }
+
+ private:
+  const std::string bytes_;
+};
+
+class Range final : public TensorSource {
+ public:
+  Range(SourcePtr of, int64_t begin, int64_t end)
+      : of_(std::move(of)), begin_(begin), end_(end) {}
+  int64_t size_bytes() const override { return end_ - begin_; }
+  int64_t read_bytes() const override {
+    return of_->read_bytes() == 0 ? 0 : size_bytes();
+  }
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    return of_->Visit(begin_ + begin, begin_ + end, take);
+  }
+
+ private:
+  const SourcePtr of_;
+  const int64_t begin_;
+  const int64_t end_;
+};
+
+class Concat final : public TensorSource {
+ public:
+  explicit Concat(std::vector<SourcePtr> parts) : parts_(std::move(parts)) {
+    for (const SourcePtr& part : parts_) {
+      size_bytes_ += part->size_bytes();
+      read_bytes_ += part->read_bytes();
+      ends_.push_back(size_bytes_);
+    }
+  }
+  int64_t size_bytes() const override { return size_bytes_; }
+  int64_t read_bytes() const override { return read_bytes_; }
+  absl::Span<const SourcePtr> parts() const override { return parts_; }
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    size_t part = std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin();
+    for (; begin < end && part < parts_.size(); ++part) {
+      const int64_t part_begin = ends_[part] - parts_[part]->size_bytes();
+      const int64_t stop = std::min(end, ends_[part]);
+      auto status = parts_[part]->Visit(begin - part_begin, stop - part_begin, take);
+      if (!status.ok()) return status;
+      begin = stop;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::vector<SourcePtr> parts_;
+  std::vector<int64_t> ends_;
+  int64_t size_bytes_ = 0;
+  int64_t read_bytes_ = 0;
+};
+
+class CastTensor final : public TensorSource {
+ public:
+  CastTensor(SourcePtr of, DType from, DType to)
+      : of_(std::move(of)), from_(from), to_(to) {}
+  int64_t size_bytes() const override {
+    return of_->size_bytes() / ElementSize(from_) * ElementSize(to_);
+  }
+  int64_t read_bytes() const override { return of_->read_bytes(); }
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    const int64_t in = ElementSize(from_), out = ElementSize(to_);
+    const int64_t most = std::min(kBlockElements, (end - begin) / out);
+    const auto block = std::make_unique_for_overwrite<char[]>(most * out);
+    return of_->Visit(begin / out * in, end / out * in, [&](absl::string_view bytes) {
+      while (!bytes.empty()) {
+        const int64_t count = std::min(static_cast<int64_t>(bytes.size()) / in, most);
+        auto status = Cast(from_, bytes.data(), to_, block.get(), count);
+        if (status.ok()) status = take(absl::string_view(block.get(), count * out));
+        if (!status.ok()) return status;
+        bytes.remove_prefix(count * in);
+      }
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  const SourcePtr of_;
+  const DType from_;
+  const DType to_;
+};
+
+class AverageTensor final : public TensorSource {
+ public:
+  AverageTensor(std::vector<SourcePtr> of, std::vector<double> coefficients, DType dtype)
+      : of_(std::move(of)), coefficients_(std::move(coefficients)), dtype_(dtype) {}
+  int64_t size_bytes() const override { return of_.front()->size_bytes(); }
+  int64_t read_bytes() const override {
+    int64_t bytes = 0;
+    for (const SourcePtr& source : of_) bytes += source->read_bytes();
+    return bytes;
+  }
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    const int64_t element = ElementSize(dtype_);
+    const int64_t most = std::min(kBlockElements, (end - begin) / element);
+    const auto sums = std::make_unique_for_overwrite<double[]>(most);
+    const auto block = std::make_unique_for_overwrite<char[]>(most * element);
+    for (int64_t at = begin; at < end;) {
+      const int64_t count = std::min(most, (end - at) / element);
+      const int64_t stop = at + count * element;
+      for (size_t s = 0; s < of_.size(); ++s) {
+        double* next = sums.get();
+        auto status = of_[s]->Visit(at, stop, [&](absl::string_view bytes) {
+          const int64_t added = static_cast<int64_t>(bytes.size()) / element;
+          double* to = std::exchange(next, next + added);
+          return AddWeighted(dtype_, bytes.data(), coefficients_[s],
+                             s == 0 ? Sums::kBegin : Sums::kGoOn, to, added);
+        });
+        if (!status.ok()) return status;
+      }
+      auto status = RoundSums(sums.get(), dtype_, block.get(), count);
+      if (status.ok()) status = take(absl::string_view(block.get(), count * element));
+      if (!status.ok()) return status;
+      at = stop;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::vector<SourcePtr> of_;
+  const std::vector<double> coefficients_;
+  const DType dtype_;
+};
+
+}  // namespace
+
+SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor) {
+  return std::make_shared<StoredTensor>(TensorSource::Stored{std::move(read), tensor});
+}
+
+SourcePtr BytesSource(std::string bytes) {
+  return std::make_shared<Bytes>(std::move(bytes));
+}
+
+SourcePtr RangeSource(SourcePtr of, int64_t begin, int64_t end) {
+  if (begin == 0 && end == of->size_bytes()) return of;
+  return std::make_shared<Range>(std::move(of), begin, end);
+}
+
+SourcePtr ConcatSource(std::vector<SourcePtr> parts) {
+  return std::make_shared<Concat>(std::move(parts));
+}
+
+SourcePtr CastSource(SourcePtr of, DType from, DType to) {
+  return std::make_shared<CastTensor>(std::move(of), from, to);
+}
+
+SourcePtr AverageSource(std::vector<SourcePtr> of, std::vector<double> coefficients,
+                        DType dtype) {
+  return std::make_shared<AverageTensor>(std::move(of), std::move(coefficients), dtype);
+}
+
+}  // namespace modelstore::server::modify

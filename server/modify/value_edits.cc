@@ -1,0 +1,193 @@
+// Edits that compute: what they describe here is streamed once all are accepted.
+#include <cmath>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "proto/contract/names.h"
+#include "proto/contract/numeric.h"
+#include "proto/contract/weighted_sum.h"
+#include "server/modify/edits.h"
+#include "server/modify/key_selection.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+constexpr int kMaxAveraged = 256;
+constexpr double kSumTolerance = 1e-6;
+
+std::string NameOf(DType dtype) { return std::string(DTypeName(dtype)); }
+
+// The positions that a cast names, keys first: each must be of a type that can be
+// cast, while a pattern's other tensors are passed over.
+absl::StatusOr<std::vector<size_t>> CastTargets(const v1::Edit::Cast& edit,
+                                                const std::string& section,
+                                                EditContext& context) {
+  std::vector<size_t> targets;
+  const auto& tensors = context.checkpoint.tensors();
+  for (int k = 0; k < edit.keys_size(); ++k) {
+    const std::string field = absl::StrCat("keys[", k, "]");
+    WorkingTensor* tensor = context.checkpoint.Find(section, edit.keys(k));
+    if (tensor == nullptr) {
+      return context.Missing(field, "tensor", TensorNameOf(section, edit.keys(k)));
+    }
+    if (!IsFloatingPoint(tensor->dtype)) {
+      return context.Invalid(field, absl::StrCat(edit.keys(k), " is of type ",
+                                                 NameOf(tensor->dtype),
+                                                 ": only floating-point tensors are cast"));
+    }
+    targets.push_back(tensor - tensors.data());
+  }
+  if (edit.keys_size() > 0 && edit.patterns_size() == 0) return targets;
+  auto selected = SelectKeys(section, "patterns", edit.patterns(), context);
+  if (!selected.ok()) return selected.status();
+  for (const size_t t : *selected) {
+    if (IsFloatingPoint(tensors[t].dtype)) targets.push_back(t);
+  }
+  return targets;
+}
+
+absl::Status CheckCoefficients(const v1::Edit::Average& edit,
+                               const EditContext& context) {
+  if (edit.checkpoints_size() < 2 || edit.checkpoints_size() > kMaxAveraged) {
+    return context.Invalid("checkpoints", absl::StrCat("from 2 to ", kMaxAveraged));
+  }
+  if (edit.coefficients_size() == 0) return absl::OkStatus();
+  if (edit.coefficients_size() != edit.checkpoints_size()) {
+    return context.Invalid("coefficients",
+                           absl::StrCat("are ", edit.coefficients_size(), " for ",
+                                        edit.checkpoints_size(), " checkpoints"));
+  }
+  double sum = 0;
+  for (int c = 0; c < edit.coefficients_size(); ++c) {
+    if (!std::isfinite(edit.coefficients(c))) {
+      return context.Invalid(absl::StrCat("coefficients[", c, "]"), "must be finite");
+    }
+    sum += edit.coefficients(c);
+  }
+  if (edit.any_sum() || std::abs(sum - 1) <= kSumTolerance) return absl::OkStatus();
+  return context.Invalid(
+      "coefficients", absl::StrCat("sum to ", sum, ", not to 1: set any_sum to allow it"));
+}
+
+// The tensor of one key in each of the checkpoints, all alike.
+absl::StatusOr<std::vector<WorkingTensor*>> Averaged(
+    const std::string& key, const std::vector<WorkingCheckpoint*>& checkpoints,
+    const EditContext& context) {
+  std::vector<WorkingTensor*> tensors;
+  for (size_t c = 0; c < checkpoints.size(); ++c) {
+    const std::string field = absl::StrCat("checkpoints[", c, "]");
+    const std::string name = modify::NameOf(*checkpoints[c]->base());
+    WorkingTensor* tensor = checkpoints[c]->Find("model", key);
+    if (tensor == nullptr) {
+      return context.Missing(field, "tensor", absl::StrCat(name, "/model:", key));
+    }
+    if (c > 0 && (tensor->dtype != tensors[0]->dtype ||
+                  tensor->shape != tensors[0]->shape)) {
+      return context.Invalid(
+          field, absl::StrCat(key, " is ", NameOf(tensor->dtype), " [",
+                              absl::StrJoin(tensor->shape, ", "), "] in ", name, " and ",
+                              NameOf(tensors[0]->dtype), " [",
+                              absl::StrJoin(tensors[0]->shape, ", "), "] in ",
+                              modify::NameOf(*checkpoints[0]->base())));
+    }
+    tensors.push_back(tensor);
+  }
+  return tensors;
+}
+
+// A complex element is averaged as two of half its width.
+DType SummedAs(DType dtype) {
+  switch (dtype) {
+    case DType::kComplex32:
+      return DType::kFloat16;
+    case DType::kComplex64:
+      return DType::kFloat32;
+    case DType::kComplex128:
+      return DType::kFloat64;
+    default:
+      return dtype;
+  }
+}
+
+bool IsStatistic(const std::string& key) {
+  return absl::EndsWith(key, "running_mean") || absl::EndsWith(key, "running_var");
+}
+
+}  // namespace
+
+absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context) {
+  auto dtype = DTypeFromNumber(edit.dtype());
+  if (!dtype.ok() || !CanCast(*dtype, *dtype)) {
+    return context.Invalid("dtype", "must be FLOAT16, BFLOAT16, FLOAT32 or FLOAT64");
+  }
+  auto section = SectionOf(edit.section(), context);
+  if (!section.ok()) return section.status();
+  auto targets = CastTargets(edit, *section, context);
+  if (!targets.ok()) return targets.status();
+  for (const size_t t : *targets) {
+    WorkingTensor& tensor = context.checkpoint.tensors()[t];
+    if (tensor.dtype == *dtype) continue;
+    if (!CanCast(tensor.dtype, *dtype)) {
+      return context.Invalid(
+          "dtype", absl::StrCat(tensor.key, " is of type ", NameOf(tensor.dtype),
+                                ", which this server does not cast"));
+    }
+    ReplaceBytes(context, tensor, CastSource(tensor.source, tensor.dtype, *dtype), *dtype,
+                 tensor.shape);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
+  if (auto s = CheckCoefficients(edit, context); !s.ok()) return s;
+  std::vector<double> coefficients(edit.coefficients().begin(),
+                                   edit.coefficients().end());
+  coefficients.resize(edit.checkpoints_size(), 1.0 / edit.checkpoints_size());
+  std::vector<WorkingCheckpoint*> checkpoints;
+  for (int c = 0; c < edit.checkpoints_size(); ++c) {
+    auto opened = context.sources.Open(edit.checkpoints(c));
+    if (!opened.ok()) {
+      return context.At(absl::StrCat("checkpoints[", c, "]"), opened.status());
+    }
+    checkpoints.push_back(*opened);
+    context.resolved.mutable_average()->set_checkpoints(
+        c, modify::NameOf(*(*opened)->base()));
+  }
+  auto selected = SelectKeys("model", "patterns", edit.patterns(), context);
+  if (!selected.ok()) return selected.status();
+  absl::flat_hash_set<int> done;
+  for (const size_t t : *selected) {
+    WorkingTensor& tensor = context.checkpoint.tensors()[t];
+    // What is tied is averaged once, by its first name.
+    if (tensor.tied_group != 0 && !context.untie &&
+        !done.insert(tensor.tied_group).second) {
+      continue;
+    }
+    auto tensors = Averaged(tensor.key, checkpoints, context);
+    if (!tensors.ok()) return tensors.status();
+    const WorkingTensor& first = *tensors->front();
+    SourcePtr source = first.source;
+    if (IsFloatingPoint(first.dtype) || IsComplex(first.dtype)) {
+      if (!CanSum(SummedAs(first.dtype))) {
+        return context.Invalid(
+            "patterns", absl::StrCat(tensor.key, " is of type ", NameOf(first.dtype),
+                                     ", which this server does not average"));
+      }
+      std::vector<SourcePtr> sources;
+      for (const WorkingTensor* one : *tensors) sources.push_back(one->source);
+      source = AverageSource(std::move(sources), coefficients, SummedAs(first.dtype));
+      if (IsStatistic(tensor.key)) {
+        context.Warn(Warning::STATISTICS_AVERAGED, tensor.key,
+                     "are running statistics, which no training has seen together with "
+                     "the averaged weights: run a few batches in training mode");
+      }
+    }
+    ReplaceBytes(context, tensor, std::move(source), first.dtype, first.shape);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server::modify

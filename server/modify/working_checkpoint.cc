@@ -1,0 +1,316 @@
+#include "server/modify/working_checkpoint.h"
+
+#include <algorithm>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "server/convert.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+// What `change` makes of the key of a tensor; absent: the tensor is gone.
+using KeyChange = absl::FunctionRef<std::optional<std::string>(const std::string& key)>;
+
+// Returns whether the value itself named a tensor that is gone.
+bool ChangeValue(v1::Value* value, KeyChange change, bool* changed);
+
+void ChangeElements(v1::ListValue* list, KeyChange change, bool* changed) {
+  for (v1::Value& element : *list->mutable_values()) {
+    if (ChangeValue(&element, change, changed)) element.set_null_value(v1::NULL_VALUE);
+  }
+}
+
+void ChangeEntries(v1::DictValue* dict, KeyChange change, bool* changed) {
+  auto& entries = *dict->mutable_entries();
+  int kept = 0;
+  for (int i = 0; i < entries.size(); ++i) {
+    if (ChangeValue(entries[i].mutable_value(), change, changed)) continue;
+    if (kept != i) entries.SwapElements(kept, i);
+    ++kept;
+  }
+  while (entries.size() > kept) entries.RemoveLast();
+}
+
+bool ChangeValue(v1::Value* value, KeyChange change, bool* changed) {
+  switch (value->kind_case()) {
+    case v1::Value::kListValue:
+      ChangeElements(value->mutable_list_value(), change, changed);
+      return false;
+    case v1::Value::kTupleValue:
+      ChangeElements(value->mutable_tuple_value(), change, changed);
+      return false;
+    case v1::Value::kSetValue:
+      ChangeElements(value->mutable_set_value(), change, changed);
+      return false;
+    case v1::Value::kDictValue:
+      ChangeEntries(value->mutable_dict_value(), change, changed);
+      return false;
+    case v1::Value::kTensorValue: {
+      std::optional<std::string> key = change(value->tensor_value());
+      if (!key.has_value()) {
+        *changed = true;
+        return true;
+      }
+      if (*key == value->tensor_value()) return false;
+      value->set_tensor_value(*std::move(key));
+      *changed = true;
+      return false;
+    }
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<WorkingCheckpoint> WorkingCheckpoint::Of(
+    std::shared_ptr<storage::Read> base) {
+  WorkingCheckpoint checkpoint(std::move(base));
+  v1::Checkpoint metadata;
+  auto s = AddFullMetadata(checkpoint.base_->checkpoint().metadata(), &metadata);
+  if (!s.ok()) {
+    return Annotate(s, CheckpointNameOf(checkpoint.base_->model().model_id(),
+                                        checkpoint.base_->checkpoint().version()));
+  }
+  if (metadata.has_architecture()) {
+    checkpoint.architecture_ = std::move(*metadata.mutable_architecture());
+  }
+  if (s = checkpoint.AddTensors(); !s.ok()) return s;
+  for (const auto& section : checkpoint.base_->manifest().sections()) {
+    checkpoint.sections_.push_back({section, std::nullopt});
+  }
+  checkpoint.Reindex();
+  return checkpoint;
+}
+
+absl::Status WorkingCheckpoint::AddTensors() {
+  const auto& manifest = base_->manifest();
+  absl::flat_hash_map<std::string, int> positions;
+  absl::flat_hash_map<int, int> groups;
+  tensors_.reserve(manifest.tensors_size());
+  for (int t = 0; t < manifest.tensors_size(); ++t) {
+    const auto& record = manifest.tensors(t);
+    WorkingTensor tensor;
+    tensor.section = record.section();
+    tensor.key = record.key();
+    tensor.dtype = static_cast<DType>(record.dtype());
+    tensor.shape.assign(record.shape().begin(), record.shape().end());
+    tensor.role = static_cast<v1::TensorRole>(record.role());
+    tensor.requires_grad = record.requires_grad();
+    tensor.origin = t;
+    owners_.push_back(t);
+    if (record.tied_to().empty()) {
+      tensor.source = StoredSource(base_, t);
+    } else {
+      auto owner = positions.find(record.tied_to());
+      if (owner == positions.end()) {
+        return absl::DataLossError(absl::StrCat(
+            TensorNameOf(record.section(), record.key()), " is tied to ",
+            record.tied_to(), ", which is not before it in the table"));
+      }
+      owners_.back() = owner->second;
+      WorkingTensor& first = tensors_[owner->second];
+      if (first.tied_group == 0) first.tied_group = NewTiedGroup();
+      tensor.tied_group = first.tied_group;
+      tensor.source = first.source;
+    }
+    positions.emplace(TensorNameOf(tensor.section, tensor.key), t);
+    tensors_.push_back(std::move(tensor));
+  }
+  return absl::OkStatus();
+}
+
+void WorkingCheckpoint::Reindex() {
+  index_.clear();
+  groups_.clear();
+  index_.reserve(tensors_.size());
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    index_.emplace(std::make_pair(tensors_[t].section, tensors_[t].key), t);
+    if (tensors_[t].tied_group != 0) groups_[tensors_[t].tied_group].push_back(t);
+  }
+}
+
+WorkingTensor* WorkingCheckpoint::Find(absl::string_view section, absl::string_view key) {
+  auto it = index_.find(std::make_pair(std::string(section), std::string(key)));
+  return it == index_.end() ? nullptr : &tensors_[it->second];
+}
+
+std::vector<WorkingTensor*> WorkingCheckpoint::TiedTo(WorkingTensor& tensor) {
+  if (tensor.tied_group == 0) return {&tensor};
+  std::vector<WorkingTensor*> group;
+  for (const size_t t : groups_[tensor.tied_group]) {
+    if (tensors_[t].tied_group == tensor.tied_group) group.push_back(&tensors_[t]);
+  }
+  return group;
+}
+
+bool WorkingCheckpoint::HasOriginalBytes(const WorkingTensor& tensor) const {
+  if (!tensor.origin.has_value()) return false;
+  const TensorSource::Stored* stored = tensor.source->stored();
+  return stored != nullptr && stored->read == base_ &&
+         stored->tensor == owners_[*tensor.origin];
+}
+
+absl::Status WorkingCheckpoint::Insert(size_t position,
+                                       std::vector<WorkingTensor> tensors) {
+  absl::flat_hash_set<std::string> names;
+  for (const WorkingTensor& tensor : tensors) {
+    const std::string name = TensorNameOf(tensor.section, tensor.key);
+    if (Find(tensor.section, tensor.key) != nullptr || !names.insert(name).second) {
+      return AlreadyExists("tensor", name);
+    }
+    if (auto s = ValidateKey("key", tensor.key); !s.ok()) return s;
+  }
+  tensors_.insert(tensors_.begin() + static_cast<ptrdiff_t>(position),
+                  std::make_move_iterator(tensors.begin()),
+                  std::make_move_iterator(tensors.end()));
+  Reindex();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> WorkingCheckpoint::EraseIf(
+    absl::FunctionRef<bool(const WorkingTensor&)> gone) {
+  absl::flat_hash_map<std::string, absl::flat_hash_set<std::string>> erased;
+  const size_t before = tensors_.size();
+  std::erase_if(tensors_, [&](const WorkingTensor& tensor) {
+    if (!gone(tensor)) return false;
+    erased[tensor.section].insert(tensor.key);
+    return true;
+  });
+  Reindex();
+  for (const auto& [section, keys] : erased) {
+    auto s = ChangeReferences(
+        section, [&keys = keys](const std::string& key) -> std::optional<std::string> {
+          if (keys.contains(key)) return std::nullopt;
+          return key;
+        });
+    if (!s.ok()) return s;
+  }
+  return static_cast<int>(before - tensors_.size());
+}
+
+absl::Status WorkingCheckpoint::Rename(
+    absl::string_view section,
+    absl::FunctionRef<std::string(const WorkingTensor&)> new_key) {
+  absl::flat_hash_map<std::string, std::string> renamed;
+  absl::flat_hash_set<std::string> taken;
+  for (const WorkingTensor& tensor : tensors_) {
+    if (tensor.section != section) continue;
+    std::string key = new_key(tensor);
+    if (auto s = ValidateKey("key", key); !s.ok()) return s;
+    if (!taken.insert(key).second) {
+      return AlreadyExists("tensor", TensorNameOf(section, key));
+    }
+    if (key != tensor.key) renamed.emplace(tensor.key, std::move(key));
+  }
+  auto renamed_key = [&](const std::string& key) -> std::optional<std::string> {
+    auto it = renamed.find(key);
+    return it == renamed.end() ? key : it->second;
+  };
+  if (renamed.empty()) return absl::OkStatus();
+  if (auto s = ChangeReferences(section, renamed_key); !s.ok()) return s;
+  for (WorkingTensor& tensor : tensors_) {
+    if (tensor.section == section) tensor.key = *renamed_key(tensor.key);
+  }
+  Reindex();
+  return absl::OkStatus();
+}
+
+std::vector<std::string> WorkingCheckpoint::SectionNames() const {
+  std::vector<std::string> names;
+  for (const StoredSection& section : sections_) names.push_back(section.record.name());
+  for (const WorkingTensor& tensor : tensors_) {
+    // Tensors of one section mostly stand together.
+    if (!names.empty() && names.back() == tensor.section) continue;
+    if (std::find(names.begin(), names.end(), tensor.section) == names.end()) {
+      names.push_back(tensor.section);
+    }
+  }
+  return names;
+}
+
+bool WorkingCheckpoint::HasSection(absl::string_view section) const {
+  const std::vector<std::string> names = SectionNames();
+  return std::find(names.begin(), names.end(), section) != names.end();
+}
+
+WorkingCheckpoint::StoredSection* WorkingCheckpoint::FindSection(
+    absl::string_view section) {
+  for (StoredSection& stored : sections_) {
+    if (stored.record.name() == section) return &stored;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<v1::Section*> WorkingCheckpoint::Section(absl::string_view section) {
+  StoredSection* stored = FindSection(section);
+  if (stored == nullptr) return nullptr;
+  if (!stored->section.has_value()) {
+    auto decoded = SectionFromRecord(stored->record);
+    if (!decoded.ok()) return decoded.status();
+    stored->section = *std::move(decoded);
+  }
+  return &*stored->section;
+}
+
+bool WorkingCheckpoint::DropSection(absl::string_view section) {
+  if (!HasSection(section)) return false;
+  std::erase_if(sections_, [&](const StoredSection& stored) {
+    return stored.record.name() == section;
+  });
+  std::erase_if(tensors_,
+                [&](const WorkingTensor& tensor) { return tensor.section == section; });
+  Reindex();
+  return true;
+}
+
+absl::Status WorkingCheckpoint::ChangeReferences(
+    absl::string_view section,
+    absl::FunctionRef<std::optional<std::string>(const std::string& key)> new_key) {
+  StoredSection* stored = FindSection(section);
+  if (stored == nullptr) return absl::OkStatus();
+  v1::Section changed_section;
+  if (stored->section.has_value()) {
+    changed_section = *stored->section;
+  } else {
+    auto decoded = SectionFromRecord(stored->record);
+    if (!decoded.ok()) return decoded.status();
+    changed_section = *std::move(decoded);
+  }
+  if (!changed_section.has_value()) return absl::OkStatus();
+  bool changed = false;
+  if (ChangeValue(changed_section.mutable_value(), new_key, &changed)) {
+    changed_section.mutable_value()->set_null_value(v1::NULL_VALUE);
+  }
+  if (changed) stored->section = std::move(changed_section);
+  return absl::OkStatus();
+}
+
+absl::Status WorkingCheckpoint::RenameMetadata(
+    absl::string_view section,
+    absl::FunctionRef<std::optional<std::string>(absl::string_view path)> new_path) {
+  auto found = Section(section);
+  if (!found.ok()) return found.status();
+  if (*found == nullptr || !(*found)->metadata().has_dict_value()) {
+    return absl::OkStatus();
+  }
+  auto& entries =
+      *(*found)->mutable_metadata()->mutable_dict_value()->mutable_entries();
+  int kept = 0;
+  for (int i = 0; i < entries.size(); ++i) {
+    if (entries[i].key().has_string_value()) {
+      std::optional<std::string> path = new_path(entries[i].key().string_value());
+      if (!path.has_value()) continue;
+      entries[i].mutable_key()->set_string_value(*std::move(path));
+    }
+    if (kept != i) entries.SwapElements(kept, i);
+    ++kept;
+  }
+  while (entries.size() > kept) entries.RemoveLast();
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server::modify
