@@ -22,6 +22,12 @@ struct ServiceContext {
   absl::Time start_time;
   std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
   std::shared_ptr<HelperThreads> helpers = std::make_shared<HelperThreads>(0);
+
+  // See ServiceOptions::for_each.
+  void ForEach(int count, const std::function<void(int)>& each) const {
+    if (options.for_each) return options.for_each(count, each);
+    for (int i = 0; i < count; ++i) each(i);
+  }
 };
 
 // A checkpoint as a client names it.

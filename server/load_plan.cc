@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -12,105 +11,13 @@
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
 #include "server/convert.h"
-#include "server/pattern.h"
+#include "server/tensor_selector.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
 namespace {
 
-constexpr int kMaxSelectionEntries = 4096;
-constexpr size_t kMaxSelectionBytes = 256 << 10;
 constexpr size_t kTokenCheckBytes = 8;
-
-std::string FullName(const records::TensorRecord& tensor) {
-  return TensorNameOf(tensor.section(), tensor.key());
-}
-
-std::string CheckpointOf(const storage::Read& read) {
-  return CheckpointNameOf(read.model().model_id(), read.checkpoint().version());
-}
-
-// Which tensors a request takes.
-class Selector {
- public:
-  static absl::StatusOr<Selector> Make(const v1::TensorSelection& selection) {
-    Selector selector;
-    selector.sections_.insert(selection.sections().begin(), selection.sections().end());
-    for (const std::string& prefix : selection.include_prefixes()) {
-      const TensorName name = ParseTensorName(prefix);
-      selector.prefixes_.push_back(TensorNameOf(name.section, name.key));
-    }
-    auto status = Compile("selection.include_patterns", selection.include_patterns(),
-                          &selector.include_);
-    if (!status.ok()) return status;
-    status = Compile("selection.exclude_patterns", selection.exclude_patterns(),
-                     &selector.exclude_);
-    if (!status.ok()) return status;
-    selector.hits_.resize(selector.include_.size());
-    return selector;
-  }
-
-  bool TakesSection(const std::string& section) const {
-    return sections_.empty() || sections_.contains(section);
-  }
-
-  bool Takes(const records::TensorRecord& tensor, const std::string& name) {
-    if (!TakesSection(tensor.section())) return false;
-    bool included = include_.empty() && prefixes_.empty();
-    for (const std::string& prefix : prefixes_) {
-      if (absl::StartsWith(name, prefix)) included = true;
-    }
-    for (size_t i = 0; i < include_.size(); ++i) {
-      if (included && hits_[i]) continue;
-      if (!include_[i].Matches(tensor.section(), tensor.key(), name)) continue;
-      included = true;
-      hits_[i] = true;
-    }
-    return included && std::none_of(exclude_.begin(), exclude_.end(), [&](const auto& p) {
-             return p.Matches(tensor.section(), tensor.key(), name);
-           });
-  }
-
-  // A key that was named whole, without operators, and is not there.
-  absl::Status CheckNamedKeys(const std::string& checkpoint) const {
-    for (size_t i = 0; i < include_.size(); ++i) {
-      if (!hits_[i] && include_[i].IsLiteral()) {
-        return NoSuch("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  // A section that was named and is not there.
-  absl::Status CheckSections(const storage::Read& read) const {
-    absl::flat_hash_set<std::string> known;
-    for (const auto& section : read.checkpoint().sections()) known.insert(section.name());
-    for (const std::string& section : sections_) {
-      if (known.contains(section)) continue;
-      return NoSuch("section", absl::StrCat(CheckpointOf(read), "/sections/", section));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  static absl::Status Compile(
-      absl::string_view field,
-      const google::protobuf::RepeatedPtrField<std::string>& patterns,
-      std::vector<KeyPattern>* out) {
-    for (int i = 0; i < patterns.size(); ++i) {
-      auto pattern = KeyPattern::Compile(absl::StrCat(field, "[", i, "]"), patterns[i]);
-      if (!pattern.ok()) return pattern.status();
-      out->push_back(*std::move(pattern));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::flat_hash_set<std::string> sections_;
-  std::vector<std::string> prefixes_;
-  std::vector<KeyPattern> include_;
-  std::vector<KeyPattern> exclude_;
-  std::vector<bool> hits_;
-};
 
 struct Rows {
   int64_t begin = 0;
@@ -153,24 +60,10 @@ absl::StatusOr<DType> ParseTarget(v1::DType target) {
   return dtype;
 }
 
-absl::Status CheckSelectionSize(const v1::LoadCheckpointRequest& request) {
-  const v1::TensorSelection& selection = request.selection();
-  const int entries = selection.sections_size() + selection.include_prefixes_size() +
-                      selection.include_patterns_size() +
-                      selection.exclude_patterns_size() + request.slices_size();
-  if (entries > kMaxSelectionEntries ||
-      selection.ByteSizeLong() + request.ByteSizeLong() > 2 * kMaxSelectionBytes) {
-    return InvalidField("selection",
-                        absl::StrCat("at most ", kMaxSelectionEntries, " entries and ",
-                                     kMaxSelectionBytes, " bytes: use patterns"));
-  }
-  return absl::OkStatus();
-}
-
 // Restricts a planned tensor to rows of its first dimension.
 absl::Status ApplySlice(const records::TensorRecord& tensor, const Rows& rows,
                         int64_t stored_bytes, PlannedTensor* planned) {
-  const std::string name = FullName(tensor);
+  const std::string name = FullTensorName(tensor);
   if (tensor.shape_size() == 0) {
     return absl::OutOfRangeError(absl::StrCat("slices[", rows.field, "]: tensor ", name,
                                               " is 0-dimensional and has no rows"));
@@ -191,9 +84,12 @@ absl::Status ApplySlice(const records::TensorRecord& tensor, const Rows& rows,
 
 absl::StatusOr<LoadPlan> LoadPlan::Make(std::shared_ptr<storage::Read> read,
                                         const v1::LoadCheckpointRequest& request) {
-  if (auto s = CheckSelectionSize(request); !s.ok()) return s;
+  auto bounded =
+      CheckSelectionSize(request.selection(), request.slices_size(),
+                         request.ByteSizeLong() - request.selection().ByteSizeLong());
+  if (!bounded.ok()) return bounded;
   if (auto s = ValidateDevice("device", request.device()); !s.ok()) return s;
-  auto selector = Selector::Make(request.selection());
+  auto selector = TensorSelector::Make(request.selection());
   if (!selector.ok()) return selector.status();
   if (auto s = selector->CheckSections(*read); !s.ok()) return s;
   auto slices = ParseSlices(request);
@@ -214,7 +110,7 @@ absl::StatusOr<LoadPlan> LoadPlan::Make(std::shared_ptr<storage::Read> read,
   absl::flat_hash_map<int, std::pair<std::string, Rows>> brought;
   for (int i = 0; i < manifest.tensors_size(); ++i) {
     const records::TensorRecord& tensor = manifest.tensors(i);
-    const std::string name = FullName(tensor);
+    const std::string name = FullTensorName(tensor);
     by_name.emplace(name, i);
     if (!selector->Takes(tensor, name)) continue;
     PlannedTensor planned;
@@ -223,7 +119,7 @@ absl::StatusOr<LoadPlan> LoadPlan::Make(std::shared_ptr<storage::Read> read,
     if (!tensor.tied_to().empty()) {
       auto target_of_tie = by_name.find(tensor.tied_to());
       if (target_of_tie == by_name.end()) {
-        return TensorDataLoss(CheckpointOf(*plan.read_), name,
+        return TensorDataLoss(FullCheckpointName(*plan.read_), name,
                               absl::StrCat("it is tied to ", tensor.tied_to(),
                                            ", which no earlier tensor is"));
       }
@@ -259,11 +155,11 @@ absl::StatusOr<LoadPlan> LoadPlan::Make(std::shared_ptr<storage::Read> read,
     plan.total_bytes_ += planned.size_bytes;
     plan.tensors_.push_back(std::move(planned));
   }
-  if (auto s = selector->CheckNamedKeys(CheckpointOf(*plan.read_)); !s.ok()) return s;
+  if (auto s = selector->CheckNamedKeys(FullCheckpointName(*plan.read_)); !s.ok()) return s;
   for (const auto& [name, rows] : *slices) {
     if (rows.used) continue;
     if (!by_name.contains(name)) {
-      return NoSuch("tensor", absl::StrCat(CheckpointOf(*plan.read_), "/", name));
+      return NoSuch("tensor", absl::StrCat(FullCheckpointName(*plan.read_), "/", name));
     }
     return InvalidField("slices", absl::StrCat(name, " is not among the selected"));
   }
@@ -285,32 +181,7 @@ v1::Tensor LoadPlan::Describe(const PlannedTensor& planned) const {
 
 absl::StatusOr<std::vector<PieceSpan>> LoadPlan::Spans(
     const PlannedTensor& planned) const {
-  const records::TensorRecord& tensor = read_->manifest().tensors(planned.source);
-  const int64_t bytes = StoredTensorBytes(tensor);
-  const int64_t row_bytes =
-      tensor.shape_size() == 0 || tensor.shape(0) == 0 ? bytes : bytes / tensor.shape(0);
-  std::vector<PieceSpan> spans;
-  for (int p = 0; p < tensor.pieces_size(); ++p) {
-    const records::PieceRecord& piece = tensor.pieces(p);
-    if (piece.size_size() == 0 || tensor.shape_size() == 0) {
-      spans.push_back({p, 0, bytes});
-      continue;
-    }
-    const int64_t first = piece.offset_size() == 0 ? 0 : piece.offset(0);
-    spans.push_back({p, first * row_bytes, (first + piece.size(0)) * row_bytes});
-  }
-  std::sort(spans.begin(), spans.end(),
-            [](const auto& a, const auto& b) { return a.begin < b.begin; });
-  int64_t reached = 0;
-  for (const PieceSpan& span : spans) {
-    if (span.begin != reached) break;
-    reached = span.end;
-  }
-  if (reached != bytes) {
-    return TensorDataLoss(CheckpointOf(*read_), FullName(tensor),
-                          "its pieces do not tile it");
-  }
-  return spans;
+  return TensorSpans(*read_, planned.source);
 }
 
 size_t LoadPlan::Find(int64_t position) const {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "proto/contract/dtype.h"
+#include "server/tensor_stream.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::server {
@@ -32,14 +33,6 @@ struct PlannedTensor {
   DType to = DType::kUint8;
   // `section:key` of an earlier tensor of the sequence with the same bytes.
   std::string tied_to;
-};
-
-// A piece of a stored tensor, by the bytes of the tensor that it holds. Pieces
-// are ranges of rows, so that these are contiguous.
-struct PieceSpan {
-  int piece = 0;
-  int64_t begin = 0;
-  int64_t end = 0;
 };
 
 class LoadPlan {

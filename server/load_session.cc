@@ -208,14 +208,11 @@ LoadSession::Run LoadSession::PlanRun() const {
   run.skip = offset % out;
   run.begin = tensor.source_begin + first * in;
 
-  auto span = std::find_if(spans_.begin(), spans_.end(),
-                           [&](const PieceSpan& s) { return run.begin < s.end; });
-  run.piece = span->piece;
-  int64_t chunk_size = record.pieces(span->piece).chunk_size_bytes();
-  if (chunk_size <= 0) chunk_size = span->end - span->begin;
-  run.chunk = (run.begin - span->begin) / chunk_size;
-  run.chunk_begin = span->begin + run.chunk * chunk_size;
-  run.chunk_end = std::min(run.chunk_begin + chunk_size, span->end);
+  const ChunkSpan chunk = ChunkAt(record, spans_, run.begin);
+  run.piece = chunk.piece;
+  run.chunk = chunk.index;
+  run.chunk_begin = chunk.begin;
+  run.chunk_end = chunk.end;
 
   const int64_t wanted = std::min(end_ - tensor.position, tensor.size_bytes);
   int64_t last =

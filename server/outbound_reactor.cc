@@ -120,6 +120,13 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Prepare() {
     int64_t held = kMaxChunkBytes;
     auto message = NextMessage();
+    if (message.ok() && message->has_value() && (*message)->again_after) {
+      host_->outbound->Release(held);
+      host_->pool->ContinueAt(absl::Now() + *(*message)->again_after, [this] {
+        Advance([this]() REQUIRES(mutex_) { preparing_ = false; });
+      });
+      return;
+    }
     std::optional<grpc::ByteBuffer> buffer;
     if (message.ok() && message->has_value()) {
       int64_t payload = 0;

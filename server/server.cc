@@ -155,16 +155,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   KeepGrpc();
   host.gauges = std::make_shared<Gauges>();
   state->parts = std::move(parts);
+  state->pool = std::make_unique<StoragePool>(StorageThreads(config),
+                                              static_cast<size_t>(config.max_queue));
   if (state->parts.service == nullptr) {
     ServiceOptions options;
     options.memory_budget_bytes = config.memory_budget_bytes;
     options.max_open_uploads = config.max_uploads;
     options.max_streams_per_connection = config.max_streams_per_connection;
     options.gauges = host.gauges;
+    options.for_each = [pool = state->pool.get()](int count, const auto& each) {
+      pool->ForEach(count, each);
+    };
     state->parts.service = MakeService(state->parts.store.get(), options);
   }
-  state->pool = std::make_unique<StoragePool>(StorageThreads(config),
-                                              static_cast<size_t>(config.max_queue));
   // The gauge lives with the gauges that it is one of.
   std::shared_ptr<std::atomic<int64_t>> held(host.gauges, &host.gauges->buffered_bytes);
   host.service = state->parts.service.get();

@@ -14,6 +14,7 @@
 #include "server/modify/modify_session.h"
 #include "server/save_session.h"
 #include "server/upload_session.h"
+#include "server/verify_session.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
@@ -130,6 +131,9 @@ class ServiceImpl final : public Service {
     };
     methods_[prefix + "CollectGarbage"].outbound = [this](absl::string_view request) {
       return CollectSession::Open(context_, request);
+    };
+    methods_[prefix + "VerifyCheckpoint"].outbound = [this](absl::string_view request) {
+      return VerifySession::Open(context_, request);
     };
   }
 

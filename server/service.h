@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "google/protobuf/descriptor.h"
 #include "storage/checkpoint_store.h"
@@ -36,6 +38,16 @@ class InboundSession {
 struct OutboundMessage {
   std::string head;
   std::vector<storage::PinnedBytes> payloads;
+  // Set: there is nothing to send yet, head and payloads are empty, and Next() is
+  // to be called again after this time. So a session waits, and works in steps,
+  // without holding a thread.
+  std::optional<absl::Duration> again_after = std::nullopt;
+
+  static OutboundMessage AgainAfter(absl::Duration time) {
+    OutboundMessage message;
+    message.again_after = time;
+    return message;
+  }
 };
 
 // What a stream is sent before its client has shown that it reads: more than
@@ -43,11 +55,12 @@ struct OutboundMessage {
 // enough to be held for each of many clients that never read.
 constexpr int64_t kProofBytes = int64_t{128} << 10;
 
-// A server-streaming RPC: LoadCheckpoint, CollectGarbage. One thread at a time.
+// A server-streaming RPC: LoadCheckpoint, VerifyCheckpoint. One thread at a time.
 class OutboundSession {
  public:
   virtual ~OutboundSession() = default;
-  // The next message; absent at the end of the stream.
+  // The next message; absent at the end of the stream. Called again after
+  // OutboundMessage::again_after.
   virtual absl::StatusOr<std::optional<OutboundMessage>> Next() = 0;
   // Makes a running or later Next() end soon. From any thread; never blocks.
   virtual void Cancel() {}
@@ -89,6 +102,9 @@ struct ServiceOptions {
   int max_streams_per_connection = 0;
   // May be null.
   std::shared_ptr<const Gauges> gauges;
+  // Calls each(0) to each(count - 1), several at once, and returns when all are
+  // done. Unset: one after the other.
+  std::function<void(int count, const std::function<void(int)>& each)> for_each;
 };
 
 // The two services of the contract.

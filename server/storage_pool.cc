@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
+
 namespace modelstore::server {
 
 StoragePool::StoragePool(int threads, size_t max_queue) : max_queue_(max_queue) {
@@ -33,9 +35,52 @@ void StoragePool::Continue(std::function<void()> task) {
   changed_.NotifyOne();
 }
 
+void StoragePool::ContinueAt(absl::Time time, std::function<void()> task) {
+  MutexLock lock(mutex_);
+  later_.emplace(time, std::move(task));
+  // Whoever waits does so until the time of another.
+  changed_.NotifyOne();
+}
+
+void StoragePool::ForEach(int count, const std::function<void(int)>& each) {
+  // Outlives the call: a helper may come when all is done. It then calls nothing.
+  struct Shared {
+    std::atomic<int> next = 0;
+    Mutex mutex;
+    CondVar changed;
+    int done GUARDED_BY(mutex) = 0;
+  };
+  auto shared = std::make_shared<Shared>();
+  const auto work = [shared, count, &each] {
+    for (int i = shared->next++; i < count; i = shared->next++) {
+      each(i);
+      MutexLock lock(shared->mutex);
+      if (++shared->done == count) shared->changed.NotifyAll();
+    }
+  };
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  for (int i = 1; i < std::min(count, cores); ++i) Submit(work);
+  work();
+  MutexLock lock(shared->mutex);
+  shared->changed.WaitUntil(shared->mutex, absl::InfiniteFuture(),
+                            [&shared, count]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                              return shared->done == count;
+                            });
+}
+
 size_t StoragePool::queued() const {
   MutexLock lock(mutex_);
   return queue_.size();
+}
+
+void StoragePool::QueueDue() {
+  const absl::Time now = stopping_ ? absl::InfiniteFuture() : absl::Now();
+  while (!later_.empty() && later_.begin()->first <= now) {
+    queue_.push_back(std::move(later_.begin()->second));
+    later_.erase(later_.begin());
+    // One is for this thread, the others are for the next.
+    if (queue_.size() > 1) changed_.NotifyOne();
+  }
 }
 
 void StoragePool::Work() {
@@ -43,10 +88,14 @@ void StoragePool::Work() {
     std::function<void()> task;
     {
       MutexLock lock(mutex_);
-      changed_.WaitUntil(mutex_, absl::InfiniteFuture(),
-                         [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                           return stopping_ || !queue_.empty();
-                         });
+      for (QueueDue(); queue_.empty() && !stopping_; QueueDue()) {
+        const absl::Time due =
+            later_.empty() ? absl::InfiniteFuture() : later_.begin()->first;
+        changed_.WaitUntil(mutex_, due, [this, due]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+          return stopping_ || !queue_.empty() ||
+                 (!later_.empty() && later_.begin()->first < due);
+        });
+      }
       if (queue_.empty()) return;
       task = std::move(queue_.front());
       queue_.pop_front();

@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "proto/contract/mutex.h"
 
 namespace modelstore::server {
@@ -20,7 +22,7 @@ class StoragePool {
  public:
   // `max_queue` bounds what Submit() takes.
   StoragePool(int threads, size_t max_queue);
-  // Runs what is queued, then ends.
+  // Runs what is queued, that which waits for its time too, then ends.
   ~StoragePool();
 
   // The first step of an RPC. False if the queue is full: then refuse the RPC.
@@ -28,16 +30,26 @@ class StoragePool {
   // A further step of an RPC that runs. Never refused: an RPC has one step in
   // hand at a time, so that their number bounds the queue.
   void Continue(std::function<void()> task);
+  // The same, not before `time`: a step that waits holds no thread.
+  void ContinueAt(absl::Time time, std::function<void()> task);
+  // Calls each(0) to each(count - 1), as many at once as the machine has cores and
+  // the pool has threads to spare, and returns when all are done. From a thread of
+  // the pool: it does itself whatever no other thread has begun, so that it never
+  // waits for one that is blocked elsewhere.
+  void ForEach(int count, const std::function<void(int)>& each);
 
   size_t queued() const;
 
  private:
   void Work();
+  // Queues those whose time has come, or all once the pool is to end.
+  void QueueDue() REQUIRES(mutex_);
 
   const size_t max_queue_;
   mutable Mutex mutex_;
   CondVar changed_;
   std::deque<std::function<void()>> queue_ GUARDED_BY(mutex_);
+  std::multimap<absl::Time, std::function<void()>> later_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -120,6 +120,24 @@ absl::StatusOr<v1::Checkpoint> Harness::SaveTensors(
   return Save(requests);
 }
 
+void Harness::Damage(const std::string& model_id, int64_t version, const std::string& key,
+                     int64_t chunk) {
+  auto read = store_->reads().Open(model_id, version);
+  ASSERT_TRUE(read.ok()) << read.status();
+  for (const auto& tensor : (*read)->manifest().tensors()) {
+    if (tensor.key() != key) continue;
+    for (const auto& piece : tensor.pieces()) {
+      if (chunk < piece.packs_size()) {
+        const int i = static_cast<int>(chunk);
+        ASSERT_TRUE(disk_->FlipBit(piece.packs(i), piece.sequences(i), 5));
+        return;
+      }
+      chunk -= piece.packs_size();
+    }
+  }
+  FAIL() << "no such chunk of " << key;
+}
+
 absl::Status LoadCollector::Add(absl::string_view message) {
   v1::LoadCheckpointResponse response;
   if (!response.ParseFromArray(message.data(), static_cast<int>(message.size()))) {

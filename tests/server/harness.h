@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/digest.h"
@@ -91,6 +93,32 @@ class Harness {
   absl::StatusOr<v1::Checkpoint> SaveTensors(const std::string& parent,
                                              const std::vector<TestTensor>& tensors);
   absl::StatusOr<Loaded> Load(const v1::LoadCheckpointRequest& request);
+
+  // Every message of a server-streaming RPC of ModelStore, waits included. Stops
+  // early once `until` returns true.
+  template <typename Response>
+  absl::StatusOr<std::vector<Response>> Stream(
+      const std::string& method, const google::protobuf::Message& request,
+      const std::function<bool(OutboundSession&)>& until = nullptr) {
+    auto session = service_->OpenOutbound(method, request.SerializeAsString());
+    if (!session.ok()) return session.status();
+    std::vector<Response> responses;
+    for (;;) {
+      if (until && until(**session)) return responses;
+      auto message = (*session)->Next();
+      if (!message.ok()) return message.status();
+      if (!message->has_value()) return responses;
+      if ((*message)->again_after) {
+        absl::SleepFor(*(*message)->again_after);
+      } else if (!responses.emplace_back().ParseFromString((*message)->head)) {
+        return absl::InternalError("not parsed");
+      }
+    }
+  }
+
+  // Inverts a bit of one chunk of a tensor, which must be in a pack of its own.
+  void Damage(const std::string& model_id, int64_t version, const std::string& key,
+              int64_t chunk);
 
  private:
   std::shared_ptr<storage::MemoryDisk> disk_;

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <thread>
+
+#include "absl/time/clock.h"
 
 namespace modelstore::server {
 namespace {
@@ -33,6 +36,72 @@ TEST(StoragePoolTest, AFullQueueRefusesNewRpcsAndGoesOnWithRunningOnes) {
     release.set_value();
   }
   EXPECT_EQ(ran, 4) << "what was queued runs before the pool ends";
+}
+
+TEST(StoragePoolTest, AStepThatWaitsHoldsNoThread) {
+  StoragePool pool(1, 8);
+  std::promise<absl::Time> later, sooner;
+  std::promise<void> other;
+  const absl::Time begin = absl::Now();
+  pool.ContinueAt(begin + absl::Milliseconds(200), [&] { later.set_value(absl::Now()); });
+  pool.ContinueAt(begin + absl::Milliseconds(100), [&] { sooner.set_value(absl::Now()); });
+  pool.Continue([&] { other.set_value(); });
+  ASSERT_EQ(other.get_future().wait_for(kLong), std::future_status::ready);
+  const absl::Time first = sooner.get_future().get(), second = later.get_future().get();
+  EXPECT_GE(first, begin + absl::Milliseconds(100));
+  EXPECT_GE(second, begin + absl::Milliseconds(200));
+}
+
+TEST(StoragePoolTest, WhatWaitsForItsTimeRunsBeforeThePoolEnds) {
+  bool ran = false;
+  const absl::Time begin = absl::Now();
+  {
+    StoragePool pool(2, 8);
+    pool.ContinueAt(begin + absl::Minutes(10), [&] { ran = true; });
+  }
+  EXPECT_TRUE(ran);
+  EXPECT_LT(absl::Now() - begin, absl::Minutes(1));
+}
+
+TEST(StoragePoolTest, ForEachEndsWhenAllIsDoneAlsoWhereEveryOtherThreadIsBlocked) {
+  std::promise<void> release;
+  std::shared_future<void> released = release.get_future().share();
+  {
+    StoragePool pool(2, 8);
+    std::promise<void> blocked;
+    pool.Continue([&] {
+      blocked.set_value();
+      released.wait();
+    });
+    ASSERT_EQ(blocked.get_future().wait_for(kLong), std::future_status::ready);
+    std::promise<int> sum;
+    pool.Continue([&] {
+      std::atomic<int> added = 0;
+      pool.ForEach(100, [&](int i) { added += i; });
+      sum.set_value(added);
+    });
+    auto result = sum.get_future();
+    ASSERT_EQ(result.wait_for(kLong), std::future_status::ready);
+    EXPECT_EQ(result.get(), 4950);
+    release.set_value();
+  }
+}
+
+TEST(StoragePoolTest, ForEachSharesTheWorkWithThreadsThatAreFree) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "one core: nothing is shared";
+  StoragePool pool(4, 8);
+  std::promise<bool> met;
+  pool.Continue([&] {
+    // Each waits for the other: only two threads get through.
+    std::promise<void> here[2];
+    bool both = true;
+    pool.ForEach(2, [&](int i) {
+      here[i].set_value();
+      if (here[1 - i].get_future().wait_for(kLong) != std::future_status::ready) both = false;
+    });
+    met.set_value(both);
+  });
+  EXPECT_TRUE(met.get_future().get());
 }
 
 TEST(ByteBudgetTest, WaitersAreServedInOrderAsBytesComeBack) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace modelstore::support {
 namespace {
@@ -136,6 +137,10 @@ class InProcessConnection::InProcessStream final : public Stream {
 
   absl::StatusOr<ReceivedMessage> TakeNext(const Faults& faults) REQUIRES(mutex_) {
     absl::StatusOr<std::optional<server::OutboundMessage>> next = outbound_->Next();
+    while (next.ok() && next->has_value() && (*next)->again_after) {
+      absl::SleepFor(*(*next)->again_after);
+      next = outbound_->Next();
+    }
     if (!next.ok()) End(next.status());
     if (!next.ok() || !next->has_value()) {
       End(absl::OkStatus());

@@ -1,0 +1,104 @@
+#include "server/tensor_selector.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "server/tensor_stream.h"
+
+namespace modelstore::server {
+namespace {
+
+constexpr int kMaxSelectionEntries = 4096;
+constexpr size_t kMaxSelectionBytes = 256 << 10;
+
+absl::Status Compile(absl::string_view field,
+                     const google::protobuf::RepeatedPtrField<std::string>& patterns,
+                     std::vector<KeyPattern>* out) {
+  for (int i = 0; i < patterns.size(); ++i) {
+    auto pattern = KeyPattern::Compile(absl::StrCat(field, "[", i, "]"), patterns[i]);
+    if (!pattern.ok()) return pattern.status();
+    out->push_back(*std::move(pattern));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckSelectionSize(const v1::TensorSelection& selection, int further_entries,
+                                size_t further_bytes) {
+  const int entries = selection.sections_size() + selection.include_prefixes_size() +
+                      selection.include_patterns_size() +
+                      selection.exclude_patterns_size() + further_entries;
+  if (entries > kMaxSelectionEntries ||
+      selection.ByteSizeLong() + further_bytes / 2 > kMaxSelectionBytes) {
+    return InvalidField("selection",
+                        absl::StrCat("at most ", kMaxSelectionEntries, " entries and ",
+                                     kMaxSelectionBytes, " bytes: use patterns"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TensorSelector> TensorSelector::Make(
+    const v1::TensorSelection& selection) {
+  TensorSelector selector;
+  selector.sections_.insert(selection.sections().begin(), selection.sections().end());
+  for (const std::string& prefix : selection.include_prefixes()) {
+    const TensorName name = ParseTensorName(prefix);
+    selector.prefixes_.push_back(TensorNameOf(name.section, name.key));
+  }
+  auto status = Compile("selection.include_patterns", selection.include_patterns(),
+                        &selector.include_);
+  if (!status.ok()) return status;
+  status = Compile("selection.exclude_patterns", selection.exclude_patterns(),
+                   &selector.exclude_);
+  if (!status.ok()) return status;
+  selector.hits_.resize(selector.include_.size());
+  return selector;
+}
+
+bool TensorSelector::Takes(const storage::records::TensorRecord& tensor,
+                           const std::string& name) {
+  if (!TakesSection(tensor.section())) return false;
+  bool included = include_.empty() && prefixes_.empty();
+  for (const std::string& prefix : prefixes_) {
+    if (absl::StartsWith(name, prefix)) included = true;
+  }
+  for (size_t i = 0; i < include_.size(); ++i) {
+    if (included && hits_[i]) continue;
+    if (!include_[i].Matches(tensor.section(), tensor.key(), name)) continue;
+    included = true;
+    hits_[i] = true;
+  }
+  return included && std::none_of(exclude_.begin(), exclude_.end(), [&](const auto& p) {
+           return p.Matches(tensor.section(), tensor.key(), name);
+         });
+}
+
+absl::Status TensorSelector::CheckNamedKeys(const std::string& checkpoint) const {
+  for (size_t i = 0; i < include_.size(); ++i) {
+    if (!hits_[i] && include_[i].IsLiteral()) {
+      return NoSuch("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TensorSelector::CheckSections(const storage::Read& read,
+                                           const storage::Read* other) const {
+  absl::flat_hash_set<std::string> known;
+  for (const storage::Read* of : {&read, other}) {
+    if (of == nullptr) continue;
+    for (const auto& section : of->checkpoint().sections()) known.insert(section.name());
+  }
+  for (const std::string& section : sections_) {
+    if (known.contains(section)) continue;
+    return NoSuch("section",
+                  absl::StrCat(FullCheckpointName(read), "/sections/", section));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server
