@@ -157,6 +157,10 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
                        "How often space is reclaimed by itself; 0s for never");
   settings.AddDuration("heal-interval", &c->heal_interval,
                        "How often storage closed by a fault is opened again");
+  settings.AddSize("scrub-rate", &c->scrub_bytes_per_second,
+                   "Bytes a second that the background scrub reads; 0 for no scrub");
+  settings.AddDuration("scrub-period", &c->scrub_period,
+                       "The scrub begins to read the whole store this often");
 }
 
 void AddResourceSettings(Settings& settings, ServerConfig* c) {
@@ -254,11 +258,16 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   if (config.reserve_bytes < 0 || config.ballast_bytes < 0) {
     return absl::InvalidArgumentError("--reserve and --ballast must not be negative");
   }
+  if (config.scrub_bytes_per_second < 0) {
+    return absl::InvalidArgumentError("--scrub-rate must not be negative; 0 for no scrub");
+  }
   if (config.idle_timeout <= absl::ZeroDuration() ||
       config.stall_timeout <= absl::ZeroDuration() ||
-      config.heal_interval <= absl::ZeroDuration()) {
+      config.heal_interval <= absl::ZeroDuration() ||
+      config.scrub_period <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
-        "--idle-timeout, --stall-timeout and --heal-interval must be positive");
+        "--idle-timeout, --stall-timeout, --heal-interval and --scrub-period must be "
+        "positive");
   }
   return absl::OkStatus();
 }

@@ -35,6 +35,9 @@ struct ServerConfig {
   int max_uploads = 1024;
   absl::Duration collect_interval = absl::Minutes(5);
   absl::Duration heal_interval = absl::Seconds(1);
+  // 0: no scrub.
+  int64_t scrub_bytes_per_second = int64_t{8} << 20;
+  absl::Duration scrub_period = absl::Hours(168);
 
   // What messages in transit may hold: half for what gRPC receives, a quarter
   // for what waits to be stored, a quarter for what is being sent.

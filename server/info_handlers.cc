@@ -2,6 +2,14 @@
 #include "server/handlers.h"
 
 namespace modelstore::server {
+namespace {
+
+void SetMicros(int64_t micros, google::protobuf::Timestamp* time) {
+  time->set_seconds(micros / 1'000'000);
+  time->set_nanos(static_cast<int32_t>(micros % 1'000'000) * 1000);
+}
+
+}  // namespace
 
 absl::StatusOr<v1::ServerInfo> GetServerInfo(ServiceContext& context,
                                              const v1::GetServerInfoRequest& request) {
@@ -19,9 +27,7 @@ absl::StatusOr<v1::ServerInfo> GetServerInfo(ServiceContext& context,
   limits->set_memory_budget_bytes(context.options.memory_budget_bytes);
   limits->set_small_save_bytes(kSmallSaveBytes);
   info.add_digest_algorithms(v1::XXH3_128);
-  const int64_t micros = absl::ToUnixMicros(context.start_time);
-  info.mutable_start_time()->set_seconds(micros / 1'000'000);
-  info.mutable_start_time()->set_nanos(static_cast<int32_t>(micros % 1'000'000) * 1000);
+  SetMicros(absl::ToUnixMicros(context.start_time), info.mutable_start_time());
   return info;
 }
 
@@ -45,6 +51,11 @@ absl::StatusOr<v1::Stats> GetStats(ServiceContext& context,
     stats.set_active_save_streams(gauges->active_save_streams.load());
     stats.set_active_load_streams(gauges->active_load_streams.load());
     stats.set_buffered_bytes(gauges->buffered_bytes.load());
+    stats.set_scrubbed_bytes(gauges->scrubbed_bytes.load());
+    stats.set_scrub_damaged_tensors(gauges->scrub_damaged_tensors.load());
+    if (const int64_t micros = gauges->last_scrub_time_us.load(); micros != 0) {
+      SetMicros(micros, stats.mutable_last_scrub_time());
+    }
   }
   return stats;
 }

@@ -17,6 +17,7 @@
 #include "server/maintenance_loop.h"
 #include "server/raw_service.h"
 #include "server/rpc_host.h"
+#include "server/scrub.h"
 #include "storage/rocksdb/engine.h"
 
 namespace modelstore::server {
@@ -26,6 +27,9 @@ constexpr int kMaxMetadataBytes = 16 << 10;
 // How long cancelled RPCs may take to let go of their storage threads, and the
 // store to close.
 constexpr absl::Duration kCloseTime = absl::Seconds(15);
+
+// A start has enough to do.
+constexpr absl::Duration kFirstScrub = absl::Minutes(10);
 
 int StorageThreads(const ServerConfig& config) {
   if (config.storage_threads > 0) return config.storage_threads;
@@ -115,6 +119,7 @@ struct Server::State {
   std::vector<std::unique_ptr<RawService>> services;
   std::unique_ptr<grpc::Server> grpc_server;
   std::unique_ptr<MaintenanceLoop> maintenance;
+  std::unique_ptr<Scrub> scrub;
   // The same, for RPCs: they may come before it is there.
   std::atomic<MaintenanceLoop*> waker = nullptr;
   int port = 0;
@@ -213,6 +218,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
                                    if (!s->host.draining) s->SetServing(serving);
                                  }});
     state->waker = state->maintenance.get();
+    if (config.scrub_bytes_per_second > 0) {
+      state->scrub = std::make_unique<Scrub>(
+          state->parts.store.get(), &state->log, host.gauges,
+          Scrub::Options{config.scrub_bytes_per_second, config.scrub_period,
+                         std::min(config.scrub_period, kFirstScrub)});
+    }
   }
   state->log.Write(LogLevel::kInfo, "started",
                    {{"address", HostPort(config.address, state->port)},
@@ -246,6 +257,7 @@ absl::Status Server::Shutdown(absl::Time deadline) {
   std::future<void> is_over = over.get_future();
   std::thread stopper([&s, deadline, over = std::move(over)]() mutable {
     s.grpc_server->Shutdown(absl::ToChronoTime(deadline));
+    s.scrub.reset();
     s.maintenance.reset();
     s.watch.reset();
     s.pool.reset();

@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "server/collect_session.h"
+#include "server/compare_session.h"
 #include "server/handlers.h"
 #include "server/load_session.h"
 #include "server/modify/modify_session.h"
@@ -131,6 +132,9 @@ class ServiceImpl final : public Service {
     };
     methods_[prefix + "CollectGarbage"].outbound = [this](absl::string_view request) {
       return CollectSession::Open(context_, request);
+    };
+    methods_[prefix + "CompareCheckpoints"].outbound = [this](absl::string_view request) {
+      return CompareSession::Open(context_, request);
     };
     methods_[prefix + "VerifyCheckpoint"].outbound = [this](absl::string_view request) {
       return VerifySession::Open(context_, request);

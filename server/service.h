@@ -86,13 +86,17 @@ class Service {
       absl::string_view method, absl::string_view request) = 0;
 };
 
-// What the streams are doing, kept by whoever drives the sessions and told by
+// What the streams and the scrub are doing, kept by whoever drives them and told by
 // GetStats.
 struct Gauges {
   std::atomic<int> active_save_streams = 0;
   std::atomic<int> active_load_streams = 0;
   // Payload bytes that the storage pool holds.
   std::atomic<int64_t> buffered_bytes = 0;
+  // Of the background scrub; see Stats.
+  std::atomic<int64_t> scrubbed_bytes = 0;
+  std::atomic<int64_t> scrub_damaged_tensors = 0;
+  std::atomic<int64_t> last_scrub_time_us = 0;
 };
 
 struct ServiceOptions {

@@ -54,6 +54,20 @@ TEST(ConfigTest, FlagsPrecedeTheEnvironmentWhichPrecedesTheFile) {
   EXPECT_EQ(Parsed({"--port=1004"}).port, 1004);
 }
 
+TEST(ConfigTest, TheScrubHasARateAndAPeriodAndCanBeLeftOut) {
+  EXPECT_GT(ServerConfig().scrub_bytes_per_second, 0) << "on, unless told otherwise";
+  const ServerConfig parsed = Parsed({"--scrub-rate", "2MiB", "--scrub-period", "24h"});
+  EXPECT_EQ(parsed.scrub_bytes_per_second, 2 << 20);
+  EXPECT_EQ(parsed.scrub_period, absl::Hours(24));
+  EXPECT_TRUE(ValidateConfig(Parsed({"--scrub-rate", "0"})).ok());
+  ServerConfig config;
+  config.scrub_bytes_per_second = -1;
+  EXPECT_THAT(std::string(ValidateConfig(config).message()), HasSubstr("--scrub-rate"));
+  config = ServerConfig();
+  config.scrub_period = absl::ZeroDuration();
+  EXPECT_THAT(std::string(ValidateConfig(config).message()), HasSubstr("--scrub-period"));
+}
+
 TEST(ConfigTest, SizesDurationsAndFlagsAreReadFromEverySource) {
   const Environment insecure("MODELSTORE_INSECURE", "true");
   const Environment grace("MODELSTORE_GRACE", "5m");
