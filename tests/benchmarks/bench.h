@@ -38,6 +38,8 @@ void MeasureResaves(const Settings& settings, Report& report);
 void MeasureLoads(const Settings& settings, Report& report);
 // The server's memory under many streams and under stalled ones.
 void MeasureMemory(const Settings& settings, Report& report);
+// Verifying and comparing on the server, against reading the same files.
+void MeasureInspect(const Settings& settings, Report& report);
 void MeasureSmallSaves(const Settings& settings, Report& report);
 // Bytes on the wire of a load of a part.
 void MeasurePartialLoad(const Settings& settings, Report& report);

@@ -45,7 +45,8 @@ absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& binary,
   const std::string port_file = folder + "/port";
   absl::StatusOr<Process> process =
       Process::Start({binary, "--port", "0", "--port-file", port_file, "--data-dir",
-                      folder + "/data", "--grace", "3s", "--log-level", "warning"},
+                      folder + "/data", "--grace", "3s", "--scrub-rate", "0",
+                      "--log-level", "warning"},
                      folder + "/log", false);
   if (!process.ok()) return process.status();
   // The file appears once the server accepts connections.

@@ -62,6 +62,7 @@ const std::vector<Group>& Groups() {
       {{"async_stall_vs_torch_save"}, MeasureStall},
       {{"resave_speedup", "resave_bytes_ratio"}, MeasureResaves},
       {{"server_rss_mib"}, MeasureMemory},
+      {{"verify_gib_per_s", "compare_gib_per_s"}, MeasureInspect},
       {{"small_save_ms", "small_save_fsyncs"}, MeasureSmallSaves},
       {{"partial_load_bytes_ratio"}, MeasurePartialLoad},
       {{"policy_overhead"}, MeasurePolicyOverhead},

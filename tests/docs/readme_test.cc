@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "modelstore/inspect.h"
 #include "modelstore/modify.h"
 #include "modelstore/policy.h"
 #include "modelstore/torch.h"
@@ -189,6 +190,31 @@ TEST_F(Readme, EAnEngineerChangesAStoredModel) {
   ASSERT_TRUE(history.ok()) << history.status();
   ASSERT_EQ(history->size(), 2u);
   EXPECT_EQ((*history)[0].edits.size(), 3u);
+}
+
+TEST_F(Readme, EAVersionIsVerifiedAfterItIsSavedAndComparedWithTheOneBefore) {
+  Step();
+  // [verify after saving]
+  auto client = modelstore::Client::Connect(address);
+  auto saved = modelstore::SaveCheckpoint(*client, "models/iris", {.module = net.get()});
+  const auto in_an_hour = modelstore::After(std::chrono::hours(1));
+  auto verified = modelstore::VerifyCheckpoint(*client, saved->name, in_an_hour,
+                                               {.count_non_finite = true});
+  for (const auto& f : verified->findings) std::cerr << f.tensor << ": " << f.damage << "\n";
+  auto compared = modelstore::CompareCheckpoints(*client, "models/iris/checkpoints/1", saved->name,
+                                                 in_an_hour, {.with_norms = true});
+  for (const auto& d : compared->differences) {
+    if (d.measure) std::cout << d.tensor << " moved by " << d.measure->difference_norm << "\n";
+  }
+  // [end]
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  ASSERT_TRUE(verified.ok()) << verified.status();
+  EXPECT_TRUE(verified->intact());
+  EXPECT_EQ(verified->verified_tensors, 2);
+  EXPECT_EQ(verified->nan_count, 0);
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  EXPECT_FALSE(compared->identical);
+  EXPECT_GT(compared->differences.size(), 0u);
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {

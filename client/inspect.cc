@@ -1,0 +1,193 @@
+#include "modelstore/inspect.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "client/internal/retry.h"
+#include "client/internal/rpc.h"
+#include "modelstore/v1/operations.pb.h"
+
+namespace modelstore {
+namespace {
+
+using internal::kModelStore;
+
+v1::TensorSelection ToProto(const InspectSelection& selection) {
+  v1::TensorSelection proto;
+  proto.mutable_sections()->Add(selection.sections.begin(), selection.sections.end());
+  proto.mutable_include_patterns()->Add(selection.include.begin(),
+                                        selection.include.end());
+  proto.mutable_exclude_patterns()->Add(selection.exclude.begin(),
+                                        selection.exclude.end());
+  return proto;
+}
+
+// Reads a stream of responses to its end, once. The server tells its progress every
+// second, so that a longer silence is a stall.
+template <typename Response, typename Take>
+absl::Status ReadOnce(Connection& connection, const std::string& method,
+                      const std::string& request, Deadline deadline, const Take& take) {
+  const auto patience = [&] {
+    return std::min(deadline, After(connection.options().stall_timeout));
+  };
+  auto stream = connection.Open(method, /*lane=*/0, patience());
+  if (!stream.ok()) return stream.status();
+  if (auto s = internal::SendRequest(**stream, request, patience()); !s.ok()) return s;
+  bool complete = false;
+  for (;;) {
+    if (std::chrono::system_clock::now() >= deadline) {
+      (*stream)->Cancel();
+      return absl::DeadlineExceededError("the server did not come to its result in time");
+    }
+    auto message = (*stream)->Read(patience());
+    if (!message.ok() && complete) return (*stream)->Finish(patience());
+    if (!message.ok()) {
+      return internal::WhyBroken(**stream, message.status(), patience());
+    }
+    std::string bytes;
+    for (const std::string_view fragment : message->fragments) bytes += fragment;
+    Response response;
+    if (!internal::Parse(bytes, &response)) {
+      return absl::InternalError(method + ": an answer is malformed");
+    }
+    complete = response.has_result();
+    take(response);
+  }
+}
+
+// Calls `begin`, then `take` for every response, then returns; all of it again where
+// the stream is cut, as both calls may be repeated.
+template <typename Response, typename Begin, typename Take>
+absl::Status ReadAll(const Client& client, std::string_view method,
+                     const google::protobuf::MessageLite& request, Deadline deadline,
+                     const Begin& begin, const Take& take) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  const std::string full = std::string(kModelStore) + std::string(method);
+  const std::string bytes = internal::SerializeDeterministic(request);
+  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()), deadline,
+                             internal::RealSleeper());
+  for (;;) {
+    begin();
+    const absl::Status status =
+        ReadOnce<Response>(**connection, full, bytes, deadline, [&](Response& response) {
+          retry.OnProgress();
+          take(response);
+        });
+    if (status.ok()) return status;
+    if (absl::Status final = retry.OnFailure(status); !final.ok()) return final;
+  }
+}
+
+std::optional<DType> ToDType(v1::DType dtype) {
+  auto known = DTypeFromNumber(dtype);
+  if (!known.ok()) return std::nullopt;
+  return *known;
+}
+
+DifferenceKind ToKind(v1::CompareCheckpointsResponse::TensorDifference::Kind kind) {
+  using Proto = v1::CompareCheckpointsResponse::TensorDifference;
+  switch (kind) {
+    case Proto::ADDED:
+      return DifferenceKind::kAdded;
+    case Proto::REMOVED:
+      return DifferenceKind::kRemoved;
+    case Proto::SHAPE:
+      return DifferenceKind::kShape;
+    case Proto::DTYPE:
+      return DifferenceKind::kDType;
+    default:
+      return DifferenceKind::kContent;
+  }
+}
+
+TensorDifference ToDifference(
+    const v1::CompareCheckpointsResponse::TensorDifference& proto) {
+  TensorDifference difference;
+  difference.tensor = proto.tensor();
+  difference.kind = ToKind(proto.kind());
+  difference.dtype = ToDType(proto.dtype());
+  difference.other_dtype = ToDType(proto.other_dtype());
+  difference.shape.assign(proto.shape().begin(), proto.shape().end());
+  difference.other_shape.assign(proto.other_shape().begin(), proto.other_shape().end());
+  if (proto.has_norm()) {
+    difference.measure = {proto.max_abs_difference(), proto.difference_norm(),
+                          proto.norm(), proto.differing_elements(),
+                          proto.nan_differences()};
+  }
+  return difference;
+}
+
+void TakeResult(const v1::CompareCheckpointsResponse::Result& proto,
+                CompareReport* report) {
+  report->checkpoint = proto.checkpoint();
+  report->other = proto.other();
+  report->identical = proto.identical();
+  report->equal_tensors = proto.equal_tensors();
+  report->different_tensors = proto.different_tensors();
+  report->added_tensors = proto.added_tensors();
+  report->removed_tensors = proto.removed_tensors();
+  report->different_sections.assign(proto.different_sections().begin(),
+                                    proto.different_sections().end());
+  report->different_architecture = proto.different_architecture();
+}
+
+void TakeResult(const v1::VerifyCheckpointResponse::Result& proto, VerifyReport* report) {
+  report->checkpoint = proto.checkpoint();
+  report->verified_tensors = proto.verified_tensors();
+  report->verified_bytes = proto.verified_bytes();
+  report->damaged_tensors = proto.damaged_tensors();
+  report->nan_count = proto.nan_count();
+  report->infinity_count = proto.infinity_count();
+}
+
+}  // namespace
+
+absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_view name,
+                                              Deadline deadline,
+                                              const VerifyOptions& options) {
+  v1::VerifyCheckpointRequest request;
+  request.set_name(std::string(name));
+  *request.mutable_selection() = ToProto(options.selection);
+  request.set_count_non_finite(options.count_non_finite);
+  request.set_max_bytes_per_second(options.max_bytes_per_second);
+  VerifyReport report;
+  const absl::Status status = ReadAll<v1::VerifyCheckpointResponse>(
+      client, "VerifyCheckpoint", request, deadline, [&] { report = VerifyReport(); },
+      [&](const v1::VerifyCheckpointResponse& response) {
+        if (response.has_finding()) {
+          const auto& f = response.finding();
+          report.findings.push_back({f.tensor(), f.damage(), f.damaged_bytes(),
+                                     f.nan_count(), f.infinity_count()});
+        }
+        if (response.has_result()) TakeResult(response.result(), &report);
+      });
+  if (!status.ok()) return status;
+  return report;
+}
+
+absl::StatusOr<CompareReport> CompareCheckpoints(const Client& client,
+                                                 std::string_view name,
+                                                 std::string_view other,
+                                                 Deadline deadline,
+                                                 const CompareOptions& options) {
+  v1::CompareCheckpointsRequest request;
+  request.set_name(std::string(name));
+  request.set_other(std::string(other));
+  *request.mutable_selection() = ToProto(options.selection);
+  request.set_with_norms(options.with_norms);
+  CompareReport report;
+  const absl::Status status = ReadAll<v1::CompareCheckpointsResponse>(
+      client, "CompareCheckpoints", request, deadline, [&] { report = CompareReport(); },
+      [&](const v1::CompareCheckpointsResponse& response) {
+        for (const auto& difference : response.differences().tensors()) {
+          report.differences.push_back(ToDifference(difference));
+        }
+        if (response.has_result()) TakeResult(response.result(), &report);
+      });
+  if (!status.ok()) return status;
+  return report;
+}
+
+}  // namespace modelstore
