@@ -115,13 +115,21 @@ absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context) {
       return ApplyTakeFrom(edit.take_from(), context);
     case v1::Edit::kMergeLora:
       return ApplyMergeLora(edit.merge_lora(), context);
+    case v1::Edit::kAddModule:
+      return ApplyAddModule(edit.add_module(), context);
+    case v1::Edit::kReplaceModule:
+      return ApplyReplaceModule(edit.replace_module(), context);
+    case v1::Edit::kRemoveModule:
+      return ApplyRemoveModule(edit.remove_module(), context);
+    case v1::Edit::kRenameModule:
+      return ApplyRenameModule(edit.rename_module(), context);
+    case v1::Edit::kResizeOutput:
+      return ApplyResizeOutput(edit.resize_output(), context);
     case v1::Edit::KIND_NOT_SET:
-      return InvalidField(absl::StrCat("edits[", context.index, "]"),
-                          "has no kind, such as cast or replace_module");
-    default:
-      return absl::UnimplementedError(absl::StrCat(
-          context.Field(""), ": this server edits tensors, not modules"));
+      break;
   }
+  return InvalidField(absl::StrCat("edits[", context.index, "]"),
+                      "has no kind, such as cast or replace_module");
 }
 
 }  // namespace modelstore::server::modify

@@ -11,7 +11,8 @@
 //   value_edits.cc     cast, average
 //   take_from.cc       a module or tensor of another checkpoint
 //   merge_lora.cc      low-rank adapters
-// Edits of modules have files of their own, the only ones that may include torch.
+//   module_edits.cc    modules that come, go and change their names
+//   resize_output.cc   the number of a module's outputs
 #pragma once
 
 #include <cstdint>
@@ -106,6 +107,12 @@ absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context);
 absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context);
 absl::Status ApplyTakeFrom(const v1::Edit::TakeFrom& edit, EditContext& context);
 absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& context);
+absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& context);
+absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
+                                EditContext& context);
+absl::Status ApplyRemoveModule(const v1::Edit::RemoveModule& edit, EditContext& context);
+absl::Status ApplyRenameModule(const v1::Edit::RenameModule& edit, EditContext& context);
+absl::Status ApplyResizeOutput(const v1::Edit::ResizeOutput& edit, EditContext& context);
 
 // Applies one edit of a request: calls the function of its kind.
 absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context);

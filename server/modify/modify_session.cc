@@ -11,6 +11,7 @@
 #include "proto/contract/names.h"
 #include "server/convert.h"
 #include "server/helper_threads.h"
+#include "server/modify/follow_optimizer.h"
 #include "server/validation.h"
 #include "server/wire.h"
 
@@ -179,8 +180,8 @@ absl::Status ModifySession::ApplyNext() {
 }
 
 absl::Status ModifySession::BeginCompute() {
-  if (request_.optimizer_policy() == v1::ModifyCheckpointRequest::DROP) {
-    checkpoint_->DropSection("optimizer");
+  if (auto s = FollowOptimizer(request_.optimizer_policy(), *checkpoint_, report_); !s.ok()) {
+    return s;
   }
   if (checkpoint_->tensors().size() > static_cast<size_t>(kMaxTensors)) {
     return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),

@@ -46,6 +46,16 @@ struct WorkingTensor {
   std::optional<int> origin;
   // Never null; as long as dtype and shape say.
   SourcePtr source;
+  // Of a new parameter the group of the optimizer that it joins, where an edit has
+  // settled that.
+  std::optional<int> optimizer_group;
+  // Of one that resize_output changed: the rows of the tensor that it was, as they
+  // lie now, -1 for new ones. It holds as long as `of` is the source.
+  struct KeptRows {
+    SourcePtr of;
+    std::vector<int64_t> rows;
+  };
+  std::optional<KeptRows> kept_rows;
 };
 
 // Used by one thread at a time. Movable.

@@ -1,0 +1,29 @@
+// The optimizer's state after a modification: it follows its parameter by name.
+#pragma once
+
+#include "absl/status/status.h"
+#include "modelstore/v1/operations.pb.h"
+#include "server/modify/report.h"
+#include "server/modify/working_checkpoint.h"
+
+namespace modelstore::server::modify {
+
+// Called once, after all edits. Brings section `optimizer` to what an optimizer over
+// the parameters as they are now would have saved, and tells the report of each:
+//
+//   bytes as they were       its state is kept, under the same number
+//   rows kept by an edit     its state's rows are kept alike, new ones begin anew
+//   other bytes              its state begins anew
+//   gone                     so is its state
+//   new, and trained         it joins the group that its edit has settled, else that
+//                            of its nearest relatives, at its place of the state dict
+//   frozen and in no group   it stays out
+//
+// The state of LBFGS, which spans its group, begins anew if any parameter of the
+// group is not what it was. Adagrad cannot step without a state: one that begins anew
+// is written down. INVALID_ARGUMENT at `optimizer_policy` if the optimizer does not
+// tell which parameters it holds, and parameters changed.
+absl::Status FollowOptimizer(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
+                             WorkingCheckpoint& checkpoint, Report& report);
+
+}  // namespace modelstore::server::modify

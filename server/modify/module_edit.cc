@@ -1,0 +1,71 @@
+#include "server/modify/module_edit.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace modelstore::server::modify {
+
+bool IsUnder(const WorkingTensor& tensor, absl::string_view path) {
+  return tensor.section == "model" && tensor.key.size() > path.size() &&
+         absl::StartsWith(tensor.key, path) && tensor.key[path.size()] == '.';
+}
+
+bool HasTensorsUnder(const WorkingCheckpoint& checkpoint, absl::string_view path) {
+  const auto& tensors = checkpoint.tensors();
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const WorkingTensor& tensor) { return IsUnder(tensor, path); });
+}
+
+ModuleTree* TreeOf(EditContext& context, absl::string_view path) {
+  auto& architecture = context.checkpoint.architecture();
+  if (architecture.has_value() && architecture->has_root()) {
+    return architecture->mutable_root();
+  }
+  context.Warn(Warning::ARCHITECTURE_INCOMPLETE, path,
+               "the checkpoint has no architecture: only its tensors were changed");
+  return nullptr;
+}
+
+absl::Status AtPath(const EditContext& context, const absl::Status& status) {
+  if (status.code() == absl::StatusCode::kInvalidArgument) return status;
+  return context.At("path", status);
+}
+
+absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
+                                                   v1::Initialization& how,
+                                                   const EditContext& context) {
+  if (auto s = CheckInitialization(context.Field("initialization"), how); !s.ok()) {
+    return s;
+  }
+  const bool draws = how.scheme() != v1::Initialization::ZEROS &&
+                     how.scheme() != v1::Initialization::ONES &&
+                     how.scheme() != v1::Initialization::CONSTANT;
+  auto tensors = TensorsOf(module);
+  if (draws && !how.has_seed() && tensors.ok() && !tensors->tensors.empty()) {
+    std::random_device device;
+    how.set_seed((uint64_t{device()} << 32) | device());
+  }
+  auto made = InitializeModule(module, how);
+  if (!made.ok()) return context.At("module", made.status());
+  return made;
+}
+
+NeighbourWatch::NeighbourWatch(const EditContext& context) {
+  const auto& architecture = context.checkpoint.architecture();
+  if (architecture.has_value()) before_ = FindMismatches(architecture->root());
+}
+
+void NeighbourWatch::Warn(const EditContext& context) const {
+  const auto& architecture = context.checkpoint.architecture();
+  if (!architecture.has_value()) return;
+  for (const Mismatch& mismatch : FindMismatches(architecture->root())) {
+    if (std::find(before_.begin(), before_.end(), mismatch) != before_.end()) continue;
+    context.Warn(Warning::SHAPES_DO_NOT_FIT, mismatch.path, mismatch.message);
+  }
+}
+
+}  // namespace modelstore::server::modify

@@ -1,0 +1,47 @@
+// What the edits of modules share: the tensors of a module, the making of new ones,
+// and the warnings that follow from a changed tree.
+//
+//   module_edits.cc    add_module, replace_module, remove_module, rename_module
+//   resize_output.cc   resize_output
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/modify/edits.h"
+#include "server/modify/initialize.h"
+#include "server/modify/neighbours.h"
+
+namespace modelstore::server::modify {
+
+// A tensor of section `model` of the module at `path` or of one below it.
+bool IsUnder(const WorkingTensor& tensor, absl::string_view path);
+bool HasTensorsUnder(const WorkingCheckpoint& checkpoint, absl::string_view path);
+
+// The root of the tree, or null where the architecture is not known: then the edit
+// does what keys alone allow, and this has warned of it.
+ModuleTree* TreeOf(EditContext& context, absl::string_view path);
+
+// Puts the edit's field before a status of the contract's functions on trees, which
+// name `field` where they refuse an argument and nothing where a path is wrong.
+absl::Status AtPath(const EditContext& context, const absl::Status& status);
+
+// New tensors of a module. Where numbers are to be drawn and `how` has no seed, it is
+// given one.
+absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
+                                                   v1::Initialization& how,
+                                                   const EditContext& context);
+
+// Warns of neighbours that no longer fit, though they did when it was made.
+class NeighbourWatch {
+ public:
+  explicit NeighbourWatch(const EditContext& context);
+  void Warn(const EditContext& context) const;
+
+ private:
+  std::vector<Mismatch> before_;
+};
+
+}  // namespace modelstore::server::modify

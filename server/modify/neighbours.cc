@@ -1,0 +1,143 @@
+#include "server/modify/neighbours.h"
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/architecture.h"
+#include "proto/contract/architecture_value.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+// What counts the features of a tensor: its last dimension or its channels.
+enum class Axis : uint8_t { kLast, kChannel };
+
+struct Sizes {
+  Axis axis;
+  std::optional<int64_t> in;
+  std::optional<int64_t> out;
+};
+
+std::optional<int64_t> SizeOf(const ModuleTree& module, absl::string_view name) {
+  const v1::Value* value = FindArgument(module, name);
+  return value == nullptr ? std::nullopt : AsInt(*value);
+}
+
+// What a leaf takes and gives; nothing if it is not known.
+std::optional<Sizes> SizesOf(const ModuleTree& module) {
+  const std::string& type = module.type();
+  if (type == "Linear") {
+    return Sizes{Axis::kLast, SizeOf(module, "in_features"),
+                 SizeOf(module, "out_features")};
+  }
+  if (absl::StartsWith(type, "Conv")) {
+    return Sizes{Axis::kChannel, SizeOf(module, "in_channels"),
+                 SizeOf(module, "out_channels")};
+  }
+  if (type == "Embedding") {
+    return Sizes{Axis::kLast, std::nullopt, SizeOf(module, "embedding_dim")};
+  }
+  return std::nullopt;
+}
+
+// Elementwise, or over other dimensions than that of the features.
+bool KeepsFeatures(const ModuleTree& module, Axis axis) {
+  static constexpr std::array<absl::string_view, 27> kElementwise = {
+      "ReLU",    "ReLU6",       "ELU",       "SELU",     "CELU",        "GELU",
+      "SiLU",    "Mish",        "Sigmoid",   "Tanh",     "LeakyReLU",   "Softplus",
+      "Dropout", "Hardtanh",    "Hardswish", "Identity", "Hardsigmoid", "Softsign",
+      "PReLU",   "LogSigmoid",  "Softmax",   "Softmin",  "LogSoftmax",  "Tanhshrink",
+      "RReLU",   "Hardshrink",  "Softshrink"};
+  const std::string& type = module.type();
+  if (absl::c_linear_search(kElementwise, type)) return true;
+  if (absl::StartsWith(type, "Dropout") || absl::StrContains(type, "Norm")) return true;
+  return axis == Axis::kChannel && absl::StrContains(type, "Pool");
+}
+
+// Features that a normalisation expects.
+std::optional<int64_t> NormSize(const ModuleTree& module) {
+  const v1::Value* shape = FindArgument(module, "normalized_shape");
+  if (shape != nullptr) {
+    const auto sizes = AsInts(*shape);
+    if (sizes.has_value() && !sizes->empty()) return sizes->back();
+    return std::nullopt;
+  }
+  const auto channels = SizeOf(module, "num_channels");
+  return channels.has_value() ? channels : SizeOf(module, "num_features");
+}
+
+class Walker {
+ public:
+  void Run(const ModuleTree& module, const std::string& path) {
+    if (module.children().empty()) return Leaf(module, path);
+    const std::vector<std::string> steps = ForwardSteps(module);
+    if (steps.empty()) {
+      for (const ModuleTree& child : module.children()) {
+        known_.reset();
+        Run(child, JoinModulePath(path, child.name()));
+      }
+      known_.reset();
+      return;
+    }
+    for (const std::string& text : steps) Step(module, path, text);
+  }
+
+  std::vector<Mismatch> Take() { return std::move(found_); }
+
+ private:
+  void Step(const ModuleTree& module, const std::string& path, const std::string& text) {
+    const auto step = ParseStep("forward", text, module);
+    if (!step.ok() || (step->child.empty() && step->function != "relu")) {
+      known_.reset();
+      return;
+    }
+    if (step->child.empty()) return;
+    Run(*FindModule(module, step->child), JoinModulePath(path, step->child));
+  }
+
+  void Leaf(const ModuleTree& module, const std::string& path) {
+    const std::optional<Sizes> sizes = SizesOf(module);
+    if (sizes.has_value()) {
+      if (sizes->in.has_value()) Check(sizes->axis, *sizes->in, path);
+      known_.reset();
+      if (sizes->out.has_value()) known_ = {sizes->axis, *sizes->out, path};
+      return;
+    }
+    if (!known_.has_value()) return;
+    if (!KeepsFeatures(module, known_->axis)) {
+      known_.reset();
+      return;
+    }
+    const Axis axis = module.type() == "LayerNorm" ? Axis::kLast : known_->axis;
+    if (const auto norm = NormSize(module)) Check(axis, *norm, path);
+  }
+
+  void Check(Axis axis, int64_t takes, const std::string& path) {
+    if (!known_.has_value() || known_->axis != axis || known_->size == takes) return;
+    const char* what = axis == Axis::kLast ? "features" : "channels";
+    found_.push_back({path, absl::StrCat("takes ", takes, " ", what, ", ", known_->path,
+                                         " before it gives ", known_->size)});
+  }
+
+  struct Given {
+    Axis axis;
+    int64_t size;
+    std::string path;
+  };
+  std::optional<Given> known_;
+  std::vector<Mismatch> found_;
+};
+
+}  // namespace
+
+std::vector<Mismatch> FindMismatches(const ModuleTree& root) {
+  Walker walker;
+  walker.Run(root, "");
+  return walker.Take();
+}
+
+}  // namespace modelstore::server::modify

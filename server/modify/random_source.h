@@ -1,0 +1,38 @@
+// Random numbers as PyTorch draws them, as sources of bytes. The only place of the
+// server behind which there is torch; built without it, everything here answers
+// UNIMPLEMENTED.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "server/modify/tensor_source.h"
+
+namespace modelstore::server::modify {
+
+// Whether this server was built with torch.
+bool WithTorch();
+
+// A generator of its own, as torch.manual_seed(seed) leaves PyTorch's for the CPU:
+// what other modifications draw meanwhile does not matter. Each draw goes on where
+// the one before it ended. Used by one thread at a time; what it gave lives on.
+class RandomDraws {
+ public:
+  explicit RandomDraws(uint64_t seed);
+  ~RandomDraws();
+  RandomDraws(const RandomDraws&) = delete;
+  RandomDraws& operator=(const RandomDraws&) = delete;
+
+  // float32, bit for bit those of `torch.empty(elements).uniform_(low, high)` and
+  // `.normal_(mean, std)`. No numbers are kept: a source remembers the generator's
+  // state every 512 KiB (5 KiB each) and draws anew what is visited.
+  absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high);
+  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace modelstore::server::modify

@@ -1,0 +1,133 @@
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/modify/random_source.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+constexpr int64_t kElement = sizeof(float);
+// A chunk as they are stored. A multiple of 16: normal_() of 16 elements and more
+// works in groups of 16, so that blocks give what the whole would.
+constexpr int64_t kBlock = (int64_t{512} << 10) / kElement;
+
+enum class Distribution : uint8_t { kUniform, kNormal };
+
+struct Draw {
+  Distribution distribution;
+  double a;
+  double b;
+
+  at::Tensor Of(int64_t elements, at::Generator& generator) const {
+    at::Tensor numbers = at::empty({elements}, at::kFloat);
+    if (distribution == Distribution::kUniform) {
+      numbers.uniform_(a, b, generator);
+    } else {
+      numbers.normal_(a, b, generator);
+    }
+    return numbers;
+  }
+};
+
+// What torch throws stays here.
+template <typename Work>
+absl::Status Guarded(Work work) {
+  try {
+    return work();
+  } catch (const c10::Error& error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("torch: ", error.what_without_backtrace()));
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory to draw numbers");
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("torch: ", error.what()));
+  }
+}
+
+class Drawn final : public TensorSource {
+ public:
+  Drawn(int64_t elements, Draw draw, std::vector<at::Generator> states)
+      : elements_(elements), draw_(draw), states_(std::move(states)) {}
+
+  // The last block takes the rest, so that it is never below 16 unless it is all.
+  static int64_t BlockCount(int64_t elements) {
+    return std::max<int64_t>(1, elements / kBlock);
+  }
+  static int64_t BlockSize(int64_t elements, int64_t block) {
+    const bool last = block + 1 == BlockCount(elements);
+    return last ? elements - block * kBlock : kBlock;
+  }
+
+  int64_t size_bytes() const override { return elements_ * kElement; }
+  int64_t read_bytes() const override { return 0; }
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+    const int64_t blocks = BlockCount(elements_);
+    while (begin < end) {
+      const int64_t block = std::min(begin / (kBlock * kElement), blocks - 1);
+      const int64_t first = block * kBlock * kElement;
+      const int64_t size = BlockSize(elements_, block);
+      const int64_t stop = std::min(end, first + size * kElement);
+      const auto status = Guarded([&] {
+        at::Generator generator = states_[block].clone();
+        const at::Tensor numbers = draw_.Of(size, generator);
+        const auto* bytes = reinterpret_cast<const char*>(numbers.data_ptr<float>());
+        return take(absl::string_view(bytes + (begin - first), stop - begin));
+      });
+      if (!status.ok()) return status;
+      begin = stop;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const int64_t elements_;
+  const Draw draw_;
+  // Of the generator before each block; only copied, so any thread may.
+  const std::vector<at::Generator> states_;
+};
+
+absl::StatusOr<SourcePtr> DrawFrom(at::Generator& generator, int64_t elements,
+                                   Draw draw) {
+  SourcePtr source;
+  const auto status = Guarded([&] {
+    std::vector<at::Generator> states;
+    for (int64_t block = 0; block < Drawn::BlockCount(elements); ++block) {
+      states.push_back(generator.clone());
+      draw.Of(Drawn::BlockSize(elements, block), generator);
+    }
+    source = std::make_shared<Drawn>(elements, draw, std::move(states));
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return source;
+}
+
+}  // namespace
+
+struct RandomDraws::State {
+  at::Generator generator;
+};
+
+bool WithTorch() { return true; }
+
+RandomDraws::RandomDraws(uint64_t seed)
+    : state_(new State{at::detail::createCPUGenerator(seed)}) {}
+RandomDraws::~RandomDraws() = default;
+
+absl::StatusOr<SourcePtr> RandomDraws::Uniform(int64_t elements, double low,
+                                               double high) {
+  return DrawFrom(state_->generator, elements, {Distribution::kUniform, low, high});
+}
+
+absl::StatusOr<SourcePtr> RandomDraws::Normal(int64_t elements, double mean,
+                                              double std) {
+  return DrawFrom(state_->generator, elements, {Distribution::kNormal, mean, std});
+}
+
+}  // namespace modelstore::server::modify
