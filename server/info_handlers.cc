@@ -1,5 +1,6 @@
 #include "proto/contract/limits.h"
 #include "server/handlers.h"
+#include "server/modify/random_source.h"
 
 namespace modelstore::server {
 namespace {
@@ -15,6 +16,7 @@ absl::StatusOr<v1::ServerInfo> GetServerInfo(ServiceContext& context,
                                              const v1::GetServerInfoRequest& request) {
   v1::ServerInfo info;
   info.set_version(MODELSTORE_VERSION);
+  info.set_with_torch(modify::WithTorch());
   v1::ServerInfo::Limits* limits = info.mutable_limits();
   limits->set_max_chunk_bytes(kMaxChunkBytes);
   limits->set_max_message_bytes(kMaxMessageBytes);
