@@ -1,6 +1,6 @@
 // Random numbers as PyTorch draws them, as sources of bytes. The only place of the
-// server behind which there is torch; built without it, everything here answers
-// UNIMPLEMENTED.
+// server behind which there is torch, loaded with the first number (draws_module.h).
+// UNIMPLEMENTED where the server was built without it, or it cannot be loaded.
 #pragma once
 
 #include <cstdint>

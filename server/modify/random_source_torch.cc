@@ -1,3 +1,4 @@
+// The module that random_source.cc loads: the only file of the server with torch.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -7,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "server/modify/random_source.h"
+#include "server/modify/draws_module.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -108,26 +109,31 @@ absl::StatusOr<SourcePtr> DrawFrom(at::Generator& generator, int64_t elements,
   return source;
 }
 
-}  // namespace
+class TorchDraws final : public DrawsModule {
+ public:
+  explicit TorchDraws(uint64_t seed) : generator_(at::detail::createCPUGenerator(seed)) {}
 
-struct RandomDraws::State {
-  at::Generator generator;
+  absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high) override {
+    return DrawFrom(generator_, elements, {Distribution::kUniform, low, high});
+  }
+  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std) override {
+    return DrawFrom(generator_, elements, {Distribution::kNormal, mean, std});
+  }
+
+ private:
+  at::Generator generator_;
 };
 
-bool WithTorch() { return true; }
+}  // namespace
 
-RandomDraws::RandomDraws(uint64_t seed)
-    : state_(new State{at::detail::createCPUGenerator(seed)}) {}
-RandomDraws::~RandomDraws() = default;
-
-absl::StatusOr<SourcePtr> RandomDraws::Uniform(int64_t elements, double low,
-                                               double high) {
-  return DrawFrom(state_->generator, elements, {Distribution::kUniform, low, high});
-}
-
-absl::StatusOr<SourcePtr> RandomDraws::Normal(int64_t elements, double mean,
-                                              double std) {
-  return DrawFrom(state_->generator, elements, {Distribution::kNormal, mean, std});
+extern "C" __attribute__((visibility("default"))) DrawsModule* ModelstoreMakeDrawsModule(
+    uint64_t seed) {
+  DrawsModule* draws = nullptr;
+  const auto status = Guarded([&] {
+    draws = new TorchDraws(seed);
+    return absl::OkStatus();
+  });
+  return status.ok() ? draws : nullptr;
 }
 
 }  // namespace modelstore::server::modify

@@ -1,6 +1,8 @@
 // A checkpoint whose model was modified on the server: its optimizer loads, and
 // trains on as if nothing had happened to the parameters that were not touched.
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
 
 #include "modelstore/modify.h"
 #include "tests/client_torch/tensors.h"
@@ -36,9 +38,9 @@ void Step(Layers& net, torch::optim::Optimizer& optimizer) {
   });
 }
 
-using Make = std::function<std::unique_ptr<torch::optim::Optimizer>(Layers&)>;
+using MakeForLayers = std::function<std::unique_ptr<torch::optim::Optimizer>(Layers&)>;
 
-std::vector<std::pair<std::string, Make>> Optimizers() {
+std::vector<std::pair<std::string, MakeForLayers>> LayerOptimizers() {
   using namespace torch::optim;
   return {{"SGD",
            [](Layers& net) {
@@ -71,7 +73,7 @@ std::vector<std::pair<std::string, Make>> Optimizers() {
 }
 
 // Trains, saves, edits, loads into `modified` and trains both on.
-void TrainOn(const Make& make, const EditList& edits, Layers& trained, Layers& modified,
+void TrainOn(const MakeForLayers& make, const EditList& edits, Layers& trained, Layers& modified,
              const ModifyOptions& options = {}) {
   World world;
   auto optimizer = make(trained);
@@ -93,7 +95,7 @@ void TrainOn(const Make& make, const EditList& edits, Layers& trained, Layers& m
 }
 
 TEST(ModifiedOptimizerTest, ARenamedModuleTrainsOnBitForBit) {
-  for (const auto& [name, make] : Optimizers()) {
+  for (const auto& [name, make] : LayerOptimizers()) {
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("renamed", 3);
     TrainOn(make, EditList().RenameModule("first", "renamed"), trained, modified);
@@ -103,7 +105,7 @@ TEST(ModifiedOptimizerTest, ARenamedModuleTrainsOnBitForBit) {
 }
 
 TEST(ModifiedOptimizerTest, RenamedKeysTrainOnBitForBit) {
-  for (const auto& [name, make] : Optimizers()) {
+  for (const auto& [name, make] : LayerOptimizers()) {
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("second", 3);
     TrainOn(make, EditList().RenameKeys("first\\.(.*)", "second.\\1"), trained, modified);
@@ -112,7 +114,7 @@ TEST(ModifiedOptimizerTest, RenamedKeysTrainOnBitForBit) {
 }
 
 TEST(ModifiedOptimizerTest, AReplacedHeadLeavesTheMomentumOfTheRest) {
-  for (const auto& [name, make] : Optimizers()) {
+  for (const auto& [name, make] : LayerOptimizers()) {
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("first", 5);
     TrainOn(make, EditList().ReplaceModule("head", "Linear(8, 5)"), trained, modified);
@@ -125,7 +127,7 @@ TEST(ModifiedOptimizerTest, AReplacedHeadLeavesTheMomentumOfTheRest) {
 }
 
 TEST(ModifiedOptimizerTest, RowsThatAreKeptTrainOnBitForBit) {
-  for (const auto& [name, make] : Optimizers()) {
+  for (const auto& [name, make] : LayerOptimizers()) {
     if (name == "LBFGS") continue;
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("first", 4);
@@ -138,7 +140,7 @@ TEST(ModifiedOptimizerTest, RowsThatAreKeptTrainOnBitForBit) {
 }
 
 TEST(ModifiedOptimizerTest, AfterAResetItBeginsAnew) {
-  for (const auto& [name, make] : Optimizers()) {
+  for (const auto& [name, make] : LayerOptimizers()) {
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("renamed", 3);
     TrainOn(make, EditList().RenameModule("first", "renamed"), trained, modified,
