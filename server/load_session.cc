@@ -15,7 +15,7 @@ namespace modelstore::server {
 namespace {
 
 // Small runs travel together up to this; a larger one travels alone.
-constexpr int64_t kBatchBytes = int64_t{1} << 20;
+constexpr int64_t kBatchBytes = int64_t{4} << 20;
 constexpr int kBatchRuns = 4096;
 constexpr size_t kPlanPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
 
