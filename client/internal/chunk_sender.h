@@ -18,7 +18,7 @@ namespace modelstore::internal {
 
 // Chunks that travel in one message: at most so many bytes, unless one alone has
 // more.
-inline constexpr int64_t kMessageBytes = int64_t{1} << 20;
+inline constexpr int64_t kMessageBytes = int64_t{4} << 20;
 
 // Hands out the chunks that are to be sent, message by message. Thread-safe.
 class ChunkQueue {
