@@ -14,8 +14,9 @@
 namespace modelstore::server {
 namespace {
 
-// Small runs travel together up to this; a larger one travels alone.
-constexpr int64_t kBatchBytes = int64_t{4} << 20;
+// Runs travel together up to this: a message passes between four threads, and
+// waking each costs as much as copying 100 KiB.
+constexpr int64_t kBatchBytes = kMaxChunkBytes;
 constexpr int kBatchRuns = 4096;
 constexpr size_t kPlanPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
 

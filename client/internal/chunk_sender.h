@@ -12,13 +12,14 @@
 #include "client/internal/save_state.h"
 #include "modelstore/connection.h"
 #include "proto/contract/digest.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/mutex.h"
 
 namespace modelstore::internal {
 
-// Chunks that travel in one message: at most so many bytes, unless one alone has
-// more.
-inline constexpr int64_t kMessageBytes = int64_t{4} << 20;
+// Chunks that travel in one message: at most so many bytes. Each message costs the
+// same handful of thread switches on either side, whatever its size.
+inline constexpr int64_t kMessageBytes = kMaxChunkBytes;
 
 // Hands out the chunks that are to be sent, message by message. Thread-safe.
 class ChunkQueue {
