@@ -15,7 +15,9 @@ namespace modelstore::server {
 namespace {
 
 // Runs travel together up to this: a message passes between four threads, and
-// waking each costs as much as copying 100 KiB.
+// waking each costs as much as copying 100 KiB. A connection that breaks again and
+// again brings only whole messages: so the first are small, and each twice as large
+// as the one before.
 constexpr int64_t kBatchBytes = kMaxChunkBytes;
 constexpr int kBatchRuns = 4096;
 constexpr size_t kPlanPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
@@ -166,11 +168,10 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
   v1::LoadCheckpointResponse response;
   OutboundMessage message;
   int64_t bytes = 0;
-  const int64_t batch = first_chunks_ ? kProofBytes : kBatchBytes;
-  while (position_ < end_ && bytes < batch && response.chunks_size() < kBatchRuns) {
+  while (position_ < end_ && bytes < batch_bytes_ && response.chunks_size() < kBatchRuns) {
     if (auto s = EnterTensor(); !s.ok()) return s;
     const Run run = PlanRun();
-    if (bytes > 0 && bytes + run.size_bytes > batch) break;
+    if (bytes > 0 && bytes + run.size_bytes > batch_bytes_) break;
     v1::LoadedChunk* header = response.add_chunks();
     header->set_position(position_);
     header->set_size_bytes(run.size_bytes);
@@ -179,6 +180,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
     position_ += run.size_bytes;
   }
   first_chunks_ = false;
+  batch_bytes_ = std::min(2 * batch_bytes_, kBatchBytes);
   message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
   return message;
 }

@@ -66,6 +66,8 @@ class LoadSession final : public OutboundSession {
   bool plan_done_ = false;
   // No chunk was sent yet: the first message of them is small (kProofBytes).
   bool first_chunks_ = true;
+  // Of the next message of chunks.
+  int64_t batch_bytes_ = kProofBytes;
 
   // Of the sequence.
   int64_t position_ = 0;

@@ -30,22 +30,23 @@ absl::Status Worst(const std::vector<absl::Status>& statuses) {
 
 }  // namespace
 
-std::vector<uint32_t> ChunkQueue::Claim() {
+std::vector<uint32_t> ChunkQueue::Claim(int64_t message_bytes) {
   MutexLock lock(mutex_);
   std::vector<uint32_t> claimed;
   int64_t bytes = 0;
   while (!stopped_ && next_ < todo_.size() && claimed.size() < kMostChunksPerMessage) {
     const int64_t size = plan_->chunk(todo_[next_]).size;
-    if (!claimed.empty() && bytes + size > kMessageBytes) break;
+    if (!claimed.empty() && bytes + size > message_bytes) break;
     bytes += size;
     claimed.push_back(todo_[next_++]);
   }
   return claimed;
 }
 
-std::vector<uint32_t> ChunkQueue::Take(int64_t* skipped_bytes) {
+std::vector<uint32_t> ChunkQueue::Take(int64_t message_bytes,
+                                       int64_t* skipped_bytes) {
   while (true) {
-    const std::vector<uint32_t> claimed = Claim();
+    const std::vector<uint32_t> claimed = Claim(message_bytes);
     if (claimed.empty()) return {};
     for (const uint32_t i : claimed) plan_->Digest(i);
     std::vector<uint32_t> fresh;
@@ -133,9 +134,10 @@ absl::Status UploadRound::RunLane(int lane, ChunkQueue* queue) {
 }
 
 absl::Status UploadRound::SendChunks(Stream& stream, ChunkQueue* queue, bool* first) {
-  while (true) {
+  for (int64_t message_bytes = kFirstMessageBytes;;
+       message_bytes = std::min(2 * message_bytes, kMessageBytes)) {
     int64_t skipped = 0;
-    const std::vector<uint32_t> chunks = queue->Take(&skipped);
+    const std::vector<uint32_t> chunks = queue->Take(message_bytes, &skipped);
     state_->done_bytes += skipped;
     if (chunks.empty()) return absl::OkStatus();
     v1::UploadChunksRequest request;

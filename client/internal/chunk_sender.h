@@ -17,8 +17,11 @@
 
 namespace modelstore::internal {
 
-// Chunks that travel in one message: at most so many bytes. Each message costs the
-// same handful of thread switches on either side, whatever its size.
+// Chunks that travel in one message: at most so many bytes, unless one alone has
+// more. Each message costs the same handful of thread switches on either side,
+// whatever its size; but a connection that breaks again and again brings only whole
+// ones. So a stream begins with small ones and doubles them.
+inline constexpr int64_t kFirstMessageBytes = int64_t{512} << 10;
 inline constexpr int64_t kMessageBytes = kMaxChunkBytes;
 
 // Hands out the chunks that are to be sent, message by message. Thread-safe.
@@ -27,16 +30,16 @@ class ChunkQueue {
   ChunkQueue(SavePlan* plan, std::vector<uint32_t> todo)
       : plan_(plan), todo_(std::move(todo)) {}
 
-  // The chunks of the next message, digested just now, so that their bytes are
-  // in the cache when they are sent. Bytes handed out before, under another
-  // index, are skipped. Empty when there are no more, or after Stop().
-  std::vector<uint32_t> Take(int64_t* skipped_bytes);
+  // The chunks of the next message, of up to `message_bytes`, digested just now, so
+  // that their bytes are in the cache when they are sent. Bytes handed out before,
+  // under another index, are skipped. Empty when there are no more, or after Stop().
+  std::vector<uint32_t> Take(int64_t message_bytes, int64_t* skipped_bytes);
   // Waits until every chunk that was handed out is digested.
   bool WaitDigested(Deadline deadline);
   void Stop();
 
  private:
-  std::vector<uint32_t> Claim();
+  std::vector<uint32_t> Claim(int64_t message_bytes);
 
   SavePlan* const plan_;
   const std::vector<uint32_t> todo_;

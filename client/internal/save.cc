@@ -264,7 +264,7 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   ChunkQueue queue(plan_.get(), chunks);
   int64_t duplicates = 0;
   while (true) {
-    const std::vector<uint32_t> batch = queue.Take(&duplicates);
+    const std::vector<uint32_t> batch = queue.Take(kMessageBytes, &duplicates);
     if (batch.empty()) break;
     request.Clear();
     for (const uint32_t i : batch) {

@@ -84,7 +84,7 @@ TEST(ResumeTest, AResumedUploadSendsOnlyWhatIsMissing) {
   store.connection().SetFaults({.cut_at = 14});
   const SaveHandle handle = client.SaveAsync("models/m", state.Content());
   ASSERT_TRUE(handle.Durable(Soon()).ok());
-  // What is sent again is the one message that was cut.
+  // What is sent again is the message that was cut.
   EXPECT_LE(handle.progress().transferred_bytes, 65 * kMiB);
   EXPECT_GE(handle.progress().reconnects, 1);
   EXPECT_EQ(handle.progress().done_bytes, 60 * kMiB);

@@ -20,7 +20,7 @@ StateDict Values(float value) {
   StateDict tensors;
   for (int i = 0; i < 6; ++i) {
     tensors.emplace_back("large" + std::to_string(i),
-                         torch::full({300'000 + i, 2}, value));
+                         torch::full({900'000 + i, 2}, value));
     tensors.emplace_back("small" + std::to_string(i), torch::full({3 + i}, value));
     tensors.emplace_back("strided" + std::to_string(i), torch::full({3, 2}, value).t());
   }

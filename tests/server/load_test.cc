@@ -63,12 +63,12 @@ TEST_F(LoadTest, EveryByteComesInTableOrderAfterAPlanThatAnnouncesIt) {
   EXPECT_THAT(loaded->plan.tensors(0).shape(), ElementsAre(10, 25));
 }
 
-TEST_F(LoadTest, ChunksTravelTogetherUpToFourMiB) {
+TEST_F(LoadTest, MessagesDoubleUpToFourMiB) {
   auto loaded = harness_.Load(request_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
-  // The plan; the small ones before b.weight, until the client has shown that it
-  // reads; twice four of its nine chunks; the ninth with what follows.
-  EXPECT_EQ(loaded->messages, 1 + 1 + 2 + 1);
+  // The plan; what comes before b.weight; of its nine chunks of 1 MiB one, one, one,
+  // two and four; what follows.
+  EXPECT_EQ(loaded->messages, 1 + 1 + 5 + 1);
   EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxMessageBytes));
 }
 
