@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "proto/contract/architecture.h"
 #include "proto/contract/digest.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/errors.h"
@@ -177,6 +178,19 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
   return absl::OkStatus();
 }
 
+// Of a tree whose depth is known to be bounded.
+absl::Status ValidateArguments(absl::string_view field, const ModuleTree& module) {
+  for (const auto& argument : module.arguments()) {
+    auto status = ValidateValue(absl::StrCat(field, ": argument ", argument.name()),
+                                argument.value());
+    if (!status.ok()) return status;
+  }
+  for (const ModuleTree& child : module.children()) {
+    if (auto status = ValidateArguments(field, child); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ValidateRetention(absl::string_view field,
@@ -265,7 +279,10 @@ absl::Status ValidateCheckpoint(absl::string_view field,
           absl::StrCat("at most ", kMaxDescriptionBytes, " bytes a field"));
     }
   }
-  return absl::OkStatus();
+  if (!checkpoint.has_architecture()) return absl::OkStatus();
+  const std::string at = At(field, "architecture");
+  auto status = ValidateArchitecture(at, checkpoint.architecture());
+  return status.ok() ? ValidateArguments(at, checkpoint.architecture().root()) : status;
 }
 
 absl::Status ValidateValue(absl::string_view field, const v1::Value& value) {

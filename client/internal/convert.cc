@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "client/internal/rpc.h"
 #include "client/internal/value_codec.h"
 
 namespace modelstore::internal {
@@ -118,6 +119,9 @@ void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
   out->mutable_producer()->set_framework(content.framework);
   out->mutable_producer()->set_code_commit(content.code_commit);
   out->mutable_producer()->set_host(HostName());
+  if (content.architecture.empty()) return;
+  // Bytes that are none leave it without a root: the server refuses that.
+  (void)Parse(content.architecture, out->mutable_architecture());
 }
 
 absl::Status ToSection(const SectionContent& section, v1::Section* out) {

@@ -3,6 +3,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "client/torch/architecture_read.h"
 #include "client/torch/guard.h"
 #include "client/torch/key_rules.h"
 #include "client/torch/optimizer_save.h"
@@ -116,6 +117,14 @@ absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   if (status.ok()) status = AddOptimizer(args, entries, views, content);
   if (status.ok()) status = AddSections(args, views, content);
   if (!status.ok()) return status;
+  if (args.module && args.architecture) {
+    absl::StatusOr<v1::Architecture> architecture =
+        ReadArchitecture(*args.module, args.forward);
+    if (!architecture.ok()) return architecture.status();
+    content.architecture = architecture->SerializeAsString();
+  } else if (!args.forward.empty()) {
+    return absl::InvalidArgumentError("forward: needs a module and its architecture");
+  }
   content.tensors = views.Take();
   content.epoch = args.epoch;
   content.step = args.step;

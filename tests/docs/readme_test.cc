@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "client/examples/vgg16.h"
+#include "modelstore/architecture.h"
 #include "modelstore/inspect.h"
 #include "modelstore/modify.h"
 #include "modelstore/policy.h"
@@ -215,6 +217,22 @@ TEST_F(Readme, EAVersionIsVerifiedAfterItIsSavedAndComparedWithTheOneBefore) {
   ASSERT_TRUE(compared.ok()) << compared.status();
   EXPECT_FALSE(compared->identical);
   EXPECT_GT(compared->differences.size(), 0u);
+}
+
+TEST_F(Readme, AProgramThatDoesNotKnowTheClassRunsAModelByItsName) {
+  vgg16::VGG net(vgg16::Options{.channels = 2, .hidden = 8, .pooled = 1, .classes = 5});
+  const torch::Tensor images = torch::rand({2, 3, 32, 32});
+  // [a model by its name]
+  auto client = modelstore::Client::Connect(address);
+  auto saved = modelstore::SaveCheckpoint(*client, "models/vgg16",
+      {.module = net.get(), .forward = {{"", {"features", "avgpool", "flatten(1)", "classifier"}}}});
+  auto model = modelstore::LoadModel(*client, "models/vgg16/checkpoints/latest");
+  std::cout << model->text << "\n";  // as Python's print(model)
+  torch::Tensor scores = model->Forward(images);
+  // [end]
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  net->eval();
+  EXPECT_TRUE(torch::equal(scores, net(images)));
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {

@@ -50,6 +50,28 @@ TEST(ValidationTest, ATensorsFieldsAreNamedWhenRefused) {
   ExpectRefused(t, "t.pieces");
 }
 
+TEST(ValidationTest, AnArchitectureIsATreeWithNamesAndValuesWithinBounds) {
+  v1::Checkpoint checkpoint;
+  v1::Architecture::Module* root = checkpoint.mutable_architecture()->mutable_root();
+  const auto refusal = [&] {
+    const absl::Status status = ValidateCheckpoint("checkpoint", checkpoint);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal(), HasSubstr("checkpoint.architecture.root.type"));
+  root->set_type("Net");
+  root->add_children()->set_type("ReLU");
+  EXPECT_THAT(refusal(), HasSubstr("checkpoint.architecture.root.children[0].name"));
+  root->mutable_children(0)->set_name("act");
+  root->add_forward("act");
+  EXPECT_TRUE(ValidateCheckpoint("checkpoint", checkpoint).ok());
+  auto* argument = root->mutable_children(0)->add_arguments();
+  argument->set_name("inplace");
+  EXPECT_THAT(refusal(), HasSubstr("checkpoint.architecture: argument inplace"));
+  argument->mutable_value()->set_bool_value(true);
+  EXPECT_TRUE(ValidateCheckpoint("checkpoint", checkpoint).ok());
+}
+
 TEST(ValidationTest, APieceLiesWithinItsTensorAndIsCutAsItSays) {
   v1::Tensor t = Plain();
   t.mutable_pieces(0)->set_chunk_size_bytes(63);

@@ -87,6 +87,9 @@ struct SaveContent {
   std::string description;
   std::string framework;
   std::string code_commit;
+  // A serialized modelstore.v1.Architecture; empty: unknown. SaveCheckpoint of
+  // torch.h reads it off the module.
+  std::string architecture;
 };
 
 // What a save does when the one before it, of the same model, still runs.

@@ -69,6 +69,14 @@ struct SaveArgs {
   std::map<std::string, std::string> labels = {};
   std::string description = {};
   std::string code_commit = {};
+  // Stores the module's architecture: see architecture.h.
+  bool architecture = true;
+  // How the containers among its modules run their children, by path (the module
+  // itself is the empty path): names of children and functions of a closed set, in
+  // order. A Sequential needs none. Of a VGG:
+  //   {{"", {"features", "avgpool", "flatten(1)", "classifier"}}}
+  // A residual block ends in "add" (its input) or "add(downsample)".
+  std::map<std::string, std::vector<std::string>> forward = {};
   SaveOptions options = {};
 };
 

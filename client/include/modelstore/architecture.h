@@ -1,0 +1,62 @@
+// Models by name alone: a program loads and runs one whose class it does not know.
+//
+//   auto model = modelstore::LoadModel(*client, "models/vgg16/checkpoints/latest");
+//   std::cout << model->text << "\n";             // as Python's print(model)
+//   torch::Tensor scores = model->Forward(images);
+//
+// A save stores the architecture of its module (see SaveArgs::architecture): the tree
+// of modules with the arguments of their constructors. LibTorch's own modules are
+// read off the live ones; how a class of your own puts them together is told by
+// SaveArgs::forward.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "modelstore/torch.h"
+
+namespace modelstore {
+
+// A model that was built from the store. Copies share the module. As with any
+// module, one thread at a time may use it.
+struct LoadedModel {
+  // In eval mode. Its children have the stored names and are LibTorch's own modules
+  // where those have no children; parameters are found by their state-dict keys.
+  // Saved again, it is stored as what it was loaded as.
+  std::shared_ptr<torch::nn::Module> module;
+  CheckpointInfo checkpoint;
+  LoadReport report;
+  // What Python's print(model) shows.
+  std::string text;
+
+  // Runs the stored forward: one tensor in, one out; of a recurrent module the
+  // output without the state. Throws what torch throws.
+  torch::Tensor Forward(const torch::Tensor& input) const { return run(input); }
+
+  std::function<torch::Tensor(const torch::Tensor&)> run;
+};
+
+struct LoadModelArgs {
+  // Where the model goes: `cpu`, `cuda`, `cuda:N`.
+  std::string device = "cpu";
+  LoadOptions options = {};
+};
+
+// Builds the model of a checkpoint and loads its tensors; floating-point tensors
+// become float32. Reads nothing but section `model`. The generator of random numbers
+// is left as it was. FAILED_PRECONDITION, naming the module and what to do, if the
+// checkpoint has no architecture or one that cannot run: a class without a forward, a
+// type that LibTorch lacks, a function that was given as an activation. Such a model
+// is kept, printed and edited all the same.
+absl::StatusOr<LoadedModel> LoadModel(Client& client, std::string_view name,
+                                      const LoadModelArgs& args = {});
+
+// What Python's print(model) shows of a stored model, whether it can be built or not.
+// FAILED_PRECONDITION if the checkpoint has no architecture.
+absl::StatusOr<std::string> PrintArchitecture(Client& client, std::string_view name);
+
+}  // namespace modelstore

@@ -1,0 +1,118 @@
+// The table behind FindLeaf(): how entries are made. They are in architecture_leaves.cc
+// and the files beside it.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <tuple>
+#include <typeindex>
+#include <unordered_map>
+#include <utility>
+
+#include "client/torch/architecture_leaves.h"
+#include "client/torch/architecture_options.h"
+
+namespace modelstore::torch_internal::leaves {
+
+namespace nn = torch::nn;
+
+inline torch::Tensor FirstOf(torch::Tensor tensor) { return tensor; }
+template <typename... T>
+torch::Tensor FirstOf(std::tuple<torch::Tensor, T...> outputs) {
+  return std::get<0>(std::move(outputs));
+}
+
+template <typename Impl>
+Leaf Runnable(std::shared_ptr<Impl> module) {
+  Leaf leaf{module, {}};
+  if constexpr (requires(torch::Tensor x) { module->forward(x); }) {
+    leaf.forward = [impl = module.get()](const torch::Tensor& x) {
+      return FirstOf(impl->forward(x));
+    };
+  }
+  return leaf;
+}
+
+class Table {
+ public:
+  Table();
+
+  std::unordered_map<std::string_view, LeafType> by_name;
+  std::unordered_map<std::type_index, const LeafType*> by_class;
+
+ private:
+  // `read` makes NamedValues of the module's options, `make` options of Arguments.
+  template <typename Impl, typename Read, typename Make>
+  void Add(const char* name, Read read, Make make) {
+    LeafType& type = by_name[name];
+    type.name = name;
+    type.read = [read](const nn::Module& module) -> std::optional<NamedValues> {
+      return read(dynamic_cast<const Impl&>(module).options);
+    };
+    type.build = [make](const ModuleTree& node) -> Leaf {
+      const Arguments arguments(node);
+      auto options = make(arguments);
+      if (arguments.unfit()) return {};
+      return Runnable(std::make_shared<Impl>(options));
+    };
+    by_class.emplace(typeid(Impl), &type);
+  }
+
+  // A module without options; `inplace` is an argument that LibTorch lacks.
+  template <typename Impl>
+  void AddPlain(const char* name) {
+    LeafType& type = by_name[name];
+    type.name = name;
+    type.read = [](const nn::Module&) { return NamedValues(); };
+    type.build = [](const ModuleTree&) { return Runnable(std::make_shared<Impl>()); };
+    by_class.emplace(typeid(Impl), &type);
+  }
+
+  template <typename Impl, typename Options>
+  void AddInplace(const char* name) {
+    Add<Impl>(
+        name, [](const auto& o) { return NamedValues{{"inplace", V(o.inplace())}}; },
+        [](const Arguments& a) { return Options(a.Flag("inplace")); });
+  }
+
+  template <typename Impl, typename Options>
+  void AddDropout(const char* name) {
+    Add<Impl>(
+        name,
+        [](const auto& o) { return NamedValues{{"p", V(o.p())}, {"inplace", V(o.inplace())}}; },
+        [](const Arguments& a) { return Options(a.Number("p")).inplace(a.Flag("inplace")); });
+  }
+
+  template <typename Impl, typename Options>
+  void AddDim(const char* name) {
+    Add<Impl>(name, [](const auto& o) { return NamedValues{{"dim", V(o.dim())}}; },
+              [](const Arguments& a) { return Options(a.Int("dim")); });
+  }
+
+  template <size_t D, typename Conv, typename Transposed>
+  void AddConvolutions(const char* conv, const char* transposed);
+  template <typename Batch, typename Instance>
+  void AddNorms(const char* batch, const char* instance);
+  template <size_t D, typename Max, typename Avg>
+  void AddPools(const char* max, const char* avg);
+  template <typename Avg, typename AvgOptions, typename Max, typename MaxOptions>
+  void AddAdaptivePools(const char* avg, const char* max);
+  template <size_t D, typename Reflection, typename Replication, typename Constant>
+  void AddPads(const char* reflection, const char* replication, const char* constant);
+  template <size_t D, typename Lp>
+  void AddLpPool(const char* name);
+  template <typename Impl, typename Options>
+  void AddRecurrent(const char* name);
+  template <typename Impl, typename Options>
+  void AddCell(const char* name);
+  void AddLinear();
+  void AddRecurrentAll();
+  void AddNormalisations();
+  void AddEmbeddings();
+  void AddSpatial();
+  void AddActivations();
+  void AddShapes();
+};
+
+}  // namespace modelstore::torch_internal::leaves

@@ -1,0 +1,133 @@
+// Between LibTorch's options and the arguments of a stored module, both ways.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "proto/contract/architecture_types.h"
+#include "proto/contract/architecture_value.h"
+
+namespace modelstore::torch_internal::leaves {
+
+namespace nn = torch::nn;
+
+// Options of live modules into values.
+
+inline v1::Value V(bool b) { return BoolValue(b); }
+inline v1::Value V(int64_t i) { return IntValue(i); }
+inline v1::Value V(double d) { return FloatValue(d); }
+inline v1::Value V(const std::string& s) { return StringValue(s); }
+inline v1::Value V(const std::vector<int64_t>& v) { return TupleValue(v); }
+inline v1::Value V(const std::vector<double>& v) {
+  v1::Value tuple;
+  tuple.mutable_tuple_value();
+  for (const double d : v) *tuple.mutable_tuple_value()->add_values() = FloatValue(d);
+  return tuple;
+}
+
+// An optional, whichever LibTorch of this version uses.
+template <typename T>
+  requires requires(const T& o) { o.has_value(); }
+inline v1::Value V(const T& o) {
+  return o.has_value() ? V(*o) : NoneValue();
+}
+
+// Nobody knows whether (2, 2) or 2 was typed: as PyTorch's users do, 2.
+template <size_t D>
+inline v1::Value V(const torch::ExpandingArray<D>& array) {
+  const bool equal = std::equal(array->begin() + 1, array->end(), array->begin());
+  return equal ? IntValue(array->front()) : V(std::vector<int64_t>(array->begin(), array->end()));
+}
+
+template <size_t D>
+v1::Value Tuple(const torch::ExpandingArray<D>& array) {
+  return TupleValue(*array);
+}
+
+template <size_t D>
+v1::Value Tuple(const torch::ExpandingArrayWithOptionalElem<D>& array) {
+  v1::Value tuple;
+  for (const auto& element : *array) *tuple.mutable_tuple_value()->add_values() = V(element);
+  return tuple;
+}
+
+// `kReflect` is 'reflect', `kReLU` is 'relu'.
+template <typename Variant>
+v1::Value Word(const Variant& variant) {
+  std::string name = torch::enumtype::get_enum_name(variant).substr(1);
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(tolower(c)); });
+  return StringValue(name);
+}
+
+// Of stored modules: arguments by name and type. A value that LibTorch cannot take
+// (None where it has a number) makes `unfit` true.
+class Arguments {
+ public:
+  explicit Arguments(const ModuleTree& node) : node_(node) {}
+
+  int64_t Int(const char* name) const { return Or(AsInt(At(name)), int64_t{0}); }
+  double Number(const char* name) const { return Or(AsNumber(At(name)), 0.0); }
+  bool Flag(const char* name) const { return FlagOf(node_, name); }
+  bool None(const char* name) const { return IsNone(At(name)); }
+  std::string Text(const char* name) const { return At(name).string_value(); }
+  std::vector<int64_t> Ints(const char* name) const {
+    if (const auto one = AsInt(At(name))) return {*one};
+    return Or(AsInts(At(name)), std::vector<int64_t>());
+  }
+
+  // One for all, or one each.
+  template <size_t D>
+  torch::ExpandingArray<D> Sizes(const char* name) const {
+    const std::vector<int64_t> sizes = Ints(name);
+    if (sizes.size() == 1) return torch::ExpandingArray<D>(sizes[0]);
+    if (sizes.size() == D) return torch::ExpandingArray<D>(sizes);
+    unfit_ = true;
+    return torch::ExpandingArray<D>(1);
+  }
+
+  // Of an adaptive pool: parts may be None.
+  template <typename Array>
+  Array OutputSizes(const char* name) const {
+    if (const auto one = AsInt(At(name))) return Array(*one);
+    Array array(0);
+    size_t i = 0;
+    for (const v1::Value& part : At(name).tuple_value().values()) {
+      if (i == array->size()) break;
+      const std::optional<int64_t> size = AsInt(part);
+      if constexpr (requires { array->at(0).has_value(); }) {
+        if (!size) {
+          array->at(i++) = {};
+          continue;
+        }
+      }
+      array->at(i++) = Or(size, int64_t{0});
+    }
+    return array;
+  }
+
+  void Refuse() const { unfit_ = true; }
+  bool unfit() const { return unfit_; }
+
+ private:
+  const v1::Value& At(const char* name) const {
+    static const auto* const none = new v1::Value(NoneValue());
+    const v1::Value* value = FindArgument(node_, name);
+    return value != nullptr ? *value : *none;
+  }
+
+  template <typename T>
+  T Or(const std::optional<T>& value, T otherwise) const {
+    if (!value) unfit_ = true;
+    return value.value_or(otherwise);
+  }
+
+  const ModuleTree& node_;
+  mutable bool unfit_ = false;
+};
+
+}  // namespace modelstore::torch_internal::leaves

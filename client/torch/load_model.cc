@@ -1,0 +1,98 @@
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/rpc.h"
+#include "client/torch/architecture_build.h"
+#include "client/torch/device.h"
+#include "client/torch/element_type.h"
+#include "client/torch/guard.h"
+#include "client/torch/state_dict.h"
+#include "modelstore/architecture.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/architecture_text.h"
+
+namespace modelstore {
+namespace torch_internal {
+namespace load_model {
+
+// The checkpoint with its architecture, under its canonical name.
+absl::StatusOr<v1::Checkpoint> FetchArchitecture(Client& client, std::string_view name,
+                                                 Deadline deadline) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  v1::GetCheckpointRequest request;
+  request.set_name(std::string(name));
+  request.set_view(v1::FULL);
+  auto checkpoint = internal::CallRpc<v1::Checkpoint>(
+      **connection, internal::kModelStore, "GetCheckpoint", request,
+      internal::Idempotency::kIdempotent, deadline);
+  if (!checkpoint.ok()) return checkpoint.status();
+  if (checkpoint->has_architecture()) return checkpoint;
+  return absl::FailedPreconditionError(
+      absl::StrCat(checkpoint->name(), " has no architecture: save it from a module, with "
+                                       "SaveArgs.architecture"));
+}
+
+// The tensors that the module lacks, so that its containers may take them.
+absl::Status PlaceWhatIsLeft(Client& client, const std::string& name,
+                             torch::nn::Module& module) {
+  auto stored = client.ListTensors(name);
+  if (!stored.ok()) return stored.status();
+  std::set<std::string> there;
+  for (const StateEntry& entry : WalkState(module)) there.insert(entry.key);
+  std::vector<OwnTensor> own;
+  for (const TensorInfo& tensor : *stored) {
+    if (tensor.section != "model" || there.contains(tensor.key)) continue;
+    absl::StatusOr<torch::ScalarType> type = DTypeToTorch(tensor.dtype);
+    if (!type.ok()) return type.status();
+    own.push_back(
+        {tensor.key, tensor.shape, *type, tensor.role == TensorRole::kBuffer});
+  }
+  PlaceOwnTensors(own, module);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
+                                 const LoadModelArgs& args) {
+  absl::StatusOr<torch::Device> device = UsableDevice(args.device);
+  if (!device.ok()) return device.status();
+  auto checkpoint = FetchArchitecture(client, name, After(args.options.timeout));
+  if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<Built> built = BuildArchitecture(checkpoint->architecture());
+  if (!built.ok()) return built.status();
+  if (!built->forward) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(checkpoint->name(), " cannot be built: ", built->why_not));
+  }
+  absl::Status placed = PlaceWhatIsLeft(client, checkpoint->name(), *built->module);
+  if (!placed.ok()) return placed;
+  built->module->to(*device);
+  LoadArgs load{.module = built->module.get(), .options = args.options};
+  load.options.device = args.device;
+  LoadResult loaded = LoadCheckpoint(client, checkpoint->name(), load);
+  if (!loaded.status.ok()) return loaded.status;
+  built->module->eval();
+  return LoadedModel{built->module, std::move(loaded.checkpoint), std::move(loaded.report),
+                     PrintModule(checkpoint->architecture().root()), built->forward};
+}
+
+}  // namespace load_model
+}  // namespace torch_internal
+
+absl::StatusOr<LoadedModel> LoadModel(Client& client, std::string_view name,
+                                      const LoadModelArgs& args) {
+  return torch_internal::Guarded("building the model", [&] {
+    return torch_internal::load_model::Load(client, name, args);
+  });
+}
+
+absl::StatusOr<std::string> PrintArchitecture(Client& client, std::string_view name) {
+  auto checkpoint = torch_internal::load_model::FetchArchitecture(
+      client, name, After(std::chrono::minutes(1)));
+  if (!checkpoint.ok()) return checkpoint.status();
+  return PrintModule(checkpoint->architecture().root());
+}
+
+}  // namespace modelstore
