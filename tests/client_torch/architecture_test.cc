@@ -226,7 +226,7 @@ TORCH_MODULE(Block);
 
 TEST(LoadModel, ResidualBlocksRunWithTheirShortcut) {
   World world;
-  nn::Sequential net(Block(), Block(), nn::Flatten());
+  nn::Sequential net{Block(), Block(), nn::Flatten()};
   const std::vector<std::string> steps = {"conv", "bn", "add(shortcut)", "relu"};
   net->train();
   net->forward(torch::rand({4, 3, 5, 5}));  // Running statistics that are not 0 and 1.

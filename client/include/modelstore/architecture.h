@@ -7,7 +7,15 @@
 // A save stores the architecture of its module (see SaveArgs::architecture): the tree
 // of modules with the arguments of their constructors. LibTorch's own modules are
 // read off the live ones; how a class of your own puts them together is told by
-// SaveArgs::forward.
+// SaveArgs::forward. Its steps are names of children, or these functions, by PyTorch's
+// names and with its arguments by position:
+//   relu relu6 gelu elu silu selu mish leaky_relu hardswish sigmoid logsigmoid tanh
+//   softplus softmax(dim) log_softmax(dim) dropout(p) flatten(start, end) view(sizes)
+//   squeeze(dim) unsqueeze(dim) transpose(a, b) select(dim, index) mean(dims)
+//   max_pool2d(kernel, stride, padding) avg_pool2d(kernel, stride, padding)
+//   adaptive_avg_pool2d(height, width)
+//   add, mul: with the module's input; add(child), mul(child): with what that child
+//   makes of the module's input
 #pragma once
 
 #include <torch/torch.h>
