@@ -46,7 +46,7 @@ void Table::AddNorms(const char* batch, const char* instance) {
     options.eps(a.Number("eps")).affine(a.Flag("affine"));
     options.track_running_stats(a.Flag("track_running_stats"));
     if (a.None("momentum")) {
-      options.momentum() = {};
+      options.momentum() = std::decay_t<decltype(options.momentum())>();
     } else {
       options.momentum(a.Number("momentum"));
     }

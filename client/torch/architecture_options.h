@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "proto/contract/architecture_types.h"
@@ -101,7 +102,7 @@ class Arguments {
       const std::optional<int64_t> size = AsInt(part);
       if constexpr (requires { array->at(0).has_value(); }) {
         if (!size) {
-          array->at(i++) = {};
+          array->at(i++) = std::decay_t<decltype(array->at(0))>();
           continue;
         }
       }

@@ -9,6 +9,7 @@
 #include "client/torch/architecture_read.h"
 #include "client/torch/element_type.h"
 #include "client/torch/state_dict.h"
+#include "proto/contract/architecture.h"
 #include "proto/contract/architecture_tensors.h"
 #include "proto/contract/architecture_text.h"
 #include "tests/client_torch/tensors.h"
@@ -312,7 +313,7 @@ TEST(ForwardFunctions, EachRunsAsTorchsOwn) {
       {"transpose(1, 2)", x.transpose(1, 2)}, {"select(1, -1)", x.select(1, -1)},
       {"mean(2, 3)", x.mean({2, 3})}, {"max_pool2d(2)", torch::max_pool2d(x, 2)},
       {"avg_pool2d(3, 2, 1)", torch::avg_pool2d(x, 3, 2, 1)},
-      {"adaptive_avg_pool2d(2)", torch::adaptive_avg_pool2d(x, 2)}, {"add", x + x},
+      {"adaptive_avg_pool2d(2)", torch::adaptive_avg_pool2d(x, {2, 2})}, {"add", x + x},
       {"mul", x * x}};
   std::set<std::string> tried;
   for (const auto& [step, want] : wanted) {
