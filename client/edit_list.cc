@@ -1,8 +1,8 @@
+#include "modelstore/edit_list.h"
+
 #include <utility>
 
-#include "absl/strings/string_view.h"
 #include "client/internal/rpc.h"
-#include "modelstore/modify.h"
 #include "modelstore/v1/edits.pb.h"
 
 namespace modelstore {

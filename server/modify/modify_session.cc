@@ -12,6 +12,7 @@
 #include "server/convert.h"
 #include "server/helper_threads.h"
 #include "server/modify/follow_optimizer.h"
+#include "server/modify/misfits.h"
 #include "server/validation.h"
 #include "server/wire.h"
 
@@ -264,6 +265,7 @@ absl::Status ModifySession::Commit() {
 }
 
 void ModifySession::FillReport() {
+  WarnOfMisfits(*checkpoint_, report_);
   v1::ModifyCheckpointResponse response;
   size_t bytes = 0;
   auto flush = [&] {

@@ -63,7 +63,13 @@ class ModifyTest : public testing::Test {
   v1::Checkpoint Full(const std::string& name);
   int64_t LatestVersion(const std::string& model = "m");
 
-  Harness harness_;
+  // So that a disk fills up only where a test fills it.
+  static storage::StoreOptions WithoutReserve() {
+    storage::StoreOptions options;
+    options.reserve_bytes = 0;
+    return options;
+  }
+  Harness harness_{WithoutReserve()};
 };
 
 // Drives one call to its end.

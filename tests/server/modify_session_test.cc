@@ -233,6 +233,32 @@ TEST_F(ModifySessionTest, TheSourceMayBeDeletedWhileItRuns) {
   EXPECT_EQ(made["model:w0"].size(), content_[0].bytes.size() / 2);
 }
 
+TEST_F(ModifySessionTest, AFullDiskLeavesNothingAndStopsNothingForGood) {
+  const int64_t before = UsedAfterCollection();
+  harness_.disk().SetCapacity(before + (1 << 20));
+  const Modified full = Modify(kCast);
+  EXPECT_EQ(full.status.code(), absl::StatusCode::kResourceExhausted) << full.status;
+  EXPECT_EQ(LatestVersion(), 1);
+  EXPECT_EQ(UsedAfterCollection(), before);
+  harness_.disk().SetCapacity(0);
+  EXPECT_TRUE(Modify(kCast).status.ok());
+}
+
+TEST_F(ModifySessionTest, DamagedBytesAreNamedWhereTheyAreReadAndSharedWhereNot) {
+  {
+    auto read = harness_.store().reads().Open("m", 1);
+    ASSERT_TRUE(read.ok()) << read.status();
+    const auto& piece = (*read)->manifest().tensors(2).pieces(0);
+    ASSERT_TRUE(harness_.disk().FlipBit(piece.packs(0), piece.sequences(0), 100));
+  }
+  const int64_t before = UsedAfterCollection();
+  const Modified cast = Modify(kCast);
+  EXPECT_EQ(cast.status.code(), absl::StatusCode::kDataLoss) << cast.status;
+  EXPECT_THAT(std::string(cast.status.message()), HasSubstr("model:w2"));
+  EXPECT_EQ(UsedAfterCollection(), before);
+  EXPECT_TRUE(Modify(R"(edits { cast { dtype: BFLOAT16 keys: "w1" } })").status.ok());
+}
+
 TEST_F(ModifySessionTest, ALongReportComesInPartsOfAtMostOneMebibyte) {
   std::vector<TestTensor> many;
   for (int t = 0; t < 3000; ++t) {

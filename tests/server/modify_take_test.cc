@@ -160,7 +160,7 @@ TEST_F(ModifyTakeTreeTest, TheModuleFollowsIntoTheTree) {
   ASSERT_EQ(made.root().children_size(), 2);
   EXPECT_EQ(made.root().children(1).name(), "1");
   EXPECT_EQ(made.root().children(1).type(), "Bilinear");
-  EXPECT_EQ(added.report.warnings_size(), 0);
+  EXPECT_THAT(added.WarningsOf("1"), testing::IsEmpty()) << "a Sequential runs it";
   const Modified replaced = Modify(take + R"( target: "0" } })");
   ASSERT_TRUE(replaced.status.ok()) << replaced.status;
   EXPECT_EQ(Full("models/m/checkpoints/3").architecture().root().children(0).type(),
@@ -187,6 +187,53 @@ TEST_F(ModifyTakeTreeTest, AModuleOfAnUnknownTreeIsMarkedIncomplete) {
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(modified.WarningsOf("fc"), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
   EXPECT_TRUE(Full(kNew).architecture().root().children(0).incomplete());
+}
+
+v1::Architecture::Module Linear(const std::string& name, int64_t in, int64_t out) {
+  v1::Architecture::Module module;
+  module.set_name(name);
+  module.set_type("Linear");
+  const auto add = [&](const char* argument) {
+    auto* added = module.add_arguments();
+    added->set_name(argument);
+    return added->mutable_value();
+  };
+  add("in_features")->set_int_value(in);
+  add("out_features")->set_int_value(out);
+  add("bias")->set_bool_value(true);
+  return module;
+}
+
+TEST_F(ModifyTakeTreeTest, WhatTheTreeAndTheTensorsDisagreeOnIsWarnedOf) {
+  v1::Architecture tree;
+  tree.mutable_root()->set_type("Sequential");
+  *tree.mutable_root()->add_children() = Linear("0", 2, 3);
+  *tree.mutable_root()->add_children() = Linear("1", 3, 1);
+  SaveTree("m",
+           {Parameter("0.weight", {3, 2}, RandomFloats(6, 1)), Parameter("0.bias", {3}, {1, 2, 3}),
+            Parameter("1.weight", {1, 3}, {1, 2, 3}), Parameter("1.bias", {1}, {1})},
+           tree);
+  const Modified none = Modify("edits { cast { dtype: FLOAT16 } }");
+  ASSERT_TRUE(none.status.ok()) << none.status;
+  EXPECT_EQ(none.report.warnings_size(), 0);
+  EXPECT_THAT(none.result.architecture_before(), HasSubstr("(0): Linear(in_features=2"));
+  EXPECT_EQ(none.result.architecture_after(), none.result.architecture_before());
+  const Modified modified =
+      Modify(R"(edits { drop_keys { patterns: "0.bias" } }
+                edits { rename_keys { pattern: "1.bias" replacement: "2.bias" } }
+                edits { take_from { checkpoint: "models/m/checkpoints/1"
+                                    source: "0.weight" target: "1.weight" } })");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(modified.WarningsOf("0.bias"), ElementsAre(Warning::TENSOR_MISSING));
+  EXPECT_THAT(modified.WarningsOf("1.bias"), ElementsAre(Warning::TENSOR_MISSING));
+  EXPECT_THAT(modified.WarningsOf("2.bias"), ElementsAre(Warning::TENSOR_WITHOUT_MODULE));
+  EXPECT_THAT(modified.WarningsOf("1.weight"), ElementsAre(Warning::SHAPES_DO_NOT_FIT));
+}
+
+TEST_F(ModifyTakeTreeTest, WithoutATreeTheReportSaysThatOnlyTensorsWereChecked) {
+  Save({Parameter("w", {1}, {1})});
+  const Modified modified = Modify("edits { cast { dtype: FLOAT16 } }");
+  EXPECT_THAT(modified.WarningsOf(""), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
 }
 
 class ModifyLoraTest : public ModifyTest {

@@ -109,7 +109,8 @@ TEST_F(ModifyValuesTest, ACastOfOneTiedTensorCastsItsGroupAndStoresItOnce) {
   EXPECT_EQ(TensorOf(kNew, "embed").dtype(), v1::FLOAT64);
   EXPECT_EQ(TensorOf(kNew, "head").tied_to(), "model:embed");
   EXPECT_EQ(modified.result.stored_bytes(), 16);
-  EXPECT_THAT(modified.report.warnings(), IsEmpty());
+  EXPECT_THAT(modified.WarningsOf("embed"), IsEmpty());
+  EXPECT_THAT(modified.WarningsOf("head"), IsEmpty());
 }
 
 TEST_F(ModifyValuesTest, WithUntieOnlyTheNamedTensorChanges) {

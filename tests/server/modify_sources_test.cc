@@ -1,0 +1,186 @@
+// Sources of bytes and what is made of them: compositions over tensors in several
+// pieces and odd chunks, in any range; what is shared and what is computed.
+#include <gmock/gmock.h>
+
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "server/modify/working_checkpoint.h"
+#include "server/modify/write_out.h"
+#include "tests/server/modify_harness.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Read(const TensorSource& source, int64_t begin, int64_t end) {
+  std::string bytes;
+  const absl::Status s = source.Visit(begin, end, [&](absl::string_view part) {
+    bytes.append(part.data(), part.size());
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(s.ok()) << s;
+  return bytes;
+}
+
+class ModifySourcesTest : public ModifyTest {
+ protected:
+  static constexpr int64_t kRows = 30, kColumns = 10;
+
+  // One tensor in three pieces of rows, each cut into chunks of its own size.
+  ModifySourcesTest() : values_(RandomFloats(kRows * kColumns, 1)) {
+    const std::string bytes = BytesOf(values_);
+    v1::Tensor tensor;
+    tensor.set_key("w");
+    tensor.set_dtype(v1::FLOAT32);
+    tensor.add_shape(kRows);
+    tensor.add_shape(kColumns);
+    tensor.set_role(v1::PARAMETER);
+    std::vector<v1::SaveCheckpointRequest> requests(2);
+    int64_t row = 0;
+    for (const auto& [rows, chunk] :
+         std::vector<std::pair<int64_t, int64_t>>{{7, 44}, {3, 1000}, {20, 128}}) {
+      const std::string part =
+          bytes.substr(row * kColumns * 4, rows * kColumns * 4);
+      TestTensor piece = MakeTensor("w", v1::FLOAT32, {rows, kColumns}, part, chunk);
+      v1::Piece* out = tensor.add_pieces();
+      *out = piece.tensor.pieces(0);
+      out->add_offset(row);
+      out->add_offset(0);
+      out->add_size(rows);
+      out->add_size(kColumns);
+      for (const std::string& one : piece.chunks) AddChunk(&requests[0], one);
+      row += rows;
+    }
+    requests[0].set_parent("models/m");
+    requests[0].set_create_model(true);
+    *requests[0].mutable_manifest()->add_tensors() = tensor;
+    requests[1].set_finish(true);
+    auto saved = harness_.Save(requests);
+    EXPECT_TRUE(saved.ok()) << saved.status();
+    auto read = harness_.store().reads().Open("m", 1);
+    EXPECT_TRUE(read.ok()) << read.status();
+    auto checkpoint = WorkingCheckpoint::Of(*read);
+    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+    checkpoint_ = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
+  }
+  WorkingTensor& Weight() { return *checkpoint_->Find("model", "w"); }
+
+  // Commits the working checkpoint, one chunk a step.
+  absl::StatusOr<storage::records::CheckpointRecord> Commit() {
+    WriteOut out(checkpoint_.get());
+    storage::SaveRequest request;
+    request.model_id = "m";
+    auto save = harness_.store().uploads().StartDerived(request, out.sources());
+    if (!save.ok()) return save.status();
+    out.Begin(save->get());
+    out.Work(absl::InfiniteFuture());
+    EXPECT_TRUE(out.done());
+    if (auto s = out.status(); !s.ok()) return s;
+    EXPECT_EQ(out.done_bytes() > 0, out.total_bytes() > 0);
+    return (*save)->Commit(out.Manifest(), std::nullopt);
+  }
+
+  const std::vector<float> values_;
+  std::unique_ptr<WorkingCheckpoint> checkpoint_;
+};
+
+TEST_F(ModifySourcesTest, AnyRangeOfAStoredTensorIsReadOverPiecesAndChunks) {
+  const std::string bytes = BytesOf(values_);
+  const auto size = static_cast<int64_t>(bytes.size());
+  ASSERT_EQ(Weight().source->size_bytes(), size);
+  for (int64_t begin = 0; begin <= size; begin += 36) {
+    for (int64_t end = begin; end <= size; end += 52) {
+      ASSERT_EQ(Read(*Weight().source, begin, end), bytes.substr(begin, end - begin))
+          << begin << " to " << end;
+    }
+  }
+}
+
+TEST_F(ModifySourcesTest, SourcesComposeInAnyRange) {
+  const SourcePtr stored = Weight().source;
+  const std::vector<float> more = RandomFloats(50, 2);
+  // Rows 5 to 25 of the stored ones, then new ones, in float64, twice averaged.
+  const SourcePtr rows = ConcatSource(
+      {RangeSource(stored, 5 * kColumns * 4, 25 * kColumns * 4), BytesSource(BytesOf(more))});
+  const SourcePtr doubles = CastSource(rows, DType::kFloat32, DType::kFloat64);
+  const SourcePtr average =
+      AverageSource({doubles, doubles, doubles}, {0.25, 0.5, 0.75}, DType::kFloat64);
+  std::vector<double> expected;
+  for (int64_t i = 5 * kColumns; i < 25 * kColumns; ++i) expected.push_back(values_[i]);
+  for (const float value : more) expected.push_back(value);
+  for (double& value : expected) value = 0.25 * value + 0.5 * value + 0.75 * value;
+  const std::string bytes = BytesOf(expected);
+  ASSERT_EQ(average->size_bytes(), static_cast<int64_t>(bytes.size()));
+  for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{
+           {0, 2000}, {8, 16}, {792, 808}, {1592, 1608}, {1600, 2000}, {2000, 2000}}) {
+    EXPECT_EQ(Read(*average, begin, end), bytes.substr(begin, end - begin)) << begin;
+  }
+  EXPECT_EQ(average->read_bytes(), 3 * 20 * kColumns * 4) << "what is new is not read";
+}
+
+TEST_F(ModifySourcesTest, RowsThatAreKeptWholeAreSharedAndOnlyNewOnesStored) {
+  const std::string more = BytesOf(RandomFloats(2 * kColumns, 3));
+  WorkingTensor& weight = Weight();
+  weight.source = ConcatSource({weight.source, BytesSource(more)});
+  weight.shape[0] += 2;
+  const auto made = Commit();
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->stored_bytes(), 2 * kColumns * 4);
+  EXPECT_EQ(Bytes("models/m/checkpoints/2")["model:w"], BytesOf(values_) + more);
+}
+
+TEST_F(ModifySourcesTest, RowsInAnotherOrderAreComputed) {
+  WorkingTensor& weight = Weight();
+  const SourcePtr stored = weight.source;
+  const int64_t row = kColumns * 4;
+  weight.source = ConcatSource({RangeSource(stored, 29 * row, 30 * row),
+                                RangeSource(stored, 0, 2 * row)});
+  weight.shape[0] = 3;
+  const auto made = Commit();
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string bytes = BytesOf(values_);
+  EXPECT_EQ(Bytes("models/m/checkpoints/2")["model:w"],
+            bytes.substr(29 * row) + bytes.substr(0, 2 * row));
+}
+
+TEST_F(ModifySourcesTest, AReshapedTensorIsStoredAnew) {
+  Weight().shape = {kRows * kColumns};
+  const auto made = Commit();
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(Bytes("models/m/checkpoints/2")["model:w"], BytesOf(values_));
+  EXPECT_EQ(TensorOf("models/m/checkpoints/2", "w").shape_size(), 1);
+}
+
+TEST_F(ModifySourcesTest, AnErrorOfASourceEndsTheWorkWithIt) {
+  class Broken final : public TensorSource {
+   public:
+    int64_t size_bytes() const override { return int64_t{4} << 20; }
+    int64_t read_bytes() const override { return 0; }
+    absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+      if (begin > 0) return absl::DataLossError("gone");
+      return take(std::string(end, 'x'));
+    }
+  };
+  Weight().source = std::make_shared<Broken>();
+  Weight().shape = {1 << 20};
+  const auto made = Commit();
+  EXPECT_EQ(made.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(LatestVersion(), 1);
+}
+
+TEST_F(ModifySourcesTest, StoppedItTakesNoFurtherChunk) {
+  Weight().source = CastSource(Weight().source, DType::kFloat32, DType::kFloat64);
+  Weight().dtype = DType::kFloat64;
+  WriteOut out(checkpoint_.get());
+  EXPECT_FALSE(out.done());
+  out.Stop(absl::CancelledError("enough"));
+  EXPECT_TRUE(out.done());
+  out.Work(absl::InfiniteFuture());
+  EXPECT_EQ(out.done_bytes(), 0);
+  EXPECT_EQ(out.status().code(), absl::StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace modelstore::server::modify
