@@ -128,6 +128,18 @@ class Checkpoints {
   // FAILED_PRECONDITION, naming it, if an alias, a pin or a lease holds it.
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
                                        const ChangeOptions& options) = 0;
+  struct Deletions {
+    std::vector<int64_t> deleted;
+    // Kept by an alias, a pin or a lease.
+    std::vector<int64_t> held;
+    Freed freed;
+  };
+  // Deletes of `versions` what nothing holds, each on its own. `go_on` is asked
+  // before each: CANCELLED, and what is gone is gone.
+  virtual absl::StatusOr<Deletions> DeleteEach(absl::string_view model_id,
+                                               absl::Span<const int64_t> versions,
+                                               bool validate_only,
+                                               const std::function<bool()>& go_on) = 0;
   // Pages of the manifest in order; the tensor table goes on from page to page.
   // NOT_FOUND beyond the last.
   virtual absl::StatusOr<records::ManifestPage> ReadManifestPage(
@@ -407,6 +419,8 @@ struct StoreOptions {
   int64_t pack_bytes = int64_t{256} << 20;
   // An upload opens a second pack only once its first holds this much.
   int64_t second_pack_bytes = int64_t{64} << 20;
+  // So many small packs (of less than an eighth of pack_bytes) are merged.
+  size_t merge_packs = 16;
   // Kept free on the disk; saves are refused below it.
   int64_t reserve_bytes = int64_t{256} << 20;
   // How long the bytes of a deleted checkpoint stay readable for resumed loads.

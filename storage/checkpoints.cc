@@ -35,6 +35,10 @@ class StoredCheckpoints final : public Checkpoints {
                                               const ChangeOptions& options) override;
   absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
                                const ChangeOptions& options) override;
+  absl::StatusOr<Deletions> DeleteEach(absl::string_view model_id,
+                                       absl::Span<const int64_t> versions,
+                                       bool validate_only,
+                                       const std::function<bool()>& go_on) override;
 
   absl::StatusOr<v1::ManifestPage> ReadManifestPage(
       const v1::CheckpointRecord& checkpoint, uint32_t page) override {
@@ -52,6 +56,9 @@ class StoredCheckpoints final : public Checkpoints {
   }
 
  private:
+  // Deletes the record; the bytes are the collector's. Returns the model's uid.
+  absl::StatusOr<std::string> DeleteRecord(absl::string_view model_id, int64_t version,
+                                           const ChangeOptions& options);
   // What it would be to delete the version.
   absl::Status PlanDeletion(const v1::CheckpointRecord& record, ModelChange& change);
   absl::StatusOr<int64_t> NewestBut(const v1::ModelRecord& model, int64_t version);
@@ -187,9 +194,8 @@ absl::Status StoredCheckpoints::PlanDeletion(const v1::CheckpointRecord& record,
                               });
 }
 
-absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
-                                                int64_t version,
-                                                const ChangeOptions& options) {
+absl::StatusOr<std::string> StoredCheckpoints::DeleteRecord(
+    absl::string_view model_id, int64_t version, const ChangeOptions& options) {
   std::string uid;
   RETURN_IF_ERROR(
       ChangeModel(core_, model_id, StoreCore::Room::kFreesSpace,
@@ -201,9 +207,41 @@ absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
                     change.skip = options.validate_only;
                     return PlanDeletion(record, change);
                   }));
+  if (!options.validate_only) core_.garbage_possible = true;
+  return uid;
+}
+
+absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
+                                                int64_t version,
+                                                const ChangeOptions& options) {
+  ASSIGN_OR_RETURN(const std::string uid, DeleteRecord(model_id, version, options));
   if (options.validate_only) return Freed();
-  core_.garbage_possible = true;
-  return collector_.AfterDeletion(uid, version);
+  return collector_.AfterDeletion(uid, {version});
+}
+
+absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
+    absl::string_view model_id, absl::Span<const int64_t> versions, bool validate_only,
+    const std::function<bool()>& go_on) {
+  Deletions deletions;
+  std::string uid;
+  for (int64_t version : versions) {
+    if (!go_on()) return absl::CancelledError("the deletions were stopped");
+    absl::StatusOr<std::string> deleted =
+        DeleteRecord(model_id, version, {std::nullopt, validate_only});
+    if (deleted.ok()) {
+      uid = *std::move(deleted);
+      deletions.deleted.push_back(version);
+    } else if (absl::IsFailedPrecondition(deleted.status())) {
+      deletions.held.push_back(version);
+    } else if (!absl::IsNotFound(deleted.status())) {
+      return deleted.status();
+    }
+  }
+  if (validate_only || deletions.deleted.empty()) return deletions;
+  ASSIGN_OR_RETURN(deletions.freed,
+                   collector_.AfterDeletion(
+                       uid, {deletions.deleted.begin(), deletions.deleted.end()}));
+  return deletions;
 }
 
 }  // namespace

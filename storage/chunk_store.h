@@ -60,6 +60,10 @@ class PackWriter {
   // The chunks of a pack are numbered 0, 1, 2, ... in order of appending.
   virtual absl::StatusOr<ChunkId> Append(absl::string_view chunk) = 0;
 
+  // Leaves out so many numbers, for chunks that stay behind when others are copied
+  // forward. Not before the first chunk.
+  virtual void Skip(uint32_t numbers) = 0;
+
   // Closes the pack and makes its bytes durable; still invisible.
   virtual absl::Status Finish() = 0;
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
+#include "storage/copy_forward.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
@@ -17,6 +18,13 @@ constexpr absl::Duration kDeletionPatience = absl::Milliseconds(200);
 constexpr absl::Duration kCollectionPatience = absl::Minutes(5);
 constexpr size_t kSpreadAtOnce = 500;
 constexpr int64_t kProgressEvery = 256;
+
+// Each once.
+std::vector<uint64_t> PacksOf(const std::vector<v1::DeadCheckpointRecord>& dead) {
+  absl::flat_hash_set<uint64_t> packs;
+  for (const auto& one : dead) packs.insert(one.packs().begin(), one.packs().end());
+  return std::vector<uint64_t>(packs.begin(), packs.end());
+}
 
 }  // namespace
 
@@ -74,30 +82,33 @@ absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> Collector::ReadDead(
   return dead;
 }
 
-absl::StatusOr<Freed> Collector::AfterDeletion(const std::string& model_uid,
-                                               int64_t version) {
-  // The version is deleted, durably: whatever fails from here on is no failure
-  // of the deletion, and the next collection goes on with it.
+absl::StatusOr<Freed> Collector::AfterDeletion(
+    const std::string& model_uid, const absl::flat_hash_set<int64_t>& versions) {
+  // They are deleted, durably: whatever fails from here on is no failure of the
+  // deletion, and the next collection goes on with it.
   Freed freed;
-  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> dead =
-      ReadDead(keys::DeadCheckpoint(model_uid, version));
+  std::vector<v1::DeadCheckpointRecord> dead;
+  for (int64_t version : versions) {
+    absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> one =
+        ReadDead(keys::DeadCheckpoint(model_uid, version));
+    if (!one.ok()) return freed;
+    dead.insert(dead.end(), one->begin(), one->end());
+  }
   absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
-  if (!dead.ok() || !sizes.ok() || dead->empty()) return freed;
-  absl::StatusOr<DeadBytes> measured = MeasureDeadBytes(
-      core_, *sizes,
-      std::vector<uint64_t>(dead->front().packs().begin(), dead->front().packs().end()),
-      [&](const std::string& uid, int64_t other) {
-        return uid == model_uid && other == version;
+  if (!sizes.ok() || dead.empty()) return freed;
+  absl::StatusOr<Liveness> measured = MeasureLiveness(
+      core_, *sizes, PacksOf(dead), [&](const std::string& uid, int64_t version) {
+        return uid == model_uid && versions.contains(version);
       });
   Turn turn(this, kDeletionPatience);
   if (turn.taken()) {
     GarbageResult result;
-    absl::StatusOr<int64_t> went = Finalize(*dead, *sizes, result);
+    absl::StatusOr<int64_t> went = Finalize(dead, *sizes, result);
     if (went.ok()) freed.freed_bytes = *went;
   }
   if (measured.ok()) {
     freed.waiting_bytes =
-        std::max<int64_t>(0, measured->waiting_bytes - freed.freed_bytes);
+        std::max<int64_t>(0, measured->bytes.waiting_bytes - freed.freed_bytes);
   }
   return freed;
 }
@@ -124,21 +135,15 @@ absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model
     freed.waiting_bytes = model.stored_bytes();
     return freed;
   }
-  std::vector<uint64_t> packs;
-  for (const auto& one : *dead) {
-    packs.insert(packs.end(), one.packs().begin(), one.packs().end());
-  }
-  std::sort(packs.begin(), packs.end());
-  packs.erase(std::unique(packs.begin(), packs.end()), packs.end());
-  absl::StatusOr<DeadBytes> measured =
-      MeasureDeadBytes(core_, *sizes, packs,
-                       [&](const std::string& other, int64_t) { return other == uid; });
+  absl::StatusOr<Liveness> measured =
+      MeasureLiveness(core_, *sizes, PacksOf(*dead),
+                      [&](const std::string& other, int64_t) { return other == uid; });
   GarbageResult result;
   absl::StatusOr<int64_t> went = Finalize(*dead, *sizes, result);
   if (went.ok()) freed.freed_bytes = *went;
   if (measured.ok()) {
     freed.waiting_bytes =
-        std::max<int64_t>(0, measured->waiting_bytes - freed.freed_bytes);
+        std::max<int64_t>(0, measured->bytes.waiting_bytes - freed.freed_bytes);
   }
   return freed;
 }
@@ -221,13 +226,12 @@ absl::Status Collector::SpreadDeadModels() {
 }
 
 absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
-                                    Durability durability, const PackSizes& sizes,
-                                    std::vector<uint64_t>& unused, int64_t& freed) {
+                                    Durability durability, Unused& unused) {
   CatalogBatch batch;
   const std::string key = keys::DeadCheckpoint(dead.model_uid(), dead.version());
   batch.Delete(Space::kRecords, key);
-  std::vector<uint64_t> packs;
-  int64_t bytes = 0;
+  Unused mine;
+  std::vector<uint64_t> gone;
   for (uint64_t pack : dead.packs()) {
     const std::string own = keys::PackUse(pack, dead.model_uid(), dead.version());
     batch.Delete(Space::kRecords, own);
@@ -245,15 +249,16 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
         }));
     if (others) continue;
     batch.Delete(Space::kRecords, keys::Pack(pack));
+    gone.push_back(pack);
     if (keys::IsInlinePack(pack)) {
       for (uint32_t c = 0; c < record.chunk_count(); ++c) {
         batch.Delete(Space::kChunks, keys::Chunk(pack, c));
       }
-      bytes += record.chunk_bytes();
+      mine.inline_bytes += record.chunk_bytes();
+    } else if (record.has_place()) {
+      mine.shared.push_back(record.place().pack());
     } else {
-      packs.push_back(pack);
-      auto size = sizes.find(pack);
-      if (size != sizes.end()) bytes += size->second;
+      mine.packs.push_back(pack);
     }
   }
   RETURN_IF_ERROR(core_.catalog().Scan(
@@ -264,8 +269,10 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
       }));
   RETURN_IF_ERROR(core_.WriteSettled(batch, durability, StoreCore::Room::kFreesSpace,
                                      core_.KeyIs(Space::kRecords, key, std::nullopt)));
-  unused.insert(unused.end(), packs.begin(), packs.end());
-  freed += bytes;
+  for (uint64_t pack : gone) core_.places.Forget(pack);
+  unused.packs.insert(unused.packs.end(), mine.packs.begin(), mine.packs.end());
+  unused.shared.insert(unused.shared.end(), mine.shared.begin(), mine.shared.end());
+  unused.inline_bytes += mine.inline_bytes;
   return absl::OkStatus();
 }
 
@@ -279,23 +286,34 @@ absl::StatusOr<int64_t> Collector::Finalize(
       ending.push_back(&one);
     }
   }
-  std::vector<uint64_t> unused;
-  int64_t freed = 0;
+  Unused unused;
   absl::Status status;
   for (const v1::DeadCheckpointRecord* one : ending) {
     // A pack may go only once the records that named it are gone for good; the
     // last durable write covers those before it.
     const Durability durability =
         one == ending.back() ? Durability::kDurable : Durability::kBuffered;
-    if (status.ok()) status = FinalizeOne(*one, durability, sizes, unused, freed);
+    if (status.ok()) status = FinalizeOne(*one, durability, unused);
     core_.holds.EndFinalize(one->model_uid(), one->version());
   }
   RETURN_IF_ERROR(status);
-  if (!unused.empty()) {
-    core_.garbage_possible = true;  // until they are dropped
-    RETURN_IF_ERROR(core_.chunks().DropPacks(unused));
+  absl::flat_hash_set<uint64_t> going(unused.packs.begin(), unused.packs.end());
+  if (!unused.shared.empty()) {
+    going.insert(unused.shared.begin(), unused.shared.end());
+    ASSIGN_OR_RETURN(const std::vector<uint64_t> named, core_.NamedPacks());
+    for (uint64_t pack : named) going.erase(pack);
   }
-  result.dropped_packs += static_cast<int64_t>(unused.size());
+  int64_t freed = unused.inline_bytes;
+  for (uint64_t pack : going) {
+    auto size = sizes.find(pack);
+    if (size != sizes.end()) freed += size->second;
+  }
+  if (!going.empty()) {
+    core_.garbage_possible = true;  // until they are dropped
+    RETURN_IF_ERROR(
+        core_.chunks().DropPacks(std::vector<uint64_t>(going.begin(), going.end())));
+  }
+  result.dropped_packs += static_cast<int64_t>(going.size());
   result.freed_bytes += freed;
   return freed;
 }
@@ -358,6 +376,28 @@ absl::Status Collector::DropUnnamed(bool validate_only, const PackSizes& sizes,
   return absl::OkStatus();
 }
 
+absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
+                                 const Progress& progress, GarbageResult& result) {
+  ASSIGN_OR_RETURN(Liveness measured,
+                   MeasureLiveness(core_, sizes, std::nullopt, nullptr));
+  CopyForward copy(&core_, &sizes, measured, &stuck_);
+  if (validate_only) {
+    result.freed_bytes += copy.planned_bytes();
+    result.reclaimable_bytes -= copy.planned_bytes();
+  } else if (!copy.empty()) {
+    const int64_t total = static_cast<int64_t>(sizes.size());
+    ASSIGN_OR_RETURN(const int64_t freed, copy.Run([&] {
+      return !progress || progress(total, total);
+    }));
+    result.freed_bytes += freed;
+    ASSIGN_OR_RETURN(const PackSizes now, ReadPackSizes(core_));
+    ASSIGN_OR_RETURN(measured, MeasureLiveness(core_, now, std::nullopt, nullptr));
+  }
+  MutexLock lock(mutex_);
+  last_ = measured.bytes;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool validate_only,
                                                  const Progress& progress) {
   GarbageResult result;
@@ -384,11 +424,7 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
       RETURN_IF_ERROR(DropUnnamed(validate_only, sizes, progress, result));
     }
     if (!possible && !validate_only) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const DeadBytes measured,
-                     MeasureDeadBytes(core_, sizes, std::nullopt, nullptr));
-    MutexLock lock(mutex_);
-    last_ = measured;
-    return absl::OkStatus();
+    return MakeRoom(validate_only, sizes, progress, result);
   };
   const absl::Status status = run();
   if (!status.ok() || validate_only) core_.garbage_possible = true;
@@ -396,7 +432,7 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
   core_.RestoreBallast();
   const DeadBytes measured = last_measure();
   result.waiting_bytes = measured.waiting_bytes;
-  result.reclaimable_bytes = measured.reclaimable_bytes;
+  result.reclaimable_bytes += measured.reclaimable_bytes;
   // Waiting bytes become free by time alone.
   if (measured.waiting_bytes > 0) core_.garbage_possible = true;
   return result;

@@ -1,5 +1,6 @@
 // Frees what nothing needs: the bytes of deleted checkpoints once nobody reads
-// them, packs and manifests of saves that came to nothing, models' remains.
+// them, the dead part of packs, packs and manifests of saves that came to nothing,
+// models' remains.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ class Collector {
 
   // After the records were deleted: frees at once what may go at once, and tells
   // what went and what waits. Leaves it to a running collection, if there is one.
-  absl::StatusOr<Freed> AfterDeletion(const std::string& model_uid, int64_t version);
+  absl::StatusOr<Freed> AfterDeletion(const std::string& model_uid,
+                                      const absl::flat_hash_set<int64_t>& versions);
   absl::StatusOr<Freed> AfterModelDeletion(const v1::ModelRecord& model);
   // Drops the packs that an upload's deletion has left.
   void AfterUploadDeletion();
@@ -48,14 +50,26 @@ class Collector {
   // Frees those of `dead` that nobody reads; returns the bytes that went.
   absl::StatusOr<int64_t> Finalize(const std::vector<v1::DeadCheckpointRecord>& dead,
                                    const PackSizes& sizes, GarbageResult& result);
+  // What the end of versions leaves without a user.
+  struct Unused {
+    std::vector<uint64_t> packs;
+    // Packs that held chunks of it, and may hold those of others.
+    std::vector<uint64_t> shared;
+    int64_t inline_bytes = 0;
+  };
   absl::Status FinalizeOne(const v1::DeadCheckpointRecord& dead, Durability durability,
-                           const PackSizes& sizes, std::vector<uint64_t>& unused,
-                           int64_t& freed);
+                           Unused& unused);
   absl::Status SweepManifests();
   absl::Status DropUnnamed(bool validate_only, const PackSizes& sizes,
                            const Progress& progress, GarbageResult& result);
+  // Measures what is dead inside packs, and copies forward.
+  absl::Status MakeRoom(bool validate_only, const PackSizes& sizes,
+                        const Progress& progress, GarbageResult& result);
 
   StoreCore& core_;
+  // Packs whose damage keeps them from being copied forward; touched by the one
+  // that collects.
+  absl::flat_hash_set<uint64_t> stuck_;
   Mutex mutex_;
   CondVar ended_;
   bool collecting_ GUARDED_BY(mutex_) = false;

@@ -69,6 +69,7 @@ StoreCore::StoreCore(StoreOptions given, Engine given_engine)
       space(engine.free_bytes, options.reserve_bytes),
       holds(options.grace, options.now),
       manifests(engine.catalog.get()),
+      places(&engine),
       started_at_(options.now()) {}
 
 void StoreCore::Event(Listener::Severity severity, absl::string_view message) const {
@@ -102,11 +103,10 @@ absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {
                                    packs.insert(keys::SealedPackOf(key));
                                    return true;
                                  }));
-  RETURN_IF_ERROR(catalog().Scan(Space::kRecords, PrefixRange(keys::Packs()),
-                                 [&](absl::string_view key, absl::string_view) {
-                                   packs.insert(keys::ParsePackKey(key).pack);
-                                   return true;
-                                 }));
+  RETURN_IF_ERROR(ScanPackRecords(
+      catalog(), [&](uint64_t pack, const v1::PackRecord& record) {
+        packs.insert(record.has_place() ? record.place().pack() : pack);
+      }));
   absl::erase_if(packs, [](uint64_t pack) { return keys::IsInlinePack(pack); });
   return std::vector<uint64_t>(packs.begin(), packs.end());
 }

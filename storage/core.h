@@ -15,6 +15,7 @@
 #include "storage/checkpoint_store.h"
 #include "storage/holds.h"
 #include "storage/manifest_cache.h"
+#include "storage/pack_places.h"
 #include "storage/space.h"
 
 namespace modelstore::storage {
@@ -68,6 +69,7 @@ class StoreCore {
   SpaceAdmission space;
   Holds holds;
   ManifestCache manifests;
+  PackPlaces places;
   BufferPool buffers;
   RunningIds running_packs;
   RunningIds running_manifests;
@@ -104,7 +106,8 @@ class StoreCore {
   std::function<absl::StatusOr<bool>()> KeyIs(Space space, std::string key,
                                               std::optional<std::string> value);
 
-  // Every pack that the catalog names or that is being made.
+  // Every pack in which something lies that the catalog names, or that is being
+  // made.
   absl::StatusOr<std::vector<uint64_t>> NamedPacks();
 
  private:

@@ -19,7 +19,7 @@ class Measure {
   Measure(StoreCore& core, const PackSizes& sizes, const DeadFilter& filter)
       : core_(core), sizes_(sizes), filter_(filter) {}
 
-  absl::StatusOr<DeadBytes> Run(const std::optional<std::vector<uint64_t>>& packs);
+  absl::StatusOr<Liveness> Run(const std::optional<std::vector<uint64_t>>& packs);
 
  private:
   struct User {
@@ -28,15 +28,19 @@ class Measure {
   };
   // A pack whose manifests must be looked at chunk by chunk.
   struct Shared {
+    uint64_t host = 0;
     int64_t total = 0;
     int64_t living = 0;
     int64_t dead = 0;
     absl::flat_hash_set<uint32_t> seen;
+    // A version's manifest cannot be read: any chunk may be one of its own.
+    bool unknown = false;
   };
 
   absl::Status ReadDead();
   absl::Status ScanPacks(const std::string& prefix);
   void EndPack();
+  void AddTenant(int64_t waiting, int64_t reclaimable);
   bool IsDead(const VersionKey& version) const {
     return dead_.contains(version) || dead_models_.contains(version.first);
   }
@@ -44,6 +48,7 @@ class Measure {
     return !filter_ || filter_(version.first, version.second);
   }
   absl::Status Mark(const VersionKey& version, bool living);
+  void KeepAllOf(const VersionKey& version);
 
   StoreCore& core_;
   const PackSizes& sizes_;
@@ -52,12 +57,14 @@ class Measure {
   absl::flat_hash_set<std::string> dead_models_;
   // The pack that the scan is at.
   uint64_t pack_ = 0;
-  int64_t total_ = 0;
+  v1::PackRecord record_;
   std::vector<User> users_;
 
   absl::flat_hash_map<uint64_t, Shared> shared_;
   std::map<VersionKey, bool> to_mark_;  // true: living
-  DeadBytes result_;
+  // Bytes of the tenants of each pack, where it holds those of others.
+  absl::flat_hash_map<uint64_t, int64_t> known_bytes_;
+  Liveness result_;
 };
 
 absl::Status Measure::ReadDead() {
@@ -77,16 +84,30 @@ absl::Status Measure::ReadDead() {
       });
 }
 
+// The pack that the scan is at has so many dead bytes, where it lies.
+void Measure::AddTenant(int64_t waiting, int64_t reclaimable) {
+  const bool moved = record_.has_place();
+  const uint64_t host = moved ? record_.place().pack() : pack_;
+  PackState& state = result_.packs[host];
+  state.chunk_bytes = moved ? record_.place().pack_bytes() : record_.chunk_bytes();
+  state.waiting_bytes += waiting;
+  state.reclaimable_bytes += reclaimable;
+  state.tenants.push_back(pack_);
+  state.chunk_count += record_.chunk_count();
+  if (moved) known_bytes_[host] += record_.chunk_bytes();
+}
+
 void Measure::EndPack() {
   if (users_.empty()) return;
-  auto size = sizes_.find(pack_);
-  const int64_t on_disk = size == sizes_.end() ? total_ : size->second;
+  const int64_t total = record_.chunk_bytes();
+  auto size = record_.has_place() ? sizes_.end() : sizes_.find(pack_);
+  const int64_t on_disk = size == sizes_.end() ? total : size->second;
   std::vector<const User*> living, dead;
   bool whole = false;
   for (const User& user : users_) {
     if (!IsDead(user.version)) {
       living.push_back(&user);
-      whole = whole || user.used_bytes >= total_;
+      whole = whole || user.used_bytes >= total;
     } else {
       dead.push_back(&user);
     }
@@ -94,18 +115,23 @@ void Measure::EndPack() {
   const bool counted = std::any_of(
       dead.begin(), dead.end(), [&](const User* user) { return Counts(user->version); });
   if (living.empty()) {
-    if (counted) result_.waiting_bytes += on_disk;
+    AddTenant(counted ? on_disk : 0, 0);
   } else if (dead.empty() && living.size() == 1) {
-    result_.reclaimable_bytes += std::max<int64_t>(0, total_ - living[0]->used_bytes);
-  } else if (!whole) {
-    shared_[pack_].total = total_;
-    for (const User* user : living) to_mark_[user->version] = true;
-    for (const User* user : dead) {
-      if (Counts(user->version)) to_mark_[user->version] = false;
+    AddTenant(0, std::max<int64_t>(0, total - living[0]->used_bytes));
+  } else {
+    AddTenant(0, 0);
+    if (!whole) {
+      Shared& shared = shared_[pack_];
+      shared.host = record_.has_place() ? record_.place().pack() : pack_;
+      shared.total = total;
+      for (const User* user : living) to_mark_[user->version] = true;
+      for (const User* user : dead) {
+        if (Counts(user->version)) to_mark_[user->version] = false;
+      }
     }
   }
   users_.clear();
-  total_ = 0;
+  record_.Clear();
 }
 
 absl::Status Measure::ScanPacks(const std::string& prefix) {
@@ -116,10 +142,11 @@ absl::Status Measure::ScanPacks(const std::string& prefix) {
         if (parsed.pack != pack_) {
           EndPack();
           pack_ = parsed.pack;
+          record_.Clear();
         }
         if (parsed.uid.empty()) {
           absl::StatusOr<v1::PackRecord> record = Decode<v1::PackRecord>(value);
-          if (record.ok()) total_ = record->chunk_bytes();
+          if (record.ok()) record_ = *std::move(record);
         } else {
           absl::StatusOr<v1::PackUseRecord> use = Decode<v1::PackUseRecord>(value);
           users_.push_back({{std::move(parsed.uid), parsed.version},
@@ -147,7 +174,10 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
       core_.manifests.Load(manifest_id);
   // A damaged manifest keeps what it names: that is for its readers to find out.
-  if (absl::IsDataLoss(manifest.status())) return absl::OkStatus();
+  if (absl::IsDataLoss(manifest.status())) {
+    KeepAllOf(version);
+    return absl::OkStatus();
+  }
   if (!manifest.ok()) return manifest.status();
   for (const v1::TensorRecord& tensor : (*manifest)->tensors()) {
     for (const v1::PieceRecord& piece : tensor.pieces()) {
@@ -165,7 +195,15 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<DeadBytes> Measure::Run(
+void Measure::KeepAllOf(const VersionKey& version) {
+  for (auto& [pack, shared] : shared_) {
+    const absl::StatusOr<std::optional<std::string>> use = core_.catalog().Get(
+        Space::kRecords, keys::PackUse(pack, version.first, version.second));
+    shared.unknown = shared.unknown || !use.ok() || use->has_value();
+  }
+}
+
+absl::StatusOr<Liveness> Measure::Run(
     const std::optional<std::vector<uint64_t>>& packs) {
   RETURN_IF_ERROR(ReadDead());
   if (packs.has_value()) {
@@ -179,11 +217,22 @@ absl::StatusOr<DeadBytes> Measure::Run(
     }
   }
   for (const auto& [pack, shared] : shared_) {
-    result_.waiting_bytes += shared.dead;
-    result_.reclaimable_bytes +=
+    PackState& state = result_.packs[shared.host];
+    state.waiting_bytes += shared.dead;
+    if (shared.unknown) continue;
+    state.reclaimable_bytes +=
         std::max<int64_t>(0, shared.total - shared.living - shared.dead);
   }
-  return result_;
+  // What was copied there for packs that have gone since.
+  for (const auto& [host, known] : known_bytes_) {
+    PackState& state = result_.packs[host];
+    state.reclaimable_bytes += std::max<int64_t>(0, state.chunk_bytes - known);
+  }
+  for (const auto& [pack, state] : result_.packs) {
+    result_.bytes.waiting_bytes += state.waiting_bytes;
+    result_.bytes.reclaimable_bytes += state.reclaimable_bytes;
+  }
+  return std::move(result_);
 }
 
 }  // namespace
@@ -195,7 +244,7 @@ absl::StatusOr<PackSizes> ReadPackSizes(StoreCore& core) {
   return sizes;
 }
 
-absl::StatusOr<DeadBytes> MeasureDeadBytes(
+absl::StatusOr<Liveness> MeasureLiveness(
     StoreCore& core, const PackSizes& sizes,
     const std::optional<std::vector<uint64_t>>& packs, const DeadFilter& filter) {
   return Measure(core, sizes, filter).Run(packs);

@@ -32,7 +32,7 @@ class StoredRead final : public Read {
     const v1::PieceRecord& place = record.pieces(piece);
     const int i = static_cast<int>(index);
     const ChunkId id{place.packs(i), place.sequences(i)};
-    absl::StatusOr<PinnedBytes> bytes = Fetch(id);
+    absl::StatusOr<PinnedBytes> bytes = core_.places.Read(id);
     if (!bytes.ok()) {
       const absl::Status& status = bytes.status();
       if (absl::IsNotFound(status)) return Loss(record, index, "is gone");
@@ -52,16 +52,6 @@ class StoredRead final : public Read {
   }
 
  private:
-  absl::StatusOr<PinnedBytes> Fetch(ChunkId id) {
-    if (!keys::IsInlinePack(id.pack)) return core_.chunks().Read(id);
-    ASSIGN_OR_RETURN(
-        std::optional<std::string> bytes,
-        core_.catalog().Get(Space::kChunks, keys::Chunk(id.pack, id.sequence)));
-    if (!bytes.has_value()) return absl::NotFoundError("no such chunk");
-    auto owner = std::make_shared<std::string>(*std::move(bytes));
-    return PinnedBytes(*owner, owner);
-  }
-
   absl::Status Loss(const v1::TensorRecord& tensor, int64_t index,
                     absl::string_view what) const {
     return TensorDataLoss(

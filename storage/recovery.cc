@@ -60,9 +60,11 @@ absl::Status Recovery::OpenChunks() {
     if (!names.contains(pack.pack)) unnamed.push_back(pack.pack);
   }
   absl::flat_hash_set<uint64_t> lost;
-  for (uint64_t pack : named) {
-    if (!listed_.contains(pack)) lost.insert(pack);
-  }
+  RETURN_IF_ERROR(ScanPackRecords(
+      core_.catalog(), [&](uint64_t pack, const v1::PackRecord& record) {
+        const uint64_t place = record.has_place() ? record.place().pack() : pack;
+        if (!keys::IsInlinePack(pack) && !listed_.contains(place)) lost.insert(pack);
+      }));
   core_.manifests.SetLostPacks(std::move(lost));
   if (unnamed.empty()) return absl::OkStatus();
   core_.Event(

@@ -15,7 +15,8 @@ namespace {
 
 using Table = std::map<std::string, std::string, std::less<>>;
 using Tables = std::array<Table, 3>;
-using Pack = std::vector<std::shared_ptr<std::string>>;
+// By sequence.
+using Pack = std::map<uint32_t, std::shared_ptr<std::string>>;
 
 int64_t TablesBytes(const Tables& tables) {
   int64_t bytes = 0;
@@ -29,7 +30,7 @@ int64_t TablesBytes(const Tables& tables) {
 
 int64_t PackBytes(const Pack& pack) {
   int64_t bytes = 0;
-  for (const auto& chunk : pack) bytes += static_cast<int64_t>(chunk->size());
+  for (const auto& [sequence, chunk] : pack) bytes += static_cast<int64_t>(chunk->size());
   return bytes;
 }
 
@@ -214,11 +215,12 @@ class MemoryPackWriter final : public PackWriter {
       return failed_ = absl::ResourceExhaustedError("the disk is full");
     }
     if (outcome != Outcome::kDo) return failed_ = disk_->Failure("pack.append");
-    chunks_.push_back(std::make_shared<std::string>(chunk));
+    chunks_[next_sequence_] = std::make_shared<std::string>(chunk);
     size_bytes_ += bytes;
     disk_->used += bytes;
-    return ChunkId{pack_, static_cast<uint32_t>(chunks_.size() - 1)};
+    return ChunkId{pack_, next_sequence_++};
   }
+  void Skip(uint32_t numbers) override { next_sequence_ += numbers; }
 
   absl::Status Finish() override {
     MutexLock lock(disk_->mutex);
@@ -242,6 +244,7 @@ class MemoryPackWriter final : public PackWriter {
   const std::shared_ptr<State> disk_;
   const uint64_t pack_;
   Pack chunks_;
+  uint32_t next_sequence_ = 0;
   int64_t size_bytes_ = 0;
   bool finished_ = false;
   absl::Status failed_;
@@ -304,11 +307,11 @@ absl::StatusOr<PinnedBytes> MemoryChunkStore::Read(ChunkId chunk) {
   MutexLock lock(disk_->mutex);
   if (!health_.ok()) return health_;
   auto it = disk_->packs.find(chunk.pack);
-  if (it == disk_->packs.end() || chunk.sequence >= it->second.size()) {
+  if (it == disk_->packs.end() || !it->second.contains(chunk.sequence)) {
     return absl::NotFoundError(
         absl::StrCat("pack ", chunk.pack, " holds no chunk ", chunk.sequence));
   }
-  const std::shared_ptr<std::string>& bytes = it->second[chunk.sequence];
+  const std::shared_ptr<std::string>& bytes = it->second.at(chunk.sequence);
   return PinnedBytes(*bytes, bytes);
 }
 
@@ -374,7 +377,7 @@ int64_t MemoryDisk::used_bytes() const {
 bool MemoryDisk::FlipBit(uint64_t pack, uint32_t sequence, int64_t bit) {
   MutexLock lock(state_->mutex);
   auto it = state_->packs.find(pack);
-  if (it == state_->packs.end() || sequence >= it->second.size()) return false;
+  if (it == state_->packs.end() || !it->second.contains(sequence)) return false;
   // A copy: who reads the chunk now keeps the bytes that it has.
   auto hurt = std::make_shared<std::string>(*it->second[sequence]);
   if (bit < 0 || bit >= static_cast<int64_t>(hurt->size()) * 8) return false;

@@ -28,6 +28,7 @@ class RocksPackWriter final : public PackWriter {
   uint64_t pack() const override { return pack_; }
   int64_t size_bytes() const override { return size_bytes_; }
   absl::StatusOr<ChunkId> Append(absl::string_view chunk) override;
+  void Skip(uint32_t numbers) override { next_sequence_ += numbers; }
   absl::Status Finish() override;
 
   bool finished() const { return finished_; }

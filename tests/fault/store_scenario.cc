@@ -190,6 +190,9 @@ std::vector<Operation> Operations() {
        },
        .deletes = {1, 2}});
   operations.push_back(
+      {.name = "MergeOfSmallPacks",
+       .run = [](CheckpointStore& store, const Known&) { return Sweep(store); }});
+  operations.push_back(
       {.name = "EndOfUploadAndSweep",
        .run = [](CheckpointStore& store, const Known& known) -> absl::Status {
          const absl::Status s = store.uploads().Delete(kScenarioModel, known.upload_id);
@@ -212,6 +215,8 @@ StoreOptions SmallStoreOptions() {
   options.reserve_bytes = 0;
   options.grace = absl::ZeroDuration();
   options.start_grace = absl::ZeroDuration();
+  // The packs of two versions are merged by every sweep.
+  options.merge_packs = 2;
   return options;
 }
 

@@ -63,8 +63,8 @@ struct Operation {
 };
 
 // A save by upload, a save in one stream (small, and too large for memory), the
-// seal of one more stream, the commit alone, a delete, a sweep, the end of an
-// upload.
+// seal of one more stream, the commit alone, a delete, a sweep that copies forward
+// what is left, a merge of packs, the end of an upload.
 std::vector<Operation> Operations();
 Operation OperationNamed(const std::string& name);
 

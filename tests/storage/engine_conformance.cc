@@ -371,6 +371,28 @@ TEST_P(EngineConformance, ChunksOfAllSizesReadBack) {
   EXPECT_LE((*packs)[0].size_bytes, bytes + 16'384);
 }
 
+TEST_P(EngineConformance, NumbersThatWereLeftOutHaveNoChunk) {
+  auto writer = chunks().NewPack(8);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  ASSERT_EQ((*writer)->Append("zero")->sequence, 0u);
+  (*writer)->Skip(3);
+  ASSERT_EQ((*writer)->Append("four")->sequence, 4u);
+  ASSERT_EQ((*writer)->Append("five")->sequence, 5u);
+  ASSERT_TRUE((*writer)->Finish().ok());
+  ASSERT_TRUE(chunks().Publish(*std::move(writer)).ok());
+  for (const bool after_power_loss : {false, true}) {
+    if (after_power_loss) {
+      Close();
+      world().LosePower();
+      Reopen();
+    }
+    EXPECT_EQ(Chunk(8, 0), "zero");
+    EXPECT_EQ(Chunk(8, 4), "four");
+    EXPECT_EQ(Chunk(8, 5), "five");
+    for (uint32_t absent : {1u, 3u, 6u}) EXPECT_EQ(Chunk(8, absent), "NOT_FOUND");
+  }
+}
+
 TEST_P(EngineConformance, NothingOfAPackIsVisibleBeforeItIsPublished) {
   auto writer = chunks().NewPack(1);
   ASSERT_TRUE(writer.ok());
