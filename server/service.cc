@@ -13,6 +13,7 @@
 #include "server/handlers.h"
 #include "server/load_session.h"
 #include "server/modify/modify_session.h"
+#include "server/prune_session.h"
 #include "server/save_session.h"
 #include "server/upload_session.h"
 #include "server/verify_session.h"
@@ -138,6 +139,9 @@ class ServiceImpl final : public Service {
     };
     methods_[prefix + "VerifyCheckpoint"].outbound = [this](absl::string_view request) {
       return VerifySession::Open(context_, request);
+    };
+    methods_[prefix + "PruneCheckpoints"].outbound = [this](absl::string_view request) {
+      return PruneSession::Open(context_, request);
     };
   }
 

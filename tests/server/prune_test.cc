@@ -1,0 +1,267 @@
+// PruneCheckpoints and the retention policy: each rule, what holds against them, what
+// is told, and what is refused.
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/harness.h"
+
+namespace modelstore::server {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class PruneTest : public testing::Test {
+ protected:
+  // Versions 1 to 8: step 10, 20, ...; loss 8, 7, ... but for the fourth, whose loss
+  // is not a number; accuracy where the version is even.
+  void SetUp() override {
+    for (int i = 1; i <= 8; ++i) {
+      const TestTensor tensor = MakeTensor("w", v1::INT32, {1}, MakeBytes(4, i));
+      std::vector<v1::SaveCheckpointRequest> requests(1);
+      requests[0].set_parent("models/iris");
+      requests[0].set_create_model(true);
+      v1::Checkpoint& checkpoint = *requests[0].mutable_checkpoint();
+      checkpoint.set_step(10 * i);
+      checkpoint.set_loss(i == 4 ? std::nan("") : 9.0 - i);
+      if (i % 2 == 0) (*checkpoint.mutable_metrics())["accuracy"] = 0.1 * (10 - i);
+      *requests[0].mutable_manifest()->add_tensors() = tensor.tensor;
+      AddChunk(&requests[0], tensor.bytes);
+      requests[0].set_finish(true);
+      auto saved = harness_.Save(requests);
+      ASSERT_TRUE(saved.ok()) << saved.status();
+    }
+  }
+
+  absl::StatusOr<v1::PruneCheckpointsResponse::Result> Prune(
+      const v1::PruneCheckpointsRequest& request) {
+    auto session = harness_.service().OpenOutbound(
+        absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+    if (!session.ok()) return session.status();
+    std::optional<v1::PruneCheckpointsResponse::Result> result;
+    while (true) {
+      auto message = (*session)->Next();
+      if (!message.ok()) return message.status();
+      if (!message->has_value()) break;
+      v1::PruneCheckpointsResponse response;
+      EXPECT_TRUE(response.ParseFromString((*message)->head));
+      EXPECT_FALSE(result.has_value()) << "nothing follows the result";
+      if (response.has_result()) result = response.result();
+    }
+    EXPECT_TRUE(result.has_value());
+    return *result;
+  }
+  // What this policy would let go.
+  std::vector<int64_t> Leaving(const v1::RetentionPolicy& policy) {
+    v1::PruneCheckpointsRequest request;
+    request.set_parent("models/iris");
+    *request.mutable_policy() = policy;
+    request.set_validate_only(true);
+    auto result = Prune(request);
+    EXPECT_TRUE(result.ok()) << result.status();
+    if (!result.ok()) return {};
+    EXPECT_EQ(result->kept_count() + result->pruned_versions_size() +
+                  result->held_versions_size(),
+              8);
+    return {result->pruned_versions().begin(), result->pruned_versions().end()};
+  }
+  static v1::RetentionPolicy Policy(int latest, int best = 0,
+                                    const std::string& metric = "",
+                                    bool maximize = false, int64_t steps = 0) {
+    v1::RetentionPolicy policy;
+    policy.set_keep_latest(latest);
+    policy.set_keep_best(best);
+    policy.set_metric(metric);
+    policy.set_maximize(maximize);
+    policy.set_keep_every_steps(steps);
+    return policy;
+  }
+  std::vector<int64_t> Versions() {
+    v1::ListCheckpointsRequest request;
+    request.set_parent("models/iris");
+    auto page = harness_.Call<v1::ListCheckpointsResponse>(
+        absl::StrCat(kStore, "ListCheckpoints"), request);
+    EXPECT_TRUE(page.ok()) << page.status();
+    std::vector<int64_t> versions;
+    for (const auto& checkpoint : page->checkpoints()) {
+      versions.push_back(checkpoint.version());
+    }
+    std::sort(versions.begin(), versions.end());
+    return versions;
+  }
+  void Update(int64_t version, const std::string& path,
+              const std::function<void(v1::Checkpoint&)>& change) {
+    v1::UpdateCheckpointRequest request;
+    request.mutable_checkpoint()->set_name(
+        absl::StrCat("models/iris/checkpoints/", version));
+    change(*request.mutable_checkpoint());
+    request.mutable_update_mask()->add_paths(path);
+    auto updated = harness_.Call<v1::Checkpoint>(
+        absl::StrCat(kStore, "UpdateCheckpoint"), request);
+    ASSERT_TRUE(updated.ok()) << updated.status();
+  }
+
+  Harness harness_;
+};
+
+TEST_F(PruneTest, EachRuleKeepsItsOwnAndTheNewestStays) {
+  EXPECT_THAT(Leaving(Policy(3)), ElementsAre(1, 2, 3, 4, 5));
+  EXPECT_THAT(Leaving(Policy(100)), IsEmpty());
+  // The lowest losses are those of 8 and 7.
+  EXPECT_THAT(Leaving(Policy(0, 2, "loss")), ElementsAre(1, 2, 3, 4, 5, 6));
+  // The worst; the one that is not a number is none of them. 8 is the newest.
+  EXPECT_THAT(Leaving(Policy(0, 4, "loss", true)), ElementsAre(4, 6, 7));
+  EXPECT_THAT(Leaving(Policy(0, 2, "accuracy", true)), ElementsAre(1, 3, 5, 6, 7));
+  EXPECT_THAT(Leaving(Policy(0, 2, "unheard-of")), ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(Leaving(Policy(0, 0, "", false, 40)), ElementsAre(1, 2, 3, 5, 6, 7));
+  v1::RetentionPolicy young;
+  young.set_keep_younger_than_seconds(3600);
+  EXPECT_THAT(Leaving(young), IsEmpty());
+}
+
+TEST_F(PruneTest, AnyRuleKeeps) {
+  EXPECT_THAT(Leaving(Policy(2, 1, "accuracy", true, 50)), ElementsAre(1, 3, 4, 6));
+}
+
+TEST_F(PruneTest, WithoutARuleOnlyWhatHasExpiredGoes) {
+  EXPECT_THAT(Leaving({}), IsEmpty());
+  for (int64_t version : {2, 8}) {
+    Update(version, "expire_time",
+           [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
+  }
+  Update(3, "expire_time",
+         [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1LL << 33); });
+  EXPECT_THAT(Leaving({}), ElementsAre(2));
+  // Whatever the rules.
+  EXPECT_THAT(Leaving(Policy(100)), ElementsAre(2));
+  EXPECT_THAT(Versions(), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
+}
+
+TEST_F(PruneTest, ThePolicyOfTheModelCountsUnlessTheRequestHasOne) {
+  v1::UpdateModelRequest update;
+  update.mutable_model()->set_name("models/iris");
+  *update.mutable_model()->mutable_retention_policy() = Policy(5);
+  update.mutable_update_mask()->add_paths("retention_policy");
+  auto model = harness_.Call<v1::Model>(absl::StrCat(kStore, "UpdateModel"), update);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->retention_policy().keep_latest(), 5);
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  auto result = Prune(request);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->pruned_versions(), ElementsAre(1, 2, 3));
+  EXPECT_EQ(result->kept_count(), 5);
+  EXPECT_THAT(Versions(), ElementsAre(4, 5, 6, 7, 8));
+  *request.mutable_policy() = Policy(4);
+  result = Prune(request);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->pruned_versions(), ElementsAre(4));
+  // Done again, it finds nothing to do.
+  result = Prune(request);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->pruned_versions(), IsEmpty());
+}
+
+TEST_F(PruneTest, AliasPinLeaseAndOpenUploadHoldAndAreTold) {
+  v1::SetAliasRequest alias;
+  alias.set_name("models/iris/aliases/production");
+  alias.set_version(1);
+  ASSERT_TRUE(harness_.Call<v1::Alias>(absl::StrCat(kStore, "SetAlias"), alias).ok());
+  Update(2, "pinned", [](v1::Checkpoint& c) { c.set_pinned(true); });
+  v1::AcquireLeaseRequest lease;
+  lease.set_checkpoint("models/iris/checkpoints/3");
+  lease.set_holder("worker");
+  lease.mutable_time_to_live()->set_seconds(60);
+  ASSERT_TRUE(harness_.Call<v1::Lease>(absl::StrCat(kStore, "AcquireLease"), lease).ok());
+  v1::CreateUploadRequest upload;
+  upload.set_parent("models/iris");
+  upload.mutable_upload()->mutable_checkpoint()->set_base_checkpoint(
+      "models/iris/checkpoints/4");
+  auto opened = harness_.Call<v1::Upload>(
+      "/modelstore.v1.CheckpointTransfer/CreateUpload", upload);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(2);
+  for (const bool validate_only : {true, false}) {
+    request.set_validate_only(validate_only);
+    auto result = Prune(request);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_THAT(result->pruned_versions(), ElementsAre(5, 6));
+    EXPECT_THAT(result->held_versions(), ElementsAre(1, 2, 3, 4));
+    EXPECT_EQ(result->kept_count(), 2);
+    EXPECT_EQ(result->freed_bytes() + result->waiting_bytes(), validate_only ? 0 : 8);
+  }
+  EXPECT_THAT(Versions(), ElementsAre(1, 2, 3, 4, 7, 8));
+}
+
+TEST_F(PruneTest, BytesThatVersionsShareAreToldOnce) {
+  // Two versions of the same 4 bytes, and one of others.
+  for (const int seed : {50, 50, 51}) {
+    ASSERT_TRUE(harness_
+                    .SaveTensors("models/twins",
+                                 {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, seed))})
+                    .ok());
+  }
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/twins");
+  *request.mutable_policy() = Policy(1);
+  auto result = Prune(request);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->pruned_versions(), ElementsAre(1, 2));
+  EXPECT_EQ(result->freed_bytes() + result->waiting_bytes(), 4);
+}
+
+TEST_F(PruneTest, ACancelledCallDeletesNothingMore) {
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(1);
+  auto session = harness_.service().OpenOutbound(
+      absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  auto progress = (*session)->Next();
+  ASSERT_TRUE(progress.ok()) << progress.status();
+  v1::PruneCheckpointsResponse response;
+  ASSERT_TRUE(response.ParseFromString((*progress)->head));
+  EXPECT_EQ(response.progress().checked_checkpoints(), 8);
+  EXPECT_EQ(response.progress().total_checkpoints(), 8);
+  (*session)->Cancel();
+  EXPECT_TRUE(absl::IsCancelled((*session)->Next().status()));
+  EXPECT_EQ(Versions().size(), 8u);
+}
+
+TEST_F(PruneTest, ARuleThatMakesNoSenseIsRefusedByItsField) {
+  auto refused = [&](const std::function<void(v1::RetentionPolicy&)>& change) {
+    v1::PruneCheckpointsRequest request;
+    request.set_parent("models/iris");
+    change(*request.mutable_policy());
+    const absl::Status status = Prune(request).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    v1::UpdateModelRequest update;
+    update.mutable_model()->set_name("models/iris");
+    change(*update.mutable_model()->mutable_retention_policy());
+    update.mutable_update_mask()->add_paths("retention_policy");
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        harness_.Call<v1::Model>(absl::StrCat(kStore, "UpdateModel"), update).status()));
+    return std::string(status.message());
+  };
+  using P = v1::RetentionPolicy;
+  EXPECT_THAT(refused([](P& p) { p.set_keep_latest(-1); }),
+              HasSubstr("policy.keep_latest"));
+  EXPECT_THAT(refused([](P& p) { p.set_keep_best(-1); }), HasSubstr("policy.keep_best"));
+  EXPECT_THAT(refused([](P& p) { p.set_keep_every_steps(-1); }),
+              HasSubstr("policy.keep_every_steps"));
+  EXPECT_THAT(refused([](P& p) { p.set_keep_younger_than_seconds(-1); }),
+              HasSubstr("policy.keep_younger_than_seconds"));
+  EXPECT_THAT(refused([](P& p) { p.set_keep_best(1); }), HasSubstr("policy.metric"));
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/none");
+  EXPECT_TRUE(absl::IsNotFound(Prune(request).status()));
+  request.set_parent("iris");
+  EXPECT_TRUE(absl::IsInvalidArgument(Prune(request).status()));
+}
+
+}  // namespace
+}  // namespace modelstore::server
