@@ -1,0 +1,115 @@
+#include "modelstore/retention.h"
+
+#include <utility>
+
+#include "client/internal/rpc.h"
+#include "modelstore/v1/model_store.pb.h"
+
+namespace modelstore {
+namespace {
+
+using internal::CallRpc;
+using internal::Idempotency;
+using internal::kModelStore;
+
+void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
+  out->set_keep_latest(policy.keep_latest);
+  out->set_keep_best(policy.keep_best);
+  out->set_metric(policy.metric);
+  out->set_maximize(policy.maximize);
+  out->set_keep_every_steps(policy.keep_every_steps);
+  out->set_keep_younger_than_seconds(policy.keep_younger_than_seconds);
+}
+
+// One attempt.
+absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& request,
+                                  Deadline deadline) {
+  const std::string method = std::string(kModelStore) + "PruneCheckpoints";
+  absl::StatusOr<std::unique_ptr<Stream>> stream = connection.Open(method, 0, deadline);
+  if (!stream.ok()) return stream.status();
+  if (absl::Status s = internal::SendRequest(**stream, request, deadline); !s.ok()) {
+    return internal::WhyBroken(**stream, s, deadline);
+  }
+  std::optional<PruneResult> pruned;
+  while (true) {
+    absl::StatusOr<ReceivedMessage> message = (*stream)->Read(deadline);
+    if (absl::IsOutOfRange(message.status())) break;
+    if (!message.ok()) {
+      return internal::WhyBroken(**stream, message.status(), deadline);
+    }
+    std::string bytes;
+    for (std::string_view fragment : message->fragments) bytes += fragment;
+    v1::PruneCheckpointsResponse response;
+    if (!internal::Parse(bytes, &response)) {
+      (*stream)->Cancel();
+      return absl::InternalError(method + ": the answer is malformed");
+    }
+    if (!response.has_result()) continue;
+    const v1::PruneCheckpointsResponse::Result& result = response.result();
+    pruned = PruneResult{
+        {result.pruned_versions().begin(), result.pruned_versions().end()},
+        {result.held_versions().begin(), result.held_versions().end()},
+        result.kept_count(),
+        result.freed_bytes(),
+        result.waiting_bytes()};
+  }
+  if (absl::Status s = (*stream)->Finish(deadline); !s.ok()) return s;
+  if (!pruned.has_value()) {
+    return absl::InternalError(method + ": the stream ended without a result");
+  }
+  return *std::move(pruned);
+}
+
+}  // namespace
+
+absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
+                                const RetentionPolicy& policy, Deadline deadline) {
+  v1::UpdateModelRequest request;
+  request.mutable_model()->set_name(std::string(model));
+  ToProto(policy, request.mutable_model()->mutable_retention_policy());
+  request.mutable_update_mask()->add_paths("retention_policy");
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  return CallRpc<v1::Model>(**connection, kModelStore, "UpdateModel", request,
+                            Idempotency::kIdempotent, deadline)
+      .status();
+}
+
+absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
+                                                   std::string_view model,
+                                                   Deadline deadline) {
+  v1::GetModelRequest request;
+  request.set_name(std::string(model));
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  const absl::StatusOr<v1::Model> answer =
+      CallRpc<v1::Model>(**connection, kModelStore, "GetModel", request,
+                         Idempotency::kIdempotent, deadline);
+  if (!answer.ok()) return answer.status();
+  const v1::RetentionPolicy& policy = answer->retention_policy();
+  return RetentionPolicy{policy.keep_latest(),
+                         policy.keep_best(),
+                         policy.metric(),
+                         policy.maximize(),
+                         policy.keep_every_steps(),
+                         policy.keep_younger_than_seconds()};
+}
+
+absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
+                                             std::string_view model,
+                                             const PruneOptions& options,
+                                             Deadline deadline) {
+  v1::PruneCheckpointsRequest request;
+  request.set_parent(std::string(model));
+  if (options.policy.has_value()) ToProto(*options.policy, request.mutable_policy());
+  request.set_validate_only(options.validate_only);
+  const std::string bytes = internal::SerializeDeterministic(request);
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  return internal::Retry(
+      internal::RetryPolicy::Of((*connection)->options()), Idempotency::kIdempotent,
+      deadline, internal::RealSleeper(),
+      [&](Deadline attempt) { return Prune(**connection, bytes, attempt); });
+}
+
+}  // namespace modelstore
