@@ -24,6 +24,7 @@ constexpr Target kTargets[] = {
     {"partial_load_bytes_ratio", false, 1.05}, {"policy_overhead", false, 1.1},
     {"modify_cast_vs_torch", true, 1.5},     {"modify_average_vs_torch", true, 1.5},
     {"modify_rss_mib", false, 256},
+    {"reclaim_ratio", true, 0.95},
 };
 
 const Target* FindTarget(const std::string& name) {

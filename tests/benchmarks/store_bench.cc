@@ -1,9 +1,11 @@
 // How storage bears many packs and many versions: commits beside 1,000 and 10,000
-// packs, pages of a list of 100,000 checkpoints. One JSON object a line.
+// packs, pages of a list of 100,000 checkpoints; or what deleting most of them gives
+// back. One JSON object a line.
 //
-//   store_bench --folder DIR [--quick]
+//   store_bench --folder DIR [--quick] [--reclaim]
 #include <CLI/CLI.hpp>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <string>
@@ -33,14 +35,14 @@ struct Store {
   ChunkStore* packs = nullptr;
 };
 
-Store OpenStore(const std::string& folder) {
+Store OpenStore(const std::string& folder, storage::StoreOptions store_options = {}) {
   std::filesystem::remove_all(folder);
   storage::RocksOptions options;
   options.path = folder;
   storage::Engine engine = OrDie(storage::OpenRocksEngine(options));
   Store opened;
   opened.packs = engine.chunks.get();
-  opened.store = OrDie(CheckpointStore::Open({}, std::move(engine)));
+  opened.store = OrDie(CheckpointStore::Open(store_options, std::move(engine)));
   return opened;
 }
 
@@ -54,18 +56,22 @@ std::string Bytes(size_t size, uint64_t seed) {
   return bytes;
 }
 
-// One tensor of uint8 that is one chunk.
-ManifestPart PartOf(const std::string& bytes) {
-  ManifestPart part;
+// Adds a tensor of uint8 that is one chunk.
+void AddTensor(const std::string& key, const std::string& bytes, ManifestPart& part) {
   records::TensorRecord* tensor = part.add_tensors();
   tensor->set_section("model");
-  tensor->set_key("t");
+  tensor->set_key(key);
   tensor->set_dtype(static_cast<uint32_t>(DType::kUint8));
   tensor->add_shape(static_cast<int64_t>(bytes.size()));
   records::PieceRecord* piece = tensor->add_pieces();
   piece->set_chunk_size_bytes(static_cast<int64_t>(bytes.size()));
   piece->set_digests(
       std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, bytes).bytes()));
+}
+
+ManifestPart PartOf(const std::string& bytes) {
+  ManifestPart part;
+  AddTensor("t", bytes, part);
   return part;
 }
 
@@ -172,12 +178,78 @@ void PagesOfCheckpoints(const std::string& folder, bool quick, Report& report) {
                {"checkpoints", static_cast<double>(count)}}});
 }
 
+// What the files of the store take from the disk, but for the ballast.
+int64_t BytesOnDisk(const std::string& folder) {
+  int64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    struct stat info {};
+    if (!entry.is_regular_file() || entry.path().filename() == "BALLAST" ||
+        stat(entry.path().c_str(), &info) != 0) {
+      continue;
+    }
+    bytes += int64_t{512} * info.st_blocks;
+  }
+  return bytes;
+}
+
+// 100 saves of eight tensors, of which the k-th changes in each k-th save only, so
+// that packs die in parts; then 90 of them are deleted.
+void SpaceAfterDeletions(const std::string& folder, bool quick, Report& report) {
+  storage::StoreOptions options;
+  options.grace = absl::ZeroDuration();
+  Store opened = OpenStore(folder, options);
+  CheckpointStore& store = *opened.store;
+  constexpr int kSaves = 100, kTensors = 8;
+  const size_t bytes = quick ? size_t{256} << 10 : size_t{2} << 20;
+  std::vector<std::string> tensors(kTensors);
+  for (int i = 0; i < kSaves; ++i) {
+    ManifestPart part;
+    for (int t = 0; t < kTensors; ++t) {
+      if (i % (t + 1) == 0) tensors[t] = Bytes(bytes, static_cast<uint64_t>(i * 10 + t + 1));
+      AddTensor(absl::StrCat("t", t), tensors[t], part);
+    }
+    SaveRequest request = RequestOf("m", i);
+    request.no_base = false;
+    const std::string id = OrDie(store.uploads().Create(request, 1, {})).upload_id();
+    auto sink = OrDie(store.uploads().OpenSink("m", id));
+    for (const std::string& tensor : tensors) {
+      OrDie(sink->Put(ComputeDigest(DigestAlgorithm::kXxh3_128, tensor), {tensor}));
+    }
+    OrDie(sink->Close());
+    OrDie(store.uploads().AddManifest("m", id, 0, part, true, true));
+    OrDie(store.uploads().Commit("m", id, {}));
+  }
+  const int64_t before = BytesOnDisk(folder);
+  int64_t freed = 0;
+  for (int64_t version = 1; version <= kSaves; ++version) {
+    if (version % 10 == 5) continue;
+    freed += OrDie(store.checkpoints().Delete("m", version, {})).freed_bytes;
+  }
+  Stopwatch watch;
+  const auto collected = OrDie(store.maintenance().CollectGarbage(false, nullptr));
+  const double collect_s = watch.seconds();
+  freed += collected.freed_bytes;
+  const int64_t after = BytesOnDisk(folder);
+  const auto stats = OrDie(store.maintenance().Stats());
+  report.Add({"reclaim_ratio",
+              static_cast<double>(before - after) / static_cast<double>(freed),
+              "ratio",
+              {{"before_bytes", static_cast<double>(before)},
+               {"after_bytes", static_cast<double>(after)},
+               {"freed_bytes", static_cast<double>(freed)},
+               {"reclaimable_bytes", static_cast<double>(stats.reclaimable_bytes)},
+               {"packs", static_cast<double>(stats.pack_count)},
+               {"collect_s", collect_s}}});
+}
+
 int Main(int argc, char** argv) {
   std::string folder;
   bool quick = false;
+  bool reclaim = false;
   CLI::App app{"Measures storage with many packs and many versions"};
   app.add_option("--folder", folder, "working folder; emptied")->required();
   app.add_flag("--quick", quick, "a fiftieth of the packs, a hundredth of the versions");
+  app.add_flag("--reclaim", reclaim, "what deletions give back, and nothing else");
   CLI11_PARSE(app, argc, argv);
   // Each pack holds a descriptor.
   rlimit files{};
@@ -185,8 +257,12 @@ int Main(int argc, char** argv) {
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
   Report report(nullptr);
-  PagesOfCheckpoints(folder, quick, report);
-  CommitsBesidePacks(folder, quick, report);
+  if (reclaim) {
+    SpaceAfterDeletions(folder, quick, report);
+  } else {
+    PagesOfCheckpoints(folder, quick, report);
+    CommitsBesidePacks(folder, quick, report);
+  }
   std::filesystem::remove_all(folder);
   return 0;
 }

@@ -25,9 +25,11 @@ namespace modelstore::bench {
 namespace {
 
 // Runs store_bench and takes its figures over.
-void MeasureStore(const Settings& settings, Report& report) {
+void RunStoreBench(const Settings& settings, bool reclaim, int expected,
+                   Report& report) {
   std::vector<std::string> argv = {settings.store_bench, "--folder",
                                    settings.folder + "/store"};
+  if (reclaim) argv.push_back("--reclaim");
   if (settings.quick) argv.push_back("--quick");
   Process process = OrDie(Process::Start(argv, settings.folder + "/store_bench.log", true));
   int figures = 0;
@@ -40,10 +42,17 @@ void MeasureStore(const Settings& settings, Report& report) {
       ++figures;
     }
   }
-  if (figures < 3) {
-    OrDie(absl::UnavailableError(
-        absl::StrCat("store_bench gave ", figures, " of its 3 figures")));
+  if (figures < expected) {
+    OrDie(absl::UnavailableError(absl::StrCat("store_bench gave ", figures, " of its ",
+                                              expected, " figures")));
   }
+}
+
+void MeasureStore(const Settings& settings, Report& report) {
+  RunStoreBench(settings, /*reclaim=*/false, 3, report);
+}
+void MeasureReclaim(const Settings& settings, Report& report) {
+  RunStoreBench(settings, /*reclaim=*/true, 1, report);
 }
 
 struct Group {
@@ -70,6 +79,7 @@ const std::vector<Group>& Groups() {
       {{"modify_rss_mib"}, MeasureModifyMemory},
       {{"commit_ms_1000_packs", "commit_ms_10000_packs", "list_page_ms_100k"},
        MeasureStore},
+      {{"reclaim_ratio"}, MeasureReclaim},
   };
   return groups;
 }
