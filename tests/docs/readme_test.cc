@@ -18,6 +18,7 @@
 #include "modelstore/inspect.h"
 #include "modelstore/modify.h"
 #include "modelstore/policy.h"
+#include "modelstore/retention.h"
 #include "modelstore/torch.h"
 #include "tests/benchmarks/server_process.h"
 #include "tests/docs/reflected_call.h"
@@ -114,6 +115,29 @@ TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
   EXPECT_THAT(r.report.missing, testing::ElementsAre("head.bias"));
   EXPECT_TRUE(torch::equal(model->backbone->weight, trained.backbone->weight));
   EXPECT_TRUE(torch::equal(model->head->weight, torch::zeros({2, 3})));
+}
+
+TEST_F(Readme, CTheVersionsThatNoRuleKeepsGo) {
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  const size_t before = connected->ListCheckpoints("models/iris")->size();
+  for (int i = 1; i <= 6; ++i) {
+    const modelstore::StateDict weights = {{"w", torch::full({4}, i)}};
+    ASSERT_TRUE(modelstore::SaveCheckpoint(*connected, "models/iris",
+                                           {.state_dict = &weights, .loss = 1.0 - 0.1 * i})
+                    .ok());
+  }
+  // [retention]
+  auto client = modelstore::Client::Connect(address);
+  absl::Status rules = modelstore::SetRetentionPolicy(*client, "models/iris",
+      {.keep_latest = 3, .keep_best = 2, .metric = "loss"});
+  auto pruned = modelstore::PruneCheckpoints(*client, "models/iris");
+  // [end]
+  ASSERT_TRUE(rules.ok()) << rules;
+  ASSERT_TRUE(pruned.ok()) << pruned.status();
+  EXPECT_GE(pruned->pruned_versions.size(), 3u);
+  EXPECT_EQ(pruned->kept_count + static_cast<int64_t>(pruned->pruned_versions.size()),
+            static_cast<int64_t>(before) + 6);
 }
 
 TEST_F(Readme, CAPartOfACheckpointComesAlone) {
