@@ -18,6 +18,8 @@ namespace {
 
 // Each rides in the model's record, which every commit writes.
 constexpr int kMaxAliases = 1000;
+// Of the history, for a page of one alias's moves, which may then be short.
+constexpr int kScannedMoves = 10'000;
 
 std::string Named(int64_t version) {
   return version == 0 ? std::string("nothing") : absl::StrCat("version ", version);
@@ -100,9 +102,12 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
 absl::StatusOr<Aliases::Alias> StoredAliases::Set(absl::string_view model_id,
                                                   const Move& move) {
   Alias answer;
-  RETURN_IF_ERROR(
-      ChangeModel(core_, model_id, StoreCore::Room::kOrdinary,
-                  [&](ModelChange& change) { return Plan(move, change, answer); }));
+  // What it held may be deleted afterwards, on a full disk too.
+  const StoreCore::Room room =
+      move.version == 0 ? StoreCore::Room::kFreesSpace : StoreCore::Room::kOrdinary;
+  RETURN_IF_ERROR(ChangeModel(core_, model_id, room, [&](ModelChange& change) {
+                    return Plan(move, change, answer);
+                  }).status());
   return answer;
 }
 
@@ -143,6 +148,7 @@ absl::StatusOr<Page<v1::AliasMoveRecord>> StoredAliases::ListMoves(
   }
   Page<v1::AliasMoveRecord> page;
   uint64_t generation = 0;
+  int scanned = 0;
   absl::Status status;
   RETURN_IF_ERROR(core_.catalog().Scan(
       Space::kRecords, range, [&](absl::string_view key, absl::string_view value) {
@@ -151,13 +157,15 @@ absl::StatusOr<Page<v1::AliasMoveRecord>> StoredAliases::ListMoves(
           status = move.status();
           return false;
         }
-        if (!alias.empty() && move->alias() != alias) return true;
-        if (page.items.size() == static_cast<size_t>(limit)) {
+        const bool wanted = alias.empty() || move->alias() == alias;
+        if (scanned == kScannedMoves ||
+            (wanted && page.items.size() == static_cast<size_t>(limit))) {
           page.next = absl::StrCat(generation);
           return false;
         }
+        ++scanned;
         generation = keys::GenerationOf(key);
-        page.items.push_back(*std::move(move));
+        if (wanted) page.items.push_back(*std::move(move));
         return true;
       }));
   RETURN_IF_ERROR(status);

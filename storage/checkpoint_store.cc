@@ -83,6 +83,9 @@ class Store final : public CheckpointStore {
   Uploads& uploads() override { return *uploads_; }
   Reads& reads() override { return *reads_; }
   Maintenance& maintenance() override { return *maintenance_; }
+  void WatchModels(StoreCore::ModelWatch changed) override {
+    core_.SetWatch(std::move(changed));
+  }
 
  private:
   StoreCore core_;

@@ -398,8 +398,6 @@ class Listener {
   enum class Severity { kInfo, kWarning, kError };
   virtual ~Listener() = default;
   virtual void OnEvent(Severity severity, absl::string_view message) = 0;
-  // The model of this uid has changed, durably, or was deleted.
-  virtual void OnModelChanged(absl::string_view model_uid) {}
 };
 
 // The two seams of one engine, and the disk they share.
@@ -448,6 +446,11 @@ class CheckpointStore {
   virtual Uploads& uploads() = 0;
   virtual Reads& reads() = 0;
   virtual Maintenance& maintenance() = 0;
+
+  // `changed` is called, from any thread, when the model of a uid has changed,
+  // durably, or was deleted; with an empty uid, when any may have. It must neither
+  // block nor call back. Takes the place of the one before; unset: nobody is told.
+  virtual void WatchModels(std::function<void(absl::string_view model_uid)> changed) = 0;
 };
 
 }  // namespace modelstore::storage

@@ -135,9 +135,11 @@ absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
     absl::string_view model_id, VersionName version, const Update& update,
     const ChangeOptions& options) {
   v1::CheckpointRecord record;
-  RETURN_IF_ERROR(ChangeModel(
-      core_, model_id, StoreCore::Room::kOrdinary,
-      [&](ModelChange& change) -> absl::Status {
+  // An unpinned version may be deleted afterwards, on a full disk too.
+  const StoreCore::Room room = update.pinned == false ? StoreCore::Room::kFreesSpace
+                                                      : StoreCore::Room::kOrdinary;
+  RETURN_IF_ERROR(
+      ChangeModel(core_, model_id, room, [&](ModelChange& change) -> absl::Status {
         v1::ModelRecord& model = change.model;
         ASSIGN_OR_RETURN(record, GetVersion(core_, model, version));
         RETURN_IF_ERROR(CheckGeneration(model, record, options));
@@ -155,7 +157,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
         change.event.emplace().set_updated_version(record.version());
         change.skip = options.validate_only;
         return absl::OkStatus();
-      }));
+      }).status());
   return record;
 }
 
@@ -206,7 +208,7 @@ absl::StatusOr<std::string> StoredCheckpoints::DeleteRecord(
                     RETURN_IF_ERROR(CheckGeneration(change.model, record, options));
                     change.skip = options.validate_only;
                     return PlanDeletion(record, change);
-                  }));
+                  }).status());
   if (!options.validate_only) core_.garbage_possible = true;
   return uid;
 }

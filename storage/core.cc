@@ -77,7 +77,17 @@ void StoreCore::Event(Listener::Severity severity, absl::string_view message) co
 }
 
 void StoreCore::Changed(absl::string_view model_uid) const {
-  if (options.listener != nullptr) options.listener->OnModelChanged(model_uid);
+  std::shared_ptr<const ModelWatch> watch;
+  {
+    MutexLock lock(watch_mutex_);
+    watch = watch_;
+  }
+  if (watch != nullptr) (*watch)(model_uid);
+}
+
+void StoreCore::SetWatch(ModelWatch watch) {
+  MutexLock lock(watch_mutex_);
+  watch_ = watch ? std::make_shared<const ModelWatch>(std::move(watch)) : nullptr;
 }
 
 void StoreCore::ReleaseBallast() {
@@ -140,6 +150,8 @@ absl::Status StoreCore::HealNow() {
   if (reopened) {
     ++reopen_count_;
     garbage_possible = true;
+    // What was undecided may turn out to have happened.
+    Changed("");
     Event(Listener::Severity::kInfo, "storage is open again");
   }
   return absl::OkStatus();

@@ -84,8 +84,10 @@ class StoreCore {
   absl::Time started_at() const { return started_at_; }
   int64_t reopen_count() const { return reopen_count_; }
   void Event(Listener::Severity severity, absl::string_view message) const;
-  // Tells the listener that a model has changed.
-  void Changed(absl::string_view model_uid) const;
+  // Tells whoever watches models that one has changed; without uid, that any may.
+  void Changed(absl::string_view model_uid) const EXCLUDES(watch_mutex_);
+  using ModelWatch = std::function<void(absl::string_view model_uid)>;
+  void SetWatch(ModelWatch watch) EXCLUDES(watch_mutex_);
 
   // Reopens what a fault has closed. One call works, the others wait for it.
   absl::Status Heal() EXCLUDES(heal_mutex_);
@@ -119,6 +121,8 @@ class StoreCore {
   Mutex heal_mutex_;
   CondVar healed_;
   bool healing_ GUARDED_BY(heal_mutex_) = false;
+  mutable Mutex watch_mutex_;
+  std::shared_ptr<const ModelWatch> watch_ GUARDED_BY(watch_mutex_);
 };
 
 }  // namespace modelstore::storage

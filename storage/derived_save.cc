@@ -111,6 +111,9 @@ absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
   RETURN_IF_ERROR(core->space.CheckRoom(0));
   request.no_base = true;
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
+  if (target.model_is_new && !sources.empty()) {
+    target.model.set_digest_algorithm(sources.front()->model().digest_algorithm());
+  }
   RETURN_IF_ERROR(CheckSources(target, sources));
   auto save = std::make_unique<StoredDerivedSave>(core, request, std::move(target),
                                                   std::move(sources));

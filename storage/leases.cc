@@ -8,6 +8,7 @@
 #include "storage/keys.h"
 #include "storage/model_change.h"
 #include "storage/parts.h"
+#include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
 #include "storage/status_macros.h"
@@ -82,11 +83,12 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
                                         ? present->create_time_us()
                                         : absl::ToUnixMicros(now));
     lease.record.set_expire_time_us(absl::ToUnixMicros(now + time_to_live));
-    model.set_lease_writes(model.lease_writes() + 1);
+    model.set_lease_change(RandomNumber());
     change.batch.Put(Space::kRecords, key, Encode(lease.record));
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(ChangeModel(core_, model_id, StoreCore::Room::kOrdinary, plan));
+  RETURN_IF_ERROR(
+      ChangeModel(core_, model_id, StoreCore::Room::kOrdinary, plan).status());
   return lease;
 }
 
@@ -104,10 +106,10 @@ absl::Status StoredLeases::Release(absl::string_view model_id, int64_t version,
           return NoSuch("lease", absl::StrCat("of ", absl::CEscape(holder), " on ",
                                               CheckpointNameOf(model_id, version)));
         }
-        model.set_lease_writes(model.lease_writes() + 1);
+        model.set_lease_change(RandomNumber());
         change.batch.Delete(Space::kRecords, key);
         return absl::OkStatus();
-      });
+      }).status();
 }
 
 absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_id,

@@ -7,6 +7,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/keys.h"
+#include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
 
@@ -62,9 +63,9 @@ void AddEvent(const v1::ModelRecord& model, const v1::EventRecord& event,
   }
 }
 
-absl::Status ChangeModel(StoreCore& core, absl::string_view model_id,
-                         StoreCore::Room room,
-                         absl::FunctionRef<absl::Status(ModelChange&)> plan) {
+absl::StatusOr<v1::ModelRecord> ChangeModel(
+    StoreCore& core, absl::string_view model_id, StoreCore::Room room,
+    absl::FunctionRef<absl::Status(ModelChange&)> plan) {
   const std::string key = keys::Model(model_id);
   for (int attempt = 0; attempt < kLostRaces; ++attempt) {
     ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
@@ -73,12 +74,13 @@ absl::Status ChangeModel(StoreCore& core, absl::string_view model_id,
     ModelChange change;
     ASSIGN_OR_RETURN(change.model, Decode<v1::ModelRecord>(*bytes));
     RETURN_IF_ERROR(plan(change));
-    if (change.skip) return absl::OkStatus();
     v1::ModelRecord& model = change.model;
+    if (change.skip) return std::move(model);
     std::function<absl::StatusOr<bool>()> applied;
     if (change.event.has_value()) {
       model.set_generation(model.generation() + 1);
       model.set_update_time_us(core.NowUs());
+      change.event->set_change_id(RandomNumber());
       AddEvent(model, *change.event, change.batch);
       applied =
           core.KeyIs(Space::kRecords, keys::Event(model.uid(), model.generation()),
@@ -95,8 +97,8 @@ absl::Status ChangeModel(StoreCore& core, absl::string_view model_id,
         core.WriteSettled(change.batch, Durability::kDurable, room, applied);
     if (absl::IsAborted(status)) continue;
     RETURN_IF_ERROR(status);
-    core.Changed(model.uid());
-    return absl::OkStatus();
+    if (change.event.has_value()) core.Changed(model.uid());
+    return std::move(model);
   }
   return absl::AbortedError(
       absl::StrCat(ModelName(model_id), ": too many writers change it at once"));
@@ -127,7 +129,8 @@ absl::Status CheckNoneHeld(StoreCore& core, const v1::ModelRecord& model) {
     RETURN_IF_ERROR(core.catalog().Scan(
         Space::kRecords, PrefixRange(keys::Versions(model.uid())),
         [&](absl::string_view key, absl::string_view value) {
-          absl::StatusOr<v1::CheckpointRecord> record = Decode<v1::CheckpointRecord>(value);
+          absl::StatusOr<v1::CheckpointRecord> record =
+              Decode<v1::CheckpointRecord>(value);
           if (record.ok() && record->pinned()) pinned = keys::VersionOf(key);
           return pinned == 0;
         }));

@@ -16,7 +16,8 @@ struct ModelChange {
   // As it was read; to be altered. Generation and update time are set by
   // ChangeModel() if there is an event.
   v1::ModelRecord model;
-  // Absent: nothing that an etag or a watcher would notice.
+  // Absent: nothing that an etag or a watcher would notice; then `plan` alters the
+  // model in a way that no other change does.
   std::optional<v1::EventRecord> event;
   // Further conditions and changes that belong to it.
   CatalogBatch batch;
@@ -25,11 +26,11 @@ struct ModelChange {
 };
 
 // Reads the model, lets `plan` fill in the change, and writes it durably; anew if
-// another writer was faster. NOT_FOUND if there is no such model, or what `plan`
-// returns.
-absl::Status ChangeModel(StoreCore& core, absl::string_view model_id,
-                         StoreCore::Room room,
-                         absl::FunctionRef<absl::Status(ModelChange& change)> plan);
+// another writer was faster. Returns the model as it was written, or planned.
+// NOT_FOUND if there is no such model, or what `plan` returns.
+absl::StatusOr<v1::ModelRecord> ChangeModel(
+    StoreCore& core, absl::string_view model_id, StoreCore::Room room,
+    absl::FunctionRef<absl::Status(ModelChange& change)> plan);
 
 // Adds the log's entry for the model's generation, which has just been set, and
 // lets the oldest go.

@@ -117,21 +117,17 @@ class StoredModels final : public Models {
 absl::StatusOr<v1::ModelRecord> StoredModels::Change(absl::string_view model_id,
                                                      const Update& update,
                                                      const ChangeOptions& options) {
-  v1::ModelRecord changed;
-  RETURN_IF_ERROR(ChangeModel(
-      core_, model_id, StoreCore::Room::kOrdinary,
-      [&](ModelChange& change) -> absl::Status {
-        RETURN_IF_ERROR(CheckGeneration(change.model, options));
-        if (update.description) change.model.set_description(*update.description);
-        if (update.labels) *change.model.mutable_labels() = *update.labels;
-        if (update.extra) change.model.set_extra(*update.extra);
-        change.event.emplace().set_model_updated(true);
-        change.skip = options.validate_only;
-        changed = change.model;
-        return absl::OkStatus();
-      }));
-  if (options.validate_only) return changed;
-  return GetModel(core_, model_id);
+  return ChangeModel(core_, model_id, StoreCore::Room::kOrdinary,
+                     [&](ModelChange& change) -> absl::Status {
+                       v1::ModelRecord& model = change.model;
+                       RETURN_IF_ERROR(CheckGeneration(model, options));
+                       if (update.description) model.set_description(*update.description);
+                       if (update.labels) *model.mutable_labels() = *update.labels;
+                       if (update.extra) model.set_extra(*update.extra);
+                       change.event.emplace().set_model_updated(true);
+                       change.skip = options.validate_only;
+                       return absl::OkStatus();
+                     });
 }
 
 absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool force,

@@ -76,6 +76,33 @@ absl::Status FinishUpload(CheckpointStore& store, const Known& known,
   return store.uploads().Commit(kScenarioModel, known.upload_id, std::nullopt).status();
 }
 
+absl::Status CopyFirst(CheckpointStore& store) {
+  ASSIGN_OR_RETURN(const auto source, store.reads().Open(kScenarioModel, 1));
+  ASSIGN_OR_RETURN(auto copy,
+                   store.uploads().StartDerived(RequestFor("copy"), {source}));
+  return copy->Commit(source->manifest(), std::nullopt).status();
+}
+
+// 0 deletes it.
+absl::Status MoveProduction(CheckpointStore& store, int64_t version) {
+  Aliases::Move move;
+  move.alias = "production";
+  move.version = version;
+  return store.aliases().Set(kScenarioModel, move).status();
+}
+
+absl::Status Lease(CheckpointStore& store) {
+  return store.leases().Acquire(kScenarioModel, 1, "worker", absl::Hours(1)).status();
+}
+
+// What holds versions lets go.
+absl::Status Release(CheckpointStore& store) {
+  const absl::Status alias = MoveProduction(store, 0);
+  if (!alias.ok() && !absl::IsNotFound(alias)) return alias;
+  const absl::Status lease = store.leases().Release(kScenarioModel, 1, "worker");
+  return absl::IsNotFound(lease) ? absl::OkStatus() : lease;
+}
+
 absl::Status Sweep(CheckpointStore& store) {
   return store.maintenance()
       .CollectGarbage(false, [](int64_t, int64_t) { return true; })
@@ -200,6 +227,19 @@ std::vector<Operation> Operations() {
          return Sweep(store);
        },
        .ends_upload = true});
+  operations.push_back(
+      {.name = "Copy",
+       .run = [](CheckpointStore& store, const Known&) { return CopyFirst(store); },
+       .adds = Content::Of(1, kLargeChunks, kChunkBytes)});
+  operations.push_back(
+      {.name = "MoveAlias",
+       .run = [](CheckpointStore& store,
+                 const Known&) { return MoveProduction(store, 2); },
+       .moves_to = 2});
+  operations.push_back(
+      {.name = "AcquireLease",
+       .run = [](CheckpointStore& store, const Known&) { return Lease(store); },
+       .leases = true});
   return operations;
 }
 
@@ -249,6 +289,7 @@ Scenario::Scenario(std::string folder) : folder_(std::move(folder)) {
   must(SaveByUpload(**store, "v1", known_.versions[1]));
   must(SaveInOneStream(**store, "v2", known_.versions[2]));
   must(SaveByUpload(**store, "v3", known_.versions[3], 1));
+  must(MoveProduction(**store, 3));
   auto upload = (*store)->uploads().Create(RequestFor("open"), 1, absl::Hours(1));
   must(upload.status());
   known_.upload_id = upload->upload_id();
@@ -308,6 +349,44 @@ absl::Status Scenario::CheckUpload(CheckpointStore& store, const Operation& oper
   return absl::OkStatus();
 }
 
+// What was told to hold a version does, and the history and the log tell each change
+// once.
+absl::Status Scenario::CheckHolds(CheckpointStore& store, const Operation& operation,
+                                  bool acknowledged) const {
+  ASSIGN_OR_RETURN(const auto model, store.models().Get(kScenarioModel));
+  const int64_t production = model.aliases().at("production");
+  const bool moved = production != 3;
+  if (moved && production != operation.moves_to) return Broken("the alias is elsewhere");
+  if (!moved && operation.moves_to && acknowledged) return Broken("the move is lost");
+  ASSIGN_OR_RETURN(const auto moves,
+                   store.aliases().ListMoves(kScenarioModel, "production", "", 10));
+  if (moves.items.size() != (moved ? 2u : 1u) ||
+      moves.items[0].to_version() != production) {
+    return Broken("the history tells another story");
+  }
+  ASSIGN_OR_RETURN(const auto events,
+                   store.models().Events(model, model.generation() - 1, 10));
+  if (events.size() != 1) return Broken("the log does not tell the last change");
+
+  ASSIGN_OR_RETURN(const auto leases, store.leases().List(kScenarioModel, {}, "", 10));
+  const bool leased = !leases.items.empty();
+  if (leased && !operation.leases) return Broken("a lease that nobody took");
+  if (!leased && operation.leases && acknowledged) return Broken("the lease is lost");
+  const std::pair<int64_t, bool> held[] = {{production, true}, {1, leased}};
+  for (const auto& [version, expected] : held) {
+    const absl::Status deletion =
+        store.checkpoints()
+            .Delete(kScenarioModel, version, {.validate_only = true})
+            .status();
+    if (absl::IsNotFound(deletion) && !expected) continue;
+    if (absl::IsFailedPrecondition(deletion) != expected) {
+      return Broken(absl::StrCat("version ", version, " is held wrongly: ",
+                                 deletion.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Scenario::CheckContent(CheckpointStore& store, const Operation& operation,
                                     bool acknowledged) const {
   ASSIGN_OR_RETURN(auto found, ListVersions(store));
@@ -332,6 +411,7 @@ absl::Status Scenario::CheckContent(CheckpointStore& store, const Operation& ope
     }
     RETURN_IF_ERROR(VerifyVersion(store, version, *operation.adds));
   }
+  RETURN_IF_ERROR(CheckHolds(store, operation, acknowledged));
   return CheckUpload(store, operation, acknowledged);
 }
 
@@ -346,6 +426,7 @@ absl::Status Scenario::CheckSpace(CheckpointStore& store,
   }
   if (CountFiles(folder + "/incoming", "") != 0) return Broken("a half-made pack stayed");
   // All goes, and nothing is left.
+  RETURN_IF_ERROR(Release(store));
   ASSIGN_OR_RETURN(const auto versions, ListVersions(store));
   for (const auto& [version, record] : versions) {
     RETURN_IF_ERROR(store.checkpoints().Delete(kScenarioModel, version, {}).status());

@@ -58,13 +58,18 @@ struct Operation {
   std::set<int64_t> deletes = {};
   // It ends the open upload.
   bool ends_upload = false;
+  // It moves the alias `production` there from version 3.
+  std::optional<int64_t> moves_to = std::nullopt;
+  // It takes a lease of version 1.
+  bool leases = false;
   // It may be asked for again after a failure, and must then succeed.
   bool repeatable = true;
 };
 
 // A save by upload, a save in one stream (small, and too large for memory), the
 // seal of one more stream, the commit alone, a delete, a sweep that copies forward
-// what is left, a merge of packs, the end of an upload.
+// what is left, a merge of packs, the end of an upload, a copy, a move of an alias, a
+// lease.
 std::vector<Operation> Operations();
 Operation OperationNamed(const std::string& name);
 
@@ -76,7 +81,8 @@ absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenStore(
 
 class Scenario {
  public:
-  // Makes a store of three versions and an open upload in `folder`.
+  // Makes a store of three versions, the last aliased, and an open upload in
+  // `folder`.
   explicit Scenario(std::string folder);
 
   const std::string& folder() const { return folder_; }
@@ -94,6 +100,8 @@ class Scenario {
  private:
   absl::Status CheckUpload(CheckpointStore& store, const Operation& operation,
                            bool acknowledged) const;
+  absl::Status CheckHolds(CheckpointStore& store, const Operation& operation,
+                          bool acknowledged) const;
   absl::Status CheckSpace(CheckpointStore& store, const std::string& folder) const;
   absl::Status CheckEmptyCatalog(const std::string& folder) const;
 

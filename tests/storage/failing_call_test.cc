@@ -46,6 +46,8 @@ struct Operation {
   bool deletes = false;
   // Moves the alias `production` to kOld.
   bool names = false;
+  // Takes a lease of `worker` on kOld, and pins it.
+  bool leases = false, pins = false;
 };
 
 std::vector<Operation> Operations() {
@@ -85,6 +87,18 @@ std::vector<Operation> Operations() {
          return store.aliases().Set("m", move).status();
        },
        std::nullopt, false, true},
+      {"AcquireLease",
+       [](CheckpointStore& store) {
+         return store.leases().Acquire("m", kOld, "worker", absl::Hours(1)).status();
+       },
+       std::nullopt, false, false, true},
+      {"Pin",
+       [](CheckpointStore& store) {
+         return store.checkpoints().Change("m", kOld, {.pinned = true}, {}).status();
+       },
+       std::nullopt, false, false, false, true},
+      {"Copy", [](CheckpointStore& store) { return Copy(store, kOld, "copy").status(); },
+       OldContent()},
   };
 }
 
@@ -134,6 +148,7 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
       ASSERT_OK(named.status());
     }
     EXPECT_EQ(moves->items.size(), named.ok() ? 1u : 0u);
+    CheckHolds(store, operation, acknowledged);
     const auto page = store.checkpoints().List("m", false, "", 100);
     ASSERT_OK(page.status());
     int added = 0;
@@ -153,6 +168,27 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
               static_cast<int64_t>(page->items.size()));
   }
 
+  // A version is deleted only where nothing holds it, whatever failed before.
+  static void CheckHolds(CheckpointStore& store, const Operation& operation,
+                         bool acknowledged) {
+    const auto leases = store.leases().List("m", VersionName(kOld), "", 10);
+    ASSERT_OK(leases.status());
+    EXPECT_LE(leases->items.size(), operation.leases ? 1u : 0u);
+    const auto old = store.checkpoints().Get("m", kOld);
+    ASSERT_OK(old.status());
+    EXPECT_TRUE(operation.pins || !old->pinned());
+    EXPECT_EQ(store.models().Get("m")->pinned_count(), old->pinned() ? 1 : 0);
+    if (acknowledged) {
+      EXPECT_EQ(leases->items.size(), operation.leases ? 1u : 0u);
+      EXPECT_EQ(old->pinned(), operation.pins);
+    }
+    const bool held = old->pinned() || !leases->items.empty() ||
+                      store.checkpoints().Get("m", VersionName::Alias("production")).ok();
+    const absl::Status deletion =
+        store.checkpoints().Delete("m", kOld, {.validate_only = true}).status();
+    EXPECT_EQ(absl::IsFailedPrecondition(deletion), held) << deletion;
+  }
+
   static void CheckNothingIsLeft(StoreWorld& world) {
     CheckpointStore& store = world.store();
     const auto uploads = store.uploads().List("", "", 100);
@@ -164,6 +200,8 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
     away.alias = "production";
     const absl::Status unnamed = store.aliases().Set("m", away).status();
     EXPECT_TRUE(unnamed.ok() || absl::IsNotFound(unnamed)) << unnamed;
+    store.leases().Release("m", kOld, "worker").IgnoreError();
+    EXPECT_OK(store.checkpoints().Change("m", kOld, {.pinned = false}, {}).status());
     EXPECT_OK(store.models().Delete("m", true, {}).status());
     world.Advance(absl::Hours(48));  // records of committed uploads
     EXPECT_LT(world.UsedAfterCollection(), 100);

@@ -325,6 +325,48 @@ TEST_F(LifeTest, OnlyTheNewestChangesAreKeptAndALateComerIsTold) {
       models.Events(*model, model->generation() - 1025, 10).status()));
 }
 
+TEST_F(LifeTest, WhatHoldsAVersionIsGivenBackOnAFullDiskToo) {
+  ASSERT_OK(Set("production", 1).status());
+  ASSERT_OK(world_.store().checkpoints().Change("m", 2, {.pinned = true}, {}).status());
+  ASSERT_OK(world_.store().leases().Acquire("m", 3, "w", absl::Hours(1)).status());
+  world_.options().reserve_bytes = int64_t{1} << 40;
+  world_.disk().SetCapacity(world_.disk().used_bytes() + 2000);
+  ASSERT_OK(world_.Reopen());
+  EXPECT_TRUE(absl::IsResourceExhausted(Set("best", 1).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      world_.store().leases().Acquire("m", 1, "w", absl::Hours(1)).status()));
+  EXPECT_OK(Set("production", 0).status());
+  EXPECT_OK(world_.store().checkpoints().Change("m", 2, {.pinned = false}, {}).status());
+  EXPECT_OK(world_.store().leases().Release("m", 3, "w"));
+  for (int64_t version : {1, 2, 3}) EXPECT_OK(Delete(version));
+}
+
+TEST_F(LifeTest, EveryChangeWakesWhoeverWatchesAndNothingElseDoes) {
+  std::vector<std::string> woken;
+  const std::string uid = world_.store().models().Get("m")->uid();
+  world_.store().WatchModels(
+      [&](absl::string_view changed) { woken.emplace_back(changed); });
+  ASSERT_OK(Set("production", 2).status());
+  Save(1);
+  ASSERT_OK(world_.store().checkpoints().Change("m", 1, {.pinned = true}, {}).status());
+  ASSERT_OK(Delete(3));
+  EXPECT_THAT(woken, ::testing::ElementsAre(uid, uid, uid, uid));
+  ASSERT_OK(Set("production", 2).status());
+  EXPECT_FALSE(Set("production", 9).ok());
+  EXPECT_FALSE(Delete(1).ok());
+  ASSERT_OK(world_.store().leases().Acquire("m", 2, "w", absl::Seconds(1)).status());
+  ASSERT_OK(world_.store().leases().Release("m", 2, "w"));
+  EXPECT_EQ(woken.size(), 4u);
+  ASSERT_OK(Set("production", 0).status());
+  ASSERT_OK(world_.store().checkpoints().Change("m", 1, {.pinned = false}, {}).status());
+  ASSERT_OK(world_.store().models().Delete("m", true, {}).status());
+  EXPECT_EQ(woken.back(), uid);
+  world_.store().WatchModels(nullptr);
+  const size_t before = woken.size();
+  Save(1);
+  EXPECT_EQ(woken.size(), before);
+}
+
 TEST_F(LifeTest, NoAliasIsEverLeftOnAVersionThatIsDeleted) {
   for (int round = 0; round < 200; ++round) {
     ASSERT_OK(SaveOneShot(world_.store(), RandomContent(round, 1, 10)).status());

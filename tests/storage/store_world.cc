@@ -93,6 +93,18 @@ absl::StatusOr<records::CheckpointRecord> SaveOneShot(CheckpointStore& store,
   return save->Commit(options.expected_latest);
 }
 
+absl::StatusOr<records::CheckpointRecord> Copy(CheckpointStore& store,
+                                               VersionName version,
+                                               const std::string& request_id,
+                                               const std::string& into) {
+  auto read = store.reads().Open("m", version);
+  if (!read.ok()) return read.status();
+  auto save = store.uploads().StartDerived(
+      RequestOf({.model = into, .request_id = request_id}), {*read});
+  if (!save.ok()) return save.status();
+  return (*save)->Commit((*read)->manifest(), {});
+}
+
 absl::Status PutAll(ChunkSink& sink, const std::vector<std::string>& chunks) {
   for (const std::string& chunk : chunks) {
     RETURN_IF_ERROR(sink.Put(DigestOf(chunk), {chunk}).status());

@@ -63,6 +63,11 @@ absl::StatusOr<records::CheckpointRecord> SaveOneShot(CheckpointStore& store,
 absl::StatusOr<records::CheckpointRecord> SaveByUpload(CheckpointStore& store,
                                                        const TestContent& content,
                                                        const SaveOptions& options = {});
+// Copies a version of `m` without a byte of its chunks.
+absl::StatusOr<records::CheckpointRecord> Copy(CheckpointStore& store,
+                                               VersionName version,
+                                               const std::string& request_id = "",
+                                               const std::string& into = "m");
 absl::Status PutAll(ChunkSink& sink, const std::vector<std::string>& chunks);
 
 // Every tensor's bytes by `section:key`.
