@@ -127,6 +127,27 @@ TEST_F(LifeTest, TheHistoryTellsEveryMoveNewestFirstAlsoOfAliasesAndVersionsThat
   EXPECT_THAT(to, ::testing::ElementsAre(0, 2, 1));
 }
 
+TEST_F(LifeTest, AModelHasAThousandAliasesAndNoMore) {
+  for (int i = 0; i < 1000; ++i) ASSERT_OK(Set(absl::StrCat("a", i), 1).status());
+  EXPECT_TRUE(absl::IsResourceExhausted(Set("one-more", 1).status()));
+  EXPECT_OK(Set("a7", 2).status());
+  ASSERT_OK(Set("a8", 0).status());
+  EXPECT_OK(Set("one-more", 1).status());
+}
+
+TEST_F(LifeTest, TheMovesOfARareAliasAreFoundPageByPageInAnyHistory) {
+  ASSERT_OK(Set("rare", 1).status());
+  for (int i = 0; i < 10'100; ++i) ASSERT_OK(Set("busy", 1 + i % 2).status());
+  auto page = world_.store().aliases().ListMoves("m", "rare", "", 10);
+  ASSERT_OK(page.status());
+  EXPECT_TRUE(page->items.empty());
+  ASSERT_NE(page->next, "");
+  page = world_.store().aliases().ListMoves("m", "rare", page->next, 10);
+  ASSERT_OK(page.status());
+  EXPECT_EQ(page->items.size(), 1u);
+  EXPECT_EQ(page->next, "");
+}
+
 TEST_F(LifeTest, AliasesAreListedByNamePageByPage) {
   for (const char* alias : {"staging", "best", "production"}) {
     ASSERT_OK(Set(alias, 2, {}, alias).status());
