@@ -11,6 +11,7 @@
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/names.h"
 #include "server/helper_threads.h"
+#include "server/model_watchers.h"
 #include "server/reservation.h"
 #include "server/service.h"
 
@@ -22,6 +23,7 @@ struct ServiceContext {
   absl::Time start_time;
   std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
   std::shared_ptr<HelperThreads> helpers = std::make_shared<HelperThreads>(0);
+  std::shared_ptr<ModelWatchers> watchers = std::make_shared<ModelWatchers>();
 
   // See ServiceOptions::for_each.
   void ForEach(int count, const std::function<void(int)>& each) const {
@@ -83,6 +85,10 @@ absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
 absl::StatusOr<v1::DeleteCheckpointResponse> DeleteCheckpoint(
     ServiceContext& context, const v1::DeleteCheckpointRequest& request);
 
+// copy_checkpoint.cc
+absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
+                                              const v1::CopyCheckpointRequest& request);
+
 // list_checkpoints.cc
 absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(
     ServiceContext& context, const v1::ListCheckpointsRequest& request);
@@ -110,6 +116,10 @@ absl::StatusOr<v1::ListTensorsResponse> ListTensors(
     ServiceContext& context, const v1::ListTensorsRequest& request);
 absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
                                        const v1::GetSectionRequest& request);
+
+// attachments_handlers.cc
+absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
+    ServiceContext& context, const v1::GetAttachmentRequest& request);
 
 // uploads_handlers.cc
 absl::StatusOr<v1::Upload> CreateUpload(ServiceContext& context,

@@ -14,9 +14,13 @@ namespace {
 constexpr char kLoadMethod[] = "/modelstore.v1.CheckpointTransfer/LoadCheckpoint";
 
 // Prepares one message on the pool while the one before it is being sent, once the
-// client has shown that it reads:
+// client has shown that it reads. A session that waits for something to happen has
+// no thread and no share of the byte budget meanwhile:
 //
-//   while (message = session.Next()) write(message);
+//   while (message = session.Next()) {
+//     write(message);
+//     wait until session is ready;
+//   }
 //   finish(status);
 class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public WatchedStream {
@@ -53,10 +57,11 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     Advance([this]() REQUIRES(mutex_) { Abandon(ClientLeft()); });
   }
 
-  // The client does not read: what it was sent stays here. Only cancelling lets
-  // go of it; a status would queue behind.
   void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
+    EndWait();
     {
+      // The client does not read: what it was sent stays here. Only cancelling
+      // lets go of it; a status would queue behind.
       MutexLock lock(mutex_);
       if (!writing_ || stalled_ || write_since_ > stalled_since) return;
       stalled_ = true;
@@ -74,6 +79,33 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
  private:
+  // A session that waits is not kept by a shutdown, and not left without its turn.
+  void EndWait() {
+    {
+      MutexLock lock(mutex_);
+      if (!waiting_) return;
+      if (!host_->draining && absl::Now() < wait_until_) return;
+      if (!session_->StopWaiting()) return;
+    }
+    Advance([this]() REQUIRES(mutex_) {
+      waiting_ = false;
+      due_ = true;
+      if (!host_->draining || ended_) return;
+      ended_ = true;
+      status_ = host_->Admit();
+    });
+  }
+
+  // The session's turn has come, or another step's end shows what is next.
+  bool Waits() REQUIRES(mutex_) {
+    if (session_ == nullptr || due_) return false;
+    const auto until = session_->Wait(
+        [this] { Advance([this]() REQUIRES(mutex_) { waiting_ = false; }); });
+    if (!until.has_value()) return false;
+    wait_until_ = *until;
+    return waiting_ = true;
+  }
+
   // No more is sent, whatever is ready.
   void Abandon(const absl::Status& why) REQUIRES(mutex_) {
     abandoned_ = true;
@@ -81,6 +113,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     // What was sent is let go of at the RPC's end alone: to wait for bytes
     // before it would be to wait for oneself.
     if (preparing_ && host_->outbound->Withdraw(this)) preparing_ = false;
+    if (waiting_ && session_->StopWaiting()) waiting_ = false;
     if (session_ != nullptr) session_->Cancel();
     if (ended_) return;
     ended_ = true;
@@ -103,13 +136,13 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         write_since_ = absl::Now();
       }
       const bool reads = !writing_ || written_bytes_ >= kProofBytes;
-      if (!ended_ && !preparing_ && !ready_ && reads) {
+      if (!ended_ && !preparing_ && !waiting_ && !ready_ && reads && !Waits()) {
         preparing_ = true;
         host_->outbound->Acquire(this, kMaxChunkBytes, [this] {
           host_->pool->Continue([this] { Prepare(); });
         });
       }
-      if (ended_ && !writing_ && !preparing_ && !ready_ && !finishing_) {
+      if (ended_ && !writing_ && !preparing_ && !waiting_ && !ready_ && !finishing_) {
         finish = finishing_ = true;
       }
     }
@@ -123,12 +156,13 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (message.ok() && message->has_value() && (*message)->again_after) {
       host_->outbound->Release(held);
       host_->pool->ContinueAt(absl::Now() + *(*message)->again_after, [this] {
-        Advance([this]() REQUIRES(mutex_) { preparing_ = false; });
+        Advance([this]() REQUIRES(mutex_) { preparing_ = due_ = false; });
       });
       return;
     }
     std::optional<grpc::ByteBuffer> buffer;
-    if (message.ok() && message->has_value()) {
+    const bool over = !message.ok() || !message->has_value();
+    if (!over) {
       int64_t payload = 0;
       for (const auto& bytes : (*message)->payloads) {
         payload += static_cast<int64_t>(bytes.view().size());
@@ -140,8 +174,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     }
     if (held > 0) host_->outbound->Release(held);
     Advance([&]() REQUIRES(mutex_) {
-      preparing_ = false;
-      if (!buffer && !ended_) {
+      preparing_ = due_ = false;
+      if (over && !ended_) {
         ended_ = true;
         status_ = message.status();
       }
@@ -192,6 +226,11 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool writing_ GUARDED_BY(mutex_) = false;
   int64_t written_bytes_ GUARDED_BY(mutex_) = 0;
   bool preparing_ GUARDED_BY(mutex_) = false;
+  // For something to happen; no longer than until then.
+  bool waiting_ GUARDED_BY(mutex_) = false;
+  absl::Time wait_until_ GUARDED_BY(mutex_);
+  // Next() is called without waiting once more.
+  bool due_ GUARDED_BY(mutex_) = false;
   bool ended_ GUARDED_BY(mutex_) = false;
   bool abandoned_ GUARDED_BY(mutex_) = false;
   bool finishing_ GUARDED_BY(mutex_) = false;

@@ -17,6 +17,7 @@
 #include "server/save_session.h"
 #include "server/upload_session.h"
 #include "server/verify_session.h"
+#include "server/watch_session.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
@@ -36,7 +37,11 @@ class ServiceImpl final : public Service {
     for (const auto* service : ContractServices()) AddMethods(*service);
     AddModelHandlers();
     AddTransferHandlers();
+    store->WatchModels([watchers = context_.watchers](absl::string_view model_uid) {
+      watchers->Changed(model_uid);
+    });
   }
+  ~ServiceImpl() override { context_.store->WatchModels(nullptr); }
 
   std::optional<MethodKind> Find(absl::string_view method) const override {
     auto found = methods_.find(method);
@@ -116,6 +121,7 @@ class ServiceImpl final : public Service {
     AddUnary(prefix + "ListCheckpoints", ListCheckpoints);
     AddUnary(prefix + "UpdateCheckpoint", UpdateCheckpoint);
     AddUnary(prefix + "DeleteCheckpoint", DeleteCheckpoint);
+    AddUnary(prefix + "CopyCheckpoint", CopyCheckpoint);
     AddUnary(prefix + "SetAlias", SetAlias);
     AddUnary(prefix + "DeleteAlias", DeleteAlias);
     AddUnary(prefix + "ListAliases", ListAliases);
@@ -125,6 +131,7 @@ class ServiceImpl final : public Service {
     AddUnary(prefix + "ListLeases", ListLeases);
     AddUnary(prefix + "ListTensors", ListTensors);
     AddUnary(prefix + "GetSection", GetSection);
+    AddUnary(prefix + "GetAttachment", GetAttachment);
     AddUnary(prefix + "ListUploads", ListUploads);
     AddUnary(prefix + "GetServerInfo", GetServerInfo);
     AddUnary(prefix + "GetStats", GetStats);
@@ -142,6 +149,9 @@ class ServiceImpl final : public Service {
     };
     methods_[prefix + "PruneCheckpoints"].outbound = [this](absl::string_view request) {
       return PruneSession::Open(context_, request);
+    };
+    methods_[prefix + "WatchModel"].outbound = [this](absl::string_view request) {
+      return WatchSession::Open(context_, request);
     };
   }
 

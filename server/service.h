@@ -55,7 +55,8 @@ struct OutboundMessage {
 // enough to be held for each of many clients that never read.
 constexpr int64_t kProofBytes = int64_t{128} << 10;
 
-// A server-streaming RPC: LoadCheckpoint, VerifyCheckpoint. One thread at a time.
+// A server-streaming RPC: LoadCheckpoint, VerifyCheckpoint, WatchModel. One thread
+// at a time.
 class OutboundSession {
  public:
   virtual ~OutboundSession() = default;
@@ -64,6 +65,16 @@ class OutboundSession {
   virtual absl::StatusOr<std::optional<OutboundMessage>> Next() = 0;
   // Makes a running or later Next() end soon. From any thread; never blocks.
   virtual void Cancel() {}
+
+  // A session that waits for something to happen holds no thread meanwhile. To be
+  // asked before Next(), by any thread, since it never blocks. Absent: call Next().
+  // Else `ready` will be called once, by whoever makes it happen, who must not be
+  // kept; at the time that is returned Next() is due all the same.
+  virtual std::optional<absl::Time> Wait(std::function<void()> ready) {
+    return std::nullopt;
+  }
+  // True if it waited and `ready` will not be called any more. Never blocks.
+  virtual bool StopWaiting() { return false; }
 };
 
 enum class MethodKind : uint8_t { kUnary, kInbound, kOutbound };
@@ -104,6 +115,8 @@ struct ServiceOptions {
   int64_t memory_budget_bytes = 0;
   int max_open_uploads = 0;
   int max_streams_per_connection = 0;
+  // A watcher to whom nothing happens hears so often that it is connected.
+  absl::Duration watch_heartbeat = absl::Seconds(30);
   // May be null.
   std::shared_ptr<const Gauges> gauges;
   // Calls each(0) to each(count - 1), several at once, and returns when all are
@@ -114,7 +127,8 @@ struct ServiceOptions {
 // The two services of the contract.
 std::vector<const google::protobuf::ServiceDescriptor*> ContractServices();
 
-// `store` is not owned and outlives the service and its sessions.
+// `store` is not owned and outlives the service and its sessions; the service
+// watches its models.
 std::unique_ptr<Service> MakeService(storage::CheckpointStore* store,
                                      const ServiceOptions& options);
 

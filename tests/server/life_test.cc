@@ -262,6 +262,88 @@ TEST_F(LifeTest, UpdatesTakeTheFieldsOfTheirMaskAlone) {
               FailsWith(absl::StatusCode::kAborted, "etag"));
 }
 
+// The errors that every list and every change has in common.
+TEST_F(LifeTest, EveryRequestRefusesWhatIsNotThereAndWhatIsMalformed) {
+  const auto kMissing = absl::StatusCode::kNotFound;
+  v1::SetAliasRequest set;
+  set.set_version(1);
+  set.set_name("models/absent/aliases/a");
+  EXPECT_THAT(Call<v1::Alias>("SetAlias", set), FailsWith(kMissing, "models/absent"));
+  v1::DeleteAliasRequest unset;
+  unset.set_name("models/absent/aliases/a");
+  EXPECT_THAT(Call<google::protobuf::Empty>("DeleteAlias", unset),
+              FailsWith(kMissing, "models/absent"));
+  unset.set_name("models/iris");
+  EXPECT_THAT(Call<google::protobuf::Empty>("DeleteAlias", unset),
+              FailsWith(kInvalid, "name"));
+  v1::AcquireLeaseRequest acquire;
+  acquire.set_holder("w");
+  acquire.mutable_time_to_live()->set_seconds(9);
+  acquire.set_checkpoint("models/absent/checkpoints/1");
+  EXPECT_THAT(Call<v1::Lease>("AcquireLease", acquire),
+              FailsWith(kMissing, "models/absent"));
+  acquire.set_checkpoint("models/iris/checkpoints/production");
+  EXPECT_THAT(Call<v1::Lease>("AcquireLease", acquire),
+              FailsWith(kMissing, "aliases/production"));
+  v1::ReleaseLeaseRequest release;
+  release.set_holder("w");
+  release.set_checkpoint("models/iris/checkpoints/9");
+  EXPECT_THAT(Call<google::protobuf::Empty>("ReleaseLease", release),
+              FailsWith(kMissing, "checkpoints/9"));
+  v1::UpdateCheckpointRequest checkpoint;
+  checkpoint.mutable_update_mask()->add_paths("pinned");
+  checkpoint.mutable_checkpoint()->set_name("models/iris/checkpoints/9");
+  EXPECT_THAT(Call<v1::Checkpoint>("UpdateCheckpoint", checkpoint),
+              FailsWith(kMissing, "checkpoints/9"));
+  checkpoint.mutable_checkpoint()->set_name("iris");
+  EXPECT_THAT(Call<v1::Checkpoint>("UpdateCheckpoint", checkpoint),
+              FailsWith(kInvalid, "checkpoint.name"));
+  v1::UpdateModelRequest model;
+  model.mutable_update_mask()->add_paths("description");
+  model.mutable_model()->set_name("models/absent");
+  EXPECT_THAT(Call<v1::Model>("UpdateModel", model), FailsWith(kMissing, "absent"));
+  model.mutable_model()->set_name("models/iris");
+  (*model.mutable_model()->mutable_labels())[""] = "x";
+  EXPECT_THAT(Call<v1::Model>("UpdateModel", model), FailsWith(kInvalid, "model.labels"));
+  model.mutable_model()->clear_labels();
+  model.mutable_update_mask()->add_paths("name");
+  EXPECT_THAT(Call<v1::Model>("UpdateModel", model), FailsWith(kInvalid, "update_mask"));
+}
+
+template <typename Response, typename Request>
+void RefusesBadPages(Harness& harness, const std::string& method) {
+  Request request;
+  request.set_parent("models/absent");
+  const std::string name = absl::StrCat(kStore, method);
+  EXPECT_THAT(harness.Call<Response>(name, request),
+              FailsWith(absl::StatusCode::kNotFound, "models/absent"));
+  request.set_parent("iris");
+  EXPECT_THAT(harness.Call<Response>(name, request), FailsWith(kInvalid, "parent"));
+  request.set_parent("models/iris");
+  request.set_page_size(-1);
+  EXPECT_THAT(harness.Call<Response>(name, request), FailsWith(kInvalid, "page_size"));
+  request.set_page_size(1);
+  request.set_page_token("AAAA");
+  EXPECT_THAT(harness.Call<Response>(name, request), FailsWith(kInvalid, "page_token"));
+}
+
+TEST_F(LifeTest, EveryListRefusesBadPages) {
+  RefusesBadPages<v1::ListAliasesResponse, v1::ListAliasesRequest>(harness_,
+                                                                   "ListAliases");
+  RefusesBadPages<v1::ListAliasMovesResponse, v1::ListAliasMovesRequest>(
+      harness_, "ListAliasMoves");
+  RefusesBadPages<v1::ListLeasesResponse, v1::ListLeasesRequest>(harness_, "ListLeases");
+  v1::ListAliasMovesRequest moves;
+  moves.set_parent("models/iris");
+  moves.set_alias("Not An Alias");
+  EXPECT_THAT(Call<v1::ListAliasMovesResponse>("ListAliasMoves", moves),
+              FailsWith(kInvalid, "alias"));
+  v1::ListLeasesRequest leases;
+  leases.set_parent("models/iris/checkpoints/9");
+  EXPECT_THAT(Call<v1::ListLeasesResponse>("ListLeases", leases),
+              FailsWith(absl::StatusCode::kNotFound, "checkpoints/9"));
+}
+
 class FilterTest : public LifeTest {
  protected:
   // Version v has epoch v - 1; loss 1/v, NaN for 3, none for 5; accuracy v for
@@ -329,7 +411,8 @@ TEST_F(FilterTest, OrdersByAFigureWithWhatLacksItLastEitherWay) {
 }
 
 TEST_F(FilterTest, WhatDoesNotParseIsRefusedAtItsPlace) {
-  for (const auto& [filter, why] : {std::pair<const char*, const char*>{"epoch", "at byte 5"},
+  using Case = std::pair<const char*, const char*>;
+  for (const auto& [filter, why] : {Case{"epoch", "at byte 5"},
                                     {"epoch >", "not a number"},
                                     {"epoch > x", "`x` is not a number"},
                                     {"epoch > nan", "not a number"},

@@ -98,7 +98,8 @@ class InProcessConnection::InProcessStream final : public Stream {
     if (verdict == Verdict::kCutBefore) End(Cut());
     if (status_.has_value()) return absl::OutOfRangeError("end of the stream");
     absl::StatusOr<ReceivedMessage> message =
-        kind_ == server::MethodKind::kInbound ? TakeResponse(faults) : TakeNext(faults);
+        kind_ == server::MethodKind::kInbound ? TakeResponse(faults)
+                                              : TakeNext(faults, deadline);
     if (verdict == Verdict::kCutAfter) End(Cut());
     return message;
   }
@@ -123,6 +124,7 @@ class InProcessConnection::InProcessStream final : public Stream {
   }
 
   void Kill() {
+    Cancel();
     MutexLock lock(mutex_);
     End(Cut());
   }
@@ -135,12 +137,42 @@ class InProcessConnection::InProcessStream final : public Stream {
     return Fragmented(std::move(bytes), faults.fragment_bytes);
   }
 
-  absl::StatusOr<ReceivedMessage> TakeNext(const Faults& faults) REQUIRES(mutex_) {
-    absl::StatusOr<std::optional<server::OutboundMessage>> next = outbound_->Next();
-    while (next.ok() && next->has_value() && (*next)->again_after) {
-      absl::SleepFor(*(*next)->again_after);
-      next = outbound_->Next();
+  // Until the session has something to say, as the server's reactor waits for it.
+  absl::Status WaitForSession(Deadline deadline) REQUIRES(mutex_) {
+    const auto until = outbound_->Wait([this] {
+      MutexLock lock(stall_mutex_);
+      woken_ = true;
+      stall_over_.NotifyAll();
+    });
+    if (!until.has_value()) return absl::OkStatus();
+    MutexLock lock(stall_mutex_);
+    stall_over_.WaitUntil(stall_mutex_, std::min(*until, absl::FromChrono(deadline)),
+                          [this] { return woken_ || cancelled_; });
+    const bool cancelled = cancelled_;
+    lock.Unlock();
+    const bool stopped = outbound_->StopWaiting();
+    lock.Lock();
+    // Somebody is about to call.
+    while (!stopped && !woken_) {
+      stall_over_.WaitFor(stall_mutex_, absl::Seconds(1), [this] { return woken_; });
     }
+    const bool woken = std::exchange(woken_, false);
+    if (cancelled) return Cut();
+    if (woken || *until <= absl::Now()) return absl::OkStatus();
+    return absl::DeadlineExceededError("nothing came in time");
+  }
+
+  absl::StatusOr<ReceivedMessage> TakeNext(const Faults& faults, Deadline deadline)
+      REQUIRES(mutex_) {
+    absl::StatusOr<std::optional<server::OutboundMessage>> next;
+    do {
+      if (absl::Status s = WaitForSession(deadline); !s.ok()) {
+        if (!absl::IsDeadlineExceeded(s)) End(s);
+        return s;
+      }
+      if (next.ok()) absl::SleepFor(next->value().again_after.value());
+      next = outbound_->Next();
+    } while (next.ok() && next->has_value() && (*next)->again_after);
     if (!next.ok()) End(next.status());
     if (!next.ok() || !next->has_value()) {
       End(absl::OkStatus());
@@ -184,6 +216,7 @@ class InProcessConnection::InProcessStream final : public Stream {
   Mutex stall_mutex_;
   CondVar stall_over_;
   bool cancelled_ GUARDED_BY(stall_mutex_) = false;
+  bool woken_ GUARDED_BY(stall_mutex_) = false;
 };
 
 InProcessConnection::InProcessConnection(server::Service* service, ConnectOptions options)

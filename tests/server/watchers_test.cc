@@ -1,0 +1,151 @@
+// Watchers over gRPC: many of them, slow ones, and those that a shutdown meets.
+#include <fstream>
+#include <future>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "tests/server/grpc_harness.h"
+
+namespace modelstore::server {
+namespace {
+
+int ThreadsOfThisProcess() {
+  std::ifstream status("/proc/self/status");
+  int threads = 0;
+  for (std::string line; std::getline(status, line);) {
+    absl::string_view rest = line;
+    if (absl::ConsumePrefix(&rest, "Threads:")) (void)absl::SimpleAtoi(rest, &threads);
+  }
+  return threads;
+}
+
+// A stream of events, with its context.
+struct Watcher {
+  explicit Watcher(GrpcHarness& harness, const std::string& cursor = "",
+                   absl::Duration timeout = absl::Seconds(60))
+      : context(timeout) {
+    v1::WatchModelRequest request;
+    request.set_name("models/m");
+    request.set_cursor(cursor);
+    reader = harness.store().WatchModel(&context, request);
+  }
+  // The next event that is no heartbeat; without a kind at the end.
+  v1::WatchModelResponse Next() {
+    v1::WatchModelResponse event;
+    do {
+      event.Clear();
+    } while (reader->Read(&event) && event.has_heartbeat());
+    return event;
+  }
+
+  Context context;
+  std::unique_ptr<grpc::ClientReader<v1::WatchModelResponse>> reader;
+};
+
+class WatchersTest : public testing::Test {
+ protected:
+  static ServerConfig Config() {
+    ServerConfig config = TestConfig();
+    config.max_streams = 1000;
+    config.max_streams_per_connection = 1000;
+    return config;
+  }
+  void SetUp() override {
+    harness_.SaveModel("models/m", 1);
+    harness_.SaveModel("models/m", 1);
+  }
+  grpc::Status SetAlias(int64_t version, const std::string& note = "") {
+    v1::SetAliasRequest request;
+    request.set_name("models/m/aliases/production");
+    request.set_version(version);
+    request.set_note(note);
+    Context context;
+    v1::Alias alias;
+    return harness_.store().SetAlias(&context, request, &alias);
+  }
+
+  GrpcHarness harness_{Config()};
+};
+
+TEST_F(WatchersTest, HundredsOfThemHoldNoThreadAndAllHearAtOnce) {
+  constexpr int kWatchers = 400;
+  ASSERT_EQ(harness_.Stats().checkpoint_count(), 2);
+  std::vector<std::unique_ptr<Watcher>> watchers;
+  const auto open = [&] {
+    watchers.push_back(std::make_unique<Watcher>(harness_));
+    EXPECT_EQ(watchers.back()->Next().state().latest_version(), 2);
+  };
+  open();
+  const int threads = ThreadsOfThisProcess();
+  while (watchers.size() < kWatchers) open();
+  EXPECT_LE(ThreadsOfThisProcess(), threads + 4);
+  EXPECT_EQ(harness_.server().streams(), kWatchers);
+  // Nor a share of what loads need.
+  EXPECT_EQ(harness_.Stats().buffered_bytes(), 0);
+  const absl::Time begin = absl::Now();
+  ASSERT_TRUE(SetAlias(1).ok());
+  for (auto& watcher : watchers) {
+    EXPECT_EQ(watcher->Next().alias_moved().to_version(), 1);
+  }
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  // Those who leave are gone at once, though nothing happens.
+  for (auto& watcher : watchers) watcher->context.TryCancel();
+  EXPECT_TRUE(Eventually([&] { return harness_.server().streams() == 0; }));
+  for (auto& watcher : watchers) (void)watcher->reader->Finish();
+}
+
+TEST_F(WatchersTest, AShutdownEndsThemAtOnceAndTheirCursorLeadsOn) {
+  Watcher watcher(harness_);
+  ASSERT_TRUE(watcher.Next().has_state());
+  const absl::Time begin = absl::Now();
+  auto stopped = std::async(std::launch::async, [&] {
+    return harness_.server().Shutdown(absl::Now() + absl::Seconds(20));
+  });
+  EXPECT_EQ(watcher.Next().kind_case(), v1::WatchModelResponse::KIND_NOT_SET);
+  const grpc::Status status = watcher.reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_NE(status.error_message().find("shutting down"), std::string::npos);
+  EXPECT_TRUE(stopped.get().ok());
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
+}
+
+TEST_F(WatchersTest, ASlowWatcherIsToldSoAndItsCursorLeadsToTheState) {
+  Watcher watcher(harness_);
+  std::string cursor = watcher.Next().cursor();
+  // Far beyond what the connection holds for it, and what the log keeps.
+  for (int i = 0; i < 1300; ++i) {
+    ASSERT_TRUE(SetAlias(1 + i % 2, std::string(4096, 'n')).ok());
+  }
+  int heard = 0;
+  for (auto event = watcher.Next(); event.has_alias_moved(); event = watcher.Next()) {
+    EXPECT_EQ(event.alias_moved().to_version(), 1 + heard % 2);
+    cursor = event.cursor();
+    ++heard;
+  }
+  EXPECT_LT(heard, 300);
+  const grpc::Status status = watcher.reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  Watcher again(harness_, cursor);
+  EXPECT_EQ(again.Next().state().aliases().at("production"), 2);
+}
+
+TEST_F(WatchersTest, TheModelsDeletionEndsThemWithOk) {
+  Watcher watcher(harness_);
+  const std::string uid = watcher.Next().state().uid();
+  v1::DeleteModelRequest request;
+  request.set_name("models/m");
+  request.set_force(true);
+  v1::DeleteModelResponse response;
+  Context context;
+  ASSERT_TRUE(harness_.store().DeleteModel(&context, request, &response).ok());
+  EXPECT_EQ(watcher.Next().model_deleted().model_uid(), uid);
+  EXPECT_EQ(watcher.Next().kind_case(), v1::WatchModelResponse::KIND_NOT_SET);
+  EXPECT_TRUE(watcher.reader->Finish().ok());
+  Watcher late(harness_);
+  EXPECT_EQ(late.Next().kind_case(), v1::WatchModelResponse::KIND_NOT_SET);
+  EXPECT_EQ(late.reader->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+}  // namespace
+}  // namespace modelstore::server
