@@ -22,6 +22,24 @@ std::string HostName() {
 
 }  // namespace
 
+std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time) {
+  return std::chrono::system_clock::time_point(
+      std::chrono::seconds(time.seconds()) +
+      std::chrono::duration_cast<std::chrono::system_clock::duration>(
+          std::chrono::nanoseconds(time.nanos())));
+}
+
+AliasMove ToAliasMove(const v1::AliasMove& move) {
+  AliasMove out;
+  out.alias = move.alias();
+  out.from_version = move.from_version();
+  out.to_version = move.to_version();
+  out.note = move.note();
+  out.mover = move.mover();
+  out.move_time = ToTime(move.move_time());
+  return out;
+}
+
 CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& c) {
   CheckpointInfo info;
   info.name = c.name();
@@ -37,10 +55,9 @@ CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& c) {
   info.framework = c.producer().framework();
   info.code_commit = c.producer().code_commit();
   for (const v1::Section& section : c.sections()) info.sections.push_back(section.name());
-  info.create_time = std::chrono::system_clock::time_point(
-      std::chrono::seconds(c.create_time().seconds()) +
-      std::chrono::duration_cast<std::chrono::system_clock::duration>(
-          std::chrono::nanoseconds(c.create_time().nanos())));
+  info.aliases.assign(c.aliases().begin(), c.aliases().end());
+  info.pinned = c.pinned();
+  info.create_time = ToTime(c.create_time());
   info.tensor_count = c.tensor_count();
   info.logical_bytes = c.logical_bytes();
   info.stored_bytes = c.stored_bytes();
@@ -55,6 +72,7 @@ ModelInfo ToModelInfo(const v1::Model& m) {
   info.uid = m.uid();
   info.description = m.description();
   info.labels.insert(m.labels().begin(), m.labels().end());
+  info.aliases.insert(m.aliases().begin(), m.aliases().end());
   info.latest_version = m.latest_version();
   info.checkpoint_count = m.checkpoint_count();
   info.logical_bytes = m.logical_bytes();

@@ -3,15 +3,19 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "modelstore/lifecycle.h"
 #include "modelstore/options.h"
 #include "modelstore/tensor.h"
+#include "modelstore/v1/aliases_leases.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
 
 namespace modelstore::internal {
 
+std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time);
 CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& checkpoint);
 ModelInfo ToModelInfo(const v1::Model& model);
+AliasMove ToAliasMove(const v1::AliasMove& move);
 
 // INTERNAL for a dtype this build does not know, or a size that is not that of
 // the shape: never trusted, because memory is written by it.

@@ -183,8 +183,10 @@ class GrpcStream final : public Stream {
 
   absl::StatusOr<ReceivedMessage> Read(Deadline deadline) override {
     if (broken_) return Broken();
-    call_->stream->Read(&call_->incoming, Tag(Op::kRead));
+    // One whose wait ran out is under way still.
+    if (!reading_) call_->stream->Read(&call_->incoming, Tag(Op::kRead));
     absl::Status s = Wait(Op::kRead, deadline);
+    reading_ = pending_ = absl::IsDeadlineExceeded(s);
     if (absl::IsUnavailable(s)) return absl::OutOfRangeError("end of the stream");
     if (!s.ok()) return s;
     auto slices = std::make_shared<std::vector<grpc::Slice>>();
@@ -235,7 +237,7 @@ class GrpcStream final : public Stream {
           if (op != Op::kRead) broken_ = true;
           return Broken();
         case grpc::CompletionQueue::TIMEOUT:
-          broken_ = pending_ = true;
+          if (op != Op::kRead) broken_ = pending_ = true;
           return absl::DeadlineExceededError("the stream made no progress in time");
         case grpc::CompletionQueue::SHUTDOWN:
           broken_ = true;
@@ -250,6 +252,7 @@ class GrpcStream final : public Stream {
   std::unique_ptr<Call> call_;
   bool broken_ = false;
   bool pending_ = false;
+  bool reading_ = false;
   bool finish_started_ = false;
   bool finished_ = false;
   bool finished_ok_ = false;

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "client/internal/retry.h"
 #include "google/protobuf/message_lite.h"
+#include "modelstore/client.h"
 #include "modelstore/connection.h"
 
 namespace modelstore::internal {
@@ -52,6 +53,19 @@ absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view servic
                std::move(sleeper), [&](Deadline attempt) {
                  return CallOnce<Response>(connection, full, bytes, attempt);
                });
+}
+
+// A call of ModelStore that is safe to repeat, for the headers beside client.h.
+template <typename Response>
+absl::StatusOr<Response> CallStore(const Client& client, std::string_view method,
+                                   const google::protobuf::MessageLite& request) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  // A failure is retried so long, and the last attempt may stall.
+  const ConnectOptions& options = (*connection)->options();
+  return CallRpc<Response>(**connection, kModelStore, method, request,
+                           Idempotency::kIdempotent,
+                           After(options.retry_timeout + options.stall_timeout));
 }
 
 // Why a stream broke: cancels it if it stalled, else asks for the status that

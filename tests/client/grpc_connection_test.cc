@@ -6,6 +6,8 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "modelstore/lifecycle.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/server_process.h"
 #include "tests/support/tcp_proxy.h"
@@ -151,6 +153,36 @@ TEST_F(GrpcConnectionTest, AForkedChildIsRefusedAndTheParentGoesOn) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   EXPECT_EQ(support::Verify(*client, "models/m/checkpoints/1", state), absl::OkStatus());
+}
+
+TEST_F(GrpcConnectionTest, AWatcherWaitsInShortStepsAndOutlivesTheServersDeath) {
+  auto client = support::ConnectTo(server_->address());
+  ASSERT_TRUE(client.ok()) << client.status();
+  const TensorSet state({.seed = 1, .tensors = 2, .bytes = 1000});
+  ASSERT_TRUE(support::Save(*client, "models/m", state).ok());
+  auto watcher = ModelWatcher::Open(*client, "models/m");
+  ASSERT_TRUE(watcher.ok()) << watcher.status();
+  ASSERT_TRUE(watcher->Next(Soon()).ok());
+  // What comes while nobody waits is there for the next who does.
+  for (int64_t round = 0; round < 20; ++round) {
+    for (int i = 0; i < 5; ++i) {
+      EXPECT_TRUE(absl::IsDeadlineExceeded(
+          watcher->Next(After(milliseconds(2))).status()));
+    }
+    ASSERT_TRUE(SetAlias(*client, absl::StrCat("models/m/aliases/a", round), 1).ok());
+    auto event = watcher->Next(Soon());
+    ASSERT_TRUE(event.ok()) << event.status();
+    EXPECT_EQ(event->alias_move.alias, absl::StrCat("a", round));
+  }
+  ASSERT_TRUE(SetAlias(*client, "models/m/aliases/before", 1).ok());
+  server_->Kill();
+  ASSERT_TRUE(server_->Restart().ok());
+  ASSERT_TRUE(SetAlias(*client, "models/m/aliases/after", 1).ok());
+  for (const char* alias : {"before", "after"}) {
+    auto event = watcher->Next(Soon());
+    ASSERT_TRUE(event.ok()) << event.status();
+    EXPECT_EQ(event->alias_move.alias, alias);
+  }
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ class Client {
   // `force` deletes its checkpoints too.
   absl::Status DeleteModel(std::string_view name, bool force = false);
 
-  // `name` ends in a version or `latest`.
+  // `name` ends in a version, an alias (lifecycle.h) or `latest`.
   absl::StatusOr<CheckpointInfo> GetCheckpoint(std::string_view name);
   // Ascending by version; `limit` 0 means all.
   absl::StatusOr<std::vector<CheckpointInfo>> ListCheckpoints(

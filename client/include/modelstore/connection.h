@@ -38,7 +38,8 @@ class Stream {
   virtual absl::Status Write(std::string head, std::vector<Payload> payloads,
                              Deadline deadline) = 0;
   virtual absl::Status WritesDone(Deadline deadline) = 0;
-  // OUT_OF_RANGE at the end of the stream.
+  // OUT_OF_RANGE at the end of the stream. After DEADLINE_EXCEEDED the next call
+  // goes on waiting for the same message.
   virtual absl::StatusOr<ReceivedMessage> Read(Deadline deadline) = 0;
   // The status that the server ended the RPC with.
   virtual absl::Status Finish(Deadline deadline) = 0;

@@ -47,6 +47,8 @@ struct CheckpointInfo {
   std::string framework;
   std::string code_commit;
   std::vector<std::string> sections;
+  std::vector<std::string> aliases;  // their ids
+  bool pinned = false;
   std::chrono::system_clock::time_point create_time;
   int64_t tensor_count = 0;
   int64_t logical_bytes = 0;
@@ -60,6 +62,7 @@ struct ModelInfo {
   std::string uid;
   std::string description;
   std::map<std::string, std::string> labels;
+  std::map<std::string, int64_t> aliases;  // their ids, and what they name
   int64_t latest_version = 0;
   int64_t checkpoint_count = 0;
   int64_t logical_bytes = 0;

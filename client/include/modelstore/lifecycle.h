@@ -1,0 +1,169 @@
+// What happens to a version after it was saved: names that move, leases, pins and
+// labels, copies, and watching all of it.
+//
+//   modelstore::SetAlias(client, "models/iris/aliases/production", 12,
+//                        {.expected_version = 11, .note = "accuracy 0.97"});
+//   auto watcher = modelstore::ModelWatcher::Open(client, "models/iris");
+//   while (auto event = watcher->Next(modelstore::After(std::chrono::minutes(1)))) {...}
+//
+// An alias stands for its version wherever a name is loaded:
+// `models/iris/checkpoints/production`.
+//
+// Thread safety: as Client, but for ModelWatcher, which belongs to one thread.
+// Errors: INVALID_ARGUMENT names the field, NOT_FOUND the resource; ABORTED where
+// expected_version differs; DeleteCheckpoint's FAILED_PRECONDITION names what holds
+// the version. PyTorch has none of this: there, people rename files.
+// Retries: every call here is safe to repeat and is repeated on UNAVAILABLE until
+// ConnectOptions.retry_timeout.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "modelstore/client.h"
+
+namespace modelstore {
+
+// A name that moves from version to version. The version it names is neither
+// deleted nor pruned.
+struct AliasInfo {
+  std::string name;  // `models/{model}/aliases/{alias}`
+  int64_t version = 0;
+  std::string note;
+  std::chrono::system_clock::time_point update_time;
+};
+
+// One entry of the history; kept also when alias and versions are gone.
+struct AliasMove {
+  std::string alias;         // its id, without the model
+  int64_t from_version = 0;  // 0: it was made
+  int64_t to_version = 0;    // 0: it was deleted
+  std::string note;
+  std::string mover;  // where there is authentication
+  std::chrono::system_clock::time_point move_time;
+};
+
+struct SetAliasOptions {
+  // Moves it only from there, else ABORTED; 0: only if it does not exist.
+  std::optional<int64_t> expected_version = {};
+  // Kept in the history.
+  std::string note = {};
+};
+
+// `name` is `models/{model}/aliases/{alias}`. One that names the version already is
+// left alone.
+absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name, int64_t version,
+                                   const SetAliasOptions& options = {});
+absl::Status DeleteAlias(Client& client, std::string_view name,
+                         const SetAliasOptions& options = {});
+// By name. `parent` is `models/{model}`.
+absl::StatusOr<std::vector<AliasInfo>> ListAliases(Client& client,
+                                                   std::string_view parent);
+// Newest first; of one alias (its id) unless empty. `limit` 0 means all.
+absl::StatusOr<std::vector<AliasMove>> ListAliasMoves(Client& client,
+                                                      std::string_view parent,
+                                                      std::string_view alias = {},
+                                                      int limit = 0);
+
+// Keeps a version from being deleted until it expires. One per version and holder.
+struct LeaseInfo {
+  std::string checkpoint;  // `models/{model}/checkpoints/{version}`
+  std::string holder;
+  std::chrono::system_clock::time_point expire_time;
+};
+
+// `checkpoint` may end in an alias or `latest`; the answer names the version: renew
+// by that, at a third of the time. 1 s to 30 days. By the same holder it renews.
+absl::StatusOr<LeaseInfo> AcquireLease(Client& client, std::string_view checkpoint,
+                                       std::string_view holder,
+                                       std::chrono::milliseconds time_to_live);
+// `checkpoint` ends in the version's number.
+absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
+                          std::string_view holder);
+
+// Fields that are set are changed, labels as a whole; the content never is.
+struct CheckpointUpdate {
+  std::optional<std::string> description = {};
+  std::optional<std::map<std::string, std::string>> labels = {};
+  // A pinned version is never deleted.
+  std::optional<bool> pinned = {};
+};
+absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view name,
+                                                const CheckpointUpdate& update);
+struct ModelUpdate {
+  std::optional<std::string> description = {};
+  std::optional<std::map<std::string, std::string>> labels = {};
+};
+absl::StatusOr<ModelInfo> UpdateModel(Client& client, std::string_view name,
+                                      const ModelUpdate& update);
+
+struct CopyOptions {
+  bool create_model = true;
+  // Of the copy; everything else is the source's.
+  std::map<std::string, std::string> labels = {};
+  std::string description = {};
+  // The same id never makes two versions. Empty: the library makes one.
+  std::string request_id = {};
+  std::optional<int64_t> expected_latest_version = {};
+};
+// Copies a version into a model, the same or another, as its next version. The
+// chunks are shared: no tensor byte is read or written, and either side may be
+// deleted without hurting the other.
+absl::StatusOr<CheckpointInfo> CopyCheckpoint(Client& client, std::string_view source,
+                                              std::string_view parent,
+                                              const CopyOptions& options = {});
+
+// What a watcher is told. modelstore.v1.WatchModelResponse tells each kind.
+struct ModelEvent {
+  enum class Kind : uint8_t {
+    kState,         // model: as it is; the first event, and after too long a pause
+    kCommitted,     // checkpoint: a new version
+    kUpdated,       // checkpoint: its labels, description, pin or expiry
+    kDeleted,       // version
+    kAliasMoved,    // alias_move
+    kModelUpdated,  // model
+    kModelDeleted,  // nothing follows
+  };
+  Kind kind = Kind::kState;
+  ModelInfo model;
+  CheckpointInfo checkpoint;
+  int64_t version = 0;
+  AliasMove alias_move;
+};
+
+// Hears of every change of a model, in order, within milliseconds. Where the
+// connection is cut or the server restarts it comes back with its cursor and misses
+// nothing. Move-only; used by one thread at a time; holds none of its own.
+class ModelWatcher {
+ public:
+  // `cursor` of an earlier watcher goes on from there, also in another process;
+  // empty: the present state comes first. The server is reached by Next().
+  static absl::StatusOr<ModelWatcher> Open(Client& client, std::string_view name,
+                                           std::string_view cursor = {});
+  ModelWatcher(ModelWatcher&&) noexcept;
+  ModelWatcher& operator=(ModelWatcher&&) noexcept;
+  ~ModelWatcher();
+
+  // Waits for the next event. DEADLINE_EXCEEDED: none came, ask again. OUT_OF_RANGE:
+  // the model was deleted, and this was told. NOT_FOUND, or INVALID_ARGUMENT for a
+  // cursor of another model. UNAVAILABLE: the server could not be reached for
+  // ConnectOptions.retry_timeout.
+  absl::StatusOr<ModelEvent> Next(Deadline deadline);
+  // Where it stands once the last event is handled.
+  const std::string& cursor() const;
+
+ private:
+  struct State;
+  explicit ModelWatcher(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace modelstore

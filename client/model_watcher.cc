@@ -1,0 +1,170 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/convert.h"
+#include "client/internal/retry.h"
+#include "client/internal/rpc.h"
+#include "modelstore/lifecycle.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/names.h"
+
+namespace modelstore {
+namespace {
+
+using internal::RetryPolicy;
+using internal::RetryState;
+
+// One connection for all watchers, apart from bulk: others begin at 0, and -1 is
+// that of unary calls.
+constexpr int kWatchLane = -2;
+// The server says every 30 s that it is there.
+constexpr std::chrono::seconds kLongestSilence{75};
+// A stream that lived so long was no failed attempt.
+constexpr std::chrono::seconds kHealthy{1};
+
+// Absent for what is no event: a heartbeat, or a kind that this library is too old
+// to know.
+std::optional<ModelEvent> ToEvent(const v1::WatchModelResponse& response) {
+  using Kind = ModelEvent::Kind;
+  ModelEvent event;
+  switch (response.kind_case()) {
+    case v1::WatchModelResponse::kState:
+      event.kind = Kind::kState;
+      event.model = internal::ToModelInfo(response.state());
+      return event;
+    case v1::WatchModelResponse::kCommitted:
+      event.kind = Kind::kCommitted;
+      event.checkpoint = internal::ToCheckpointInfo(response.committed());
+      event.version = event.checkpoint.version;
+      return event;
+    case v1::WatchModelResponse::kUpdated:
+      event.kind = Kind::kUpdated;
+      event.checkpoint = internal::ToCheckpointInfo(response.updated());
+      event.version = event.checkpoint.version;
+      return event;
+    case v1::WatchModelResponse::kDeletedVersion:
+      event.kind = Kind::kDeleted;
+      event.version = response.deleted_version();
+      return event;
+    case v1::WatchModelResponse::kAliasMoved:
+      event.kind = Kind::kAliasMoved;
+      event.alias_move = internal::ToAliasMove(response.alias_moved());
+      event.version = event.alias_move.to_version;
+      return event;
+    case v1::WatchModelResponse::kModelUpdated:
+      event.kind = Kind::kModelUpdated;
+      event.model = internal::ToModelInfo(response.model_updated());
+      return event;
+    case v1::WatchModelResponse::kModelDeleted:
+      event.kind = Kind::kModelDeleted;
+      event.model.uid = response.model_deleted().model_uid();
+      return event;
+    case v1::WatchModelResponse::kHeartbeat:
+    case v1::WatchModelResponse::KIND_NOT_SET:
+      break;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+struct ModelWatcher::State {
+  absl::Status Connect(Deadline deadline) {
+    auto opened = connection->Open(
+        std::string(internal::kModelStore) + "WatchModel", kWatchLane, deadline);
+    if (!opened.ok()) return opened.status();
+    v1::WatchModelRequest request;
+    request.set_name(name);
+    request.set_cursor(cursor);
+    absl::Status s =
+        internal::SendRequest(**opened, request.SerializeAsString(), deadline);
+    if (!s.ok()) return s;
+    stream = *std::move(opened);
+    connected = heard = std::chrono::system_clock::now();
+    return absl::OkStatus();
+  }
+
+  // The next message. A failure leaves no stream, but for DEADLINE_EXCEEDED at the
+  // caller's own deadline.
+  absl::StatusOr<v1::WatchModelResponse> Read(Deadline deadline) {
+    const Deadline silence = heard + kLongestSilence;
+    auto message = stream->Read(std::min(deadline, silence));
+    if (absl::IsDeadlineExceeded(message.status()) && deadline <= silence) {
+      return absl::DeadlineExceededError(name + ": nothing happened in time");
+    }
+    if (!message.ok()) {
+      const absl::Status why = internal::WhyBroken(
+          *stream, message.status(), After(connection->options().stall_timeout));
+      stream.reset();
+      // Too slow for what happens there: its cursor leads on.
+      return absl::IsResourceExhausted(why) ? absl::UnavailableError(why.message()) : why;
+    }
+    std::string bytes;
+    for (const std::string_view fragment : message->fragments) bytes += fragment;
+    v1::WatchModelResponse response;
+    if (!internal::Parse(bytes, &response)) {
+      stream.reset();
+      return absl::InternalError(absl::StrCat(name, ": the server's event is malformed"));
+    }
+    heard = std::chrono::system_clock::now();
+    return response;
+  }
+
+  std::shared_ptr<Connection> connection;
+  std::string name;
+  std::string cursor;
+  std::unique_ptr<Stream> stream;
+  Deadline connected;
+  Deadline heard;
+  bool over = false;
+};
+
+absl::StatusOr<ModelWatcher> ModelWatcher::Open(Client& client, std::string_view name,
+                                                std::string_view cursor) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  const auto id = ParseModelName("name", absl::string_view(name.data(), name.size()));
+  if (!id.ok()) return id.status();
+  auto state = std::make_unique<State>();
+  state->connection = *std::move(connection);
+  state->name = ModelName(*id);
+  state->cursor = std::string(cursor);
+  return ModelWatcher(std::move(state));
+}
+
+absl::StatusOr<ModelEvent> ModelWatcher::Next(Deadline deadline) {
+  State& state = *state_;
+  RetryState retry(RetryPolicy::Of(state.connection->options()), deadline,
+                   internal::RealSleeper());
+  while (!state.over) {
+    absl::Status failure;
+    if (state.stream == nullptr) failure = state.Connect(retry.AttemptDeadline());
+    if (failure.ok()) {
+      auto response = state.Read(deadline);
+      if (response.ok()) {
+        retry.OnProgress();
+        state.cursor = response->cursor();
+        std::optional<ModelEvent> event = ToEvent(*response);
+        if (!event.has_value()) continue;
+        state.over = event->kind == ModelEvent::Kind::kModelDeleted;
+        return *std::move(event);
+      }
+      failure = response.status();
+      if (state.stream != nullptr) return failure;
+      if (std::chrono::system_clock::now() - state.connected > kHealthy) {
+        retry.OnProgress();
+      }
+    }
+    if (absl::Status s = retry.OnFailure(failure); !s.ok()) return s;
+  }
+  return absl::OutOfRangeError(absl::StrCat(state.name, " was deleted"));
+}
+
+const std::string& ModelWatcher::cursor() const { return state_->cursor; }
+
+ModelWatcher::ModelWatcher(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ModelWatcher::ModelWatcher(ModelWatcher&&) noexcept = default;
+ModelWatcher& ModelWatcher::operator=(ModelWatcher&&) noexcept = default;
+ModelWatcher::~ModelWatcher() = default;
+
+}  // namespace modelstore

@@ -1,0 +1,252 @@
+// Aliases, leases, pins, copies and watchers through the client library.
+#include "modelstore/lifecycle.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "tests/client/test_store.h"
+#include "tests/support/checkpoints.h"
+
+namespace modelstore {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using support::Soon;
+using support::TensorSet;
+using support::TestStore;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using Kind = ModelEvent::Kind;
+
+constexpr char kProduction[] = "models/iris/aliases/production";
+
+class LifecycleTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (uint64_t seed = 1; seed <= 3; ++seed) Save(seed);
+  }
+  void Save(uint64_t seed) {
+    auto info = support::Save(client_, "models/iris", Content(seed));
+    ASSERT_TRUE(info.ok()) << info.status();
+  }
+  static TensorSet Content(uint64_t seed) {
+    return TensorSet({.seed = seed, .tensors = 3, .bytes = 3'000});
+  }
+  static std::string Version(int64_t version) {
+    return absl::StrCat("models/iris/checkpoints/", version);
+  }
+  ModelWatcher Watch(const std::string& cursor = "") {
+    auto watcher = ModelWatcher::Open(client_, "models/iris", cursor);
+    EXPECT_TRUE(watcher.ok()) << watcher.status();
+    return *std::move(watcher);
+  }
+
+  TestStore store_;
+  Client client_ = store_.NewClient();
+};
+
+TEST_F(LifecycleTest, AnAliasIsLoadedLikeAVersionAndFollowsItsMoves) {
+  auto alias = SetAlias(client_, kProduction, 1, {.expected_version = 0, .note = "first"});
+  ASSERT_TRUE(alias.ok()) << alias.status();
+  EXPECT_EQ(alias->name, kProduction);
+  EXPECT_EQ(alias->version, 1);
+  const std::string name = "models/iris/checkpoints/production";
+  EXPECT_EQ(support::Verify(client_, name, Content(1)), absl::OkStatus());
+  ASSERT_TRUE(SetAlias(client_, kProduction, 3, {.expected_version = 1}).ok());
+  EXPECT_EQ(support::Verify(client_, name, Content(3)), absl::OkStatus());
+  auto plan = client_.PlanLoad(name);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->checkpoint().name, Version(3));
+  EXPECT_THAT(plan->checkpoint().aliases, ElementsAre("production"));
+  EXPECT_EQ(client_.GetModel("models/iris")->aliases.at("production"), 3);
+  EXPECT_EQ(client_.ListTensors(name)->size(), plan->tensors().size());
+  EXPECT_TRUE(absl::IsNotFound(
+      client_.PlanLoad("models/iris/checkpoints/absent").status()));
+}
+
+TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
+  ASSERT_TRUE(SetAlias(client_, kProduction, 1).ok());
+  ASSERT_TRUE(SetAlias(client_, kProduction, 2, {.note = "better"}).ok());
+  ASSERT_TRUE(SetAlias(client_, "models/iris/aliases/best", 3).ok());
+  EXPECT_TRUE(absl::IsAborted(
+      SetAlias(client_, kProduction, 3, {.expected_version = 1}).status()));
+  auto aliases = ListAliases(client_, "models/iris");
+  ASSERT_TRUE(aliases.ok()) << aliases.status();
+  ASSERT_EQ(aliases->size(), 2u);
+  EXPECT_EQ((*aliases)[0].name, "models/iris/aliases/best");
+  EXPECT_EQ((*aliases)[1].note, "better");
+  EXPECT_TRUE(absl::IsAborted(DeleteAlias(client_, kProduction, {.expected_version = 1})));
+  ASSERT_TRUE(DeleteAlias(client_, kProduction, {.note = "retired"}).ok());
+  EXPECT_TRUE(absl::IsNotFound(DeleteAlias(client_, kProduction)));
+  auto moves = ListAliasMoves(client_, "models/iris", "production");
+  ASSERT_TRUE(moves.ok()) << moves.status();
+  ASSERT_EQ(moves->size(), 3u);
+  EXPECT_EQ((*moves)[0].to_version, 0);
+  EXPECT_EQ((*moves)[0].note, "retired");
+  EXPECT_EQ((*moves)[1].from_version, 1);
+  EXPECT_EQ((*moves)[1].to_version, 2);
+  EXPECT_GT((*moves)[1].move_time, std::chrono::system_clock::now() - seconds(600));
+  EXPECT_EQ(ListAliasMoves(client_, "models/iris", "", 2)->size(), 2u);
+}
+
+TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
+  auto lease = AcquireLease(client_, "models/iris/checkpoints/latest", "serving-7",
+                            milliseconds(90'500));
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ(lease->checkpoint, Version(3));
+  const auto left = lease->expire_time - std::chrono::system_clock::now();
+  EXPECT_GT(left, seconds(60));
+  EXPECT_LE(left, milliseconds(90'500));
+  auto pinned = UpdateCheckpoint(client_, Version(2), {.pinned = true});
+  ASSERT_TRUE(pinned.ok()) << pinned.status();
+  EXPECT_TRUE(pinned->pinned);
+  EXPECT_THAT(std::string(client_.DeleteCheckpoint(Version(3)).message()),
+              HasSubstr("lease of serving-7"));
+  EXPECT_THAT(std::string(client_.DeleteCheckpoint(Version(2)).message()),
+              HasSubstr("pin"));
+  EXPECT_TRUE(ReleaseLease(client_, lease->checkpoint, "serving-7").ok());
+  EXPECT_TRUE(
+      absl::IsNotFound(ReleaseLease(client_, lease->checkpoint, "serving-7")));
+  EXPECT_TRUE(UpdateCheckpoint(client_, Version(2), {.pinned = false}).ok());
+  EXPECT_TRUE(client_.DeleteCheckpoint(Version(3)).ok());
+  EXPECT_TRUE(client_.DeleteCheckpoint(Version(2)).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      AcquireLease(client_, Version(1), "w", milliseconds(1)).status()));
+}
+
+TEST_F(LifecycleTest, UpdatesChangeWhatTheyNameAndNothingElse) {
+  auto changed = UpdateCheckpoint(
+      client_, Version(1), {.description = "good", .labels = {{{"data", "clean"}}}});
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  changed = UpdateCheckpoint(client_, Version(1), {.description = "better"});
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  EXPECT_EQ(changed->description, "better");
+  EXPECT_THAT(changed->labels, ElementsAre(Pair("data", "clean")));
+  auto model = UpdateModel(client_, "models/iris", {.description = "flowers"});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(client_.GetModel("models/iris")->description, "flowers");
+  model = UpdateModel(client_, "models/iris", {.labels = {{{"team", "garden"}}}});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->description, "flowers");
+  EXPECT_TRUE(absl::IsInvalidArgument(UpdateModel(client_, "models/iris", {}).status()));
+}
+
+TEST_F(LifecycleTest, ACopyOutlivesItsSourceAndALostAnswerMakesNoSecondOne) {
+  store_.connection().SetFaults({.lose_answer_at = 1});
+  auto copy = CopyCheckpoint(client_, Version(2), "models/released",
+                             {.labels = {{"stage", "release"}}, .description = "v1"});
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  store_.connection().SetFaults({});
+  EXPECT_EQ(copy->name, "models/released/checkpoints/1");
+  EXPECT_EQ(copy->base_checkpoint, Version(2));
+  EXPECT_EQ(copy->description, "v1");
+  EXPECT_EQ(client_.ListCheckpoints("models/released")->size(), 1u);
+  ASSERT_TRUE(client_.DeleteModel("models/iris", true).ok());
+  ASSERT_TRUE(store_.store().maintenance().CollectGarbage(false, nullptr).ok());
+  EXPECT_EQ(support::Verify(client_, copy->name, Content(2)), absl::OkStatus());
+  EXPECT_TRUE(absl::IsNotFound(
+      CopyCheckpoint(client_, copy->name, "models/absent", {.create_model = false})
+          .status()));
+}
+
+TEST_F(LifecycleTest, AWatcherIsToldTheStateAndThenEachChange) {
+  ModelWatcher watcher = Watch();
+  auto event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kState);
+  EXPECT_EQ(event->model.latest_version, 3);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(watcher.Next(After(milliseconds(50))).status()));
+
+  std::thread worker([this] {
+    std::this_thread::sleep_for(milliseconds(100));
+    Save(4);
+    EXPECT_TRUE(SetAlias(client_, kProduction, 4).ok());
+    EXPECT_TRUE(UpdateCheckpoint(client_, Version(4), {.pinned = true}).ok());
+    EXPECT_TRUE(client_.DeleteCheckpoint(Version(1)).ok());
+    EXPECT_TRUE(UpdateModel(client_, "models/iris", {.description = "d"}).ok());
+  });
+  event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kCommitted);
+  EXPECT_EQ(event->checkpoint.name, Version(4));
+  event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kAliasMoved);
+  EXPECT_EQ(event->alias_move.alias, "production");
+  EXPECT_EQ(event->version, 4);
+  event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kUpdated);
+  event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kDeleted);
+  EXPECT_EQ(event->version, 1);
+  event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kModelUpdated);
+  EXPECT_EQ(event->model.description, "d");
+  worker.join();
+}
+
+TEST_F(LifecycleTest, AWatcherWhoseStreamIsCutMissesNothingAndSeesNothingTwice) {
+  ModelWatcher watcher = Watch();
+  ASSERT_TRUE(watcher.Next(Soon()).ok());
+  constexpr int kMoves = 60;
+  for (int i = 0; i < kMoves; ++i) {
+    ASSERT_TRUE(SetAlias(client_, kProduction, 1 + i % 3).ok());
+  }
+  store_.connection().SetFaults({.cut_at = 3, .cut_every = 5});
+  for (int i = 0; i < kMoves; ++i) {
+    auto event = watcher.Next(Soon());
+    ASSERT_TRUE(event.ok()) << event.status();
+    ASSERT_EQ(event->kind, Kind::kAliasMoved);
+    EXPECT_EQ(event->version, 1 + i % 3) << i;
+  }
+}
+
+TEST_F(LifecycleTest, AWatcherComesBackAfterARestartAlsoInAnotherProcess) {
+  ModelWatcher watcher = Watch();
+  ASSERT_TRUE(watcher.Next(Soon()).ok());
+  const std::string cursor = watcher.cursor();
+  store_.Stop();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(watcher.Next(After(milliseconds(200))).status()));
+  store_.Start();
+  Save(4);
+  auto event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kCommitted);
+  ModelWatcher another = Watch(cursor);
+  event = another.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->checkpoint.name, Version(4));
+  EXPECT_EQ(another.cursor(), watcher.cursor());
+  EXPECT_TRUE(absl::IsInvalidArgument(Watch("elsewhere").Next(Soon()).status()));
+}
+
+TEST_F(LifecycleTest, TheDeletionOfTheModelIsTheLastThingThatIsTold) {
+  ModelWatcher watcher = Watch();
+  ASSERT_TRUE(watcher.Next(Soon()).ok());
+  ASSERT_TRUE(client_.DeleteModel("models/iris", true).ok());
+  auto event = watcher.Next(Soon());
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->kind, Kind::kModelDeleted);
+  EXPECT_TRUE(absl::IsOutOfRange(watcher.Next(Soon()).status()));
+  EXPECT_TRUE(absl::IsNotFound(Watch().Next(Soon()).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(ModelWatcher::Open(client_, "iris").status()));
+}
+
+TEST_F(LifecycleTest, AServerThatStaysAwayIsToldInTime) {
+  ModelWatcher watcher = Watch();
+  store_.Stop();
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_FALSE(watcher.Next(After(milliseconds(300))).ok());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(5));
+}
+
+}  // namespace
+}  // namespace modelstore
