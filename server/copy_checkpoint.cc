@@ -21,7 +21,7 @@ std::string RequestDigest(const v1::CopyCheckpointRequest& request) {
   return std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, content).bytes());
 }
 
-// All but the base, which is only known once the source is.
+// All but the metadata, which is the source's.
 absl::StatusOr<storage::SaveRequest> MakeRequest(
     const v1::CopyCheckpointRequest& request) {
   auto model_id = ParseModelName("parent", request.parent());
@@ -97,7 +97,8 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   auto save = MakeRequest(request);
   if (!save.ok()) return save.status();
   // First: where the source's name leads may have changed since.
-  auto earlier = context.store->uploads().FindCommitted(*save);
+  auto earlier = context.store->uploads().FindRequested(
+      save->model_id, save->request_id, save->request_digest);
   if (!earlier.ok()) return earlier.status();
   if (earlier->has_value()) {
     return CommittedCheckpoint(context, save->model_id, **earlier);
@@ -114,17 +115,14 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   save->metadata.clear_edits();
   if (request.validate_only()) return Plan(request, *destination, *save, **source);
 
-  // The base's chunks are shared, and it stays while they are.
-  save->base_model_id = ref->model_id;
-  save->base_version = (*source)->checkpoint().version();
   Reservation memory(context.memory);
   // The part, and what the save makes of it.
   const auto bytes = static_cast<int64_t>((*source)->manifest().SpaceUsedLong());
   if (auto s = memory.Grow(2 * bytes); !s.ok()) return s;
-  auto copy = context.store->uploads().StartOneShot(*save);
+  auto copy = context.store->uploads().StartDerived(*save, {*source});
   if (!copy.ok()) return copy.status();
-  if (auto s = (*copy)->AddManifest((*source)->manifest()); !s.ok()) return s;
-  auto record = (*copy)->Commit(request.has_expected_latest_version()
+  auto record = (*copy)->Commit((*source)->manifest(),
+                                request.has_expected_latest_version()
                                     ? std::optional(request.expected_latest_version())
                                     : std::nullopt);
   if (!record.ok()) return record.status();

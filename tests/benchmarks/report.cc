@@ -25,6 +25,7 @@ constexpr Target kTargets[] = {
     {"modify_cast_vs_torch", true, 1.5},     {"modify_average_vs_torch", true, 1.5},
     {"modify_rss_mib", false, 256},
     {"reclaim_ratio", true, 0.95},
+    {"watch_latency_ms", false, 100},
 };
 
 const Target* FindTarget(const std::string& name) {

@@ -77,6 +77,7 @@ const std::vector<Group>& Groups() {
       {{"policy_overhead"}, MeasurePolicyOverhead},
       {{"modify_cast_vs_torch", "modify_average_vs_torch"}, MeasureModifications},
       {{"modify_rss_mib"}, MeasureModifyMemory},
+      {{"watch_latency_ms"}, MeasureWatch},
       {{"commit_ms_1000_packs", "commit_ms_10000_packs", "list_page_ms_100k"},
        MeasureStore},
       {{"reclaim_ratio"}, MeasureReclaim},

@@ -16,6 +16,7 @@
 #include "client/examples/vgg16.h"
 #include "modelstore/architecture.h"
 #include "modelstore/inspect.h"
+#include "modelstore/lifecycle.h"
 #include "modelstore/modify.h"
 #include "modelstore/policy.h"
 #include "modelstore/retention.h"
@@ -257,6 +258,28 @@ TEST_F(Readme, AProgramThatDoesNotKnowTheClassRunsAModelByItsName) {
   ASSERT_TRUE(saved.ok()) << saved.status();
   net->eval();
   EXPECT_TRUE(torch::equal(scores, net(images)));
+}
+
+TEST_F(Readme, DBWhatHappensToAVersionAfterItsSave) {
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  modelstore::Client client = *connected;
+  // [life of a version]
+  auto moved = modelstore::SetAlias(client, "models/iris/aliases/production", 1, {.note = "0.97"});
+  auto lease = modelstore::AcquireLease(client, "models/iris/checkpoints/production", "serving-7",
+                                        std::chrono::hours(1));  // until then nobody deletes it
+  auto copy = modelstore::CopyCheckpoint(client, lease->checkpoint, "models/released");
+  auto watcher = modelstore::ModelWatcher::Open(client, "models/iris");
+  auto event = watcher->Next(modelstore::After(std::chrono::minutes(1)));  // what is; then what changes
+  // [end]
+  ASSERT_TRUE(moved.ok()) << moved.status();
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ(lease->checkpoint, "models/iris/checkpoints/1");
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  EXPECT_EQ(copy->base_checkpoint, lease->checkpoint);
+  ASSERT_TRUE(event.ok()) << event.status();
+  EXPECT_EQ(event->model.aliases.at("production"), 1);
+  ASSERT_FALSE(client.DeleteCheckpoint(lease->checkpoint).ok());
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {
