@@ -22,13 +22,12 @@ int ThreadsOfThisProcess() {
 
 // A stream of events, with its context.
 struct Watcher {
-  explicit Watcher(GrpcHarness& harness, const std::string& cursor = "",
-                   absl::Duration timeout = absl::Seconds(60))
-      : context(timeout) {
+  explicit Watcher(v1::ModelStore::Stub& stub, const std::string& cursor = "")
+      : context(absl::Seconds(60)) {
     v1::WatchModelRequest request;
     request.set_name("models/m");
     request.set_cursor(cursor);
-    reader = harness.store().WatchModel(&context, request);
+    reader = stub.WatchModel(&context, request);
   }
   // The next event that is no heartbeat; without a kind at the end.
   v1::WatchModelResponse Next() {
@@ -73,7 +72,7 @@ TEST_F(WatchersTest, HundredsOfThemHoldNoThreadAndAllHearAtOnce) {
   ASSERT_EQ(harness_.Stats().checkpoint_count(), 2);
   std::vector<std::unique_ptr<Watcher>> watchers;
   const auto open = [&] {
-    watchers.push_back(std::make_unique<Watcher>(harness_));
+    watchers.push_back(std::make_unique<Watcher>(harness_.store()));
     EXPECT_EQ(watchers.back()->Next().state().latest_version(), 2);
   };
   open();
@@ -96,7 +95,7 @@ TEST_F(WatchersTest, HundredsOfThemHoldNoThreadAndAllHearAtOnce) {
 }
 
 TEST_F(WatchersTest, AShutdownEndsThemAtOnceAndTheirCursorLeadsOn) {
-  Watcher watcher(harness_);
+  Watcher watcher(harness_.store());
   ASSERT_TRUE(watcher.Next().has_state());
   const absl::Time begin = absl::Now();
   auto stopped = std::async(std::launch::async, [&] {
@@ -111,7 +110,14 @@ TEST_F(WatchersTest, AShutdownEndsThemAtOnceAndTheirCursorLeadsOn) {
 }
 
 TEST_F(WatchersTest, ASlowWatcherIsToldSoAndItsCursorLeadsToTheState) {
-  Watcher watcher(harness_);
+  // One that has room for no more than 64 KiB at its end.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+  auto stub = v1::ModelStore::NewStub(grpc::CreateCustomChannel(
+      harness_.server().address(), grpc::InsecureChannelCredentials(), arguments));
+  Watcher watcher(*stub);
   std::string cursor = watcher.Next().cursor();
   // Far beyond what the connection holds for it, and what the log keeps.
   for (int i = 0; i < 1300; ++i) {
@@ -126,12 +132,12 @@ TEST_F(WatchersTest, ASlowWatcherIsToldSoAndItsCursorLeadsToTheState) {
   EXPECT_LT(heard, 300);
   const grpc::Status status = watcher.reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  Watcher again(harness_, cursor);
+  Watcher again(harness_.store(), cursor);
   EXPECT_EQ(again.Next().state().aliases().at("production"), 2);
 }
 
 TEST_F(WatchersTest, TheModelsDeletionEndsThemWithOk) {
-  Watcher watcher(harness_);
+  Watcher watcher(harness_.store());
   const std::string uid = watcher.Next().state().uid();
   v1::DeleteModelRequest request;
   request.set_name("models/m");
@@ -142,7 +148,7 @@ TEST_F(WatchersTest, TheModelsDeletionEndsThemWithOk) {
   EXPECT_EQ(watcher.Next().model_deleted().model_uid(), uid);
   EXPECT_EQ(watcher.Next().kind_case(), v1::WatchModelResponse::KIND_NOT_SET);
   EXPECT_TRUE(watcher.reader->Finish().ok());
-  Watcher late(harness_);
+  Watcher late(harness_.store());
   EXPECT_EQ(late.Next().kind_case(), v1::WatchModelResponse::KIND_NOT_SET);
   EXPECT_EQ(late.reader->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
 }
