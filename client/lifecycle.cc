@@ -1,10 +1,9 @@
 #include "modelstore/lifecycle.h"
 
-#include <random>
-#include <utility>
+#include <algorithm>
 
-#include "absl/strings/str_format.h"
 #include "client/internal/convert.h"
+#include "client/internal/request_id.h"
 #include "client/internal/rpc.h"
 #include "google/protobuf/empty.pb.h"
 #include "modelstore/v1/model_store.pb.h"
@@ -24,11 +23,6 @@ AliasInfo ToAliasInfo(const v1::Alias& alias) {
 
 LeaseInfo ToLeaseInfo(const v1::Lease& lease) {
   return {lease.checkpoint(), lease.holder(), internal::ToTime(lease.expire_time())};
-}
-
-std::string NewRequestId() {
-  std::random_device random;
-  return absl::StrFormat("copy-%08x%08x%08x", random(), random(), random());
 }
 
 }  // namespace
@@ -160,7 +154,7 @@ absl::StatusOr<CheckpointInfo> CopyCheckpoint(Client& client, std::string_view s
   request.set_create_model(options.create_model);
   request.mutable_labels()->insert(options.labels.begin(), options.labels.end());
   request.set_description(options.description);
-  request.set_request_id(options.request_id.empty() ? NewRequestId()
+  request.set_request_id(options.request_id.empty() ? internal::NewRequestId("copy")
                                                     : options.request_id);
   if (options.expected_latest_version) {
     request.set_expected_latest_version(*options.expected_latest_version);
