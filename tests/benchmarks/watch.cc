@@ -1,5 +1,6 @@
 // How long after a change a worker hears of it.
 #include <atomic>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
