@@ -170,8 +170,10 @@ class InProcessConnection::InProcessStream final : public Stream {
         if (!absl::IsDeadlineExceeded(s)) End(s);
         return s;
       }
-      if (next.ok()) absl::SleepFor(next->value().again_after.value());
       next = outbound_->Next();
+      if (next.ok() && next->has_value()) {
+        absl::SleepFor((*next)->again_after.value_or(absl::ZeroDuration()));
+      }
     } while (next.ok() && next->has_value() && (*next)->again_after);
     if (!next.ok()) End(next.status());
     if (!next.ok() || !next->has_value()) {
