@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -85,9 +87,19 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
     source->Take(nullptr, run.size_bytes());
     return absl::OkStatus();
   }
-  target.touched = true;
-  char* const begin =
-      static_cast<char*>(target.buffer.data) + (run.position() - target.begin);
+  const int64_t offset = run.position() - target.begin;
+  ByteSink* const sink = target.buffer.sink.get();
+  ByteSink::Slot slot;
+  char* begin = nullptr;
+  if (sink != nullptr) {
+    const auto patience = plan_->connection->options().stall_timeout;
+    slot = sink->Reserve(static_cast<size_t>(run.size_bytes()), After(patience));
+    begin = slot.data.get();
+    if (begin == nullptr) return NotTaken(index, "no memory to receive it in");
+  } else {
+    target.touched = true;
+    begin = static_cast<char*>(target.buffer.data) + offset;
+  }
   for (int64_t at = 0; at < run.size_bytes(); at += kStepBytes) {
     const int64_t n = std::min(kStepBytes, run.size_bytes() - at);
     source->Take(begin + at, n);
@@ -99,9 +111,21 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
     return TensorDataLoss(plan_->checkpoint.name, TensorNameOf(info.section, info.key),
                           "the bytes received do not match their digest");
   }
+  if (sink != nullptr) {
+    target.touched = true;
+    const std::string error =
+        sink->Deliver(std::move(slot), static_cast<size_t>(run.size_bytes()), offset);
+    if (!error.empty()) return NotTaken(index, error);
+  }
   target.missing -= run.size_bytes();
   plan_->done_bytes += run.size_bytes();
   return absl::OkStatus();
+}
+
+absl::Status ChunkReceiver::NotTaken(size_t index, absl::string_view why) const {
+  const TensorInfo& info = plan_->tensors[index];
+  return absl::InternalError(
+      absl::StrCat("tensor ", TensorNameOf(info.section, info.key), ": ", why));
 }
 
 // `position` is within the sequence.

@@ -28,6 +28,8 @@ class ChunkReceiver {
 
   absl::Status TakeRun(const v1::LoadedChunk& run, Source* source);
   size_t FindTarget(int64_t position);
+  // The tensor's device did not take its bytes. Not for a retry.
+  absl::Status NotTaken(size_t index, absl::string_view why) const;
 
   LoadPlan::State* const plan_;
   Digester digester_;

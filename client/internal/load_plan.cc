@@ -177,7 +177,7 @@ absl::Status LoadPlan::Bind(size_t index, WritableBuffer buffer) {
   }
   const TensorInfo& info = state_->tensors[index];
   if (buffer.size_bytes < static_cast<size_t>(info.size_bytes) ||
-      (buffer.data == nullptr && info.size_bytes > 0)) {
+      (buffer.data == nullptr && buffer.sink == nullptr && info.size_bytes > 0)) {
     return absl::InvalidArgumentError(
         absl::StrCat("tensor ", TensorNameOf(info.section, info.key), " needs ",
                      info.size_bytes, " bytes, the buffer has ", buffer.size_bytes));

@@ -55,7 +55,7 @@ class Save {
  private:
   bool Distributed() const { return options_.contribution_count > 1; }
   absl::Status CheckOptions() const;
-  void Stage();
+  absl::Status Stage();
   Sleeper MakeSleeper();
   Deadline StepDeadline() const {
     return std::min(job_.deadline, After(connection_.options().stall_timeout));
@@ -136,7 +136,7 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
   state_->total_bytes = plan_->total_bytes();
-  Stage();
+  if (absl::Status s = Stage(); !s.ok()) return s;
   absl::StatusOr<v1::Checkpoint> saved = absl::UnknownError("");
   if (plan_->total_bytes() < kSmallSaveBytes && !Distributed()) {
     plan_->DigestAll(1);
@@ -151,12 +151,14 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
   return ToCheckpointInfo(*saved);
 }
 
-void Save::Stage() {
+absl::Status Save::Stage() {
   const int64_t limit = options_.max_staging_bytes.value_or(plan_->total_bytes());
   const int threads = std::max(2, connection_.options().streams);
-  if (plan_->Stage(pool_->shared_from_this(), limit, threads)) {
-    state_->SetStaged(absl::OkStatus());
-  }
+  absl::StatusOr<bool> all =
+      plan_->Stage(pool_->shared_from_this(), limit, threads, job_.deadline);
+  if (!all.ok()) return all.status();
+  if (*all) state_->SetStaged(absl::OkStatus());
+  return absl::OkStatus();
 }
 
 void Save::CleanUp(bool succeeded) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/internal/convert.h"
+#include "client/internal/device_staging.h"
 #include "client/internal/staging_pool.h"
 #include "client/internal/threads.h"
 #include "proto/contract/errors.h"
@@ -78,7 +79,7 @@ absl::Status SavePlan::AddTensor(const TensorView& view) {
                         absl::StrCat("holds ", *bytes, " bytes by its shape, but ",
                                      view.info.size_bytes, " are given"));
   }
-  if (view.data == nullptr && *bytes > 0) {
+  if (view.data == nullptr && view.source == nullptr && *bytes > 0) {
     return InvalidField(NameOf(view.info), "has no data");
   }
   v1::Piece* piece = tensor.message.add_pieces();
@@ -104,7 +105,11 @@ absl::Status SavePlan::CutChunks() {
     for (size_t i = 0; i < tensor.chunk_count; ++i) {
       PlannedChunk& chunk = chunks_[tensor.first_chunk + i];
       const int64_t begin = static_cast<int64_t>(i) * chunk_size;
-      chunk.data = static_cast<const char*>(view.data) + begin;
+      if (view.source == nullptr) {
+        chunk.data = static_cast<const char*>(view.data) + begin;
+      }
+      chunk.source = view.source;
+      chunk.source_offset = begin;
       chunk.size =
           static_cast<uint32_t>(std::min(chunk_size, view.info.size_bytes - begin));
       chunk.immutable = view.immutable;
@@ -170,15 +175,25 @@ std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
   return parts;
 }
 
-bool SavePlan::Stage(const std::shared_ptr<StagingPool>& pool, int64_t max_bytes,
-                     int threads) {
+absl::StatusOr<bool> SavePlan::Stage(const std::shared_ptr<StagingPool>& pool,
+                                     int64_t max_bytes, int threads, Deadline deadline) {
+  DeviceStaging from_devices(chunks_.get(), chunk_count_);
+  // The devices copy while this process copies what lies in its own memory.
+  if (absl::Status s = from_devices.Begin(max_bytes); !s.ok()) return s;
+  const bool all = StageFromMemory(pool, max_bytes - from_devices.bytes(), threads);
+  if (absl::Status s = from_devices.Finish(deadline); !s.ok()) return s;
+  return all;
+}
+
+bool SavePlan::StageFromMemory(const std::shared_ptr<StagingPool>& pool,
+                               int64_t max_bytes, int threads) {
   StagingArea area(pool, max_bytes);
   std::vector<CopyJob> jobs;
   std::vector<std::pair<size_t, StagingArea::Piece>> staged;
   bool all = true;
   for (size_t i = 0; i < chunk_count_; ++i) {
     PlannedChunk& chunk = chunks_[i];
-    if (chunk.immutable) continue;
+    if (chunk.immutable || chunk.source != nullptr) continue;
     StagingArea::Piece piece = area.Take(chunk.size);
     if (piece.data == nullptr) {
       all = false;

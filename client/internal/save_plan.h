@@ -28,6 +28,9 @@ struct PlannedChunk {
   Digest digest;
   // Keeps `data` alive, and the transport's use of it known.
   std::shared_ptr<const void> owner;
+  // Where the bytes are until they are staged, if not at `data`.
+  std::shared_ptr<ByteSource> source;
+  int64_t source_offset = 0;
 };
 
 // Chunks of different index may be worked on by different threads.
@@ -52,9 +55,10 @@ class SavePlan {
   std::vector<v1::ManifestPart> ManifestParts() const;
 
   // Copies chunks that may change into staging memory, as far as `max_bytes` go.
-  // True if nothing is left that the caller must not change.
-  bool Stage(const std::shared_ptr<class StagingPool>& pool, int64_t max_bytes,
-             int threads);
+  // What lies on a device always is, or RESOURCE_EXHAUSTED tells what it needs. True if
+  // nothing is left that the caller must not change.
+  absl::StatusOr<bool> Stage(const std::shared_ptr<class StagingPool>& pool,
+                             int64_t max_bytes, int threads, Deadline deadline);
 
   // Lets go of all bytes, and waits until the transport has let go of those that
   // have no owner of their own: afterwards the caller may free them.
@@ -72,6 +76,8 @@ class SavePlan {
   SavePlan() = default;
   absl::Status AddTensor(const TensorView& view);
   absl::Status CutChunks();
+  bool StageFromMemory(const std::shared_ptr<class StagingPool>& pool, int64_t max_bytes,
+                       int threads);
 
   std::vector<PlannedTensor> tensors_;
   std::vector<v1::Section> sections_;

@@ -93,11 +93,11 @@ absl::StatusOr<KeyPatterns> KeyPatterns::Make(const char* field,
   return result;
 }
 
-bool KeyPatterns::Match(const std::string& key) const {
-  for (const auto& pattern : patterns_) {
-    if (RE2::PartialMatch(key, *pattern)) return true;
+std::optional<size_t> KeyPatterns::First(const std::string& key) const {
+  for (size_t i = 0; i < patterns_.size(); ++i) {
+    if (RE2::PartialMatch(key, *patterns_[i])) return i;
   }
-  return false;
+  return std::nullopt;
 }
 
 }  // namespace modelstore::torch_internal

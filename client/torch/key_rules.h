@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,9 @@ class KeyPatterns {
  public:
   static absl::StatusOr<KeyPatterns> Make(const char* field,
                                           const std::vector<std::string>& patterns);
-  bool Match(const std::string& key) const;
+  bool Match(const std::string& key) const { return First(key).has_value(); }
+  // Which one matches first.
+  std::optional<size_t> First(const std::string& key) const;
 
  private:
   std::vector<std::shared_ptr<const RE2>> patterns_;

@@ -6,14 +6,17 @@
 #include <unordered_set>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "client/torch/device.h"
+#include "absl/strings/strip.h"
+#include "client/torch/device/device_runtime.h"
 #include "client/torch/guard.h"
 #include "client/torch/key_rules.h"
 #include "client/torch/load_module.h"
 #include "client/torch/load_optimizer.h"
 #include "client/torch/load_transfer.h"
 #include "client/torch/optimizer_save.h"
+#include "client/torch/placement.h"
 #include "client/torch/scheduler.h"
 #include "modelstore/torch.h"
 #include "proto/contract/errors.h"
@@ -38,9 +41,9 @@ class Loader {
 
  private:
   absl::Status Prepare() {
-    absl::StatusOr<torch::Device> device = UsableDevice(args_.device);
-    if (!device.ok()) return device.status();
-    device_ = *device;
+    absl::StatusOr<Placement> placement = Placement::Make(args_, result_.report);
+    if (!placement.ok()) return placement.status();
+    placement_ = *std::move(placement);
     if (args_.module && args_.state_dict) {
       return absl::InvalidArgumentError("give a module or a state dict, not both");
     }
@@ -61,9 +64,9 @@ class Loader {
     if (status.ok()) status = PlanScheduler();
     if (status.ok()) status = PlanRng();
     if (!status.ok()) return status;
-    transfer_.emplace(*plan_, *index_, args_.atomic);
+    transfer_.emplace(*plan_, *index_, args_.atomic, placement_.falls_back());
     transfer_->AddLive(std::move(matches_));
-    for (int64_t index : fresh_) transfer_->AddFresh(index);
+    for (const auto& [index, device] : fresh_) transfer_->AddFresh(index, device);
     return absl::OkStatus();
   }
 
@@ -150,9 +153,12 @@ class Loader {
                       ParameterNames(entries), renames_, result_.report);
     if (!load.ok()) return load.status();
     for (const OptimizerLoad::ParameterState& state : load->states) {
-      for (const auto& [name, index] : state.number_tensors) fresh_.insert(index);
+      for (const auto& [name, index] : state.number_tensors) {
+        fresh_.try_emplace(index, kCpu);
+      }
+      const int device = device::Runtime().DeviceOf(state.parameter);
       for (const auto& [name, indexes] : state.tensors) {
-        fresh_.insert(indexes.begin(), indexes.end());
+        for (const int64_t index : indexes) fresh_.try_emplace(index, device);
       }
     }
     optimizer_ = *std::move(load);
@@ -215,7 +221,32 @@ class Loader {
           "section `rng` holds no state of the CPU generator: `cpu`, uint8 [", size,
           "]"));
     }
-    fresh_.insert(rng_);
+    fresh_.try_emplace(rng_, kCpu);
+    const Value* cuda = content->value.Find("cuda");
+    return cuda ? PlanDeviceRng(*cuda) : absl::OkStatus();
+  }
+
+  // `cuda` is a dict from a GPU's number to its state.
+  absl::Status PlanDeviceRng(const Value& cuda) {
+    const int count = device::Runtime().DeviceCount();
+    for (const int64_t index : index_->Section("rng")) {
+      const std::string& key = index_->info(index).key;
+      absl::string_view number = key;
+      int device = 0;
+      if (!absl::ConsumePrefix(&number, "cuda/")) continue;
+      if (!absl::SimpleAtoi(number, &device) ||
+          cuda.Find(std::string(number)) == nullptr ||
+          index_->info(index).dtype != DType::kUint8) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "section `rng` holds no state of a GPU's generator: `", key, "`"));
+      }
+      if (device < 0 || device >= count) {
+        result_.report.skipped.push_back(absl::StrCat("rng:", key));
+        continue;
+      }
+      device_rng_[device] = index;
+      fresh_.try_emplace(index, kCpu);
+    }
     return absl::OkStatus();
   }
 
@@ -232,34 +263,28 @@ class Loader {
       absl::Status status = SetCpuRngState(transfer_->Fresh(rng_));
       if (!status.ok()) return status;
     }
+    for (const auto& [device, index] : device_rng_) {
+      device::Runtime().SetRngState(device, transfer_->Fresh(index));
+    }
     for (const std::string& section : returned_) {
       for (int64_t index : index_->Section(section)) {
-        result_.sections[section].tensors[index_->info(index).key] = Placed(index);
+        result_.sections[section].tensors[index_->info(index).key] =
+            transfer_->Fresh(index);
       }
     }
     if (!args_.state_dict) return absl::OkStatus();
     StateDict state_dict;
     for (int64_t index : index_->Section("model")) {
-      state_dict.emplace_back(index_->KeyOf(index), Placed(index));
+      state_dict.emplace_back(index_->KeyOf(index), transfer_->Fresh(index));
     }
     *args_.state_dict = std::move(state_dict);
     return absl::OkStatus();
   }
 
-  // The fresh tensor on its device; tied ones stay tied there.
-  torch::Tensor Placed(int64_t index) {
-    const torch::Tensor fresh = transfer_->Fresh(index);
-    if (device_.is_cpu()) return fresh;
-    const auto [it, first] = placed_.try_emplace(index_->Root(index));
-    if (first) {
-      const torch::NoGradGuard no_grad;
-      it->second = fresh.to(device_).set_requires_grad(fresh.requires_grad());
-    }
-    return it->second;
-  }
-
   void AddFresh(const std::string& section) {
-    for (int64_t index : index_->Section(section)) fresh_.insert(index);
+    for (int64_t index : index_->Section(section)) {
+      fresh_.try_emplace(index, placement_.DeviceFor(section, index_->KeyOf(index)));
+    }
   }
 
   const SectionContent* FindSection(const std::string& section) const {
@@ -274,7 +299,7 @@ class Loader {
   const LoadArgs& args_;
   LoadResult& result_;
   Deadline deadline_;
-  torch::Device device_ = torch::kCPU;
+  Placement placement_;
   KeyRenames renames_;
   KeyPatterns non_persistent_;
   std::set<std::string> wanted_;    // sections to fetch
@@ -282,12 +307,12 @@ class Loader {
   std::optional<LoadPlan> plan_;
   std::optional<PlanIndex> index_;
   std::vector<Match> matches_;
-  std::set<int64_t> fresh_;
+  std::map<int64_t, int> fresh_;  // their devices, by position
   OptimizerLoad optimizer_;
   std::optional<int64_t> scheduler_steps_;
   int64_t rng_ = -1;
+  std::map<int, int64_t> device_rng_;  // positions, by device
   std::optional<Transfer> transfer_;
-  std::map<int64_t, torch::Tensor> placed_;
 };
 
 }  // namespace

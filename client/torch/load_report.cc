@@ -43,6 +43,9 @@ std::string LoadReport::ToString() const {
   if (inferred) {
     text += "optimizer state was adopted in parameter order: no names to go by\n";
   }
+  for (const std::string& why : fell_back) {
+    absl::StrAppend(&text, "on the cpu instead: ", why, "\n");
+  }
   AddList(text, "loaded", loaded);
   AddList(text, "untouched", untouched);
   AddList(text, "undefined", undefined);

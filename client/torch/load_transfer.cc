@@ -4,10 +4,11 @@
 #include <memory>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/torch/device.h"
+#include "client/torch/device/device_runtime.h"
 #include "client/torch/element_type.h"
 #include "client/torch/fresh_tensors.h"
 #include "client/torch/guard.h"
@@ -18,7 +19,8 @@ namespace {
 
 using Range = std::pair<uintptr_t, uintptr_t>;
 
-// The addresses between a CPU tensor's first and last element.
+// The addresses between a tensor's first and last element. Devices and this process
+// share one space of addresses.
 Range Addresses(const torch::Tensor& tensor) {
   if (tensor.numel() == 0) return {0, 0};
   int64_t last = 0;
@@ -29,10 +31,15 @@ Range Addresses(const torch::Tensor& tensor) {
   return {begin, begin + (last + 1) * tensor.itemsize()};
 }
 
-// Whether bytes may be written into it without torch.
+bool IsOnDevice(const torch::Tensor& tensor) {
+  return device::Runtime().DeviceOf(tensor) != kCpu;
+}
+
+// Whether bytes may be written into it without torch: by this process, or by a device.
 bool TakesBytes(const torch::Tensor& tensor, DType stored) {
   absl::StatusOr<DType> dtype = DTypeFromTorch(tensor.scalar_type());
-  return dtype.ok() && *dtype == stored && tensor.device().is_cpu() &&
+  return dtype.ok() && *dtype == stored &&
+         (tensor.device().is_cpu() || IsOnDevice(tensor)) &&
          tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg() &&
          !tensor._is_zerotensor();
 }
@@ -52,8 +59,9 @@ void Transfer::ChooseWays() {
         seen.try_emplace({root, TensorIdentity(live_[i].target)}, i);
     first_[i] = it->second;
     if (!is_first) continue;
-    if (!live_[i].target.device().is_cpu()) continue;
-    if (!aside_ && TakesBytes(live_[i].target, index_.info(root).dtype)) {
+    if (!live_[i].target.device().is_cpu() && !live_[i].target.is_cuda()) continue;
+    // One that is wanted fresh too, perhaps elsewhere, has memory of its own.
+    if (!aside_ && PlaceOf(root) == kCpu && TakesBytes(live_[i].target, index_.info(root).dtype)) {
       ways_[i] = Way::kDirect;
     }
     const auto [begin, end] = Addresses(live_[i].target);
@@ -71,7 +79,29 @@ void Transfer::ChooseWays() {
   }
 }
 
-absl::Status Transfer::Allocate() {
+int Transfer::PlaceOf(int64_t root) const {
+  const auto it = places_.find(root);
+  return it == places_.end() ? kCpu : it->second;
+}
+
+absl::StatusOr<Transfer::Bytes> Transfer::NeedOfNew() const {
+  Bytes need;
+  for (const Match& match : live_) need[index_.Root(match.index)] = 0;
+  for (const auto& [index, tensor] : fresh_) need[index_.Root(index)] = 0;
+  for (const auto& [root, landing] : landings_) need.erase(root);
+  for (auto& [root, bytes] : need) {
+    const TensorInfo& info = index_.info(root);
+    absl::StatusOr<torch::ScalarType> type = DTypeToTorch(info.dtype);
+    if (!type.ok()) {
+      return absl::UnimplementedError(absl::StrCat(
+          "tensor `", info.section, ":", info.key, "`: ", type.status().message()));
+    }
+    bytes = info.size_bytes;
+  }
+  return need;
+}
+
+absl::Status Transfer::Allocate(LoadReport& report) {
   ChooseWays();
   for (size_t i = 0; i < live_.size(); ++i) {
     if (first_[i] != i || ways_[i] != Way::kDirect) continue;
@@ -79,40 +109,80 @@ absl::Status Transfer::Allocate() {
                                                    Landing{live_[i].target, true});
     if (!first) ways_[i] = Way::kCopied;
   }
-  std::set<int64_t> wanted;
-  for (const Match& match : live_) wanted.insert(index_.Root(match.index));
-  for (const auto& [index, tensor] : fresh_) wanted.insert(index_.Root(index));
-  int64_t bytes = 0, small_bytes = 0;
-  for (int64_t root : wanted) {
-    if (landings_.count(root) > 0) continue;
-    const TensorInfo& info = index_.info(root);
-    absl::StatusOr<torch::ScalarType> type = DTypeToTorch(info.dtype);
-    if (!type.ok()) {
-      return absl::UnimplementedError(absl::StrCat(
-          "tensor `", info.section, ":", info.key, "`: ", type.status().message()));
+  absl::StatusOr<Bytes> need = NeedOfNew();
+  if (!need.ok()) return need.status();
+  std::set<int> devices;
+  for (const auto& [root, bytes] : *need) devices.insert(PlaceOf(root));
+  devices.erase(kCpu);
+  for (const int device : devices) {
+    absl::Status status = Guarded(absl::StrCat("making room on cuda:", device),
+                                  [&] { return AllocateOn(device, *need); });
+    if (status.ok()) continue;
+    if (!falls_back_ || !absl::IsResourceExhausted(status)) return status;
+    report.fell_back.emplace_back(status.message());
+    for (auto& [root, place] : places_) {
+      if (place != device) continue;
+      place = kCpu;
+      const auto landing = landings_.find(root);
+      if (landing != landings_.end() && !landing->second.live) landings_.erase(landing);
     }
-    bytes += info.size_bytes;
-    small_bytes += FreshTensors::SlabBytes(info.size_bytes);
   }
-  if (absl::Status status = CheckHostMemory(bytes); !status.ok()) return status;
-  FreshTensors maker(small_bytes);
-  for (int64_t root : wanted) {
-    if (landings_.count(root) > 0) continue;
+  return AllocateOn(kCpu, *need);
+}
+
+absl::Status Transfer::AllocateOn(int device, const Bytes& need) {
+  // What torch's allocator rounds up to on a device.
+  constexpr int64_t kRounding = 512;
+  int64_t total = 0, small = 0;
+  for (const auto& [root, bytes] : need) {
+    if (PlaceOf(root) != device) continue;
+    total += device == kCpu ? bytes : (bytes + kRounding - 1) / kRounding * kRounding;
+    small += FreshTensors::SlabBytes(bytes);
+  }
+  absl::Status status =
+      device == kCpu ? CheckHostMemory(total) : CheckDeviceMemory(device, total);
+  if (!status.ok()) return status;
+  FreshTensors maker(small);
+  for (const auto& [root, bytes] : need) {
+    if (PlaceOf(root) != device) continue;
     const TensorInfo& info = index_.info(root);
-    landings_[root] = {maker.Make(info.shape, *DTypeToTorch(info.dtype)), false};
+    const torch::ScalarType type = *DTypeToTorch(info.dtype);
+    landings_[root] = {device == kCpu
+                           ? maker.Make(info.shape, type)
+                           : device::Runtime().Empty(info.shape, type, device),
+                       false};
   }
   return absl::OkStatus();
 }
 
 absl::Status Transfer::Bind() {
+  device::DeviceRuntime& runtime = device::Runtime();
   for (const auto& [root, landing] : landings_) {
-    auto owner = std::make_shared<torch::Tensor>(landing.tensor);
-    absl::Status status =
-        plan_.Bind(static_cast<size_t>(root),
-                   {landing.tensor.data_ptr(), landing.tensor.nbytes(), owner});
+    WritableBuffer buffer{landing.tensor.data_ptr(), landing.tensor.nbytes(),
+                          std::make_shared<torch::Tensor>(landing.tensor), nullptr};
+    const int device = runtime.DeviceOf(landing.tensor);
+    if (device != kCpu) {
+      buffer.data = nullptr;
+      device::DeviceLoad& load =
+          loads_.try_emplace(device, runtime, device).first->second;
+      buffer.sink = load.SinkFor(landing.tensor);
+    }
+    absl::Status status = plan_.Bind(static_cast<size_t>(root), std::move(buffer));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+// However the transfer ended: bytes may be under way to tensors that are told of.
+absl::Status Transfer::FinishDevices(Deadline deadline) {
+  absl::Status status;
+  for (auto& [device, load] : loads_) {
+    const std::string error = load.Finish(deadline);
+    if (error.empty()) continue;
+    devices_failed_ = true;
+    status.Update(absl::InternalError(absl::StrCat("loading to cuda:", device, ": ", error)));
+  }
+  return status;
 }
 
 void Transfer::CopyAndBump(bool arrived) {
@@ -162,7 +232,7 @@ void Transfer::Report(bool copied, LoadReport& report) const {
     const auto root = static_cast<size_t>(index_.Root(live_[i].index));
     if (WayOf(i) == Way::kCopied) {
       (copied ? report.undefined : report.untouched).push_back(live_[i].key);
-    } else if (plan_.done(root)) {
+    } else if (plan_.done(root) && !(devices_failed_ && IsOnDevice(live_[i].target))) {
       report.loaded.push_back(live_[i].key);
     } else {
       (plan_.touched(root) ? report.undefined : report.untouched).push_back(live_[i].key);
@@ -172,11 +242,15 @@ void Transfer::Report(bool copied, LoadReport& report) const {
 
 absl::Status Transfer::Run(Deadline deadline, LoadReport& report) {
   absl::Status status = Guarded("making room for the load", [&] {
-    absl::Status made = Allocate();
+    absl::Status made = Allocate(report);
     return made.ok() ? Bind() : made;
   });
   if (!status.ok()) return status;
   status = plan_.Run(deadline);
+  // Given some time even if the transfer used up all there was.
+  absl::Status placed = FinishDevices(
+      std::max(deadline, After(std::chrono::seconds(10))));
+  if (status.ok()) status = placed;
   const bool arrived = status.ok();
   absl::Status copied = Guarded("copying what was loaded", [&] {
     CopyAndBump(arrived);

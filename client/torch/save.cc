@@ -1,9 +1,12 @@
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/torch/architecture_read.h"
+#include "client/torch/device/device_runtime.h"
 #include "client/torch/guard.h"
 #include "client/torch/key_rules.h"
 #include "client/torch/optimizer_save.h"
@@ -84,6 +87,22 @@ absl::Status AddOptimizer(const SaveArgs& args, const std::vector<StateEntry>& e
   return absl::OkStatus();
 }
 
+absl::Status AddRng(ViewBuilder& views, SaveContent& content) {
+  Value states = Value::Dict({{"cpu", Value::Tensor("cpu")}});
+  absl::Status status = views.Add("rng", "cpu", GetCpuRngState());
+  Value of_devices = Value::Dict();
+  const std::vector<int> devices = views.devices();
+  for (const int device : devices) {
+    const std::string key = absl::StrCat("cuda/", device);
+    of_devices.Set(absl::StrCat(device), Value::Tensor(key));
+    if (!status.ok()) return status;
+    status = views.Add("rng", key, device::Runtime().RngState(device));
+  }
+  if (!devices.empty()) states.Set("cuda", std::move(of_devices));
+  content.sections.push_back({"rng", std::move(states), Value()});
+  return status;
+}
+
 absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& content) {
   for (const auto& [name, tree] : args.sections) {
     for (const auto& [key, tensor] : tree.tensors) {
@@ -95,10 +114,7 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
   if (args.scheduler) {
     content.sections.push_back({"scheduler", SchedulerState(*args.scheduler), Value()});
   }
-  if (!args.rng) return absl::OkStatus();
-  content.sections.push_back(
-      {"rng", Value::Dict({{"cpu", Value::Tensor("cpu")}}), Value()});
-  return views.Add("rng", "cpu", GetCpuRngState());
+  return args.rng ? AddRng(views, content) : absl::OkStatus();
 }
 
 // Everything that a save stores, as of now; of tensors that are plain CPU memory

@@ -7,7 +7,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/torch/device/device_runtime.h"
 #include "client/torch/element_type.h"
+#include "client/torch/placement.h"
 
 namespace modelstore::torch_internal {
 namespace {
@@ -22,12 +24,15 @@ std::string LayoutName(const torch::Tensor& tensor) {
   return text.str();
 }
 
-// Row-major bytes on the CPU: the tensor itself if it is that already.
+// Row-major bytes on the CPU, or on the tensor's device where the runtime reads it: the
+// tensor itself if it is that already.
 torch::Tensor PlainBytes(const torch::Tensor& tensor) {
   torch::Tensor plain = tensor.detach();
   // Lazy forms that contiguous() keeps, with other bytes or none beneath.
   if (plain._is_zerotensor()) plain = torch::zeros(plain.sizes(), plain.options());
-  return plain.resolve_conj().resolve_neg().to(torch::kCPU).contiguous();
+  plain = plain.resolve_conj().resolve_neg();
+  if (!plain.is_cuda()) plain = plain.to(torch::kCPU);
+  return plain.contiguous();
 }
 
 }  // namespace
@@ -79,13 +84,30 @@ absl::Status ViewBuilder::Add(std::string section, std::string key,
     views_.push_back(std::move(view));
     return absl::OkStatus();
   }
+  device::DeviceRuntime& runtime = device::Runtime();
   auto plain = std::make_shared<torch::Tensor>(PlainBytes(tensor));
   view.info.size_bytes = static_cast<int64_t>(plain->nbytes());
-  view.data = plain->data_ptr();
-  view.immutable = at_rest_ || !plain->is_alias_of(tensor);
-  view.owner = std::move(plain);
+  if (const int device = runtime.DeviceOf(*plain); device != kCpu) {
+    device::DeviceSave& save = saves_.try_emplace(device, runtime, device).first->second;
+    view.source = save.SourceFor(*plain);
+  } else {
+    view.data = plain->data_ptr();
+    view.immutable = at_rest_ || !plain->is_alias_of(tensor);
+    view.owner = std::move(plain);
+  }
   views_.push_back(std::move(view));
   return absl::OkStatus();
+}
+
+std::vector<int> ViewBuilder::devices() const {
+  std::vector<int> devices;
+  for (const auto& [device, save] : saves_) devices.push_back(device);
+  return devices;
+}
+
+std::vector<TensorView> ViewBuilder::Take() {
+  for (auto& [device, save] : saves_) save.Begin();
+  return std::move(views_);
 }
 
 }  // namespace modelstore::torch_internal

@@ -4,12 +4,14 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "client/torch/device/device_save.h"
 #include "modelstore/tensor.h"
 
 namespace modelstore::torch_internal {
@@ -29,15 +31,20 @@ class ViewBuilder {
   explicit ViewBuilder(bool at_rest) : at_rest_(at_rest) {}
 
   // A tensor equal in identity to an earlier one becomes tied to it. What is not
-  // plain contiguous CPU memory is copied now.
+  // contiguous memory of the CPU or of a device is copied now.
   absl::Status Add(std::string section, std::string key, const torch::Tensor& tensor,
                    TensorRole role = TensorRole::kUnspecified);
 
-  std::vector<TensorView> Take() { return std::move(views_); }
+  // The devices from which tensors were added.
+  std::vector<int> devices() const;
+
+  // Of devices the views are what the work queued by now makes of their tensors.
+  std::vector<TensorView> Take();
 
  private:
   const bool at_rest_;
   std::vector<TensorView> views_;
+  std::map<int, device::DeviceSave> saves_;  // by device
   // By identity. Holds the tensor, so that no later one gets its address.
   std::unordered_map<std::string, std::pair<std::string, torch::Tensor>> first_;
 };

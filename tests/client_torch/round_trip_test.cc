@@ -1,7 +1,7 @@
 // What is saved comes back bit for bit; what cannot be saved is refused by name.
 #include <gmock/gmock.h>
 
-#include "client/torch/device.h"
+#include "client/torch/placement.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 

@@ -81,6 +81,16 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   ASSERT_EQ(weights.size(), 2u);
   EXPECT_EQ(weights[0].first, "weight");
   EXPECT_EQ(weights[0].second.sizes(), torch::IntArrayRef({3, 4}));
+  // [placement]
+  modelstore::StateDict parts;
+  modelstore::LoadResult placed = modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
+      {.state_dict = &parts, .device = "cuda:0", .placement = {{"embedding.*", "cpu"}}, .fallback = "cpu"});
+  for (const std::string& why : placed.report.fell_back) std::cout << why << "\n";
+  // [end]
+  ASSERT_TRUE(placed.status.ok()) << placed.status;
+  EXPECT_EQ(placed.report.fell_back.empty(), torch::cuda::is_available());
+  ASSERT_EQ(parts.size(), 2u);
+  EXPECT_TRUE(parts[0].second.cpu().equal(weights[0].second));
 }
 
 TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {

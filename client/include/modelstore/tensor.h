@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "modelstore/device_bytes.h"
 #include "proto/contract/dtype.h"
 
 namespace modelstore {
@@ -31,7 +32,7 @@ struct TensorInfo {
 // A tensor to save: its description and its bytes.
 struct TensorView {
   TensorInfo info;
-  // info.size_bytes contiguous bytes; null for a tied tensor. Read until the
+  // info.size_bytes contiguous bytes; null for a tied tensor, or with `source`. Read until the
   // save is staged (asynchronous) or done.
   const void* data = nullptr;
   // Keeps `data` alive; may be empty if the caller does.
@@ -42,6 +43,9 @@ struct TensorView {
   // Where only a slice is saved (one worker of several): its box. Empty: whole.
   std::vector<int64_t> offset;
   std::vector<int64_t> size;
+  // Instead of data, for memory that this process cannot address: read while the save
+  // stages, and let go of then. Such bytes are staged whatever `immutable` says.
+  std::shared_ptr<ByteSource> source;
 };
 
 // Where the bytes of a loaded tensor go.
@@ -50,6 +54,9 @@ struct WritableBuffer {
   size_t size_bytes = 0;
   // Kept until the load is over.
   std::shared_ptr<void> owner;
+  // Instead of data, for memory that this process cannot address. LoadPlan::Run()
+  // returns when the sink has everything, which may be before the device has.
+  std::shared_ptr<ByteSink> sink;
 };
 
 }  // namespace modelstore

@@ -58,7 +58,8 @@ struct SaveArgs {
   std::map<std::string, double> metrics = {};
   // Further sections by name, such as `hyperparameters`, `extra`.
   std::map<std::string, ValueTree> sections = {};
-  // Saves the state of the CPU generator in section `rng`.
+  // Saves the state of the CPU generator in section `rng`, and that of each GPU from
+  // which tensors are saved.
   bool rng = false;
   // RE2 patterns of whole keys: buffers that are no part of the state, as PyTorch's
   // register_buffer(persistent=False), which LibTorch lacks.
@@ -86,10 +87,12 @@ absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view p
                                               const SaveArgs& args);
 
 // Returns once every tensor is found and named; the values stored are those at
-// this call, provided that the tensors do not change before Staged(). Tensors on
-// another device, or not contiguous, are copied before it returns, as are the
-// generator's state and the optimizer's scalars. What cannot be saved is told by
-// every wait of the handle.
+// this call, provided that the tensors do not change before Staged(). Tensors that are
+// not contiguous are copied before it returns, as are the generators' states and the
+// optimizer's scalars. Tensors on a GPU are saved as they are after the work that is
+// queued on its current stream (of the calling thread) at this call; they are copied on
+// another stream, into page-locked memory as large as they are, and Staged() tells when
+// that is over. What cannot be saved is told by every wait of the handle.
 SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
                                const SaveArgs& args);
 
@@ -107,7 +110,8 @@ struct LoadArgs {
   // when saving), else by order if counts and shapes fit. Replaced as a whole, at
   // the end, its options with it.
   torch::optim::Optimizer* optimizer = nullptr;
-  // Restores the CPU generator from section `rng`, if it was saved.
+  // Restores the generators from section `rng`, if it was saved. Those of GPUs that this
+  // process does not have are listed in the report as skipped.
   bool rng = false;
   // As when saving: such a buffer is neither missing nor loaded, and unexpected
   // where it is stored.
@@ -118,8 +122,18 @@ struct LoadArgs {
   // Further sections to return: all that are in the checkpoint when empty and
   // neither module, state_dict nor optimizer is given.
   std::vector<std::string> sections = {};
-  // Device of fresh tensors. A module's tensors stay where they are.
+  // Device of fresh tensors, PyTorch's map_location: `cpu`, `cuda` (the current one) or
+  // `cuda:N`. A module's tensors stay where they are, and its optimizer's go with them.
+  // No GPU but those named is touched. What a load needs and what a device has free are
+  // compared before anything is allocated: RESOURCE_EXHAUSTED names both.
   std::string device = "cpu";
+  // Exceptions to it: {pattern, device}, the first that matches decides. RE2 patterns of
+  // a whole `section:key`, or of a key of section `model`; names as they are here. Tied
+  // tensors go where the first of them goes.
+  std::vector<std::pair<std::string, std::string>> placement = {};
+  // `cpu`: takes what a device has no room for, and all of a device that this process
+  // does not have; the report says so in `fell_back`. Empty: the load is refused.
+  std::string fallback = {};
   // PyTorch's: false means that missing and unexpected keys are reported only.
   // Set kinds below to decide each by itself. Unexpected is also a key below the
   // name of a tensor (`weight.old`), as in PyTorch 2; 1.13 overlooks it.
@@ -171,6 +185,8 @@ struct LoadReport {
   std::vector<std::string> skipped;
   // Keys of section `model` that have another name here: stored, here.
   std::vector<std::pair<std::string, std::string>> renamed;
+  // Devices that gave way to the CPU, with the reason of each.
+  std::vector<std::string> fell_back;
   // Optimizer state was adopted in parameter order, without names.
   bool inferred = false;
   // After a transfer that failed: tensors that hold new bytes, that are as they

@@ -1,0 +1,65 @@
+#include "client/torch/device/copy_queue.h"
+
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace modelstore::device {
+namespace {
+
+constexpr auto kLastWait = std::chrono::seconds(10);
+
+}  // namespace
+
+CopyQueue::CopyQueue(DeviceRuntime& runtime, int device)
+    : stream_(runtime.OpenStream(device)) {}
+
+CopyQueue::~CopyQueue() {
+  bool over = false;
+  try {
+    over = Wait(std::chrono::system_clock::now() + kLastWait);
+  } catch (const std::exception&) {
+    // The device is in error. Whether it still copies cannot be known.
+  }
+  if (!over) new std::deque<Copying>(std::move(in_flight_));
+}
+
+void CopyQueue::Copy(void* to, const void* from, size_t bytes, Direction direction,
+                     std::shared_ptr<void> kept) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // First in the queue: if recording throws, the copy may be under way, and an entry
+  // without event is never over.
+  in_flight_.push_back({nullptr, std::move(kept)});
+  try {
+    stream_->Copy(to, from, bytes, direction);
+  } catch (...) {
+    in_flight_.pop_back();  // It was not queued.
+    throw;
+  }
+  in_flight_.back().event = stream_->Record();
+}
+
+void CopyQueue::Poll() {
+  // Let go of outside the lock: what was held may come back for more.
+  std::vector<Copying> over;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  while (!in_flight_.empty() && in_flight_.front().event != nullptr &&
+         in_flight_.front().event->Done()) {
+    over.push_back(std::move(in_flight_.front()));
+    in_flight_.pop_front();
+  }
+}
+
+bool CopyQueue::Wait(Deadline deadline) {
+  while (true) {
+    Poll();
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (in_flight_.empty()) return true;
+    }
+    if (std::chrono::system_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(kPollInterval);
+  }
+}
+
+}  // namespace modelstore::device
