@@ -118,9 +118,9 @@ TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsToldByItsField) {
   EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.options.exclude = {"*"}; }),
               HasSubstr("exclude_patterns[0]"));
   EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.device = "tpu:0"; }),
-              HasSubstr("device `tpu:0`"));
+              HasSubstr("device: `tpu:0`"));
   EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.device = "cuda:-1"; }),
-              HasSubstr("device `cuda:-1`"));
+              HasSubstr("device: `cuda:-1`"));
   EXPECT_THAT(
       refusal(invalid, [](LoadArgs& a) { a.options.slices = {{"fc.bias", -1, 3}}; }),
       HasSubstr("slices[0]"));

@@ -91,8 +91,8 @@ absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view p
 // not contiguous are copied before it returns, as are the generators' states and the
 // optimizer's scalars. Tensors on a GPU are saved as they are after the work that is
 // queued on its current stream (of the calling thread) at this call; they are copied on
-// another stream, into page-locked memory as large as they are, and Staged() tells when
-// that is over. What cannot be saved is told by every wait of the handle.
+// another stream, into page-locked memory as large as they are (RESOURCE_EXHAUSTED if
+// options.max_staging_bytes are fewer), and Staged() tells when that is over. What cannot be saved is told by every wait of the handle.
 SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
                                const SaveArgs& args);
 

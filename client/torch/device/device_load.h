@@ -22,6 +22,8 @@ class DeviceLoad {
   DeviceLoad(DeviceRuntime& runtime, int device, int slots = kSlots);
   // Waits for the copies; afterwards no sink copies any more.
   ~DeviceLoad();
+  DeviceLoad(const DeviceLoad&) = delete;
+  DeviceLoad& operator=(const DeviceLoad&) = delete;
 
   // For a contiguous tensor of the device, which the sink keeps.
   std::shared_ptr<ByteSink> SinkFor(const torch::Tensor& tensor);

@@ -37,10 +37,11 @@ GetInfo FindGetInfo() {
 
 int64_t HeldByTorch(int device) {
 #if MODELSTORE_TORCH_TELLS_RESERVED
-  const auto stats = c10::getDeviceAllocator(c10::kCUDA)->getDeviceStats(
-      static_cast<c10::DeviceIndex>(device));
+  c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(c10::kCUDA);
+  if (!allocator->initialized()) return 0;
+  const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
   const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-  return stats.reserved_bytes[all].current - stats.allocated_bytes[all].current;
+  return stats.reserved_bytes[all].current - stats.active_bytes[all].current;
 #else
   (void)device;
   return 0;
