@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "client/internal/rpc.h"
 #include "client/torch/architecture_build.h"
-#include "client/torch/device.h"
 #include "client/torch/element_type.h"
 #include "client/torch/guard.h"
+#include "client/torch/placement.h"
 #include "client/torch/state_dict.h"
 #include "modelstore/architecture.h"
 #include "modelstore/v1/model_store.pb.h"
@@ -56,8 +56,9 @@ absl::Status PlaceWhatIsLeft(Client& client, const std::string& name,
 
 absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
                                  const LoadModelArgs& args) {
-  absl::StatusOr<torch::Device> device = UsableDevice(args.device);
-  if (!device.ok()) return device.status();
+  if (auto device = UsableDevice("device", args.device); !device.ok()) {
+    return device.status();
+  }
   auto checkpoint = FetchArchitecture(client, name, After(args.options.timeout));
   if (!checkpoint.ok()) return checkpoint.status();
   absl::StatusOr<Built> built = BuildArchitecture(checkpoint->architecture());
@@ -68,7 +69,7 @@ absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
   }
   absl::Status placed = PlaceWhatIsLeft(client, checkpoint->name(), *built->module);
   if (!placed.ok()) return placed;
-  built->module->to(*device);
+  built->module->to(torch::Device(args.device));
   LoadArgs load{.module = built->module.get(), .options = args.options};
   load.options.device = args.device;
   LoadResult loaded = LoadCheckpoint(client, checkpoint->name(), load);
