@@ -218,7 +218,11 @@ std::vector<Operation> Operations() {
        .deletes = {1, 2}});
   operations.push_back(
       {.name = "MergeOfSmallPacks",
-       .run = [](CheckpointStore& store, const Known&) { return Sweep(store); }});
+       .run = [large](CheckpointStore& store, const Known&) -> absl::Status {
+         RETURN_IF_ERROR(SaveByUpload(store, "merged", large));
+         return Sweep(store);
+       },
+       .adds = large});
   operations.push_back(
       {.name = "EndOfUploadAndSweep",
        .run = [](CheckpointStore& store, const Known& known) -> absl::Status {
