@@ -91,7 +91,7 @@ TEST(Cookbook, EveryCommandIsUnderstoodAndAnswered) {
   EXPECT_GT(ran, 30);
   for (const char* expected :
        {"accuracy 0.97", "models/iris/checkpoints/1", "models/released/checkpoints/1",
-        "serving-7", "retired"}) {
+        "serving-7"}) {
     EXPECT_THAT(answers, HasSubstr(expected));
   }
   EXPECT_THAT(refusals, HasSubstr("is held by the alias production"));
