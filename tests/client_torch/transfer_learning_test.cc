@@ -15,7 +15,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-std::string Run(const std::string& command) {
+std::string OutputOf(const std::string& command) {
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   if (pipe == nullptr) return "cannot run " + command;
   std::string output;
@@ -32,9 +32,9 @@ TEST(TransferLearning, WorksFromNothingButTheStore) {
   auto server = ServerProcess::Start({.folder = folder.path()});
   ASSERT_TRUE(server.ok()) << server.status();
   const std::string common = " --server " + (*server)->address() + " --image 32 ";
-  Run(SAVE_VGG16 + common + "--channels 4 --hidden 16 --seed 5 models/vgg16");
+  OutputOf(SAVE_VGG16 + common + "--channels 4 --hidden 16 --seed 5 models/vgg16");
   const std::string output =
-      Run(TRANSFER_LEARNING + common + "--classes 7 --epochs 4 models/vgg16");
+      OutputOf(TRANSFER_LEARNING + common + "--classes 7 --epochs 4 models/vgg16");
   EXPECT_THAT(output, HasSubstr("(6): Linear(in_features=16, out_features=1000"));
   EXPECT_THAT(output, HasSubstr("(6): Linear(in_features=16, out_features=7"));
   // 16 * 7 weights and 7 biases of 4 bytes.
@@ -45,7 +45,7 @@ TEST(TransferLearning, WorksFromNothingButTheStore) {
   EXPECT_THAT(output, Not(HasSubstr("model:features")));
   EXPECT_THAT(output, HasSubstr("checkpoints/7: average of 3 versions"));
   EXPECT_THAT(output, HasSubstr("checkpoints/7 MODIFIED\n    {\"average\""));
-  EXPECT_THAT(output, HasSubstr("checkpoints/2 MODIFIED\n    {\"replaceModule\""));
+  EXPECT_THAT(output, HasSubstr("checkpoints/2 MODIFIED\n    {\"replace_module\""));
   EXPECT_THAT(output, HasSubstr("checkpoints/1 SAVED"));
 }
 
