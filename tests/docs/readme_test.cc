@@ -128,29 +128,6 @@ TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
   EXPECT_TRUE(torch::equal(model->head->weight, torch::zeros({2, 3})));
 }
 
-TEST_F(Readme, CTheVersionsThatNoRuleKeepsGo) {
-  auto connected = modelstore::Client::Connect(address);
-  ASSERT_TRUE(connected.ok()) << connected.status();
-  const size_t before = connected->ListCheckpoints("models/iris")->size();
-  for (int i = 1; i <= 6; ++i) {
-    const modelstore::StateDict weights = {{"w", torch::full({4}, i)}};
-    ASSERT_TRUE(modelstore::SaveCheckpoint(*connected, "models/iris",
-                                           {.state_dict = &weights, .loss = 1.0 - 0.1 * i})
-                    .ok());
-  }
-  // [retention]
-  auto client = modelstore::Client::Connect(address);
-  absl::Status rules = modelstore::SetRetentionPolicy(*client, "models/iris",
-      {.keep_latest = 3, .keep_best = 2, .metric = "loss"});
-  auto pruned = modelstore::PruneCheckpoints(*client, "models/iris");
-  // [end]
-  ASSERT_TRUE(rules.ok()) << rules;
-  ASSERT_TRUE(pruned.ok()) << pruned.status();
-  EXPECT_GE(pruned->pruned_versions.size(), 3u);
-  EXPECT_EQ(pruned->kept_count + static_cast<int64_t>(pruned->pruned_versions.size()),
-            static_cast<int64_t>(before) + 6);
-}
-
 TEST_F(Readme, CAPartOfACheckpointComesAlone) {
   auto connected = modelstore::Client::Connect(address);
   ASSERT_TRUE(connected.ok()) << connected.status();
@@ -290,6 +267,30 @@ TEST_F(Readme, DBWhatHappensToAVersionAfterItsSave) {
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->model.aliases.at("production"), 1);
   ASSERT_FALSE(client.DeleteCheckpoint(lease->checkpoint).ok());
+}
+
+TEST_F(Readme, DCTheVersionsThatNoRuleKeepsGo) {
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  const size_t before = connected->ListCheckpoints("models/iris")->size();
+  for (int i = 1; i <= 6; ++i) {
+    const modelstore::StateDict weights = {{"w", torch::full({4}, i)}};
+    ASSERT_TRUE(modelstore::SaveCheckpoint(*connected, "models/iris",
+                                           {.state_dict = &weights, .loss = 1.0 - 0.1 * i})
+                    .ok());
+  }
+  // [retention]
+  auto client = modelstore::Client::Connect(address);
+  absl::Status rules = modelstore::SetRetentionPolicy(*client, "models/iris",
+      {.keep_latest = 3, .keep_best = 2, .metric = "loss"});
+  auto pruned = modelstore::PruneCheckpoints(*client, "models/iris");
+  // [end]
+  ASSERT_TRUE(rules.ok()) << rules;
+  ASSERT_TRUE(pruned.ok()) << pruned.status();
+  EXPECT_GE(pruned->pruned_versions.size(), 3u);
+  EXPECT_EQ(pruned->kept_count + static_cast<int64_t>(pruned->pruned_versions.size() +
+                                                      pruned->held_versions.size()),
+            static_cast<int64_t>(before) + 6);
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {
