@@ -49,6 +49,8 @@ void MeasurePolicyOverhead(const Settings& settings, Report& report);
 // while it modifies a checkpoint of four times the state.
 void MeasureModifications(const Settings& settings, Report& report);
 void MeasureModifyMemory(const Settings& settings, Report& report);
+// VGG16's last layer replaced on the server.
+void MeasureModifyHead(const Settings& settings, Report& report);
 // How long after a change its watchers hear of it.
 void MeasureWatch(const Settings& settings, Report& report);
 

@@ -23,7 +23,8 @@ constexpr Target kTargets[] = {
     {"server_rss_mib", false, 256},          {"small_save_fsyncs", false, 1},
     {"partial_load_bytes_ratio", false, 1.05}, {"policy_overhead", false, 1.1},
     {"modify_cast_vs_torch", true, 1.5},     {"modify_average_vs_torch", true, 1.5},
-    {"modify_rss_mib", false, 256},
+    {"modify_rss_mib", false, 256},          {"modify_head_ms", false, 100},
+    {"modify_head_stored_bytes", false, 163880},
     {"reclaim_ratio", true, 0.95},
     {"watch_latency_ms", false, 100},
 };

@@ -77,6 +77,7 @@ const std::vector<Group>& Groups() {
       {{"policy_overhead"}, MeasurePolicyOverhead},
       {{"modify_cast_vs_torch", "modify_average_vs_torch"}, MeasureModifications},
       {{"modify_rss_mib"}, MeasureModifyMemory},
+      {{"modify_head_ms", "modify_head_stored_bytes"}, MeasureModifyHead},
       {{"watch_latency_ms"}, MeasureWatch},
       {{"commit_ms_1000_packs", "commit_ms_10000_packs", "list_page_ms_100k"},
        MeasureStore},
