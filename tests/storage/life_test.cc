@@ -75,6 +75,9 @@ TEST_F(LifeTest, AnAliasNamesItsVersionWhereverAVersionIsNamed) {
   EXPECT_EQ(saved->base_version(), 2);
   ASSERT_OK(Set("production", 3).status());
   EXPECT_EQ(Resolve("production"), 3);
+  // Neither may outlive its store.
+  save->reset();
+  read->reset();
   ASSERT_OK(world_.Reopen());
   EXPECT_EQ(Resolve("production"), 3);
 }
