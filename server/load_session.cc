@@ -14,8 +14,8 @@
 namespace modelstore::server {
 namespace {
 
-// Runs travel together up to this: a message passes between four threads, and
-// waking each costs as much as copying 100 KiB. A connection that breaks again and
+// Runs travel together up to this: a message passes between several threads, and
+// waking them costs the same whatever its size. A connection that breaks again and
 // again brings only whole messages: so the first are small, and each twice as large
 // as the one before.
 constexpr int64_t kBatchBytes = kMaxChunkBytes;
