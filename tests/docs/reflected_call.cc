@@ -5,8 +5,10 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
+#include <cctype>
 #include <chrono>
 #include <memory>
+#include <regex>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +21,25 @@ namespace {
 
 namespace pb = google::protobuf;
 namespace reflection = grpc::reflection::v1alpha;
+
+// grpcurl takes a FieldMask as an object of paths, protobuf's JSON as one string of
+// names in camel case.
+std::string MasksAsStrings(const std::string& json) {
+  static const std::regex kMask(R"re(\{"paths": \[([^\]]*)\]\})re");
+  std::string out, rest = json;
+  for (std::smatch found; std::regex_search(rest, found, kMask);) {
+    absl::StrAppend(&out, found.prefix().str(), "\"");
+    bool upper = false;
+    for (const char c : found[1].str()) {
+      if (c == '"' || c == ' ') continue;
+      if (c != '_') out += upper ? static_cast<char>(std::toupper(c)) : c;
+      upper = c == '_';
+    }
+    out += '"';
+    rest = found.suffix();
+  }
+  return out + rest;
+}
 
 absl::Status FromGrpc(const grpc::Status& s) {
   return absl::Status(static_cast<absl::StatusCode>(s.error_code()), s.error_message());
@@ -149,7 +170,7 @@ absl::StatusOr<std::string> CallByReflection(const GrpcurlCommand& command,
 
   pb::DynamicMessageFactory factory(&pool);
   std::unique_ptr<pb::Message> input(factory.GetPrototype(method->input_type())->New());
-  if (auto s = pb::util::JsonStringToMessage(command.json, input.get()); !s.ok()) {
+  if (auto s = pb::util::JsonStringToMessage(MasksAsStrings(command.json), input.get()); !s.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(command.json, ": ", s.ToString()));
   }
   auto responses = Exchange(channel, absl::StrCat("/", command.method), input->SerializeAsString());
