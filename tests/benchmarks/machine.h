@@ -21,9 +21,9 @@ class Stopwatch {
 };
 
 // Makes the sections that follow comparable. Waits until the disks are quiet
-// (sync), then touches and frees `touch_bytes`: on a virtual machine the first
-// touch of a page that the host has taken back costs several times what the
-// section itself does.
+// (sync), then touches and frees `touch_bytes` in huge pages and as many in small
+// ones: on a virtual machine the first touch of a page that the host has taken back
+// costs several times what the section itself does.
 void Settle(int64_t touch_bytes);
 
 // Seconds to write `bytes` of a new file at `path`, fdatasync included. Removes
@@ -31,7 +31,7 @@ void Settle(int64_t touch_bytes);
 absl::StatusOr<double> DiskWriteSeconds(const std::string& path, int64_t bytes);
 
 // Seconds to bring `bytes` through a plain TCP connection over loopback, in
-// messages of 1 MiB, from another process.
+// messages of 1 MiB, from another thread.
 absl::StatusOr<double> SocketSeconds(int64_t bytes);
 
 // Processor, cores, memory, kernel; file system of `path`.
