@@ -26,7 +26,7 @@ struct Settings {
   // Alternating pairs per ratio.
   int pairs = 7;
   // Memory touched and freed before each timed section.
-  int64_t touch_bytes = int64_t{4} << 30;
+  int64_t touch_bytes = int64_t{2} << 30;
 };
 
 // Durable first saves and resaves against torch.save, the disk, and the CPU.
