@@ -75,16 +75,18 @@ absl::StatusOr<v1::Stats> ServerProcess::Stats() {
 }
 
 absl::Status ServerProcess::DeleteModel(const std::string& name) {
-  {
-    grpc::ClientContext context;
-    SetDeadline(context, 120);
-    v1::DeleteModelRequest request;
-    request.set_name(name);
-    request.set_force(true);
-    v1::DeleteModelResponse response;
-    grpc::Status s = admin_->DeleteModel(&context, request, &response);
-    if (!s.ok()) return FromGrpc(s);
-  }
+  grpc::ClientContext context;
+  SetDeadline(context, 120);
+  v1::DeleteModelRequest request;
+  request.set_name(name);
+  request.set_force(true);
+  v1::DeleteModelResponse response;
+  grpc::Status s = admin_->DeleteModel(&context, request, &response);
+  if (!s.ok()) return FromGrpc(s);
+  return CollectDeleted();
+}
+
+absl::Status ServerProcess::CollectDeleted() {
   // The bytes wait for the grace time, counted from the end of the last load.
   for (int i = 0; i < 200; ++i) {
     grpc::ClientContext context;

@@ -26,6 +26,8 @@ class ServerProcess {
   pid_t pid() const { return process_.pid(); }
   // Deletes a model with all it holds, and waits until its bytes are gone.
   absl::Status DeleteModel(const std::string& name);
+  // Waits until the bytes of all that was deleted are gone.
+  absl::Status CollectDeleted();
   absl::StatusOr<v1::Stats> Stats();
 
  private:
