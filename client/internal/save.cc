@@ -2,6 +2,7 @@
 //
 //   plan = cut the content into chunks
 //   copy what the caller may change; tell Staged()
+//   if anything was copied:       the rest steps back for threads that compute
 //   if the plan is small:         digest; SaveCheckpoint(everything); done
 //   if the model has a base:      digest everything
 //     missing = FindMissingChunks(base)
@@ -24,6 +25,7 @@
 #include "client/internal/request_id.h"
 #include "client/internal/rpc.h"
 #include "client/internal/save_plan.h"
+#include "client/internal/threads.h"
 #include "google/protobuf/empty.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/model_store.pb.h"
@@ -103,6 +105,7 @@ class Save {
   SaveHandle::State* const state_;
   const bool given_request_id_;
   std::unique_ptr<SavePlan> plan_;
+  bool all_staged_ = false;
   std::string open_upload_;
 };
 
@@ -143,6 +146,9 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
     std::vector<uint32_t> all(plan_->chunk_count());
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
     saved = SaveInOneStream(options_.base_checkpoint, all);
+  } else if (all_staged_ && plan_->staged_bytes() > 0) {
+    // Whoever let us copy went on to compute.
+    RunYielding([&] { saved = SaveByUpload(); });
   } else {
     saved = SaveByUpload();
   }
@@ -157,7 +163,8 @@ absl::Status Save::Stage() {
   absl::StatusOr<bool> all =
       plan_->Stage(pool_->shared_from_this(), limit, threads, job_.deadline);
   if (!all.ok()) return all.status();
-  if (*all) state_->SetStaged(absl::OkStatus());
+  all_staged_ = *all;
+  if (all_staged_) state_->SetStaged(absl::OkStatus());
   return absl::OkStatus();
 }
 

@@ -180,7 +180,8 @@ absl::StatusOr<bool> SavePlan::Stage(const std::shared_ptr<StagingPool>& pool,
   DeviceStaging from_devices(chunks_.get(), chunk_count_);
   // The devices copy while this process copies what lies in its own memory.
   if (absl::Status s = from_devices.Begin(max_bytes); !s.ok()) return s;
-  const bool all = StageFromMemory(pool, max_bytes - from_devices.bytes(), threads);
+  staged_bytes_ = from_devices.bytes();
+  const bool all = StageFromMemory(pool, max_bytes - staged_bytes_, threads);
   if (absl::Status s = from_devices.Finish(deadline); !s.ok()) return s;
   return all;
 }
@@ -200,6 +201,7 @@ bool SavePlan::StageFromMemory(const std::shared_ptr<StagingPool>& pool,
       continue;
     }
     jobs.push_back({piece.data, chunk.data, chunk.size});
+    staged_bytes_ += chunk.size;
     staged.emplace_back(i, std::move(piece));
   }
   CopyInParallel(jobs, threads);

@@ -59,6 +59,7 @@ class SavePlan {
   // nothing is left that the caller must not change.
   absl::StatusOr<bool> Stage(const std::shared_ptr<class StagingPool>& pool,
                              int64_t max_bytes, int threads, Deadline deadline);
+  int64_t staged_bytes() const { return staged_bytes_; }
 
   // Lets go of all bytes, and waits until the transport has let go of those that
   // have no owner of their own: afterwards the caller may free them.
@@ -87,6 +88,7 @@ class SavePlan {
   size_t chunk_count_ = 0;
   std::atomic<size_t> digested_{0};
   int64_t total_bytes_ = 0;
+  int64_t staged_bytes_ = 0;
   std::shared_ptr<Borrowing> borrowing_;
 };
 

@@ -38,13 +38,14 @@ ServerProcess::~ServerProcess() {
 }
 
 absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& binary,
-                                                   const std::string& folder) {
+                                                   const std::string& folder,
+                                                   int nice) {
   std::error_code error;
   std::filesystem::remove_all(folder, error);
   std::filesystem::create_directories(folder, error);
   const std::string port_file = folder + "/port";
   absl::StatusOr<Process> process =
-      Process::Start({binary, "--port", "0", "--port-file", port_file, "--data-dir",
+      Process::Start({"nice", "-n", absl::StrCat(nice), binary, "--port", "0", "--port-file", port_file, "--data-dir",
                       folder + "/data", "--grace", "3s", "--scrub-rate", "0",
                       "--log-level", "warning"},
                      folder + "/log", false);

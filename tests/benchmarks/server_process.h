@@ -16,9 +16,10 @@ namespace modelstore::bench {
 class ServerProcess {
  public:
   // `folder` is made and emptied. Deleted checkpoints give their space back after
-  // a few seconds instead of a minute, so that a run needs little disk.
+  // a few seconds instead of a minute, so that a run needs little disk. `nice`: as of
+  // nice(1).
   static absl::StatusOr<ServerProcess> Start(const std::string& binary,
-                                             const std::string& folder);
+                                             const std::string& folder, int nice = 0);
   ServerProcess(ServerProcess&&) = default;
   ~ServerProcess();
 

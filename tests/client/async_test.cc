@@ -1,7 +1,9 @@
 // Saves in the background: when the caller may go on, and who hears of failures.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <atomic>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -122,6 +124,53 @@ TEST(AsyncTest, TheOwnerOfAnImmutableTensorIsKeptUntilDurable) {
   store.connection().Resume();
   ASSERT_TRUE(handle.Durable(Soon()).ok());
   EXPECT_EQ(owned.use_count(), 1);
+}
+
+// Tells how far the threads that send step back behind the one that made it.
+class PriorityConnection : public Connection {
+ public:
+  explicit PriorityConnection(Connection& to) : to_(to) {}
+
+  absl::StatusOr<std::string> Call(std::string_view method, std::string request,
+                                   Deadline deadline) override {
+    return to_.Call(method, std::move(request), deadline);
+  }
+  absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method, int lane,
+                                               Deadline deadline) override {
+    nice_ = getpriority(PRIO_PROCESS, 0) - own_;
+    return to_.Open(method, lane, deadline);
+  }
+  const ConnectOptions& options() const override { return to_.options(); }
+  int nice() const { return nice_; }
+
+ private:
+  Connection& to_;
+  const int own_ = getpriority(PRIO_PROCESS, 0);
+  std::atomic<int> nice_{-1};
+};
+
+TEST(AsyncTest, OnceStagedASaveStepsBackForThreadsThatCompute) {
+  TestStore store;
+  const auto connection = std::make_shared<PriorityConnection>(store.connection());
+  Client client(connection);
+  Live live(2 * kMiB);
+  ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
+  EXPECT_EQ(connection->nice(), 10);
+  // The thread that stages the next one has not.
+  live.bytes = RandomBytes(2, 2 * kMiB);
+  ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
+  EXPECT_EQ(connection->nice(), 10);
+}
+
+TEST(AsyncTest, ASaveThatItsCallerWaitsForStepsBackForNobody) {
+  TestStore store;
+  const auto connection = std::make_shared<PriorityConnection>(store.connection());
+  Client client(connection);
+  Live live(2 * kMiB);
+  SaveContent content = live.Content();
+  content.tensors[0].immutable = true;
+  ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+  EXPECT_EQ(connection->nice(), 0);
 }
 
 TEST(AsyncTest, SavesOfOneModelWaitForEachOther) {
