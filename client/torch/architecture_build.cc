@@ -79,7 +79,8 @@ Built BuildEncoderLayer(const std::string& path, const ModuleTree& node) {
           ""};
 }
 
-Built BuildTree(const std::string& path, const ModuleTree& node);
+// `parent` is null for the root.
+Built BuildTree(const std::string& path, const ModuleTree& node, const ModuleTree* parent);
 
 // Why a module without a forward cannot run.
 std::string NoForward(const std::string& path, const ModuleTree& node) {
@@ -93,16 +94,28 @@ std::string NoForward(const std::string& path, const ModuleTree& node) {
   return it + "has no forward: save it with SaveArgs.forward";
 }
 
-Built BuildContainer(const std::string& path, const ModuleTree& node) {
+// The forward of a container. That of a TransformerEncoder is its class's own: the
+// layers in order, then the norm.
+std::vector<std::string> StepsOf(const ModuleTree& node, const ModuleTree* parent) {
+  std::vector<std::string> steps = ForwardSteps(node);
+  const bool layers = node.type() == "ModuleList" && parent != nullptr &&
+                      parent->type() == "TransformerEncoder";
+  if (!steps.empty() || (node.type() != "TransformerEncoder" && !layers)) return steps;
+  for (const ModuleTree& child : node.children()) steps.push_back(child.name());
+  return steps;
+}
+
+Built BuildContainer(const std::string& path, const ModuleTree& node,
+                     const ModuleTree* parent) {
   auto module = std::make_shared<BuiltModule>(node);
   std::map<std::string, Built> children;
   for (const ModuleTree& child : node.children()) {
-    Built built = BuildTree(JoinModulePath(path, child.name()), child);
+    Built built = BuildTree(JoinModulePath(path, child.name()), child, &node);
     module->register_module(child.name(), built.module);
     children.emplace(child.name(), std::move(built));
   }
   Built result{module, {}, ""};
-  const std::vector<std::string> steps = ForwardSteps(node);
+  const std::vector<std::string> steps = StepsOf(node, parent);
   // A Sequential without children hands its input on; PyTorch's does too.
   if (steps.empty() && node.type() != "Sequential") {
     result.why_not = NoForward(path, node);
@@ -130,10 +143,11 @@ Built BuildContainer(const std::string& path, const ModuleTree& node) {
   return result;
 }
 
-Built BuildTree(const std::string& path, const ModuleTree& node) {
+Built BuildTree(const std::string& path, const ModuleTree& node,
+                const ModuleTree* parent) {
   Built built = BuildLeaf(path, node);
   if (!built.module) built = BuildEncoderLayer(path, node);
-  if (!built.module) built = BuildContainer(path, node);
+  if (!built.module) built = BuildContainer(path, node, parent);
   built.module->train(node.training());
   return built;
 }
@@ -143,7 +157,7 @@ Built BuildTree(const std::string& path, const ModuleTree& node) {
 absl::StatusOr<Built> BuildArchitecture(const v1::Architecture& architecture) {
   if (auto s = ValidateArchitecture("architecture", architecture); !s.ok()) return s;
   const architecture_build::KeptGenerator generator;
-  return architecture_build::BuildTree("", architecture.root());
+  return architecture_build::BuildTree("", architecture.root(), nullptr);
 }
 
 void PlaceOwnTensors(const std::vector<OwnTensor>& tensors, torch::nn::Module& root) {

@@ -113,6 +113,7 @@ class Table {
   void AddSpatial();
   void AddActivations();
   void AddShapes();
+  void AddUpsample();
 };
 
 }  // namespace modelstore::torch_internal::leaves

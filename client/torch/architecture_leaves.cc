@@ -227,6 +227,7 @@ Table::Table() {
   AddRecurrentAll();
   AddActivations();
   AddShapes();
+  AddUpsample();
 }
 
 const Table& TheTable() {

@@ -178,4 +178,58 @@ void Table::AddShapes() {
   });
 }
 
+namespace {
+
+// LibTorch's default is nearest.
+void SetMode(const std::string& name, nn::UpsampleOptions& options) {
+  if (name == "linear") options.mode(torch::kLinear);
+  if (name == "bilinear") options.mode(torch::kBilinear);
+  if (name == "bicubic") options.mode(torch::kBicubic);
+  if (name == "trilinear") options.mode(torch::kTrilinear);
+}
+
+// Python takes one size for all dimensions, LibTorch wants one for each.
+torch::Tensor UpsampleAsPython(const nn::UpsampleImpl& module, const torch::Tensor& x) {
+  nn::UpsampleImpl each(module.options);
+  const auto dimensions = static_cast<size_t>(std::max<int64_t>(x.dim() - 2, 1));
+  if (auto& size = each.options.size(); size && size->size() == 1) {
+    size = std::vector<int64_t>(dimensions, size->front());
+  }
+  if (auto& scale = each.options.scale_factor(); scale && scale->size() == 1) {
+    scale = std::vector<double>(dimensions, scale->front());
+  }
+  return each.forward(x);
+}
+
+}  // namespace
+
+void Table::AddUpsample() {
+  Add<nn::UpsampleImpl>(
+      "Upsample",
+      [](const auto& o) {
+        return NamedValues{
+            {"size", o.size() ? OneOrEach(*o.size()) : NoneValue()},
+            {"scale_factor", o.scale_factor() ? OneOrEach(*o.scale_factor()) : NoneValue()},
+            {"mode", Word(o.mode())},
+            {"align_corners", V(o.align_corners())}};
+      },
+      [](const Arguments& a) {
+        nn::UpsampleOptions options;
+        if (!a.None("size")) options.size(a.Ints("size"));
+        if (!a.None("scale_factor")) options.scale_factor(a.Numbers("scale_factor"));
+        SetMode(a.Text("mode"), options);
+        if (!a.None("align_corners")) options.align_corners(a.Flag("align_corners"));
+        if (a.Flag("recompute_scale_factor")) a.Refuse();  // LibTorch has no such option.
+        return options;
+      });
+  by_name["Upsample"].build = [build = by_name["Upsample"].build](const ModuleTree& node) {
+    Leaf leaf = build(node);
+    if (leaf.module == nullptr) return leaf;
+    leaf.forward = [raw = leaf.module.get()](const torch::Tensor& x) {
+      return UpsampleAsPython(dynamic_cast<const nn::UpsampleImpl&>(*raw), x);
+    };
+    return leaf;
+  };
+}
+
 }  // namespace modelstore::torch_internal::leaves

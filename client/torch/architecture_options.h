@@ -44,6 +44,12 @@ inline v1::Value V(const torch::ExpandingArray<D>& array) {
   return equal ? IntValue(array->front()) : V(std::vector<int64_t>(array->begin(), array->end()));
 }
 
+// A size or a factor of one dimension stands for all of them.
+template <typename T>
+v1::Value OneOrEach(const std::vector<T>& values) {
+  return values.size() == 1 ? V(values.front()) : V(values);
+}
+
 template <size_t D>
 v1::Value Tuple(const torch::ExpandingArray<D>& array) {
   return TupleValue(*array);
@@ -79,6 +85,15 @@ class Arguments {
   std::vector<int64_t> Ints(const char* name) const {
     if (const auto one = AsInt(At(name))) return {*one};
     return Or(AsInts(At(name)), std::vector<int64_t>());
+  }
+
+  std::vector<double> Numbers(const char* name) const {
+    if (const auto one = AsNumber(At(name))) return {*one};
+    std::vector<double> numbers;
+    for (const v1::Value& part : At(name).tuple_value().values()) {
+      numbers.push_back(Or(AsNumber(part), 1.0));
+    }
+    return numbers;
   }
 
   // One for all, or one each.

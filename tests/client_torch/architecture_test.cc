@@ -73,7 +73,8 @@ const char* const kLeaves[] = {
     "ReplicationPad1d((3, 1))", "ReplicationPad2d(2)", "ReplicationPad3d(1)",
     "ZeroPad2d((1, 1, -1, 2))", "ConstantPad1d(2, 3.5)", "ConstantPad2d(1, 0.5)",
     "ConstantPad3d(1, 0.5)", "Flatten()", "Unflatten(1, (2, 5))", "PixelShuffle(3)",
-    "PixelUnshuffle(2)", "Fold((4, 5), 2)", "Unfold((2, 3))", "Identity()"};
+    "PixelUnshuffle(2)", "Upsample(scale_factor=2)", "Upsample(4, mode='nearest')",
+    "Upsample(size=(4, 5), mode='bilinear', align_corners=True)", "Fold((4, 5), 2)", "Unfold((2, 3))", "Identity()"};
 
 TEST(Architecture, WhatIsBuiltOfAModulesTextReadsBackAsTheSameModule) {
   for (const char* text : kLeaves) {
@@ -240,6 +241,36 @@ TEST(LoadModel, ResidualBlocksRunWithTheirShortcut) {
   net->eval();
   const torch::Tensor x = torch::rand({2, 3, 5, 5});
   ExpectSameBits(model->Forward(x), net->forward(x), "the output");
+}
+
+TEST(LoadModel, AnEncoderRunsItsLayersInOrderAndThenItsNorm) {
+  World world;
+  torch::manual_seed(3);
+  nn::TransformerEncoderLayer layer(nn::TransformerEncoderLayerOptions(8, 2).dropout(0));
+  nn::TransformerEncoder encoder(nn::TransformerEncoderOptions(layer, 3).norm(
+      nn::AnyModule(nn::LayerNorm(nn::LayerNormOptions({8})))));
+  for (torch::Tensor& p : encoder->parameters()) p.data().normal_();
+  encoder->eval();
+  ASSERT_TRUE(
+      SaveCheckpoint(world.client(), "models/m", {.module = encoder.get()}).ok());
+  const auto model = LoadModel(world.client(), kLatest);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const torch::Tensor words = torch::rand({5, 2, 8});
+  ExpectSameBits(model->Forward(words), encoder(words), "the output");
+}
+
+TEST(LoadModel, UpsampleTakesOneSizeForAllDimensionsAsPythonDoes) {
+  const torch::Tensor image = torch::rand({1, 2, 3, 5});
+  const auto output = [&](const char* text) {
+    const auto built = torch_internal::BuildArchitecture(Parsed(text));
+    EXPECT_TRUE(built.ok() && built->forward) << text;
+    return built.ok() && built->forward ? built->forward(image) : torch::Tensor();
+  };
+  ExpectSameBits(output("Upsample(scale_factor=2)"),
+                 image.repeat_interleave(2, 2).repeat_interleave(2, 3), "by a factor");
+  EXPECT_EQ(output("Upsample(4, mode='bilinear', align_corners=True)").sizes(),
+            torch::IntArrayRef({1, 2, 4, 4}));
+  EXPECT_EQ(output("Upsample((6, 7))").sizes(), torch::IntArrayRef({1, 2, 6, 7}));
 }
 
 TEST(LoadModel, TheRefusalNamesTheModuleAndWhatToDo) {
