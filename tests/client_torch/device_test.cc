@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <random>
 #include <set>
 
@@ -121,6 +122,42 @@ TEST_F(DeviceTest, AModuleOnADeviceIsLoadedThereWhateverTheArgumentsSay) {
   EXPECT_GT(fake_.copies(), 0);
   EXPECT_EQ(fake_.touched(), std::set<int>{1});
   EXPECT_GT(At(live, "features_0")._version(), 0);
+}
+
+TEST_F(DeviceTest, OptimizerStateGoesWhereItsParameterIs) {
+  const auto sgd_of = [](torch::nn::Linear& net) {
+    return torch::optim::SGD(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  };
+  const auto momentum = [](torch::optim::SGD& sgd) {
+    std::map<int64_t, torch::Tensor> by_dim;  // The weight's has two, the bias's one.
+    for (const auto& [key, state] : sgd.state()) {
+      const auto& of = static_cast<const torch::optim::SGDParamState&>(*state);
+      by_dim[of.momentum_buffer().dim()] = of.momentum_buffer();
+    }
+    return by_dim;
+  };
+  torch::nn::Linear trained(6, 4), live(6, 4);
+  torch::optim::SGD optimizer = sgd_of(trained);
+  trained(torch::rand({2, 6})).sum().backward();
+  optimizer.step();
+  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m",
+                             {.module = trained.get(), .optimizer = &optimizer})
+                  .ok());
+  for (torch::Tensor& parameter : live->parameters()) {
+    parameter.set_data(OnDevice(1, torch::zeros_like(parameter)));
+  }
+  torch::optim::SGD resumed = sgd_of(live);
+  LoadResult result = LoadCheckpoint(world_.client(), kLatest,
+                                     {.module = live.get(), .optimizer = &resumed});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  const auto want = momentum(optimizer), got = momentum(resumed);
+  ASSERT_EQ(got.size(), 2u);
+  for (const auto& [dim, buffer] : got) {
+    EXPECT_EQ(fake_.DeviceOf(buffer), 1);
+    support::ExpectSameBits(buffer, want.at(dim), "momentum");
+  }
+  support::ExpectSameBits(live->weight, trained->weight, "weight");
+  EXPECT_EQ(fake_.touched(), std::set<int>{1});
 }
 
 TEST_F(DeviceTest, TooLittleMemoryIsToldWithBothFiguresBeforeAnythingIsAllocated) {
