@@ -36,14 +36,12 @@ absl::StatusOr<v1::Checkpoint> FetchArchitecture(Client& client, std::string_vie
 }
 
 // The tensors that the module lacks, so that its containers may take them.
-absl::Status PlaceWhatIsLeft(Client& client, const std::string& name,
+absl::Status PlaceWhatIsLeft(const std::vector<TensorInfo>& stored,
                              torch::nn::Module& module) {
-  auto stored = client.ListTensors(name);
-  if (!stored.ok()) return stored.status();
   std::set<std::string> there;
   for (const StateEntry& entry : WalkState(module)) there.insert(entry.key);
   std::vector<OwnTensor> own;
-  for (const TensorInfo& tensor : *stored) {
+  for (const TensorInfo& tensor : stored) {
     if (tensor.section != "model" || there.contains(tensor.key)) continue;
     absl::StatusOr<torch::ScalarType> type = DTypeToTorch(tensor.dtype);
     if (!type.ok()) return type.status();
@@ -52,6 +50,17 @@ absl::Status PlaceWhatIsLeft(Client& client, const std::string& name,
   }
   PlaceOwnTensors(own, module);
   return absl::OkStatus();
+}
+
+// Parameters that were frozen are frozen again.
+void Freeze(const std::vector<TensorInfo>& stored, torch::nn::Module& module) {
+  auto parameters = module.named_parameters();
+  for (const TensorInfo& tensor : stored) {
+    if (tensor.section != "model" || tensor.requires_grad) continue;
+    if (torch::Tensor* parameter = parameters.find(tensor.key)) {
+      parameter->set_requires_grad(false);
+    }
+  }
 }
 
 absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
@@ -67,13 +76,15 @@ absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
     return absl::FailedPreconditionError(
         absl::StrCat(checkpoint->name(), " cannot be built: ", built->why_not));
   }
-  absl::Status placed = PlaceWhatIsLeft(client, checkpoint->name(), *built->module);
-  if (!placed.ok()) return placed;
+  const auto stored = client.ListTensors(checkpoint->name());
+  if (!stored.ok()) return stored.status();
+  if (auto s = PlaceWhatIsLeft(*stored, *built->module); !s.ok()) return s;
   built->module->to(torch::Device(args.device));
   LoadArgs load{.module = built->module.get(), .options = args.options};
   load.options.device = args.device;
   LoadResult loaded = LoadCheckpoint(client, checkpoint->name(), load);
   if (!loaded.status.ok()) return loaded.status;
+  Freeze(*stored, *built->module);
   built->module->eval();
   return LoadedModel{built->module, std::move(loaded.checkpoint), std::move(loaded.report),
                      PrintModule(checkpoint->architecture().root()), built->forward};

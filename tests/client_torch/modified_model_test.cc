@@ -89,6 +89,21 @@ TEST_P(ChangedVgg, RunsByNameWithTheOutputsItNowHasAndTrainsOn) {
 INSTANTIATE_TEST_SUITE_P(, ChangedVgg, testing::ValuesIn(Changes()),
                          [](const auto& info) { return info.param.name; });
 
+TEST(ModifiedModel, WhatWasFrozenOnTheServerIsFrozenWhereItIsLoaded) {
+  World world;
+  torch::nn::Sequential net{torch::nn::Linear(3, 4), torch::nn::Linear(4, 2)};
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/vgg", {.module = net.ptr().get()}).ok());
+  ASSERT_TRUE(
+      ModifyCheckpoint(world.client(), kVgg, EditList().SetRequiresGrad(false, {R"(0\..*)"}))
+          .ok());
+  const auto model = LoadModel(world.client(), kVgg);
+  ASSERT_TRUE(model.ok()) << model.status();
+  for (const auto& parameter : model->module->named_parameters()) {
+    EXPECT_EQ(parameter.value().requires_grad(), parameter.key()[0] == '1')
+        << parameter.key();
+  }
+}
+
 }  // namespace modified_model_tests
 
 }  // namespace
