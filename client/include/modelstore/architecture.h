@@ -56,11 +56,11 @@ struct LoadModelArgs {
 
 // Builds the model of a checkpoint and loads its tensors; floating-point tensors
 // become float32, and parameters that were stored frozen do not require a gradient.
-// Reads nothing but section `model`. The generator of random numbers
-// is left as it was. FAILED_PRECONDITION, naming the module and what to do, if the
-// checkpoint has no architecture or one that cannot run: a class without a forward, a
-// type that LibTorch lacks, a function that was given as an activation. Such a model
-// is kept, printed and edited all the same.
+// Reads nothing but section `model`. The generator of random numbers is left as it was.
+// FAILED_PRECONDITION, naming the module and what to do, if the checkpoint has no
+// architecture or one that cannot run: a class without a forward, a type that LibTorch
+// lacks, a function that was given as an activation. Such a model is kept, printed and
+// edited all the same.
 absl::StatusOr<LoadedModel> LoadModel(Client& client, std::string_view name,
                                       const LoadModelArgs& args = {});
 
