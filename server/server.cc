@@ -24,6 +24,7 @@ namespace modelstore::server {
 namespace {
 
 constexpr int kMaxMetadataBytes = 16 << 10;
+constexpr int kReadAheadBytes = 2 << 20;
 // How long cancelled RPCs may take to let go of their storage threads, and the
 // store to close.
 constexpr absl::Duration kCloseTime = absl::Seconds(15);
@@ -44,8 +45,14 @@ std::string HostPort(const std::string& host, int port) {
 
 void Configure(const ServerConfig& config, grpc::ServerBuilder* builder) {
   grpc::ResourceQuota quota("modelstored");
-  quota.Resize(static_cast<size_t>(config.memory_budget_bytes / 2));
+  // With what is on its way out, which it does not count, all of the budget.
+  quota.Resize(static_cast<size_t>(config.memory_budget_bytes / 4 * 3));
   builder->SetResourceQuota(quota);
+  // What gRPC reads ahead of us is the same for every stream. Left to its estimates of
+  // the connection, the streams of one save on a fast network fill the quota, and gRPC
+  // makes room by cancelling some of them.
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kReadAheadBytes);
   builder->SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                               config.max_streams_per_connection);

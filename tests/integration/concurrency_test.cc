@@ -53,6 +53,21 @@ TensorSet Large(uint64_t seed) {
   return TensorSet({.seed = seed, .tensors = 4, .bytes = 3 << 20});
 }
 
+// The client would resume a stream that gRPC cancels on the server for want of memory,
+// and nobody would know but for the time that it took.
+TEST_F(ConcurrencyTest, SavesAsFastAsTheyGoLoseNoStream) {
+  const TensorSet content({.seed = 1, .tensors = 8, .bytes = 256 << 20});
+  SaveOptions options;
+  options.base_checkpoint = "none";
+  for (int i = 0; i < 6; ++i) {
+    SaveHandle save = client_->SaveAsync(kModel, content.Content(), options);
+    auto saved = save.Durable(After(std::chrono::seconds(120)));
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    EXPECT_EQ(save.progress().reconnects, 0);
+    ASSERT_EQ(client_->DeleteCheckpoint(saved->name), absl::OkStatus());
+  }
+}
+
 TEST_F(ConcurrencyTest, OfTwoWritersThatExpectTheSameHeadOneIsAborted) {
   for (const bool large : {false, true}) {
     const TensorSet before = large ? Large(1) : Small(1);
