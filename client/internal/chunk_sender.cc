@@ -43,11 +43,13 @@ std::vector<uint32_t> ChunkQueue::Claim(int64_t message_bytes) {
   return claimed;
 }
 
-std::vector<uint32_t> ChunkQueue::Take(int64_t message_bytes,
-                                       int64_t* skipped_bytes) {
+absl::StatusOr<std::vector<uint32_t>> ChunkQueue::Take(int64_t message_bytes,
+                                                       Deadline deadline,
+                                                       int64_t* skipped_bytes) {
   while (true) {
     const std::vector<uint32_t> claimed = Claim(message_bytes);
-    if (claimed.empty()) return {};
+    if (claimed.empty()) return claimed;
+    if (absl::Status s = plan_->BringOver(claimed, deadline); !s.ok()) return s;
     for (const uint32_t i : claimed) plan_->Digest(i);
     std::vector<uint32_t> fresh;
     MutexLock lock(mutex_);
@@ -56,6 +58,7 @@ std::vector<uint32_t> ChunkQueue::Take(int64_t message_bytes,
         fresh.push_back(i);
       } else {
         *skipped_bytes += plan_->chunk(i).size;
+        plan_->LetGo(i);
       }
     }
     changed_.NotifyAll();
@@ -85,6 +88,7 @@ std::vector<Payload> PayloadsOf(SavePlan* plan, const std::vector<uint32_t>& chu
     const PlannedChunk& chunk = plan->chunk(i);
     payloads.push_back({std::string_view(chunk.data, chunk.size), chunk.owner});
     *bytes += chunk.size;
+    plan->LetGo(i);
   }
   return payloads;
 }
@@ -137,7 +141,10 @@ absl::Status UploadRound::SendChunks(Stream& stream, ChunkQueue* queue, bool* fi
   for (int64_t message_bytes = kFirstMessageBytes;;
        message_bytes = std::min(2 * message_bytes, kMessageBytes)) {
     int64_t skipped = 0;
-    const std::vector<uint32_t> chunks = queue->Take(message_bytes, &skipped);
+    const absl::StatusOr<std::vector<uint32_t>> taken =
+        queue->Take(message_bytes, StepDeadline(), &skipped);
+    if (!taken.ok()) return taken.status();
+    const std::vector<uint32_t>& chunks = *taken;
     state_->done_bytes += skipped;
     if (chunks.empty()) return absl::OkStatus();
     v1::UploadChunksRequest request;

@@ -33,7 +33,9 @@ class ChunkQueue {
   // The chunks of the next message, of up to `message_bytes`, digested just now, so
   // that their bytes are in the cache when they are sent. Bytes handed out before,
   // under another index, are skipped. Empty when there are no more, or after Stop().
-  std::vector<uint32_t> Take(int64_t message_bytes, int64_t* skipped_bytes);
+  // Fails as SavePlan::BringOver() does.
+  absl::StatusOr<std::vector<uint32_t>> Take(int64_t message_bytes, Deadline deadline,
+                                             int64_t* skipped_bytes);
   // Waits until every chunk that was handed out is digested.
   bool WaitDigested(Deadline deadline);
   void Stop();
@@ -85,7 +87,8 @@ class UploadRound {
   const Deadline deadline_;
 };
 
-// The payloads of `chunks`, in place.
+// The payloads of `chunks`, in place. What was brought over from a device for them is
+// held by them alone from here on.
 std::vector<Payload> PayloadsOf(SavePlan* plan, const std::vector<uint32_t>& chunks,
                                 int64_t* bytes);
 

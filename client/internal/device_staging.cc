@@ -8,28 +8,27 @@
 namespace modelstore::internal {
 namespace {
 
-// Page-locking is slow and what is locked is kept for the next save, so it is asked for
-// in few sizes.
-constexpr size_t kBlockBytes = size_t{32} << 20;
 constexpr size_t kAlignment = 256;  // what devices copy to at full speed
 
 size_t Rounded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
-DeviceStaging::DeviceStaging(PlannedChunk* chunks, size_t count) {
-  for (size_t i = 0; i < count; ++i) {
-    if (chunks[i].source == nullptr) continue;
-    chunks_.push_back(&chunks[i]);
-    bytes_ += chunks[i].size;
-    left_ += static_cast<int64_t>(Rounded(chunks[i].size));
+DeviceStaging::DeviceStaging(const std::vector<PlannedChunk*>& chunks,
+                             size_t block_bytes)
+    : most_block_bytes_(block_bytes) {
+  for (PlannedChunk* chunk : chunks) {
+    if (chunk->source == nullptr || chunk->data != nullptr) continue;
+    chunks_.push_back(chunk);
+    bytes_ += chunk->size;
+    left_ += static_cast<int64_t>(Rounded(chunk->size));
   }
 }
 
 absl::Status DeviceStaging::TakeRoom(ByteSource& source, size_t bytes, Staged* staged) {
   const size_t rounded = Rounded(bytes);
   if (block_ == nullptr || used_ + rounded > block_bytes_) {
-    block_bytes_ = static_cast<size_t>(std::min<int64_t>(left_, kBlockBytes));
+    block_bytes_ = std::min(static_cast<size_t>(left_), most_block_bytes_);
     block_bytes_ = std::max(block_bytes_, rounded);
     block_ = source.MakeRoom(block_bytes_);
     used_ = 0;
@@ -47,12 +46,7 @@ absl::Status DeviceStaging::TakeRoom(ByteSource& source, size_t bytes, Staged* s
   return absl::OkStatus();
 }
 
-absl::Status DeviceStaging::Begin(int64_t max_bytes) {
-  if (bytes_ > max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "max_staging_bytes: ", max_bytes, " bytes are allowed, ", bytes_,
-        " lie on devices and must be staged: allow more, or move tensors to the cpu"));
-  }
+absl::Status DeviceStaging::Begin() {
   for (PlannedChunk* chunk : chunks_) {
     Staged staged{chunk, nullptr, nullptr};
     absl::Status status = TakeRoom(*chunk->source, chunk->size, &staged);
@@ -73,7 +67,6 @@ absl::Status DeviceStaging::Finish(Deadline deadline) {
   for (Staged& staged : staged_) {
     staged.chunk->data = staged.data;
     staged.chunk->owner = std::move(staged.room);
-    staged.chunk->source.reset();
   }
   return absl::OkStatus();
 }

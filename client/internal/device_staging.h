@@ -12,18 +12,18 @@
 
 namespace modelstore::internal {
 
-// Used by one thread, for one save.
+// Used by one thread, once.
 class DeviceStaging {
  public:
-  // `chunks` outlive this.
-  DeviceStaging(PlannedChunk* chunks, size_t count);
+  // Of `chunks`, which outlive this, those that have a source and no data. Memory is
+  // page-locked in blocks of up to `block_bytes`, or of one chunk that is larger.
+  DeviceStaging(const std::vector<PlannedChunk*>& chunks, size_t block_bytes);
 
-  // What the devices hold of the save.
   int64_t bytes() const { return bytes_; }
-  // Begins every copy. RESOURCE_EXHAUSTED, naming both figures, if `max_bytes` or the
-  // memory of the machine are too little.
-  absl::Status Begin(int64_t max_bytes);
-  // Waits for them. Then the chunks have data like all others, and no source.
+  // Begins every copy. RESOURCE_EXHAUSTED, naming what was asked for, if no more memory
+  // can be page-locked.
+  absl::Status Begin();
+  // Waits for them. Then the chunks have data and an owner of it, like all others.
   absl::Status Finish(Deadline deadline);
 
  private:
@@ -36,7 +36,8 @@ class DeviceStaging {
   // Room for `bytes` that lie behind those before, or in a new block.
   absl::Status TakeRoom(ByteSource& source, size_t bytes, Staged* staged);
 
-  std::vector<PlannedChunk*> chunks_;  // those with a source
+  const size_t most_block_bytes_;
+  std::vector<PlannedChunk*> chunks_;
   int64_t bytes_ = 0;
   int64_t left_ = 0;  // of bytes_, without room yet, each rounded up
   std::shared_ptr<char> block_;

@@ -3,6 +3,8 @@
 //   plan = cut the content into chunks
 //   copy what the caller may change; tell Staged()
 //   if anything was copied:       the rest steps back for threads that compute
+//   (what lies on a device and was not copied is brought over when it is digested,
+//   and again when it is sent)
 //   if the plan is small:         digest; SaveCheckpoint(everything); done
 //   if the model has a base:      digest everything
 //     missing = FindMissingChunks(base)
@@ -84,6 +86,9 @@ class Save {
   absl::Status Send(Stream& stream, const v1::SaveCheckpointRequest& request,
                     std::vector<Payload> payloads, int64_t payload_bytes);
 
+  absl::Status DigestAll() {
+    return plan_->DigestAll(std::max(1, connection_.options().streams), job_.deadline);
+  }
   absl::StatusOr<v1::Checkpoint> SaveByUpload();
   // In one stream, if `base` lacks little of it; else nothing is saved.
   absl::StatusOr<std::optional<v1::Checkpoint>> SaveDifference(const std::string& base);
@@ -142,7 +147,7 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
   if (absl::Status s = Stage(); !s.ok()) return s;
   absl::StatusOr<v1::Checkpoint> saved = absl::UnknownError("");
   if (plan_->total_bytes() < kSmallSaveBytes && !Distributed()) {
-    plan_->DigestAll(1);
+    if (absl::Status s = plan_->DigestAll(1, job_.deadline); !s.ok()) return s;
     std::vector<uint32_t> all(plan_->chunk_count());
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
     saved = SaveInOneStream(options_.base_checkpoint, all);
@@ -273,17 +278,19 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   ChunkQueue queue(plan_.get(), chunks);
   int64_t duplicates = 0;
   while (true) {
-    const std::vector<uint32_t> batch = queue.Take(kMessageBytes, &duplicates);
-    if (batch.empty()) break;
+    const absl::StatusOr<std::vector<uint32_t>> batch =
+        queue.Take(kMessageBytes, StepDeadline(), &duplicates);
+    if (!batch.ok()) return batch.status();
+    if (batch->empty()) break;
     request.Clear();
-    for (const uint32_t i : batch) {
+    for (const uint32_t i : *batch) {
       v1::ChunkHeader* header = request.add_chunks();
       const absl::string_view digest = plan_->chunk(i).digest.bytes();
       header->set_digest(digest.data(), digest.size());
       header->set_size_bytes(plan_->chunk(i).size);
     }
     int64_t bytes = 0;
-    std::vector<Payload> payloads = PayloadsOf(plan_.get(), batch, &bytes);
+    std::vector<Payload> payloads = PayloadsOf(plan_.get(), *batch, &bytes);
     absl::Status s = Send(stream, request, std::move(payloads), bytes);
     if (!s.ok()) return s;
   }
@@ -307,7 +314,7 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
   absl::StatusOr<std::string> base = FindBase();
   if (!base.ok()) return base.status();
   if (!base->empty()) {
-    plan_->DigestAll(std::max(1, connection_.options().streams));
+    if (absl::Status s = DigestAll(); !s.ok()) return s;
     // A request_id of the caller's may be repeated when the base is another: the
     // way that a save takes must then follow from its content alone.
     if (!given_request_id_) {
@@ -473,7 +480,7 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
 }
 
 absl::StatusOr<v1::Checkpoint> Save::EarlierSave(int64_t version) {
-  plan_->DigestAll(std::max(1, connection_.options().streams));
+  if (absl::Status s = DigestAll(); !s.ok()) return s;
   absl::StatusOr<std::vector<uint32_t>> missing =
       FindMissing(CheckpointNameOf(job_.model_id, version), nullptr);
   if (!missing.ok()) return missing.status();

@@ -19,6 +19,10 @@ namespace {
 // A manifest part's tensors; leaves room for what else its message holds.
 constexpr size_t kManifestPartBytes = kMaxManifestMessageBytes - (size_t{64} << 10);
 
+// Page-locking is slow and what is locked is kept for the next save, so it is asked for
+// in few sizes.
+constexpr size_t kDeviceBlockBytes = size_t{32} << 20;
+
 // A piece's digests travel in one message, so very large pieces have larger
 // chunks.
 int64_t ChunkSizeFor(int64_t piece_bytes) {
@@ -129,10 +133,22 @@ void SavePlan::Digest(size_t i) {
   digested_.fetch_add(1);
 }
 
-void SavePlan::DigestAll(int threads) {
+absl::Status SavePlan::DigestAll(int threads, Deadline deadline) {
   std::atomic<size_t> next{0};
+  Mutex mutex;
+  absl::Status status;  // under mutex
   const auto work = [&] {
-    for (size_t i = next++; i < chunk_count_; i = next++) Digest(i);
+    for (size_t i = next++; i < chunk_count_; i = next++) {
+      absl::Status s = BringOver({static_cast<uint32_t>(i)}, deadline);
+      if (!s.ok()) {
+        next = chunk_count_;
+        MutexLock lock(mutex);
+        status.Update(s);
+        return;
+      }
+      Digest(i);
+      LetGo(i);
+    }
   };
   std::vector<std::thread> helpers;
   // A thread costs about as much as the digests of a few chunks.
@@ -142,6 +158,7 @@ void SavePlan::DigestAll(int threads) {
   for (std::thread& helper : helpers) {
     if (helper.joinable()) helper.join();
   }
+  return status;
 }
 
 std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
@@ -177,13 +194,38 @@ std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
 
 absl::StatusOr<bool> SavePlan::Stage(const std::shared_ptr<StagingPool>& pool,
                                      int64_t max_bytes, int threads, Deadline deadline) {
-  DeviceStaging from_devices(chunks_.get(), chunk_count_);
+  std::vector<PlannedChunk*> chunks(chunk_count_);
+  for (size_t i = 0; i < chunk_count_; ++i) chunks[i] = &chunks_[i];
+  DeviceStaging from_devices(chunks, kDeviceBlockBytes);
+  streams_devices_ = from_devices.bytes() > max_bytes;
+  if (streams_devices_) {
+    (void)StageFromMemory(pool, max_bytes, threads);
+    return false;
+  }
   // The devices copy while this process copies what lies in its own memory.
-  if (absl::Status s = from_devices.Begin(max_bytes); !s.ok()) return s;
+  if (absl::Status s = from_devices.Begin(); !s.ok()) return s;
   staged_bytes_ = from_devices.bytes();
   const bool all = StageFromMemory(pool, max_bytes - staged_bytes_, threads);
   if (absl::Status s = from_devices.Finish(deadline); !s.ok()) return s;
+  for (PlannedChunk* chunk : chunks) chunk->source.reset();
   return all;
+}
+
+absl::Status SavePlan::BringOver(const std::vector<uint32_t>& chunks, Deadline deadline) {
+  if (!streams_devices_) return absl::OkStatus();
+  std::vector<PlannedChunk*> wanted;
+  for (const uint32_t i : chunks) wanted.push_back(&chunks_[i]);
+  MutexLock lock(device_mutex_);
+  DeviceStaging from_devices(wanted, kMaxChunkBytes);
+  if (absl::Status s = from_devices.Begin(); !s.ok()) return s;
+  return from_devices.Finish(deadline);
+}
+
+void SavePlan::LetGo(size_t i) {
+  PlannedChunk& chunk = chunks_[i];
+  if (chunk.source == nullptr) return;
+  chunk.data = nullptr;
+  chunk.owner.reset();
 }
 
 bool SavePlan::StageFromMemory(const std::shared_ptr<StagingPool>& pool,

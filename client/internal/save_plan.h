@@ -28,7 +28,7 @@ struct PlannedChunk {
   Digest digest;
   // Keeps `data` alive, and the transport's use of it known.
   std::shared_ptr<const void> owner;
-  // Where the bytes are until they are staged, if not at `data`.
+  // Where the bytes are until they are staged or brought over, if not at `data`.
   std::shared_ptr<ByteSource> source;
   int64_t source_offset = 0;
 };
@@ -48,18 +48,25 @@ class SavePlan {
   // Computes the digest of a chunk if it has none yet.
   void Digest(size_t i);
   bool AllDigested() const { return digested_.load() == chunk_count_; }
-  // On several threads.
-  void DigestAll(int threads);
+  // On several threads. Fails as BringOver() does.
+  absl::Status DigestAll(int threads, Deadline deadline);
 
   // The manifest in parts of less than 1 MiB. Every chunk has its digest by now.
   std::vector<v1::ManifestPart> ManifestParts() const;
 
-  // Copies chunks that may change into staging memory, as far as `max_bytes` go.
-  // What lies on a device always is, or RESOURCE_EXHAUSTED tells what it needs. True if
-  // nothing is left that the caller must not change.
+  // Copies chunks that may change into staging memory, as far as `max_bytes` go: what
+  // lies on devices all or not at all. True if nothing is left that the caller must not
+  // change.
   absl::StatusOr<bool> Stage(const std::shared_ptr<class StagingPool>& pool,
                              int64_t max_bytes, int threads, Deadline deadline);
   int64_t staged_bytes() const { return staged_bytes_; }
+
+  // Of these chunks brings over what lies on a device, not staged, for the moment in
+  // which it is digested and sent. RESOURCE_EXHAUSTED if no memory can be page-locked,
+  // INTERNAL if a device fails.
+  absl::Status BringOver(const std::vector<uint32_t>& chunks, Deadline deadline);
+  // Lets go of what was brought over for chunk `i`, whoever else may hold it still.
+  void LetGo(size_t i);
 
   // Lets go of all bytes, and waits until the transport has let go of those that
   // have no owner of their own: afterwards the caller may free them.
@@ -90,6 +97,10 @@ class SavePlan {
   int64_t total_bytes_ = 0;
   int64_t staged_bytes_ = 0;
   std::shared_ptr<Borrowing> borrowing_;
+  // Something lies on devices and is brought over bit by bit.
+  bool streams_devices_ = false;
+  // A source is used by one thread at a time.
+  Mutex device_mutex_;
 };
 
 }  // namespace modelstore::internal

@@ -74,6 +74,12 @@ class Planner {
       absl::Status status = PlanGroup(g, (*groups)[g]);
       if (!status.ok()) return status;
     }
+    // Python keeps them under their number; here a state needs a parameter.
+    for (const auto& [id, fields] : states_) {
+      if (planned_.count(id) == 0) {
+        report_.skipped.push_back(absl::StrCat("optimizer:state/", id));
+      }
+    }
     return std::move(load_);
   }
 
@@ -202,6 +208,7 @@ class Planner {
   absl::Status PlanState(const Value& group, const Value& id,
                          const torch::Tensor& parameter) {
     const auto found = states_.find(id.ToString());
+    planned_.insert(id.ToString());
     const auto* dict = found == states_.end()
                            ? nullptr
                            : std::get_if<Value::DictEntries>(&found->second->variant());
@@ -325,6 +332,7 @@ class Planner {
   const KeyRenames& renames_;
   LoadReport& report_;
   std::map<std::string, const Value*> states_;  // by the text of their id
+  std::set<std::string> planned_;               // the ids that a group lists
   int64_t flat_size_ = 0;                       // elements of the group at hand
   OptimizerLoad load_;
 };

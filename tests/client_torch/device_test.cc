@@ -317,15 +317,46 @@ TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
   EXPECT_TRUE(smaller.RngState(0).eq(10).all().item<bool>());
 }
 
-TEST_F(DeviceTest, ASaveFromADeviceSaysWhatMemoryItNeeds) {
-  const StateDict live = {{"w", OnDevice(0, torch::rand({500'000}))}};
+TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory) {
+  constexpr int64_t kElements = 16 << 20;  // 64 MiB
+  torch::Tensor weight = OnDevice(1, torch::arange(kElements, torch::kFloat32));
+  const StateDict live = {{"weight", weight}, {"on_cpu", torch::full({10}, 5.0F)}};
   SaveArgs args = {.state_dict = &live};
   args.options.max_staging_bytes = 1'000'000;
+  fake_.Queue(1, [weight]() mutable { weight[7] = -1; });
+  SaveHandle handle = SaveCheckpointAsync(world_.client(), "models/m", args);
+  ASSERT_TRUE(handle.Staged(InAMinute()).ok());
+  weight[8] = -2;
+  ASSERT_TRUE(handle.Durable(InAMinute()).ok());
+  EXPECT_EQ(fake_.live_pinned(), 0);
+  EXPECT_LE(fake_.most_pinned(), 3 * (int64_t{9} << 20)) << "for three streams";
+  LoadResult result = Load({});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  torch::Tensor wanted = torch::arange(kElements, torch::kFloat32);
+  wanted[7] = -1;
+  support::ExpectSameBits(At(loaded_, "weight"), wanted, "weight");
+  EXPECT_TRUE(At(loaded_, "on_cpu").eq(5).all().item<bool>());
+
+  // Of the next version only what has changed is sent: one chunk of 512 KiB.
+  SaveHandle next = SaveCheckpointAsync(world_.client(), "models/m", args);
+  ASSERT_TRUE(next.Durable(InAMinute()).ok());
+  EXPECT_LT(next.progress().transferred_bytes, 600'000);
+  result = Load({});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  wanted[8] = -2;
+  support::ExpectSameBits(At(loaded_, "weight"), wanted, "weight");
+}
+
+TEST_F(DeviceTest, AStreamedSaveWhoseCopyFailsSaysSoAndStoresNothing) {
+  const StateDict live = {{"w", OnDevice(0, torch::rand({16 << 20}))}};
+  SaveArgs args = {.state_dict = &live};
+  args.options.max_staging_bytes = 0;
+  fake_.SetFaults({.copy = 50});
   const absl::Status status =
       SaveCheckpoint(world_.client(), "models/m", args).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr("1000000"), HasSubstr("2000000")));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("copy failed")) << status;
+  EXPECT_FALSE(world_.client().GetCheckpoint(kLatest).ok());
+  EXPECT_EQ(fake_.live_pinned(), 0);
 }
 
 TEST_F(DeviceTest, AFailedCopyFailsTheSaveAndNothingIsStored) {

@@ -505,7 +505,7 @@ TEST(OptimizerTest, MaximizeIsRefusedByNameAndNothingChanges) {
 }
 
 // A section as Python's torch.optim.Adam would have made it.
-ValueTree PythonAdam(Value maximize, bool integer_step = false) {
+ValueTree PythonAdam(Value maximize, bool integer_step = false, Value listed = 0) {
   ValueTree tree;
   const auto field = [&](const char* name, torch::Tensor tensor) {
     const std::string key = std::string("state/0/") + name;
@@ -525,10 +525,24 @@ ValueTree PythonAdam(Value maximize, bool integer_step = false) {
                              {"maximize", std::move(maximize)},
                              {"foreach", true},
                              {"initial_lr", 0.5},
-                             {"params", Value::List({0})}});
+                             {"params", Value::List({std::move(listed)})}});
   tree.value = Value::Dict({{"state", Value::Dict({{Value(0), std::move(state)}})},
                             {"param_groups", Value::List({std::move(group)})}});
   return tree;
+}
+
+TEST(OptimizerTest, StateOfAnIdThatNoGroupListsIsToldAsSkipped) {
+  World world;
+  const torch::Tensor weight = torch::rand({2, 3}).set_requires_grad(true);
+  torch::optim::Adam adam({weight}, torch::optim::AdamOptions(0.1));
+  SaveArgs args;
+  args.sections["optimizer"] = PythonAdam(false, false, /*listed=*/7);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  const LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_THAT(result.report.skipped, Contains("optimizer:state/0"));
+  EXPECT_TRUE(adam.state().empty());
 }
 
 TEST(OptimizerTest, PythonsStateIsReadAndWhatLibTorchLacksIsTold) {

@@ -113,7 +113,9 @@ struct SaveOptions {
   int contribution_count = 1;
   WhenBusy when_busy = WhenBusy::kWait;
   // Largest memory that staging may hold; a larger state is streamed, and
-  // Staged() then waits for the network. Absent: as large as the state.
+  // Staged() then waits for the network. What lies on devices is staged whole or
+  // streamed, then by way of about 8 MiB of page-locked memory a stream. Absent: as
+  // large as the state.
   std::optional<int64_t> max_staging_bytes;
   // Of the whole save.
   std::chrono::milliseconds timeout{3'600'000};

@@ -91,8 +91,10 @@ absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view p
 // not contiguous are copied before it returns, as are the generators' states and the
 // optimizer's scalars. Tensors on a GPU are saved as they are after the work that is
 // queued on its current stream (of the calling thread) at this call; they are copied on
-// another stream, into page-locked memory as large as they are (RESOURCE_EXHAUSTED if
-// options.max_staging_bytes are fewer), and Staged() tells when that is over. What cannot be saved is told by every wait of the handle.
+// another stream, into page-locked memory as large as they are, and Staged() tells when
+// that is over. If options.max_staging_bytes are fewer, they are copied as they are sent,
+// and Staged() comes once all were. What cannot be saved is told by every wait of the
+// handle.
 SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
                                const SaveArgs& args);
 
@@ -180,8 +182,9 @@ struct LoadReport {
   // What options.target_dtype left as it is: complex, integers, booleans.
   std::vector<std::string> uncast;
   // Left alone: by include and exclude, because no such section or option is
-  // known here or there, or because the state dict is of a version of PyTorch that
-  // had no such buffer (`num_batches_tracked` without `_metadata`).
+  // known here or there, because no group of the stored optimizer lists the
+  // parameter that a state is of, or because the state dict is of a version of
+  // PyTorch that had no such buffer (`num_batches_tracked` without `_metadata`).
   std::vector<std::string> skipped;
   // Keys of section `model` that have another name here: stored, here.
   std::vector<std::pair<std::string, std::string>> renamed;
