@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <random>
 #include <set>
 
@@ -139,6 +141,40 @@ INSTANTIATE_TEST_SUITE_P(
                       Kind{"CatalogCurrent", "catalog", "CURRENT"},
                       Kind{"HighWater", "", "HIGH_WATER"}),
     [](const auto& info) { return info.param.name; });
+
+std::set<uint64_t> PacksIn(const std::string& folder) {
+  std::set<uint64_t> packs;
+  for (const auto& file : std::filesystem::directory_iterator(folder + "/packs")) {
+    if (file.path().extension() != ".sst") continue;
+    if (const auto pack = PackIn(file.path())) packs.insert(*pack);
+  }
+  return packs;
+}
+
+TEST(LostPackMetadataTest, WhatWasCopiedForwardOrMergedReadsBackWhenItIsMadeAnew) {
+  const RocksFolder base;
+  const Scenario scenario(base.path());
+  for (const char* name : {"DeleteAndSweep", "MergeOfSmallPacks"}) {
+    SCOPED_TRACE(name);
+    const RocksFolder copy;
+    const Operation operation = OperationNamed(name);
+    CopyFolder(scenario.folder(), copy.path());
+    {
+      const auto store = OpenStore(copy.path());
+      ASSERT_TRUE(store.ok()) << store.status();
+      ASSERT_EQ(operation.run(**store, scenario.known()), absl::OkStatus());
+    }
+    const std::set<uint64_t> before = PacksIn(scenario.folder());
+    const std::set<uint64_t> after = PacksIn(copy.path());
+    EXPECT_FALSE(std::includes(after.begin(), after.end(), before.begin(), before.end()))
+        << "no pack gave way to another";
+    EXPECT_FALSE(std::includes(before.begin(), before.end(), after.begin(), after.end()))
+        << "no chunk moved";
+    ASSERT_TRUE(std::filesystem::remove(copy.path() + "/packs/CURRENT"));
+    EXPECT_EQ(scenario.Check(copy.path(), operation, /*acknowledged=*/true),
+              absl::OkStatus());
+  }
+}
 
 }  // namespace
 }  // namespace modelstore::storage
