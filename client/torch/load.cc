@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "client/torch/device/device_runtime.h"
+#include "client/torch/element_type.h"
 #include "client/torch/guard.h"
 #include "client/torch/key_rules.h"
 #include "client/torch/load_module.h"
@@ -81,6 +82,11 @@ class Loader {
     options.device = args_.device;
     absl::StatusOr<LoadPlan> plan = client_.PlanLoad(checkpoint->name, options);
     if (!plan.ok()) return plan.status();
+    if (const std::optional<DType> narrower = NarrowerType(*plan)) {
+      options.target_dtype = narrower;
+      plan = client_.PlanLoad(checkpoint->name, options);
+      if (!plan.ok()) return plan.status();
+    }
     plan_.emplace(*std::move(plan));
     index_.emplace(plan_->tensors());
     if (options.target_dtype.has_value()) {
@@ -97,6 +103,30 @@ class Loader {
       AddFresh(section);
     }
     return absl::OkStatus();
+  }
+
+  // The type of the module's floating-point tensors, if it is one for all of them, and
+  // what is stored would only shrink on its way to it: then the server casts.
+  std::optional<DType> NarrowerType(const LoadPlan& plan) const {
+    if (args_.module == nullptr || args_.optimizer || !returned_.empty() ||
+        args_.options.target_dtype.has_value() || args_.dtype != Policy::kFail) {
+      return std::nullopt;
+    }
+    std::optional<DType> wanted;
+    for (const StateEntry& entry : WalkState(*args_.module)) {
+      if (!entry.tensor.is_floating_point()) continue;
+      const absl::StatusOr<DType> dtype = DTypeFromTorch(entry.tensor.scalar_type());
+      if (!dtype.ok() || (wanted.has_value() && *wanted != *dtype)) return std::nullopt;
+      wanted = *dtype;
+    }
+    if (!wanted.has_value()) return std::nullopt;
+    bool shrinks = false;
+    for (const TensorInfo& info : plan.tensors()) {
+      if (!IsFloatingPoint(info.dtype) || info.dtype == *wanted) continue;
+      if (ElementSize(info.dtype) <= ElementSize(*wanted)) return std::nullopt;
+      shrinks = true;
+    }
+    return shrinks ? wanted : std::nullopt;
   }
 
   absl::Status ChooseSections(const CheckpointInfo& checkpoint) {

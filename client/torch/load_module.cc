@@ -85,7 +85,8 @@ class Matcher {
     if (!wanted.ok()) return wanted.status();
     const DType kept = plan_.stored_dtype(index);
     if (*wanted != kept) NoteCast(entry.key, kept, *wanted);
-    if (stored.dtype != kept && stored.dtype != *wanted) {
+    if (args_.options.target_dtype.has_value() && stored.dtype != kept &&
+        stored.dtype != *wanted) {
       refused_casts_.push_back(absl::StrCat("target_dtype would cast ", entry.key, " to ",
                                             Name(stored.dtype), " on its way into ",
                                             Name(*wanted)));

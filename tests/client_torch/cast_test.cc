@@ -1,6 +1,8 @@
 // Casts on load: floating point only, as torch casts, and told in the report.
 #include <gmock/gmock.h>
 
+#include <atomic>
+
 #include "client/torch/element_type.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
@@ -125,6 +127,52 @@ TEST_F(CastTest, AModuleOfTheTargetTypeHasTheServerCast) {
   ASSERT_EQ(result.report.dtype_change.size(), 1u);
   EXPECT_EQ(result.report.dtype_change[0].stored, DType::kFloat32);
   EXPECT_EQ(result.report.dtype_change[0].wanted, DType::kBfloat16);
+}
+
+// The bytes that reach the client in streams.
+class Received {
+ public:
+  explicit Received(World& world) : world_(world) {
+    world_.connection().SetFaults(
+        {.tamper = [this](std::string* message) { bytes_ += message->size(); }});
+  }
+  ~Received() { world_.connection().SetFaults({}); }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  World& world_;
+  std::atomic<size_t> bytes_{0};
+};
+
+TEST_F(CastTest, IntoANarrowerModuleTheServerCastsAndTheReportSaysTheSame) {
+  const StateDict stored = {{"w", torch::randn({1 << 20})}, {"n", torch::arange(10)}};
+  Save({.state_dict = &stored});
+  const torch::Tensor half = torch::zeros({1 << 20}, torch::kBFloat16);
+  Bag bag(StateDict{{"w", half}, {"n", torch::zeros({10}, torch::kLong)}});
+  const Received received(world_);
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_LT(received.bytes(), (2u << 20) + 50'000) << "4 MiB are stored";
+  support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
+  ASSERT_EQ(result.report.dtype_change.size(), 1u);
+  EXPECT_EQ(result.report.dtype_change[0].stored, DType::kFloat32);
+  EXPECT_TRUE(result.report.uncast.empty());
+}
+
+TEST_F(CastTest, WhereOneTensorOfTheModuleIsWiderTheStoredBytesTravel) {
+  const StateDict stored = {{"w", torch::randn({1 << 18})}, {"v", torch::randn({1 << 18})}};
+  Save({.state_dict = &stored});
+  const torch::Tensor half = torch::zeros({1 << 18}, torch::kBFloat16);
+  const torch::Tensor same = torch::zeros({1 << 18});
+  Bag bag(StateDict{{"w", half}, {"v", same}});
+  const Received received(world_);
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_GT(received.bytes(), 2u << 20);
+  support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
+  support::ExpectSameBits(same, stored[1].second, "v");
 }
 
 TEST_F(CastTest, ACastThatWouldLoseDigitsOnTheWayIsRefused) {

@@ -144,8 +144,9 @@ struct LoadArgs {
   std::optional<Policy> unexpected = {};
   // Fails even with strict = false, as in PyTorch.
   Policy shape = Policy::kFail;
-  // Casts from float to float are done and reported; any other change of dtype
-  // fails unless allowed here. (PyTorch casts in silence.) options.target_dtype is
+  // Casts from float to float are done and reported, by the server where the module's
+  // tensors are all of one narrower type; any other change of dtype fails unless
+  // allowed here. (PyTorch casts in silence.) options.target_dtype is
   // for fresh tensors, or saves bytes where the module's tensors are of that type:
   // refused where it would lose digits on the way into a wider one, and with an
   // optimizer.
