@@ -69,6 +69,24 @@ TEST_F(Readme, ATrainingJobSavesInTheBackgroundAndResumes) {
   EXPECT_EQ(resumed.checkpoint.version, saved->version);
 }
 
+TEST_F(Readme, AWhatElseTheLoopMustNotLoseComesBack) {
+  auto client = modelstore::Client::Connect(address);
+  ASSERT_TRUE(client.ok()) << client.status();
+  Step();
+  // [everything else]
+  torch::optim::StepLR schedule(sgd, /*step_size=*/30, /*gamma=*/0.1);
+  modelstore::SaveArgs all = {.module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule};
+  all.sections["data"] = {modelstore::Value::Dict({{"epoch_seed", 7}, {"taken", 1024}}), {}};
+  auto saved = modelstore::SaveCheckpoint(*client, "models/lenet", all);
+  modelstore::LoadResult r = modelstore::LoadCheckpoint(*client, "models/lenet/checkpoints/latest",
+      {.module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule, .sections = {"data"}});
+  int64_t taken = r.sections["data"].value.Find("taken")->AsInt();
+  // [end]
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  ASSERT_TRUE(r.status.ok()) << r.status << r.report.ToString();
+  EXPECT_EQ(taken, 1024);
+}
+
 TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   // [inference worker]
   auto client = modelstore::Client::Connect(address);
