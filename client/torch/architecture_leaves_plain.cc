@@ -116,6 +116,20 @@ void Table::AddActivations() {
       });
 }
 
+namespace {
+
+// Newer LibTorch has no names of dimensions.
+template <typename Options>
+bool NamesItsDimension(const Options& o) {
+  if constexpr (requires { o.dimname(); }) {
+    return !o.dimname().empty();
+  } else {
+    return false;
+  }
+}
+
+}  // namespace
+
 void Table::AddShapes() {
   Add<nn::FlattenImpl>(
       "Flatten",
@@ -136,7 +150,7 @@ void Table::AddShapes() {
   // A dimension by its name is no integer: nothing can be told of it.
   by_name["Unflatten"].read =
       [read = by_name["Unflatten"].read](const nn::Module& m) -> std::optional<NamedValues> {
-    if (!dynamic_cast<const nn::UnflattenImpl&>(m).options.dimname().empty()) return {};
+    if (NamesItsDimension(dynamic_cast<const nn::UnflattenImpl&>(m).options)) return {};
     return read(m);
   };
   Add<nn::PixelShuffleImpl>(
