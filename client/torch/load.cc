@@ -119,7 +119,8 @@ class Loader {
       if (!dtype.ok() || (wanted.has_value() && *wanted != *dtype)) return std::nullopt;
       wanted = *dtype;
     }
-    if (!wanted.has_value()) return std::nullopt;
+    // To a float8 torch casts, the server does not.
+    if (!wanted.has_value() || ElementSize(*wanted) < 2) return std::nullopt;
     bool shrinks = false;
     for (const TensorInfo& info : plan.tensors()) {
       if (!IsFloatingPoint(info.dtype) || info.dtype == *wanted) continue;
