@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "storage/keys.h"
@@ -133,32 +134,30 @@ bool ChunkIntake::IsSmall() {
   return received_bytes_ < kSmallSaveBytes;
 }
 
-absl::StatusOr<bool> ChunkIntake::Put(Feeder& feeder, const Digest& digest,
-                                      absl::string_view bytes) {
-  ASSIGN_OR_RETURN(const bool claimed, Claim(digest, static_cast<int64_t>(bytes.size())));
+absl::StatusOr<bool> ChunkIntake::Put(Feeder& feeder, const ArrivedChunk& chunk) {
+  ASSIGN_OR_RETURN(const bool claimed, Claim(chunk.digest, chunk.bytes));
   if (!claimed) return false;
   PackPtr full;
-  const absl::Status status =
-      Append(feeder, slots_[ChooseSlot(feeder)], digest, bytes, full);
+  const absl::Status status = Append(feeder, slots_[ChooseSlot(feeder)], chunk, full);
   if (!status.ok()) {
-    Unclaim(digest, static_cast<int64_t>(bytes.size()));
+    Unclaim(chunk.digest, chunk.bytes);
     return status;
   }
   if (full != nullptr) RETURN_IF_ERROR(SealDetached(full));
   return true;
 }
 
-absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const Digest& digest,
-                                 absl::string_view bytes, PackPtr& full) {
+absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const ArrivedChunk& chunk,
+                                 PackPtr& full) {
   MutexLock slot_lock(slot.mutex);
   RETURN_IF_ERROR(EnsurePack(slot));
   const PackPtr pack = slot.pack;
   ChunkId id{pack->record.pack(), static_cast<uint32_t>(pack->record.sizes_size())};
   if (pack->is_inline) {
-    pack->inline_chunks.emplace_back(bytes);
-    core_->inline_bytes += static_cast<int64_t>(bytes.size());
+    pack->inline_chunks.push_back(absl::StrJoin(chunk.fragments, ""));
+    core_->inline_bytes += chunk.bytes;
   } else {
-    absl::StatusOr<ChunkId> appended = pack->writer->Append(bytes);
+    absl::StatusOr<ChunkId> appended = pack->writer->Append(chunk.fragments);
     if (!appended.ok()) {
       slot.pack = nullptr;
       Forget(pack, appended.status());
@@ -166,16 +165,17 @@ absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const Digest& diges
     }
     id = *appended;
   }
-  pack->record.mutable_digests()->append(digest.bytes().data(), digest.bytes().size());
-  pack->record.add_sizes(static_cast<uint32_t>(bytes.size()));
-  pack->bytes += static_cast<int64_t>(bytes.size());
+  const absl::string_view digest = chunk.digest.bytes();
+  pack->record.mutable_digests()->append(digest.data(), digest.size());
+  pack->record.add_sizes(static_cast<uint32_t>(chunk.bytes));
+  pack->bytes += chunk.bytes;
   if (std::find(feeder.packs_.begin(), feeder.packs_.end(), pack) ==
       feeder.packs_.end()) {
     feeder.packs_.push_back(pack);
   }
   {
     MutexLock lock(mutex_);
-    held_[digest] = Held{id, static_cast<uint32_t>(bytes.size()), false};
+    held_[chunk.digest] = Held{id, static_cast<uint32_t>(chunk.bytes), false};
     --pending_;
     changed_.NotifyAll();
     // Full ones that others have sealed meanwhile need no more attention.

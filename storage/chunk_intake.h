@@ -21,6 +21,7 @@
 #include "modelstore/storage/v1/records.pb.h"
 #include "proto/contract/digest.h"
 #include "proto/contract/mutex.h"
+#include "storage/chunk_digest.h"
 #include "storage/core.h"
 
 namespace modelstore::storage {
@@ -91,9 +92,8 @@ class ChunkIntake {
   // A base or the save itself holds the chunk.
   std::optional<HeldChunk> Find(const Digest& digest) EXCLUDES(mutex_);
 
-  // `bytes` have this digest. Returns false if they were dropped as a duplicate.
-  absl::StatusOr<bool> Put(Feeder& feeder, const Digest& digest, absl::string_view bytes)
-      EXCLUDES(mutex_);
+  // Returns false if the chunk was dropped as a duplicate.
+  absl::StatusOr<bool> Put(Feeder& feeder, const ArrivedChunk& chunk) EXCLUDES(mutex_);
 
   // Seals what the feeder wrote. The first failure of any of its packs.
   absl::Status Seal(Feeder& feeder) EXCLUDES(mutex_);
@@ -131,8 +131,8 @@ class ChunkIntake {
   absl::StatusOr<bool> Claim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   void Unclaim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   size_t ChooseSlot(const Feeder& feeder) EXCLUDES(mutex_);
-  absl::Status Append(Feeder& feeder, Slot& slot, const Digest& digest,
-                      absl::string_view bytes, PackPtr& full) EXCLUDES(mutex_);
+  absl::Status Append(Feeder& feeder, Slot& slot, const ArrivedChunk& chunk,
+                      PackPtr& full) EXCLUDES(mutex_);
   absl::Status EnsurePack(Slot& slot) REQUIRES(slot.mutex) EXCLUDES(mutex_);
   bool IsSmall() EXCLUDES(mutex_);
   absl::Status OpenWriter(IntakePack& pack);

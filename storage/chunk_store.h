@@ -57,8 +57,13 @@ class PackWriter {
   // Bytes appended.
   virtual int64_t size_bytes() const = 0;
 
+  // A chunk, in fragments as the network delivered it.
   // The chunks of a pack are numbered 0, 1, 2, ... in order of appending.
-  virtual absl::StatusOr<ChunkId> Append(absl::string_view chunk) = 0;
+  virtual absl::StatusOr<ChunkId> Append(
+      absl::Span<const absl::string_view> fragments) = 0;
+  absl::StatusOr<ChunkId> Append(absl::string_view chunk) {
+    return Append(absl::MakeConstSpan(&chunk, 1));
+  }
 
   // Leaves out so many numbers, for chunks that stay behind when others are copied
   // forward. Not before the first chunk.

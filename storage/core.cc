@@ -1,11 +1,8 @@
 #include "storage/core.h"
 
-#include <algorithm>
-#include <cstdlib>
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
-#include "proto/contract/limits.h"
 #include "storage/keys.h"
 #include "storage/status_macros.h"
 
@@ -14,8 +11,6 @@ namespace {
 
 constexpr absl::Duration kHealDeadline = absl::Seconds(60);
 constexpr int kWriteAttempts = 3;
-constexpr size_t kBufferAlignment = 4096;
-constexpr size_t kIdleBuffers = 8;
 
 }  // namespace
 
@@ -43,24 +38,6 @@ RunningIds::Entry RunningIds::Enter(uint64_t id) {
 absl::flat_hash_set<uint64_t> RunningIds::All() const {
   MutexLock lock(mutex_);
   return ids_;
-}
-
-BufferPool::Buffer BufferPool::Take() {
-  {
-    MutexLock lock(mutex_);
-    if (!free_.empty()) {
-      Buffer buffer = std::move(free_.back());
-      free_.pop_back();
-      return buffer;
-    }
-  }
-  return Buffer(static_cast<char*>(std::aligned_alloc(kBufferAlignment, kMaxChunkBytes)),
-                [](char* bytes) { std::free(bytes); });
-}
-
-void BufferPool::Give(Buffer buffer) {
-  MutexLock lock(mutex_);
-  if (free_.size() < kIdleBuffers) free_.push_back(std::move(buffer));
 }
 
 StoreCore::StoreCore(StoreOptions given, Engine given_engine)

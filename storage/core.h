@@ -47,19 +47,6 @@ class RunningIds {
   absl::flat_hash_set<uint64_t> ids_ GUARDED_BY(mutex_);
 };
 
-// Reused, page-aligned buffers of one chunk each, for chunks that arrive in
-// fragments. As many as are in use at once, and no more. Thread-safe.
-class BufferPool {
- public:
-  using Buffer = std::unique_ptr<char, void (*)(char*)>;
-  Buffer Take() EXCLUDES(mutex_);
-  void Give(Buffer buffer) EXCLUDES(mutex_);
-
- private:
-  Mutex mutex_;
-  std::vector<Buffer> free_ GUARDED_BY(mutex_);
-};
-
 class StoreCore {
  public:
   StoreCore(StoreOptions options, Engine engine);
@@ -70,7 +57,6 @@ class StoreCore {
   Holds holds;
   ManifestCache manifests;
   PackPlaces places;
-  BufferPool buffers;
   RunningIds running_packs;
   RunningIds running_manifests;
   // Bytes of chunks that wait in memory to become inline packs.

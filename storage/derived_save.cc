@@ -3,7 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/chunk_gatherer.h"
+#include "storage/chunk_digest.h"
 #include "storage/keys.h"
 #include "storage/manifest_check.h"
 #include "storage/parts.h"
@@ -36,12 +36,12 @@ class StoredDerivedSave final : public DerivedSave {
   }
 
   absl::StatusOr<Digest> Put(absl::string_view bytes) override {
-    GatheredChunk chunk(&core_.buffers);
-    RETURN_IF_ERROR(chunk.Gather(algorithm_, std::nullopt, {&bytes, 1}));
+    ASSIGN_OR_RETURN(const ArrivedChunk chunk,
+                     CheckChunk(algorithm_, std::nullopt, {&bytes, 1}));
     ChunkIntake::Feeder feeder(&save_.intake());
     ASSIGN_OR_RETURN([[maybe_unused]] const bool taken,
-                     save_.intake().Put(feeder, chunk.digest(), chunk.bytes()));
-    return chunk.digest();
+                     save_.intake().Put(feeder, chunk));
+    return chunk.digest;
   }
 
   absl::StatusOr<v1::CheckpointRecord> Commit(

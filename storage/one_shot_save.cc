@@ -3,7 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/chunk_gatherer.h"
+#include "storage/chunk_digest.h"
 #include "storage/manifest_check.h"
 #include "storage/parts.h"
 #include "storage/pending_save.h"
@@ -90,8 +90,7 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
                                     absl::Span<const absl::string_view> fragments) {
   if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
   chunks_begun_ = true;
-  GatheredChunk chunk(&core_.buffers);
-  RETURN_IF_ERROR(chunk.Gather(algorithm_, digest, fragments));
+  ASSIGN_OR_RETURN(const ArrivedChunk chunk, CheckChunk(algorithm_, digest, fragments));
   v1::PieceRecord* piece = nullptr;
   if (!digest.has_value()) {
     int64_t expected = 0;
@@ -100,16 +99,16 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
     if (piece == nullptr) {
       return InvalidField("chunks", "are more than the manifest has places for");
     }
-    if (static_cast<int64_t>(chunk.bytes().size()) != expected) {
+    if (chunk.bytes != expected) {
       return InvalidField("chunks.size_bytes",
-                          absl::StrCat("is ", chunk.bytes().size(), " where tensor ",
-                                       tensor, " has room for ", expected));
+                          absl::StrCat("is ", chunk.bytes, " where tensor ", tensor,
+                                       " has room for ", expected));
     }
   }
   ASSIGN_OR_RETURN([[maybe_unused]] const bool taken,
-                   save_.intake().Put(feeder_, chunk.digest(), chunk.bytes()));
+                   save_.intake().Put(feeder_, chunk));
   if (piece != nullptr) {
-    const absl::string_view bytes = chunk.digest().bytes();
+    const absl::string_view bytes = chunk.digest.bytes();
     piece->mutable_digests()->append(bytes.data(), bytes.size());
   }
   return absl::OkStatus();

@@ -8,7 +8,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
-#include "storage/chunk_gatherer.h"
+#include "storage/chunk_digest.h"
 #include "storage/commit.h"
 #include "storage/find_missing.h"
 #include "storage/keys.h"
@@ -35,15 +35,13 @@ class UploadSink final : public ChunkSink {
 
   absl::StatusOr<Digest> Put(const std::optional<Digest>& digest,
                              absl::Span<const absl::string_view> fragments) override {
-    GatheredChunk chunk(&upload_->core_->buffers);
-    RETURN_IF_ERROR(chunk.Gather(upload_->algorithm_, digest, fragments));
-    ASSIGN_OR_RETURN(const bool taken,
-                     upload_->intake_.Put(feeder_, chunk.digest(), chunk.bytes()));
-    const int64_t bytes = static_cast<int64_t>(chunk.bytes().size());
+    ASSIGN_OR_RETURN(const ArrivedChunk chunk,
+                     CheckChunk(upload_->algorithm_, digest, fragments));
+    ASSIGN_OR_RETURN(const bool taken, upload_->intake_.Put(feeder_, chunk));
     ++counts_.chunks;
-    counts_.bytes += bytes;
-    if (!taken) counts_.duplicate_bytes += bytes;
-    return chunk.digest();
+    counts_.bytes += chunk.bytes;
+    if (!taken) counts_.duplicate_bytes += chunk.bytes;
+    return chunk.digest;
   }
 
   absl::Status Close() override { return upload_->intake_.Seal(feeder_); }

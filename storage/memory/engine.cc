@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/mutex.h"
 
 namespace modelstore::storage {
@@ -206,7 +207,8 @@ class MemoryPackWriter final : public PackWriter {
   uint64_t pack() const override { return pack_; }
   int64_t size_bytes() const override { return size_bytes_; }
 
-  absl::StatusOr<ChunkId> Append(absl::string_view chunk) override {
+  absl::StatusOr<ChunkId> Append(absl::Span<const absl::string_view> fragments) override {
+    const std::string chunk = absl::StrJoin(fragments, "");
     MutexLock lock(disk_->mutex);
     if (!failed_.ok()) return failed_;
     const Outcome outcome = disk_->Count("pack.append");

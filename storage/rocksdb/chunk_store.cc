@@ -68,8 +68,7 @@ absl::StatusOr<std::unique_ptr<PackWriter>> RocksChunkStore::NewPack(uint64_t pa
     }
   }
   auto writer = std::make_unique<RocksPackWriter>(
-      pack, folder_, PackOptions(env_.get(), folder_, cache_),
-      [writers = writers_, env = env_](const std::string& name) {
+      pack, folder_, [writers = writers_](const std::string& name) {
         MutexLock lock(writers->mutex);
         writers->names.erase(name);
       });

@@ -7,37 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "rocksdb/env.h"
-#include "rocksdb/flush_block_policy.h"
 #include "rocksdb/table.h"
-#include "storage/rocksdb/pack_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
-
-constexpr size_t kEntryOverhead = 32;
-
-class ChunkBlockPolicy final : public rocksdb::FlushBlockPolicy {
- public:
-  bool Update(const rocksdb::Slice& key, const rocksdb::Slice& value) override {
-    // With its lengths, its restart, and its part of the trailer.
-    const size_t bytes = key.size() + value.size() + kEntryOverhead;
-    const bool flush = held_ > 0 && held_ + bytes > kPackBlockBytes;
-    held_ = flush ? bytes : held_ + bytes;
-    return flush;
-  }
-
- private:
-  size_t held_ = 0;
-};
-
-class ChunkBlockPolicyFactory final : public rocksdb::FlushBlockPolicyFactory {
- public:
-  const char* Name() const override { return "modelstore.ChunkBlockPolicyFactory"; }
-  rocksdb::FlushBlockPolicy* NewFlushBlockPolicy(const rocksdb::BlockBasedTableOptions&,
-                                                 const rocksdb::BlockBuilder&) const override {
-    return new ChunkBlockPolicy();
-  }
-};
 
 // RocksDB's own errors go to the listener; the rest of its log nowhere.
 class ListenerLogger final : public rocksdb::Logger {
@@ -106,17 +79,8 @@ rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
   options.periodic_compaction_seconds = 0;
   // Chunks of a load are read in order: keep the kernel's readahead.
   options.advise_random_on_open = false;
-  // Starts writeback early, so that the final sync is short.
-  options.bytes_per_sync = size_t{8} << 20;
-  // Large blocks bypass this buffer; small ones and trailers gather in it.
-  options.writable_file_max_buffer_size = size_t{64} << 10;
   rocksdb::BlockBasedTableOptions table;
-  table.checksum = rocksdb::kXXH3;
-  table.block_size = kPackBlockBytes;
-  table.flush_block_policy_factory = std::make_shared<ChunkBlockPolicyFactory>();
   table.block_cache = std::move(cache);
-  // Restarting at every key makes an entry readable whatever its neighbours are.
-  table.block_restart_interval = 1;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }

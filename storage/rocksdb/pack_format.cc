@@ -1,19 +1,12 @@
 #include "storage/rocksdb/pack_format.h"
 
-#include <xxhash.h>
-
 #include <memory>
 
 #include "absl/strings/str_format.h"
+#include "storage/rocksdb/block_checksum.h"
 
 namespace modelstore::storage::rocks {
 namespace {
-
-// What RocksDB adds to a key: sequence number 0 and the type "value".
-constexpr size_t kInternalKeyBytes = kChunkKeyBytes + 8;
-
-// Type of compression (1 byte) and checksum (4) behind every block.
-constexpr size_t kTrailerBytes = 5;
 
 // Takes a varint of at most five bytes. False if there is none.
 bool TakeVarint(absl::string_view* in, uint64_t* value) {
@@ -39,23 +32,18 @@ bool TakeEntryHead(absl::string_view* in, absl::string_view* key, uint64_t* valu
   in->remove_prefix(2);
   if (!TakeVarint(in, value_bytes) || in->size() < kInternalKeyBytes) return false;
   *key = in->substr(0, kChunkKeyBytes);
-  constexpr absl::string_view kAdded("\1\0\0\0\0\0\0\0", 8);
-  if (in->substr(kChunkKeyBytes, kAdded.size()) != kAdded) return false;
+  if (in->substr(kChunkKeyBytes, kInternalKeyEnd.size()) != kInternalKeyEnd) return false;
   in->remove_prefix(kInternalKeyBytes);
   return true;
 }
 
-// XXH3 of the block without its last byte, which is mixed in behind it.
 bool HasItsChecksum(absl::string_view block) {
-  const absl::string_view content = block.substr(0, block.size() - kTrailerBytes);
-  const auto type = static_cast<uint8_t>(block[content.size()]);
-  const auto checksum = static_cast<uint32_t>(XXH3_64bits(content.data(), content.size())) ^
-                        (type * uint32_t{0x6b9083d9});
+  const absl::string_view content = block.substr(0, block.size() - kBlockTrailerBytes);
   uint32_t stored = 0;
   for (size_t i = 0; i < 4; ++i) {
     stored |= uint32_t{static_cast<uint8_t>(block[content.size() + 1 + i])} << (8 * i);
   }
-  return stored == checksum;
+  return stored == BlockChecksum::Of(content, static_cast<uint8_t>(block[content.size()]));
 }
 
 }  // namespace
@@ -82,7 +70,7 @@ std::string PackFileName(uint64_t pack) { return absl::StrFormat("%016x.sst", pa
 std::string TableFileName(uint64_t number) { return absl::StrFormat("%06u.sst", number); }
 
 bool IsSoundBlock(absl::string_view block) {
-  if (block.size() <= kTrailerBytes) return false;
+  if (block.size() <= kBlockTrailerBytes) return false;
   if (block.size() <= kPackBlockBytes) return HasItsChecksum(block);
   // One entry, where it restarts (at 0), how many restarts there are (1), the
   // trailer without compression.

@@ -16,6 +16,13 @@ namespace modelstore::storage::rocks {
 inline constexpr size_t kChunkKeyBytes = 12;
 using ChunkKey = std::array<char, kChunkKeyBytes>;
 
+// What RocksDB adds to a key: its type, "value", and sequence number 0.
+inline constexpr absl::string_view kInternalKeyEnd("\1\0\0\0\0\0\0\0", 8);
+inline constexpr size_t kInternalKeyBytes = kChunkKeyBytes + kInternalKeyEnd.size();
+
+// Type of compression (1 byte) and checksum (4) behind every block.
+inline constexpr size_t kBlockTrailerBytes = 5;
+
 ChunkKey EncodeChunkKey(ChunkId chunk);
 std::optional<ChunkId> DecodeChunkKey(absl::string_view key);
 

@@ -9,16 +9,12 @@
 namespace modelstore::storage::rocks {
 
 RocksPackWriter::RocksPackWriter(uint64_t pack, std::shared_ptr<Folder> folder,
-                                 const rocksdb::Options& options,
                                  std::function<void(const std::string&)> on_end)
     : pack_(pack),
       folder_(std::move(folder)),
       name_(PackFileName(pack)),
       path_(absl::StrCat(folder_->incoming(), "/", name_)),
-      on_end_(std::move(on_end)),
-      // What is written stays in the page cache: a load may follow the save.
-      writer_(rocksdb::EnvOptions(options), options, /*column_family=*/nullptr,
-              /*invalidate_page_cache=*/false) {}
+      on_end_(std::move(on_end)) {}
 
 RocksPackWriter::~RocksPackWriter() {
   // Published, the file is gone already.
@@ -27,19 +23,22 @@ RocksPackWriter::~RocksPackWriter() {
 }
 
 absl::Status RocksPackWriter::Open() {
-  return Fail(FromRocks(writer_.Open(path_), absl::StrCat("make pack ", pack_)));
+  const rocksdb::IOStatus s = PackFile::Create(folder_->fs().get(), path_, &file_);
+  if (s.ok()) table_.emplace(file_.get());
+  return Fail(FromRocks(s, absl::StrCat("make pack ", pack_)));
 }
 
-absl::StatusOr<ChunkId> RocksPackWriter::Append(absl::string_view chunk) {
+absl::StatusOr<ChunkId> RocksPackWriter::Append(
+    absl::Span<const absl::string_view> fragments) {
   if (!status_.ok()) return status_;
   if (finished_) return absl::FailedPreconditionError("the pack is finished");
+  uint64_t bytes = 0;
+  for (const absl::string_view fragment : fragments) bytes += fragment.size();
   const ChunkId id{pack_, next_sequence_};
-  const ChunkKey key = EncodeChunkKey(id);
-  const rocksdb::Status s = writer_.Put(rocksdb::Slice(key.data(), key.size()),
-                                        rocksdb::Slice(chunk.data(), chunk.size()));
+  const rocksdb::IOStatus s = table_->Add(EncodeChunkKey(id), bytes, fragments);
   if (!s.ok()) return Fail(FromRocks(s, absl::StrCat("write pack ", pack_)));
   ++next_sequence_;
-  size_bytes_ += static_cast<int64_t>(chunk.size());
+  size_bytes_ += static_cast<int64_t>(bytes);
   return id;
 }
 
@@ -47,7 +46,8 @@ absl::Status RocksPackWriter::Finish() {
   if (!status_.ok()) return status_;
   if (finished_) return absl::FailedPreconditionError("the pack is finished");
   if (next_sequence_ == 0) return absl::FailedPreconditionError("the pack is empty");
-  const rocksdb::Status s = writer_.Finish();
+  rocksdb::IOStatus s = table_->Finish();
+  if (s.ok()) s = file_->Finish();
   if (!s.ok()) return Fail(FromRocks(s, absl::StrCat("finish pack ", pack_)));
   finished_ = true;
   return absl::OkStatus();

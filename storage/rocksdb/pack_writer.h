@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "rocksdb/options.h"
-#include "rocksdb/sst_file_writer.h"
 #include "storage/chunk_store.h"
 #include "storage/rocksdb/folder.h"
+#include "storage/rocksdb/pack_file.h"
+#include "storage/rocksdb/pack_table.h"
 
 namespace modelstore::storage::rocks {
 
@@ -19,7 +20,6 @@ class RocksPackWriter final : public PackWriter {
   // `on_end` is called once with the file's name, when the file is gone from
   // incoming/.
   RocksPackWriter(uint64_t pack, std::shared_ptr<Folder> folder,
-                  const rocksdb::Options& options,
                   std::function<void(const std::string&)> on_end);
   ~RocksPackWriter() override;
 
@@ -27,7 +27,7 @@ class RocksPackWriter final : public PackWriter {
 
   uint64_t pack() const override { return pack_; }
   int64_t size_bytes() const override { return size_bytes_; }
-  absl::StatusOr<ChunkId> Append(absl::string_view chunk) override;
+  absl::StatusOr<ChunkId> Append(absl::Span<const absl::string_view> fragments) override;
   void Skip(uint32_t numbers) override { next_sequence_ += numbers; }
   absl::Status Finish() override;
 
@@ -43,7 +43,8 @@ class RocksPackWriter final : public PackWriter {
   const std::string name_;
   const std::string path_;
   const std::function<void(const std::string&)> on_end_;
-  rocksdb::SstFileWriter writer_;
+  std::unique_ptr<PackFile> file_;
+  std::optional<PackTable> table_;
   absl::Status status_;
   int64_t size_bytes_ = 0;
   uint32_t next_sequence_ = 0;

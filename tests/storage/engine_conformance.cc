@@ -478,6 +478,26 @@ TEST_P(EngineConformance, PinnedBytesOutliveTheirPackAndTheirEngine) {
   EXPECT_EQ(second->view(), "small");
 }
 
+TEST_P(EngineConformance, PacksOfOneLayoutAreNotTakenForEachOther) {
+  const std::string a = TestBytes(600'000, 1), b = TestBytes(600'000, 2),
+                    c = TestBytes(600'000, 3);
+  ASSERT_TRUE(WritePack(1, {a, "a"}).ok());
+  ASSERT_TRUE(WritePack(2, {b, "b"}).ok());
+  auto first = chunks().Read({1, 0});
+  auto second = chunks().Read({2, 0});
+  ASSERT_TRUE(first.ok() && second.ok());
+  // Blocks that are held across a reopening stay in the engine's tables.
+  const uint64_t expected[] = {1, 2};
+  ASSERT_TRUE(chunks().Reopen(expected).ok());
+  ASSERT_TRUE(WritePack(3, {c, "c"}).ok());
+  EXPECT_TRUE(Chunk(3, 0) == c);
+  EXPECT_TRUE(Chunk(2, 0) == b);
+  EXPECT_TRUE(Chunk(1, 0) == a);
+  EXPECT_EQ(Chunk(1, 1) + Chunk(2, 1) + Chunk(3, 1), "abc");
+  EXPECT_TRUE(first->view() == a);
+  EXPECT_TRUE(second->view() == b);
+}
+
 TEST_P(EngineConformance, AFailedAppendOrFinishNeverBecomesAPack) {
   for (const auto call : {EngineWorld::Call::kPackAppend, EngineWorld::Call::kPackFinish}) {
     auto writer = chunks().NewPack(1 + static_cast<uint64_t>(call));
