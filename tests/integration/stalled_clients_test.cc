@@ -66,8 +66,8 @@ class StalledClientsTest : public ::testing::Test {
   double MemoryLeft() {
     const auto deadline = steady_clock::now() + std::chrono::seconds(30);
     double left = 0;
-    while (steady_clock::now() < deadline) {
-      auto stats = server_->Stats();
+    auto stats = server_->Stats();
+    for (; steady_clock::now() < deadline; stats = server_->Stats()) {
       left = support::RssAnonMib(server_->pid()) - idle_mib_;
       if (stats.ok() && stats->active_save_streams() == 0 &&
           stats->buffered_bytes() == 0 &&
@@ -76,7 +76,8 @@ class StalledClientsTest : public ::testing::Test {
       }
       std::this_thread::sleep_for(milliseconds(100));
     }
-    ADD_FAILURE() << "streams or memory did not go away";
+    ADD_FAILURE() << "streams or memory did not go away: " << stats.status() << " "
+                  << (stats.ok() ? stats->ShortDebugString() : "");
     return left;
   }
 
