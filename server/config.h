@@ -49,7 +49,7 @@ struct ServerConfig {
   int max_streams_per_connection = 128;
   absl::Duration idle_timeout = absl::Minutes(2);
   absl::Duration stall_timeout = absl::Seconds(5);
-  absl::Duration keepalive_time = absl::Minutes(1);
+  absl::Duration keepalive_time = absl::Seconds(10);
   absl::Duration shutdown_deadline = absl::Seconds(30);
 
   LogLevel log_level = LogLevel::kInfo;

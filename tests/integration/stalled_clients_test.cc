@@ -251,5 +251,40 @@ TEST_F(StalledClientsTest, ClientsThatDieInTheirStreamsLeaveNothingRunning) {
   SaveAndLoad(11);
 }
 
+TEST(DeadNetworkTest, AConnectionThatNoLongerAnswersIsEndedByItsProbe) {
+  const support::TempFolder folder("dead_network");
+  auto server = support::ServerProcess::Start(
+      {.folder = folder.path(), .data = "", .flags = {"--keepalive-time", "1s"}});
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string upload = NewUpload(**server, 0);
+  TcpProxy proxy((*server)->port());
+  support::RawClient raw(
+      grpc::CreateChannel(proxy.address(), grpc::InsecureChannelCredentials()));
+  support::Context context(milliseconds(120'000));
+  v1::UploadChunksResponse response;
+  const auto writer = raw.transfer().UploadChunks(&context, &response);
+  v1::UploadChunksRequest message;
+  message.set_upload(upload);
+  ASSERT_TRUE(writer->Write(message));
+  // Answering its probes it lives on.
+  std::this_thread::sleep_for(milliseconds(6'000));
+  auto stats = (*server)->Stats();
+  ASSERT_TRUE(stats.ok()) << stats.status();
+  EXPECT_EQ(stats->active_save_streams(), 1);
+
+  // The server probes after a second of silence and gives the answer 20.
+  proxy.HurtAfter(TcpProxy::kToServer, 1, TcpProxy::Harm::kStall);
+  const auto start = steady_clock::now();
+  while (SecondsSince(start) < 60 && stats.ok() && stats->active_save_streams() > 0) {
+    std::this_thread::sleep_for(milliseconds(200));
+    stats = (*server)->Stats();
+  }
+  ASSERT_TRUE(stats.ok()) << stats.status();
+  EXPECT_EQ(stats->active_save_streams(), 0);
+  std::printf("a dead connection ended after %.1f s\n", SecondsSince(start));
+  context.TryCancel();
+  (void)writer->Finish();
+}
+
 }  // namespace
 }  // namespace modelstore
