@@ -319,6 +319,45 @@ INSTANTIATE_TEST_SUITE_P(Faults, FailingOperation,
                                            FaultParam{"EnospcForGood", true, true}),
                          [](const auto& info) { return info.param.name; });
 
+class FailingPackFile : public ::testing::TestWithParam<testing::FileOp> {};
+
+// The kernel may tell only there that it could not write.
+TEST_P(FailingPackFile, FailsThePackAndNoneAfterIt) {
+  RocksFolder folder;
+  auto fs = std::make_shared<FaultFileSystem>(folder.path());
+  auto engine = Open(folder.path(), fs);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto add = [&](uint64_t pack) {
+    auto writer = engine->chunks->NewPack(pack);
+    absl::Status status = writer.status();
+    for (uint32_t i = 0; i < 5 && status.ok(); ++i) {
+      status = (*writer)->Append(TestBytes(4 << 20, pack + i)).status();
+    }
+    if (status.ok()) status = (*writer)->Finish();
+    if (status.ok()) status = engine->chunks->Publish(*std::move(writer));
+    return status;
+  };
+  fs->SetFault({.ops = GetParam(), .kind = FileKind::kPack});
+  const absl::Status failed = add(1);
+  EXPECT_TRUE(absl::IsUnavailable(failed)) << failed;
+  EXPECT_EQ(fs->failures(), 1);
+  EXPECT_FALSE(engine->chunks->Read({1, 0}).ok());
+
+  const absl::Status healed = Heal(*engine);
+  ASSERT_TRUE(healed.ok()) << healed;
+  const absl::Status after = add(2);
+  ASSERT_TRUE(after.ok()) << after;
+  const auto bytes = engine->chunks->Read({2, 4});
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_EQ(bytes->view(), TestBytes(4 << 20, 6));
+}
+
+INSTANTIATE_TEST_SUITE_P(Operations, FailingPackFile,
+                         ::testing::Values(testing::kWriteBack, testing::kClose),
+                         [](const auto& info) {
+                           return info.param == testing::kClose ? "Close" : "WriteBack";
+                         });
+
 TEST(RocksFaultTest, AFullDiskAtAnyPointIsExhaustionAndLosesNothing) {
   constexpr int64_t kBallast = 20 << 20;
   int exhausted = 0;

@@ -104,7 +104,13 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
     return Sync(options, dbg);
   }
   IOStatus RangeSync(uint64_t, uint64_t, const IOOptions&, IODebugContext*) override {
-    return IOStatus::OK();
+    return fs_->Begin(kWriteBack, kind_, path_);
+  }
+  // As close(2): the file is closed even where that fails.
+  IOStatus Close(const IOOptions& options, IODebugContext* dbg) override {
+    IOStatus s = fs_->Begin(kClose, kind_, path_);
+    const IOStatus closed = target()->Close(options, dbg);
+    return s.ok() ? closed : s;
   }
   // Preallocation would pass by the quota.
   void PrepareWrite(size_t, size_t, const IOOptions&, IODebugContext*) override {}
@@ -310,12 +316,12 @@ IOStatus FaultFileSystem::Begin(FileOp op, FileKind kind, const std::string& pat
   std::function<void(const Operation&)> hook;
   {
     MutexLock lock(mutex_);
-    if (op != kRead && !power_is_off_) operation.index = ++operations_;
+    if ((op & kChanges) != 0 && !power_is_off_) operation.index = ++operations_;
     hook = hook_;
   }
   if (hook) hook(operation);
   MutexLock lock(mutex_);
-  if (op != kRead) {
+  if ((op & kChanges) != 0) {
     if (cut_at_ >= 0 && operations_ >= cut_at_) power_is_off_ = true;
     if (power_is_off_) return IOStatus::IOError("the power is off", path);
   }

@@ -51,7 +51,9 @@ enum FileOp : uint32_t {
   kTruncate = 32,
   kDelete = 64,
   kMakeFolder = 128,
-  kRead = 256,  // opening for reading, and reading
+  kRead = 256,       // opening for reading, and reading
+  kWriteBack = 512,  // RangeSync(): begins what a sync would end
+  kClose = 1024,     // of a file that was written
 };
 // All that changes what is on the disk.
 inline constexpr uint32_t kChanges =
@@ -64,7 +66,7 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
     FileOp op;
     FileKind kind;
     std::string path;
-    int64_t index = 0;  // among the changes so far; 0 for reads
+    int64_t index = 0;  // among the changes so far; 0 for all else
   };
 
   // Which operations fail: the `at`-th from now that is of `ops` and `kind`.
