@@ -131,7 +131,8 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
   settings.AddDuration("stall-timeout", &c->stall_timeout,
                        "The same for a load, while other loads wait for its memory");
   settings.AddDuration("keepalive-time", &c->keepalive_time,
-                       "A silent connection is probed after this");
+                       "A silent connection is probed after this, and ended if it does not "
+                       "answer within 20s");
   settings.AddDuration("shutdown-deadline", &c->shutdown_deadline,
                        "How long running RPCs may take to end after SIGTERM");
 }
