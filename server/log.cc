@@ -84,6 +84,8 @@ struct Log::Sink {
   std::shared_ptr<spdlog::async_logger> logger = std::make_shared<spdlog::async_logger>(
       "modelstore", std::make_shared<spdlog::sinks::stderr_sink_mt>(), pool,
       spdlog::async_overflow_policy::overrun_oldest);
+  // Its thread writes what waits and ends before the logger does.
+  ~Sink() { pool.reset(); }
 };
 
 Log::Log(LogLevel level, LogFormat format)
