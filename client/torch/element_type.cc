@@ -23,6 +23,15 @@ constexpr std::pair<torch::ScalarType, DType> kTypes[] = {
     {c10::ScalarType::ComplexHalf, DType::kComplex32},
     {c10::ScalarType::ComplexFloat, DType::kComplex64},
     {c10::ScalarType::ComplexDouble, DType::kComplex128},
+#if MODELSTORE_TORCH_HAS_FLOAT8
+    {c10::ScalarType::UInt16, DType::kUint16},
+    {c10::ScalarType::UInt32, DType::kUint32},
+    {c10::ScalarType::UInt64, DType::kUint64},
+    {c10::ScalarType::Float8_e4m3fn, DType::kFloat8E4m3fn},
+    {c10::ScalarType::Float8_e5m2, DType::kFloat8E5m2},
+    {c10::ScalarType::Float8_e4m3fnuz, DType::kFloat8E4m3fnuz},
+    {c10::ScalarType::Float8_e5m2fnuz, DType::kFloat8E5m2fnuz},
+#endif
 };
 
 }  // namespace

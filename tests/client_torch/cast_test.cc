@@ -160,6 +160,23 @@ TEST_F(CastTest, IntoANarrowerModuleTheServerCastsAndTheReportSaysTheSame) {
   EXPECT_TRUE(result.report.uncast.empty());
 }
 
+#if MODELSTORE_TORCH_HAS_FLOAT8
+TEST_F(CastTest, IntoAFloat8ModuleTheClientCasts) {
+  const StateDict stored = {{"w", torch::randn({1 << 18})}};
+  Save({.state_dict = &stored});
+  const torch::Tensor narrow =
+      torch::zeros({1 << 18}).to(c10::ScalarType::Float8_e4m3fn);
+  Bag bag(StateDict{{"w", narrow}});
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  support::ExpectSameBits(narrow, stored[0].second.to(c10::ScalarType::Float8_e4m3fn),
+                          "w");
+  ASSERT_EQ(result.report.dtype_change.size(), 1u);
+  EXPECT_EQ(result.report.dtype_change[0].wanted, DType::kFloat8E4m3fn);
+}
+#endif
+
 TEST_F(CastTest, WhereOneTensorOfTheModuleIsWiderTheStoredBytesTravel) {
   const StateDict stored = {{"w", torch::randn({1 << 18})}, {"v", torch::randn({1 << 18})}};
   Save({.state_dict = &stored});

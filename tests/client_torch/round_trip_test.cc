@@ -1,6 +1,7 @@
 // What is saved comes back bit for bit; what cannot be saved is refused by name.
 #include <gmock/gmock.h>
 
+#include "client/torch/element_type.h"
 #include "client/torch/placement.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
@@ -27,7 +28,17 @@ constexpr torch::ScalarType kTypes[] = {torch::kBool,
                                         torch::kDouble,
                                         c10::ScalarType::ComplexHalf,
                                         c10::ScalarType::ComplexFloat,
-                                        c10::ScalarType::ComplexDouble};
+                                        c10::ScalarType::ComplexDouble,
+#if MODELSTORE_TORCH_HAS_FLOAT8
+                                        c10::ScalarType::UInt16,
+                                        c10::ScalarType::UInt32,
+                                        c10::ScalarType::UInt64,
+                                        c10::ScalarType::Float8_e4m3fn,
+                                        c10::ScalarType::Float8_e5m2,
+                                        c10::ScalarType::Float8_e4m3fnuz,
+                                        c10::ScalarType::Float8_e5m2fnuz,
+#endif
+};
 
 class RoundTripTest : public ::testing::Test {
  protected:
