@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include "client/internal/streaming_copy.h"
 #include "client/internal/threads.h"
 
 namespace modelstore::internal {
@@ -14,6 +15,8 @@ namespace {
 // So that rows of one block never share a cache line, and copies are aligned.
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
+// Less than this stays in the caches until it is digested.
+constexpr size_t kStreamingBytes = size_t{32} << 20;
 
 char* MapBlock() {
   // Mapped larger, then trimmed to the alignment of huge pages.
@@ -88,15 +91,24 @@ StagingArea::Piece StagingArea::Take(size_t bytes) {
 }
 
 void CopyInParallel(const std::vector<CopyJob>& jobs, int threads) {
+  size_t bytes = 0;
+  for (const CopyJob& job : jobs) bytes += job.bytes;
   std::atomic<size_t> next{0};
   const auto work = [&] {
     for (size_t i = next++; i < jobs.size(); i = next++) {
-      std::memcpy(jobs[i].to, jobs[i].from, jobs[i].bytes);
+      if (bytes < kStreamingBytes) {
+        std::memcpy(jobs[i].to, jobs[i].from, jobs[i].bytes);
+      } else {
+        StreamingCopy(jobs[i].to, jobs[i].from, jobs[i].bytes);
+      }
     }
   };
   std::vector<std::thread> helpers;
   for (int i = 1; i < threads && static_cast<size_t>(i) < jobs.size(); ++i) {
-    helpers.push_back(TryThread(work));
+    helpers.push_back(TryThread([&work] {
+      StepBack();
+      work();
+    }));
   }
   work();
   for (std::thread& helper : helpers) {

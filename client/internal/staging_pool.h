@@ -61,7 +61,9 @@ struct CopyJob {
   size_t bytes;
 };
 
-// Copies on up to `threads` threads, this one included.
+// Copies on up to `threads` threads, this one included. The others step back: where the
+// caller of the save goes on to compute they take what cores are left, where it waits
+// for the copy it leaves them its own.
 void CopyInParallel(const std::vector<CopyJob>& jobs, int threads);
 
 }  // namespace modelstore::internal

@@ -3,6 +3,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -19,16 +20,29 @@ std::thread TryThread(F&& work) {
   }
 }
 
-// Runs `work` to its end on a thread that steps back for others which want the
-// processor, as do the threads that it starts. On this one if the system has none to
-// give: what is lowered cannot be raised again without privileges.
-template <typename F>
-void RunYielding(F&& work) {
+// Of `threads` that keep a core busy each, as many as leave every second core to others;
+// at least one.
+inline int OneForTwoCores(int threads) {
+  const int half_of_cores = static_cast<int>(std::thread::hardware_concurrency()) / 2;
+  return std::max(1, std::min(threads, half_of_cores));
+}
+
+// Makes the calling thread step back for others which want the processor, as do the
+// threads that it starts from now on. What is lowered cannot be raised again without
+// privileges.
+inline void StepBack() {
   // Weighs a tenth of a thread that computes: little, and yet never nothing.
   constexpr int kNice = 10;
+  // On Linux, of the calling thread.
+  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNice);
+}
+
+// Runs `work` to its end on a thread that has stepped back; on this one if the system
+// has none to give.
+template <typename F>
+void RunYielding(F&& work) {
   std::thread thread = TryThread([&work] {
-    // On Linux, of the calling thread.
-    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNice);
+    StepBack();
     work();
   });
   if (thread.joinable()) {

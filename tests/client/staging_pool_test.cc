@@ -79,20 +79,27 @@ TEST(StagingPoolTest, ThreadsShareAPool) {
   EXPECT_LE(pool->size_bytes(), 4 * static_cast<int64_t>(StagingPool::kBlockBytes));
 }
 
-TEST(CopyInParallelTest, CopiesEveryJobOnce) {
-  std::string from(1'000'000, '\0');
+class CopyInParallelTest : public testing::TestWithParam<size_t> {};
+
+TEST_P(CopyInParallelTest, CopiesEveryJobOnce) {
+  std::string from(GetParam(), '\0');
   for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i * 31);
+  const size_t piece = from.size() / 81;
   for (const int threads : {1, 2, 8}) {
     std::string to(from.size(), '\0');
     std::vector<CopyJob> jobs;
-    for (size_t at = 0; at < from.size(); at += 12'345) {
+    for (size_t at = 0; at < from.size(); at += piece) {
       jobs.push_back(
-          {to.data() + at, from.data() + at, std::min<size_t>(12'345, from.size() - at)});
+          {to.data() + at, from.data() + at, std::min(piece, from.size() - at)});
     }
     CopyInParallel(jobs, threads);
     EXPECT_EQ(to, from);
   }
 }
+
+// The second is copied past the caches.
+INSTANTIATE_TEST_SUITE_P(Bytes, CopyInParallelTest,
+                         testing::Values(1'000'000, 40'000'000));
 
 }  // namespace
 }  // namespace modelstore::internal
