@@ -93,11 +93,11 @@ std::vector<Payload> PayloadsOf(SavePlan* plan, const std::vector<uint32_t>& chu
   return payloads;
 }
 
-absl::Status UploadRound::Run(std::vector<uint32_t> todo) {
+absl::Status UploadRound::Run(std::vector<uint32_t> todo, int streams) {
   int64_t bytes = 0;
   for (const uint32_t i : todo) bytes += plan_->chunk(i).size;
-  const int lanes = static_cast<int>(std::clamp<int64_t>(
-      bytes / kBytesPerLane, 1, std::max(1, connection_.options().streams)));
+  const int lanes =
+      static_cast<int>(std::clamp<int64_t>(bytes / kBytesPerLane, 1, streams));
   ChunkQueue queue(plan_, std::move(todo));
   std::vector<absl::Status> statuses(lanes);
   const auto run = [&](int lane) {

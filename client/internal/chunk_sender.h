@@ -69,9 +69,9 @@ class UploadRound {
         target_(std::move(target)),
         deadline_(deadline) {}
 
-  // Sends `todo`, then the manifest on the first lane. OK when all of it is
-  // sealed by the server.
-  absl::Status Run(std::vector<uint32_t> todo);
+  // Sends `todo` over up to `streams` lanes, then the manifest on the first. OK when
+  // all of it is sealed by the server.
+  absl::Status Run(std::vector<uint32_t> todo, int streams);
 
  private:
   absl::Status RunLane(int lane, ChunkQueue* queue);

@@ -64,9 +64,7 @@ absl::Status LoadRun::Run() {
   plan_->bound_bytes = bytes;
   plan_->done_bytes = 0;
   plan_->started = true;
-  const int half_of_cores = static_cast<int>(std::thread::hardware_concurrency()) / 2;
-  const int streams =
-      std::max(1, std::min(connection_.options().streams, half_of_cores));
+  const int streams = OneForTwoCores(connection_.options().streams);
   ranges_ =
       CutRanges(plan_->targets.get(), plan_->tensors.size(),
                 std::clamp(bytes / (streams * 4), kLeastRangeBytes, kMostRangeBytes));

@@ -47,7 +47,8 @@ class Save {
         job_(*job),
         options_(job->options),
         state_(job->state.get()),
-        given_request_id_(!options_.request_id.empty()) {
+        given_request_id_(!options_.request_id.empty()),
+        streams_(std::max(1, connection->options().streams)) {
     if (!given_request_id_) options_.request_id = NewRequestId("save");
   }
 
@@ -87,7 +88,7 @@ class Save {
                     std::vector<Payload> payloads, int64_t payload_bytes);
 
   absl::Status DigestAll() {
-    return plan_->DigestAll(std::max(1, connection_.options().streams), job_.deadline);
+    return plan_->DigestAll(streams_, job_.deadline);
   }
   absl::StatusOr<v1::Checkpoint> SaveByUpload();
   // In one stream, if `base` lacks little of it; else nothing is saved.
@@ -109,6 +110,7 @@ class Save {
   SaveOptions options_;
   SaveHandle::State* const state_;
   const bool given_request_id_;
+  int streams_;
   std::unique_ptr<SavePlan> plan_;
   bool all_staged_ = false;
   std::string open_upload_;
@@ -152,7 +154,9 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
     saved = SaveInOneStream(options_.base_checkpoint, all);
   } else if (all_staged_ && plan_->staged_bytes() > 0) {
-    // Whoever let us copy went on to compute.
+    // Whoever let us copy went on to compute. The fewer threads want a core, the more
+    // rarely one of them waits on the core that computes, and takes its share there.
+    streams_ = OneForTwoCores(streams_);
     RunYielding([&] { saved = SaveByUpload(); });
   } else {
     saved = SaveByUpload();
@@ -164,7 +168,7 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
 
 absl::Status Save::Stage() {
   const int64_t limit = options_.max_staging_bytes.value_or(plan_->total_bytes());
-  const int threads = std::max(2, connection_.options().streams);
+  const int threads = std::max(2, streams_);
   absl::StatusOr<bool> all =
       plan_->Stage(pool_->shared_from_this(), limit, threads, job_.deadline);
   if (!all.ok()) return all.status();
@@ -407,7 +411,7 @@ absl::Status Save::Deliver(const v1::Upload& upload) {
         least = todo->size();
         retry.OnProgress();
       }
-      s = round.Run(*std::move(todo));
+      s = round.Run(*std::move(todo), streams_);
       if (s.ok()) return s;
     }
     if (absl::Status final = retry.OnFailure(s); !final.ok()) return final;
