@@ -8,7 +8,10 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <thread>
+#include <vector>
 
 #include "tests/benchmarks/machine.h"
 #include "tests/benchmarks/peer.h"
@@ -79,6 +82,23 @@ TEST(Process, MemoryAndProcessorTimeAreSeen) {
   EXPECT_GT(peak, rss + 60);
   EXPECT_GT(CpuSeconds(getpid()), cpu);
   EXPECT_GT(CpuSeconds(0), own_cpu);
+}
+
+TEST(Process, TimeOfAThreadAndItsWaitsForACoreAreSeen) {
+  // More threads than cores, all of which want one all the time.
+  const unsigned count = 2 * std::thread::hardware_concurrency() + 1;
+  std::atomic<int> waited{0};
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < count; ++i) {
+    threads.emplace_back([&waited] {
+      const double before = *CoreWaitSeconds();
+      while (ThreadCpuSeconds() < 0.2) {
+      }
+      if (*CoreWaitSeconds() > before) ++waited;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(waited.load(), 0);
 }
 
 TEST(Process, BytesWrittenAreSeen) {

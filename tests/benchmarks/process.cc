@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -144,6 +145,22 @@ double CpuSeconds(pid_t pid) {
   double user = 0, system = 0;
   fields >> user >> system;
   return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+double ThreadCpuSeconds() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+absl::StatusOr<double> CoreWaitSeconds() {
+  constexpr char kPath[] = "/proc/thread-self/schedstat";
+  std::ifstream file(kPath);
+  double ran = 0, waited = 0;  // nanoseconds
+  if (!(file >> ran >> waited)) {
+    return absl::UnavailableError(absl::StrCat("cannot read ", kPath));
+  }
+  return waited * 1e-9;
 }
 
 int64_t WriteBytes(pid_t pid) { return FindNumber(ProcPath(pid, "io"), "\nwrite_bytes:"); }

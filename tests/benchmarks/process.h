@@ -43,6 +43,11 @@ class Process {
 
 // CPU seconds, user and system, of all threads of a process. 0 means this one.
 double CpuSeconds(pid_t pid);
+// Of the calling thread.
+double ThreadCpuSeconds();
+// Seconds that the calling thread could have run and had no core, by the kernel's
+// account.
+absl::StatusOr<double> CoreWaitSeconds();
 // What the process has caused to be written to disks (/proc/PID/io).
 int64_t WriteBytes(pid_t pid);
 // Anonymous resident memory (/proc/PID/status).
