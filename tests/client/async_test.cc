@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -126,10 +127,11 @@ TEST(AsyncTest, TheOwnerOfAnImmutableTensorIsKeptUntilDurable) {
   EXPECT_EQ(owned.use_count(), 1);
 }
 
-// Tells how far the threads that send step back behind the one that made it.
-class PriorityConnection : public Connection {
+// Tells how far the threads that send step back behind the one that made it, and how
+// many streams they send over at once.
+class WatchedConnection : public Connection {
  public:
-  explicit PriorityConnection(Connection& to) : to_(to) {}
+  explicit WatchedConnection(Connection& to) : to_(to) {}
 
   absl::StatusOr<std::string> Call(std::string_view method, std::string request,
                                    Deadline deadline) override {
@@ -138,20 +140,25 @@ class PriorityConnection : public Connection {
   absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method, int lane,
                                                Deadline deadline) override {
     nice_ = getpriority(PRIO_PROCESS, 0) - own_;
+    int streams = streams_;
+    while (streams < lane + 1 && !streams_.compare_exchange_weak(streams, lane + 1)) {
+    }
     return to_.Open(method, lane, deadline);
   }
   const ConnectOptions& options() const override { return to_.options(); }
   int nice() const { return nice_; }
+  int streams() const { return streams_; }
 
  private:
   Connection& to_;
   const int own_ = getpriority(PRIO_PROCESS, 0);
   std::atomic<int> nice_{-1};
+  std::atomic<int> streams_{0};
 };
 
 TEST(AsyncTest, OnceStagedASaveStepsBackForThreadsThatCompute) {
   TestStore store;
-  const auto connection = std::make_shared<PriorityConnection>(store.connection());
+  const auto connection = std::make_shared<WatchedConnection>(store.connection());
   Client client(connection);
   Live live(2 * kMiB);
   ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
@@ -164,13 +171,31 @@ TEST(AsyncTest, OnceStagedASaveStepsBackForThreadsThatCompute) {
 
 TEST(AsyncTest, ASaveThatItsCallerWaitsForStepsBackForNobody) {
   TestStore store;
-  const auto connection = std::make_shared<PriorityConnection>(store.connection());
+  const auto connection = std::make_shared<WatchedConnection>(store.connection());
   Client client(connection);
   Live live(2 * kMiB);
   SaveContent content = live.Content();
   content.tensors[0].immutable = true;
   ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
   EXPECT_EQ(connection->nice(), 0);
+}
+
+TEST(AsyncTest, ASaveThatStepsBackUsesOneStreamForTwoCoresAndAnotherAllThatItMay) {
+  TestStore store;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  const int most = store.connection().options().streams;
+  ASSERT_GT(most, 1);
+  for (const bool immutable : {false, true}) {
+    const auto connection = std::make_shared<WatchedConnection>(store.connection());
+    Client client(connection);
+    Live live(most * 8 * kMiB, immutable ? 1 : 2);
+    SaveContent content = live.Content();
+    content.tensors[0].immutable = immutable;
+    ASSERT_TRUE(
+        client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+    EXPECT_EQ(connection->streams(),
+              immutable ? most : std::clamp(cores / 2, 1, most));
+  }
 }
 
 TEST(AsyncTest, SavesOfOneModelWaitForEachOther) {

@@ -1,6 +1,7 @@
 #include "client/internal/staging_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cstring>
 #include <random>
@@ -79,9 +80,9 @@ TEST(StagingPoolTest, ThreadsShareAPool) {
   EXPECT_LE(pool->size_bytes(), 4 * static_cast<int64_t>(StagingPool::kBlockBytes));
 }
 
-class CopyInParallelTest : public testing::TestWithParam<size_t> {};
+class CopyInParallelSizeTest : public testing::TestWithParam<size_t> {};
 
-TEST_P(CopyInParallelTest, CopiesEveryJobOnce) {
+TEST_P(CopyInParallelSizeTest, CopiesEveryJobOnce) {
   std::string from(GetParam(), '\0');
   for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i * 31);
   const size_t piece = from.size() / 81;
@@ -97,8 +98,17 @@ TEST_P(CopyInParallelTest, CopiesEveryJobOnce) {
   }
 }
 
+TEST(CopyInParallelTest, TheThreadThatCallsItDoesNotStepBack) {
+  const int before = getpriority(PRIO_PROCESS, 0);
+  const std::string from(100, 'x');
+  std::string to(100, '\0');
+  CopyInParallel({{to.data(), from.data(), 50}, {to.data() + 50, from.data(), 50}}, 2);
+  EXPECT_EQ(to, from);
+  EXPECT_EQ(getpriority(PRIO_PROCESS, 0), before);
+}
+
 // The second is copied past the caches.
-INSTANTIATE_TEST_SUITE_P(Bytes, CopyInParallelTest,
+INSTANTIATE_TEST_SUITE_P(Bytes, CopyInParallelSizeTest,
                          testing::Values(1'000'000, 40'000'000));
 
 }  // namespace
