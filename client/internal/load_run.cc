@@ -64,7 +64,7 @@ absl::Status LoadRun::Run() {
   plan_->bound_bytes = bytes;
   plan_->done_bytes = 0;
   plan_->started = true;
-  const int streams = OneForTwoCores(connection_.options().streams);
+  const int streams = OnePerTwoCores(connection_.options().streams);
   ranges_ =
       CutRanges(plan_->targets.get(), plan_->tensors.size(),
                 std::clamp(bytes / (streams * 4), kLeastRangeBytes, kMostRangeBytes));

@@ -2,7 +2,8 @@
 //
 //   plan = cut the content into chunks
 //   copy what the caller may change; tell Staged()
-//   if anything was copied:       the rest steps back for threads that compute
+//   if the plan is not small, and the caller is free to go on:
+//     the rest steps back for threads that compute, over fewer streams
 //   (what lies on a device and was not copied is brought over when it is digested,
 //   and again when it is sent)
 //   if the plan is small:         digest; SaveCheckpoint(everything); done
@@ -153,10 +154,10 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
     std::vector<uint32_t> all(plan_->chunk_count());
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
     saved = SaveInOneStream(options_.base_checkpoint, all);
-  } else if (all_staged_ && plan_->staged_bytes() > 0) {
-    // Whoever let us copy went on to compute. The fewer threads want a core, the more
+  } else if (all_staged_ && plan_->may_change()) {
+    // Whoever may change what we copied goes on to compute. The fewer threads want a core, the more
     // rarely one of them waits on the core that computes, and takes its share there.
-    streams_ = OneForTwoCores(streams_);
+    streams_ = OnePerTwoCores(streams_);
     RunYielding([&] { saved = SaveByUpload(); });
   } else {
     saved = SaveByUpload();

@@ -105,6 +105,7 @@ absl::Status SavePlan::CutChunks() {
     const PlannedTensor& tensor = tensors_[t];
     if (tensor.chunk_count == 0) continue;
     const TensorView& view = views_[t];
+    may_change_ |= !view.immutable;
     const int64_t chunk_size = tensor.message.pieces(0).chunk_size_bytes();
     for (size_t i = 0; i < tensor.chunk_count; ++i) {
       PlannedChunk& chunk = chunks_[tensor.first_chunk + i];
@@ -204,8 +205,7 @@ absl::StatusOr<bool> SavePlan::Stage(const std::shared_ptr<StagingPool>& pool,
   }
   // The devices copy while this process copies what lies in its own memory.
   if (absl::Status s = from_devices.Begin(); !s.ok()) return s;
-  staged_bytes_ = from_devices.bytes();
-  const bool all = StageFromMemory(pool, max_bytes - staged_bytes_, threads);
+  const bool all = StageFromMemory(pool, max_bytes - from_devices.bytes(), threads);
   if (absl::Status s = from_devices.Finish(deadline); !s.ok()) return s;
   for (PlannedChunk* chunk : chunks) chunk->source.reset();
   return all;
@@ -243,7 +243,6 @@ bool SavePlan::StageFromMemory(const std::shared_ptr<StagingPool>& pool,
       continue;
     }
     jobs.push_back({piece.data, chunk.data, chunk.size});
-    staged_bytes_ += chunk.size;
     staged.emplace_back(i, std::move(piece));
   }
   CopyInParallel(jobs, threads);

@@ -59,7 +59,8 @@ class SavePlan {
   // change.
   absl::StatusOr<bool> Stage(const std::shared_ptr<class StagingPool>& pool,
                              int64_t max_bytes, int threads, Deadline deadline);
-  int64_t staged_bytes() const { return staged_bytes_; }
+  // Whether the caller may change something of it once all is staged.
+  bool may_change() const { return may_change_; }
 
   // Of these chunks brings over what lies on a device, not staged, for the moment in
   // which it is digested and sent. RESOURCE_EXHAUSTED if no memory can be page-locked,
@@ -95,7 +96,7 @@ class SavePlan {
   size_t chunk_count_ = 0;
   std::atomic<size_t> digested_{0};
   int64_t total_bytes_ = 0;
-  int64_t staged_bytes_ = 0;
+  bool may_change_ = false;
   std::shared_ptr<Borrowing> borrowing_;
   // Something lies on devices and is brought over bit by bit.
   bool streams_devices_ = false;

@@ -20,9 +20,8 @@ std::thread TryThread(F&& work) {
   }
 }
 
-// Of `threads` that keep a core busy each, as many as leave every second core to others;
-// at least one.
-inline int OneForTwoCores(int threads) {
+// Of `threads` that keep a core busy each, at most one per two cores; at least one.
+inline int OnePerTwoCores(int threads) {
   const int half_of_cores = static_cast<int>(std::thread::hardware_concurrency()) / 2;
   return std::max(1, std::min(threads, half_of_cores));
 }

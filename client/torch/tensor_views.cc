@@ -90,6 +90,7 @@ absl::Status ViewBuilder::Add(std::string section, std::string key,
   if (const int device = runtime.DeviceOf(*plain); device != kCpu) {
     device::DeviceSave& save = saves_.try_emplace(device, runtime, device).first->second;
     view.source = save.SourceFor(*plain);
+    view.immutable = at_rest_;
   } else {
     view.data = plain->data_ptr();
     view.immutable = at_rest_ || !plain->is_alias_of(tensor);

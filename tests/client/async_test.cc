@@ -169,18 +169,42 @@ TEST(AsyncTest, OnceStagedASaveStepsBackForThreadsThatCompute) {
   EXPECT_EQ(connection->nice(), 10);
 }
 
+// Bytes that must be copied before they can be sent, as those of a GPU.
+class BytesElsewhere : public ByteSource {
+ public:
+  explicit BytesElsewhere(const std::string& bytes) : bytes_(bytes) {}
+  std::shared_ptr<char> MakeRoom(size_t bytes) override {
+    return {new char[bytes], std::default_delete<char[]>()};
+  }
+  std::string Begin(int64_t offset, size_t bytes, char* to,
+                    std::shared_ptr<char>) override {
+    bytes_.copy(to, bytes, static_cast<size_t>(offset));
+    return "";
+  }
+  std::string Wait(Deadline) override { return ""; }
+
+ private:
+  const std::string& bytes_;
+};
+
 TEST(AsyncTest, ASaveThatItsCallerWaitsForStepsBackForNobody) {
   TestStore store;
-  const auto connection = std::make_shared<WatchedConnection>(store.connection());
-  Client client(connection);
-  Live live(2 * kMiB);
-  SaveContent content = live.Content();
-  content.tensors[0].immutable = true;
-  ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
-  EXPECT_EQ(connection->nice(), 0);
+  for (const bool on_device : {false, true}) {
+    const auto connection = std::make_shared<WatchedConnection>(store.connection());
+    Client client(connection);
+    Live live(2 * kMiB, on_device ? 1 : 2);
+    SaveContent content = live.Content();
+    content.tensors[0].immutable = true;
+    if (on_device) {
+      content.tensors[0].source = std::make_shared<BytesElsewhere>(live.bytes);
+      content.tensors[0].data = nullptr;
+    }
+    ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+    EXPECT_EQ(connection->nice(), 0) << on_device;
+  }
 }
 
-TEST(AsyncTest, ASaveThatStepsBackUsesOneStreamForTwoCoresAndAnotherAllThatItMay) {
+TEST(AsyncTest, ASaveThatStepsBackUsesAtMostOneStreamPerTwoCores) {
   TestStore store;
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int most = store.connection().options().streams;

@@ -114,8 +114,8 @@ class Client {
   absl::StatusOr<std::vector<TensorInfo>> ListTensors(std::string_view checkpoint);
 
   // Copies what the content's views point to and returns at once; see
-  // SaveHandle. SaveAsync(...).Durable() is the synchronous save, without the
-  // copy if every view is `immutable`.
+  // SaveHandle. SaveAsync(...).Durable() is the synchronous save: if every view is
+  // `immutable`, without the copy, and without stepping back for threads that compute.
   SaveHandle SaveAsync(std::string_view parent, SaveContent content,
                        SaveOptions options = {});
 

@@ -24,8 +24,8 @@ struct ConnectOptions {
   // How long Connect() may take to reach the server.
   std::chrono::milliseconds connect_timeout{10'000};
   // Streams, each on a connection of its own, that one large save or load uses. Of a
-  // load, and of a save whose caller computes meanwhile, no more than one for two
-  // cores: each of them keeps a core busy here.
+  // load, and of a save that was staged so that its caller can go on, at most one per
+  // two cores: each of them keeps a core busy here.
   int streams = 3;
   // A transfer that makes no progress for so long is cut and resumed.
   std::chrono::milliseconds stall_timeout{30'000};
