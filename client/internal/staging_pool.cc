@@ -15,7 +15,7 @@ namespace {
 // So that rows of one block never share a cache line, and copies are aligned.
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-// Less than this stays in the caches until it is digested.
+// Less than this may stay in the caches until it is digested.
 constexpr size_t kStreamingBytes = size_t{32} << 20;
 
 char* MapBlock() {

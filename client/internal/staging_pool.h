@@ -61,9 +61,8 @@ struct CopyJob {
   size_t bytes;
 };
 
-// Copies on up to `threads` threads, this one included. The others step back: where the
-// caller of the save goes on to compute they take what cores are left, where it waits
-// for the copy it leaves them its own.
+// Copies on up to `threads` threads, this one included. The others step back: they use
+// cores that nobody computes on, which may be that of a caller who waits for the copy.
 void CopyInParallel(const std::vector<CopyJob>& jobs, int threads);
 
 }  // namespace modelstore::internal

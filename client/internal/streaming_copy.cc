@@ -21,15 +21,15 @@ void CachedCopy(char* to, const char* from, size_t bytes) {
 constexpr size_t kLine = 64;
 
 // `to` is aligned to lines; `bytes` are whole lines.
-void StreamLines(char* to, const char* from, size_t bytes) {
+void StreamLinesSse2(char* to, const char* from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += sizeof(__m128i)) {
     _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
                      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
   }
 }
 
-__attribute__((target("avx512f"))) void StreamLinesWhole(char* to, const char* from,
-                                                         size_t bytes) {
+__attribute__((target("avx512f"))) void StreamLinesAvx512(char* to, const char* from,
+                                                          size_t bytes) {
   for (size_t i = 0; i < bytes; i += kLine) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i),
                         _mm512_loadu_si512(from + i));
@@ -43,7 +43,7 @@ void CopyBy(char* to, const char* from, size_t bytes) {
   std::memcpy(to, from, head);
   stream_lines(to + head, from + head, lines);
   std::memcpy(to + head + lines, from + head + lines, bytes - head - lines);
-  // Nothing else orders such stores, a mutex included.
+  // A release, such as that of a mutex or the end of a thread, need not order such stores.
   _mm_sfence();
 }
 #endif
@@ -53,8 +53,8 @@ void CopyBy(char* to, const char* from, size_t bytes) {
 std::vector<Copy> StreamingCopies() {
   std::vector<Copy> copies;
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f")) copies.push_back(CopyBy<StreamLinesWhole>);
-  copies.push_back(CopyBy<StreamLines>);
+  if (__builtin_cpu_supports("avx512f")) copies.push_back(CopyBy<StreamLinesAvx512>);
+  copies.push_back(CopyBy<StreamLinesSse2>);
 #endif
   copies.push_back(CachedCopy);
   return copies;

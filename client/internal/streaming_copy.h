@@ -12,7 +12,7 @@ namespace modelstore::internal {
 // caches. It is memcpy() where the processor is no x86-64.
 void StreamingCopy(char* to, const char* from, size_t bytes);
 
-// The ways to do it that this processor has, the one that is taken first.
+// The ways to do it that this processor has, fastest first. StreamingCopy() is the first.
 std::vector<void (*)(char* to, const char* from, size_t bytes)> StreamingCopies();
 
 }  // namespace modelstore::internal
