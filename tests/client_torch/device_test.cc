@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "client/torch/tensor_views.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 #include "tests/gpu/fake_device.h"
@@ -302,6 +303,19 @@ TEST_F(DeviceTest, ASaveStoresWhatTheQueuedWorkMakesAndTrainingGoesOn) {
   EXPECT_TRUE(At(loaded_, "weight").eq(2).all().item<bool>());
   EXPECT_TRUE(At(loaded_, "on_cpu").eq(5).all().item<bool>());
   EXPECT_TRUE(fake_.RngState(2).eq(12).all().item<bool>()) << "not that of the call";
+}
+
+TEST_F(DeviceTest, OnlyOfTensorsAtRestASaveBelievesThatNobodyChangesThem) {
+  const torch::Tensor here = torch::zeros({4});
+  const torch::Tensor there = OnDevice(1, here);
+  for (const bool at_rest : {false, true}) {
+    torch_internal::ViewBuilder views(at_rest);
+    ASSERT_TRUE(views.Add("model", "here", here).ok());
+    ASSERT_TRUE(views.Add("model", "there", there).ok());
+    for (const TensorView& view : views.Take()) {
+      EXPECT_EQ(view.immutable, at_rest) << view.info.key;
+    }
+  }
 }
 
 TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
