@@ -25,6 +25,7 @@ constexpr double kEpochSeconds = 2;
 // The server steps back for the training, as the README advises where both share a
 // machine.
 constexpr int kServerNice = 10;
+constexpr char kModel[] = "models/policy-overhead";
 
 // Keeps a core busy for some CPU seconds as a save does that has stepped back, but
 // touches no memory and hardly calls the kernel.
@@ -46,7 +47,6 @@ class Spinner {
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };
-constexpr char kModel[] = "models/policy-overhead";
 
 // An epoch of steps that each compute and then change the parameters, as training
 // does; most of them in the first, so that each save is of other bytes.
@@ -183,7 +183,7 @@ Overhead Measure(const Settings& settings, int pairs, int threads, int server_ni
         waited -= loop.waited();
       }
     }
-    const double spinner = spin ? loop.EpochBesideSpinner() : 0;
+    const double beside_spinner = spin ? loop.EpochBesideSpinner() : 0;
     loop.Fit(without);
     // The first save allocates the staging pool.
     if (round == 0) continue;
@@ -192,7 +192,7 @@ Overhead Measure(const Settings& settings, int pairs, int threads, int server_ni
     overhead.ratio.push_back(with / without);
     overhead.waited.push_back(waited);
     overhead.save_cpu.push_back(loop.save_cpu());
-    overhead.spinner_ratio.push_back(spinner / without);
+    if (spin) overhead.spinner_ratio.push_back(beside_spinner / without);
   }
   return overhead;
 }
