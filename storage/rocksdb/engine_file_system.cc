@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "storage/rocksdb/pack_format.h"
+#include "storage/rocksdb/table_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
@@ -220,6 +221,12 @@ rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
     last_opened_ = path;
   }
   rocksdb::IOStatus s = target()->NewRandomAccessFile(path, options, result, dbg);
+  if (s.ok() && absl::EndsWith(path, ".sst")) {
+    uint64_t size = 0;
+    s = target()->GetFileSize(path, options.io_options, &size, dbg);
+    if (s.ok()) s = CheckTableEnd(**result, size, path);
+    if (!s.ok()) result->reset();
+  }
   if (s.ok() && !GuardedName(path).empty()) {
     *result = std::make_unique<ReadAheadFile>(std::move(*result));
   }

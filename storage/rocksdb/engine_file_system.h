@@ -1,11 +1,12 @@
 // The file system under both databases: the real one (or one that tests inject)
-// with three additions.
+// with four additions.
 //   - It follows a database's journals (WAL and MANIFEST): how many appends there
 //     were, so that after a failed call the engine knows whether anything can have
 //     been applied; and what of each is synced, for HIGH_WATER.
 //   - It deletes a pack only if the engine named it. RocksDB itself deletes every
 //     file that its MANIFEST does not know, and a MANIFEST cut short knows few.
 //   - It asks for what a sequential reader of a pack will want next.
+//   - It opens no table that RocksDB could not be given (CheckTableEnd()).
 #pragma once
 
 #include <atomic>

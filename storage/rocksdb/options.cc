@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "rocksdb/env.h"
 #include "rocksdb/table.h"
+#include "storage/rocksdb/table_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
@@ -61,6 +62,8 @@ rocksdb::Options CatalogOptions(rocksdb::Env* env, std::shared_ptr<Folder> folde
   options.db_write_buffer_size = size_t{24} << 20;
   options.max_total_wal_size = uint64_t{64} << 20;
   rocksdb::BlockBasedTableOptions table;
+  // That of packs, which every RocksDB from 7.8 on reads; newer ones would write newer.
+  table.format_version = kTableFormat;
   table.checksum = rocksdb::kXXH3;
   table.block_cache = rocksdb::NewLRUCache(size_t{8} << 20);
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));

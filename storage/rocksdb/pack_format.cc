@@ -3,24 +3,10 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
-#include "storage/rocksdb/block_checksum.h"
+#include "storage/rocksdb/table_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
-
-// Takes a varint of at most five bytes. False if there is none.
-bool TakeVarint(absl::string_view* in, uint64_t* value) {
-  *value = 0;
-  for (size_t i = 0; i < 5 && i < in->size(); ++i) {
-    const auto byte = static_cast<uint8_t>((*in)[i]);
-    *value |= uint64_t{byte & 0x7fu} << (7 * i);
-    if ((byte & 0x80) == 0) {
-      in->remove_prefix(i + 1);
-      return true;
-    }
-  }
-  return false;
-}
 
 // An entry begins with the bytes that its key shares with the one before it (none
 // here), the bytes of its key and of its value, all varints; then come the key, and
@@ -30,20 +16,13 @@ bool TakeEntryHead(absl::string_view* in, absl::string_view* key, uint64_t* valu
     return false;
   }
   in->remove_prefix(2);
-  if (!TakeVarint(in, value_bytes) || in->size() < kInternalKeyBytes) return false;
+  if (!TakeVarint(in, kLengthBytes, value_bytes) || in->size() < kInternalKeyBytes) {
+    return false;
+  }
   *key = in->substr(0, kChunkKeyBytes);
   if (in->substr(kChunkKeyBytes, kInternalKeyEnd.size()) != kInternalKeyEnd) return false;
   in->remove_prefix(kInternalKeyBytes);
   return true;
-}
-
-bool HasItsChecksum(absl::string_view block) {
-  const absl::string_view content = block.substr(0, block.size() - kBlockTrailerBytes);
-  uint32_t stored = 0;
-  for (size_t i = 0; i < 4; ++i) {
-    stored |= uint32_t{static_cast<uint8_t>(block[content.size() + 1 + i])} << (8 * i);
-  }
-  return stored == BlockChecksum::Of(content, static_cast<uint8_t>(block[content.size()]));
 }
 
 }  // namespace

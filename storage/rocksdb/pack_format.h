@@ -20,9 +20,6 @@ using ChunkKey = std::array<char, kChunkKeyBytes>;
 inline constexpr absl::string_view kInternalKeyEnd("\1\0\0\0\0\0\0\0", 8);
 inline constexpr size_t kInternalKeyBytes = kChunkKeyBytes + kInternalKeyEnd.size();
 
-// Type of compression (1 byte) and checksum (4) behind every block.
-inline constexpr size_t kBlockTrailerBytes = 5;
-
 ChunkKey EncodeChunkKey(ChunkId chunk);
 std::optional<ChunkId> DecodeChunkKey(absl::string_view key);
 

@@ -3,17 +3,14 @@
 #include <cstring>
 #include <map>
 
+#include "storage/rocksdb/table_format.h"
+
 namespace modelstore::storage::rocks {
 namespace {
 
 constexpr size_t kEntryOverhead = 32;
 // Checksummed, then copied while still in the second-level cache.
 constexpr size_t kStep = size_t{128} << 10;
-constexpr size_t kFooterBytes = 53;
-constexpr uint32_t kFormatVersion = 5;
-constexpr uint64_t kMagic = 0x88e241b785f4cff7;
-constexpr char kChecksumXxh3 = 4;
-constexpr uint8_t kNotCompressed = 0;
 
 void PutFixed32(std::string* out, uint32_t value) {
   for (int i = 0; i < 4; ++i) out->push_back(static_cast<char>(value >> (8 * i)));
@@ -170,13 +167,13 @@ rocksdb::IOStatus PackTable::Finish() {
   if (s.ok()) s = WriteBlock(Properties(index), &properties);
   std::string blocks;
   std::vector<uint32_t> entries;
-  PutEntry(&blocks, &entries, "rocksdb.properties", Handle(properties));
+  PutEntry(&blocks, &entries, kPropertiesBlock, Handle(properties));
   if (s.ok()) s = WriteBlock(blocks + Restarts(entries), &directory);
   std::string footer(1, kChecksumXxh3);
   footer += Handle(directory) + Handle(index);
-  footer.resize(kFooterBytes - sizeof(kFormatVersion) - sizeof(kMagic), '\0');
-  PutFixed32(&footer, kFormatVersion);
-  PutFixed64(&footer, kMagic);
+  footer.resize(kFooterBytes - kFooterEndBytes, '\0');
+  PutFixed32(&footer, kTableFormat);
+  PutFixed64(&footer, kTableMagic);
   return s.ok() ? file_->Append(footer) : s;
 }
 

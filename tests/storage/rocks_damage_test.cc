@@ -3,6 +3,8 @@
 // never a loss in silence, never a crash.
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <random>
 #include <string>
@@ -16,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/catalog.h"
 #include "storage/rocksdb/chunk_store.h"
+#include "storage/rocksdb/table_format.h"
 #include "tests/storage/file_damage.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/storage/test_bytes.h"
@@ -175,6 +178,46 @@ TEST(CatalogDamageTest, ACatalogWithoutCurrentIsNotTakenForANewOne) {
               ::testing::HasSubstr("/catalog/CURRENT"));
 }
 
+// Where the properties of a table say how many restarts they have: the metaindex
+// behind them begins with their name.
+int64_t RestartCountOfProperties(const std::string& table) {
+  std::ifstream in(table, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const size_t name = bytes.rfind(std::string(rocks::kPropertiesBlock));
+  constexpr size_t kEntryHead = 3;
+  constexpr size_t kCount = 4;
+  return static_cast<int64_t>(name - kEntryHead - rocks::kBlockTrailerBytes - kCount);
+}
+
+// RocksDB takes the properties apart before it looks at their checksum, and asserts
+// what it expects of them.
+TEST(CatalogDamageTest, PropertiesOfATableThatRocksDBWouldDieOfAreNoticedByName) {
+  std::mt19937_64 random(TestSeed());
+  RocksFolder store;
+  CatalogContent content;
+  ASSERT_NO_FATAL_FAILURE(MakeCatalog(store.path(), random, &content));
+  const std::string table = store.Files("catalog", ".sst").at(0);
+  const int64_t count = RestartCountOfProperties(table);
+  for (int bit = 0; bit < 32; ++bit) {
+    FlipBitAt(table, count + bit / 8, bit % 8);
+    auto folder = OpenFolder(store.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    const auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/false);
+    ASSERT_TRUE(absl::IsDataLoss(catalog.status())) << bit << ": " << catalog.status();
+    EXPECT_THAT(std::string(catalog.status().message()),
+                ::testing::AllOf(::testing::HasSubstr(table),
+                                 ::testing::HasSubstr("properties are damaged")));
+    FlipBitAt(table, count + bit / 8, bit % 8);
+  }
+  auto folder = OpenFolder(store.path());
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/false);
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  Tally tally;
+  CheckContent(**catalog, content, /*may_miss=*/false, &tally);
+  EXPECT_EQ(tally.intact, 1);
+}
+
 using PackContent = std::map<uint64_t, std::vector<std::string>>;
 
 void MakePacks(const std::string& path, std::mt19937_64& random, PackContent* content) {
@@ -207,6 +250,32 @@ int LostChunks(RocksChunkStore& store, uint64_t pack, const PackContent& content
         << bytes.status();
   }
   return lost;
+}
+
+TEST(PackDamageTest, PropertiesThatRocksDBWouldDieOfCostTheirPackAlone) {
+  std::mt19937_64 random(TestSeed());
+  RocksFolder store;
+  PackContent content;
+  ASSERT_NO_FATAL_FAILURE(MakePacks(store.path(), random, &content));
+  const uint64_t expected[] = {1, 2, 3, 4};
+  const std::string table = store.Files("packs", ".sst").at(1);
+  const uint64_t hurt_pack = PackIn(table).value();
+  const int64_t count = RestartCountOfProperties(table);
+  for (int bit = 0; bit < 32; ++bit) {
+    FlipBitAt(table, count + bit / 8, bit % 8);
+    auto folder = OpenFolder(store.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    RocksChunkStore chunks(*folder);
+    const absl::Status status = chunks.Reopen(expected);
+    ASSERT_TRUE(status.ok()) << status;
+    for (uint64_t pack : expected) {
+      EXPECT_EQ(LostChunks(chunks, pack, content), pack == hurt_pack ? 8 : 0) << bit;
+    }
+    const auto lost = chunks.Read({hurt_pack, 0});
+    EXPECT_TRUE(absl::IsDataLoss(lost.status())) << lost.status();
+    EXPECT_THAT(std::string(lost.status().message()), ::testing::HasSubstr(table));
+    FlipBitAt(table, count + bit / 8, bit % 8);
+  }
 }
 
 class PackDamage : public ::testing::TestWithParam<const char*> {};

@@ -1,0 +1,180 @@
+// What stands at the end of a table and RocksDB believes: no damage of it reaches
+// RocksDB, which would end the process over some.
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "rocksdb/sst_file_reader.h"
+#include "rocksdb/sst_file_writer.h"
+#include "rocksdb/table.h"
+#include "storage/rocksdb/pack_file.h"
+#include "storage/rocksdb/pack_table.h"
+#include "storage/rocksdb/table_format.h"
+#include "tests/storage/rocks_folder.h"
+#include "tests/storage/test_bytes.h"
+
+namespace modelstore::storage::rocks {
+namespace {
+
+constexpr uint64_t kPack = 7;
+
+// A file in memory.
+class BytesFile final : public rocksdb::FSRandomAccessFile {
+ public:
+  explicit BytesFile(absl::string_view bytes) : bytes_(bytes) {}
+
+  rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions&,
+                         rocksdb::Slice* result, char* scratch,
+                         rocksdb::IODebugContext*) const override {
+    const absl::string_view read = bytes_.substr(std::min<size_t>(offset, bytes_.size()), n);
+    std::memcpy(scratch, read.data(), read.size());
+    *result = rocksdb::Slice(scratch, read.size());
+    return rocksdb::IOStatus::OK();
+  }
+
+ private:
+  const absl::string_view bytes_;
+};
+
+rocksdb::IOStatus Check(absl::string_view table) {
+  return CheckTableEnd(BytesFile(table), table.size(), "/store/000012.sst");
+}
+
+// By who wrote the table: "pack", this engine; "catalog", RocksDB.
+class TableEnd : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    rocksdb::FileSystem* fs = rocksdb::FileSystem::Default().get();
+    ASSERT_TRUE(fs->CreateDirIfMissing(folder_.path(), {}, nullptr).ok());
+    for (uint32_t i = 0; i < 5; ++i) {
+      const ChunkKey key = EncodeChunkKey({kPack, i});
+      values_[std::string(key.data(), key.size())] = TestBytes(100, i);
+    }
+    ASSERT_NO_FATAL_FAILURE(GetParam() == absl::string_view("pack") ? WritePack()
+                                                                    : WriteCatalog());
+    std::ifstream in(path_, std::ios::binary);
+    table_.assign(std::istreambuf_iterator<char>(in), {});
+  }
+
+  void WritePack() {
+    std::unique_ptr<PackFile> file;
+    ASSERT_TRUE(PackFile::Create(rocksdb::FileSystem::Default().get(), path_, &file).ok());
+    PackTable table(file.get());
+    for (const auto& [key, value] : values_) {
+      ChunkKey chunk;
+      std::copy(key.begin(), key.end(), chunk.begin());
+      const absl::string_view fragments[] = {value};
+      ASSERT_TRUE(table.Add(chunk, value.size(), fragments).ok());
+    }
+    ASSERT_TRUE(table.Finish().ok());
+    ASSERT_TRUE(file->Finish().ok());
+  }
+
+  void WriteCatalog() {
+    rocksdb::SstFileWriter writer({}, TableOptions());
+    ASSERT_TRUE(writer.Open(path_).ok());
+    for (const auto& [key, value] : values_) ASSERT_TRUE(writer.Put(key, value).ok());
+    ASSERT_TRUE(writer.Finish().ok());
+  }
+
+  static rocksdb::Options TableOptions() {
+    rocksdb::BlockBasedTableOptions table;
+    table.format_version = kTableFormat;
+    table.checksum = rocksdb::kXXH3;
+    rocksdb::Options options;
+    options.compression = rocksdb::kNoCompression;
+    options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+    return options;
+  }
+
+  // RocksDB finds every value in the file, or says that it is damaged.
+  void ExpectAllOrCorruption() {
+    rocksdb::SstFileReader reader(TableOptions());
+    rocksdb::Status s = reader.Open(path_);
+    if (s.ok()) {
+      std::map<std::string, std::string> found;
+      const std::unique_ptr<rocksdb::Iterator> it(reader.NewIterator({}));
+      for (it->SeekToFirst(); it->Valid(); it->Next()) {
+        found[it->key().ToString()] = it->value().ToString();
+      }
+      s = it->status();
+      if (s.ok()) {
+        EXPECT_EQ(found, values_);
+      }
+    }
+    if (!s.ok()) {
+      EXPECT_TRUE(s.IsCorruption()) << s.ToString();
+    }
+  }
+
+  const modelstore::storage::RocksFolder folder_;
+  const std::string path_ = folder_.path() + "/table.sst";
+  std::map<std::string, std::string> values_;
+  std::string table_;
+};
+
+TEST_P(TableEnd, OfASoundTableIsSound) {
+  const rocksdb::IOStatus s = Check(table_);
+  EXPECT_TRUE(s.ok()) << s.ToString();
+}
+
+TEST_P(TableEnd, AFlippedBitIsRefusedUnlessRocksDBCanBearIt) {
+  const size_t properties = table_.find("rocksdb.block.based.table");
+  const size_t footer = table_.size() - kFooterBytes;
+  ASSERT_LT(properties, footer);
+  int left_to_rocksdb = 0;
+  for (size_t at = 0; at < table_.size(); ++at) {
+    for (int bit = 0; bit < 8; ++bit) {
+      SCOPED_TRACE(absl::StrCat("bit ", bit, " of byte ", at, " of ", table_.size()));
+      std::string hurt = table_;
+      hurt[at] = static_cast<char>(hurt[at] ^ (1 << bit));
+      const rocksdb::IOStatus s = Check(hurt);
+      if (!s.ok()) {
+        EXPECT_TRUE(s.IsCorruption()) << s.ToString();
+        EXPECT_NE(s.ToString().find("/store/000012.sst: the table"), std::string::npos)
+            << s.ToString();
+        continue;
+      }
+      EXPECT_TRUE(at < properties || at >= footer);
+      FlipBitAt(path_, static_cast<int64_t>(at), bit);
+      ExpectAllOrCorruption();
+      FlipBitAt(path_, static_cast<int64_t>(at), bit);
+      left_to_rocksdb += at >= footer;
+    }
+  }
+  // Zeros that nobody reads, the handle of the index, and higher formats.
+  EXPECT_GT(left_to_rocksdb, 0);
+}
+
+TEST_P(TableEnd, OfATableThatWasCutIsRefused) {
+  for (size_t size = 0; size < table_.size(); ++size) {
+    const rocksdb::IOStatus s = Check(absl::string_view(table_).substr(0, size));
+    EXPECT_TRUE(s.IsCorruption()) << size << ": " << s.ToString();
+  }
+}
+
+TEST_P(TableEnd, AFileThatIsShorterThanItsSizeIsRefused) {
+  const BytesFile file(absl::string_view(table_).substr(0, table_.size() - 1));
+  EXPECT_TRUE(CheckTableEnd(file, table_.size(), path_).IsCorruption());
+}
+
+TEST_P(TableEnd, OfALaterFormatIsLeftToRocksDB) {
+  const size_t format = table_.size() - kFooterEndBytes;
+  table_[format] = 6;
+  table_[format - 1] = 1;
+  EXPECT_TRUE(Check(table_).ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Writers, TableEnd, ::testing::Values("pack", "catalog"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace modelstore::storage::rocks
