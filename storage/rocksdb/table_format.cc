@@ -33,14 +33,16 @@ bool TakeHandle(absl::string_view* in, Handle* handle) {
          TakeVarint(in, kHandleNumberBytes, &handle->bytes);
 }
 
-rocksdb::IOStatus ReadAt(const rocksdb::FSRandomAccessFile& file, uint64_t offset,
-                         uint64_t bytes, std::string* out) {
+rocksdb::IOStatus ReadAt(const rocksdb::FSRandomAccessFile& file,
+                         const std::string& path, uint64_t offset, uint64_t bytes,
+                         std::string* out) {
   out->resize(bytes);
   rocksdb::Slice read;
   rocksdb::IOStatus s = file.Read(offset, bytes, {}, &read, out->data(), nullptr);
   if (!s.ok()) return s;
   if (read.data() != out->data()) out->assign(read.data(), read.size());
-  return read.size() == bytes ? s : rocksdb::IOStatus::Corruption("it ends early");
+  return read.size() == bytes ? s
+                              : rocksdb::IOStatus::Corruption(path, "the table ends early");
 }
 
 // Where the metaindex, a block whose every entry restarts, has its properties.
@@ -97,7 +99,7 @@ rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_
   };
   if (size < kFooterBytes) return damaged("the table is shorter than a footer");
   std::string bytes;
-  rocksdb::IOStatus s = ReadAt(file, size - kFooterBytes, kFooterBytes, &bytes);
+  rocksdb::IOStatus s = ReadAt(file, path, size - kFooterBytes, kFooterBytes, &bytes);
   if (!s.ok()) return s;
   absl::string_view footer = bytes;
   const absl::string_view end = footer.substr(kFooterBytes - kFooterEndBytes);
@@ -105,7 +107,7 @@ rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_
     return damaged("the table has no footer");
   }
   const uint64_t format = Fixed(end.substr(0, sizeof(kTableFormat)));
-  if (format > kTableFormat) return rocksdb::IOStatus::OK();
+  if (format == kNextTableFormat) return rocksdb::IOStatus::OK();
   Handle metaindex, index;
   const bool sound = format == kTableFormat && footer.front() == kChecksumXxh3;
   footer.remove_prefix(1);
@@ -116,7 +118,7 @@ rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_
       !index.EndsBy(metaindex.offset)) {
     return damaged("the table's footer is damaged");
   }
-  s = ReadAt(file, metaindex.offset, metaindex.bytes + kBlockTrailerBytes, &bytes);
+  s = ReadAt(file, path, metaindex.offset, metaindex.bytes + kBlockTrailerBytes, &bytes);
   if (!s.ok()) return s;
   if (!HasItsChecksum(bytes)) return damaged("the table's metaindex is damaged");
   const std::optional<Handle> properties =
@@ -124,7 +126,7 @@ rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_
   if (!properties.has_value() || !properties->EndsBy(metaindex.offset)) {
     return damaged("the table has no properties");
   }
-  s = ReadAt(file, properties->offset, properties->bytes + kBlockTrailerBytes, &bytes);
+  s = ReadAt(file, path, properties->offset, properties->bytes + kBlockTrailerBytes, &bytes);
   if (!s.ok()) return s;
   if (!HasItsChecksum(bytes)) return damaged("the table's properties are damaged");
   return s;

@@ -11,6 +11,8 @@
 namespace modelstore::storage::rocks {
 
 inline constexpr uint32_t kTableFormat = 5;
+// What RocksDB 9 writes unless it is told otherwise, and 7.8 cannot read.
+inline constexpr uint32_t kNextTableFormat = 6;
 inline constexpr uint64_t kTableMagic = 0x88e241b785f4cff7;
 // The footer: type of checksum, the handles of metaindex and index, zeros up to the
 // format and the magic number. It has no checksum of its own.
@@ -34,10 +36,10 @@ bool TakeVarint(absl::string_view* in, size_t max_bytes, uint64_t* value);
 bool HasItsChecksum(absl::string_view block_with_trailer);
 
 // Refuses, as corruption that names `path`, a table that RocksDB cannot be given to
-// open: it takes the properties apart before it looks at their checksum, which ends
-// a process that was built with assertions, as Debian's is, and it allocates what a
-// footer asks for. Everything else it checks itself. Reads about 2 KiB at the end of
-// the file. Tables of a later format are left to RocksDB.
+// open. RocksDB takes the properties apart before it compares their checksum, and where
+// it is built with assertions, as Debian's is, some damage ends the process; it also
+// allocates whatever a footer asks for. The rest it checks itself. Reads about 2 KiB at
+// the end of the file. Tables of the next format are left to RocksDB.
 rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t size,
                                 const std::string& path);
 

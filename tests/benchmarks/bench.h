@@ -23,7 +23,7 @@ struct Settings {
   bool quick = false;
   // Bytes of tensors in the state that is saved and loaded.
   int64_t state_bytes = int64_t{1} << 30;
-  // Alternating pairs per ratio.
+  // Alternating pairs per ratio; policy_overhead takes several times as many.
   int pairs = 7;
   // Memory touched and freed before each timed section.
   int64_t touch_bytes = int64_t{2} << 30;

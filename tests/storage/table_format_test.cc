@@ -12,9 +12,11 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "rocksdb/filter_policy.h"
 #include "rocksdb/sst_file_reader.h"
 #include "rocksdb/sst_file_writer.h"
 #include "rocksdb/table.h"
+#include "storage/rocksdb/block_checksum.h"
 #include "storage/rocksdb/pack_file.h"
 #include "storage/rocksdb/pack_table.h"
 #include "storage/rocksdb/table_format.h"
@@ -48,7 +50,58 @@ rocksdb::IOStatus Check(absl::string_view table) {
   return CheckTableEnd(BytesFile(table), table.size(), "/store/000012.sst");
 }
 
-// By who wrote the table: "pack", this engine; "catalog", RocksDB.
+// A file of a disk that fails.
+class FailingFile final : public rocksdb::FSRandomAccessFile {
+ public:
+  rocksdb::IOStatus Read(uint64_t, size_t, const rocksdb::IOOptions&, rocksdb::Slice*,
+                         char*, rocksdb::IODebugContext*) const override {
+    return rocksdb::IOStatus::IOError("the disk is gone");
+  }
+};
+
+std::string Little(uint64_t value, int bytes) {
+  std::string out;
+  for (int i = 0; i < bytes; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
+  return out;
+}
+
+std::string Varint(uint64_t value) {
+  std::string out;
+  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
+  out.push_back(static_cast<char>(value));
+  return out;
+}
+
+std::string Entry(absl::string_view name, absl::string_view value) {
+  return absl::StrCat(Varint(0), Varint(name.size()), Varint(value.size()), name, value);
+}
+
+// Of a block of one entry that restarts at 0.
+std::string WithRestart(absl::string_view entry) {
+  return absl::StrCat(entry, Little(0, 4), Little(1, 4));
+}
+
+std::string Footer(uint64_t metaindex_offset, uint64_t metaindex_bytes) {
+  std::string footer = absl::StrCat(std::string(1, kChecksumXxh3), Varint(metaindex_offset),
+                                    Varint(metaindex_bytes), Varint(0), Varint(1));
+  footer.resize(kFooterBytes - kFooterEndBytes, '\0');
+  return absl::StrCat(footer, Little(kTableFormat, 4), Little(kTableMagic, 8));
+}
+
+std::string WithTrailer(absl::string_view block) {
+  return absl::StrCat(block, std::string(1, kNotCompressed),
+                      Little(BlockChecksum::Of(block, kNotCompressed), 4));
+}
+
+// A table whose first 35 bytes stand for the properties.
+std::string TableWithMetaindex(absl::string_view metaindex) {
+  const std::string properties = WithTrailer(std::string(35, 'x'));
+  return absl::StrCat(properties, WithTrailer(metaindex),
+                      Footer(properties.size(), metaindex.size()));
+}
+
+// By who wrote the table: "pack", this engine; "catalog", RocksDB; "filtered", RocksDB,
+// with a filter in front of the properties, which its metaindex names first.
 class TableEnd : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -59,7 +112,7 @@ class TableEnd : public ::testing::TestWithParam<const char*> {
       values_[std::string(key.data(), key.size())] = TestBytes(100, i);
     }
     ASSERT_NO_FATAL_FAILURE(GetParam() == absl::string_view("pack") ? WritePack()
-                                                                    : WriteCatalog());
+                                                                    : WriteByRocksDB());
     std::ifstream in(path_, std::ios::binary);
     table_.assign(std::istreambuf_iterator<char>(in), {});
   }
@@ -78,7 +131,7 @@ class TableEnd : public ::testing::TestWithParam<const char*> {
     ASSERT_TRUE(file->Finish().ok());
   }
 
-  void WriteCatalog() {
+  void WriteByRocksDB() {
     rocksdb::SstFileWriter writer({}, TableOptions());
     ASSERT_TRUE(writer.Open(path_).ok());
     for (const auto& [key, value] : values_) ASSERT_TRUE(writer.Put(key, value).ok());
@@ -91,6 +144,9 @@ class TableEnd : public ::testing::TestWithParam<const char*> {
     table.checksum = rocksdb::kXXH3;
     rocksdb::Options options;
     options.compression = rocksdb::kNoCompression;
+    if (GetParam() == absl::string_view("filtered")) {
+      table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+    }
     options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
     return options;
   }
@@ -163,18 +219,65 @@ TEST_P(TableEnd, OfATableThatWasCutIsRefused) {
 
 TEST_P(TableEnd, AFileThatIsShorterThanItsSizeIsRefused) {
   const BytesFile file(absl::string_view(table_).substr(0, table_.size() - 1));
-  EXPECT_TRUE(CheckTableEnd(file, table_.size(), path_).IsCorruption());
+  const rocksdb::IOStatus s = CheckTableEnd(file, table_.size(), path_);
+  EXPECT_TRUE(s.IsCorruption());
+  EXPECT_NE(s.ToString().find(path_), std::string::npos) << s.ToString();
 }
 
-TEST_P(TableEnd, OfALaterFormatIsLeftToRocksDB) {
-  const size_t format = table_.size() - kFooterEndBytes;
-  table_[format] = 6;
-  table_[format - 1] = 1;
-  EXPECT_TRUE(Check(table_).ok());
+TEST_P(TableEnd, OfTheNextFormatIsLeftToRocksDBAndOfAnyOtherRefused) {
+  for (int format = 0; format < 20; ++format) {
+    table_[table_.size() - kFooterEndBytes] = static_cast<char>(format);
+    EXPECT_EQ(Check(table_).ok(), format == kTableFormat || format == kNextTableFormat)
+        << format;
+  }
 }
 
-INSTANTIATE_TEST_SUITE_P(Writers, TableEnd, ::testing::Values("pack", "catalog"),
+INSTANTIATE_TEST_SUITE_P(Writers, TableEnd, ::testing::Values("pack", "catalog", "filtered"),
                          [](const auto& info) { return std::string(info.param); });
+
+TEST(TableEndTest, AMetaindexWithItsChecksumThatLeadsNowhereIsRefused) {
+  const std::string name(kPropertiesBlock);
+  const uint64_t huge = ~uint64_t{0};
+  const std::string sound = Entry(name, Varint(0) + Varint(35));
+  ASSERT_TRUE(Check(TableWithMetaindex(WithRestart(sound))).ok());
+  const std::string metaindexes[] = {
+      "",
+      "abc",
+      Little(0, 4),                                       // no entry
+      Little(huge, 4),                                    // more restarts than bytes
+      WithRestart(Entry("rocksdb.other", Varint(0) + Varint(1))),
+      WithRestart(Entry(name, "")),                       // no handle
+      WithRestart(Entry(name, std::string(20, '\xff'))),  // a number without an end
+      WithRestart(Entry(name, Varint(huge) + Varint(1))),
+      WithRestart(Entry(name, Varint(1) + Varint(huge))),
+      WithRestart(Entry(name, Varint(huge) + Varint(huge))),
+      WithRestart(Entry(name, Varint(0) + Varint(36))),   // its trailer does not fit in
+      WithRestart(Entry(name, Varint(41) + Varint(0))),
+      WithRestart(Entry(name, Varint(0) + Varint(30))),   // not its checksum
+      WithRestart(Varint(1) + Entry(name, Varint(0) + Varint(1)).substr(1)),
+      WithRestart(Varint(0) + Varint(huge >> 30) + Varint(huge >> 30)),
+      WithRestart(std::string("\0\x12", 2)),              // cut
+  };
+  for (const std::string& metaindex : metaindexes) {
+    const rocksdb::IOStatus s = Check(TableWithMetaindex(metaindex));
+    EXPECT_TRUE(s.IsCorruption()) << metaindex << ": " << s.ToString();
+    EXPECT_NE(s.ToString().find("properties"), std::string::npos) << s.ToString();
+  }
+}
+
+TEST(TableEndTest, AFooterWhoseHandlesLieOutsideOfTheFileIsRefused) {
+  const std::string begin(100, 'x');
+  const uint64_t huge = ~uint64_t{0};
+  for (const auto& [offset, bytes] : std::map<uint64_t, uint64_t>{
+           {0, huge}, {1, 95}, {2, huge - 5}, {huge, 0}, {huge - 4, 104}}) {
+    EXPECT_TRUE(Check(begin + Footer(offset, bytes)).IsCorruption()) << offset;
+  }
+}
+
+TEST(TableEndTest, AFailingDiskIsNotTakenForDamage) {
+  const rocksdb::IOStatus s = CheckTableEnd(FailingFile(), 1000, "/store/000012.sst");
+  EXPECT_TRUE(s.IsIOError()) << s.ToString();
+}
 
 }  // namespace
 }  // namespace modelstore::storage::rocks
