@@ -74,6 +74,9 @@ class RocksCatalog final : public Catalog {
   Mutex write_mutex_;
   // Of the last durable write that returned OK.
   uint64_t number_ GUARDED_BY(write_mutex_) = 0;
+  // By the operator, when the catalog was opened. A table that does not open is then no
+  // reason not to reopen it; journals and commit number are held to what they were.
+  bool loss_accepted_ GUARDED_BY(write_mutex_) = false;
 
   Mutex health_mutex_;
   absl::Status health_ GUARDED_BY(health_mutex_);

@@ -138,7 +138,9 @@ absl::StatusOr<bool> RocksCatalog::IsNew() {
 }
 
 absl::StatusOr<std::unique_ptr<Database>> RocksCatalog::OpenRocks(bool accept_data_loss) {
-  const rocksdb::Options options = CatalogOptions(env_.get(), folder_);
+  rocksdb::Options options = CatalogOptions(env_.get(), folder_);
+  // A table that does not open is then refused when it is read.
+  options.paranoid_checks = !loss_accepted_;
   std::unique_ptr<Database> database;
   absl::StatusOr<bool> is_new = IsNew();
   if (!is_new.ok() && !(absl::IsDataLoss(is_new.status()) && accept_data_loss)) {
@@ -157,6 +159,7 @@ absl::StatusOr<std::unique_ptr<Database>> RocksCatalog::OpenRocks(bool accept_da
                     absl::StrCat("the catalog is damaged and its loss accepted: ",
                                  s.ToString()));
     s = OpenDamaged(options, fs_.get(), folder_->catalog(), &database);
+    loss_accepted_ = s.ok();
   }
   if (s.ok()) return database;
   // RocksDB often names the file itself.

@@ -131,6 +131,17 @@ INSTANTIATE_TEST_SUITE_P(Files, CatalogDamage,
                            return name;
                          });
 
+// Where the properties of a table say how many restarts they have: the metaindex
+// behind them begins with their name.
+int64_t RestartCountOfProperties(const std::string& table) {
+  std::ifstream in(table, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const size_t name = bytes.rfind(std::string(rocks::kPropertiesBlock));
+  constexpr size_t kEntryHead = 3;
+  constexpr size_t kCount = 4;
+  return static_cast<int64_t>(name - kEntryHead - rocks::kBlockTrailerBytes - kCount);
+}
+
 TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
   std::mt19937_64 random(TestSeed());
   RocksFolder original;
@@ -164,6 +175,38 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
   EXPECT_GT(2 * saved, refused);
 }
 
+TEST(CatalogDamageTest, AnAcceptedLossOfATableIsThatOfItsKeysAlone) {
+  std::mt19937_64 random(TestSeed());
+  RocksFolder original;
+  CatalogContent content;
+  ASSERT_NO_FATAL_FAILURE(MakeCatalog(original.path(), random, &content));
+  Tally tally;
+  for (const std::string& table : original.Files("catalog", ".sst")) {
+    SCOPED_TRACE(table);
+    RocksFolder hurt;
+    CopyFolder(original.path(), hurt.path());
+    const std::string path = hurt.path() + table.substr(original.path().size());
+    FlipBitAt(path, RestartCountOfProperties(path), 3);
+    auto folder = OpenFolder(hurt.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/true);
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    CheckContent(**catalog, content, /*may_miss=*/false, &tally);
+    CatalogBatch batch;
+    batch.Put(Space::kRecords, "after", "loss");
+    ASSERT_TRUE((*catalog)->Write(batch, Durability::kDurable).ok());
+    // As after a full disk: nobody is there to accept it again.
+    const absl::Status reopened = (*catalog)->Reopen();
+    ASSERT_TRUE(reopened.ok()) << reopened;
+    EXPECT_EQ(*(*catalog)->Get(Space::kRecords, "after"), "loss");
+    CheckContent(**catalog, content, /*may_miss=*/false, &tally);
+    // The table is as hurt as it was, and whoever starts the server next shall know.
+    catalog->reset();
+    EXPECT_TRUE(absl::IsDataLoss(RocksCatalog::Open(*folder, false).status()));
+  }
+  EXPECT_GT(tally.lossy_reads, 0);
+}
+
 TEST(CatalogDamageTest, ACatalogWithoutCurrentIsNotTakenForANewOne) {
   std::mt19937_64 random(TestSeed());
   RocksFolder store;
@@ -176,17 +219,6 @@ TEST(CatalogDamageTest, ACatalogWithoutCurrentIsNotTakenForANewOne) {
   ASSERT_TRUE(absl::IsDataLoss(catalog.status())) << catalog.status();
   EXPECT_THAT(std::string(catalog.status().message()),
               ::testing::HasSubstr("/catalog/CURRENT"));
-}
-
-// Where the properties of a table say how many restarts they have: the metaindex
-// behind them begins with their name.
-int64_t RestartCountOfProperties(const std::string& table) {
-  std::ifstream in(table, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  const size_t name = bytes.rfind(std::string(rocks::kPropertiesBlock));
-  constexpr size_t kEntryHead = 3;
-  constexpr size_t kCount = 4;
-  return static_cast<int64_t>(name - kEntryHead - rocks::kBlockTrailerBytes - kCount);
 }
 
 // RocksDB takes the properties apart before it looks at their checksum, and asserts
