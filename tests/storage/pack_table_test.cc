@@ -159,7 +159,6 @@ TEST_F(PackTableTest, PropertiesSayWhatThoseOfRocksDBsOwnWriterSay) {
   EXPECT_EQ(a->num_deletions, b->num_deletions);
   EXPECT_EQ(a->num_merge_operands, b->num_merge_operands);
   EXPECT_EQ(a->num_range_deletions, b->num_range_deletions);
-  EXPECT_EQ(a->format_version, b->format_version);
   EXPECT_EQ(a->fixed_key_len, b->fixed_key_len);
   EXPECT_EQ(a->comparator_name, b->comparator_name);
   EXPECT_EQ(a->compression_name, b->compression_name);
