@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/catalog.h"
+#include "storage/rocksdb/journal_format.h"
 #include "storage/rocksdb/options.h"
 #include "storage/rocksdb/status.h"
 
@@ -43,25 +44,6 @@ rocksdb::Status OpenFamilies(const rocksdb::Options& options, const std::string&
   return s;
 }
 
-// Where the records of a MANIFEST begin: blocks of 32 KiB; a record has a checksum
-// (4 bytes), a length (2, little-endian) and a type (1) in front.
-std::vector<size_t> ManifestRecords(absl::string_view content) {
-  constexpr size_t kBlock = 32768;
-  constexpr size_t kHeader = 7;
-  std::vector<size_t> records;
-  for (size_t at = 0; at + kHeader <= content.size();) {
-    const size_t left = kBlock - at % kBlock;
-    if (left < kHeader) {
-      at += left;
-      continue;
-    }
-    records.push_back(at);
-    at += kHeader + static_cast<uint8_t>(content[at + 4]) +
-          256 * static_cast<size_t>(static_cast<uint8_t>(content[at + 5]));
-  }
-  return records;
-}
-
 // Cuts the MANIFEST record by record from its end until what is left opens.
 rocksdb::Status OpenWithShorterManifest(const rocksdb::Options& options,
                                         rocksdb::FileSystem* fs, const std::string& path,
@@ -78,7 +60,7 @@ rocksdb::Status OpenWithShorterManifest(const rocksdb::Options& options,
     s = rocksdb::WriteStringToFile(fs, content, absl::StrCat(manifest, ".damaged"), true);
   }
   if (!s.ok()) return s;
-  const std::vector<size_t> records = ManifestRecords(content);
+  const std::vector<size_t> records = JournalRecords(content);
   s = rocksdb::Status::Corruption("nothing of the MANIFEST is usable");
   for (size_t i = records.size(); !s.ok() && i-- > 1;) {
     const rocksdb::Status written = rocksdb::WriteStringToFile(

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
+#include "storage/rocksdb/journal_format.h"
 #include "storage/rocksdb/options.h"
 #include "storage/rocksdb/pack_format.h"
 #include "storage/rocksdb/status.h"
@@ -35,6 +36,7 @@ class Recovery {
   rocksdb::Status OpenRocks();
   absl::StatusOr<std::vector<std::string>> Tables(const std::string& folder);
   bool CurrentIsLost(const std::vector<std::string>& tables);
+  bool ManifestIsEndless();
   rocksdb::IOStatus LinkAside(const std::string& from, const std::string& to);
   absl::Status MoveAside();
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
@@ -77,6 +79,18 @@ absl::StatusOr<std::vector<std::string>> Recovery::Tables(const std::string& fol
 bool Recovery::CurrentIsLost(const std::vector<std::string>& tables) {
   return !tables.empty() &&
          fs_.FileExists(absl::StrCat(folder_.packs(), "/CURRENT"), {}, nullptr).IsNotFound();
+}
+
+bool Recovery::ManifestIsEndless() {
+  std::string name, content;
+  rocksdb::Status s = rocksdb::ReadFileToString(
+      &fs_, absl::StrCat(folder_.packs(), "/CURRENT"), &name);
+  while (!name.empty() && name.back() == '\n') name.pop_back();
+  if (s.ok()) {
+    s = rocksdb::ReadFileToString(&fs_, absl::StrCat(folder_.packs(), "/", name), &content);
+  }
+  // What cannot be read is RocksDB's to judge.
+  return s.ok() && HasRecycledRecord(content);
 }
 
 // A second name, so that power loss cannot take a file from one folder without
@@ -222,7 +236,9 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
   absl::StatusOr<std::vector<std::string>> tables = Tables(folder_.packs());
   if (!tables.ok()) return tables.status();
   rocksdb::Status s = CurrentIsLost(*tables) ? rocksdb::Status::Corruption("no CURRENT")
-                                             : OpenRocks();
+                      : ManifestIsEndless()
+                          ? rocksdb::Status::Corruption("a record of the MANIFEST is damaged")
+                          : OpenRocks();
   if (s.IsCorruption() || s.IsInvalidArgument() || s.IsNotFound() || s.IsPathNotFound()) {
     folder_.Report(Listener::Severity::kWarning,
                    absl::StrCat("the metadata of packs/ is damaged and is made anew: ",

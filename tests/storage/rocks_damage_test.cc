@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/catalog.h"
 #include "storage/rocksdb/chunk_store.h"
+#include "storage/rocksdb/journal_format.h"
 #include "storage/rocksdb/table_format.h"
 #include "tests/storage/file_damage.h"
 #include "tests/storage/rocks_folder.h"
@@ -307,6 +308,34 @@ TEST(PackDamageTest, PropertiesThatRocksDBWouldDieOfCostTheirPackAlone) {
     EXPECT_TRUE(absl::IsDataLoss(lost.status())) << lost.status();
     EXPECT_THAT(std::string(lost.status().message()), ::testing::HasSubstr(table));
     FlipBitAt(table, count + bit / 8, bit % 8);
+  }
+}
+
+// RocksDB 9.10 reads a MANIFEST for ever that has a record of a recycled journal.
+TEST(PackDamageTest, ARecordThatRocksDBWouldReadForEverCostsNoPack) {
+  std::mt19937_64 random(TestSeed());
+  RocksFolder original;
+  PackContent content;
+  ASSERT_NO_FATAL_FAILURE(MakePacks(original.path(), random, &content));
+  const std::string manifest = original.Files("packs", "MANIFEST").at(0);
+  std::ifstream in(manifest, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const std::vector<size_t> records = rocks::JournalRecords(bytes);
+  ASSERT_GE(records.size(), 5u);
+  EXPECT_FALSE(rocks::HasRecycledRecord(bytes));
+  for (const size_t record : records) {
+    RocksFolder hurt;
+    CopyFolder(original.path(), hurt.path());
+    // From type 1 to 5.
+    FlipBitAt(hurt.path() + manifest.substr(original.path().size()),
+              static_cast<int64_t>(record) + 6, 2);
+    auto folder = OpenFolder(hurt.path());
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    RocksChunkStore store(*folder);
+    const uint64_t expected[] = {1, 2, 3, 4};
+    const absl::Status status = store.Reopen(expected);
+    ASSERT_TRUE(status.ok()) << status;
+    for (uint64_t pack : expected) EXPECT_EQ(LostChunks(store, pack, content), 0) << record;
   }
 }
 

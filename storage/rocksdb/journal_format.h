@@ -1,0 +1,19 @@
+// What the engine itself knows of RocksDB's journals (WAL, MANIFEST): blocks of 32 KiB;
+// a record has a checksum (4 bytes), a length (2, little-endian) and a type (1) in front.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace modelstore::storage::rocks {
+
+// Where the records of a journal begin, by their lengths.
+std::vector<size_t> JournalRecords(absl::string_view journal);
+
+// Whether a record says that it belongs to a journal whose file was used before. None of
+// ours is; RocksDB 9.10 reads a MANIFEST with such a record for ever.
+bool HasRecycledRecord(absl::string_view journal);
+
+}  // namespace modelstore::storage::rocks
