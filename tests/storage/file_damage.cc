@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "storage/rocksdb/journal_format.h"
 #include "storage/rocksdb/pack_format.h"
 #include "tests/storage/rocks_folder.h"
 
@@ -17,32 +16,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Where the records of a WAL or MANIFEST have their headers.
-std::vector<int64_t> JournalHeaders(const std::string& path) {
-  constexpr int64_t kBlock = 32768;
-  constexpr int64_t kHeader = 7;
-  std::ifstream in(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  const int64_t size = static_cast<int64_t>(bytes.size());
-  std::vector<int64_t> headers;
-  for (int64_t at = 0; at + kHeader <= size;) {
-    const int64_t left = kBlock - at % kBlock;
-    if (left < kHeader) {
-      at += left;
-      continue;
-    }
-    headers.push_back(at);
-    const auto byte = [&](int64_t i) { return int64_t{static_cast<uint8_t>(bytes[at + i])}; };
-    at += kHeader + byte(4) + 256 * byte(5);
-  }
-  return headers;
-}
-
 // Where the entries of a pack's file have their keys: in front of each lie the end
 // of the block before (its restarts and trailer) and the entry's own lengths.
 std::vector<int64_t> EntryKeys(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const std::string bytes = FileBytes(path);
   const rocks::ChunkKey key = rocks::EncodeChunkKey({PackIn(path).value_or(0), 0});
   const std::string pack(key.data(), 8);
   std::vector<int64_t> keys;
@@ -60,9 +37,10 @@ int64_t PlaceIn(const std::string& path, std::mt19937_64& random) {
   };
   if (random() % 10 != 0) return below(size);
   if (!absl::EndsWith(path, ".sst")) {
-    const std::vector<int64_t> headers = JournalHeaders(path);
-    if (headers.empty()) return below(size);
-    return std::min(headers[random() % headers.size()] + below(7), size - 1);
+    const std::vector<size_t> records = rocks::JournalRecords(FileBytes(path));
+    if (records.empty()) return below(size);
+    const auto record = static_cast<int64_t>(records[random() % records.size()]);
+    return std::min(record + below(7), size - 1);
   }
   const std::vector<int64_t> keys = EntryKeys(path);
   if (!keys.empty() && random() % 3 == 0) {

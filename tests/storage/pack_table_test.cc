@@ -1,8 +1,6 @@
 // A pack's file is the table that RocksDB itself would write.
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -61,11 +59,6 @@ rocksdb::Options TableOptions() {
   return options;
 }
 
-std::string Contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
 // In the order of RocksDB, which takes bytes as unsigned.
 struct KeyOrder {
   bool operator()(const ChunkKey& a, const ChunkKey& b) const {
@@ -105,7 +98,7 @@ class PackTableTest : public ::testing::Test {
     }
     ASSERT_TRUE(table.Finish().ok());
     ASSERT_TRUE(file->Finish().ok());
-    EXPECT_EQ(file->size(), Contents(ours_).size());
+    EXPECT_EQ(file->size(), FileBytes(ours_).size());
   }
 
   void WriteTheirs() {
@@ -125,10 +118,10 @@ class PackTableTest : public ::testing::Test {
 
 TEST_F(PackTableTest, BlocksAndIndexAreThoseOfRocksDBsOwnWriter) {
   WriteTheirs();
-  const std::string theirs = Contents(theirs_);
+  const std::string theirs = FileBytes(theirs_);
   for (const size_t fragment : {size_t{1} << 30, size_t{16384}, size_t{777}}) {
     WriteOurs(fragment);
-    const std::string ours = Contents(ours_);
+    const std::string ours = FileBytes(ours_);
     rocksdb::SstFileReader reader(TableOptions());
     ASSERT_TRUE(reader.Open(ours_).ok());
     const auto properties = reader.GetTableProperties();
@@ -189,7 +182,7 @@ TEST_F(PackTableTest, RocksDBVerifiesAndReadsEveryValue) {
 
 TEST_F(PackTableTest, AFlippedBitAnywhereFailsTheChecksums) {
   WriteOurs(16384);
-  const size_t bytes = Contents(ours_).size();
+  const size_t bytes = FileBytes(ours_).size();
   // The footer has no checksum. In front of it come index, properties and directory.
   for (size_t at = 3; at < bytes - 53; at += at + 8192 < bytes ? bytes / 97 : 41) {
     FlipBitAt(ours_, static_cast<int64_t>(at), 3);

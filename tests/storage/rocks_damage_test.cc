@@ -3,8 +3,6 @@
 // never a loss in silence, never a crash.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <random>
 #include <string>
@@ -135,8 +133,7 @@ INSTANTIATE_TEST_SUITE_P(Files, CatalogDamage,
 // Where the properties of a table say how many restarts they have: the metaindex
 // behind them begins with their name.
 int64_t RestartCountOfProperties(const std::string& table) {
-  std::ifstream in(table, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const std::string bytes = FileBytes(table);
   const size_t name = bytes.rfind(std::string(rocks::kPropertiesBlock));
   constexpr size_t kEntryHead = 3;
   constexpr size_t kCount = 4;
@@ -318,8 +315,7 @@ TEST(PackDamageTest, ARecordThatRocksDBWouldReadForEverCostsNoPack) {
   PackContent content;
   ASSERT_NO_FATAL_FAILURE(MakePacks(original.path(), random, &content));
   const std::string manifest = original.Files("packs", "MANIFEST").at(0);
-  std::ifstream in(manifest, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const std::string bytes = FileBytes(manifest);
   const std::vector<size_t> records = rocks::JournalRecords(bytes);
   ASSERT_GE(records.size(), 5u);
   EXPECT_FALSE(rocks::HasRecycledRecord(bytes));

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -57,6 +58,11 @@ std::vector<std::string> RocksFolder::Files(const std::string& subfolder,
 
 std::optional<uint64_t> PackIn(const std::string& path) {
   return rocks::PackOfFile(rocksdb::FileSystem::Default().get(), path);
+}
+
+std::string FileBytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
 void FlipBitAt(const std::string& path, int64_t offset, int bit) {

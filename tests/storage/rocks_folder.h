@@ -29,6 +29,7 @@ class RocksFolder {
 // The pack that the file of a pack holds.
 std::optional<uint64_t> PackIn(const std::string& path);
 
+std::string FileBytes(const std::string& path);
 void FlipBitAt(const std::string& path, int64_t offset, int bit);
 void CutFile(const std::string& path, int64_t size);
 void CopyFolder(const std::string& from, const std::string& to);

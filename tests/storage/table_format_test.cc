@@ -2,8 +2,6 @@
 // RocksDB, which would end the process over some.
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -113,8 +111,7 @@ class TableEnd : public ::testing::TestWithParam<const char*> {
     }
     ASSERT_NO_FATAL_FAILURE(GetParam() == absl::string_view("pack") ? WritePack()
                                                                     : WriteByRocksDB());
-    std::ifstream in(path_, std::ios::binary);
-    table_.assign(std::istreambuf_iterator<char>(in), {});
+    table_ = FileBytes(path_);
   }
 
   void WritePack() {
