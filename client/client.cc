@@ -54,7 +54,7 @@ struct Client::Shared {
     // A failure is retried so long, and the last attempt may stall.
     const ConnectOptions& options = connection->options();
     return CallRpc<Response>(*connection, kModelStore, method, request, idempotency,
-                             After(options.retry_timeout + options.stall_timeout));
+                             Later(After(options.retry_timeout), options.stall_timeout));
   }
 
   std::shared_ptr<Connection> connection;

@@ -36,7 +36,7 @@ absl::Status ReadOnce(Connection& connection, const std::string& method,
   if (auto s = internal::SendRequest(**stream, request, patience()); !s.ok()) return s;
   bool complete = false;
   for (;;) {
-    if (std::chrono::system_clock::now() >= deadline) {
+    if (std::chrono::steady_clock::now() >= deadline) {
       (*stream)->Cancel();
       return absl::DeadlineExceededError("the server did not come to its result in time");
     }

@@ -83,8 +83,7 @@ absl::StatusOr<std::vector<AliasMove>> ListAliasMoves(Client& client,
 }
 
 absl::StatusOr<LeaseInfo> AcquireLease(Client& client, std::string_view checkpoint,
-                                       std::string_view holder,
-                                       std::chrono::milliseconds time_to_live) {
+                                       std::string_view holder, Timeout time_to_live) {
   v1::AcquireLeaseRequest request;
   request.set_checkpoint(std::string(checkpoint));
   request.set_holder(std::string(holder));

@@ -80,14 +80,14 @@ struct ModelWatcher::State {
         internal::SendRequest(**opened, request.SerializeAsString(), deadline);
     if (!s.ok()) return s;
     stream = *std::move(opened);
-    connected = heard = std::chrono::system_clock::now();
+    connected = heard = std::chrono::steady_clock::now();
     return absl::OkStatus();
   }
 
   // The next message. A failure leaves no stream, but for DEADLINE_EXCEEDED at the
   // caller's own deadline.
   absl::StatusOr<v1::WatchModelResponse> Read(Deadline deadline) {
-    const Deadline silence = heard + kLongestSilence;
+    const Deadline silence = Later(heard, kLongestSilence);
     auto message = stream->Read(std::min(deadline, silence));
     if (absl::IsDeadlineExceeded(message.status()) && deadline <= silence) {
       return absl::DeadlineExceededError(name + ": nothing happened in time");
@@ -106,7 +106,7 @@ struct ModelWatcher::State {
       stream.reset();
       return absl::InternalError(absl::StrCat(name, ": the server's event is malformed"));
     }
-    heard = std::chrono::system_clock::now();
+    heard = std::chrono::steady_clock::now();
     return response;
   }
 
@@ -151,7 +151,7 @@ absl::StatusOr<ModelEvent> ModelWatcher::Next(Deadline deadline) {
       }
       failure = response.status();
       if (state.stream != nullptr) return failure;
-      if (std::chrono::system_clock::now() - state.connected > kHealthy) {
+      if (std::chrono::steady_clock::now() - state.connected > kHealthy) {
         retry.OnProgress();
       }
     }

@@ -113,7 +113,7 @@ absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& 
     (*stream)->Finish(step()).IgnoreError();
     return result;
   }
-  if (absl::IsDeadlineExceeded(s) && std::chrono::system_clock::now() >= deadline) {
+  if (absl::IsDeadlineExceeded(s) && std::chrono::steady_clock::now() >= deadline) {
     (*stream)->Cancel();
     return s;
   }

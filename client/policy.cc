@@ -116,7 +116,7 @@ bool CheckpointPolicy::Improved(const TrainingProgress& progress) {
 bool CheckpointPolicy::Due(const TrainingProgress& progress) const {
   return PassedMultiple(options_.every_epochs, saved_epoch_, progress.epoch) ||
          PassedMultiple(options_.every_steps, saved_step_, progress.step) ||
-         (options_.every.count() > 0 && Now() - saved_at_ >= options_.every);
+         (options_.every.count() > 0 && Now() >= Later(saved_at_, options_.every));
 }
 
 void CheckpointPolicy::ResumeFrom(const CheckpointInfo& checkpoint) {
@@ -130,7 +130,7 @@ std::chrono::milliseconds CheckpointPolicy::FinalSaveTimeLeft() const {
   const int64_t at = requested_at.load();
   if (at == 0) return options_.final_save_within;
   const SteadyTime end =
-      SteadyTime(std::chrono::nanoseconds(at)) + options_.final_save_within;
+      Later(SteadyTime(std::chrono::nanoseconds(at)), options_.final_save_within);
   return std::max(std::chrono::milliseconds(0),
                   std::chrono::duration_cast<std::chrono::milliseconds>(end - Now()));
 }

@@ -68,7 +68,7 @@ absl::StatusOr<std::vector<uint32_t>> ChunkQueue::Take(int64_t message_bytes,
 
 bool ChunkQueue::WaitDigested(Deadline deadline) {
   MutexLock lock(mutex_);
-  return changed_.WaitUntil(mutex_, absl::FromChrono(deadline), [this] {
+  return changed_.WaitUntil(mutex_, deadline, [this] {
     return stopped_ || plan_->AllDigested();
   }) && !stopped_;
 }

@@ -3,12 +3,15 @@
 // does the network's work itself, without handing bytes from thread to thread.
 #include "client/internal/grpc_connection.h"
 
+#include <grpc/support/time.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -81,6 +84,16 @@ class Lanes {
   Mutex mutex_;
   std::map<int, std::shared_ptr<grpc::Channel>> channels_ GUARDED_BY(mutex_);
 };
+
+// gRPC's monotonic clock may count from elsewhere than the steady one.
+gpr_timespec ToGrpc(Deadline deadline) {
+  const Deadline now = std::chrono::steady_clock::now();
+  if (deadline == Deadline::max()) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+  const auto left = std::max(deadline, now) - now;
+  return gpr_time_add(
+      gpr_now(GPR_CLOCK_MONOTONIC),
+      gpr_time_from_nanos(std::chrono::nanoseconds(left).count(), GPR_TIMESPAN));
+}
 
 // Hands a payload's owner to the slice, which releases it when the transport has
 // sent the bytes.
@@ -156,7 +169,7 @@ class GrpcStream final : public Stream {
     bool ok;
     grpc::CompletionQueue::NextStatus next;
     do {
-      next = call_->queue.AsyncNext(&tag, &ok, patience);
+      next = call_->queue.AsyncNext(&tag, &ok, ToGrpc(patience));
     } while (next == grpc::CompletionQueue::GOT_EVENT);
     if (next != grpc::CompletionQueue::SHUTDOWN) (void)call_.release();
   }
@@ -230,7 +243,7 @@ class GrpcStream final : public Stream {
     while (true) {
       void* tag;
       bool ok;
-      switch (call_->queue.AsyncNext(&tag, &ok, deadline)) {
+      switch (call_->queue.AsyncNext(&tag, &ok, ToGrpc(deadline))) {
         case grpc::CompletionQueue::GOT_EVENT:
           if (tag != Tag(op)) continue;
           if (ok) return absl::OkStatus();
@@ -267,7 +280,7 @@ class GrpcConnection final : public Connection {
   absl::StatusOr<std::string> Call(std::string_view method, std::string request,
                                    Deadline deadline) override {
     grpc::ClientContext context;
-    context.set_deadline(deadline);
+    context.set_deadline(ToGrpc(deadline));
     grpc::CompletionQueue queue;
     const std::shared_ptr<grpc::Channel> channel = lanes_->Get(kControlLane);
     grpc::GenericStub stub(channel);

@@ -50,7 +50,7 @@ std::chrono::milliseconds Backoff::Next(const absl::Status& reason) {
 
 void RetryState::OnProgress() {
   backoff_.Reset();
-  give_up_ = std::chrono::steady_clock::now() + policy_.retry_timeout;
+  give_up_ = After(policy_.retry_timeout);
 }
 
 absl::Status RetryState::OnFailure(const absl::Status& failure) {
@@ -60,7 +60,7 @@ absl::Status RetryState::OnFailure(const absl::Status& failure) {
     return absl::DeadlineExceededError(
         absl::StrCat("out of time; the last attempt: ", failure.message()));
   }
-  if (std::chrono::steady_clock::now() + wait >= give_up_) {
+  if (After(wait) >= give_up_) {
     return Annotate(
         failure,
         absl::StrCat("given up after ", policy_.retry_timeout.count(), " ms of retries"));

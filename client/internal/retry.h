@@ -72,7 +72,7 @@ class RetryState {
   const Deadline deadline_;
   const Sleeper sleeper_;
   Backoff backoff_;
-  std::chrono::steady_clock::time_point give_up_;
+  Deadline give_up_;
 };
 
 inline const absl::Status& StatusOf(const absl::Status& s) { return s; }

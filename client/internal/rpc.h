@@ -65,7 +65,7 @@ absl::StatusOr<Response> CallStore(const Client& client, std::string_view method
   const ConnectOptions& options = (*connection)->options();
   return CallRpc<Response>(**connection, kModelStore, method, request,
                            Idempotency::kIdempotent,
-                           After(options.retry_timeout + options.stall_timeout));
+                           Later(After(options.retry_timeout), options.stall_timeout));
 }
 
 // Why a stream broke: cancels it if it stalled, else asks for the status that

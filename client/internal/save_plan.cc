@@ -257,7 +257,7 @@ void SavePlan::Release(Deadline deadline) {
   chunks_.reset();
   chunk_count_ = 0;
   MutexLock lock(borrowing_->mutex);
-  borrowing_->changed.WaitUntil(borrowing_->mutex, absl::FromChrono(deadline),
+  borrowing_->changed.WaitUntil(borrowing_->mutex, deadline,
                                 [this] { return borrowing_->released; });
 }
 

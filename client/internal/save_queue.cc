@@ -95,8 +95,7 @@ absl::Status SaveQueue::TakeUnseenFailure() {
 absl::Status SaveQueue::Drain(Deadline deadline) {
   {
     MutexLock lock(mutex_);
-    if (!idle_.WaitUntil(mutex_, absl::FromChrono(deadline),
-                         [this] { return waiting_.empty(); })) {
+    if (!idle_.WaitUntil(mutex_, deadline, [this] { return waiting_.empty(); })) {
       return absl::DeadlineExceededError(
           absl::StrCat("saves of ", waiting_.size(), " models still run"));
     }

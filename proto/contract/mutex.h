@@ -99,23 +99,36 @@ class CondVar {
     const bool holds =
         deadline == absl::InfiniteFuture()
             ? (condition_.wait(lock, std::forward<Condition>(condition)), true)
-            : condition_.wait_until(lock, SteadyTime(deadline),
+            : condition_.wait_until(lock, SteadyTime(deadline - absl::Now()),
                                     std::forward<Condition>(condition));
     lock.release();
     return holds;
   }
 
   template <typename Condition>
+  bool WaitUntil(Mutex& mutex, std::chrono::steady_clock::time_point deadline,
+                 Condition&& condition) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+    const bool holds =
+        condition_.wait_until(lock, deadline, std::forward<Condition>(condition));
+    lock.release();
+    return holds;
+  }
+
+  template <typename Condition>
   bool WaitFor(Mutex& mutex, absl::Duration timeout, Condition&& condition) {
-    return WaitUntil(mutex, absl::Now() + timeout, std::forward<Condition>(condition));
+    return timeout == absl::InfiniteDuration()
+               ? WaitUntil(mutex, absl::InfiniteFuture(),
+                           std::forward<Condition>(condition))
+               : WaitUntil(mutex, SteadyTime(timeout),
+                           std::forward<Condition>(condition));
   }
 
  private:
   // On the clock that steps of the wall clock do not move; at most a year ahead,
   // so that far deadlines do not overflow it.
-  static std::chrono::steady_clock::time_point SteadyTime(absl::Time deadline) {
-    const absl::Duration left = std::min(
-        std::max(deadline - absl::Now(), absl::ZeroDuration()), absl::Hours(8760));
+  static std::chrono::steady_clock::time_point SteadyTime(absl::Duration left) {
+    left = std::min(std::max(left, absl::ZeroDuration()), absl::Hours(8760));
     return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(left);
   }
 

@@ -411,6 +411,28 @@ TEST(AsyncTest, ASaveEndsAtItsTimeout) {
       absl::StatusCode::kDeadlineExceeded);
 }
 
+TEST(AsyncTest, TheLongestTimeoutsNeverEnd) {
+  constexpr auto kLongest = std::chrono::milliseconds::max();
+  TestStore store({.connect_timeout = kLongest,
+                   .stall_timeout = std::chrono::hours::max(),
+                   .retry_timeout = kLongest});
+  Client client = store.NewClient();
+  SaveOptions options;
+  options.timeout = std::chrono::hours::max();
+  for (const int64_t size : {int64_t{1000}, 5 * kMiB}) {
+    Live live(size);
+    const SaveHandle handle = client.SaveAsync("models/m", live.Content(), options);
+    ASSERT_EQ(handle.Staged(After(kLongest)), absl::OkStatus());
+    auto saved = handle.Durable(After(kLongest));
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    EXPECT_EQ(Stored(client, saved->name), live.bytes);
+    auto plan = client.PlanLoad(saved->name, {.timeout = kLongest});
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->Run(After(kLongest)), absl::OkStatus());
+  }
+  EXPECT_EQ(client.Drain(After(kLongest)), absl::OkStatus());
+}
+
 TEST(AsyncTest, ProgressGrowsToTheWhole) {
   TestStore store;
   Client client = store.NewClient();

@@ -56,6 +56,15 @@ TEST_F(PolicyTest, NoMultipleIsMissedByALoopOfAnotherStride) {
   EXPECT_THAT(saved, ElementsAre(128, 256, 320, 448));
 }
 
+TEST_F(PolicyTest, TheLongestIntervalIsNeverOver) {
+  CheckpointPolicy policy = Make(
+      {.every = std::chrono::hours::max(), .final_save_within = milliseconds::max()});
+  now_ += std::chrono::hours(24 * 365);
+  EXPECT_EQ(policy.Decide({.epoch = 1}), SaveReason::kNone);
+  RequestFinalSave();
+  EXPECT_GT(policy.FinalSaveTimeLeft(), std::chrono::hours(24 * 365));
+}
+
 TEST_F(PolicyTest, SavesEveryFewSecondsSinceTheLastSaveOfAnyReason) {
   CheckpointPolicy policy = Make({.every_epochs = 10, .every = seconds(60)});
   now_ += seconds(59);

@@ -43,7 +43,7 @@ inline std::string DeliverAll(const std::vector<Delivery>& deliveries, size_t ru
         const auto [to, offset] = runs[i];
         const size_t n = std::min(run_bytes, to->bytes - offset);
         ByteSink::Slot slot = to->sink->Reserve(
-            n, std::chrono::system_clock::now() + std::chrono::seconds(30));
+            n, std::chrono::steady_clock::now() + std::chrono::seconds(30));
         if (slot.data == nullptr) {
           errors[lane] = "no slot";
           return;

@@ -24,7 +24,7 @@ using support::Delivery;
 using support::FakeRuntime;
 
 auto In(int milliseconds) {
-  return std::chrono::system_clock::now() + std::chrono::milliseconds(milliseconds);
+  return std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
 }
 
 std::string Bytes(const torch::Tensor& tensor) {

@@ -29,7 +29,7 @@ constexpr int kRounds = 5;
 constexpr int64_t kTensorBytes = int64_t{16} << 20;
 constexpr size_t kRunBytes = size_t{1} << 20;  // as messages of a load are
 
-auto Soon() { return std::chrono::system_clock::now() + std::chrono::seconds(120); }
+auto Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(120); }
 
 void Require(const std::string& error) {
   if (error.empty()) return;

@@ -23,7 +23,7 @@ namespace {
 using device::DeviceLoad;
 using device::DeviceSave;
 
-auto Soon() { return std::chrono::system_clock::now() + std::chrono::seconds(60); }
+auto Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(60); }
 
 bool SameBits(const torch::Tensor& a, const torch::Tensor& b) {
   const torch::Tensor x = a.cpu().contiguous(), y = b.cpu().contiguous();

@@ -146,7 +146,8 @@ class InProcessConnection::InProcessStream final : public Stream {
     });
     if (!until.has_value()) return absl::OkStatus();
     MutexLock lock(stall_mutex_);
-    stall_over_.WaitUntil(stall_mutex_, std::min(*until, absl::FromChrono(deadline)),
+    const Deadline wake = After(absl::ToChronoNanoseconds(*until - absl::Now()));
+    stall_over_.WaitUntil(stall_mutex_, std::min(wake, deadline),
                           [this] { return woken_ || cancelled_; });
     const bool cancelled = cancelled_;
     lock.Unlock();
@@ -198,8 +199,8 @@ class InProcessConnection::InProcessStream final : public Stream {
 
   absl::Status Stall(Deadline deadline) {
     MutexLock lock(stall_mutex_);
-    const bool cancelled = stall_over_.WaitUntil(stall_mutex_, absl::FromChrono(deadline),
-                                                 [this] { return cancelled_; });
+    const bool cancelled =
+        stall_over_.WaitUntil(stall_mutex_, deadline, [this] { return cancelled_; });
     return cancelled ? Cut() : absl::DeadlineExceededError("the stream stalled");
   }
 
@@ -269,8 +270,7 @@ InProcessConnection::Faults InProcessConnection::faults() const {
 
 InProcessConnection::Verdict InProcessConnection::CountMessage(Deadline deadline) {
   MutexLock lock(mutex_);
-  if (!changed_.WaitUntil(mutex_, absl::FromChrono(deadline),
-                          [this] { return !paused_; })) {
+  if (!changed_.WaitUntil(mutex_, deadline, [this] { return !paused_; })) {
     return Verdict::kStall;
   }
   const int64_t n = ++messages_;

@@ -29,7 +29,7 @@ class ByteSink {
   virtual ~ByteSink() = default;
   // A slot for `bytes`, at most kMaxBytes. Waits for one that the device has copied
   // from. Without data: none came free until `deadline`, or memory is short.
-  virtual Slot Reserve(size_t bytes, std::chrono::system_clock::time_point deadline) = 0;
+  virtual Slot Reserve(size_t bytes, std::chrono::steady_clock::time_point deadline) = 0;
   // Begins to copy the slot's first `bytes` to `offset` of the tensor and returns. The
   // slot is not used again before the copy is over.
   virtual std::string Deliver(Slot slot, size_t bytes, int64_t offset) = 0;
@@ -48,7 +48,7 @@ class ByteSource {
   virtual std::string Begin(int64_t offset, size_t bytes, char* to,
                             std::shared_ptr<char> room) = 0;
   // Waits for everything that was begun.
-  virtual std::string Wait(std::chrono::system_clock::time_point deadline) = 0;
+  virtual std::string Wait(std::chrono::steady_clock::time_point deadline) = 0;
 };
 
 }  // namespace modelstore

@@ -83,8 +83,7 @@ struct LeaseInfo {
 // `checkpoint` may end in an alias or `latest`; the answer names the version: renew
 // by that, at a third of the time. 1 s to 30 days. By the same holder it renews.
 absl::StatusOr<LeaseInfo> AcquireLease(Client& client, std::string_view checkpoint,
-                                       std::string_view holder,
-                                       std::chrono::milliseconds time_to_live);
+                                       std::string_view holder, Timeout time_to_live);
 // `checkpoint` ends in the version's number.
 absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
                           std::string_view holder);

@@ -10,27 +10,23 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "modelstore/deadline.h"
 #include "modelstore/tensor.h"
 #include "modelstore/value.h"
 
 namespace modelstore {
 
-using Deadline = std::chrono::system_clock::time_point;
-inline Deadline After(std::chrono::milliseconds d) {
-  return std::chrono::system_clock::now() + d;
-}
-
 struct ConnectOptions {
   // How long Connect() may take to reach the server.
-  std::chrono::milliseconds connect_timeout{10'000};
+  Timeout connect_timeout{10'000};
   // Streams, each on a connection of its own, that one large save or load uses. Of a
   // load, and of a save that was staged so that its caller can go on, at most one per
   // two cores: each of them keeps a core busy here.
   int streams = 3;
   // A transfer that makes no progress for so long is cut and resumed.
-  std::chrono::milliseconds stall_timeout{30'000};
+  Timeout stall_timeout{30'000};
   // How long a cut transfer or an unreachable server is retried.
-  std::chrono::milliseconds retry_timeout{120'000};
+  Timeout retry_timeout{120'000};
 };
 
 // One immutable version of a model. modelstore.v1.Checkpoint tells each field.
@@ -119,7 +115,7 @@ struct SaveOptions {
   // large as the state.
   std::optional<int64_t> max_staging_bytes;
   // Of the whole save.
-  std::chrono::milliseconds timeout{3'600'000};
+  Timeout timeout{3'600'000};
 };
 
 // How far a save or load has come. Taken at any time, from any thread.
@@ -146,7 +142,7 @@ struct LoadOptions {
   std::optional<DType> target_dtype;
   // Recorded by the server; placing is done by the caller of PlanLoad.
   std::string device = "cpu";
-  std::chrono::milliseconds timeout{3'600'000};
+  Timeout timeout{3'600'000};
 };
 
 }  // namespace modelstore

@@ -38,14 +38,14 @@ struct CheckpointPolicyOptions {
   int64_t every_epochs = 0;
   int64_t every_steps = 0;
   // Since the last save, or since the policy was made.
-  std::chrono::milliseconds every{0};
+  Timeout every{0};
   // `loss`, or one of the metrics.
   std::string metric = {};
   bool higher_is_better = false;
   // By more than so much it must be better than the best so far.
   double min_improvement = 0;
   // How long a final save may take from the moment at which it is requested.
-  std::chrono::milliseconds final_save_within{30'000};
+  Timeout final_save_within{30'000};
   // For tests; the steady clock where it is not set.
   std::function<std::chrono::steady_clock::time_point()> now = {};
 };

@@ -17,7 +17,7 @@ CopyQueue::CopyQueue(DeviceRuntime& runtime, int device)
 CopyQueue::~CopyQueue() {
   bool over = false;
   try {
-    over = Wait(std::chrono::system_clock::now() + kLastWait);
+    over = Wait(std::chrono::steady_clock::now() + kLastWait);
   } catch (const std::exception&) {
     // The device is in error. Whether it still copies cannot be known.
   }
@@ -57,7 +57,7 @@ bool CopyQueue::Wait(Deadline deadline) {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (in_flight_.empty()) return true;
     }
-    if (std::chrono::system_clock::now() >= deadline) return false;
+    if (std::chrono::steady_clock::now() >= deadline) return false;
     std::this_thread::sleep_for(kPollInterval);
   }
 }

@@ -10,7 +10,7 @@
 
 namespace modelstore::device {
 
-using Deadline = std::chrono::system_clock::time_point;
+using Deadline = std::chrono::steady_clock::time_point;
 
 // Events cannot be waited for with a deadline: they are asked at this interval.
 inline constexpr auto kPollInterval = std::chrono::microseconds(50);

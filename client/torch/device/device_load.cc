@@ -73,7 +73,7 @@ DeviceLoad::DeviceLoad(DeviceRuntime& runtime, int device, int slots)
 
 DeviceLoad::~DeviceLoad() {
   state_->closed = true;
-  (void)Finish(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  (void)Finish(std::chrono::steady_clock::now() + std::chrono::seconds(10));
 }
 
 std::shared_ptr<ByteSink> DeviceLoad::SinkFor(const torch::Tensor& tensor) {

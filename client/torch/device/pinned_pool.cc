@@ -14,7 +14,7 @@ std::shared_ptr<char> PinnedPool::Take(CopyQueue& queue, Deadline deadline) {
   while (true) {
     queue.Poll();
     if (std::shared_ptr<char> slot = TakeFree()) return slot;
-    if (std::chrono::system_clock::now() >= deadline) return nullptr;
+    if (std::chrono::steady_clock::now() >= deadline) return nullptr;
     std::this_thread::sleep_for(kPollInterval);
   }
 }
