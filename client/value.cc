@@ -3,7 +3,11 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <type_traits>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/utf8.h"
 
 namespace modelstore {
 namespace {
@@ -142,15 +146,24 @@ struct SameValue {
   }
 };
 
-}  // namespace
-
-Value::Value(uint64_t v) {
-  if (v <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    v_ = static_cast<int64_t>(v);
-  } else {
-    v_ = BigInt{std::to_string(v)};
+// What `as` finds under `key`.
+template <typename As>
+auto Get(const Value& dict, std::string_view key, const char* wanted, As as)
+    -> absl::StatusOr<typename std::invoke_result_t<As, const Value&>::value_type> {
+  constexpr size_t kShown = 64;
+  const Value* value = dict.Find(key);
+  if (value == nullptr) {
+    if (!dict.IsDict()) return absl::InvalidArgumentError("the value is no dict");
+    return absl::NotFoundError(absl::StrCat("the dict has no key ", Quoted(key)));
   }
+  if (auto found = as(*value); found.has_value()) return *std::move(found);
+  std::string text = value->ToString();
+  if (text.size() > kShown) text = ToUtf8(text, kShown) + "...";
+  return absl::InvalidArgumentError(
+      absl::StrCat("the value of key ", Quoted(key), " is not ", wanted, ": ", text));
 }
+
+}  // namespace
 
 Value Value::List(std::vector<Value> values) {
   return Value(Variant(Sequence{Sequence::Kind::kList, std::move(values)}));
@@ -185,25 +198,47 @@ void Value::Set(std::string_view key, Value value) {
   }
 }
 
-double Value::AsDouble(double otherwise) const {
-  if (const auto* v = std::get_if<double>(&v_)) return *v;
-  if (const auto* v = std::get_if<int64_t>(&v_)) return static_cast<double>(*v);
-  return otherwise;
-}
-
-int64_t Value::AsInt(int64_t otherwise) const {
-  const auto* v = std::get_if<int64_t>(&v_);
-  return v != nullptr ? *v : otherwise;
-}
-
-bool Value::AsBool(bool otherwise) const {
+std::optional<bool> Value::AsBool() const {
   const auto* v = std::get_if<bool>(&v_);
-  return v != nullptr ? *v : otherwise;
+  return v != nullptr ? std::optional(*v) : std::nullopt;
 }
 
-std::string Value::AsString(std::string otherwise) const {
+std::optional<int64_t> Value::AsInt() const {
+  const auto* v = std::get_if<int64_t>(&v_);
+  return v != nullptr ? std::optional(*v) : std::nullopt;
+}
+
+std::optional<double> Value::AsDouble() const {
+  if (const auto* v = std::get_if<double>(&v_)) return *v;
+  const auto* v = std::get_if<int64_t>(&v_);
+  // 2^63 is the one double above every int64_t that a conversion may round to.
+  if (v == nullptr || static_cast<double>(*v) == 0x1p63 ||
+      static_cast<int64_t>(static_cast<double>(*v)) != *v) {
+    return std::nullopt;
+  }
+  return static_cast<double>(*v);
+}
+
+std::optional<std::string> Value::AsString() const {
   const auto* v = std::get_if<std::string>(&v_);
-  return v != nullptr ? *v : otherwise;
+  return v != nullptr ? std::optional(*v) : std::nullopt;
+}
+
+absl::StatusOr<bool> Value::GetBool(std::string_view key) const {
+  return Get(*this, key, "a bool", [](const Value& v) { return v.AsBool(); });
+}
+
+absl::StatusOr<int64_t> Value::GetInt(std::string_view key) const {
+  return Get(*this, key, "an integer of 64 bits",
+             [](const Value& v) { return v.AsInt(); });
+}
+
+absl::StatusOr<double> Value::GetDouble(std::string_view key) const {
+  return Get(*this, key, "a number", [](const Value& v) { return v.AsDouble(); });
+}
+
+absl::StatusOr<std::string> Value::GetString(std::string_view key) const {
+  return Get(*this, key, "a string", [](const Value& v) { return v.AsString(); });
 }
 
 std::string Value::ToString() const { return std::visit(Printer{}, v_); }

@@ -39,7 +39,7 @@ int64_t StoredVersion(const std::string& key, const PlanIndex& plan,
   }
   const Value* entry = metadata.Find(path);
   const Value* version = entry ? entry->Find("version") : nullptr;
-  return version ? version->AsInt(1) : 1;
+  return version ? version->AsInt().value_or(1) : 1;
 }
 
 bool ShapeFits(const TensorInfo& stored, const torch::Tensor& target) {

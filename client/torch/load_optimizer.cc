@@ -1,6 +1,8 @@
 #include "client/torch/load_optimizer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <set>
 #include <variant>
 
@@ -23,10 +25,11 @@ const std::vector<Value>* ListOf(const Value* value) {
   return sequence ? &sequence->values : nullptr;
 }
 
-bool IsNumber(const Value& value) {
-  return std::holds_alternative<double>(value.variant()) ||
-         std::holds_alternative<int64_t>(value.variant()) ||
-         std::holds_alternative<bool>(value.variant());
+bool IsNumber(const Value& value) { return NumberOf(value).has_value(); }
+
+// A string as it is, anything else as Python prints it.
+std::string TextOf(const Value& value) {
+  return value.AsString().value_or(value.ToString());
 }
 
 bool IsNameOrNone(const Value& value) {
@@ -40,7 +43,10 @@ bool SameKind(const Value& stored, const Value& ours) {
     return values && values->size() == wanted->size() &&
            std::all_of(values->begin(), values->end(), IsNumber);
   }
-  return IsNumber(stored);
+  const std::optional<double> number = NumberOf(stored);
+  if (!ours.AsInt()) return number.has_value();
+  // LibTorch counts these: a fraction would be cut off.
+  return number && std::trunc(*number) == *number && std::abs(*number) < 0x1p53;
 }
 
 class Planner {
@@ -130,9 +136,9 @@ class Planner {
     }
     if (const auto* dict = std::get_if<Value::DictEntries>(&group.variant())) {
       for (const auto& [key, value] : dict->entries) {
-        if (known.count(key.AsString()) > 0) continue;
+        if (known.count(TextOf(key)) > 0) continue;
         report_.skipped.push_back(
-            absl::StrCat("optimizer:param_groups/", g, "/", key.AsString()));
+            absl::StrCat("optimizer:param_groups/", g, "/", TextOf(key)));
       }
     }
     return absl::OkStatus();
@@ -141,7 +147,7 @@ class Planner {
   static std::vector<std::string> NamesIn(const Value& group) {
     std::vector<std::string> names;
     if (const std::vector<Value>* stored = ListOf(group.Find("param_names"))) {
-      for (const Value& name : *stored) names.push_back(name.AsString());
+      for (const Value& name : *stored) names.push_back(TextOf(name));
     }
     return names;
   }
@@ -168,7 +174,7 @@ class Planner {
     }
     std::map<std::string, Value> by_name;
     for (size_t i = 0; i < ids->size(); ++i) {
-      absl::StatusOr<std::string> name = renames_.Apply((*stored_names)[i].AsString());
+      absl::StatusOr<std::string> name = renames_.Apply(TextOf((*stored_names)[i]));
       if (!name.ok()) return name.status();
       by_name.emplace(*std::move(name), (*ids)[i]);
     }
@@ -218,8 +224,8 @@ class Planner {
     for (const auto& [key, value] : dict->entries) {
       if (value.IsNull()) continue;
       absl::Status status =
-          PlanField(absl::StrCat("state/", id.ToString(), "/", key.AsString()),
-                    key.AsString(), value, state);
+          PlanField(absl::StrCat("state/", id.ToString(), "/", TextOf(key)), TextOf(key),
+                    value, state);
       if (!status.ok()) return status;
     }
     for (const std::string& name : load_.table->required(group)) {
@@ -371,7 +377,7 @@ absl::Status ApplyOptimizer(torch::optim::Optimizer& optimizer, const OptimizerL
         if (kind != StateKind::kScalarTensor && kind != StateKind::kScalarList) continue;
         for (torch::Tensor& tensor : loaded.tensors[name]) tensor = tensor.reshape({});
         if (loaded.numbers.count(name) == 0) continue;
-        loaded.tensors[name] = {torch::full({}, loaded.numbers[name].AsDouble(), target)};
+        loaded.tensors[name] = {torch::full({}, loaded.Double(name), target)};
       }
       states[StateKey(planned.parameter)] = load.table->make_state(loaded);
     }

@@ -16,15 +16,14 @@ using torch::optim::OptimizerOptions;
 using torch::optim::OptimizerParamState;
 using Options = std::vector<std::pair<std::string, Value>>;
 
+// Of groups whose options were checked; any other throws, and never counts as 0.
 double Number(const Value& group, std::string_view name) {
-  return group.Find(name)->AsDouble();
+  return NumberOf(*group.Find(name)).value();
 }
 int64_t Integer(const Value& group, std::string_view name) {
-  return static_cast<int64_t>(group.Find(name)->AsDouble());
+  return static_cast<int64_t>(Number(group, name));
 }
-bool Flag(const Value& group, std::string_view name) {
-  return group.Find(name)->AsBool();
-}
+bool Flag(const Value& group, std::string_view name) { return Number(group, name) != 0; }
 
 // Python keeps a step as a float32 tensor (1.13: of Adam, AdamW and Adagrad; 2: of
 // all); from 2^24 on that cannot count, so a larger step is kept in float64, which
@@ -117,7 +116,7 @@ OptimizerTable AdamTable(const char* name) {
   table.make_options = [](const Value& group) {
     auto options = std::make_unique<AdamOptions>(Number(group, "lr"));
     const auto& betas = std::get<Value::Sequence>(group.Find("betas")->variant()).values;
-    options->betas({betas.at(0).AsDouble(), betas.at(1).AsDouble()});
+    options->betas({NumberOf(betas.at(0)).value(), NumberOf(betas.at(1)).value()});
     options->eps(Number(group, "eps"));
     options->weight_decay(Number(group, "weight_decay"));
     options->amsgrad(Flag(group, "amsgrad"));
@@ -287,7 +286,7 @@ OptimizerTable LbfgsTable() {
     options->tolerance_change(Number(group, "tolerance_change"));
     options->history_size(Integer(group, "history_size"));
     const Value& search = *group.Find("line_search_fn");
-    if (!search.IsNull()) options->line_search_fn(search.AsString());
+    if (!search.IsNull()) options->line_search_fn(search.AsString().value());
     return options;
   };
   // A run that ended at its first gradient has nothing but counts.
@@ -328,16 +327,21 @@ OptimizerTable LbfgsTable() {
 
 }  // namespace
 
+std::optional<double> NumberOf(const Value& value) {
+  if (const std::optional<bool> flag = value.AsBool()) return *flag ? 1 : 0;
+  return value.AsDouble();
+}
+
 double LoadedState::Double(const std::string& name) const {
   const auto it = numbers.find(name);
-  return it == numbers.end() ? 0 : it->second.AsDouble();
+  return it == numbers.end() ? 0 : NumberOf(it->second).value();
 }
 
 int64_t LoadedState::Integer(const std::string& name) const {
   const auto it = numbers.find(name);
   if (it == numbers.end()) return 0;
-  const auto* whole = std::get_if<int64_t>(&it->second.variant());
-  return whole != nullptr ? *whole : static_cast<int64_t>(it->second.AsDouble());
+  if (const std::optional<int64_t> whole = it->second.AsInt()) return *whole;
+  return static_cast<int64_t>(NumberOf(it->second).value());
 }
 
 torch::Tensor LoadedState::Tensor(const std::string& name) const {

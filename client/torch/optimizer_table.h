@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,9 @@ enum class StateKind : uint8_t {
   kScalarList,
   kScratch,  // made anew by the optimizer: neither saved nor loaded
 };
+
+// A number as Python computes with it: a bool is 0 or 1. Nothing if it is none.
+std::optional<double> NumberOf(const Value& value);
 
 // What was loaded of a state. A field that was not there reads as 0, an undefined
 // tensor, no tensors.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "client/internal/rpc.h"
 #include "client/internal/value_codec.h"
@@ -104,14 +105,66 @@ TEST(ValueTest, DictsAreReadAndSetByKey) {
   dict.Set("epoch", 3);
   dict.Set("lr", 0.2);
   EXPECT_EQ(dict, Value::Dict({{"lr", 0.2}, {"epoch", 3}}));
-  EXPECT_EQ(dict.Find("lr")->AsDouble(), 0.2);
-  EXPECT_EQ(dict.Find("epoch")->AsDouble(), 3.0);
-  EXPECT_EQ(dict.Find("epoch")->AsInt(), 3);
+  EXPECT_EQ(dict.GetDouble("lr").value(), 0.2);
+  EXPECT_EQ(dict.GetDouble("epoch").value(), 3.0);
+  EXPECT_EQ(dict.GetInt("epoch").value(), 3);
   EXPECT_EQ(dict.Find("gone"), nullptr);
   EXPECT_EQ(Value(3).Find("lr"), nullptr);
-  EXPECT_EQ(Value("x").AsInt(7), 7);
-  EXPECT_TRUE(Value(true).AsBool());
+}
+
+TEST(ValueTest, AGetterOfAnotherKindGivesNothing) {
+  EXPECT_EQ(Value("x").AsInt(), std::nullopt);
+  EXPECT_EQ(Value("0.1").AsDouble(), std::nullopt);
+  EXPECT_EQ(Value(true).AsDouble(), std::nullopt);
+  EXPECT_EQ(Value(1.0).AsInt(), std::nullopt);
+  EXPECT_EQ(Value(1).AsBool(), std::nullopt);
+  EXPECT_EQ(Value().AsString(), std::nullopt);
+  EXPECT_EQ(Value(true).AsBool(), true);
   EXPECT_EQ(Value("x").AsString(), "x");
+}
+
+TEST(ValueTest, AnIntegerIsADoubleOnlyWhereThatIsExact) {
+  constexpr int64_t kExact = int64_t{1} << 53;
+  constexpr int64_t kMin = std::numeric_limits<int64_t>::min();
+  EXPECT_EQ(Value(kExact).AsDouble(), 0x1p53);
+  EXPECT_EQ(Value(kExact + 1).AsDouble(), std::nullopt);
+  EXPECT_EQ(Value(kMin).AsDouble(), -0x1p63);
+  EXPECT_EQ(Value(std::numeric_limits<int64_t>::max()).AsDouble(), std::nullopt);
+}
+
+TEST(ValueTest, AGetterByKeyTellsWhatIsThereInstead) {
+  const Value group = Value::Dict({{"lr", "0.1"}, {"nesterov", 1}, {"betas", 3}});
+  EXPECT_EQ(group.GetDouble("lr").status(),
+            absl::InvalidArgumentError("the value of key 'lr' is not a number: '0.1'"));
+  EXPECT_EQ(group.GetBool("nesterov").status(),
+            absl::InvalidArgumentError("the value of key 'nesterov' is not a bool: 1"));
+  EXPECT_EQ(group.GetString("betas").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(group.GetInt("momentum").status(),
+            absl::NotFoundError("the dict has no key 'momentum'"));
+  EXPECT_EQ(Value(3).GetInt("lr").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Each type of C++ means one kind of value.
+TEST(ValueTest, TypesOfCppThatMeanNothingDoNotCompile) {
+  static_assert(!std::is_constructible_v<Value, char>);
+  static_assert(!std::is_constructible_v<Value, wchar_t>);
+  static_assert(!std::is_constructible_v<Value, std::nullptr_t>);
+  static_assert(!std::is_constructible_v<Value, const void*>);
+  static_assert(!std::is_constructible_v<Value, int*>);
+  static_assert(!std::is_constructible_v<Value, long double>);
+  static_assert(!std::is_constructible_v<Value, absl::StatusCode>);
+}
+
+TEST(ValueTest, EveryTypeOfNumberKeepsItsValue) {
+  EXPECT_EQ(Value(0), Value(int64_t{0}));
+  EXPECT_EQ(Value(short{-3}), Value(-3));
+  EXPECT_EQ(Value(uint8_t{200}), Value(200));
+  EXPECT_EQ(Value(3u), Value(3));
+  EXPECT_EQ(Value(18446744073709551615ull).ToString(), "18446744073709551615");
+  EXPECT_EQ(Value(-9223372036854775807ll), Value(-std::numeric_limits<int64_t>::max()));
+  EXPECT_EQ(Value(0.5f), Value(0.5));
+  EXPECT_TRUE(std::holds_alternative<bool>(Value(true).variant()));
+  EXPECT_TRUE(std::holds_alternative<std::string>(Value("text").variant()));
 }
 
 Value Nested(int levels) {

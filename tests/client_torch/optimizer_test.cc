@@ -545,6 +545,31 @@ TEST(OptimizerTest, StateOfAnIdThatNoGroupListsIsToldAsSkipped) {
   EXPECT_TRUE(adam.state().empty());
 }
 
+// Python computes with True as with 1.
+TEST(OptimizerTest, ABoolAsALearningRateIsNotTakenForZero) {
+  World world;
+  const torch::Tensor weight = torch::rand({2, 3}).set_requires_grad(true);
+  torch::optim::Adam adam({weight}, torch::optim::AdamOptions(0.1));
+  SaveArgs args;
+  ValueTree tree = PythonAdam(false);
+  Value groups = *tree.value.Find("param_groups");
+  Value& group = std::get<Value::Sequence>(groups.variant()).values[0];
+  group.Set("lr", true);
+  group.Set("weight_decay", false);
+  group.Set("amsgrad", 0);
+  tree.value.Set("param_groups", groups);
+  args.sections["optimizer"] = tree;
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  const LoadResult result =
+      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  const auto& options =
+      static_cast<torch::optim::AdamOptions&>(adam.param_groups()[0].options());
+  EXPECT_EQ(options.lr(), 1);
+  EXPECT_EQ(options.weight_decay(), 0);
+  EXPECT_FALSE(options.amsgrad());
+}
+
 TEST(OptimizerTest, PythonsStateIsReadAndWhatLibTorchLacksIsTold) {
   World world;
   const torch::Tensor weight =

@@ -80,11 +80,12 @@ TEST_F(Readme, AWhatElseTheLoopMustNotLoseComesBack) {
   auto saved = modelstore::SaveCheckpoint(*client, "models/lenet", all);
   modelstore::LoadResult r = modelstore::LoadCheckpoint(*client, "models/lenet/checkpoints/latest",
       {.module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule, .sections = {"data"}});
-  int64_t taken = r.sections["data"].value.Find("taken")->AsInt();
+  absl::StatusOr<int64_t> taken = r.sections["data"].value.GetInt("taken");
   // [end]
   ASSERT_TRUE(saved.ok()) << saved.status();
   ASSERT_TRUE(r.status.ok()) << r.status << r.report.ToString();
-  EXPECT_EQ(taken, 1024);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(*taken, 1024);
 }
 
 TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {

@@ -2,15 +2,20 @@
 // the tensors themselves, which it names. The C++ form of modelstore.v1.Value.
 //
 //   Value hyper = Value::Dict({{"lr", 0.1}, {"betas", Value::Tuple({0.9, 0.999})}});
-//   double lr = hyper.Find("lr")->AsDouble();
+//   absl::StatusOr<double> lr = hyper.GetDouble("lr");
 #pragma once
 
+#include <concepts>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "absl/status/statusor.h"
 
 namespace modelstore {
 
@@ -37,17 +42,40 @@ class Value {
   using Variant =
       std::variant<std::monostate, bool, int64_t, BigInt, double, Complex, std::string,
                    Bytes, Sequence, DictEntries, DTypeName, DeviceName, Size, TensorKey>;
+  template <typename T>
+  static constexpr bool IsCharacter =
+      std::same_as<T, char> || std::same_as<T, wchar_t> || std::same_as<T, char8_t> ||
+      std::same_as<T, char16_t> || std::same_as<T, char32_t>;
+  template <typename T>
+  static constexpr bool IsStruct =
+      std::same_as<T, BigInt> || std::same_as<T, Complex> || std::same_as<T, Bytes> ||
+      std::same_as<T, Sequence> || std::same_as<T, DictEntries> ||
+      std::same_as<T, DTypeName> || std::same_as<T, DeviceName> ||
+      std::same_as<T, Size> || std::same_as<T, TensorKey>;
 
   Value() = default;  // None
-  Value(bool v) : v_(v) {}
-  Value(int v) : v_(int64_t{v}) {}
-  Value(int64_t v) : v_(v) {}
-  Value(uint64_t v);  // BigInt beyond int64
-  Value(double v) : v_(v) {}
+  // Each type of C++ has one meaning; a character and a pointer have none.
+  template <std::same_as<bool> T>
+  Value(T v) : v_(v) {}
+  // Beyond int64_t it becomes a BigInt.
+  template <std::integral T>
+  requires(!IsCharacter<T> && !std::same_as<T, bool>) Value(T v) : v_(FromInteger(v)) {}
+  template <std::floating_point T>
+  requires(sizeof(T) <= sizeof(double)) Value(T v) : v_(double{v}) {}
   Value(const char* v) : v_(std::string(v)) {}
   Value(std::string v) : v_(std::move(v)) {}
   Value(std::string_view v) : v_(std::string(v)) {}
+  // Value::Bytes{...} and the other structs above.
+  template <typename T>
+  requires(IsStruct<T>) Value(T v) : v_(std::move(v)) {}
   Value(Variant v) : v_(std::move(v)) {}
+  Value(std::nullptr_t) = delete;
+  template <typename T>
+  requires(IsCharacter<T>) Value(T)
+  = delete;
+  template <typename T>
+  requires(!std::same_as<std::remove_const_t<T>, char>) Value(T*)
+  = delete;
 
   static Value List(std::vector<Value> values = {});
   static Value Tuple(std::vector<Value> values = {});
@@ -65,11 +93,19 @@ class Value {
   // Sets a string key of a dict, in place or at the end. Makes null a dict.
   void Set(std::string_view key, Value value);
 
-  // What the value holds, or `otherwise`. AsDouble takes integers too.
-  double AsDouble(double otherwise = 0) const;
-  int64_t AsInt(int64_t otherwise = 0) const;
-  bool AsBool(bool otherwise = false) const;
-  std::string AsString(std::string otherwise = "") const;
+  // What the value holds; nothing if it is of another kind. AsDouble() takes an
+  // integer that a double holds exactly; a bool is no number.
+  std::optional<bool> AsBool() const;
+  std::optional<int64_t> AsInt() const;
+  std::optional<double> AsDouble() const;
+  std::optional<std::string> AsString() const;
+
+  // The same of the value under a string key: INVALID_ARGUMENT naming the key and
+  // what is there if it is of another kind, NOT_FOUND if nothing is.
+  absl::StatusOr<bool> GetBool(std::string_view key) const;
+  absl::StatusOr<int64_t> GetInt(std::string_view key) const;
+  absl::StatusOr<double> GetDouble(std::string_view key) const;
+  absl::StatusOr<std::string> GetString(std::string_view key) const;
 
   // As Python's repr() would print it, tensors as `<tensor key>`.
   std::string ToString() const;
@@ -77,6 +113,16 @@ class Value {
   friend bool operator==(const Value& a, const Value& b);
 
  private:
+  template <std::signed_integral T>
+  static Variant FromInteger(T v) {
+    return int64_t{v};
+  }
+  template <std::unsigned_integral T>
+  static Variant FromInteger(T v) {
+    if (v <= static_cast<uint64_t>(INT64_MAX)) return static_cast<int64_t>(v);
+    return BigInt{std::to_string(v)};
+  }
+
   Variant v_;
 };
 
