@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "proto/contract/limits.h"
+#include "server/listen_address.h"
 
 namespace modelstore::server {
 namespace {
@@ -114,7 +115,9 @@ class Settings {
 };
 
 void AddNetworkSettings(Settings& settings, ServerConfig* c) {
-  settings.Add("address", &c->address, "Address to listen on");
+  settings.Add(
+      "address", &c->address,
+      "Address to listen on, such as 127.0.0.1, ::1 or unix:/run/modelstore.sock");
   settings.Add("port", &c->port, "Port to listen on; 0 takes a free one")
       ->check(CLI::Range(0, 65535));
   settings.Add("port-file", &c->port_file, "File that the bound port is written to");
@@ -183,11 +186,6 @@ void AddResourceSettings(Settings& settings, ServerConfig* c) {
                                 {{"text", LogFormat::kText}, {"json", LogFormat::kJson}});
 }
 
-bool IsLoopback(const std::string& address) {
-  return absl::StartsWith(address, "127.") || address == "localhost" ||
-         address == "::1" || address == "[::1]";
-}
-
 }  // namespace
 
 ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
@@ -230,7 +228,7 @@ ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
     if (command.health_target.empty()) {
       const ServerConfig& c = command.config;
       const bool any = c.address == "0.0.0.0" || c.address == "::" || c.address == "[::]";
-      command.health_target = absl::StrCat(any ? "127.0.0.1" : c.address, ":", c.port);
+      command.health_target = TargetOf(any ? "127.0.0.1" : c.address, c.port);
     }
   }
   parsed.command = std::move(command);
@@ -238,12 +236,17 @@ ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
 }
 
 absl::Status ValidateConfig(const ServerConfig& config) {
-  if (!config.insecure && !IsLoopback(config.address)) {
+  if (!config.insecure && !IsLocalAddress(config.address)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--address ", config.address,
         " can be reached from other machines, and connections are neither encrypted nor "
         "authenticated: add --insecure if your network makes up for that, or listen on "
         "127.0.0.1"));
+  }
+  if (IsUnixAddress(config.address) && !config.port_file.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--port-file is of no use with --address ", config.address,
+                     ": a unix socket has no port"));
   }
   if (config.memory_budget_bytes < 8 * kMaxMessageBytes) {
     return absl::InvalidArgumentError(absl::StrCat("--memory-budget is at least ",

@@ -2,13 +2,14 @@
 
 #include <spdlog/async.h>
 #include <spdlog/async_logger.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "server/log_sink.h"
 
 namespace modelstore::server {
 namespace {
@@ -81,11 +82,15 @@ std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel lev
 struct Log::Sink {
   std::shared_ptr<spdlog::details::thread_pool> pool =
       std::make_shared<spdlog::details::thread_pool>(kWaitingLines, 1);
+  std::shared_ptr<DescriptorSink> out = std::make_shared<DescriptorSink>(STDERR_FILENO);
   std::shared_ptr<spdlog::async_logger> logger = std::make_shared<spdlog::async_logger>(
-      "modelstore", std::make_shared<spdlog::sinks::stderr_sink_mt>(), pool,
-      spdlog::async_overflow_policy::overrun_oldest);
-  // Its thread writes what waits and ends before the logger does.
-  ~Sink() { pool.reset(); }
+      "modelstore", out, pool, spdlog::async_overflow_policy::overrun_oldest);
+  // The pool's thread writes what waits and ends before the logger does, also when
+  // nobody reads the lines.
+  ~Sink() {
+    out->Close();
+    pool.reset();
+  }
 };
 
 Log::Log(LogLevel level, LogFormat format)

@@ -1,6 +1,6 @@
 // Structured logs: one line an event, `key=value` pairs or a JSON object. Never
 // payloads. Lines are written by a thread of their own; when it falls behind,
-// the oldest waiting lines go: a full pipe never blocks an RPC.
+// the oldest waiting lines go: a full pipe never blocks an RPC, nor the shutdown.
 #pragma once
 
 #include <cstdint>

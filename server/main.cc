@@ -44,6 +44,9 @@ int Serve(const ServerConfig& config) {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  // Whoever reads the log may go, and so may the terminal; the server stays.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);
   RaiseDescriptorLimit();
   // Messages come and go by the thousand. Memory that glibc gives back after each of
   // them is a page fault for the next: a third of a save's processor time. So what a

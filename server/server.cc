@@ -14,6 +14,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.pb.h"
 #include "proto/contract/limits.h"
+#include "server/listen_address.h"
 #include "server/maintenance_loop.h"
 #include "server/raw_service.h"
 #include "server/rpc_host.h"
@@ -35,12 +36,6 @@ constexpr absl::Duration kFirstScrub = absl::Minutes(10);
 int StorageThreads(const ServerConfig& config) {
   if (config.storage_threads > 0) return config.storage_threads;
   return std::max(4, 2 * static_cast<int>(std::thread::hardware_concurrency()));
-}
-
-// An IPv6 address needs brackets before its port.
-std::string HostPort(const std::string& host, int port) {
-  const bool bare_ipv6 = host.find(':') != std::string::npos && host[0] != '[';
-  return bare_ipv6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
 }
 
 void Configure(const ServerConfig& config, grpc::ServerBuilder* builder) {
@@ -207,7 +202,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   grpc::health::v1::HealthCheckRequest::descriptor();
   grpc::ServerBuilder builder;
   Configure(config, &builder);
-  builder.AddListeningPort(HostPort(config.address, config.port),
+  builder.AddListeningPort(TargetOf(config.address, config.port),
                            grpc::InsecureServerCredentials(), &state->port);
   for (const auto* service : ContractServices()) {
     state->services.push_back(std::make_unique<RawService>(*service, &host));
@@ -216,8 +211,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   state->grpc_server = builder.BuildAndStart();
   if (state->grpc_server == nullptr || state->port == 0) {
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", HostPort(config.address, config.port),
-                     ": is the port taken, or the address not of this machine?"));
+        absl::StrCat("cannot listen on ", TargetOf(config.address, config.port), ": ",
+                     ExplainListenFailure(config.address, config.port)));
   }
   state->SetServing(true);
   if (state->parts.store != nullptr) {
@@ -236,7 +231,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
     }
   }
   state->log.Write(LogLevel::kInfo, "started",
-                   {{"address", HostPort(config.address, state->port)},
+                   {{"address", TargetOf(config.address, state->port)},
                     {"data_dir", config.data_dir},
                     {"storage_threads", StorageThreads(config)},
                     {"memory_budget_bytes", config.memory_budget_bytes}});
@@ -248,7 +243,7 @@ int Server::port() const { return state_->port; }
 int Server::streams() const { return state_->host.streams; }
 
 std::string Server::address() const {
-  return HostPort(state_->config.address, state_->port);
+  return TargetOf(state_->config.address, state_->port);
 }
 
 absl::Status Server::Shutdown(absl::Time deadline) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/status.h"
 
@@ -49,14 +50,27 @@ absl::StatusOr<std::shared_ptr<Folder>> Folder::Open(const RocksOptions& options
   return folder;
 }
 
+namespace {
+
+// RocksDB tells a lock that somebody holds from any other error by its words alone:
+// the first are those of another process, the second of this one.
+bool IsHeld(const rocksdb::IOStatus& lock_failure) {
+  const std::string words = lock_failure.ToString();
+  return absl::StrContains(words, "While lock file") ||
+         absl::StrContains(words, "lock hold by current process");
+}
+
+}  // namespace
+
 absl::Status Folder::Make() {
   rocksdb::IOStatus s = MakeFolder(fs_.get(), path_);
   if (!s.ok()) return FromRocks(s, absl::StrCat("make folder ", path_));
   s = fs_->LockFile(path_ + "/LOCK", {}, &lock_, nullptr);
-  if (!s.ok()) {
+  if (!s.ok() && IsHeld(s)) {
     return absl::FailedPreconditionError(
         absl::StrCat("the store in ", path_, " is open already: ", s.ToString()));
   }
+  if (!s.ok()) return FromRocks(s, absl::StrCat("use folder ", path_, " for a store"));
   for (const std::string& path : {catalog(), packs(), incoming()}) {
     s = MakeFolder(fs_.get(), path);
     if (!s.ok()) return FromRocks(s, absl::StrCat("make folder ", path));

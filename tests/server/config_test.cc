@@ -54,6 +54,44 @@ TEST(ConfigTest, FlagsPrecedeTheEnvironmentWhichPrecedesTheFile) {
   EXPECT_EQ(Parsed({"--port=1004"}).port, 1004);
 }
 
+TEST(ConfigTest, OnlyANumericLoopbackAddressLocalhostOrAUnixSocketIsLocal) {
+  for (const char* local :
+       {"127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "unix:/run/m.sock"}) {
+    ServerConfig config;
+    config.address = local;
+    EXPECT_EQ(ValidateConfig(config), absl::OkStatus()) << local;
+  }
+  for (const char* open : {"0.0.0.0", "::", "10.0.0.1", "127.evil.example", "127.0.0.1.x",
+                           "localhost.example", "::ffff:10.0.0.1", ""}) {
+    ServerConfig config;
+    config.address = open;
+    EXPECT_THAT(ValidateConfig(config).message(), HasSubstr("--insecure")) << open;
+    config.insecure = true;
+    EXPECT_EQ(ValidateConfig(config), absl::OkStatus()) << open;
+  }
+}
+
+TEST(ConfigTest, HealthAsksTheAddressThatTheServerListensOn) {
+  const auto target = [](const std::vector<std::string>& flags) {
+    std::vector<std::string> arguments = flags;
+    arguments.push_back("health");
+    const ParsedCommand parsed = ParseCommandLine(arguments);
+    return parsed.command ? parsed.command->health_target : parsed.text;
+  };
+  EXPECT_EQ(target({"--port", "7"}), "127.0.0.1:7");
+  EXPECT_EQ(target({"--address", "::1", "--port", "7"}), "[::1]:7");
+  EXPECT_EQ(target({"--address", "[::1]", "--port", "7"}), "[::1]:7");
+  EXPECT_EQ(target({"--address", "::", "--port", "7"}), "127.0.0.1:7");
+  EXPECT_EQ(target({"--address", "unix:/run/m.sock"}), "unix:/run/m.sock");
+}
+
+TEST(ConfigTest, AUnixSocketHasNoPortToWriteToAFile) {
+  ServerConfig config;
+  config.address = "unix:/run/m.sock";
+  config.port_file = "/tmp/port";
+  EXPECT_THAT(ValidateConfig(config).message(), HasSubstr("has no port"));
+}
+
 TEST(ConfigTest, TheScrubHasARateAndAPeriodAndCanBeLeftOut) {
   EXPECT_GT(ServerConfig().scrub_bytes_per_second, 0) << "on, unless told otherwise";
   const ServerConfig parsed = Parsed({"--scrub-rate", "2MiB", "--scrub-period", "24h"});

@@ -1,6 +1,13 @@
 #include "server/log.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
 
 namespace modelstore::server {
 namespace {
@@ -30,6 +37,76 @@ TEST(LogTest, JsonIsAnObjectWithNumbersAsNumbers) {
                           {{"bytes", int64_t{7}}, {"message", "a \"b\"\t\\"}}),
             "{\"time\":\"T\",\"level\":\"error\",\"event\":\"rpc\",\"bytes\":7,"
             "\"message\":\"a \\\"b\\\"\\u0009\\\\\"}");
+}
+
+// stderr is a pipe for a scope.
+class PipedStderr {
+ public:
+  PipedStderr() {
+    EXPECT_EQ(pipe(ends_.data()), 0);
+    kept_ = dup(STDERR_FILENO);
+    dup2(ends_[1], STDERR_FILENO);
+    close(ends_[1]);
+  }
+  ~PipedStderr() {
+    dup2(kept_, STDERR_FILENO);
+    close(kept_);
+    CloseReader();
+  }
+  void CloseReader() {
+    if (ends_[0] >= 0) close(ends_[0]);
+    ends_[0] = -1;
+  }
+  // What is in the pipe now.
+  std::string Read() {
+    fcntl(ends_[0], F_SETFL, O_NONBLOCK);
+    std::string all;
+    std::array<char, 4096> block{};
+    for (ssize_t n = 0; (n = read(ends_[0], block.data(), block.size())) > 0;) {
+      all.append(block.data(), static_cast<size_t>(n));
+    }
+    return all;
+  }
+
+ private:
+  std::array<int, 2> ends_ = {-1, -1};
+  int kept_ = -1;
+};
+
+TEST(LogTest, AReaderThatTakesNothingHoldsNeitherWritersNorTheEnd) {
+  PipedStderr pipe;
+  {
+    Log log(LogLevel::kInfo, LogFormat::kText);
+    const std::string value(1000, 'x');
+    for (int i = 0; i < 20'000; ++i) {
+      log.Write(LogLevel::kInfo, "line", {{"value", value}});
+    }
+  }
+  const std::string read = pipe.Read();
+  EXPECT_GT(read.size(), 32u << 10) << "what fits into the pipe was written";
+  EXPECT_LT(read.size(), 2u << 20) << "and the rest dropped";
+}
+
+TEST(LogTest, AReaderThatIsGoneCostsTheLinesAlone) {
+  const auto before = signal(SIGPIPE, SIG_IGN);
+  PipedStderr pipe;
+  pipe.CloseReader();
+  {
+    Log log(LogLevel::kInfo, LogFormat::kText);
+    for (int i = 0; i < 100; ++i) log.Write(LogLevel::kInfo, "line");
+  }
+  signal(SIGPIPE, before);
+}
+
+TEST(LogTest, ALineLongerThanAPipeTakesAtOnceIsWrittenWhole) {
+  PipedStderr pipe;
+  {
+    Log log(LogLevel::kInfo, LogFormat::kText);
+    log.Write(LogLevel::kInfo, "long", {{"value", std::string(20'000, 'x')}});
+  }
+  const std::string read = pipe.Read();
+  EXPECT_EQ(std::count(read.begin(), read.end(), 'x'), 20'000);
+  EXPECT_EQ(read.back(), '\n');
 }
 
 TEST(LogTest, LinesBelowTheLevelAreLeftOut) {

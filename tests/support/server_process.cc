@@ -31,13 +31,13 @@ std::string ReadWhole(const std::string& path) {
 
 // Between fork and exec only what is async-signal-safe: gRPC's threads may hold
 // any lock.
-[[noreturn]] void Exec(const std::vector<char*>& argv, int log, pid_t parent) {
+[[noreturn]] void Exec(const std::vector<char*>& argv, int out, int err, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
   const int null = open("/dev/null", O_RDONLY);
   dup2(null, STDIN_FILENO);
-  dup2(log, STDOUT_FILENO);
-  dup2(log, STDERR_FILENO);
+  dup2(out, STDOUT_FILENO);
+  dup2(err, STDERR_FILENO);
   for (int fd = 3; fd < 1024; ++fd) close(fd);
   execv(argv[0], argv.data());
   _exit(127);
@@ -84,7 +84,9 @@ absl::Status ServerProcess::Launch() {
   if (log < 0) return absl::InternalError("cannot open the server's log");
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) Exec(argv, log, parent);
+  if (pid == 0) {
+    Exec(argv, log, settings_.stderr_fd >= 0 ? settings_.stderr_fd : log, parent);
+  }
   close(log);
   if (pid < 0) return absl::InternalError("cannot fork");
   pid_ = pid;

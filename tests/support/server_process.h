@@ -34,6 +34,8 @@ struct ServerSettings {
   // Added to the command line.
   std::vector<std::string> flags;
   std::chrono::seconds start_timeout{30};
+  // Its stderr, borrowed; -1 for the log.
+  int stderr_fd = -1;
 };
 
 // Used by one thread at a time, except address(), port() and pid().

@@ -1,0 +1,171 @@
+// What surrounds the server process: readers of its log, signals, addresses, and
+// data directories that cannot be used.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/raw_client.h"
+#include "tests/support/server_process.h"
+
+namespace modelstore {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+bool EndedWell(const absl::StatusOr<int>& status) {
+  return status.ok() && WIFEXITED(*status) && WEXITSTATUS(*status) == 0;
+}
+
+class EnvironmentTest : public ::testing::Test {
+ protected:
+  EnvironmentTest() { EXPECT_EQ(pipe2(pipe_.data(), O_CLOEXEC), 0); }
+  ~EnvironmentTest() override {
+    for (const int end : pipe_) {
+      if (end >= 0) close(end);
+    }
+  }
+
+  // With stderr in the pipe.
+  void Start() {
+    auto server = support::ServerProcess::Start(
+        {.folder = folder_.path(), .data = "", .flags = {}, .stderr_fd = pipe_[1]});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+
+  void CloseReader() {
+    for (int& end : pipe_) {
+      close(end);
+      end = -1;
+    }
+  }
+
+  // Calls that are logged, each with its error.
+  void MakeLoggedCalls(int count) {
+    auto store = v1::ModelStore::NewStub(server_->NewChannel());
+    for (int i = 0; i < count; ++i) {
+      support::Context context;
+      v1::GetModelRequest request;
+      request.set_name("models/absent");
+      v1::Model model;
+      const grpc::Status status = store->GetModel(&context, request, &model);
+      ASSERT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND)
+          << i << ": " << status.error_message();
+    }
+  }
+
+  support::TempFolder folder_{"environment"};
+  std::array<int, 2> pipe_ = {-1, -1};
+  std::unique_ptr<support::ServerProcess> server_;
+};
+
+TEST_F(EnvironmentTest, ALogReaderThatIsGoneEndsNothing) {
+  Start();
+  CloseReader();
+  MakeLoggedCalls(20);
+  EXPECT_TRUE(server_->Running());
+  server_->Terminate();
+  EXPECT_TRUE(EndedWell(server_->WaitForExit(milliseconds(20'000))));
+}
+
+TEST_F(EnvironmentTest, ALogReaderThatIsStoppedHoldsUpNeitherCallsNorTheShutdown) {
+  Start();
+  // More lines than a pipe of 64 KiB holds.
+  MakeLoggedCalls(1'500);
+  server_->Terminate();
+  EXPECT_TRUE(EndedWell(server_->WaitForExit(milliseconds(20'000))));
+}
+
+TEST_F(EnvironmentTest, AHangupOfTheTerminalEndsNothing) {
+  Start();
+  kill(server_->pid(), SIGHUP);
+  MakeLoggedCalls(1);
+  EXPECT_TRUE(server_->Running());
+}
+
+TEST(ServerEnvironmentTest, AUnixSocketServesSavesAndLoads) {
+  support::TempFolder folder("unix");
+  const std::string address = absl::StrCat("unix:", folder.path(), "/socket");
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (getppid() != parent) _exit(127);
+    const std::string data = absl::StrCat(folder.path(), "/data");
+    execl(MODELSTORED_BINARY, MODELSTORED_BINARY, "--address", address.c_str(),
+          "--data-dir", data.c_str(), "--log-level", "error", nullptr);
+    _exit(127);
+  }
+  ASSERT_GT(pid, 0);
+  // A first attempt before the socket is there would be repeated after seconds only.
+  const std::string socket = folder.path() + "/socket";
+  for (int i = 0; i < 600 && access(socket.c_str(), F_OK) != 0; ++i) {
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+  auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  bool healthy = false;
+  for (int i = 0; i < 300 && !healthy; ++i) {
+    healthy = support::CheckHealth(channel, milliseconds(500)).ok();
+    if (!healthy) std::this_thread::sleep_for(milliseconds(50));
+  }
+  EXPECT_TRUE(healthy);
+  auto client = support::ConnectTo(address);
+  ASSERT_TRUE(client.ok()) << client.status();
+  const support::TensorSet content({.seed = 1, .tensors = 3, .bytes = 3 << 20});
+  auto saved = support::Save(*client, "models/m", content);
+  EXPECT_TRUE(saved.ok()) << saved.status();
+  const std::string health =
+      absl::StrCat(MODELSTORED_BINARY, " --address ", address, " health");
+  EXPECT_EQ(std::system(health.c_str()), 0);
+  // An idle connection that nobody polls holds up the server's farewell for 20 s.
+  channel.reset();
+  kill(pid, SIGTERM);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+// The server's only words before it gives up.
+std::string FailureOf(const std::string& folder, const std::vector<std::string>& flags,
+                      const std::string& data = "") {
+  auto server = support::ServerProcess::Start(
+      {.folder = folder, .data = data, .flags = flags, .start_timeout = seconds(10)});
+  return server.ok() ? "" : std::string(server.status().message());
+}
+
+TEST(ServerEnvironmentTest, AFileInPlaceOfTheDataDirectoryIsNamedAsSuch) {
+  support::TempFolder folder("plain");
+  const std::string file = folder.path() + "/file";
+  std::ofstream(file) << "x";
+  const std::string failure = FailureOf(folder.path(), {}, file);
+  EXPECT_NE(failure.find("Not a directory"), std::string::npos) << failure;
+  EXPECT_EQ(failure.find("open already"), std::string::npos) << failure;
+}
+
+TEST(ServerEnvironmentTest, ADataDirectoryOfARunningServerIsOpenAlready) {
+  support::TempFolder folder("twice");
+  auto first = support::ServerProcess::Start({.folder = folder.path()});
+  ASSERT_TRUE(first.ok()) << first.status();
+  support::TempFolder other("second");
+  const std::string failure = FailureOf(other.path(), {}, (*first)->data());
+  EXPECT_NE(failure.find("is open already"), std::string::npos) << failure;
+}
+
+TEST(ServerEnvironmentTest, AnAddressThatCannotBeBoundIsRefusedWithItsReason) {
+  support::TempFolder folder("address");
+  EXPECT_NE(FailureOf(folder.path(), {"--address", "192.0.2.1", "--insecure"})
+                .find("Cannot assign requested address"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace modelstore
