@@ -11,10 +11,26 @@
 namespace modelstore {
 namespace {
 
+constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/";
+constexpr char kDomain[] = "modelstore";
+constexpr char kOverloaded[] = "OVERLOADED";
+
 template <typename Detail>
 void Attach(absl::Status& status, const Detail& detail) {
-  status.SetPayload(absl::StrCat("type.googleapis.com/", detail.GetTypeName()),
+  status.SetPayload(absl::StrCat(kTypeUrlPrefix, detail.GetTypeName()),
                     absl::Cord(detail.SerializeAsString()));
+}
+
+// The detail of this type, if there is one that can be read.
+template <typename Detail>
+std::optional<Detail> Attached(const absl::Status& status) {
+  Detail detail;
+  const auto bytes =
+      status.GetPayload(absl::StrCat(kTypeUrlPrefix, detail.GetTypeName()));
+  if (!bytes.has_value() || !detail.ParseFromString(std::string(*bytes))) {
+    return std::nullopt;
+  }
+  return detail;
 }
 
 // Names that a client sent may be anything, and of any length.
@@ -62,6 +78,28 @@ absl::Status Unavailable(absl::string_view message, int retry_after_ms) {
   detail.mutable_retry_delay()->set_nanos(retry_after_ms % 1000 * 1'000'000);
   Attach(status, detail);
   return status;
+}
+
+absl::Status Overloaded(absl::string_view message, int retry_after_ms) {
+  absl::Status status = Unavailable(message, retry_after_ms);
+  google::rpc::ErrorInfo detail;
+  detail.set_reason(kOverloaded);
+  detail.set_domain(kDomain);
+  Attach(status, detail);
+  return status;
+}
+
+bool IsOverloaded(const absl::Status& status) {
+  if (!absl::IsUnavailable(status)) return false;
+  const auto info = Attached<google::rpc::ErrorInfo>(status);
+  return info.has_value() && info->reason() == kOverloaded && info->domain() == kDomain;
+}
+
+std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
+  const auto info = Attached<google::rpc::RetryInfo>(status);
+  if (!info.has_value() || !info->has_retry_delay()) return std::nullopt;
+  return absl::Seconds(info->retry_delay().seconds()) +
+         absl::Nanoseconds(info->retry_delay().nanos());
 }
 
 absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tensor,

@@ -3,8 +3,11 @@
 // Messages: lower case; what, which resource, what to do.
 #pragma once
 
+#include <optional>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace modelstore {
 
@@ -19,6 +22,16 @@ absl::Status AlreadyExists(absl::string_view type, absl::string_view name);
 
 // UNAVAILABLE with google.rpc.RetryInfo.
 absl::Status Unavailable(absl::string_view message, int retry_after_ms);
+
+// The same for a limit that passes by itself (streams, requests that wait, memory of
+// running calls, open uploads), with google.rpc.ErrorInfo of reason `OVERLOADED` too.
+// What does not pass without somebody's help (a full disk, a request beyond a limit)
+// is RESOURCE_EXHAUSTED.
+absl::Status Overloaded(absl::string_view message, int retry_after_ms = 1000);
+bool IsOverloaded(const absl::Status& status);
+
+// How long the server asks to wait, from google.rpc.RetryInfo; absent without one.
+std::optional<absl::Duration> RetryDelay(const absl::Status& status);
 
 // DATA_LOSS with google.rpc.ResourceInfo naming the tensor:
 // `tensor {section:key} of {checkpoint}: {what}`.

@@ -67,6 +67,18 @@ TEST(Errors, UnavailableTellsWhenToTryAgain) {
   EXPECT_EQ(detail.retry_delay().nanos(), 500'000'000);
 }
 
+TEST(Errors, AnOverloadIsKnownFromOtherUnavailableStatesAndTellsWhenToTryAgain) {
+  const absl::Status overload = RoundTrip(Overloaded("1024 streams are open", 1500));
+  EXPECT_EQ(overload.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(IsOverloaded(overload));
+  EXPECT_EQ(RetryDelay(overload), absl::Milliseconds(1500));
+  const absl::Status reopens = RoundTrip(Unavailable("storage reopens", 2500));
+  EXPECT_FALSE(IsOverloaded(reopens));
+  EXPECT_EQ(RetryDelay(reopens), absl::Milliseconds(2500));
+  EXPECT_FALSE(IsOverloaded(absl::ResourceExhaustedError("the disk is full")));
+  EXPECT_EQ(RetryDelay(absl::UnavailableError("gone")), std::nullopt);
+}
+
 TEST(Errors, DataLossNamesTheTensor) {
   const absl::Status status = RoundTrip(
       TensorDataLoss("models/m/checkpoints/7", "model:fc.weight", "chunk 2 is damaged"));
