@@ -1,6 +1,7 @@
 #include "proto/contract/numeric.h"
 
 #include <cstring>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/element.h"
@@ -14,6 +15,13 @@ using element::Bfloat16;
 using element::Float16;
 using element::Float32;
 using element::Float64;
+
+// From float32 and float64 PyTorch rounds in vectors, where NaN is 0xffff.
+struct Bfloat16InVectors : Bfloat16 {
+  [[gnu::always_inline]] static inline uint16_t FromFloat(float v) {
+    return v != v ? 0xffff : Bfloat16::FromFloat(v);
+  }
+};
 
 // Elements may lie at any address: they are moved by memcpy, which the compiler
 // knows, and vectorises the loop all the same.
@@ -58,6 +66,9 @@ Kernel SelectTo(DType to) {
     case DType::kFloat16:
       return Select<From, Float16>();
     case DType::kBfloat16:
+      if constexpr (std::is_same_v<From, Float32> || std::is_same_v<From, Float64>) {
+        return Select<From, Bfloat16InVectors>();
+      }
       return Select<From, Bfloat16>();
     case DType::kFloat32:
       return Select<From, Float32>();

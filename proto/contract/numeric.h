@@ -13,11 +13,13 @@ namespace modelstore {
 // True for pairs of float16, bfloat16, float32, float64.
 bool CanCast(DType from, DType to);
 
-// Converts `count` elements; rounds to nearest, ties to even, as torch's
-// Tensor::to does on the CPU, with one stated freedom: NaN stays NaN, quiet, but
-// torch itself gives it other bits in its vectorised than in its plain code, and
-// here they are always the plain ones. `to_bytes` holds count elements of `to`
-// and does not overlap `from_bytes`. Neither needs to be aligned.
+// Converts `count` elements; rounds to nearest, ties to even, to the bits that
+// torch's Tensor::to gives for a contiguous tensor on x86-64, NaN included: from
+// float32 and float64 to bfloat16 each NaN becomes 0xffff, from float16 0x7fc0; to
+// float16 it keeps its sign alone. Torch itself is not uniform: for float64 the last
+// count % 16 elements, and any tensor that its vectors do not reach (strided, or
+// another processor), get 0x7fc0. `to_bytes` holds count elements of `to` and does
+// not overlap `from_bytes`. Neither needs to be aligned.
 // InvalidArgument unless CanCast(from, to).
 absl::Status Cast(DType from, const char* from_bytes, DType to, char* to_bytes,
                   int64_t count);
