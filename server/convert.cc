@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "proto/contract/architecture_types.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/names.h"
 #include "server/wire.h"
@@ -130,7 +131,9 @@ records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint) {
     metadata.set_producer(EncodeOpaque(checkpoint.producer()));
   }
   if (checkpoint.has_architecture()) {
-    metadata.set_architecture(EncodeArchitecture(checkpoint.architecture()));
+    v1::Architecture architecture = checkpoint.architecture();
+    MarkIncomplete(*architecture.mutable_root());
+    metadata.set_architecture(EncodeArchitecture(architecture));
   }
   metadata.set_origin(v1::SAVED);
   return metadata;

@@ -113,6 +113,8 @@ void ReadSelf(const nn::Module& module, ModuleTree& node) {
   if (const auto* built = dynamic_cast<const BuiltModule*>(&module)) {
     node.MergeFrom(built->node());
     node.set_training(module.is_training());
+    // Whoever stored it: a save takes no argument that contradicts its type.
+    if (!CheckArguments("arguments", node).ok()) node.set_incomplete(true);
     return;
   }
   const LeafType* leaf = FindLeaf(module);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
@@ -32,6 +33,9 @@ class Validator {
     }
     if (auto s = CheckNames(module); !s.ok()) return s;
     if (auto s = CheckForward(module); !s.ok()) return s;
+    if (!CheckArguments("arguments", module).ok()) {
+      return CheckArguments(At(".arguments"), module);
+    }
     for (int i = 0; i < module.children_size(); ++i) {
       path_.push_back(i);
       if (auto s = Check(module.children(i), depth + 1); !s.ok()) return s;
@@ -52,10 +56,12 @@ class Validator {
   }
 
   absl::Status CheckForward(const ModuleTree& module) const {
+    if (module.forward().empty()) return absl::OkStatus();
+    const StepParser parser(module);
     for (int i = 0; i < module.forward_size(); ++i) {
-      if (ParseStep("step", module.forward(i), module).ok()) continue;
+      if (parser.Parse("step", module.forward(i)).ok()) continue;
       const std::string at = At(absl::StrCat(".forward[", i, "]"));
-      return ParseStep(at, module.forward(i), module).status();
+      return parser.Parse(at, module.forward(i)).status();
     }
     return absl::OkStatus();
   }
@@ -232,8 +238,9 @@ absl::Status RemoveModule(absl::string_view field, absl::string_view path,
   ModuleTree& parent = *place->parent;
   const std::string name = parent.children(place->index).name();
   std::vector<std::string> steps;
+  const StepParser parser(parent);
   for (const std::string& text : parent.forward()) {
-    const auto step = ParseStep(field, text, parent);
+    const auto step = parser.Parse(field, text);
     const bool names_it = step.ok() && (step->child == name || step->operand == name);
     if (!names_it) steps.push_back(text);
   }
@@ -242,29 +249,46 @@ absl::Status RemoveModule(absl::string_view field, absl::string_view path,
   return absl::OkStatus();
 }
 
+absl::Status RenameChildren(absl::string_view field,
+                            const std::vector<std::string>& names, ModuleTree& parent) {
+  absl::flat_hash_map<std::string, std::string> new_names;
+  absl::flat_hash_set<absl::string_view> taken;
+  for (int c = 0; c < parent.children_size(); ++c) {
+    if (auto s = ValidateModuleName(field, names[c]); !s.ok()) return s;
+    if (!taken.insert(names[c]).second) {
+      return AlreadyExists("module", absl::StrCat("`", names[c], "`"));
+    }
+    if (parent.children(c).name() != names[c]) {
+      new_names.emplace(parent.children(c).name(), names[c]);
+    }
+  }
+  if (new_names.empty()) return absl::OkStatus();
+  const StepParser parser(parent);
+  for (std::string& text : *parent.mutable_forward()) {
+    auto step = parser.Parse(field, text);
+    if (!step.ok()) continue;
+    if (auto child = new_names.find(step->child); child != new_names.end()) {
+      text = child->second;
+    } else if (auto operand = new_names.find(step->operand); operand != new_names.end()) {
+      step->operand = operand->second;
+      text = StepText(*step);
+    }
+  }
+  for (int c = 0; c < parent.children_size(); ++c) {
+    parent.mutable_children(c)->set_name(names[c]);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RenameModule(absl::string_view field, absl::string_view path,
                           absl::string_view new_name, ModuleTree& root) {
   if (auto s = ValidateModuleName(field, new_name); !s.ok()) return s;
   const absl::StatusOr<Place> place = FindPlace(field, path, root);
   if (!place.ok()) return place.status();
-  ModuleTree& parent = *place->parent;
-  const std::string name = parent.children(place->index).name();
-  if (name == new_name) return absl::OkStatus();
-  if (ChildIndex(parent, new_name) >= 0) {
-    return AlreadyExists("module", absl::StrCat("`", new_name, "`"));
-  }
-  for (std::string& text : *parent.mutable_forward()) {
-    auto step = ParseStep(field, text, parent);
-    if (!step.ok()) continue;
-    if (step->child == name) {
-      text = std::string(new_name);
-    } else if (step->operand == name) {
-      step->operand = std::string(new_name);
-      text = StepText(*step);
-    }
-  }
-  parent.mutable_children(place->index)->set_name(std::string(new_name));
-  return absl::OkStatus();
+  std::vector<std::string> names;
+  for (const ModuleTree& child : place->parent->children()) names.push_back(child.name());
+  names[place->index] = std::string(new_name);
+  return RenameChildren(field, names, *place->parent);
 }
 
 std::vector<std::string> ForwardSteps(const ModuleTree& module) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -26,7 +27,8 @@ inline constexpr int64_t kMaxModuleNameBytes = 256;
 // INVALID_ARGUMENT, naming the field below `field`, unless: depth and number are
 // within bounds; every name below the root is UTF-8, not empty, without dots, and
 // unique among its siblings; every type is named; every forward step is one of
-// the children or a function of ParseStep(). Arguments are not looked at.
+// the children or a function of ParseStep(); no argument contradicts its type or
+// another one (CheckArguments()).
 absl::Status ValidateArchitecture(absl::string_view field,
                                   const v1::Architecture& architecture);
 
@@ -63,6 +65,10 @@ absl::Status ReplaceModule(absl::string_view field, absl::string_view path,
 // Takes it out of its parent's forward too. Not the root.
 absl::Status RemoveModule(absl::string_view field, absl::string_view path,
                           ModuleTree& root);
+// Gives all children of a module new names at once, so that two may swap theirs;
+// forward steps follow. One name for each child.
+absl::Status RenameChildren(absl::string_view field,
+                            const std::vector<std::string>& names, ModuleTree& parent);
 // Forward steps follow. Not the root.
 absl::Status RenameModule(absl::string_view field, absl::string_view path,
                           absl::string_view new_name, ModuleTree& root);
@@ -81,8 +87,26 @@ struct ForwardStep {
   std::string operand;
 };
 
-// INVALID_ARGUMENT naming `field` if `text` is neither a child of `module` nor a
-// call of a known function with arguments that it takes.
+// Reads the steps of one module's forward: its children are looked up by name, so that
+// each step costs the same however many there are.
+class StepParser {
+ public:
+  // The module outlives this and keeps its children's names.
+  explicit StepParser(const ModuleTree& module);
+
+  // INVALID_ARGUMENT naming `field` if `text` is neither a child of the module nor a
+  // call of a known function with arguments that it takes.
+  absl::StatusOr<ForwardStep> Parse(absl::string_view field,
+                                    absl::string_view text) const;
+
+ private:
+  absl::StatusOr<ForwardStep> WithOperand(absl::string_view field, absl::string_view text,
+                                          absl::string_view function) const;
+
+  absl::flat_hash_set<absl::string_view> children_;
+};
+
+// One step alone.
 absl::StatusOr<ForwardStep> ParseStep(absl::string_view field, absl::string_view text,
                                       const ModuleTree& module);
 

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/match.h"
@@ -40,11 +39,6 @@ bool TakesOperand(absl::string_view function) {
   return function == "add" || function == "mul";
 }
 
-bool HasChild(const ModuleTree& module, absl::string_view name) {
-  return std::any_of(module.children().begin(), module.children().end(),
-                     [&](const ModuleTree& child) { return child.name() == name; });
-}
-
 const ForwardFunction* FindFunction(absl::string_view name) {
   for (const ForwardFunction& function : kFunctions) {
     if (name == function.name) return &function;
@@ -52,22 +46,8 @@ const ForwardFunction* FindFunction(absl::string_view name) {
   return nullptr;
 }
 
-// `downsample` of `add(downsample)`: names may be anything, so it is cut out of the
-// text rather than parsed.
-absl::StatusOr<ForwardStep> WithOperand(absl::string_view field, absl::string_view text,
-                                        absl::string_view function,
-                                        const ModuleTree& module) {
-  text.remove_prefix(function.size() + 1);
-  text.remove_suffix(1);
-  ForwardStep step;
-  step.function = std::string(function);
-  step.operand = std::string(text);
-  if (text.empty() || HasChild(module, text)) return step;
-  return InvalidField(field, absl::StrCat(function, ": no child `", ToUtf8(text, 64), "`"));
-}
-
-absl::Status CheckArguments(absl::string_view field, const ForwardFunction& function,
-                            const CallText& call, ForwardStep& step) {
+absl::Status CheckCall(absl::string_view field, const ForwardFunction& function,
+                       const CallText& call, ForwardStep& step) {
   const int given = static_cast<int>(call.arguments.size());
   if (given < function.min_arguments || given > function.max_arguments) {
     return InvalidField(field, absl::StrCat(function.name, " takes ",
@@ -95,10 +75,29 @@ absl::Status CheckArguments(absl::string_view field, const ForwardFunction& func
 
 absl::Span<const ForwardFunction> ForwardFunctions() { return kFunctions; }
 
-absl::StatusOr<ForwardStep> ParseStep(absl::string_view field, absl::string_view text,
-                                      const ModuleTree& module) {
+StepParser::StepParser(const ModuleTree& module) {
+  for (const ModuleTree& child : module.children()) children_.insert(child.name());
+}
+
+// `downsample` of `add(downsample)`: names may be anything, so it is cut out of the
+// text rather than parsed.
+absl::StatusOr<ForwardStep> StepParser::WithOperand(absl::string_view field,
+                                                    absl::string_view text,
+                                                    absl::string_view function) const {
+  text.remove_prefix(function.size() + 1);
+  text.remove_suffix(1);
   ForwardStep step;
-  if (HasChild(module, text)) {
+  step.function = std::string(function);
+  step.operand = std::string(text);
+  if (text.empty() || children_.contains(text)) return step;
+  return InvalidField(field,
+                      absl::StrCat(function, ": no child `", ToUtf8(text, 64), "`"));
+}
+
+absl::StatusOr<ForwardStep> StepParser::Parse(absl::string_view field,
+                                              absl::string_view text) const {
+  ForwardStep step;
+  if (children_.contains(text)) {
     step.child = std::string(text);
     return step;
   }
@@ -109,13 +108,18 @@ absl::StatusOr<ForwardStep> ParseStep(absl::string_view field, absl::string_view
                                             "` is neither a child nor a known function"));
   }
   if (TakesOperand(word) && word.size() + 1 < text.size() && absl::EndsWith(text, ")")) {
-    return WithOperand(field, text, word, module);
+    return WithOperand(field, text, word);
   }
   const absl::StatusOr<CallText> call = ParseCall(field, text, /*bare=*/true);
   if (!call.ok()) return call.status();
   step.function = call->name;
-  if (auto s = CheckArguments(field, *function, *call, step); !s.ok()) return s;
+  if (auto s = CheckCall(field, *function, *call, step); !s.ok()) return s;
   return step;
+}
+
+absl::StatusOr<ForwardStep> ParseStep(absl::string_view field, absl::string_view text,
+                                      const ModuleTree& module) {
+  return StepParser(module).Parse(field, text);
 }
 
 }  // namespace modelstore

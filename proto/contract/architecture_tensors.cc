@@ -176,7 +176,7 @@ const Rule* FindRule(absl::string_view type) {
 
 // A type that only holds children: nothing of its own to know.
 bool OwnTensorsUnknown(const ModuleTree& module) {
-  return FindModuleType(module.type()) == nullptr || module.incomplete();
+  return !CheckComplete("arguments", module).ok();
 }
 
 absl::Status Walk(const ModuleTree& module, const std::string& path, int depth,
@@ -216,7 +216,10 @@ absl::StatusOr<std::vector<TensorSpec>> ModuleTensors(const ModuleTree& module) 
   if (rule == nullptr) return std::vector<TensorSpec>();
   NamedValues given;
   for (const auto& argument : module.arguments()) {
-    given.emplace_back(argument.name(), argument.value());
+    // Those that a later PyTorch has added make no tensor that is known.
+    for (const ArgumentSpec& spec : FindModuleType(module.type())->arguments) {
+      if (argument.name() == spec.name) given.emplace_back(spec.name, argument.value());
+    }
   }
   ModuleTree complete;
   complete.set_type(module.type());

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "proto/contract/architecture_children.h"
@@ -281,6 +282,71 @@ absl::Status CompleteArguments(absl::string_view field, const NamedValues& given
     *argument->mutable_value() = *std::move(stored);
   }
   return CheckTogether(field, module);
+}
+
+namespace {
+
+NamedValues KnownArguments(const ModuleType& type, const ModuleTree& module) {
+  NamedValues known;
+  for (const auto& argument : module.arguments()) {
+    for (const ArgumentSpec& spec : type.arguments) {
+      if (argument.name() == spec.name) known.emplace_back(spec.name, argument.value());
+    }
+  }
+  return known;
+}
+
+}  // namespace
+
+absl::Status CheckComplete(absl::string_view field, const ModuleTree& module) {
+  const ModuleType* type = FindModuleType(module.type());
+  if (type == nullptr) {
+    return InvalidField(
+        field, absl::StrCat("unknown module type `", ToUtf8(module.type(), 64), "`"));
+  }
+  if (module.incomplete()) return InvalidField(field, "is marked incomplete");
+  ModuleTree complete;
+  complete.set_type(module.type());
+  return CompleteArguments(field, KnownArguments(*type, module), complete);
+}
+
+absl::Status CheckArguments(absl::string_view field, const ModuleTree& module) {
+  const ModuleType* type = FindModuleType(module.type());
+  if (type == nullptr || module.incomplete()) return absl::OkStatus();
+  const NamedValues known = KnownArguments(*type, module);
+  bool lacks = false;
+  for (const ArgumentSpec& spec : type->arguments) {
+    int times = 0;
+    for (const auto& [name, value] : known) {
+      if (name != spec.name) continue;
+      ++times;
+      const bool follows = spec.fallback != nullptr && *spec.fallback == '=';
+      if ((follows && IsNone(value)) || StoredForm(*type, spec, value)) continue;
+      return InvalidField(field, absl::StrCat(type->name, ": `", spec.name, "` must be ",
+                                              Wanted(*type, spec), ", not ",
+                                              ToUtf8(PrintValue(value), 64)));
+    }
+    lacks = lacks || (times == 0 && spec.fallback == nullptr);
+  }
+  if (lacks) return absl::OkStatus();
+  ModuleTree complete;
+  complete.set_type(module.type());
+  return CompleteArguments(field, known, complete);
+}
+
+void MarkIncomplete(ModuleTree& root) {
+  if (FindModuleType(root.type()) != nullptr && !CheckComplete("", root).ok()) {
+    root.set_incomplete(true);
+  }
+  for (ModuleTree& child : *root.mutable_children()) MarkIncomplete(child);
+}
+
+int ModuleVersion(absl::string_view type) {
+  // Since 2 they count the batches that they have seen.
+  return absl::StartsWith(type, "BatchNorm") || absl::StartsWith(type, "InstanceNorm") ||
+                 type == "SyncBatchNorm"
+             ? 2
+             : 1;
 }
 
 absl::StatusOr<ModuleTree> MakeModule(absl::string_view field, absl::string_view type,

@@ -64,6 +64,10 @@ const ModuleType* FindModuleType(absl::string_view name);
 // In the order of the table.
 absl::Span<const ModuleType> AllModuleTypes();
 
+// The `_version` that PyTorch's class of this name gives the `_metadata` of a state
+// dict; 1 where it is not known.
+int ModuleVersion(absl::string_view type);
+
 using NamedValues = std::vector<std::pair<std::string, v1::Value>>;
 
 // The module that PyTorch's constructor makes of these arguments, unnamed, in
@@ -77,6 +81,20 @@ absl::StatusOr<ModuleTree> MakeModule(absl::string_view field, absl::string_view
 // order, complete. Children stay as they are.
 absl::Status CompleteArguments(absl::string_view field, const NamedValues& given,
                                ModuleTree& module);
+
+// OK if a module of this type can be built from what is known of it: its type is known
+// and its arguments, each of its kind, are those that its constructor needs. Otherwise
+// INVALID_ARGUMENT says what is wrong. Arguments that a later PyTorch has added do not
+// count. Children are not looked at.
+absl::Status CheckComplete(absl::string_view field, const ModuleTree& module);
+
+// OK if no argument that is there contradicts the type or another one. Nothing is said
+// of a module of unknown type, of one that is incomplete, or of arguments that lack.
+absl::Status CheckArguments(absl::string_view field, const ModuleTree& module);
+
+// Marks each module of a known type that lacks arguments as incomplete: what says that
+// it is complete can be built.
+void MarkIncomplete(ModuleTree& root);
 
 // Null if it has none of that name.
 const v1::Value* FindArgument(const ModuleTree& module, absl::string_view name);

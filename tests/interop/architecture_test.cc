@@ -20,6 +20,8 @@ struct Case {
   std::string text, repr;
   // `weight [2, 3] float32 buffer`, in order.
   std::vector<std::string> state;
+  // `path: version` of each module, in order.
+  std::vector<std::string> versions;
 };
 
 std::string StateText(const std::string& key, const std::vector<int64_t>& shape,
@@ -34,7 +36,13 @@ std::vector<Case> Cases(const std::string& script) {
   for (const auto& object : RunPython(script)) {
     Case c{object.fields().at("text").string_value(),
            object.fields().at("repr").string_value(),
+           {},
            {}};
+    for (const auto& entry : object.fields().at("versions").list_value().values()) {
+      const auto& parts = entry.list_value().values();
+      c.versions.push_back(
+          absl::StrCat(parts[0].string_value(), ": ", parts[1].number_value()));
+    }
     for (const auto& entry : object.fields().at("state").list_value().values()) {
       const auto& parts = entry.list_value().values();
       std::vector<int64_t> shape;
@@ -102,6 +110,22 @@ TEST(PrintedByPython, EveryModuleOfTheTablePrintsAlike) {
 TEST(PrintedByPython, EveryModuleHasTheTensorsOfPythonsStateDict) {
   for (const Case& c : ModuleCases()) {
     EXPECT_EQ(StateOf(Parsed(c.text)), c.state) << c.text;
+  }
+}
+
+void CollectVersions(const ModuleTree& module, const std::string& path,
+                     std::vector<std::string>& versions) {
+  versions.push_back(absl::StrCat(path, ": ", ModuleVersion(module.type())));
+  for (const ModuleTree& child : module.children()) {
+    CollectVersions(child, JoinModulePath(path, child.name()), versions);
+  }
+}
+
+TEST(PrintedByPython, EveryModuleHasTheVersionsOfPythonsMetadata) {
+  for (const Case& c : ModuleCases()) {
+    std::vector<std::string> versions;
+    CollectVersions(Parsed(c.text), "", versions);
+    EXPECT_EQ(versions, c.versions) << c.text;
   }
 }
 

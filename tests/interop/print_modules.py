@@ -3,7 +3,8 @@
 
 Writes one JSON object a line: `text` (the constructor call, torch.nn's names in
 scope), `repr` (what print() shows) and `state` ([key, shape, dtype, is it a
-buffer], in the order of state_dict()). With --models, torchvision's VGG16 and
+buffer], in the order of state_dict()) and `versions` ([path, version] of its
+`_metadata`). With --models, torchvision's VGG16 and
 ResNet-18 instead, by name.
 """
 import json
@@ -173,7 +174,10 @@ def describe(text, module):
     buffers = {key for key, _ in module.named_buffers()}
     state = [[key, list(t.shape), str(t.dtype)[len("torch."):], key in buffers]
              for key, t in module.state_dict().items()]
-    return json.dumps({"text": text, "repr": repr(module), "state": state})
+    versions = [[path, entry["version"]]
+                for path, entry in module.state_dict()._metadata.items()]
+    return json.dumps({"text": text, "repr": repr(module), "state": state,
+                       "versions": versions})
 
 
 def main():
