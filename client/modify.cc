@@ -37,6 +37,9 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
   request.set_optimizer_policy(
       static_cast<v1::ModifyCheckpointRequest::OptimizerPolicy>(
           options.optimizer_policy));
+  for (const std::string& parameter : options.optimizer_param_names) {
+    request.add_optimizer_param_names(parameter);
+  }
   request.set_request_id(options.request_id.empty() ? internal::NewRequestId("modify")
                                                     : options.request_id);
   if (options.expected_latest_version.has_value()) {

@@ -176,6 +176,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
     options.for_each = [pool = state->pool.get()](int count, const auto& each) {
       pool->ForEach(count, each);
     };
+    options.draining = [&host] { return host.draining.load(); };
     state->parts.service = MakeService(state->parts.store.get(), options);
   }
   // The gauge lives with the gauges that it is one of.

@@ -122,6 +122,9 @@ struct ServiceOptions {
   // Calls each(0) to each(count - 1), several at once, and returns when all are
   // done. Unset: one after the other.
   std::function<void(int count, const std::function<void(int)>& each)> for_each;
+  // Whether the server is shutting down, so that what computes for long ends. May be
+  // empty.
+  std::function<bool()> draining;
 };
 
 // The two services of the contract.

@@ -6,19 +6,24 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/modify/tensor_source.h"
 
 namespace modelstore::server::modify {
 
+// Asked before each 512 KiB of numbers: an error ends the drawing with it.
+using GoOn = absl::FunctionRef<absl::Status()>;
+
 // See RandomDraws.
 class DrawsModule {
  public:
   virtual ~DrawsModule() = default;
-  virtual absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low,
-                                            double high) = 0;
-  virtual absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean,
-                                           double std) = 0;
+  virtual absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high,
+                                            GoOn go_on) = 0;
+  virtual absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std,
+                                           GoOn go_on) = 0;
 };
 
 // Exported by the module under this name. The caller owns what it returns: null where

@@ -23,11 +23,13 @@ absl::StatusOr<WorkingCheckpoint*> Sources::Open(absl::string_view name) {
         NameOf(**read), " has another digest algorithm: chunks are not shared"));
   }
   Reservation reservation(context_->memory);
-  auto s = reservation.Grow((*read)->manifest().tensors_size() *
-                            static_cast<int64_t>(sizeof(WorkingTensor)));
+  const auto table_bytes =
+      (*read)->manifest().tensors_size() * static_cast<int64_t>(sizeof(WorkingTensor));
+  auto s = reservation.Grow(table_bytes);
   if (!s.ok()) return s;
   auto checkpoint = WorkingCheckpoint::Of(*std::move(read));
   if (!checkpoint.ok()) return checkpoint.status();
+  if (s = reservation.Grow(checkpoint->MemoryBytes() - table_bytes); !s.ok()) return s;
   reserved_.push_back(std::move(reservation));
   auto& opened = opened_[std::string(name)];
   opened = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
@@ -36,6 +38,44 @@ absl::StatusOr<WorkingCheckpoint*> Sources::Open(absl::string_view name) {
 
 std::string NameOf(const storage::Read& read) {
   return CheckpointNameOf(read.model().model_id(), read.checkpoint().version());
+}
+
+absl::Status Workshop::Reserve(int64_t bytes) {
+  auto s = reservation_.Grow(bytes);
+  if (s.ok()) {
+    reserved_bytes_ += bytes;
+    return s;
+  }
+  return Annotate(
+      s, absl::StrCat("the modification needs ", bytes, " bytes of memory beside the ",
+                      reserved_bytes_, " that it has"));
+}
+
+absl::Status Workshop::ReserveGrowth() {
+  const int64_t bytes = checkpoint_.MemoryBytes();
+  if (bytes <= checkpoint_bytes_) return absl::OkStatus();
+  auto s = Reserve(bytes - checkpoint_bytes_);
+  if (s.ok()) checkpoint_bytes_ = bytes;
+  return s;
+}
+
+absl::Status Workshop::TakeElements(int64_t elements) {
+  if (elements <= kMaxMadeElements - made_elements_) {
+    made_elements_ += elements;
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "makes ", elements, " new elements, beside ", made_elements_,
+      " of the edits before; all edits of a call make at most ", kMaxMadeElements));
+}
+
+absl::StatusOr<const OptimizerIndex*> Workshop::Optimizer() {
+  if (optimizer_ == nullptr) {
+    auto index = OptimizerIndex::Of(checkpoint_, optimizer_names_);
+    if (!index.ok()) return index.status();
+    optimizer_ = std::make_unique<OptimizerIndex>(*std::move(index));
+  }
+  return optimizer_.get();
 }
 
 std::string EditContext::Field(absl::string_view field) const {
@@ -71,8 +111,20 @@ absl::Status EditContext::Taken(absl::string_view field, absl::string_view type,
   return At(field, AlreadyExists(type, name));
 }
 
-void ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
-                  DType dtype, std::vector<int64_t> shape) {
+absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
+                          DType dtype, std::vector<int64_t> shape) {
+  if (source->depth() > kMaxSourceDepth) {
+    return context.Invalid(
+        "", absl::StrCat(tensor.key, " would be computed in ", source->depth(),
+                         " steps, of at most ", kMaxSourceDepth,
+                         ": make a version in between"));
+  }
+  if (source->working_bytes() > kMaxWorkingBytes) {
+    return context.Invalid(
+        "", absl::StrCat("computing ", tensor.key, " would take ",
+                         source->working_bytes(), " bytes at once, of at most ",
+                         kMaxWorkingBytes, ": make a version in between"));
+  }
   std::vector<WorkingTensor*> group = {&tensor};
   if (tensor.tied_group != 0) {
     group = context.checkpoint.TiedTo(tensor);
@@ -90,7 +142,9 @@ void ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
     member->source = source;
     member->dtype = dtype;
     member->shape = shape;
+    member->changed_by = context.index;
   }
+  return absl::OkStatus();
 }
 
 absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context) {

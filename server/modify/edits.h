@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -26,6 +27,7 @@
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/edits.pb.h"
 #include "server/handlers.h"
+#include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
 #include "storage/checkpoint_store.h"
@@ -55,6 +57,44 @@ class Sources {
 // `models/{model}/checkpoints/{version}` of what was opened.
 std::string NameOf(const storage::Read& read);
 
+// What all edits of a call together may make, and what they share.
+class Workshop {
+ public:
+  // Elements that all edits of a call may make anew: 16 GiB of float32.
+  static constexpr int64_t kMaxMadeElements = int64_t{1} << 32;
+
+  Workshop(std::shared_ptr<SessionMemory> memory, const WorkingCheckpoint& checkpoint,
+           const OptimizerIndex::Names& optimizer_names,
+           std::function<absl::Status()> go_on = nullptr)
+      : reservation_(std::move(memory)),
+        checkpoint_(checkpoint),
+        optimizer_names_(optimizer_names),
+        go_on_(std::move(go_on)) {}
+
+  // CANCELLED once the caller is gone, UNAVAILABLE once the server shuts down. What
+  // takes long asks often.
+  absl::Status CheckGoOn() const { return go_on_ ? go_on_() : absl::OkStatus(); }
+  // RESOURCE_EXHAUSTED if the server has no room for so much more. Given back with
+  // this.
+  absl::Status Reserve(int64_t bytes);
+  // Reserves what the checkpoint under edit has grown by.
+  absl::Status ReserveGrowth();
+  // INVALID_ARGUMENT, with both figures, if edits make too many elements.
+  absl::Status TakeElements(int64_t elements);
+  // Of the base; made when it is first asked for.
+  absl::StatusOr<const OptimizerIndex*> Optimizer();
+
+ private:
+  Reservation reservation_;
+  const WorkingCheckpoint& checkpoint_;
+  const OptimizerIndex::Names& optimizer_names_;
+  const std::function<absl::Status()> go_on_;
+  int64_t reserved_bytes_ = 0;
+  int64_t checkpoint_bytes_ = 0;
+  int64_t made_elements_ = 0;
+  std::unique_ptr<OptimizerIndex> optimizer_;
+};
+
 inline bool IsComplex(DType dtype) {
   return dtype >= DType::kComplex32 && dtype <= DType::kComplex128;
 }
@@ -64,6 +104,7 @@ struct EditContext {
   WorkingCheckpoint& checkpoint;
   Report& report;
   Sources& sources;
+  Workshop& workshop;
   // Of the edit in the request.
   int index = 0;
   // Its name there, such as `cast`.
@@ -93,8 +134,9 @@ struct EditContext {
 
 // Gives one tensor, and unless the edit says `untie` all that are tied to it, other
 // bytes. With `untie` it leaves its group, which the report warns of.
-void ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
-                  DType dtype, std::vector<int64_t> shape);
+// INVALID_ARGUMENT if more is stacked on the tensor than can be computed at once.
+absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
+                          DType dtype, std::vector<int64_t> shape);
 
 absl::Status ApplyRenameKeys(const v1::Edit::RenameKeys& edit, EditContext& context);
 absl::Status ApplyStripPrefix(const v1::Edit::StripPrefix& edit, EditContext& context);

@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "modelstore/v1/operations.pb.h"
+#include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
 
@@ -12,18 +13,24 @@ namespace modelstore::server::modify {
 // the parameters as they are now would have saved, and tells the report of each:
 //
 //   bytes as they were       its state is kept, under the same number
+//   cast to another type     so is that: a load converts it, as PyTorch does
 //   rows kept by an edit     its state's rows are kept alike, new ones begin anew
-//   other bytes              its state begins anew
+//   other bytes              its state begins anew, and the report warns of it
 //   gone                     so is its state
 //   new, and trained         it joins the group that its edit has settled, else that
 //                            of its nearest relatives, at its place of the state dict
 //   frozen and in no group   it stays out
+//   none of the model's      it stays as it is
 //
 // The state of LBFGS, which spans its group, begins anew if any parameter of the
 // group is not what it was. Adagrad cannot step without a state: one that begins anew
-// is written down. INVALID_ARGUMENT at `optimizer_policy` if the optimizer does not
-// tell which parameters it holds, and parameters changed.
+// is written down.
+//
+// Where the index is not resolved, renames and casts change names alone, other bytes
+// let all state begin anew, and anything else is INVALID_ARGUMENT at
+// `optimizer_policy`. A section that is no optimizer's stays as it is: a warning.
 absl::Status FollowOptimizer(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
-                             WorkingCheckpoint& checkpoint, Report& report);
+                             const OptimizerIndex& index, WorkingCheckpoint& checkpoint,
+                             Report& report);
 
 }  // namespace modelstore::server::modify

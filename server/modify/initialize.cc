@@ -42,14 +42,16 @@ double Gain(double slope) { return std::sqrt(2.0 / (1 + slope * slope)); }
 // Fills tensors one after the other with one generator.
 class Initializer {
  public:
-  Initializer(std::vector<TensorSpec> specs, const v1::Initialization& how)
+  Initializer(std::vector<TensorSpec> specs, const v1::Initialization& how, GoOn go_on)
       : how_(how),
+        go_on_(go_on),
         // All parameters will be overwritten, by what needs no generator.
         draws_nothing_(how.scheme() == Scheme::ZEROS || how.scheme() == Scheme::ONES ||
                        how.scheme() == Scheme::CONSTANT),
         draws_(how.seed()) {
     for (TensorSpec& spec : specs) {
       index_.emplace(spec.key, tensors_.size());
+      own_[SplitModulePath(spec.key).first].push_back(tensors_.size());
       tensors_.push_back({std::move(spec), nullptr});
     }
   }
@@ -75,11 +77,11 @@ class Initializer {
   }
   absl::Status Uniform(NewTensor& tensor, double low, double high) {
     if (draws_nothing_) return Fill(tensor, 0);
-    return Set(tensor, draws_.Uniform(Elements(tensor), low, high));
+    return Set(tensor, draws_.Uniform(Elements(tensor), low, high, go_on_));
   }
   absl::Status Normal(NewTensor& tensor, double mean, double std) {
     if (draws_nothing_) return Fill(tensor, 0);
-    return Set(tensor, draws_.Normal(Elements(tensor), mean, std));
+    return Set(tensor, draws_.Normal(Elements(tensor), mean, std, go_on_));
   }
   static int64_t Elements(const NewTensor& tensor) {
     return ElementsOf(tensor.spec.shape);
@@ -111,10 +113,13 @@ class Initializer {
   absl::Status Layers(const ModuleTree& layers, const std::string& path);
 
   const v1::Initialization& how_;
+  const GoOn go_on_;
   const bool draws_nothing_;
   RandomDraws draws_;
   std::vector<NewTensor> tensors_;
   absl::flat_hash_map<std::string, size_t> index_;
+  // By path, the module's own tensors.
+  absl::flat_hash_map<std::string, std::vector<size_t>> own_;
 };
 
 // Linear and the convolutions.
@@ -172,18 +177,17 @@ absl::Status Initializer::Attention(const std::string& path) {
 }
 
 absl::Status Initializer::AllUniform(const std::string& path, double bound) {
-  for (NewTensor& tensor : tensors_) {
-    if (SplitModulePath(tensor.spec.key).first != path) continue;
-    if (auto s = Uniform(tensor, -bound, bound); !s.ok()) return s;
+  for (const size_t t : own_[path]) {
+    if (auto s = Uniform(tensors_[t], -bound, bound); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
 
 // Normalisation: scales of one, shifts of zero. PReLU: its slope.
 absl::Status Initializer::Constants(const ModuleTree& module, const std::string& path) {
-  for (NewTensor& tensor : tensors_) {
-    const auto [parent, name] = SplitModulePath(tensor.spec.key);
-    if (parent != path) continue;
+  for (const size_t t : own_[path]) {
+    NewTensor& tensor = tensors_[t];
+    const absl::string_view name = SplitModulePath(tensor.spec.key).second;
     double value = name == "weight" || name == "running_var" ? 1 : 0;
     if (module.type() == "PReLU") {
       value = AsNumber(*FindArgument(module, "init")).value_or(0.25);
@@ -218,11 +222,15 @@ absl::Status Initializer::Layers(const ModuleTree& layers, const std::string& pa
   if (layers.children().empty()) return absl::OkStatus();
   const std::string first = JoinModulePath(path, layers.children(0).name());
   if (auto s = Construct(layers.children(0), first); !s.ok()) return s;
+  std::vector<const NewTensor*> of_first;
+  for (const NewTensor& tensor : tensors_) {
+    if (absl::StartsWith(tensor.spec.key, first + ".")) of_first.push_back(&tensor);
+  }
   for (int i = 1; i < layers.children_size(); ++i) {
-    const std::string copy = JoinModulePath(path, layers.children(i).name()) + ".";
-    for (NewTensor& tensor : tensors_) {
-      if (!absl::StartsWith(tensor.spec.key, copy)) continue;
-      tensor.source = Find(first, tensor.spec.key.substr(copy.size()))->source;
+    const std::string copy = JoinModulePath(path, layers.children(i).name());
+    for (const NewTensor* tensor : of_first) {
+      NewTensor* same = Find(copy, tensor->spec.key.substr(first.size() + 1));
+      if (same != nullptr) same->source = tensor->source;
     }
   }
   return absl::OkStatus();
@@ -318,7 +326,8 @@ absl::Status CheckInitialization(absl::string_view field,
 }
 
 absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module,
-                                                        const v1::Initialization& how) {
+                                                        const v1::Initialization& how,
+                                                        GoOn go_on) {
   auto wanted = TensorsOf(module);
   if (!wanted.ok()) return wanted.status();
   if (!wanted->unknown.empty()) {
@@ -337,7 +346,7 @@ absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module
                                                    " elements; one edit makes at most ",
                                                    kMaxNewElements));
   }
-  Initializer initializer(std::move(wanted->tensors), how);
+  Initializer initializer(std::move(wanted->tensors), how, go_on);
   if (auto s = initializer.Construct(module, ""); !s.ok()) return s;
   if (auto s = initializer.Apply(); !s.ok()) return s;
   return initializer.Take();

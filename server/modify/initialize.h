@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/edits.pb.h"
 #include "proto/contract/architecture_tensors.h"
+#include "server/modify/draws_module.h"
 #include "server/modify/tensor_source.h"
 
 namespace modelstore::server::modify {
@@ -35,9 +36,11 @@ absl::Status CheckInitialization(absl::string_view field,
 //   for p in m.parameters(): torch.nn.init.xavier_uniform_(p)   # such as `scheme`
 //
 // in Python. A copied layer (TransformerEncoder) is drawn once, as Python copies it.
-// INVALID_ARGUMENT if the module's tensors cannot be told or are too many,
-// UNIMPLEMENTED if numbers are to be drawn and the server has no torch.
-absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module,
-                                                        const v1::Initialization& how);
+// `go_on` is asked while numbers are drawn: its error ends it. INVALID_ARGUMENT if the
+// module's tensors cannot be told or are too many, UNIMPLEMENTED if numbers are to be
+// drawn and the server has no torch.
+absl::StatusOr<std::vector<NewTensor>> InitializeModule(
+    const ModuleTree& module, const v1::Initialization& how,
+    GoOn go_on = [] { return absl::OkStatus(); });
 
 }  // namespace modelstore::server::modify

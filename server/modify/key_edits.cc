@@ -3,12 +3,13 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "proto/contract/names.h"
 #include "server/modify/edits.h"
 #include "server/modify/key_selection.h"
+#include "server/modify/path_renames.h"
 #include "server/pattern.h"
 
 namespace modelstore::server::modify {
@@ -17,17 +18,48 @@ namespace {
 // \0 to \9.
 constexpr int kGroups = 10;
 
-// The path of a module under the prefix of its keys: `module` under `module.` is
-// the root.
-std::optional<std::string> StripPath(absl::string_view path, absl::string_view prefix) {
-  if (absl::StrCat(path, ".") == prefix) return std::string();
-  if (absl::StartsWith(path, prefix)) return std::string(absl::StripPrefix(path, prefix));
-  return std::nullopt;
+constexpr size_t kMaxReplacementBytes = 4096;
+constexpr size_t kMaxPrefixBytes = 1024;
+
+int64_t KeyBytes(const KeyPairs& keys) {
+  int64_t bytes = 0;
+  for (const auto& [key, unused] : keys) {
+    bytes += static_cast<int64_t>(sizeof(KeyPairs::value_type) + key.size());
+  }
+  return bytes;
 }
 
-std::string AddPath(absl::string_view path, absl::string_view prefix) {
-  if (path.empty()) return std::string(absl::StripSuffix(prefix, "."));
-  return absl::StrCat(prefix, path);
+// Renames the tensors of a section and what follows from it. `field` is at fault where
+// a new key is malformed or taken.
+absl::Status RenameAll(const std::string& section, absl::string_view field,
+                       absl::FunctionRef<std::string(const WorkingTensor&)> new_key,
+                       EditContext& context) {
+  KeyPairs keys;
+  for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
+    if (tensor.section == section) keys.emplace_back(tensor.key, "");
+  }
+  if (auto s = context.workshop.Reserve(KeyBytes(keys)); !s.ok()) return s;
+  absl::Status cancelled;
+  const absl::Status s =
+      context.checkpoint.Rename(section, [&](const WorkingTensor& tensor) {
+        if (cancelled.ok()) cancelled = context.workshop.CheckGoOn();
+        return cancelled.ok() ? new_key(tensor) : tensor.key;
+      });
+  if (!cancelled.ok()) return cancelled;
+  if (!s.ok()) return context.At(field, s);
+  size_t next = 0;
+  for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
+    if (tensor.section == section) keys[next++].second = tensor.key;
+  }
+  return context.At(field, FollowKeys(section, keys, context));
+}
+
+absl::Status CheckPrefix(absl::string_view prefix, const EditContext& context) {
+  if (prefix.empty()) return context.Invalid("prefix", "is required");
+  if (prefix.size() <= kMaxPrefixBytes) return absl::OkStatus();
+  return context.Invalid(
+      "prefix",
+      absl::StrCat("is ", prefix.size(), " bytes long, of at most ", kMaxPrefixBytes));
 }
 
 }  // namespace
@@ -37,6 +69,11 @@ absl::Status ApplyRenameKeys(const v1::Edit::RenameKeys& edit, EditContext& cont
   if (!section.ok()) return section.status();
   auto pattern = CompilePattern(context.Field("pattern"), edit.pattern());
   if (!pattern.ok()) return pattern.status();
+  if (edit.replacement().size() > kMaxReplacementBytes) {
+    return context.Invalid(
+        "replacement", absl::StrCat("is ", edit.replacement().size(),
+                                    " bytes long, of at most ", kMaxReplacementBytes));
+  }
   std::string error;
   if (!(*pattern)->CheckRewriteString(edit.replacement(), &error)) {
     return context.Invalid("replacement", error);
@@ -54,15 +91,14 @@ absl::Status ApplyRenameKeys(const v1::Edit::RenameKeys& edit, EditContext& cont
     matched = true;
     return key;
   };
-  const absl::Status s = context.checkpoint.Rename(*section, renamed);
-  if (!s.ok()) return context.At("replacement", s);
+  if (auto s = RenameAll(*section, "replacement", renamed, context); !s.ok()) return s;
   if (matched) return absl::OkStatus();
   return context.Missing("pattern", "key of pattern",
                          TensorNameOf(*section, edit.pattern()));
 }
 
 absl::Status ApplyStripPrefix(const v1::Edit::StripPrefix& edit, EditContext& context) {
-  if (edit.prefix().empty()) return context.Invalid("prefix", "is required");
+  if (auto s = CheckPrefix(edit.prefix(), context); !s.ok()) return s;
   auto section = SectionOf(edit.section(), context);
   if (!section.ok()) return section.status();
   int with = 0, without = 0;
@@ -84,27 +120,24 @@ absl::Status ApplyStripPrefix(const v1::Edit::StripPrefix& edit, EditContext& co
         "prefix", absl::StrCat(with, " keys bear it and ", without, " do not, such as ",
                                first_without, ": use rename_keys for some of them"));
   }
-  auto s = context.checkpoint.Rename(*section, [&](const WorkingTensor& tensor) {
-    return tensor.key.substr(edit.prefix().size());
-  });
-  if (!s.ok()) return context.At("prefix", s);
-  return context.checkpoint.RenameMetadata(*section, [&](absl::string_view path) {
-    return StripPath(path, edit.prefix());
-  });
+  return RenameAll(
+      *section, "prefix",
+      [&](const WorkingTensor& tensor) {
+        return tensor.key.substr(edit.prefix().size());
+      },
+      context);
 }
 
 absl::Status ApplyAddPrefix(const v1::Edit::AddPrefix& edit, EditContext& context) {
-  if (edit.prefix().empty()) return context.Invalid("prefix", "is required");
+  if (auto s = CheckPrefix(edit.prefix(), context); !s.ok()) return s;
   auto section = SectionOf(edit.section(), context);
   if (!section.ok()) return section.status();
-  auto s = context.checkpoint.Rename(*section, [&](const WorkingTensor& tensor) {
-    return absl::StrCat(edit.prefix(), tensor.key);
-  });
-  if (!s.ok()) return context.At("prefix", s);
-  return context.checkpoint.RenameMetadata(
-      *section, [&](absl::string_view path) -> std::optional<std::string> {
-        return AddPath(path, edit.prefix());
-      });
+  return RenameAll(
+      *section, "prefix",
+      [&](const WorkingTensor& tensor) {
+        return absl::StrCat(edit.prefix(), tensor.key);
+      },
+      context);
 }
 
 absl::Status ApplyDropKeys(const v1::Edit::DropKeys& edit, EditContext& context) {

@@ -40,6 +40,7 @@ absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
   const auto& tensors = context.checkpoint.tensors();
   for (size_t t = 0; t < tensors.size(); ++t) {
     if (tensors[t].section != section) continue;
+    if (auto s = context.workshop.CheckGoOn(); !s.ok()) return s;
     bool any = compiled.empty();
     for (size_t p = 0; p < compiled.size(); ++p) {
       if (!RE2::FullMatch(tensors[t].key, *compiled[p])) continue;

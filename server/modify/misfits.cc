@@ -1,5 +1,10 @@
 #include "server/modify/misfits.h"
 
+#include <string>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/architecture.h"
 #include "proto/contract/architecture_tensors.h"
 
 namespace modelstore::server::modify {
@@ -17,6 +22,22 @@ Warning::Kind KindOf(Misfit::Kind kind) {
       break;
   }
   return Warning::SHAPES_DO_NOT_FIT;
+}
+
+// Modules that do not say so of themselves and cannot be built.
+void WarnOfIncomplete(const ModuleTree& module, const std::string& path,
+                      const absl::flat_hash_set<std::string>& known, Report& report) {
+  if (FindModuleType(module.type()) != nullptr && !known.contains(path)) {
+    const auto complete = CheckComplete("arguments", module);
+    if (!complete.ok()) {
+      report.Warn(Warning::ARCHITECTURE_INCOMPLETE, kWhole, path,
+                  absl::StrCat("is a ", module.type(),
+                               " that cannot be built: ", complete.message()));
+    }
+  }
+  for (const ModuleTree& child : module.children()) {
+    WarnOfIncomplete(child, JoinModulePath(path, child.name()), known, report);
+  }
 }
 
 }  // namespace
@@ -40,6 +61,11 @@ void WarnOfMisfits(const WorkingCheckpoint& checkpoint, Report& report) {
   for (const Misfit& misfit : *misfits) {
     report.Warn(KindOf(misfit.kind), kWhole, misfit.key, misfit.ToString());
   }
+  absl::flat_hash_set<std::string> known;
+  for (const Warning& warning : report.warnings()) {
+    if (warning.kind() == Warning::ARCHITECTURE_INCOMPLETE) known.insert(warning.path());
+  }
+  WarnOfIncomplete(checkpoint.architecture()->root(), "", known, report);
 }
 
 }  // namespace modelstore::server::modify

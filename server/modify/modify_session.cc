@@ -21,6 +21,8 @@ namespace {
 
 constexpr absl::Duration kStep = absl::Milliseconds(50);
 // The list of edits is a part of the version's record, which every listing reads.
+// What the threads of one call compute with, beyond the first one's.
+constexpr int64_t kMaxThreadBytes = int64_t{64} << 20;
 constexpr int kMaxEdits = 1000;
 constexpr size_t kMaxEditBytes = size_t{1} << 20;
 constexpr size_t kReportPartBytes =
@@ -54,6 +56,9 @@ absl::Status CheckRequest(const v1::ModifyCheckpointRequest& request) {
   for (const v1::Edit& edit : request.edits()) bytes += edit.ByteSizeLong();
   if (bytes > kMaxEditBytes) {
     return InvalidField("edits", absl::StrCat("at most ", kMaxEditBytes, " bytes"));
+  }
+  if (request.optimizer_param_names_size() > kMaxTensors) {
+    return InvalidField("optimizer_param_names", absl::StrCat("at most ", kMaxTensors));
   }
   if (!v1::ModifyCheckpointRequest::OptimizerPolicy_IsValid(request.optimizer_policy())) {
     return InvalidField("optimizer_policy", "unknown");
@@ -106,7 +111,6 @@ ModifySession::ModifySession(ServiceContext& context, v1::ModifyCheckpointReques
     : context_(context),
       request_(std::move(request)),
       request_digest_(std::move(request_digest)),
-      reservation_(context.memory),
       edits_(request_.edits().begin(), request_.edits().end()) {}
 
 ModifySession::~ModifySession() {
@@ -126,13 +130,18 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
                                            ", expected was ",
                                            request_.expected_latest_version()));
   }
-  auto s = reservation_.Grow(read->manifest().tensors_size() *
-                             static_cast<int64_t>(sizeof(WorkingTensor)));
-  if (!s.ok()) return s;
   sources_ = std::make_unique<Sources>(&context_, read);
+  Reservation reservation(context_.memory);
+  auto s = reservation.Grow(read->manifest().tensors_size() *
+                            static_cast<int64_t>(sizeof(WorkingTensor)));
+  if (!s.ok()) return s;
   auto checkpoint = WorkingCheckpoint::Of(std::move(read));
   if (!checkpoint.ok()) return checkpoint.status();
   checkpoint_ = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
+  workshop_ = std::make_unique<Workshop>(context_.memory, *checkpoint_,
+                                         request_.optimizer_param_names(),
+                                         [this] { return CheckGoOn(); });
+  if (s = workshop_->ReserveGrowth(); !s.ok()) return s;
   if (checkpoint_->architecture().has_value()) {
     architecture_before_ = PrintModule(checkpoint_->architecture()->root());
   }
@@ -142,8 +151,8 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
 absl::StatusOr<std::optional<OutboundMessage>> ModifySession::Next() {
   const absl::Time until = absl::Now() + kStep;
   while (state_ < State::kReport) {
-    if (cancelled_) return absl::CancelledError("the modification was cancelled");
-    absl::Status s;
+    absl::Status s = CheckGoOn();
+    if (!s.ok()) return s;
     switch (state_) {
       case State::kEdit:
         s = ApplyNext();
@@ -171,37 +180,62 @@ absl::StatusOr<std::optional<OutboundMessage>> ModifySession::Next() {
   return Message(response);
 }
 
+absl::Status ModifySession::CheckGoOn() const {
+  if (cancelled_) return absl::CancelledError("the modification was cancelled");
+  const auto& draining = context_.options.draining;
+  if (!draining || !draining()) return absl::OkStatus();
+  return Unavailable("the server is shutting down", 1000);
+}
+
 absl::Status ModifySession::ApplyNext() {
   const v1::Edit& edit = request_.edits(next_edit_);
-  EditContext context{*checkpoint_, report_, *sources_, next_edit_, KindOf(edit),
-                      edit.untie(), edits_[next_edit_]};
+  EditContext context{*checkpoint_, report_,      *sources_,    *workshop_,
+                      next_edit_,   KindOf(edit), edit.untie(), edits_[next_edit_]};
   if (auto s = ApplyEdit(edit, context); !s.ok()) return s;
+  if (auto s = context.At("", workshop_->ReserveGrowth()); !s.ok()) return s;
   if (++next_edit_ == request_.edits_size()) return BeginCompute();
   return absl::OkStatus();
 }
 
 absl::Status ModifySession::BeginCompute() {
-  if (auto s = FollowOptimizer(request_.optimizer_policy(), *checkpoint_, report_); !s.ok()) {
-    return s;
-  }
+  auto optimizer = workshop_->Optimizer();
+  if (!optimizer.ok()) return optimizer.status();
+  auto s =
+      FollowOptimizer(request_.optimizer_policy(), **optimizer, *checkpoint_, report_);
+  if (!s.ok()) return s;
   if (checkpoint_->tensors().size() > static_cast<size_t>(kMaxTensors)) {
     return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),
                                               " tensors, of at most ", kMaxTensors));
   }
   out_ = std::make_shared<WriteOut>(checkpoint_.get());
+  if (s = out_->CheckPlan(); !s.ok()) return s;
+  // The digests, and once more in the manifest; what each thread computes with.
+  s = workshop_->Reserve(2 * out_->digest_bytes() + ThreadBytes());
+  if (!s.ok()) return s;
   if (!request_.validate_only()) {
     auto save = context_.store->uploads().StartDerived(MakeSave(), out_->sources());
     if (!save.ok()) return save.status();
     save_ = *std::move(save);
-    out_->Begin(save_.get());
   }
+  out_->Begin(save_.get());
   state_ = State::kCompute;
   return absl::OkStatus();
 }
 
+// As many helpers as there is room for: the step's own thread goes on alone.
+int64_t ModifySession::ThreadBytes() {
+  const int64_t own = out_->working_bytes();
+  max_helpers_ = 0;
+  while (own > 0 && max_helpers_ < context_.helpers->count() &&
+         (max_helpers_ + 2) * own <= kMaxThreadBytes) {
+    ++max_helpers_;
+  }
+  return (max_helpers_ + 1) * own;
+}
+
 absl::Status ModifySession::Compute(absl::Time until) {
   if (out_->total_bytes() > 0) {
-    while (helping_->load() < context_.helpers->count() && !out_->done()) {
+    while (helping_->load() < max_helpers_ && !out_->done()) {
       ++*helping_;
       if (!context_.helpers->TryRun([out = out_, helping = helping_, until] {
             out->Work(until);

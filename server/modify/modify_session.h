@@ -20,7 +20,6 @@
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
 #include "server/modify/write_out.h"
-#include "server/reservation.h"
 #include "server/service.h"
 
 namespace modelstore::server::modify {
@@ -42,9 +41,13 @@ class ModifySession final : public OutboundSession {
                 std::string request_digest);
 
   absl::Status Start(std::shared_ptr<storage::Read> read);
+  // What is not committed ends with its caller, and with the server.
+  absl::Status CheckGoOn() const;
   absl::Status ApplyNext();
   absl::Status BeginCompute();
   absl::Status Compute(absl::Time until);
+  // Settles how many threads compute, and returns what they take.
+  int64_t ThreadBytes();
   absl::Status Commit();
   void FillReport();
   storage::SaveRequest MakeSave() const;
@@ -60,7 +63,7 @@ class ModifySession final : public OutboundSession {
   // Unset where the request had made its version before.
   std::unique_ptr<WorkingCheckpoint> checkpoint_;
   std::unique_ptr<Sources> sources_;
-  Reservation reservation_;
+  std::unique_ptr<Workshop> workshop_;
   std::string architecture_before_;
   Report report_;
   // As they are kept: with versions and seeds.
@@ -69,6 +72,7 @@ class ModifySession final : public OutboundSession {
   // The threads that help hold it too.
   std::shared_ptr<WriteOut> out_;
   std::unique_ptr<storage::DerivedSave> save_;
+  int max_helpers_ = 0;
   std::shared_ptr<std::atomic<int>> helping_ = std::make_shared<std::atomic<int>>(0);
   std::vector<std::string> report_parts_;
   size_t next_part_ = 0;

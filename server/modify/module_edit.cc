@@ -1,11 +1,13 @@
 #include "server/modify/module_edit.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <random>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/modify/random_source.h"
 
 namespace modelstore::server::modify {
 
@@ -35,6 +37,32 @@ absl::Status AtPath(const EditContext& context, const absl::Status& status) {
   return context.At("path", status);
 }
 
+namespace {
+
+absl::Status TakeRoom(const std::vector<TensorSpec>& tensors, bool draws,
+                      const EditContext& context) {
+  int64_t elements = 0, states = 0;
+  for (const TensorSpec& spec : tensors) {
+    auto count = ElementCount(spec.shape);
+    if (!count.ok()) return count.status();
+    // Products of sizes end at 2^62: more of them might not fit.
+    elements = std::min(elements, Workshop::kMaxMadeElements) + *count;
+    if (draws) {
+      const int64_t blocks =
+          std::min(*count, Workshop::kMaxMadeElements) / kDrawBlockElements + 1;
+      states += blocks * kDrawStateBytes;
+    }
+  }
+  if (elements > kMaxNewElements) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "makes ", elements, " new elements; one edit makes at most ", kMaxNewElements));
+  }
+  if (auto s = context.workshop.TakeElements(elements); !s.ok()) return s;
+  return context.workshop.Reserve(states);
+}
+
+}  // namespace
+
 absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
                                                    v1::Initialization& how,
                                                    const EditContext& context) {
@@ -49,21 +77,28 @@ absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
     std::random_device device;
     how.set_seed((uint64_t{device()} << 32) | device());
   }
-  auto made = InitializeModule(module, how);
+  if (tensors.ok()) {
+    auto s = TakeRoom(tensors->tensors, draws, context);
+    if (!s.ok()) return context.At("module", s);
+  }
+  auto made = InitializeModule(module, how, [&] { return context.workshop.CheckGoOn(); });
   if (!made.ok()) return context.At("module", made.status());
   return made;
 }
 
 NeighbourWatch::NeighbourWatch(const EditContext& context) {
   const auto& architecture = context.checkpoint.architecture();
-  if (architecture.has_value()) before_ = FindMismatches(architecture->root());
+  if (!architecture.has_value()) return;
+  for (Mismatch& mismatch : FindMismatches(architecture->root())) {
+    before_.emplace(std::move(mismatch.path), std::move(mismatch.message));
+  }
 }
 
 void NeighbourWatch::Warn(const EditContext& context) const {
   const auto& architecture = context.checkpoint.architecture();
   if (!architecture.has_value()) return;
   for (const Mismatch& mismatch : FindMismatches(architecture->root())) {
-    if (std::find(before_.begin(), before_.end(), mismatch) != before_.end()) continue;
+    if (before_.contains({mismatch.path, mismatch.message})) continue;
     context.Warn(Warning::SHAPES_DO_NOT_FIT, mismatch.path, mismatch.message);
   }
 }

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/modify/edits.h"
@@ -29,7 +31,8 @@ ModuleTree* TreeOf(EditContext& context, absl::string_view path);
 absl::Status AtPath(const EditContext& context, const absl::Status& status);
 
 // New tensors of a module. Where numbers are to be drawn and `how` has no seed, it is
-// given one.
+// given one. INVALID_ARGUMENT if the call's edits make too much, RESOURCE_EXHAUSTED if
+// the server has no room for what is kept of it.
 absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
                                                    v1::Initialization& how,
                                                    const EditContext& context);
@@ -41,7 +44,8 @@ class NeighbourWatch {
   void Warn(const EditContext& context) const;
 
  private:
-  std::vector<Mismatch> before_;
+  // Path and message of each.
+  absl::flat_hash_set<std::pair<std::string, std::string>> before_;
 };
 
 }  // namespace modelstore::server::modify

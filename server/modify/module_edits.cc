@@ -11,6 +11,7 @@
 #include "proto/contract/architecture.h"
 #include "proto/contract/architecture_text.h"
 #include "server/modify/module_edit.h"
+#include "server/modify/module_metadata.h"
 #include "server/modify/optimizer_index.h"
 
 namespace modelstore::server::modify {
@@ -84,7 +85,11 @@ absl::StatusOr<std::optional<int>> ChooseGroup(std::optional<int> given,
   }
   if (groups.size() == 1) return std::optional<int>(groups[0]);
   if (index.group_count() == 1) return std::optional<int>(0);
-  return std::optional<int>();
+  if (index.group_count() == 0) return std::optional<int>();
+  return context.Invalid(
+      "optimizer_group",
+      absl::StrCat("is required: the optimizer has ", index.group_count(),
+                   " parameter groups, and it is not known which holds what is near"));
 }
 
 bool HasParameters(const std::vector<WorkingTensor>& tensors) {
@@ -100,8 +105,9 @@ absl::Status SettleGroups(std::optional<int> given, absl::string_view path,
   if (!HasParameters(tensors) || !context.checkpoint.HasSection(kOptimizer)) {
     return absl::OkStatus();
   }
-  auto index = OptimizerIndex::Of(context.checkpoint);
-  if (!index.ok()) return index.status();
+  auto optimizer = context.workshop.Optimizer();
+  if (!optimizer.ok()) return optimizer.status();
+  const OptimizerIndex* index = *optimizer;
   absl::flat_hash_map<std::string, int> by_key;
   std::vector<int> replaced;
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
@@ -114,7 +120,7 @@ absl::Status SettleGroups(std::optional<int> given, absl::string_view path,
     }
   }
   const std::vector<int> near =
-      replaced.empty() ? index->GroupsNear(path, context.checkpoint) : replaced;
+      replaced.empty() ? NearGroups(*index, context.checkpoint).Of(path) : replaced;
   for (WorkingTensor& tensor : tensors) {
     if (tensor.role != v1::PARAMETER) continue;
     auto same = by_key.find(tensor.key);
@@ -155,8 +161,9 @@ absl::StatusOr<ModuleTree> ParseNew(const EditContext& context,
 
 // Gives way to new tensors, except what is tied to a tensor elsewhere: that gets the
 // new bytes together with its group, unless the edit unties it.
-void KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensors,
-              absl::flat_hash_set<std::string>& stay, EditContext& context) {
+absl::Status KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensors,
+                      absl::flat_hash_set<std::string>& stay, EditContext& context) {
+  absl::Status status;
   std::erase_if(tensors, [&](WorkingTensor& fresh) {
     WorkingTensor* old = context.checkpoint.Find("model", fresh.key);
     if (old == nullptr || context.untie) return false;
@@ -166,10 +173,11 @@ void KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensors,
           return !IsUnder(*other, path);
         });
     if (!tied_elsewhere) return false;
-    ReplaceBytes(context, *old, fresh.source, fresh.dtype, fresh.shape);
+    status.Update(ReplaceBytes(context, *old, fresh.source, fresh.dtype, fresh.shape));
     stay.insert(fresh.key);
     return true;
   });
+  return status;
 }
 
 }  // namespace
@@ -182,6 +190,7 @@ absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& contex
   }
   const NeighbourWatch watch(context);
   ModuleTree* tree = TreeOf(context, edit.path());
+  MetadataEntries metadata = MetadataOf(*module, edit.path());
   v1::Initialization how = edit.initialization();
   auto made = MakeTensors(*module, how, context);
   if (!made.ok()) return made.status();
@@ -207,7 +216,7 @@ absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& contex
                                 std::move(tensors));
   if (!s.ok()) return context.At("path", s);
   watch.Warn(context);
-  return absl::OkStatus();
+  return ReplaceMetadata(edit.path(), std::move(metadata), context.checkpoint);
 }
 
 absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
@@ -216,6 +225,7 @@ absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
   if (!module.ok()) return module.status();
   const NeighbourWatch watch(context);
   ModuleTree* tree = TreeOf(context, edit.path());
+  MetadataEntries metadata = MetadataOf(*module, edit.path());
   v1::Initialization how = edit.initialization();
   auto made = MakeTensors(*module, how, context);
   if (!made.ok()) return made.status();
@@ -237,7 +247,7 @@ absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
     if (IsUnder(present[t], edit.path())) place = t;
   }
   absl::flat_hash_set<std::string> stay;
-  KeepTies(edit.path(), tensors, stay, context);
+  if (s = KeepTies(edit.path(), tensors, stay, context); !s.ok()) return s;
   auto erased = context.checkpoint.EraseIf([&](const WorkingTensor& tensor) {
     return IsUnder(tensor, edit.path()) && !stay.contains(tensor.key);
   });
@@ -245,7 +255,7 @@ absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
   s = context.checkpoint.Insert(place, std::move(tensors));
   if (!s.ok()) return context.At("path", s);
   watch.Warn(context);
-  return absl::OkStatus();
+  return ReplaceMetadata(edit.path(), std::move(metadata), context.checkpoint);
 }
 
 absl::Status ApplyRemoveModule(const v1::Edit::RemoveModule& edit, EditContext& context) {
@@ -262,13 +272,7 @@ absl::Status ApplyRemoveModule(const v1::Edit::RemoveModule& edit, EditContext& 
       [&](const WorkingTensor& tensor) { return IsUnder(tensor, edit.path()); });
   if (!erased.ok()) return erased.status();
   watch.Warn(context);
-  return context.checkpoint.RenameMetadata(
-      "model", [&](absl::string_view path) -> std::optional<std::string> {
-        if (path == edit.path() || absl::StartsWith(path, absl::StrCat(edit.path(), "."))) {
-          return std::nullopt;
-        }
-        return std::string(path);
-      });
+  return ReplaceMetadata(edit.path(), {}, context.checkpoint);
 }
 
 absl::Status ApplyRenameModule(const v1::Edit::RenameModule& edit, EditContext& context) {
@@ -295,13 +299,14 @@ absl::Status ApplyRenameModule(const v1::Edit::RenameModule& edit, EditContext& 
     return absl::StrCat(target, tensor.key.substr(edit.path().size()));
   });
   if (!s.ok()) return context.At("new_name", s);
-  return context.checkpoint.RenameMetadata(
+  s = context.checkpoint.RenameMetadata(
       "model", [&](absl::string_view path) -> std::optional<std::string> {
         const std::string prefix = absl::StrCat(edit.path(), ".");
         if (path == edit.path()) return target;
         if (!absl::StartsWith(path, prefix)) return std::string(path);
         return absl::StrCat(target, path.substr(edit.path().size()));
       });
+  return context.At("new_name", s);
 }
 
 }  // namespace modelstore::server::modify

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/algorithm/container.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture.h"
@@ -83,22 +84,23 @@ class Walker {
       known_.reset();
       return;
     }
-    for (const std::string& text : steps) Step(module, path, text);
+    const StepParser parser(module);
+    absl::flat_hash_map<absl::string_view, const ModuleTree*> children;
+    for (const ModuleTree& child : module.children())
+      children.emplace(child.name(), &child);
+    for (const std::string& text : steps) {
+      const auto step = parser.Parse("forward", text);
+      if (!step.ok() || (step->child.empty() && step->function != "relu")) {
+        known_.reset();
+      } else if (!step->child.empty()) {
+        Run(*children[step->child], JoinModulePath(path, step->child));
+      }
+    }
   }
 
   std::vector<Mismatch> Take() { return std::move(found_); }
 
  private:
-  void Step(const ModuleTree& module, const std::string& path, const std::string& text) {
-    const auto step = ParseStep("forward", text, module);
-    if (!step.ok() || (step->child.empty() && step->function != "relu")) {
-      known_.reset();
-      return;
-    }
-    if (step->child.empty()) return;
-    Run(*FindModule(module, step->child), JoinModulePath(path, step->child));
-  }
-
   void Leaf(const ModuleTree& module, const std::string& path) {
     const std::optional<Sizes> sizes = SizesOf(module);
     if (sizes.has_value()) {

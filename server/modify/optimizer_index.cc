@@ -1,17 +1,54 @@
 #include "server/modify/optimizer_index.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture.h"
-#include "proto/contract/names.h"
 #include "server/convert.h"
+#include "server/modify/optimizer_resolver.h"
 
 namespace modelstore::server::modify {
+namespace {
+
+// Far beyond what an optimizer numbers, and small enough to count on from there.
+constexpr int64_t kMaxId = int64_t{1} << 53;
+
+absl::Status Malformed(absl::string_view what) {
+  return absl::FailedPreconditionError(what);
+}
+
+absl::Status CheckGroup(int g, const v1::Value& group,
+                        absl::flat_hash_set<int64_t>& seen) {
+  const std::string at = absl::StrCat("param_groups[", g, "]");
+  if (!group.has_dict_value()) return Malformed(absl::StrCat(at, " is no dict"));
+  const auto* ids = ElementsOf(FindEntry(group, "params"));
+  if (ids == nullptr) return Malformed(absl::StrCat(at, " has no list `params`"));
+  for (const v1::Value& id : *ids) {
+    if (!id.has_int_value() || id.int_value() < 0 || id.int_value() > kMaxId) {
+      return Malformed(
+          absl::StrCat(at, ".params holds what is no number of a parameter"));
+    }
+    if (!seen.insert(id.int_value()).second) {
+      return Malformed(absl::StrCat(at, ".params holds ", id.int_value(), " again"));
+    }
+  }
+  const v1::Value* names = FindEntry(group, "param_names");
+  if (names == nullptr) return absl::OkStatus();
+  const auto* list = ElementsOf(names);
+  const bool fits = list != nullptr && list->size() == ids->size() &&
+                    absl::c_all_of(*list, [](const v1::Value& name) {
+                      return name.has_string_value();
+                    });
+  if (fits) return absl::OkStatus();
+  return Malformed(absl::StrCat(at, ".param_names is no list of ", ids->size(),
+                                " names, one for each of `params`"));
+}
+
+}  // namespace
 
 v1::Value* FindEntry(v1::Value& dict, absl::string_view key) {
   if (!dict.has_dict_value()) return nullptr;
@@ -38,45 +75,38 @@ const google::protobuf::RepeatedPtrField<v1::Value>* ElementsOf(const v1::Value*
   return value->has_tuple_value() ? &value->tuple_value().values() : nullptr;
 }
 
-namespace {
-
-// Positions of the parameters of `model` in the base, those that are tied together;
-// by key of any of them, and in order.
-struct ModelParameters {
-  explicit ModelParameters(const storage::Read& base) {
-    const auto& manifest = base.manifest();
-    absl::flat_hash_map<std::string, size_t> owners;
-    for (int t = 0; t < manifest.tensors_size(); ++t) {
-      const auto& record = manifest.tensors(t);
-      if (record.section() != "model" || record.role() == v1::BUFFER) continue;
-      auto owner = owners.find(record.tied_to());
-      const size_t place = owner == owners.end() ? in_order.size() : owner->second;
-      if (owner == owners.end()) {
-        owners.emplace(TensorNameOf("model", record.key()), place);
-        in_order.emplace_back();
-        trained.push_back(record.requires_grad());
-      }
-      in_order[place].push_back(t);
-      by_key.emplace(record.key(), place);
-    }
-  }
-  std::vector<std::vector<int>> in_order;
-  std::vector<bool> trained;
-  absl::flat_hash_map<std::string, size_t> by_key;
-};
-
-bool HasState(const v1::Value& state, int64_t id) {
-  for (const auto& entry : state.dict_value().entries()) {
-    if (entry.key().has_int_value() && entry.key().int_value() == id) {
-      return !entry.value().dict_value().entries().empty();
-    }
-  }
-  return false;
+bool IsElementwise(absl::string_view field) {
+  static constexpr std::array<absl::string_view, 12> kFields = {"momentum_buffer",
+                                                                "exp_avg",
+                                                                "exp_avg_sq",
+                                                                "max_exp_avg_sq",
+                                                                "square_avg",
+                                                                "grad_avg",
+                                                                "acc_delta",
+                                                                "exp_inf",
+                                                                "sum",
+                                                                "prev",
+                                                                "step_size",
+                                                                "ax"};
+  return absl::c_linear_search(kFields, field);
 }
 
-}  // namespace
+absl::Status CheckOptimizerLayout(const v1::Value& optimizer) {
+  const v1::Value* state = FindEntry(optimizer, "state");
+  if (state == nullptr || !state->has_dict_value()) {
+    return Malformed("`state` is no dict");
+  }
+  const auto* groups = ElementsOf(FindEntry(optimizer, "param_groups"));
+  if (groups == nullptr) return Malformed("`param_groups` is no list");
+  absl::flat_hash_set<int64_t> seen;
+  for (int g = 0; g < groups->size(); ++g) {
+    if (auto s = CheckGroup(g, (*groups)[g], seen); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
 
-absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& checkpoint) {
+absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& checkpoint,
+                                                  const Names& names) {
   OptimizerIndex index;
   const auto& manifest = checkpoint.base()->manifest();
   index.group_of_.assign(manifest.tensors_size(), -1);
@@ -84,55 +114,29 @@ absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& check
   for (const auto& section : manifest.sections()) {
     if (section.name() == kOptimizer) record = &section;
   }
-  if (record == nullptr) return index;
-  auto section = SectionFromRecord(*record);
-  if (!section.ok()) return section.status();
-  const auto* groups = ElementsOf(FindEntry(section->value(), "param_groups"));
-  const v1::Value* state = FindEntry(section->value(), "state");
-  if (groups == nullptr || state == nullptr) return index;
+  v1::Value optimizer;
+  if (record != nullptr) {
+    auto section = SectionFromRecord(*record);
+    if (!section.ok()) return section.status();
+    optimizer = std::move(*section->mutable_value());
+  }
+  const auto* groups = ElementsOf(FindEntry(optimizer, "param_groups"));
+  if (groups == nullptr) {
+    if (names.empty()) return index;
+    return RefuseNames("there is no section `optimizer` with `param_groups`");
+  }
+  index.is_optimizer_ = true;
   index.group_count_ = groups->size();
-  for (int g = 0; g < groups->size(); ++g) {
-    const auto* ids = ElementsOf(FindEntry((*groups)[g], "params"));
-    if (ids == nullptr) continue;
-    for (const v1::Value& id : *ids) {
-      if (!id.has_int_value()) index.resolved_ = false;
-      index.parameters_.push_back(
-          {g, id.int_value(), {}, HasState(*state, id.int_value())});
-    }
+  if (auto s = CheckOptimizerLayout(optimizer); !s.ok()) {
+    index.malformed_ = true;
+    index.why_ = std::string(s.message());
+    return index;
   }
-  index.Resolve(*FindEntry(section->value(), "param_groups"), checkpoint);
+  if (auto s = OptimizerResolver(*checkpoint.base(), optimizer, index).Run(names);
+      !s.ok()) {
+    return s;
+  }
   return index;
-}
-
-void OptimizerIndex::Resolve(const v1::Value& groups,
-                             const WorkingCheckpoint& checkpoint) {
-  const ModelParameters model(*checkpoint.base());
-  std::vector<size_t> places;
-  bool named = true;
-  for (const v1::Value& group : *ElementsOf(&groups)) {
-    const auto* ids = ElementsOf(FindEntry(group, "params"));
-    const auto* names = ElementsOf(FindEntry(group, "param_names"));
-    if (ids == nullptr || ids->empty()) continue;
-    if (names == nullptr || names->size() != ids->size()) named = false;
-    for (int i = 0; named && i < names->size(); ++i) {
-      auto found = model.by_key.find((*names)[i].string_value());
-      if (found == model.by_key.end()) named = false;
-      else places.push_back(found->second);
-    }
-  }
-  if (!named) {
-    places.clear();
-    const bool all = parameters_.size() == model.in_order.size();
-    for (size_t p = 0; p < model.in_order.size(); ++p) {
-      if (all || model.trained[p]) places.push_back(p);
-    }
-    if (places.size() != parameters_.size()) resolved_ = false;
-  }
-  if (!resolved_) return;
-  for (size_t p = 0; p < parameters_.size(); ++p) {
-    parameters_[p].origins = model.in_order[places[p]];
-    for (const int t : parameters_[p].origins) group_of_[t] = parameters_[p].group;
-  }
 }
 
 std::optional<int> OptimizerIndex::GroupOf(const WorkingTensor& tensor) const {
@@ -142,21 +146,25 @@ std::optional<int> OptimizerIndex::GroupOf(const WorkingTensor& tensor) const {
   return group;
 }
 
-std::vector<int> OptimizerIndex::GroupsNear(absl::string_view path,
-                                            const WorkingCheckpoint& checkpoint) const {
+NearGroups::NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& checkpoint) {
+  for (const WorkingTensor& tensor : checkpoint.tensors()) {
+    if (tensor.section != "model") continue;
+    const std::optional<int> group = index.GroupOf(tensor);
+    if (!group.has_value()) continue;
+    absl::string_view path = tensor.key;
+    do {
+      path = SplitModulePath(path).first;
+      std::vector<int>& groups = groups_[path];
+      if (!absl::c_linear_search(groups, *group)) groups.push_back(*group);
+    } while (!path.empty());
+  }
+}
+
+std::vector<int> NearGroups::Of(absl::string_view path) const {
   while (!path.empty()) {
     path = SplitModulePath(path).first;
-    const std::string prefix = path.empty() ? "" : absl::StrCat(path, ".");
-    std::vector<int> groups;
-    for (const WorkingTensor& tensor : checkpoint.tensors()) {
-      if (tensor.section != "model" || !absl::StartsWith(tensor.key, prefix)) continue;
-      const std::optional<int> group = GroupOf(tensor);
-      if (!group.has_value()) continue;
-      if (std::find(groups.begin(), groups.end(), *group) == groups.end()) {
-        groups.push_back(*group);
-      }
-    }
-    if (!groups.empty()) return groups;
+    auto found = groups_.find(path);
+    if (found != groups_.end()) return found->second;
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/modify/working_checkpoint.h"
@@ -25,6 +26,14 @@ const v1::Value* FindEntry(const v1::Value& dict, absl::string_view key);
 // The elements of a list or tuple; null if it is neither.
 const google::protobuf::RepeatedPtrField<v1::Value>* ElementsOf(const v1::Value* value);
 
+// State of the shape of its parameter, element by element, in PyTorch's optimizers.
+bool IsElementwise(absl::string_view field);
+
+// FAILED_PRECONDITION, saying why, unless `optimizer` is laid out as above: `state` a
+// dict, each group a dict whose `params` are integers that no other has. What Python
+// could not step is not looked for.
+absl::Status CheckOptimizerLayout(const v1::Value& optimizer);
+
 // As the base was saved: edits move tensors, not what the optimizer calls them.
 class OptimizerIndex {
  public:
@@ -32,38 +41,63 @@ class OptimizerIndex {
     int group = 0;
     // Its number in `params` and `state`.
     int64_t id = 0;
+    // What `param_names` calls it; empty where there are no names.
+    std::string name;
     // Positions in the base's manifest of the tensors that it is: several if tied.
-    // Empty if the optimizer does not tell.
+    // Empty if it is none of the model's, or the optimizer does not tell.
     std::vector<int> origins;
     bool has_state = false;
   };
+  using Names = google::protobuf::RepeatedPtrField<std::string>;
 
-  // Of what the base holds; without parameters if that is no optimizer.
-  static absl::StatusOr<OptimizerIndex> Of(const WorkingCheckpoint& checkpoint);
+  // Of what the base holds. `names` are those of the request, for an optimizer that
+  // has none: INVALID_ARGUMENT at `optimizer_param_names` if they do not fit it.
+  static absl::StatusOr<OptimizerIndex> Of(const WorkingCheckpoint& checkpoint,
+                                           const Names& names);
 
+  // There is a list of groups. Otherwise the section is no optimizer's, or missing.
+  bool is_optimizer() const { return is_optimizer_; }
   // In order of the groups.
   const std::vector<Parameter>& parameters() const { return parameters_; }
   int group_count() const { return group_count_; }
-  // Each parameter's origins are known: by their names, or, where groups have no
-  // names, because there are as many as the model has.
-  bool resolved() const { return resolved_; }
+  // Each parameter's origins are known: by names, or because the number of parameters
+  // and the shapes of their state allow no other. Otherwise why() says what lacks.
+  bool resolved() const { return why_.empty(); }
+  const std::string& why() const { return why_; }
+  // It is not laid out as an optimizer's section is, as why() says.
+  bool malformed() const { return malformed_; }
+  // Names came with the request and are to be written down.
+  bool named_by_request() const { return named_by_request_; }
 
   // The group of what a tensor was, or of one that is new what it was given.
   std::optional<int> GroupOf(const WorkingTensor& tensor) const;
-  // The group that new parameters under the module at `path` join: the one of its
-  // nearest relatives, beginning with its siblings. Several where these are in
-  // several; none if there is no group at all.
-  std::vector<int> GroupsNear(absl::string_view path,
-                              const WorkingCheckpoint& checkpoint) const;
 
  private:
-  void Resolve(const v1::Value& groups, const WorkingCheckpoint& checkpoint);
+  friend class OptimizerResolver;
 
+  bool is_optimizer_ = false;
+  bool malformed_ = false;
+  bool named_by_request_ = false;
+  std::string why_;
   std::vector<Parameter> parameters_;
   // By position in the base's manifest; -1: none.
   std::vector<int> group_of_;
   int group_count_ = 0;
-  bool resolved_ = true;
+};
+
+// The groups that parameters are in, by the modules above them. A view of a checkpoint
+// that does not change meanwhile.
+class NearGroups {
+ public:
+  NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& checkpoint);
+
+  // The group that new parameters under the module at `path` join: the one of its
+  // nearest relatives, beginning with its siblings. Several where these are in
+  // several; none if there is no group at all.
+  std::vector<int> Of(absl::string_view path) const;
+
+ private:
+  absl::flat_hash_map<std::string, std::vector<int>> groups_;
 };
 
 }  // namespace modelstore::server::modify

@@ -55,16 +55,16 @@ bool WithTorch() { return kModule != nullptr; }
 RandomDraws::RandomDraws(uint64_t seed) : state_(new State{seed, nullptr}) {}
 RandomDraws::~RandomDraws() = default;
 
-absl::StatusOr<SourcePtr> RandomDraws::Uniform(int64_t elements, double low,
-                                               double high) {
+absl::StatusOr<SourcePtr> RandomDraws::Uniform(int64_t elements, double low, double high,
+                                               GoOn go_on) {
   if (auto s = state_->Begin(); !s.ok()) return s;
-  return state_->draws->Uniform(elements, low, high);
+  return state_->draws->Uniform(elements, low, high, go_on);
 }
 
-absl::StatusOr<SourcePtr> RandomDraws::Normal(int64_t elements, double mean,
-                                              double std) {
+absl::StatusOr<SourcePtr> RandomDraws::Normal(int64_t elements, double mean, double std,
+                                              GoOn go_on) {
   if (auto s = state_->Begin(); !s.ok()) return s;
-  return state_->draws->Normal(elements, mean, std);
+  return state_->draws->Normal(elements, mean, std, go_on);
 }
 
 }  // namespace modelstore::server::modify

@@ -7,9 +7,14 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "server/modify/draws_module.h"
 #include "server/modify/tensor_source.h"
 
 namespace modelstore::server::modify {
+
+// Elements that are drawn at once, and what a source keeps for each such block.
+inline constexpr int64_t kDrawBlockElements = int64_t{128} << 10;
+inline constexpr int64_t kDrawStateBytes = int64_t{6} << 10;
 
 // Whether this server was built with torch.
 bool WithTorch();
@@ -26,9 +31,10 @@ class RandomDraws {
 
   // float32, bit for bit those of `torch.empty(elements).uniform_(low, high)` and
   // `.normal_(mean, std)`. No numbers are kept: a source remembers the generator's
-  // state every 512 KiB (5 KiB each) and draws anew what is visited.
-  absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high);
-  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std);
+  // state every 512 KiB (kDrawStateBytes each) and draws anew what is visited.
+  absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high,
+                                    GoOn go_on);
+  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std, GoOn go_on);
 
  private:
   struct State;

@@ -67,7 +67,7 @@ class Drawn final : public TensorSource {
 
   int64_t size_bytes() const override { return elements_ * kElement; }
   int64_t read_bytes() const override { return 0; }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     const int64_t blocks = BlockCount(elements_);
     while (begin < end) {
       const int64_t block = std::min(begin / (kBlock * kElement), blocks - 1);
@@ -93,12 +93,13 @@ class Drawn final : public TensorSource {
   const std::vector<at::Generator> states_;
 };
 
-absl::StatusOr<SourcePtr> DrawFrom(at::Generator& generator, int64_t elements,
-                                   Draw draw) {
+absl::StatusOr<SourcePtr> DrawFrom(at::Generator& generator, int64_t elements, Draw draw,
+                                   GoOn go_on) {
   SourcePtr source;
   const auto status = Guarded([&] {
     std::vector<at::Generator> states;
     for (int64_t block = 0; block < Drawn::BlockCount(elements); ++block) {
+      if (auto s = go_on(); !s.ok()) return s;
       states.push_back(generator.clone());
       draw.Of(Drawn::BlockSize(elements, block), generator);
     }
@@ -113,11 +114,13 @@ class TorchDraws final : public DrawsModule {
  public:
   explicit TorchDraws(uint64_t seed) : generator_(at::detail::createCPUGenerator(seed)) {}
 
-  absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high) override {
-    return DrawFrom(generator_, elements, {Distribution::kUniform, low, high});
+  absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high,
+                                    GoOn go_on) override {
+    return DrawFrom(generator_, elements, {Distribution::kUniform, low, high}, go_on);
   }
-  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std) override {
-    return DrawFrom(generator_, elements, {Distribution::kNormal, mean, std});
+  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std,
+                                   GoOn go_on) override {
+    return DrawFrom(generator_, elements, {Distribution::kNormal, mean, std}, go_on);
   }
 
  private:

@@ -11,23 +11,30 @@
 namespace modelstore::server::modify {
 namespace {
 
-// A multiple of every element size.
 constexpr int64_t kBlockBytes = int64_t{64} << 10;
 
 class Repeat final : public TensorSource {
  public:
-  Repeat(const std::string& element, int64_t count)
-      : size_bytes_(count * static_cast<int64_t>(element.size())) {
+  Repeat(std::string element, int64_t count)
+      : element_bytes_(static_cast<int64_t>(element.size())),
+        size_bytes_(count * element_bytes_),
+        block_(std::move(element)) {
     const int64_t bytes = std::min(kBlockBytes, size_bytes_);
-    block_.reserve(bytes);
-    while (static_cast<int64_t>(block_.size()) < bytes) block_ += element;
+    if (static_cast<int64_t>(block_.size()) >= bytes) return;
+    const std::string once = block_;
+    block_.reserve(bytes + element_bytes_);
+    while (static_cast<int64_t>(block_.size()) < bytes) block_ += once;
   }
   int64_t size_bytes() const override { return size_bytes_; }
   int64_t read_bytes() const override { return 0; }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+
+ protected:
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     while (begin < end) {
-      const int64_t count = std::min(end - begin, static_cast<int64_t>(block_.size()));
-      auto s = take(absl::string_view(block_.data(), count));
+      const int64_t first = begin % element_bytes_;
+      const int64_t count =
+          std::min(end - begin, static_cast<int64_t>(block_.size()) - first);
+      auto s = take(absl::string_view(block_.data() + first, count));
       if (!s.ok()) return s;
       begin += count;
     }
@@ -35,7 +42,9 @@ class Repeat final : public TensorSource {
   }
 
  private:
+  const int64_t element_bytes_;
   const int64_t size_bytes_;
+  // Whole elements.
   std::string block_;
 };
 
@@ -54,7 +63,11 @@ absl::StatusOr<SourcePtr> RepeatSource(DType dtype, double value, int64_t count)
     }
     element[0] = static_cast<char>(value);
   }
-  return std::make_shared<Repeat>(element, count);
+  return std::make_shared<Repeat>(std::move(element), count);
+}
+
+SourcePtr RepeatBytesSource(std::string bytes, int64_t count) {
+  return std::make_shared<Repeat>(std::move(bytes), count);
 }
 
 }  // namespace modelstore::server::modify

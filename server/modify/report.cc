@@ -50,8 +50,7 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
     if (tensor.origin.has_value()) kept.insert(*tensor.origin);
     if (!IsParameter(tensor.section, tensor.role)) continue;
     keys.insert(tensor.key);
-    ParameterFate& entry =
-        add(tensor.key, FateOf(tensor, checkpoint), ParameterFate::NO_STATE);
+    ParameterFate& entry = add(tensor.key, FateOf(tensor, checkpoint), unknown_state_);
     if (!tensor.origin.has_value()) continue;
     const std::string& old_key = old.tensors(*tensor.origin).key();
     if (old_key != tensor.key) entry.set_old_key(old_key);
@@ -63,7 +62,7 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
         !IsParameter(record.section(), static_cast<v1::TensorRole>(record.role()))) {
       continue;
     }
-    add(record.key(), ParameterFate::REMOVED, ParameterFate::NO_STATE);
+    add(record.key(), ParameterFate::REMOVED, unknown_state_);
   }
   return fates;
 }

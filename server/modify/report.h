@@ -34,6 +34,10 @@ class Report {
   void SetOptimizer(absl::string_view key, OptimizerState state) {
     optimizer_[std::string(key)] = state;
   }
+  // It cannot be told what the optimizer keeps of which parameter.
+  void SetOptimizerUnknown() {
+    unknown_state_ = ParameterFate::OPTIMIZER_FATE_UNSPECIFIED;
+  }
 
   // One for each parameter of section `model` of the old and the new version, in
   // the order of the new one, those that are gone after them.
@@ -42,6 +46,8 @@ class Report {
  private:
   std::vector<Warning> warnings_;
   absl::flat_hash_map<std::string, OptimizerState> optimizer_;
+  // Of a parameter of which nothing was told.
+  ParameterFate::OptimizerFate unknown_state_ = ParameterFate::NO_STATE;
 };
 
 // What became of a parameter that is in the new version: read off its origin.

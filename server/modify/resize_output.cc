@@ -1,17 +1,16 @@
 // More or fewer outputs of a layer: rows of its weight, and of its bias.
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/architecture.h"
 #include "proto/contract/architecture_value.h"
 #include "proto/contract/numeric.h"
 #include "server/modify/module_edit.h"
-#include "server/modify/repeat_source.h"
+#include "server/modify/new_rows.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -20,6 +19,8 @@ using Resize = v1::Edit::ResizeOutput;
 
 // Runs of rows that a tensor is put together of: beyond that, it is refused.
 constexpr int64_t kMaxRuns = 65'536;
+// A part of a source in memory, about.
+constexpr int64_t kPartBytes = 128;
 
 // Name of the argument that counts the outputs; null for other types.
 const char* OutputArgument(absl::string_view type) {
@@ -40,15 +41,12 @@ void SetArgument(ModuleTree& module, absl::string_view name, int64_t value) {
 struct Plan {
   int64_t old_size = 0;
   int64_t size = 0;
-  // The old row of each new one; -1 for those that are made.
-  std::vector<int64_t> rows;
+  // The new rows in order: runs of old ones, and of those that are made.
+  std::vector<RowRun> rows;
+  int64_t kept = 0;
   Resize::NewRows new_rows = Resize::DEFAULT;
   // Dimension of the weight that counts outputs: 1 of transposed convolutions.
   int dimension = 0;
-
-  int64_t kept() const {
-    return std::count_if(rows.begin(), rows.end(), [](int64_t row) { return row >= 0; });
-  }
 };
 
 absl::StatusOr<Plan> MakePlan(const Resize& edit, int64_t old_size,
@@ -69,121 +67,56 @@ absl::StatusOr<Plan> MakePlan(const Resize& edit, int64_t old_size,
       return context.Invalid(absl::StrCat("keep_rows[", i, "]"),
                              absl::StrCat(row, " is none of ", old_size, " rows"));
     }
-    plan.rows.push_back(row);
+    AddRow(row, plan.rows);
   }
+  plan.kept = edit.keep_rows_size();
   if (edit.keep_rows().empty()) {
-    plan.rows.resize(std::min(old_size, edit.size()));
-    std::iota(plan.rows.begin(), plan.rows.end(), 0);
+    plan.kept = std::min(old_size, edit.size());
+    if (plan.kept > 0) plan.rows.push_back({0, plan.kept});
   }
-  if (plan.new_rows == Resize::MEAN && plan.rows.empty()) {
+  if (static_cast<int64_t>(plan.rows.size()) > kMaxRuns) {
+    return context.Invalid(
+        "keep_rows",
+        absl::StrCat("has ", plan.rows.size(),
+                     " runs of rows that follow each other, of at most ", kMaxRuns));
+  }
+  if (plan.new_rows == Resize::MEAN && plan.kept == 0) {
     return context.Invalid("new_rows", "MEAN needs rows that are kept");
   }
-  plan.rows.resize(edit.size(), -1);
+  if (plan.kept < plan.size) plan.rows.push_back({-1, plan.size - plan.kept});
   return plan;
 }
 
-int64_t Product(const std::vector<int64_t>& shape, size_t begin, size_t end) {
-  int64_t product = 1;
-  for (size_t d = begin; d < end; ++d) product *= shape[d];
-  return product;
-}
-
-// The new rows of one tensor, all of them, as one source per slice of the dimensions
-// before the one that is resized.
-class NewRowsOf {
- public:
-  // `drawn` has the new shape and float32; null unless rows are made by default.
-  NewRowsOf(const WorkingTensor& tensor, const Plan& plan, int dimension, SourcePtr drawn)
-      : tensor_(tensor), plan_(plan), drawn_(std::move(drawn)) {
-    const auto& shape = tensor.shape;
-    row_elements_ = Product(shape, dimension + 1, shape.size());
-    row_bytes_ = row_elements_ * ElementSize(tensor.dtype);
-  }
-
-  int64_t row_bytes() const { return row_bytes_; }
-
-  absl::StatusOr<SourcePtr> Make(int64_t slice, int64_t first_row, int64_t count) const {
-    if (plan_.new_rows == Resize::ZEROS) {
-      return RepeatSource(tensor_.dtype, 0, count * row_elements_);
-    }
-    if (plan_.new_rows == Resize::MEAN) return Mean(slice, count);
-    const int64_t bytes = row_elements_ * ElementSize(DType::kFloat32);
-    const int64_t begin = (slice * plan_.size + first_row) * bytes;
-    SourcePtr rows = RangeSource(drawn_, begin, begin + count * bytes);
-    if (tensor_.dtype == DType::kFloat32) return rows;
-    return CastSource(std::move(rows), DType::kFloat32, tensor_.dtype);
-  }
-
- private:
-  // Reads the slice once: what it takes is one row in memory.
-  absl::StatusOr<SourcePtr> Mean(int64_t slice, int64_t count) const {
-    std::vector<int64_t> times(plan_.old_size, 0);
-    for (const int64_t row : plan_.rows) {
-      if (row >= 0) ++times[row];
-    }
-    std::vector<double> sums(row_elements_, 0.0), block;
-    int64_t at = 0;
-    const int64_t slice_bytes = plan_.old_size * row_bytes_;
-    auto s = tensor_.source->Visit(
-        slice * slice_bytes, (slice + 1) * slice_bytes, [&](absl::string_view bytes) {
-          block.resize(bytes.size() / ElementSize(tensor_.dtype));
-          auto cast = Cast(tensor_.dtype, bytes.data(), DType::kFloat64,
-                           reinterpret_cast<char*>(block.data()),
-                           static_cast<int64_t>(block.size()));
-          for (size_t i = 0; cast.ok() && i < block.size(); ++i, ++at) {
-            const auto weight = static_cast<double>(times[at / row_elements_]);
-            if (weight > 0) sums[at % row_elements_] += weight * block[i];
-          }
-          return cast;
-        });
-    if (!s.ok()) return s;
-    for (double& sum : sums) sum /= static_cast<double>(plan_.kept());
-    std::string mean(row_bytes_, '\0');
-    s = Cast(DType::kFloat64, reinterpret_cast<const char*>(sums.data()), tensor_.dtype,
-             mean.data(), row_elements_);
-    if (!s.ok()) return s;
-    const SourcePtr row = BytesSource(std::move(mean));
-    return count == 1 ? row : ConcatSource(std::vector<SourcePtr>(count, row));
-  }
-
-  const WorkingTensor& tensor_;
-  const Plan& plan_;
-  const SourcePtr drawn_;
-  int64_t row_elements_ = 1;
-  int64_t row_bytes_ = 0;
-};
-
-// The tensor's bytes with its rows as planned: runs of old rows that follow each other
-// are one part, and all of them unchanged the stored tensor itself.
+// The tensor's bytes with its rows as planned: each run of old rows is one part, and
+// all of them unchanged the stored tensor itself.
 absl::StatusOr<SourcePtr> Rearrange(const WorkingTensor& tensor, const Plan& plan,
                                     int dimension, SourcePtr drawn,
-                                    const EditContext& context) {
-  const NewRowsOf made(tensor, plan, dimension, std::move(drawn));
+                                    EditContext& context) {
+  const NewRowsOf made(tensor, {plan.old_size, plan.size, plan.rows, plan.new_rows},
+                       dimension, std::move(drawn));
   const int64_t row_bytes = made.row_bytes();
   const int64_t slices = Product(tensor.shape, 0, dimension);
+  const auto runs = static_cast<int64_t>(plan.rows.size());
+  if (slices > kMaxRuns / runs) {
+    return context.Invalid("keep_rows",
+                           absl::StrCat(tensor.key, " would be put together of ", runs,
+                                        " runs of rows in each of ", slices,
+                                        " slices, of at most ", kMaxRuns, " altogether"));
+  }
+  if (auto s = context.workshop.Reserve(slices * runs * kPartBytes); !s.ok()) return s;
   std::vector<SourcePtr> parts;
   for (int64_t slice = 0; slice < slices; ++slice) {
-    for (size_t begin = 0, end; begin < plan.rows.size(); begin = end) {
-      const int64_t first = plan.rows[begin];
-      end = begin + 1;
-      while (end < plan.rows.size() &&
-             plan.rows[end] == (first < 0 ? -1 : first + static_cast<int64_t>(end - begin))) {
-        ++end;
-      }
-      if (static_cast<int64_t>(parts.size()) == kMaxRuns) {
-        return context.Invalid("keep_rows",
-                               absl::StrCat("more than ", kMaxRuns, " runs of rows"));
-      }
-      if (first < 0) {
-        auto rows = made.Make(slice, static_cast<int64_t>(begin),
-                              static_cast<int64_t>(end - begin));
+    int64_t row = 0;
+    for (const RowRun& run : plan.rows) {
+      if (run.is_new()) {
+        auto rows = made.Make(slice, row, run.count, context.workshop);
         if (!rows.ok()) return rows.status();
         parts.push_back(*std::move(rows));
       } else {
-        const int64_t from = (slice * plan.old_size + first) * row_bytes;
-        const auto bytes = static_cast<int64_t>(end - begin) * row_bytes;
-        parts.push_back(RangeSource(tensor.source, from, from + bytes));
+        const int64_t from = (slice * plan.old_size + run.first) * row_bytes;
+        parts.push_back(RangeSource(tensor.source, from, from + run.count * row_bytes));
       }
+      row += run.count;
     }
   }
   return parts.size() == 1 ? parts[0] : ConcatSource(std::move(parts));
@@ -191,15 +124,33 @@ absl::StatusOr<SourcePtr> Rearrange(const WorkingTensor& tensor, const Plan& pla
 
 absl::Status CheckType(const WorkingTensor& tensor, const Plan& plan,
                        const EditContext& context) {
-  const bool made = plan.kept() < plan.size && plan.new_rows != Resize::ZEROS;
+  const bool made = plan.kept < plan.size && plan.new_rows != Resize::ZEROS;
   if (!made || CanCast(DType::kFloat32, tensor.dtype)) return absl::OkStatus();
   return context.Invalid("new_rows", absl::StrCat(tensor.key, " is of type ",
                                                   std::string(DTypeName(tensor.dtype)),
                                                   ": its new rows can only be ZEROS"));
 }
 
+// The new tensor's size is one that a tensor can have, and what is made of it anew is
+// within what edits may make.
+absl::Status TakeRoom(const WorkingTensor& tensor, const Plan& plan,
+                      const std::vector<int64_t>& shape, const EditContext& context) {
+  auto bytes = TensorBytes(tensor.dtype, shape);
+  if (!bytes.ok()) return context.At("size", bytes.status());
+  const int64_t elements = *bytes / ElementSize(tensor.dtype);
+  // Drawn ones were counted when they were drawn, with all rows of their module.
+  if (plan.new_rows == Resize::DEFAULT || plan.size == plan.kept) return absl::OkStatus();
+  const int64_t made = elements / plan.size * (plan.size - plan.kept);
+  if (made > kMaxNewElements) {
+    return context.Invalid("size",
+                           absl::StrCat("makes ", made, " new elements of ", tensor.key,
+                                        "; one edit makes at most ", kMaxNewElements));
+  }
+  return context.At("size", context.workshop.TakeElements(made));
+}
+
 absl::Status ResizeTensor(const std::string& key, const Plan& plan, int dimension,
-                          SourcePtr drawn, EditContext& context) {
+                          const NewTensor* drawn, EditContext& context) {
   WorkingTensor& tensor = *context.checkpoint.Find("model", key);
   if (static_cast<int>(tensor.shape.size()) <= dimension ||
       tensor.shape[dimension] != plan.old_size) {
@@ -207,19 +158,30 @@ absl::Status ResizeTensor(const std::string& key, const Plan& plan, int dimensio
                                                 " outputs as the module has"));
   }
   if (auto s = CheckType(tensor, plan, context); !s.ok()) return s;
-  auto source = Rearrange(tensor, plan, dimension, std::move(drawn), context);
-  if (!source.ok()) return source.status();
   std::vector<int64_t> shape = tensor.shape;
   shape[dimension] = plan.size;
-  std::optional<std::vector<int64_t>> rows;
-  if (dimension == 0 && context.checkpoint.HasOriginalBytes(tensor)) {
+  if (auto s = TakeRoom(tensor, plan, shape, context); !s.ok()) return s;
+  if (drawn != nullptr && drawn->spec.shape != shape) {
+    return context.Invalid(
+        "path",
+        absl::StrCat(key, " would be [", absl::StrJoin(shape, ", "),
+                     "], and a new module has [", absl::StrJoin(drawn->spec.shape, ", "),
+                     "]: their other sizes differ"));
+  }
+  auto source = Rearrange(tensor, plan, dimension,
+                          drawn == nullptr ? nullptr : drawn->source, context);
+  if (!source.ok()) return source.status();
+  std::optional<std::vector<RowRun>> rows;
+  if (dimension == 0 && context.checkpoint.HasOriginalValues(tensor)) {
     rows = plan.rows;
   } else if (dimension == 0 && tensor.kept_rows.has_value() &&
-             tensor.kept_rows->of == tensor.source) {
-    rows = plan.rows;
-    for (int64_t& row : *rows) row = row < 0 ? -1 : tensor.kept_rows->rows[row];
+             &WithoutCasts(*tensor.kept_rows->of) == &WithoutCasts(*tensor.source)) {
+    rows = ComposeRows(tensor.kept_rows->rows, plan.rows);
   }
-  ReplaceBytes(context, tensor, *source, tensor.dtype, std::move(shape));
+  if (auto s = ReplaceBytes(context, tensor, *source, tensor.dtype, std::move(shape));
+      !s.ok()) {
+    return s;
+  }
   for (WorkingTensor* member : context.checkpoint.TiedTo(tensor)) {
     member->kept_rows.reset();
     if (rows.has_value()) member->kept_rows = {*source, *rows};
@@ -248,6 +210,7 @@ class Resizer {
             "path", absl::StrCat(edit_.path(), " is a ", module->type(),
                                  "; Linear, convolutions and Embedding have outputs"));
       }
+      if (auto s = CheckModule(*module); !s.ok()) return s;
       if (auto s = CheckGroups(*module, dimension); !s.ok()) return s;
     }
     if (static_cast<int>(tensor->shape.size()) < 2) {
@@ -261,10 +224,32 @@ class Resizer {
   }
 
  private:
+  // What is stored of the module must make sense, and its tensors be what it says: the
+  // edit follows from both.
+  absl::Status CheckModule(const ModuleTree& module) const {
+    if (auto s = CheckArguments(context_.Field("path"), module); !s.ok()) return s;
+    if (!CheckComplete("arguments", module).ok()) return absl::OkStatus();
+    const auto tensors = ModuleTensors(module);
+    if (!tensors.ok()) return context_.At("path", tensors.status());
+    for (const TensorSpec& spec : *tensors) {
+      const std::string key = JoinModulePath(edit_.path(), spec.key);
+      const WorkingTensor* tensor = context_.checkpoint.Find("model", key);
+      if (tensor == nullptr || tensor->shape == spec.shape) continue;
+      return context_.Invalid(
+          "path", absl::StrCat(key, " is [", absl::StrJoin(tensor->shape, ", "),
+                               "] as stored and [", absl::StrJoin(spec.shape, ", "),
+                               "] by the architecture: replace the module, or save it "
+                               "with an architecture that fits"));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status CheckGroups(const ModuleTree& module, int& dimension) const {
     if (!absl::StartsWith(module.type(), "Conv")) return absl::OkStatus();
     const v1::Value* value = FindArgument(module, "groups");
-    const int64_t groups = value == nullptr ? 1 : AsInt(*value).value_or(1);
+    // Of an incomplete module nothing was checked.
+    const int64_t groups =
+        value == nullptr ? 1 : std::max<int64_t>(1, AsInt(*value).value_or(1));
     const bool transposed = absl::StartsWith(module.type(), "ConvTranspose");
     if (transposed) dimension = 1;
     if (groups > 1 && transposed) {
@@ -277,7 +262,7 @@ class Resizer {
 
   // A module of the new size, of which the new rows are taken.
   absl::Status Draw(const ModuleTree* module, const Plan& plan) {
-    if (plan.new_rows != Resize::DEFAULT || plan.kept() == plan.size) {
+    if (plan.new_rows != Resize::DEFAULT || plan.kept == plan.size) {
       return absl::OkStatus();
     }
     if (module == nullptr) {
@@ -294,7 +279,7 @@ class Resizer {
       *context_.resolved.mutable_resize_output()->mutable_initialization() = how;
     }
     for (NewTensor& tensor : *made) {
-      (tensor.spec.key == "bias" ? drawn_bias_ : drawn_weight_) = tensor.source;
+      (tensor.spec.key == "bias" ? drawn_bias_ : drawn_weight_) = std::move(tensor);
     }
     return absl::OkStatus();
   }
@@ -310,7 +295,7 @@ class Resizer {
         paths.emplace_back(SplitModulePath(tied->key).first);
       }
     }
-    auto s = ResizeTensor(weight, plan, plan.dimension, drawn_weight_, context_);
+    auto s = ResizeTensor(weight, plan, plan.dimension, Drawn(drawn_weight_), context_);
     if (!s.ok()) return s;
     for (const std::string& path : paths) {
       if (s = ResizeBias(path, plan); !s.ok()) return s;
@@ -329,16 +314,20 @@ class Resizer {
     }
     Plan own = plan;
     // Of a module that is only tied nothing was drawn.
-    if (drawn_bias_ == nullptr && own.new_rows == Resize::DEFAULT) {
+    if (!drawn_bias_.has_value() && own.new_rows == Resize::DEFAULT) {
       own.new_rows = Resize::ZEROS;
     }
-    return ResizeTensor(key, own, 0, drawn_bias_, context_);
+    return ResizeTensor(key, own, 0, Drawn(drawn_bias_), context_);
+  }
+
+  static const NewTensor* Drawn(const std::optional<NewTensor>& tensor) {
+    return tensor.has_value() ? &*tensor : nullptr;
   }
 
   const Resize& edit_;
   EditContext& context_;
-  SourcePtr drawn_weight_;
-  SourcePtr drawn_bias_;
+  std::optional<NewTensor> drawn_weight_;
+  std::optional<NewTensor> drawn_bias_;
 };
 
 }  // namespace
@@ -346,7 +335,10 @@ class Resizer {
 absl::Status ApplyResizeOutput(const Resize& edit, EditContext& context) {
   if (edit.path().empty()) return context.Invalid("path", "is required");
   if (edit.size() <= 0) return context.Invalid("size", "must be above 0");
-  if (edit.size() > kMaxArgumentSize) return context.Invalid("size", "is too large");
+  if (edit.size() > kMaxArgumentSize) {
+    return context.Invalid(
+        "size", absl::StrCat("is ", edit.size(), ", of at most ", kMaxArgumentSize));
+  }
   const NeighbourWatch watch(context);
   auto s = Resizer(edit, context).Run(TreeOf(context, edit.path()));
   if (!s.ok()) return s;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture.h"
 #include "server/modify/edits.h"
+#include "server/modify/module_metadata.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -39,8 +40,7 @@ absl::Status TakeTensor(const WorkingTensor& source, const std::string& target,
                         EditContext& context) {
   WorkingTensor* existing = context.checkpoint.Find(kModel, target);
   if (existing != nullptr) {
-    ReplaceBytes(context, *existing, source.source, source.dtype, source.shape);
-    return absl::OkStatus();
+    return ReplaceBytes(context, *existing, source.source, source.dtype, source.shape);
   }
   const size_t place =
       PlaceOf(context.checkpoint, [](const WorkingTensor&) { return false; });
@@ -74,7 +74,9 @@ class ModuleTensors {
       std::string key = absl::StrCat(target_, tensor.key.substr(source_.size()));
       WorkingTensor* existing = context_.checkpoint.Find(kModel, key);
       if (existing != nullptr && !context_.untie && IsTiedElsewhere(*existing)) {
-        ReplaceBytes(context_, *existing, tensor.source, tensor.dtype, tensor.shape);
+        auto s =
+            ReplaceBytes(context_, *existing, tensor.source, tensor.dtype, tensor.shape);
+        if (!s.ok()) return s;
         stay.insert(std::move(key));
         continue;
       }
@@ -115,6 +117,19 @@ class ModuleTensors {
   EditContext& context_;
   absl::flat_hash_map<int, int> groups_;
 };
+
+// What `_metadata` has of the module there; where there is none, what PyTorch writes
+// of such modules.
+absl::Status TakeMetadata(WorkingCheckpoint& from, const std::string& source,
+                          const std::string& target, EditContext& context) {
+  auto entries = MetadataUnder(from, source, target);
+  if (!entries.ok()) return entries.status();
+  const ModuleTree* taken = from.architecture().has_value()
+                                ? FindModule(from.architecture()->root(), source)
+                                : nullptr;
+  if (entries->empty() && taken != nullptr) *entries = MetadataOf(*taken, target);
+  return ReplaceMetadata(target, *std::move(entries), context.checkpoint);
+}
 
 // The tree follows where both trees are known.
 absl::Status TakeModuleTree(const WorkingCheckpoint& from, const std::string& source,
@@ -168,6 +183,8 @@ absl::Status ApplyTakeFrom(const v1::Edit::TakeFrom& edit, EditContext& context)
                            absl::StrCat(NameOf(*(*from)->base()), "/", edit.source()));
   }
   if (auto s = tensors.Take(); !s.ok()) return s;
+  auto s = TakeMetadata(**from, edit.source(), target, context);
+  if (!s.ok()) return s;
   return TakeModuleTree(**from, edit.source(), target, context);
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
@@ -13,7 +14,22 @@ namespace modelstore::server::modify {
 namespace {
 
 // Elements that are worked on at once: their sums fit in a core's cache.
-constexpr int64_t kBlockElements = int64_t{128} << 10;
+constexpr int64_t kBlockElements = int64_t{32} << 10;
+constexpr int64_t kMaxElementBytes = 8;
+
+int DepthOf(absl::Span<const SourcePtr> sources) {
+  int depth = 0;
+  for (const SourcePtr& source : sources) depth = std::max(depth, source->depth());
+  return depth;
+}
+
+int64_t WorkingBytesOf(absl::Span<const SourcePtr> sources) {
+  int64_t bytes = 0;
+  for (const SourcePtr& source : sources) {
+    bytes = std::max(bytes, source->working_bytes());
+  }
+  return bytes;
+}
 
 class StoredTensor final : public TensorSource {
  public:
@@ -33,7 +49,7 @@ class StoredTensor final : public TensorSource {
   int64_t read_bytes() const override { return size_bytes_; }
   const Stored* stored() const override { return &stored_; }
 
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     size_t piece = std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin();
     while (begin < end) {
       if (piece == ends_.size()) return Loss("its pieces do not tile it");
@@ -77,8 +93,7 @@ class Bytes final : public TensorSource {
   explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
   int64_t size_bytes() const override { return static_cast<int64_t>(bytes_.size()); }
   int64_t read_bytes() const override { return 0; }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
-    if (begin == end) return absl::OkStatus();
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     return take(absl::string_view(bytes_).substr(begin, end - begin));
   }
 
@@ -89,12 +104,14 @@ class Bytes final : public TensorSource {
 class Range final : public TensorSource {
  public:
   Range(SourcePtr of, int64_t begin, int64_t end)
-      : of_(std::move(of)), begin_(begin), end_(end) {}
+      : of_(std::move(of)), begin_(begin), end_(end), depth_(of_->depth() + 1) {}
   int64_t size_bytes() const override { return end_ - begin_; }
   int64_t read_bytes() const override {
     return of_->read_bytes() == 0 ? 0 : size_bytes();
   }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+  int depth() const override { return depth_; }
+  int64_t working_bytes() const override { return of_->working_bytes(); }
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     return of_->Visit(begin_ + begin, begin_ + end, take);
   }
 
@@ -102,6 +119,7 @@ class Range final : public TensorSource {
   const SourcePtr of_;
   const int64_t begin_;
   const int64_t end_;
+  const int depth_;
 };
 
 class Concat final : public TensorSource {
@@ -112,11 +130,15 @@ class Concat final : public TensorSource {
       read_bytes_ += part->read_bytes();
       ends_.push_back(size_bytes_);
     }
+    depth_ = DepthOf(parts_) + 1;
+    working_bytes_ = WorkingBytesOf(parts_);
   }
   int64_t size_bytes() const override { return size_bytes_; }
   int64_t read_bytes() const override { return read_bytes_; }
+  int depth() const override { return depth_; }
+  int64_t working_bytes() const override { return working_bytes_; }
   absl::Span<const SourcePtr> parts() const override { return parts_; }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     size_t part = std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin();
     for (; begin < end && part < parts_.size(); ++part) {
       const int64_t part_begin = ends_[part] - parts_[part]->size_bytes();
@@ -133,19 +155,27 @@ class Concat final : public TensorSource {
   std::vector<int64_t> ends_;
   int64_t size_bytes_ = 0;
   int64_t read_bytes_ = 0;
+  int depth_ = 1;
+  int64_t working_bytes_ = 0;
 };
 
 class CastTensor final : public TensorSource {
  public:
   CastTensor(SourcePtr of, DType from, DType to)
-      : of_(std::move(of)), from_(from), to_(to) {}
+      : of_(std::move(of)), from_(from), to_(to), depth_(of_->depth() + 1) {}
   int64_t size_bytes() const override {
     return of_->size_bytes() / ElementSize(from_) * ElementSize(to_);
   }
   int64_t read_bytes() const override { return of_->read_bytes(); }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+  int depth() const override { return depth_; }
+  int64_t working_bytes() const override {
+    return of_->working_bytes() + kBlockElements * kMaxElementBytes;
+  }
+  const TensorSource* cast_of() const override { return of_.get(); }
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     const int64_t in = ElementSize(from_), out = ElementSize(to_);
     const int64_t most = std::min(kBlockElements, (end - begin) / out);
+    if (most == 0) return absl::InternalError("a range ends within an element");
     const auto block = std::make_unique_for_overwrite<char[]>(most * out);
     return of_->Visit(begin / out * in, end / out * in, [&](absl::string_view bytes) {
       while (!bytes.empty()) {
@@ -163,25 +193,34 @@ class CastTensor final : public TensorSource {
   const SourcePtr of_;
   const DType from_;
   const DType to_;
+  const int depth_;
 };
 
 class AverageTensor final : public TensorSource {
  public:
   AverageTensor(std::vector<SourcePtr> of, std::vector<double> coefficients, DType dtype)
-      : of_(std::move(of)), coefficients_(std::move(coefficients)), dtype_(dtype) {}
+      : of_(std::move(of)),
+        coefficients_(std::move(coefficients)),
+        dtype_(dtype),
+        depth_(DepthOf(of_) + 1) {}
   int64_t size_bytes() const override { return of_.front()->size_bytes(); }
   int64_t read_bytes() const override {
     int64_t bytes = 0;
     for (const SourcePtr& source : of_) bytes += source->read_bytes();
     return bytes;
   }
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+  int depth() const override { return depth_; }
+  int64_t working_bytes() const override {
+    return WorkingBytesOf(of_) + 2 * kBlockElements * kMaxElementBytes;
+  }
+  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     const int64_t element = ElementSize(dtype_);
     const int64_t most = std::min(kBlockElements, (end - begin) / element);
     const auto sums = std::make_unique_for_overwrite<double[]>(most);
     const auto block = std::make_unique_for_overwrite<char[]>(most * element);
     for (int64_t at = begin; at < end;) {
       const int64_t count = std::min(most, (end - at) / element);
+      if (count == 0) return absl::InternalError("a range ends within an element");
       const int64_t stop = at + count * element;
       for (size_t s = 0; s < of_.size(); ++s) {
         double* next = sums.get();
@@ -205,9 +244,32 @@ class AverageTensor final : public TensorSource {
   const std::vector<SourcePtr> of_;
   const std::vector<double> coefficients_;
   const DType dtype_;
+  const int depth_;
 };
 
 }  // namespace
+
+absl::Status TensorSource::Visit(int64_t begin, int64_t end, Taker take) const {
+  if (begin < 0 || begin > end || end > size_bytes()) {
+    return absl::InternalError(absl::StrCat("bytes ", begin, " to ", end,
+                                            " were asked of a source of ", size_bytes()));
+  }
+  if (begin == end) return absl::OkStatus();
+  int64_t left = end - begin;
+  auto status = DoVisit(begin, end, [&](absl::string_view bytes) {
+    left -= static_cast<int64_t>(bytes.size());
+    if (left < 0) return absl::InternalError("a source gives more than it was asked for");
+    return take(bytes);
+  });
+  if (!status.ok() || left == 0) return status;
+  return absl::InternalError(absl::StrCat("a source ends ", left, " bytes too early"));
+}
+
+const TensorSource& WithoutCasts(const TensorSource& source) {
+  const TensorSource* of = &source;
+  while (of->cast_of() != nullptr) of = of->cast_of();
+  return *of;
+}
 
 SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor) {
   return std::make_shared<StoredTensor>(TensorSource::Stored{std::move(read), tensor});

@@ -37,11 +37,18 @@ class TensorSource {
   // Hands over the bytes from `begin` to `end`, in order, in views that live for
   // the call of `take` alone. Where `begin` and `end` are multiples of the element
   // size, so is each view. The first error ends it: DATA_LOSS names the stored
-  // tensor. Memory: a few MiB, whatever the tensor's size.
-  virtual absl::Status Visit(int64_t begin, int64_t end, Taker take) const = 0;
+  // tensor; INTERNAL if the range is not within the source, or the source does not
+  // give exactly these bytes. Memory: working_bytes(), whatever the tensor's size.
+  absl::Status Visit(int64_t begin, int64_t end, Taker take) const;
 
   // What one whole Visit() reads from storage.
   virtual int64_t read_bytes() const = 0;
+
+  // Sources that are stacked at most, this one included: Visit() calls itself so
+  // often.
+  virtual int depth() const { return 1; }
+  // Memory that one Visit() takes, with all sources below.
+  virtual int64_t working_bytes() const { return 0; }
 
   // Bytes of a stored tensor whose chunks are shared where these are stored.
   struct Stored {
@@ -58,9 +65,24 @@ class TensorSource {
   virtual absl::Span<const std::shared_ptr<const TensorSource>> parts() const {
     return {};
   }
+
+  // Set if these are the elements of another source in another type.
+  virtual const TensorSource* cast_of() const { return nullptr; }
+
+ protected:
+  // As Visit(), of a range that is within the source.
+  virtual absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const = 0;
 };
 
 using SourcePtr = std::shared_ptr<const TensorSource>;
+
+// What may be stacked on a tensor, so that computing a chunk of it takes bounded
+// memory, stack and time. A list of edits that goes beyond is refused.
+inline constexpr int kMaxSourceDepth = 64;
+inline constexpr int64_t kMaxWorkingBytes = int64_t{96} << 20;
+
+// The source whose elements these are, whatever casts lie over it.
+const TensorSource& WithoutCasts(const TensorSource& source);
 
 // A tensor of a checkpoint that is held open: its chunks are shared. It has pieces
 // of its own: of tied tensors, the first.
@@ -69,7 +91,8 @@ SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor);
 // Bytes in memory: those of parameters that were made anew.
 SourcePtr BytesSource(std::string bytes);
 
-// The bytes of `of` from `begin` to `end`, such as some of its rows.
+// The bytes of `of` from `begin` to `end`, such as some of its rows. Asking for what
+// `of` does not have is an error of Visit().
 SourcePtr RangeSource(SourcePtr of, int64_t begin, int64_t end);
 
 // One after the other. Of a tensor's rows: each part is whole rows.

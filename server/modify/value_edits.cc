@@ -135,8 +135,10 @@ absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context) {
           "dtype", absl::StrCat(tensor.key, " is of type ", NameOf(tensor.dtype),
                                 ", which this server does not cast"));
     }
-    ReplaceBytes(context, tensor, CastSource(tensor.source, tensor.dtype, *dtype), *dtype,
-                 tensor.shape);
+    auto s =
+        ReplaceBytes(context, tensor, CastSource(tensor.source, tensor.dtype, *dtype),
+                     *dtype, tensor.shape);
+    if (!s.ok()) return s;
   }
   return absl::OkStatus();
 }
@@ -185,7 +187,8 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
                      "the averaged weights: run a few batches in training mode");
       }
     }
-    ReplaceBytes(context, tensor, std::move(source), first.dtype, first.shape);
+    auto s = ReplaceBytes(context, tensor, std::move(source), first.dtype, first.shape);
+    if (!s.ok()) return s;
   }
   return absl::OkStatus();
 }

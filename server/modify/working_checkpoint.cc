@@ -5,11 +5,25 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "server/convert.h"
 #include "server/modify/value_references.h"
 
 namespace modelstore::server::modify {
+namespace {
+
+// A source that is a range of another, with its pointer and its end in the list.
+constexpr size_t kPartBytes = 128;
+constexpr size_t kMaxPathBytes = 1024;
+
+absl::Status TooManyBytes(absl::string_view what, int64_t bytes) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "makes ", what, " of ", bytes, " bytes and more, of at most ", kMaxManifestBytes));
+}
+
+}  // namespace
+
 absl::StatusOr<WorkingCheckpoint> WorkingCheckpoint::Of(
     std::shared_ptr<storage::Read> base) {
   WorkingCheckpoint checkpoint(std::move(base));
@@ -98,8 +112,20 @@ bool WorkingCheckpoint::HasOriginalBytes(const WorkingTensor& tensor) const {
          stored->tensor == owners_[*tensor.origin];
 }
 
+bool WorkingCheckpoint::HasOriginalValues(const WorkingTensor& tensor) const {
+  if (!tensor.origin.has_value()) return false;
+  const TensorSource::Stored* stored = WithoutCasts(*tensor.source).stored();
+  return stored != nullptr && stored->read == base_ &&
+         stored->tensor == owners_[*tensor.origin];
+}
+
 absl::Status WorkingCheckpoint::Insert(size_t position,
                                        std::vector<WorkingTensor> tensors) {
+  if (tensors_.size() + tensors.size() > static_cast<size_t>(kMaxTensors)) {
+    return absl::InvalidArgumentError(absl::StrCat("leaves ",
+                                                   tensors_.size() + tensors.size(),
+                                                   " tensors, of at most ", kMaxTensors));
+  }
   absl::flat_hash_set<std::string> names;
   for (const WorkingTensor& tensor : tensors) {
     const std::string name = TensorNameOf(tensor.section, tensor.key);
@@ -141,10 +167,13 @@ absl::Status WorkingCheckpoint::Rename(
     absl::FunctionRef<std::string(const WorkingTensor&)> new_key) {
   absl::flat_hash_map<std::string, std::string> renamed;
   absl::flat_hash_set<std::string> taken;
+  int64_t bytes = 0;
   for (const WorkingTensor& tensor : tensors_) {
     if (tensor.section != section) continue;
     std::string key = new_key(tensor);
     if (auto s = ValidateKey("key", key); !s.ok()) return s;
+    bytes += static_cast<int64_t>(key.size());
+    if (bytes > kMaxManifestBytes) return TooManyBytes("keys", bytes);
     if (!taken.insert(key).second) {
       return AlreadyExists("tensor", TensorNameOf(section, key));
     }
@@ -231,21 +260,34 @@ absl::Status WorkingCheckpoint::ChangeReferences(
   return absl::OkStatus();
 }
 
+absl::StatusOr<v1::DictValue*> WorkingCheckpoint::Metadata(absl::string_view section) {
+  auto found = Section(section);
+  if (!found.ok()) return found.status();
+  if (*found == nullptr || !(*found)->metadata().has_dict_value()) return nullptr;
+  return (*found)->mutable_metadata()->mutable_dict_value();
+}
+
 absl::Status WorkingCheckpoint::RenameMetadata(
     absl::string_view section,
     absl::FunctionRef<std::optional<std::string>(absl::string_view path)> new_path) {
-  auto found = Section(section);
-  if (!found.ok()) return found.status();
-  if (*found == nullptr || !(*found)->metadata().has_dict_value()) {
-    return absl::OkStatus();
-  }
-  auto& entries =
-      *(*found)->mutable_metadata()->mutable_dict_value()->mutable_entries();
+  auto metadata = Metadata(section);
+  if (!metadata.ok()) return metadata.status();
+  if (*metadata == nullptr) return absl::OkStatus();
+  auto& entries = *(*metadata)->mutable_entries();
+  int64_t bytes = 0;
   int kept = 0;
   for (int i = 0; i < entries.size(); ++i) {
     if (entries[i].key().has_string_value()) {
       std::optional<std::string> path = new_path(entries[i].key().string_value());
       if (!path.has_value()) continue;
+      // A module's path is shorter than the keys of its tensors.
+      if (path->size() > kMaxPathBytes) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "makes a module's path of ", path->size(), " bytes in `_metadata` of ",
+            section, ", of at most ", kMaxPathBytes));
+      }
+      bytes += static_cast<int64_t>(path->size());
+      if (bytes > kMaxManifestBytes) return TooManyBytes("module paths", bytes);
       entries[i].mutable_key()->set_string_value(*std::move(path));
     }
     if (kept != i) entries.SwapElements(kept, i);
@@ -253,6 +295,29 @@ absl::Status WorkingCheckpoint::RenameMetadata(
   }
   while (entries.size() > kept) entries.RemoveLast();
   return absl::OkStatus();
+}
+
+int64_t WorkingCheckpoint::MemoryBytes() const {
+  int64_t bytes = 0;
+  for (const WorkingTensor& tensor : tensors_) {
+    bytes +=
+        static_cast<int64_t>(sizeof(tensor) + tensor.section.size() + tensor.key.size() +
+                             tensor.shape.size() * sizeof(int64_t));
+    // A description: pieces of a source, runs of rows.
+    bytes += static_cast<int64_t>(tensor.source->parts().size() * kPartBytes);
+    if (tensor.kept_rows.has_value()) {
+      bytes += static_cast<int64_t>(tensor.kept_rows->rows.size() * sizeof(RowRun));
+    }
+  }
+  for (const StoredSection& section : sections_) {
+    if (section.section.has_value()) {
+      bytes += static_cast<int64_t>(section.section->SpaceUsedLong());
+    }
+  }
+  if (architecture_.has_value()) {
+    bytes += static_cast<int64_t>(architecture_->SpaceUsedLong());
+  }
+  return bytes;
 }
 
 }  // namespace modelstore::server::modify

@@ -32,6 +32,15 @@
 
 namespace modelstore::server::modify {
 
+// Rows that follow each other: of the tensor that was, or new ones.
+struct RowRun {
+  // -1 for new ones.
+  int64_t first = 0;
+  int64_t count = 0;
+
+  bool is_new() const { return first < 0; }
+};
+
 struct WorkingTensor {
   std::string section;
   std::string key;
@@ -50,12 +59,14 @@ struct WorkingTensor {
   // settled that.
   std::optional<int> optimizer_group;
   // Of one that resize_output changed: the rows of the tensor that it was, as they
-  // lie now, -1 for new ones. It holds as long as `of` is the source.
+  // lie now. It holds as long as `of` is the source, whatever casts lie over it.
   struct KeptRows {
     SourcePtr of;
-    std::vector<int64_t> rows;
+    std::vector<RowRun> rows;
   };
   std::optional<KeptRows> kept_rows;
+  // Index of the last edit that gave it other bytes; -1: none.
+  int changed_by = -1;
 };
 
 // Used by one thread at a time. Movable.
@@ -84,9 +95,12 @@ class WorkingCheckpoint {
 
   // The bytes are those that the tensor of its origin has.
   bool HasOriginalBytes(const WorkingTensor& tensor) const;
+  // ... or the same elements in another type.
+  bool HasOriginalValues(const WorkingTensor& tensor) const;
 
   // Puts tensors before the one that is at `position` now. ALREADY_EXISTS naming
-  // the first one whose name is taken; then nothing has changed.
+  // the first one whose name is taken, INVALID_ARGUMENT if there would be more than a
+  // checkpoint may hold; then nothing has changed.
   absl::Status Insert(size_t position, std::vector<WorkingTensor> tensors);
   // Returns how many went. What refers to them in the values of their sections
   // goes too: an entry of a dict; an element of a list becomes None.
@@ -108,10 +122,17 @@ class WorkingCheckpoint {
   // With its tensors. False if there is none.
   bool DropSection(absl::string_view section);
   // Gives the modules of a state dict's `_metadata` new paths, as Rename() gives
-  // keys. A path for which nothing is returned is dropped.
+  // keys. A path for which nothing is returned is dropped. INVALID_ARGUMENT for one
+  // that would be longer than a key may be.
   absl::Status RenameMetadata(
       absl::string_view section,
       absl::FunctionRef<std::optional<std::string>(absl::string_view path)> new_path);
+  // The modules' paths in `_metadata` of section `model`, with their dicts, to be
+  // changed in place; null where the section has none.
+  absl::StatusOr<v1::DictValue*> Metadata(absl::string_view section);
+
+  // What the table and the architecture take in memory, about.
+  int64_t MemoryBytes() const;
 
   // A section apart from its tensors.
   struct StoredSection {

@@ -5,7 +5,10 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "server/convert.h"
 
@@ -15,6 +18,8 @@ namespace {
 // As the client cuts them: large enough for the disk, small enough that what a
 // chunk is computed from stays in a core's cache. A multiple of every element.
 constexpr int64_t kChunkBytes = int64_t{512} << 10;
+// An hour or so of a few cores.
+constexpr int64_t kMaxWorkBytes = int64_t{4} << 40;
 
 int64_t RowBytes(const WorkingTensor& tensor) {
   int64_t bytes = ElementSize(tensor.dtype);
@@ -58,6 +63,40 @@ WriteOut::WriteOut(const WorkingCheckpoint* checkpoint)
   }
   for (const Computed& computed : computed_) {
     total_bytes_ += computed.source->read_bytes() + computed.source->size_bytes();
+    digest_bytes_ +=
+        computed.chunk_count * static_cast<int64_t>(DigestLength(algorithm_));
+    working_bytes_ =
+        std::max(working_bytes_, computed.chunk_size + computed.source->working_bytes());
+  }
+}
+
+absl::Status WriteOut::CheckPlan() const {
+  for (const WorkingTensor& tensor : checkpoint_.tensors()) {
+    auto bytes = TensorBytes(tensor.dtype, tensor.shape);
+    if (!bytes.ok()) return InvalidField("edits", bytes.status().message());
+    if (*bytes == tensor.source->size_bytes()) continue;
+    return absl::InternalError(absl::StrCat(
+        TensorNameOf(tensor.section, tensor.key), " has ", tensor.source->size_bytes(),
+        " bytes, and by its shape ", *bytes, ": nothing was stored"));
+  }
+  if (total_bytes_ > kMaxWorkBytes) {
+    return InvalidField(
+        "edits", absl::StrCat("read and write ", total_bytes_, " bytes, of at most ",
+                              kMaxWorkBytes, ": give some to another call"));
+  }
+  if (digest_bytes_ > kMaxManifestBytes) {
+    return InvalidField(
+        "edits",
+        absl::StrCat("make new tensors of ", new_bytes_, " bytes, whose digests take ",
+                     digest_bytes_, ", of at most ", kMaxManifestBytes));
+  }
+  return absl::OkStatus();
+}
+
+void WriteOut::Begin(storage::DerivedSave* save) {
+  save_ = save;
+  for (Computed& computed : computed_) {
+    computed.digests.resize(computed.chunk_count * DigestLength(algorithm_));
   }
 }
 
@@ -67,9 +106,10 @@ void WriteOut::PlanTensor(size_t t) {
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const int64_t row_bytes = RowBytes(tensor);
   const auto parts = tensor.source->parts();
-  const bool by_rows = std::all_of(parts.begin(), parts.end(), [&](const auto& part) {
-    return part->size_bytes() % row_bytes == 0;
-  });
+  const bool by_rows =
+      row_bytes > 0 && std::all_of(parts.begin(), parts.end(), [&](const auto& part) {
+        return part->size_bytes() % row_bytes == 0;
+      });
   if (parts.empty() || !by_rows) {
     PlanPiece(tensor, tensor.source, 0, rows, pieces_[t]);
     return;
@@ -97,7 +137,6 @@ void WriteOut::PlanPiece(const WorkingTensor& tensor, SourcePtr source, int64_t 
   const int64_t bytes = source->size_bytes();
   computed.chunk_size = std::min(kChunkBytes, bytes);
   computed.chunk_count = (bytes + computed.chunk_size - 1) / computed.chunk_size;
-  computed.digests.resize(computed.chunk_count * DigestLength(algorithm_));
   computed.source = std::move(source);
   computed_.push_back(std::move(computed));
 }

@@ -2,6 +2,7 @@
 // others in bounded memory on any number of threads, and writes the manifest.
 //
 //   WriteOut out(checkpoint);
+//   if (!out.CheckPlan().ok()) ...
 //   auto save = store.uploads().StartDerived(request, out.sources());
 //   out.Begin(save->get());
 //   while (!out.done()) out.Work(absl::Now() + absl::Milliseconds(50));
@@ -38,8 +39,19 @@ class WriteOut {
   // Of the tensors, those that the base did not have.
   int64_t new_bytes() const { return new_bytes_; }
 
-  // Where the new chunks go; null: they are computed, and go nowhere.
-  void Begin(storage::DerivedSave* save) { save_ = save; }
+  // INVALID_ARGUMENT, with both figures, if that is more work, or makes a larger
+  // manifest, than one call may: a chunk that many tensors repeat costs little to
+  // send and much to compute. INTERNAL if a tensor's bytes are not as long as its
+  // shape says.
+  absl::Status CheckPlan() const;
+  // Of the digests of what is computed.
+  int64_t digest_bytes() const { return digest_bytes_; }
+  // What one thread computes with; 0 if nothing is computed.
+  int64_t working_bytes() const { return working_bytes_; }
+
+  // Called once, before Work(). Where the new chunks go; null: they are computed, and
+  // go nowhere.
+  void Begin(storage::DerivedSave* save);
   // Computes one chunk after the other until then, or until none is left.
   void Work(absl::Time until) EXCLUDES(mutex_);
   // Ends the work with this error; what runs comes to its end.
@@ -83,6 +95,8 @@ class WriteOut {
   std::vector<Computed> computed_;
   int64_t total_bytes_ = 0;
   int64_t new_bytes_ = 0;
+  int64_t digest_bytes_ = 0;
+  int64_t working_bytes_ = 0;
   std::atomic<int64_t> done_bytes_ = 0;
   storage::DerivedSave* save_ = nullptr;
 

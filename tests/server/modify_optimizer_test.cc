@@ -1,6 +1,9 @@
 // ModifyCheckpoint: what becomes of the optimizer's state.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
 #include "tests/server/module_harness.h"
 
 namespace modelstore::server {
@@ -8,6 +11,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using Warning = v1::ModifyCheckpointResponse::Warning;
 using Fate = v1::ModifyCheckpointResponse::ParameterFate;
 
 constexpr char kOld[] = "models/m/checkpoints/1";
@@ -66,8 +71,40 @@ TEST_F(ModifyOptimizerTest, EditsOfKeysAndBytesAreFollowedToo) {
                                    "edits { cast { dtype: FLOAT16 keys: 'net.a.weight' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(StateOf(kNew, "net.b.weight"), StateOf(kOld, "b.weight"));
-  EXPECT_EQ(StateOf(kNew, "net.a.weight"), "none");
-  EXPECT_EQ(modified.FateOf("net.a.weight").optimizer_fate(), Fate::STATE_RESET);
+  EXPECT_EQ(StateOf(kNew, "net.a.weight"), StateOf(kOld, "a.weight"));
+  EXPECT_EQ(modified.FateOf("net.a.weight").optimizer_fate(), Fate::STATE_KEPT);
+}
+
+TEST_F(ModifyOptimizerTest, ACastKeepsStateBitForBitAndACastOfKeptRowsToo) {
+  SaveModule(TwoLayers(), {{All()}});
+  const Modified modified = Modify(
+      "edits { resize_output { path: 'b' size: 1 keep_rows: 1 } }"
+      "edits { cast { dtype: BFLOAT16 } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_EQ(StateOf(kNew, "a.weight"), StateOf(kOld, "a.weight"));
+  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(), Fate::STATE_SLICED);
+  EXPECT_EQ(StateOf(kNew, "b.weight"), StateOf(kOld, "b.weight").substr(12));
+  EXPECT_THAT(modified.WarningsOf("a.weight"), IsEmpty());
+}
+
+TEST_F(ModifyOptimizerTest, AnAverageResetsStateAndWarnsOfIt) {
+  SaveModule(TwoLayers(), {{All()}});
+  SaveModule(TwoLayers(), {{All()}});
+  const Modified modified = Modify(
+      "edits { rename_keys { pattern: 'nothing|b.bias' replacement: 'b.bias' } }"
+      "edits { average { checkpoints: 'models/m/checkpoints/1' "
+      "checkpoints: 'models/m/checkpoints/2' patterns: 'a\\\\..*' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_EQ(modified.FateOf("a.weight").optimizer_fate(), Fate::STATE_RESET);
+  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(), Fate::STATE_KEPT);
+  const auto& warnings = modified.report.warnings();
+  const auto reset = std::find_if(warnings.begin(), warnings.end(), [](const auto& w) {
+    return w.kind() == Warning::OPTIMIZER_STATE_RESET;
+  });
+  ASSERT_NE(reset, warnings.end());
+  EXPECT_EQ(reset->edit_index(), 1);
+  EXPECT_THAT(reset->message(), HasSubstr("2 parameter(s)"));
+  EXPECT_THAT(reset->message(), HasSubstr("a.weight, a.bias"));
 }
 
 TEST_F(ModifyOptimizerTest, RowsThatAreKeptKeepTheirMomentum) {
@@ -151,12 +188,141 @@ TEST_F(ModifyOptimizerTest, AdagradIsGivenTheStateThatItCannotStepWithout) {
   EXPECT_EQ(StateOf(kNew, "a.weight", "sum"), StateOf(kOld, "a.weight", "sum"));
 }
 
-TEST_F(ModifyOptimizerTest, WithoutNamesTheOrderTellsIfTheNumberFits) {
-  SaveModule(TwoLayers(), {{All()}, {}, false});
-  ASSERT_TRUE(Modify("edits { remove_module { path: 'a' } }").status.ok());
-  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("2", "3")));
-  SaveModule(TwoLayers(), {{{"a.weight"}}, {}, false});
-  ExpectRefused(Modify("name: 'models/m/checkpoints/3' edits { remove_module { path: 'a' } }"), "optimizer_policy");
+TEST_F(ModifyOptimizerTest, WithoutNamesShapesTellWhereTheyAllowNoOther) {
+  SaveModule(TwoLayers(), {{{"a.weight", "b.weight"}, {"a.bias", "b.bias"}}, {}, false});
+  ASSERT_TRUE(Modify("edits { remove_module { path: 'b' } }").status.ok());
+  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("0"), ElementsAre("2")));
+  EXPECT_EQ(Bytes(kNew)["optimizer:state/2/exp_avg"],
+            Bytes(kOld)["optimizer:state/2/exp_avg"])
+      << "number 2 is a.bias: numbers run through the groups";
+  EXPECT_EQ(Bytes(kNew).count("optimizer:state/1/exp_avg"), 0u);
+}
+
+// Numbers of an optimizer over [weights] and [biases], which is not the model's order.
+class UnnamedGroupsTest : public ModifyOptimizerTest {
+ protected:
+  UnnamedGroupsTest() {
+    SaveModule(Net({{"a", "Linear(2, 2)"}, {"b", "Linear(2, 2)"}}, {"a", "b"}),
+               {{{"a.weight", "b.weight"}, {"a.bias", "b.bias"}}, {}, false});
+  }
+  std::string State(const std::string& checkpoint, int number) {
+    return Bytes(checkpoint)[absl::StrCat("optimizer:state/", number, "/exp_avg")];
+  }
+};
+
+TEST_F(UnnamedGroupsTest, WhereShapesLeaveItOpenAnEditOfParametersIsRefusedByName) {
+  for (const char* edit :
+       {"replace_module { path: 'b' module: 'Linear(2, 2)' "
+        "initialization { scheme: ZEROS } optimizer_group: 0 }",
+        "remove_module { path: 'b' }", "drop_keys { patterns: 'a.bias' }",
+        "resize_output { path: 'b' size: 3 new_rows: ZEROS }"}) {
+    const Modified modified = Modify(absl::StrCat("edits { ", edit, " }"));
+    ExpectRefused(modified, "optimizer_policy: it cannot be told which parameters");
+    ExpectRefused(modified, "number 0, whose state is [2, 2], may be any of 2");
+    ExpectRefused(modified, "optimizer_param_names");
+  }
+  EXPECT_EQ(LatestVersion(), 1);
+}
+
+TEST_F(UnnamedGroupsTest, NamesInTheRequestGiveEachParameterItsOwnState) {
+  const Modified modified = Modify(
+      "optimizer_param_names: 'a.weight' optimizer_param_names: 'b.weight' "
+      "optimizer_param_names: 'a.bias' optimizer_param_names: 'b.bias' "
+      "edits { replace_module { path: 'b' module: 'Linear(2, 2)' "
+      "initialization { scheme: ZEROS } } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("a.weight", "b.weight"),
+                                       ElementsAre("a.bias", "b.bias")));
+  EXPECT_EQ(StateOf(kNew, "a.weight"), State(kOld, 0));
+  EXPECT_EQ(StateOf(kNew, "a.bias"), State(kOld, 2));
+  EXPECT_EQ(StateOf(kNew, "b.weight"), "none");
+  EXPECT_EQ(StateOf(kNew, "b.bias"), "none");
+  EXPECT_EQ(modified.FateOf("a.bias").optimizer_fate(), Fate::STATE_KEPT);
+}
+
+TEST_F(UnnamedGroupsTest, NamesThatDoNotFitTheOptimizerAreRefused) {
+  const std::string edit = " edits { cast { dtype: FLOAT16 } }";
+  ExpectRefused(Modify("optimizer_param_names: 'a.weight'" + edit),
+                "are 1, while the optimizer holds 4 parameter(s)");
+  const std::string rest =
+      " optimizer_param_names: 'a.bias' optimizer_param_names: 'b.bias'";
+  ExpectRefused(Modify("optimizer_param_names: 'a.weight' optimizer_param_names: 'x'" +
+                       rest + edit),
+                "optimizer_param_names[1]: the model has no parameter x");
+  ExpectRefused(Modify("optimizer_param_names: 'a.weight' "
+                       "optimizer_param_names: 'a.weight'" +
+                       rest + edit),
+                "it names a.weight twice");
+  ExpectRefused(
+      Modify("optimizer_param_names: 'a.bias' optimizer_param_names: 'b.weight' "
+             "optimizer_param_names: 'a.weight' "
+             "optimizer_param_names: 'b.bias'" +
+             edit),
+      "a.bias is [2], while the state of number 0 is [2, 2]");
+}
+
+TEST_F(UnnamedGroupsTest, EditsThatLeaveParametersWhatTheyAreAreNeverRefused) {
+  for (const char* edit :
+       {"cast { dtype: BFLOAT16 }", "rename_module { path: 'a' new_name: 'c' }",
+        "add_prefix { prefix: 'net.' }", "set_requires_grad { patterns: 'a\\\\..*' }"}) {
+    const Modified modified =
+        Modify(absl::StrCat("name: 'models/m/checkpoints/1' edits { ", edit, " }"));
+    ASSERT_TRUE(modified.status.ok()) << edit << ": " << modified.status;
+    EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(),
+              Fate::OPTIMIZER_FATE_UNSPECIFIED);
+    const std::string made = absl::StrCat("models/m/checkpoints/", LatestVersion());
+    for (int number = 0; number < 4; ++number) {
+      EXPECT_EQ(State(made, number), State(kOld, number)) << edit;
+    }
+  }
+}
+
+TEST_F(UnnamedGroupsTest, OtherValuesResetAllStateAndTheReportSaysWhy) {
+  const Modified modified = Modify(
+      "edits { average { checkpoints: 'models/m/checkpoints/1' "
+      "checkpoints: 'models/m/checkpoints/1' patterns: 'a.bias' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(modified.WarningsOf("optimizer"),
+              ElementsAre(Warning::OPTIMIZER_STATE_RESET));
+  EXPECT_EQ(Bytes(kNew).size(), 4u) << "tensors of the model alone";
+  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("0", "1"), ElementsAre("2", "3")));
+}
+
+TEST_F(UnnamedGroupsTest, ANewModuleNeedsItsGroup) {
+  ExpectRefused(Modify("edits { add_module { path: 'c' module: 'Linear(2, 2)' "
+                       "initialization { scheme: ZEROS } } }"),
+                "edits[0].add_module.optimizer_group");
+}
+
+TEST_F(ModifyOptimizerTest, AParameterThatIsNotTheModelsStaysAsItIs) {
+  SaveModule(TwoLayers(),
+             {{{"a.weight", "temperature", "a.bias", "b.weight", "b.bias"}}});
+  const Modified modified = Modify(
+      "edits { remove_module { path: 'b' } }"
+      "edits { rename_module { path: 'a' new_name: 'c' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("c.weight", "temperature", "c.bias")));
+  EXPECT_EQ(StateOf(kNew, "temperature"), StateOf(kOld, "temperature"));
+  EXPECT_EQ(StateOf(kNew, "c.bias"), StateOf(kOld, "a.bias"));
+}
+
+TEST_F(ModifyOptimizerTest, ASectionThatIsNoOptimizersStaysAndTheReportWarns) {
+  TestTensor weight = Parameter("fc.weight", {2, 2}, {1, 2, 3, 4});
+  std::vector<v1::SaveCheckpointRequest> requests(2);
+  requests[0].set_parent("models/m");
+  requests[0].set_create_model(true);
+  *requests[0].mutable_manifest()->add_tensors() = weight.tensor;
+  v1::Section& section = *requests[0].mutable_manifest()->add_sections();
+  section.set_name("optimizer");
+  section.mutable_value()->mutable_list_value()->add_values()->set_int_value(1);
+  AddChunk(&requests[0], weight.chunks[0]);
+  requests[1].set_finish(true);
+  ASSERT_TRUE(harness_.Save(requests).ok());
+  const Modified modified =
+      Modify("edits { resize_output { path: 'fc' size: 3 new_rows: ZEROS } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(modified.WarningsOf("optimizer"),
+              ElementsAre(Warning::OPTIMIZER_NOT_FOLLOWED));
 }
 
 }  // namespace

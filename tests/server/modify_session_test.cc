@@ -190,7 +190,7 @@ TEST_F(ModifySessionTest, ConcurrentModificationsEachMakeAVersion) {
 // An average of many is work for several steps.
 TEST_F(ModifySessionTest, CancelledAtAnyStepItLeavesNothing) {
   std::string average = "edits { average { ";
-  for (int c = 0; c < 100; ++c) absl::StrAppend(&average, "checkpoints: \"", kOld, "\" ");
+  for (int c = 0; c < 250; ++c) absl::StrAppend(&average, "checkpoints: \"", kOld, "\" ");
   average += "} }";
   const int64_t before = UsedAfterCollection();
   int cancelled = 0;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "server/modify/repeat_source.h"
 #include "server/modify/working_checkpoint.h"
 #include "server/modify/write_out.h"
 #include "tests/server/modify_harness.h"
@@ -158,7 +159,9 @@ TEST_F(ModifySourcesTest, AnErrorOfASourceEndsTheWorkWithIt) {
    public:
     int64_t size_bytes() const override { return int64_t{4} << 20; }
     int64_t read_bytes() const override { return 0; }
-    absl::Status Visit(int64_t begin, int64_t end, Taker take) const override {
+
+   protected:
+    absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
       if (begin > 0) return absl::DataLossError("gone");
       return take(std::string(end, 'x'));
     }
@@ -168,6 +171,51 @@ TEST_F(ModifySourcesTest, AnErrorOfASourceEndsTheWorkWithIt) {
   const auto made = Commit();
   EXPECT_EQ(made.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(LatestVersion(), 1);
+}
+
+TEST_F(ModifySourcesTest, ASourceThatIsAskedBeyondItsEndIsAnErrorAndNoLoop) {
+  const SourcePtr stored = Weight().source;
+  const auto take = [](absl::string_view) { return absl::OkStatus(); };
+  const int64_t size = stored->size_bytes();
+  for (const SourcePtr& source :
+       {stored, RangeSource(stored, 4, 8),
+        CastSource(stored, DType::kFloat32, DType::kFloat16),
+        ConcatSource({stored, stored}), BytesSource("abcd"),
+        AverageSource({stored, stored}, {0.5, 0.5}, DType::kFloat32),
+        *RepeatSource(DType::kFloat32, 1, 3)}) {
+    const int64_t end = source->size_bytes();
+    EXPECT_TRUE(source->Visit(end, end, take).ok());
+    EXPECT_EQ(source->Visit(0, end + 4, take).code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(source->Visit(end, end + 4, take).code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(source->Visit(-4, end, take).code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(source->Visit(4, 0, take).code(), absl::StatusCode::kInternal);
+  }
+  EXPECT_EQ(RangeSource(stored, size - 4, size + 4)->Visit(0, 8, take).code(),
+            absl::StatusCode::kInternal)
+      << "a range of what the other has not";
+}
+
+TEST_F(ModifySourcesTest, ATensorThatIsNotAsLongAsItsShapeIsNeverStored) {
+  Weight().source = RangeSource(Weight().source, 0, 40);
+  WriteOut out(checkpoint_.get());
+  EXPECT_EQ(out.CheckPlan().code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(ModifySourcesTest, MoreWorkThanOneCallMayDoIsRefusedWithBothFigures) {
+  Weight().source = *RepeatSource(DType::kFloat32, 0, int64_t{1} << 41);
+  Weight().shape = {int64_t{1} << 41};
+  WriteOut out(checkpoint_.get());
+  const absl::Status plan = out.CheckPlan();
+  EXPECT_EQ(plan.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(plan.message()),
+              HasSubstr("8796093022208 bytes, of at most 4398046511104"));
+}
+
+TEST_F(ModifySourcesTest, ARowOverAndOverIsReadFromAnyPlaceInIt) {
+  const SourcePtr rows = RepeatBytesSource("abcdef", 100'000);
+  EXPECT_EQ(Read(*rows, 4, 16), "efabcdefabcd");
+  EXPECT_EQ(Read(*rows, 599'997, 600'000), "def");
+  EXPECT_EQ(Read(*rows, 0, 600'000).size(), 600'000u);
 }
 
 TEST_F(ModifySourcesTest, StoppedItTakesNoFurtherChunk) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "absl/strings/str_cat.h"
+#include "proto/contract/architecture_text.h"
 #include "tests/server/modify_harness.h"
 
 namespace modelstore::server {
@@ -140,8 +141,8 @@ class ModifyTakeTreeTest : public ModifyTest {
     tree.mutable_root()->set_type(root_type);
     for (const std::string& name : linears) {
       auto* child = tree.mutable_root()->add_children();
+      *child = *ParseModule("module", "Linear(1, 1, bias=False)");
       child->set_name(name);
-      child->set_type("Linear");
     }
     return tree;
   }
@@ -150,7 +151,7 @@ class ModifyTakeTreeTest : public ModifyTest {
 TEST_F(ModifyTakeTreeTest, TheModuleFollowsIntoTheTree) {
   SaveTree("m", {Parameter("0.weight", {1, 1}, {1})}, Tree("Sequential", {"0"}));
   v1::Architecture donor = Tree("Net", {"fc"});
-  donor.mutable_root()->mutable_children(0)->set_type("Bilinear");
+  donor.mutable_root()->mutable_children(0)->set_type("NonDynamicallyQuantizableLinear");
   SaveTree("donor", {Parameter("fc.weight", {1, 1}, {2})}, donor);
   const std::string take =
       R"(edits { take_from { checkpoint: "models/donor/checkpoints/1" source: "fc")";
@@ -159,12 +160,12 @@ TEST_F(ModifyTakeTreeTest, TheModuleFollowsIntoTheTree) {
   const v1::Architecture made = Full(kNew).architecture();
   ASSERT_EQ(made.root().children_size(), 2);
   EXPECT_EQ(made.root().children(1).name(), "1");
-  EXPECT_EQ(made.root().children(1).type(), "Bilinear");
+  EXPECT_EQ(made.root().children(1).type(), "NonDynamicallyQuantizableLinear");
   EXPECT_THAT(added.WarningsOf("1"), testing::IsEmpty()) << "a Sequential runs it";
   const Modified replaced = Modify(take + R"( target: "0" } })");
   ASSERT_TRUE(replaced.status.ok()) << replaced.status;
   EXPECT_EQ(Full("models/m/checkpoints/3").architecture().root().children(0).type(),
-            "Bilinear");
+            "NonDynamicallyQuantizableLinear");
   const Modified lost = Modify(take + R"( target: "no.1" } })");
   EXPECT_EQ(lost.status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(lost.status.message()),

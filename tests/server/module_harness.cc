@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture_tensors.h"
 #include "proto/contract/architecture_text.h"
+#include "server/modify/module_metadata.h"
 #include "server/modify/optimizer_index.h"
 
 namespace modelstore::server {
@@ -109,6 +110,15 @@ void ModuleEditTest::SaveModule(const ModuleTree& root, const Groups& groups,
     *requests[0].mutable_manifest()->add_tensors() = tensor.tensor;
     for (const auto& chunk : tensor.chunks) AddChunk(&requests[1], chunk);
   }
+  if (with_metadata_) {
+    v1::Section& section = *requests[0].mutable_manifest()->add_sections();
+    section.set_name("model");
+    for (auto& [path, dict] : modify::MetadataOf(root, "")) {
+      auto* entry = section.mutable_metadata()->mutable_dict_value()->add_entries();
+      entry->mutable_key()->set_string_value(path);
+      *entry->mutable_value() = std::move(dict);
+    }
+  }
   if (!groups.keys.empty()) {
     *requests[0].mutable_manifest()->add_sections() = OptimizerSection(groups);
   }
@@ -203,6 +213,20 @@ std::string ModuleEditTest::StateOf(const std::string& checkpoint, const std::st
                : Bytes(checkpoint)[absl::StrCat("optimizer:", value->tensor_value())];
   }
   return "none";
+}
+
+std::vector<std::string> ModuleEditTest::Metadata(const std::string& checkpoint) {
+  std::vector<std::string> modules;
+  full_ = Full(checkpoint);
+  for (const v1::Section& section : full_.sections()) {
+    if (section.name() != "model") continue;
+    for (const auto& entry : section.metadata().dict_value().entries()) {
+      const v1::Value* version = FindEntry(entry.value(), "version");
+      modules.push_back(absl::StrCat(entry.key().string_value(), ": ",
+                                     version == nullptr ? -1 : version->int_value()));
+    }
+  }
+  return modules;
 }
 
 std::vector<std::string> ModuleEditTest::ModelKeys(const std::string& checkpoint) {

@@ -26,6 +26,11 @@ struct Groups {
 
 class ModuleEditTest : public ModifyTest {
  protected:
+  // Whether SaveModule() gives section `model` the `_metadata` that PyTorch would.
+  bool with_metadata_ = false;
+  // The modules in `_metadata` of section `model`, each as `path: version`.
+  std::vector<std::string> Metadata(const std::string& checkpoint);
+
   // Saves random parameters for all tensors of the module as models/m, with its
   // architecture, unless it is to be unknown.
   void SaveModule(const ModuleTree& root, const Groups& groups = {},

@@ -67,9 +67,15 @@ TEST(ValidationTest, AnArchitectureIsATreeWithNamesAndValuesWithinBounds) {
   EXPECT_TRUE(ValidateCheckpoint("checkpoint", checkpoint).ok());
   auto* argument = root->mutable_children(0)->add_arguments();
   argument->set_name("inplace");
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint.architecture: argument inplace"));
+  EXPECT_THAT(refusal(),
+              HasSubstr("checkpoint.architecture.root.children[0].arguments: ReLU: "
+                        "`inplace` must be True or False"));
   argument->mutable_value()->set_bool_value(true);
   EXPECT_TRUE(ValidateCheckpoint("checkpoint", checkpoint).ok());
+  // Of a type that is not known only that a value is one.
+  argument = root->add_arguments();
+  argument->set_name("own");
+  EXPECT_THAT(refusal(), HasSubstr("checkpoint.architecture: argument own"));
 }
 
 TEST(ValidationTest, APieceLiesWithinItsTensorAndIsCutAsItSays) {

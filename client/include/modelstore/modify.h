@@ -49,6 +49,9 @@ struct ModifyOptions {
   std::map<std::string, std::string> labels;
   std::string description;
   OptimizerPolicy optimizer_policy = OptimizerPolicy::kKeep;
+  // Names of the stored optimizer's parameters where it has none, as one that Python
+  // saved: in the order of its groups and of `params` in each.
+  std::vector<std::string> optimizer_param_names;
   // See SaveOptions.
   std::string request_id;
   std::optional<int64_t> expected_latest_version;

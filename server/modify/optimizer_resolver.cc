@@ -1,0 +1,200 @@
+#include "server/modify/optimizer_resolver.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::server::modify {
+namespace {
+
+using Parameter = OptimizerIndex::Parameter;
+
+bool CanBeTrained(const storage::records::TensorRecord& record) {
+  const auto dtype = static_cast<DType>(record.dtype());
+  const bool complex = dtype >= DType::kComplex32 && dtype <= DType::kComplex128;
+  return record.section() == "model" && record.role() != v1::BUFFER &&
+         (complex || IsFloatingPoint(dtype));
+}
+
+}  // namespace
+
+absl::Status RefuseNames(absl::string_view what) {
+  return InvalidField("optimizer_param_names", what);
+}
+
+OptimizerResolver::OptimizerResolver(const storage::Read& base,
+                                     const v1::Value& optimizer, OptimizerIndex& index)
+    : base_(base), optimizer_(optimizer), index_(index) {}
+
+absl::Status OptimizerResolver::Run(const OptimizerIndex::Names& names) {
+  ReadModel();
+  ReadGroups();
+  if (!names.empty()) {
+    if (auto s = TakeRequestNames(names); !s.ok()) return s;
+  }
+  std::string why = ByNames();
+  if (!names.empty() && !why.empty()) return RefuseNames(why);
+  if (why.empty()) why = ByShapes();
+  if (!why.empty()) {
+    for (Parameter& parameter : index_.parameters_) parameter.origins.clear();
+    std::fill(index_.group_of_.begin(), index_.group_of_.end(), -1);
+    index_.why_ = std::move(why);
+  }
+  return absl::OkStatus();
+}
+
+void OptimizerResolver::ReadModel() {
+  const auto& manifest = base_.manifest();
+  absl::flat_hash_map<std::string, size_t> owners;
+  for (int t = 0; t < manifest.tensors_size(); ++t) {
+    const auto& record = manifest.tensors(t);
+    if (!CanBeTrained(record)) continue;
+    auto owner = owners.find(record.tied_to());
+    const size_t place = owner == owners.end() ? places_.size() : owner->second;
+    if (owner == owners.end()) {
+      owners.emplace(TensorNameOf("model", record.key()), place);
+      places_.push_back({{}, {record.shape().begin(), record.shape().end()}});
+    }
+    places_[place].origins.push_back(t);
+    place_of_.emplace(record.key(), place);
+  }
+}
+
+void OptimizerResolver::ReadGroups() {
+  absl::flat_hash_map<absl::string_view, Shape> shapes;
+  for (const auto& record : base_.manifest().tensors()) {
+    if (record.section() != kOptimizer) continue;
+    shapes.emplace(record.key(), Shape(record.shape().begin(), record.shape().end()));
+  }
+  for (const auto& entry : FindEntry(optimizer_, "state")->dict_value().entries()) {
+    if (!entry.key().has_int_value()) continue;
+    const int64_t id = entry.key().int_value();
+    const auto& fields = entry.value().dict_value().entries();
+    if (!fields.empty()) with_state_.insert(id);
+    for (const auto& field : fields) {
+      if (!field.value().has_tensor_value() ||
+          !IsElementwise(field.key().string_value())) {
+        continue;
+      }
+      auto shape = shapes.find(field.value().tensor_value());
+      if (shape != shapes.end()) state_shapes_.emplace(id, shape->second);
+    }
+  }
+  const auto& groups = *ElementsOf(FindEntry(optimizer_, "param_groups"));
+  for (int g = 0; g < groups.size(); ++g) {
+    const auto& ids = *ElementsOf(FindEntry(groups[g], "params"));
+    const auto* names = ElementsOf(FindEntry(groups[g], "param_names"));
+    for (int i = 0; i < ids.size(); ++i) {
+      Parameter& parameter = index_.parameters_.emplace_back();
+      parameter.group = g;
+      parameter.id = ids[i].int_value();
+      parameter.has_state = with_state_.contains(parameter.id);
+      if (names != nullptr) parameter.name = (*names)[i].string_value();
+      named_.push_back(names != nullptr);
+    }
+  }
+}
+
+absl::Status OptimizerResolver::TakeRequestNames(const OptimizerIndex::Names& names) {
+  if (std::find(named_.begin(), named_.end(), true) != named_.end()) {
+    return RefuseNames("the stored optimizer has names of its own");
+  }
+  if (names.size() != static_cast<int>(index_.parameters_.size())) {
+    return RefuseNames(absl::StrCat("are ", names.size(), ", while the optimizer holds ",
+                                    index_.parameters_.size(), " parameter(s)"));
+  }
+  for (int n = 0; n < names.size(); ++n) {
+    Parameter& parameter = index_.parameters_[n];
+    parameter.name = names[n];
+    named_[n] = true;
+    if (names[n].empty()) continue;
+    const std::string field = absl::StrCat("optimizer_param_names[", n, "]");
+    auto place = place_of_.find(names[n]);
+    if (place == place_of_.end()) {
+      return InvalidField(field, absl::StrCat("the model has no parameter ", names[n]));
+    }
+    const Shape* shape = ShapeOfState(parameter.id);
+    if (shape == nullptr || *shape == places_[place->second].shape) continue;
+    return InvalidField(
+        field,
+        absl::StrCat(names[n], " is [", absl::StrJoin(places_[place->second].shape, ", "),
+                     "], while the state of number ", parameter.id, " is [",
+                     absl::StrJoin(*shape, ", "), "]"));
+  }
+  index_.named_by_request_ = true;
+  return absl::OkStatus();
+}
+
+void OptimizerResolver::Assign(Parameter& parameter, Place& place) {
+  place.taken = true;
+  parameter.origins = place.origins;
+  for (const int t : place.origins) index_.group_of_[t] = parameter.group;
+}
+
+std::string OptimizerResolver::ByNames() {
+  for (size_t p = 0; p < named_.size(); ++p) {
+    Parameter& parameter = index_.parameters_[p];
+    if (!named_[p]) continue;
+    auto found = place_of_.find(parameter.name);
+    // A parameter of something else.
+    if (found == place_of_.end()) continue;
+    if (places_[found->second].taken) {
+      return absl::StrCat("it names ", parameter.name, " twice");
+    }
+    Assign(parameter, places_[found->second]);
+  }
+  return "";
+}
+
+const OptimizerResolver::Shape* OptimizerResolver::ShapeOfState(int64_t id) const {
+  auto shape = state_shapes_.find(id);
+  return shape == state_shapes_.end() ? nullptr : &shape->second;
+}
+
+// Only what cannot be otherwise is assigned: a state whose shape one parameter alone
+// has, and one without a shape if all but one are assigned.
+std::string OptimizerResolver::ByShapes() {
+  std::map<Shape, std::vector<size_t>> free;
+  size_t left = 0;
+  for (size_t p = 0; p < places_.size(); ++p) {
+    if (places_[p].taken) continue;
+    free[places_[p].shape].push_back(p);
+    ++left;
+  }
+  std::vector<size_t> open;
+  for (size_t p = 0; p < named_.size(); ++p) {
+    if (named_[p]) continue;
+    Parameter& parameter = index_.parameters_[p];
+    const Shape* shape = ShapeOfState(parameter.id);
+    if (shape == nullptr) {
+      open.push_back(p);
+      continue;
+    }
+    auto places = free.find(*shape);
+    const size_t count = places == free.end() ? 0 : places->second.size();
+    if (count != 1 || places_[places->second[0]].taken) {
+      return absl::StrCat("it has no `param_names`, and number ", parameter.id,
+                          ", whose state is [", absl::StrJoin(*shape, ", "),
+                          "], may be any of ", count, " parameters of that shape");
+    }
+    Assign(parameter, places_[places->second[0]]);
+    --left;
+  }
+  if (open.empty()) return "";
+  if (open.size() > 1 || left != 1) {
+    return absl::StrCat("it has no `param_names`, and number ",
+                        index_.parameters_[open[0]].id,
+                        " has no state that tells which of ", left, " parameters it is");
+  }
+  for (Place& place : places_) {
+    if (!place.taken) Assign(index_.parameters_[open[0]], place);
+  }
+  return "";
+}
+
+}  // namespace modelstore::server::modify

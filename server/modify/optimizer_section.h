@@ -1,0 +1,59 @@
+// Section `optimizer` of a checkpoint under edit: its groups and the states of its
+// parameters, as they are to be stored.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/modify/working_checkpoint.h"
+
+namespace modelstore::server::modify {
+
+// Used by one thread at a time; the section is changed through this alone meanwhile.
+class OptimizerSection {
+ public:
+  // Of a section that is there. FAILED_PRECONDITION, saying why, if it is not laid out
+  // as an optimizer's: see CheckOptimizerLayout().
+  static absl::StatusOr<OptimizerSection> Of(WorkingCheckpoint& checkpoint);
+
+  int group_count() const;
+  v1::Value& Group(int g);
+  // Null if it has none. Valid until states come or go.
+  const v1::Value* StateOf(int64_t id) const;
+
+  // The parameters of a group and, where it has names or `with_names`, their names.
+  void SetParameters(int g, const std::vector<int64_t>& ids,
+                     const std::vector<std::string>& names, bool with_names);
+  // Puts the new name wherever `param_names` has an old one.
+  void RenameParameters(absl::FunctionRef<std::string(const std::string& name)> new_name);
+  // Removes the states of these numbers, or of all, and their tensors.
+  absl::Status Forget(absl::FunctionRef<bool(int64_t id)> gone);
+
+  // A parameter of Adagrad's, whose state begins before its first step.
+  struct Beginning {
+    int64_t id = 0;
+    double sum = 0;
+    DType dtype = DType::kFloat32;
+    std::vector<int64_t> shape;
+  };
+  absl::Status BeginAdagrad(const std::vector<Beginning>& parameters);
+
+ private:
+  explicit OptimizerSection(WorkingCheckpoint& checkpoint) : checkpoint_(&checkpoint) {}
+  // Of the section, which does not move: its tensors do.
+  v1::Value& value() const;
+  void IndexStates();
+
+  WorkingCheckpoint* checkpoint_;
+  // By number, its place in `state`.
+  absl::flat_hash_map<int64_t, int> places_;
+};
+
+}  // namespace modelstore::server::modify
