@@ -4,11 +4,13 @@
 
 #include <torch/torch.h>
 
+#include <concepts>
 #include <memory>
 #include <tuple>
 #include <typeindex>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "client/torch/architecture_leaves.h"
 #include "client/torch/architecture_options.h"
@@ -21,6 +23,38 @@ inline torch::Tensor FirstOf(torch::Tensor tensor) { return tensor; }
 template <typename... T>
 torch::Tensor FirstOf(std::tuple<torch::Tensor, T...> outputs) {
   return std::get<0>(std::move(outputs));
+}
+
+// Those that LibTorch's modules have; Impl has some of them.
+template <typename Impl>
+std::vector<Member> MembersOf(const nn::Module& any) {
+  std::vector<Member> members;
+  const auto& module = dynamic_cast<const Impl&>(any);
+#define MODELSTORE_MEMBER(member)                                          \
+  if constexpr (requires {                                                 \
+                  { module.member } -> std::convertible_to<torch::Tensor>; \
+                })                                                         \
+  members.push_back({#member, module.member})
+  MODELSTORE_MEMBER(weight);
+  MODELSTORE_MEMBER(bias);
+  MODELSTORE_MEMBER(running_mean);
+  MODELSTORE_MEMBER(running_var);
+  MODELSTORE_MEMBER(num_batches_tracked);
+  MODELSTORE_MEMBER(weight_ih);
+  MODELSTORE_MEMBER(weight_hh);
+  MODELSTORE_MEMBER(bias_ih);
+  MODELSTORE_MEMBER(bias_hh);
+  MODELSTORE_MEMBER(in_proj_weight);
+  MODELSTORE_MEMBER(in_proj_bias);
+  MODELSTORE_MEMBER(bias_k);
+  MODELSTORE_MEMBER(bias_v);
+  MODELSTORE_MEMBER(q_proj_weight);
+  MODELSTORE_MEMBER(k_proj_weight);
+  MODELSTORE_MEMBER(v_proj_weight);
+  MODELSTORE_MEMBER(pos_weight);
+  MODELSTORE_MEMBER(_random_samples);
+#undef MODELSTORE_MEMBER
+  return members;
 }
 
 template <typename Impl>
@@ -56,6 +90,7 @@ class Table {
       if (arguments.unfit()) return {};
       return Runnable(std::make_shared<Impl>(options));
     };
+    type.members = &MembersOf<Impl>;
     by_class.emplace(typeid(Impl), &type);
   }
 
@@ -66,6 +101,7 @@ class Table {
     type.name = name;
     type.read = [](const nn::Module&) { return NamedValues(); };
     type.build = [](const ModuleTree&) { return Runnable(std::make_shared<Impl>()); };
+    type.members = &MembersOf<Impl>;
     by_class.emplace(typeid(Impl), &type);
   }
 

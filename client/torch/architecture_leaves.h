@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "proto/contract/architecture_types.h"
 
@@ -23,11 +24,19 @@ struct Leaf {
   TensorFunction forward;
 };
 
+// A tensor that a module has as a member, under its name in the state dict.
+struct Member {
+  const char* name;
+  torch::Tensor tensor;
+};
+
 struct LeafType {
   const char* name;
   // The arguments of a module that is exactly this class, no class of its own
   // derived from it. Null: something of it cannot be read.
   std::function<std::optional<NamedValues>(const torch::nn::Module&)> read;
+  // Its members, as they are now. They are to be the registered tensors.
+  std::function<std::vector<Member>(const torch::nn::Module&)> members;
   // `node`'s arguments are in their stored form. No module where LibTorch cannot
   // make it so (an argument that it lacks).
   std::function<Leaf(const ModuleTree& node)> build;
