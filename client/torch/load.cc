@@ -8,6 +8,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "client/torch/device/device_runtime.h"
 #include "client/torch/element_type.h"
@@ -16,9 +17,12 @@
 #include "client/torch/load_module.h"
 #include "client/torch/load_optimizer.h"
 #include "client/torch/load_transfer.h"
+#include "client/torch/member_check.h"
 #include "client/torch/optimizer_save.h"
 #include "client/torch/placement.h"
 #include "client/torch/scheduler.h"
+#include "client/torch/settings.h"
+#include "client/torch/shared_memory.h"
 #include "modelstore/torch.h"
 #include "proto/contract/errors.h"
 
@@ -36,7 +40,8 @@ class Loader {
   absl::Status Run() {
     deadline_ = After(args_.options.timeout);
     absl::Status status = Prepare();
-    if (status.ok()) status = transfer_->Run(deadline_, result_.report);
+    if (!status.ok() || !transfer_.has_value()) return status;
+    status = transfer_->Run(deadline_, result_.report);
     return status.ok() ? Finish() : status;
   }
 
@@ -61,12 +66,15 @@ class Loader {
     if (!patterns.ok()) return patterns.status();
     non_persistent_ = *std::move(patterns);
     absl::Status status = MakePlan();
-    if (status.ok()) status = PlanLive();
+    // All that was asked for is absent, and the caller goes on without.
+    if (!status.ok() || !plan_.has_value()) return status;
+    status = PlanLive();
     if (status.ok()) status = PlanScheduler();
     if (status.ok()) status = PlanRng();
     if (!status.ok()) return status;
     transfer_.emplace(*plan_, *index_, args_.atomic, placement_.falls_back());
     transfer_->AddLive(std::move(matches_));
+    transfer_->AddShared(std::move(shared_), args_.shared_memory);
     for (const auto& [index, device] : fresh_) transfer_->AddFresh(index, device);
     return absl::OkStatus();
   }
@@ -77,6 +85,7 @@ class Loader {
     if (!checkpoint.ok()) return checkpoint.status();
     result_.checkpoint = *checkpoint;
     if (absl::Status status = ChooseSections(*checkpoint); !status.ok()) return status;
+    if (wanted_.empty()) return absl::OkStatus();
     LoadOptions options = args_.options;
     options.sections.assign(wanted_.begin(), wanted_.end());
     options.device = args_.device;
@@ -135,28 +144,34 @@ class Loader {
                                        checkpoint.sections.end());
     returned_.insert(args_.sections.begin(), args_.sections.end());
     returned_.insert(args_.options.sections.begin(), args_.options.sections.end());
-    if (returned_.empty() && !args_.module && !args_.state_dict && !args_.optimizer) {
-      returned_ = stored;
-    }
+    const bool fills = args_.module || args_.state_dict || !args_.extra_tensors.empty();
+    if (returned_.empty() && !fills && !args_.optimizer) returned_ = stored;
     wanted_ = returned_;
-    if (args_.module || args_.state_dict) wanted_.insert("model");
+    if (fills) wanted_.insert("model");
     if (args_.optimizer) wanted_.insert("optimizer");
-    const auto want_if_stored = [&](const std::string& section) {
-      if (stored.count(section) > 0) {
-        wanted_.insert(section);
-      } else {
-        result_.report.skipped.push_back(section);
-      }
-    };
-    if (args_.rng) want_if_stored("rng");
-    if (args_.scheduler) want_if_stored("scheduler");
+    if (args_.rng) wanted_.insert("rng");
+    if (args_.scheduler) wanted_.insert("scheduler");
+    std::vector<std::string> absent;
+    bool by_name = false;
     for (const std::string& section : wanted_) {
       if (stored.count(section) > 0) continue;
-      const std::string why =
-          absl::StrCat(checkpoint.name, " has no section `", section, "`");
-      // Asked for by name, or by what is to be restored.
-      return returned_.count(section) > 0 ? absl::NotFoundError(why)
-                                          : absl::FailedPreconditionError(why);
+      absent.push_back(section);
+      by_name = by_name || returned_.count(section) > 0;
+    }
+    if (absent.empty()) return absl::OkStatus();
+    if (args_.absent_sections == Policy::kFail) {
+      const std::string why = absl::StrCat(checkpoint.name, " has no section `",
+                                           absl::StrJoin(absent, "` and no section `"),
+                                           "`; to load without set `absent_sections`");
+      result_.report.absent_sections = std::move(absent);
+      return by_name ? absl::NotFoundError(why) : absl::FailedPreconditionError(why);
+    }
+    for (const std::string& section : absent) {
+      wanted_.erase(section);
+      returned_.erase(section);
+    }
+    if (args_.absent_sections == Policy::kReport) {
+      result_.report.absent_sections = std::move(absent);
     }
     return absl::OkStatus();
   }
@@ -164,24 +179,48 @@ class Loader {
   absl::Status PlanLive() {
     if (args_.state_dict) AddFresh("model");
     if (args_.options.target_dtype.has_value()) ReportCasts();
+    absl::Status status = PlanModel();
+    return status.ok() ? PlanOptimizerState() : status;
+  }
+
+  // The module's tensors and extra_tensors.
+  absl::Status PlanModel() {
     std::vector<StateEntry> entries;
     if (args_.module) {
-      const SectionContent* model = FindSection("model");
-      absl::StatusOr<std::vector<std::string>> left_out = LeftOut();
-      if (!left_out.ok()) return left_out.status();
-      absl::StatusOr<std::vector<Match>> matches =
-          MatchModule(*args_.module, *index_, model ? model->metadata : Value(),
-                      *left_out, non_persistent_, args_, result_.report);
-      if (!matches.ok()) return matches.status();
-      matches_ = *std::move(matches);
-      entries = WalkState(*args_.module);
+      if (!args_.ignore_reassigned_members) {
+        absl::Status status = CheckMembers(*args_.module, "loaded");
+        if (!status.ok()) return status;
+      }
+      entries = WalkState(*args_.module, non_persistent_);
     }
-    if (!args_.optimizer) return absl::OkStatus();
+    if (absl::Status s = AddExtra(args_.extra_tensors, entries); !s.ok()) return s;
+    // Those of a state dict are fresh.
+    if (entries.empty() && args_.module == nullptr) return absl::OkStatus();
+    names_.emplace(entries);
+    if (wanted_.count("model") == 0) return absl::OkStatus();
+    const SectionContent* model = FindSection("model");
+    absl::StatusOr<std::vector<std::string>> left_out = LeftOut();
+    if (!left_out.ok()) return left_out.status();
+    absl::StatusOr<std::vector<Match>> matches =
+        MatchModule(entries, *index_, model ? model->metadata : Value(), *left_out,
+                    non_persistent_, args_, result_.report);
+    if (!matches.ok()) return matches.status();
+    matches_ = *std::move(matches);
+    absl::StatusOr<std::vector<std::vector<size_t>>> shared = SettleSharedMemory(
+        client_, result_.checkpoint.name, *index_, args_, matches_, result_.report);
+    if (!shared.ok()) return shared.status();
+    shared_ = *std::move(shared);
+    return absl::OkStatus();
+  }
+
+  absl::Status PlanOptimizerState() {
+    if (!args_.optimizer || wanted_.count("optimizer") == 0) return absl::OkStatus();
     const SectionContent* content = FindSection("optimizer");
-    const Value none;
+    const SectionContent none;
     absl::StatusOr<OptimizerLoad> load =
-        PlanOptimizer(*args_.optimizer, content ? content->value : none, *index_,
-                      ParameterNames(entries), renames_, result_.report);
+        PlanOptimizer(args_, content ? *content : none, *index_,
+                      names_.has_value() ? *names_ : ParameterNames({}), renames_,
+                      result_.report);
     if (!load.ok()) return load.status();
     for (const OptimizerLoad::ParameterState& state : load->states) {
       for (const auto& [name, index] : state.number_tensors) {
@@ -236,7 +275,15 @@ class Loader {
     absl::StatusOr<int64_t> steps = ReadSchedulerSteps(content ? content->value : Value());
     if (!steps.ok()) return steps.status();
     scheduler_steps_ = *steps;
-    return absl::OkStatus();
+    if (args_.settings == Policy::kIgnore) return absl::OkStatus();
+    const std::vector<LoadReport::SettingChange> changes =
+        SchedulerChanges(*args_.scheduler, content->value, content->metadata);
+    std::vector<LoadReport::SettingChange>& told = result_.report.settings;
+    told.insert(told.end(), changes.begin(), changes.end());
+    if (changes.empty() || args_.settings != Policy::kFail) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("the stored scheduler has other settings: ", SettingsText(changes),
+                     "; to go on with those here set `settings`"));
   }
 
   absl::Status PlanRng() {
@@ -282,9 +329,9 @@ class Loader {
   }
 
   absl::Status Finish() {
-    if (args_.optimizer) {
+    if (optimizer_.has_value()) {
       absl::Status status = ApplyOptimizer(
-          *args_.optimizer, optimizer_, [&](int64_t i) { return transfer_->Fresh(i); });
+          *args_.optimizer, *optimizer_, [&](int64_t i) { return transfer_->Fresh(i); });
       if (!status.ok()) return status;
     }
     if (scheduler_steps_.has_value()) {
@@ -303,7 +350,7 @@ class Loader {
             transfer_->Fresh(index);
       }
     }
-    if (!args_.state_dict) return absl::OkStatus();
+    if (!args_.state_dict || wanted_.count("model") == 0) return absl::OkStatus();
     StateDict state_dict;
     for (int64_t index : index_->Section("model")) {
       state_dict.emplace_back(index_->KeyOf(index), transfer_->Fresh(index));
@@ -339,7 +386,9 @@ class Loader {
   std::optional<PlanIndex> index_;
   std::vector<Match> matches_;
   std::map<int64_t, int> fresh_;  // their devices, by position
-  OptimizerLoad optimizer_;
+  std::optional<ParameterNames> names_;
+  std::vector<std::vector<size_t>> shared_;  // positions of matches_
+  std::optional<OptimizerLoad> optimizer_;
   std::optional<int64_t> scheduler_steps_;
   int64_t rng_ = -1;
   std::map<int, int64_t> device_rng_;  // positions, by device

@@ -65,6 +65,8 @@ void Freeze(const std::vector<TensorInfo>& stored, torch::nn::Module& module) {
 
 absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
                                  const LoadModelArgs& args) {
+  // What is loaded to be run can be trained as well, wherever it was loaded.
+  const c10::InferenceMode training(false);
   if (auto device = UsableDevice("device", args.device); !device.ok()) {
     return device.status();
   }

@@ -1,12 +1,11 @@
 #include "client/torch/load_module.h"
 
-#include <ATen/MemoryOverlap.h>
-
 #include <unordered_set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/torch/element_type.h"
+#include "client/torch/shared_memory.h"
 
 namespace modelstore::torch_internal {
 namespace {
@@ -55,13 +54,27 @@ absl::Status CheckWritable(const std::string& key, const torch::Tensor& target) 
     why = "is not dense";
   } else if (target.is_inference() && !c10::InferenceMode::is_enabled()) {
     why = "was made in inference mode and cannot be written outside of it";
-  } else if (at::has_internal_overlap(target) == at::MemOverlap::Yes) {
-    why = "has elements that share memory";
+  } else if (OverlapsItself(target)) {
+    why =
+        "has elements that share memory, as after expand, unfold or as_strided: "
+        "register one with a memory of its own, such as its clone()";
   } else {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(
       absl::StrCat("tensor `", key, "` of the module ", why));
+}
+
+// Of the stored keys those that neither the module nor extra_tensors has.
+std::vector<std::string> Unexpected(const LoadArgs& args,
+                                    const KeyPatterns& non_persistent,
+                                    std::vector<std::string> stored) {
+  // A state dict takes what is left.
+  if (args.module == nullptr && args.state_dict != nullptr) return {};
+  std::unordered_set<std::string> extra;
+  for (const auto& [key, tensor] : args.extra_tensors) extra.insert(key);
+  std::erase_if(stored, [&](const std::string& key) { return extra.contains(key); });
+  return args.module ? UnexpectedKeys(*args.module, non_persistent, stored) : stored;
 }
 
 class Matcher {
@@ -198,7 +211,7 @@ int64_t PlanIndex::Root(int64_t index) const {
   return it == by_name_.end() ? index : it->second;
 }
 
-absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
+absl::StatusOr<std::vector<Match>> MatchModule(const std::vector<StateEntry>& entries,
                                                const PlanIndex& plan,
                                                const Value& metadata,
                                                const std::vector<std::string>& left_out,
@@ -210,7 +223,7 @@ absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
   const std::unordered_set<std::string> filtered(left_out.begin(), left_out.end());
   std::vector<Match> matches;
   Matcher matcher(plan, args, report);
-  for (const StateEntry& entry : WalkState(module, non_persistent)) {
+  for (const StateEntry& entry : entries) {
     const int64_t index = plan.Find("model", entry.key);
     if (index >= 0) {
       absl::Status status = matcher.Add(entry, index, matches);
@@ -225,7 +238,7 @@ absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
   if (unexpected != Policy::kIgnore) {
     std::vector<std::string> stored;
     for (int64_t index : plan.Section("model")) stored.push_back(plan.KeyOf(index));
-    report.unexpected = UnexpectedKeys(module, non_persistent, stored);
+    report.unexpected = Unexpected(args, non_persistent, stored);
   }
   if (absl::Status status = matcher.Verdict(missing, unexpected); !status.ok()) {
     return status;

@@ -54,7 +54,8 @@ struct Match {
 // Fills the report. Fails, naming every key concerned, where a policy says so.
 // `left_out`: stored keys that the caller's filters keep from the plan; they are
 // neither missing nor loaded; under their names here. `metadata`: PyTorch's, as stored.
-absl::StatusOr<std::vector<Match>> MatchModule(const torch::nn::Module& module,
+// `entries`: those of args.module and args.extra_tensors.
+absl::StatusOr<std::vector<Match>> MatchModule(const std::vector<StateEntry>& entries,
                                                const PlanIndex& plan,
                                                const Value& metadata,
                                                const std::vector<std::string>& left_out,

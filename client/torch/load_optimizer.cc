@@ -10,27 +10,17 @@
 #include "absl/strings/str_join.h"
 #include "client/torch/element_type.h"
 #include "client/torch/guard.h"
+#include "client/torch/match_parameters.h"
+#include "client/torch/settings.h"
 
 namespace modelstore::torch_internal {
-namespace {
 
-absl::Status Refuse(absl::string_view why) {
+absl::Status RefuseOptimizer(absl::string_view why) {
   return absl::FailedPreconditionError(
       absl::StrCat("the stored optimizer state does not fit: ", why));
 }
 
-const std::vector<Value>* ListOf(const Value* value) {
-  const auto* sequence =
-      value ? std::get_if<Value::Sequence>(&value->variant()) : nullptr;
-  return sequence ? &sequence->values : nullptr;
-}
-
-bool IsNumber(const Value& value) { return NumberOf(value).has_value(); }
-
-// A string as it is, anything else as Python prints it.
-std::string TextOf(const Value& value) {
-  return value.AsString().value_or(value.ToString());
-}
+namespace {
 
 bool IsNameOrNone(const Value& value) {
   return value.IsNull() || std::holds_alternative<std::string>(value.variant());
@@ -51,9 +41,10 @@ bool SameKind(const Value& stored, const Value& ours) {
 
 class Planner {
  public:
-  Planner(torch::optim::Optimizer& optimizer, const Value& stored, const PlanIndex& plan,
+  Planner(const LoadArgs& args, const SectionContent& stored, const PlanIndex& plan,
           const ParameterNames& names, const KeyRenames& renames, LoadReport& report)
-      : optimizer_(optimizer),
+      : args_(args),
+        optimizer_(*args.optimizer),
         stored_(stored),
         plan_(plan),
         names_(names),
@@ -64,22 +55,21 @@ class Planner {
     absl::StatusOr<const OptimizerTable*> table = TableOf(optimizer_);
     if (!table.ok()) return table.status();
     load_.table = *table;
-    const std::vector<Value>* groups = ListOf(stored_.Find("param_groups"));
-    if (groups == nullptr || stored_.Find("state") == nullptr) {
-      return Refuse("it is no optimizer's state_dict");
+    const std::vector<Value>* groups = ListOf(stored_.value.Find("param_groups"));
+    const Value* states = stored_.value.Find("state");
+    if (groups == nullptr || states == nullptr) {
+      return RefuseOptimizer("it is no optimizer's state_dict");
     }
-    if (const auto* states =
-            std::get_if<Value::DictEntries>(&stored_.Find("state")->variant())) {
-      for (const auto& [id, fields] : states->entries) states_[id.ToString()] = &fields;
+    if (const auto* entries = std::get_if<Value::DictEntries>(&states->variant())) {
+      for (const auto& [id, fields] : entries->entries) states_[id.ToString()] = &fields;
     }
     if (groups->size() != optimizer_.param_groups().size()) {
-      return Refuse(absl::StrCat("it has ", groups->size(), " parameter group(s), the ",
-                                 "optimizer has ", optimizer_.param_groups().size()));
+      return RefuseOptimizer(absl::StrCat("it has ", groups->size(),
+                                          " parameter group(s), the ", "optimizer has ",
+                                          optimizer_.param_groups().size()));
     }
-    for (size_t g = 0; g < groups->size(); ++g) {
-      absl::Status status = PlanGroup(g, (*groups)[g]);
-      if (!status.ok()) return status;
-    }
+    if (absl::Status s = CheckClass(*groups); !s.ok()) return s;
+    if (absl::Status s = PlanGroups(*groups); !s.ok()) return s;
     // Python keeps them under their number; here a state needs a parameter.
     for (const auto& [id, fields] : states_) {
       if (planned_.count(id) == 0) {
@@ -90,37 +80,126 @@ class Planner {
   }
 
  private:
-  absl::Status PlanGroup(size_t g, const Value& group) {
-    if (absl::Status status = CheckOptions(g, group); !status.ok()) return status;
-    const std::vector<torch::Tensor>& ours = optimizer_.param_groups()[g].params();
-    absl::StatusOr<std::vector<Value>> ids = MatchParameters(g, group, ours);
-    if (!ids.ok()) return ids.status();
-    if (load_.table->of_group && *ids != *ListOf(group.Find("params"))) {
-      return Refuse(absl::StrCat("the state of ", load_.table->name, " is of [",
-                                 absl::StrJoin(NamesIn(group), ", "),
-                                 "] in this order, the optimizer holds [",
-                                 absl::StrJoin(names_.FindAll(ours), ", "), "]"));
+  // AdamW's state fits Adam, whose steps are others.
+  absl::Status CheckClass(const std::vector<Value>& groups) {
+    std::vector<LoadReport::SettingChange> changes;
+    const std::string& ours = load_.table->name;
+    const Value* stored = stored_.metadata.Find("class");
+    if (stored != nullptr && TextOf(*stored) != ours) {
+      changes.push_back({"optimizer", TextOf(*stored), ours});
     }
-    flat_size_ = 0;
-    for (const torch::Tensor& parameter : ours) flat_size_ += parameter.numel();
-    for (size_t p = 0; p < ours.size(); ++p) {
-      absl::Status status = PlanState(group, (*ids)[p], ours[p]);
-      if (!status.ok()) return status;
+    for (size_t g = 0; g < groups.size(); ++g) {
+      for (const auto& [name, only] : load_.table->markers) {
+        const Value* value = groups[g].Find(name);
+        if (value == nullptr || SameSetting(*value, only)) continue;
+        changes.push_back({absl::StrCat("optimizer:param_groups/", g, "/", name),
+                           value->ToString(), only.ToString()});
+      }
     }
-    load_.groups.push_back(&group);
+    if (changes.empty() || args_.settings == Policy::kIgnore) return absl::OkStatus();
+    report_.settings.insert(report_.settings.end(), changes.begin(), changes.end());
+    if (args_.settings != Policy::kFail) return absl::OkStatus();
+    return RefuseOptimizer(
+        absl::StrCat(SettingsText(changes), "; to adopt it all the same set `settings`"));
+  }
+
+  absl::Status PlanGroups(const std::vector<Value>& groups) {
+    for (size_t g = 0; g < groups.size(); ++g) {
+      if (absl::Status s = CheckOptions(g, groups[g]); !s.ok()) return s;
+    }
+    if (args_.hyperparameters == Policy::kFail && !report_.hyperparameters.empty()) {
+      return RefuseOptimizer(SettingsText(report_.hyperparameters));
+    }
+    const ParameterMatching matching{optimizer_,
+                                     *load_.table,
+                                     groups,
+                                     names_,
+                                     renames_,
+                                     args_.parameter_order != Policy::kFail,
+                                     [this](const Value& id) { return HasState(id); },
+                                     [this](const Value& a, const Value& b) {
+                                       if (!SameState(a, b)) return false;
+                                       planned_.insert(b.ToString());
+                                       return true;
+                                     }};
+    absl::StatusOr<MatchedGroups> matched = MatchParameters(matching, report_.inferred);
+    if (!matched.ok()) return matched.status();
+    for (size_t g = 0; g < groups.size(); ++g) {
+      flat_size_ = 0;
+      // LBFGS flattens a parameter as often as it holds it.
+      for (const torch::Tensor& parameter : optimizer_.param_groups()[g].params()) {
+        flat_size_ += parameter.numel();
+      }
+      for (const MatchedParameter& m : (*matched)[g]) {
+        absl::Status status = PlanState(groups[g], m.id, m.parameter);
+        if (!status.ok()) return status;
+      }
+      load_.groups.push_back(&groups[g]);
+    }
     return absl::OkStatus();
+  }
+
+  const Value::DictEntries* StateOf(const Value& id) const {
+    const auto found = states_.find(id.ToString());
+    return found == states_.end()
+               ? nullptr
+               : std::get_if<Value::DictEntries>(&found->second->variant());
+  }
+
+  // Something beside None: Python's SGD has `momentum_buffer: None` before its first.
+  bool HasState(const Value& id) const {
+    const auto* state = StateOf(id);
+    return state != nullptr &&
+           std::any_of(state->entries.begin(), state->entries.end(),
+                       [](const auto& field) { return !field.second.IsNull(); });
+  }
+
+  bool SameState(const Value& a, const Value& b) const {
+    if (a == b) return true;
+    const auto *x = StateOf(a), *y = StateOf(b);
+    if (x == nullptr || y == nullptr) return HasState(a) == HasState(b);
+    return std::equal(x->entries.begin(), x->entries.end(), y->entries.begin(),
+                      y->entries.end(), [this](const auto& f, const auto& g) {
+                        return f.first == g.first && SameField(f.second, g.second);
+                      });
+  }
+
+  // Tensors that are tied are the same.
+  bool SameField(const Value& a, const Value& b) const {
+    const auto* s = std::get_if<Value::TensorKey>(&a.variant());
+    const auto* t = std::get_if<Value::TensorKey>(&b.variant());
+    if (s != nullptr && t != nullptr) {
+      const int64_t i = plan_.Find("optimizer", s->key);
+      const int64_t j = plan_.Find("optimizer", t->key);
+      if (i < 0 || j < 0) return false;
+      // A step is a tensor written anew for each: what is beside it decides.
+      return plan_.Root(i) == plan_.Root(j) ||
+             (plan_.info(i).shape.empty() && plan_.info(j).shape.empty());
+    }
+    const std::vector<Value>*x = ListOf(&a), *y = ListOf(&b);
+    if (x != nullptr && y != nullptr) {
+      return std::equal(
+          x->begin(), x->end(), y->begin(), y->end(),
+          [this](const Value& v, const Value& w) { return SameField(v, w); });
+    }
+    return a == b;
   }
 
   absl::Status CheckOptions(size_t g, const Value& group) {
     std::set<std::string> known = {"params", "param_names"};
+    for (const auto& [name, only] : load_.table->markers) known.insert(name);
     for (const auto& [name, ours] :
          load_.table->read_options(optimizer_.param_groups()[g].options())) {
       known.insert(name);
       const Value* value = group.Find(name);
       if (value == nullptr || !SameKind(*value, ours)) {
-        return Refuse(absl::StrCat("group ", g, " has no `", name, "` as ",
-                                   load_.table->name, " needs it"));
+        return RefuseOptimizer(absl::StrCat("group ", g, " has no `", name, "` as ",
+                                            load_.table->name, " needs it"));
       }
+      if (args_.hyperparameters == Policy::kIgnore || SameSetting(*value, ours)) continue;
+      report_.hyperparameters.push_back(
+          {absl::StrCat("optimizer:param_groups/", g, "/", name), value->ToString(),
+           ours.ToString()});
     }
     for (const auto& [name, only] : load_.table->python_only) {
       known.insert(name);
@@ -144,81 +223,17 @@ class Planner {
     return absl::OkStatus();
   }
 
-  static std::vector<std::string> NamesIn(const Value& group) {
-    std::vector<std::string> names;
-    if (const std::vector<Value>* stored = ListOf(group.Find("param_names"))) {
-      for (const Value& name : *stored) names.push_back(TextOf(name));
-    }
-    return names;
-  }
-
-  // The stored id of each of our parameters.
-  absl::StatusOr<std::vector<Value>> MatchParameters(
-      size_t g, const Value& group, const std::vector<torch::Tensor>& ours) {
-    const std::vector<Value>* ids = ListOf(group.Find("params"));
-    if (ids == nullptr) return Refuse(absl::StrCat("group ", g, " has no `params`"));
-    const std::vector<Value>* stored_names = ListOf(group.Find("param_names"));
-    const std::vector<std::string> our_names = names_.FindAll(ours);
-    if (stored_names != nullptr && our_names.empty() && !ours.empty() &&
-        !names_.empty()) {
-      return RefuseNameless(g, group, ours);
-    }
-    if (stored_names == nullptr || our_names.empty() ||
-        stored_names->size() != ids->size()) {
-      if (ids->size() != ours.size()) {
-        return Refuse(absl::StrCat("group ", g, " has ", ids->size(),
-                                   " parameter(s), the optimizer's has ", ours.size()));
-      }
-      report_.inferred = report_.inferred || !ours.empty();
-      return *ids;
-    }
-    std::map<std::string, Value> by_name;
-    for (size_t i = 0; i < ids->size(); ++i) {
-      absl::StatusOr<std::string> name = renames_.Apply(TextOf((*stored_names)[i]));
-      if (!name.ok()) return name.status();
-      by_name.emplace(*std::move(name), (*ids)[i]);
-    }
-    std::vector<Value> matched;
-    std::vector<std::string> absent;
-    for (const std::string& name : our_names) {
-      const auto it = by_name.find(name);
-      if (it == by_name.end()) {
-        absent.push_back(name);
-        continue;
-      }
-      matched.push_back(it->second);
-      by_name.erase(it);
-    }
-    if (absent.empty() && by_name.empty()) return matched;
-    std::vector<std::string> surplus;
-    for (const auto& [name, id] : by_name) surplus.push_back(name);
-    return Refuse(absl::StrCat("group ", g, " holds other parameters: not stored: [",
-                               absl::StrJoin(absent, ", "), "]; not in the optimizer: [",
-                               absl::StrJoin(surplus, ", "), "]"));
-  }
-
-  // Names on both sides, and yet some of our parameters have none: their order tells
-  // nothing.
-  absl::Status RefuseNameless(size_t g, const Value& group,
-                              const std::vector<torch::Tensor>& ours) const {
-    std::vector<std::string> nameless;
-    for (size_t p = 0; p < ours.size(); ++p) {
-      if (names_.Find(ours[p]).empty()) nameless.push_back(absl::StrCat(p));
-    }
-    return Refuse(absl::StrCat("group ", g, " holds [",
-                               absl::StrJoin(NamesIn(group), ", "),
-                               "], and parameter(s) ", absl::StrJoin(nameless, ", "),
-                               " of the optimizer's are none of the module's"));
-  }
-
   absl::Status PlanState(const Value& group, const Value& id,
                          const torch::Tensor& parameter) {
-    const auto found = states_.find(id.ToString());
     planned_.insert(id.ToString());
-    const auto* dict = found == states_.end()
-                           ? nullptr
-                           : std::get_if<Value::DictEntries>(&found->second->variant());
-    if (dict == nullptr || dict->entries.empty()) return absl::OkStatus();
+    const auto [earlier, first] = id_of_.try_emplace(StateKey(parameter), id);
+    if (!first && !SameState(earlier->second, id)) {
+      return RefuseOptimizer(absl::StrCat("it has several states for the parameter `",
+                                          names_.Find(parameter),
+                                          "`, which is in several groups"));
+    }
+    if (!first || !HasState(id)) return absl::OkStatus();
+    const Value::DictEntries* dict = StateOf(id);
     OptimizerLoad::ParameterState state;
     state.parameter = parameter;
     for (const auto& [key, value] : dict->entries) {
@@ -231,8 +246,8 @@ class Planner {
     for (const std::string& name : load_.table->required(group)) {
       if (state.numbers.count(name) == 0 && state.number_tensors.count(name) == 0 &&
           state.tensors.count(name) == 0) {
-        return Refuse(absl::StrCat("state/", id.ToString(), " has no `", name, "` as ",
-                                   load_.table->name, " needs it"));
+        return RefuseOptimizer(absl::StrCat("state/", id.ToString(), " has no `", name,
+                                            "` as ", load_.table->name, " needs it"));
       }
     }
     load_.states.push_back(std::move(state));
@@ -245,7 +260,7 @@ class Planner {
     const auto field = std::find_if(known.begin(), known.end(),
                                     [&](const auto& f) { return f.first == name; });
     if (field == known.end()) {
-      return Refuse(absl::StrCat(where, " is no state of ", load_.table->name));
+      return RefuseOptimizer(absl::StrCat(where, " is no state of ", load_.table->name));
     }
     switch (field->second) {
       case StateKind::kScratch:
@@ -263,7 +278,7 @@ class Planner {
       case StateKind::kFlatList:
       case StateKind::kScalarList: {
         const std::vector<Value>* list = ListOf(&value);
-        if (list == nullptr) return Refuse(absl::StrCat(where, " is no list"));
+        if (list == nullptr) return RefuseOptimizer(absl::StrCat(where, " is no list"));
         state.tensors[name];
         for (size_t i = 0; i < list->size(); ++i) {
           const std::string item = absl::StrCat(where, "/", i);
@@ -281,11 +296,11 @@ class Planner {
 
   absl::StatusOr<int64_t> Position(const std::string& where, const Value& value) {
     const auto* named = std::get_if<Value::TensorKey>(&value.variant());
-    if (named == nullptr) return Refuse(absl::StrCat(where, " is no tensor"));
+    if (named == nullptr) return RefuseOptimizer(absl::StrCat(where, " is no tensor"));
     const int64_t index = plan_.Find("optimizer", named->key);
     if (index >= 0) return index;
-    return Refuse(absl::StrCat("tensor `optimizer:", named->key,
-                               "` is left out by include, exclude or slices"));
+    return RefuseOptimizer(absl::StrCat("tensor `optimizer:", named->key,
+                                        "` is left out by include, exclude or slices"));
   }
 
   absl::Status PlanScalar(const std::string& where, const std::string& name,
@@ -295,7 +310,7 @@ class Planner {
     if (!index.ok()) return index.status();
     const std::vector<int64_t>& shape = plan_.info(*index).shape;
     if (!shape.empty() && shape != std::vector<int64_t>{1}) {
-      return Refuse(absl::StrCat(where, " has shape ", ShapeText(shape)));
+      return RefuseOptimizer(absl::StrCat(where, " has shape ", ShapeText(shape)));
     }
     if (kind == StateKind::kNumber) {
       state.number_tensors[name] = *index;
@@ -319,8 +334,8 @@ class Planner {
           kind == StateKind::kFlat
               ? "its parameters together are "
               : absl::StrCat("parameter `", names_.Find(state.parameter), "` is ");
-      return Refuse(absl::StrCat(where, " is ", ShapeText(info.shape), ", ", whose,
-                                 ShapeText(wanted)));
+      return RefuseOptimizer(absl::StrCat(where, " is ", ShapeText(info.shape), ", ",
+                                          whose, ShapeText(wanted)));
     }
     absl::StatusOr<DType> dtype = DTypeFromTorch(state.parameter.scalar_type());
     if (dtype.ok() && *dtype != info.dtype) {
@@ -331,31 +346,32 @@ class Planner {
     return absl::OkStatus();
   }
 
+  const LoadArgs& args_;
   torch::optim::Optimizer& optimizer_;
-  const Value& stored_;
+  const SectionContent& stored_;
   const PlanIndex& plan_;
   const ParameterNames& names_;
   const KeyRenames& renames_;
   LoadReport& report_;
   std::map<std::string, const Value*> states_;  // by the text of their id
   std::set<std::string> planned_;               // the ids that a group lists
+  std::map<StateKeyType, Value> id_of_;         // of the parameters so far
   int64_t flat_size_ = 0;                       // elements of the group at hand
   OptimizerLoad load_;
 };
 
 }  // namespace
 
-absl::StatusOr<OptimizerLoad> PlanOptimizer(torch::optim::Optimizer& optimizer,
-                                            const Value& stored, const PlanIndex& plan,
-                                            const ParameterNames& names,
-                                            const KeyRenames& renames,
-                                            LoadReport& report) {
-  return Planner(optimizer, stored, plan, names, renames, report).Run();
+absl::StatusOr<OptimizerLoad> PlanOptimizer(
+    const LoadArgs& args, const SectionContent& stored, const PlanIndex& plan,
+    const ParameterNames& names, const KeyRenames& renames, LoadReport& report) {
+  return Planner(args, stored, plan, names, renames, report).Run();
 }
 
 absl::Status ApplyOptimizer(torch::optim::Optimizer& optimizer, const OptimizerLoad& load,
                             const std::function<torch::Tensor(int64_t)>& fetched) {
   return Guarded("restoring the optimizer", [&]() -> absl::Status {
+    const c10::InferenceMode training(false);
     const torch::NoGradGuard no_grad;
     std::remove_reference_t<decltype(optimizer.state())> states;
     for (const OptimizerLoad::ParameterState& planned : load.states) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "client/torch/key_rules.h"
 #include "client/torch/load_module.h"
 #include "client/torch/optimizer_save.h"
@@ -31,17 +32,18 @@ struct OptimizerLoad {
   std::vector<const Value*> groups;
 };
 
-// Matches stored parameters with the optimizer's: by name where both sides have
-// names, else in order if count and shapes fit. FAILED_PRECONDITION, naming
-// parameters or options, where they do not. `stored` outlives the result.
-absl::StatusOr<OptimizerLoad> PlanOptimizer(torch::optim::Optimizer& optimizer,
-                                            const Value& stored, const PlanIndex& plan,
-                                            const ParameterNames& names,
-                                            const KeyRenames& renames,
-                                            LoadReport& report);
+// FAILED_PRECONDITION: the stored optimizer state does not fit: `why`.
+absl::Status RefuseOptimizer(absl::string_view why);
+
+// Matches stored parameters with args.optimizer's (match_parameters.h) and compares the
+// options and the class, by args' policies. FAILED_PRECONDITION, naming parameters or
+// options, where they do not fit. `stored` outlives the result.
+absl::StatusOr<OptimizerLoad> PlanOptimizer(
+    const LoadArgs& args, const SectionContent& stored, const PlanIndex& plan,
+    const ParameterNames& names, const KeyRenames& renames, LoadReport& report);
 
 // `fetched` gives the tensor of a position. The optimizer changes only if all of
-// it can be made.
+// it can be made. Its new state takes part in training, also where inference mode is on.
 absl::Status ApplyOptimizer(torch::optim::Optimizer& optimizer, const OptimizerLoad& load,
                             const std::function<torch::Tensor(int64_t)>& fetched);
 

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/torch/element_type.h"
+#include "client/torch/settings.h"
 #include "modelstore/torch.h"
 
 namespace modelstore {
@@ -20,6 +21,12 @@ void AddList(std::string& text, absl::string_view what,
   absl::StrAppend(&text, what, " (", keys.size(), "): ", absl::StrJoin(keys, ", "), "\n");
 }
 
+void AddChanges(std::string& text, absl::string_view what,
+                const std::vector<LoadReport::SettingChange>& changes) {
+  if (changes.empty()) return;
+  absl::StrAppend(&text, what, ": ", torch_internal::SettingsText(changes), "\n");
+}
+
 }  // namespace
 
 std::string LoadReport::ToString() const {
@@ -34,6 +41,13 @@ std::string LoadReport::ToString() const {
   for (const DTypeChange& c : dtype_change) {
     absl::StrAppend(&text, "dtype: ", c.key, " is ", Name(c.stored),
                     " in the checkpoint and ", Name(c.wanted), " here\n");
+  }
+  AddList(text, "sections that the checkpoint does not have", absent_sections);
+  AddChanges(text, "taken from the checkpoint", hyperparameters);
+  AddChanges(text, "left as it is here", settings);
+  for (const auto& [name, other] : overwritten) {
+    absl::StrAppend(&text, "overwritten: ", name, " shares memory with ", other,
+                    ", which has other values\n");
   }
   AddList(text, "not cast, as not of floating point", uncast);
   AddList(text, "skipped", skipped);

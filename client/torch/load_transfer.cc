@@ -12,24 +12,11 @@
 #include "client/torch/element_type.h"
 #include "client/torch/fresh_tensors.h"
 #include "client/torch/guard.h"
+#include "client/torch/shared_memory.h"
 #include "client/torch/tensor_views.h"
 
 namespace modelstore::torch_internal {
 namespace {
-
-using Range = std::pair<uintptr_t, uintptr_t>;
-
-// The addresses between a tensor's first and last element. Devices and this process
-// share one space of addresses.
-Range Addresses(const torch::Tensor& tensor) {
-  if (tensor.numel() == 0) return {0, 0};
-  int64_t last = 0;
-  for (int64_t d = 0; d < tensor.dim(); ++d) {
-    last += (tensor.size(d) - 1) * tensor.stride(d);
-  }
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.data_ptr());
-  return {begin, begin + (last + 1) * tensor.itemsize()};
-}
 
 bool IsOnDevice(const torch::Tensor& tensor) {
   return device::Runtime().DeviceOf(tensor) != kCpu;
@@ -77,6 +64,35 @@ void Transfer::ChooseWays() {
       widest = i;
     }
   }
+}
+
+void Transfer::AddShared(std::vector<std::vector<size_t>> groups, Policy policy) {
+  shared_ = std::move(groups);
+  shared_policy_ = policy;
+  aside_ = aside_ || !shared_.empty();
+}
+
+// After everything has arrived, and nothing is written yet.
+absl::Status Transfer::CheckShared(LoadReport& report) const {
+  for (const std::vector<size_t>& group : shared_) {
+    std::vector<PendingWrite> writes;
+    for (const size_t i : group) {
+      const Landing& landing = landings_.at(index_.Root(live_[i].index));
+      writes.push_back({live_[i].target, landing.tensor});
+    }
+    for (const auto& [lost, by] : Overwritten(writes)) {
+      const std::string &name = live_[group[lost]].key, &other = live_[group[by]].key;
+      if (shared_policy_ == Policy::kFail) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("`", name, "` and `", other,
+                         "` share memory in the module, and their values "
+                         "in the checkpoint do not agree; to let the last one win set "
+                         "`shared_memory`"));
+      }
+      report.overwritten.emplace_back(name, other);
+    }
+  }
+  return absl::OkStatus();
 }
 
 int Transfer::PlaceOf(int64_t root) const {
@@ -142,6 +158,7 @@ absl::Status Transfer::AllocateOn(int device, const Bytes& need) {
   absl::Status status =
       device == kCpu ? CheckHostMemory(total) : CheckDeviceMemory(device, total);
   if (!status.ok()) return status;
+  const c10::InferenceMode training(false);
   FreshTensors maker(small);
   for (const auto& [root, bytes] : need) {
     if (PlaceOf(root) != device) continue;
@@ -206,6 +223,7 @@ void Transfer::CopyAndBump(bool arrived) {
 
 // Tied tensors share one storage again; a fresh tensor never shares with a live one.
 void Transfer::FinishFresh() {
+  const c10::InferenceMode training(false);
   const torch::NoGradGuard no_grad;
   std::map<int64_t, torch::Tensor> by_root;
   for (auto& [index, tensor] : fresh_) {
@@ -251,6 +269,9 @@ absl::Status Transfer::Run(Deadline deadline, LoadReport& report) {
   absl::Status placed = FinishDevices(
       std::max(deadline, After(std::chrono::seconds(10))));
   if (status.ok()) status = placed;
+  if (status.ok()) {
+    status = Guarded("comparing what shares memory", [&] { return CheckShared(report); });
+  }
   const bool arrived = status.ok();
   absl::Status copied = Guarded("copying what was loaded", [&] {
     CopyAndBump(arrived);

@@ -30,6 +30,11 @@ class Transfer {
     places_.try_emplace(index_.Root(index), device);
   }
 
+  // Of the live tensors, by position, what is one memory and has to be compared once it
+  // has arrived, before anything is written: loads all aside. `policy`: kFail refuses,
+  // kReport reports values that would not last.
+  void AddShared(std::vector<std::vector<size_t>> groups, Policy policy);
+
   // Allocates, fetches and copies. Moves the version counter of every live
   // tensor that was written, or may have been, however it ends. On failure the
   // report tells what became of each live tensor.
@@ -59,15 +64,18 @@ class Transfer {
   absl::Status AllocateOn(int device, const Bytes& need);
   absl::Status Bind();
   absl::Status FinishDevices(Deadline deadline);
+  absl::Status CheckShared(LoadReport& report) const;
   void CopyAndBump(bool arrived);
   void FinishFresh();
   void Report(bool copied, LoadReport& report) const;
 
   LoadPlan& plan_;
   const PlanIndex& index_;
-  const bool aside_;
+  bool aside_;
   const bool falls_back_;
   std::vector<Match> live_;
+  std::vector<std::vector<size_t>> shared_;
+  Policy shared_policy_ = Policy::kFail;
   // Of live_: the first match with the same stored tensor and the very same
   // memory, which is written once; and how that one is.
   std::vector<size_t> first_;

@@ -1,6 +1,11 @@
 #include "client/torch/optimizer_save.h"
 
+#include <map>
+#include <set>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/torch/element_type.h"
 #include "client/torch/tensor_views.h"
 
 namespace modelstore::torch_internal {
@@ -9,25 +14,33 @@ ParameterNames::ParameterNames(const std::vector<StateEntry>& entries) {
   for (const StateEntry& entry : entries) {
     // A tensor without storage is refused elsewhere, by name.
     if (!entry.tensor.defined() || !entry.tensor.has_storage()) continue;
-    names_.emplace(TensorIdentity(entry.tensor), entry.key);
+    by_tensor_[entry.tensor.unsafeGetTensorImpl()].push_back(entry.key);
+    by_memory_[TensorIdentity(entry.tensor)].push_back(entry.key);
   }
+}
+
+const std::vector<std::string>& ParameterNames::FindAll(
+    const torch::Tensor& parameter) const {
+  static const std::vector<std::string> none;
+  if (!parameter.defined() || !parameter.has_storage()) return none;
+  const auto same = by_tensor_.find(parameter.unsafeGetTensorImpl());
+  if (same != by_tensor_.end()) return same->second;
+  const auto alias = by_memory_.find(TensorIdentity(parameter));
+  return alias == by_memory_.end() ? none : alias->second;
 }
 
 std::string ParameterNames::Find(const torch::Tensor& parameter) const {
-  if (!parameter.defined() || !parameter.has_storage()) return "";
-  const auto it = names_.find(TensorIdentity(parameter));
-  return it == names_.end() ? "" : it->second;
+  const std::vector<std::string>& names = FindAll(parameter);
+  return names.empty() ? "" : names.front();
 }
 
-std::vector<std::string> ParameterNames::FindAll(
-    const std::vector<torch::Tensor>& parameters) const {
-  std::vector<std::string> names;
-  for (const torch::Tensor& parameter : parameters) {
-    std::string name = Find(parameter);
-    if (name.empty()) return {};
-    names.push_back(std::move(name));
+std::string ParameterText(size_t group, size_t position, const torch::Tensor& parameter) {
+  if (!parameter.defined()) {
+    return absl::StrCat("parameter ", position, " of group ", group, " (undefined)");
   }
-  return names;
+  return absl::StrCat("parameter ", position, " of group ", group, " (",
+                      c10::toString(parameter.scalar_type()), " ",
+                      ShapeText(parameter.sizes().vec()), ")");
 }
 
 namespace {
@@ -47,44 +60,116 @@ Value FieldValue(const std::string& key, StateField field, OptimizerSection& sec
   return Value::List(std::move(list));
 }
 
+class Reader {
+ public:
+  Reader(const torch::optim::Optimizer& optimizer, const OptimizerTable& table,
+         const ParameterNames& names)
+      : optimizer_(optimizer), table_(table), names_(names) {}
+
+  absl::StatusOr<OptimizerSection> Run(bool nameless) {
+    for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
+      if (absl::Status s = NameGroup(g); !s.ok()) return s;
+    }
+    if (!foreign_.empty() && !(nameless && owners_.empty())) return RefuseForeign();
+    std::vector<Value> groups;
+    for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
+      groups.push_back(ReadGroup(g));
+    }
+    section_.value = Value::Dict({{"state", Value::Dict(std::move(states_))},
+                                  {"param_groups", Value::List(std::move(groups))}});
+    section_.metadata = Value::Dict({{"class", table_.name}});
+    return std::move(section_);
+  }
+
+ private:
+  // Finds who is foreign, and two parameters that would have one name.
+  absl::Status NameGroup(size_t g) {
+    const std::vector<torch::Tensor>& params = optimizer_.param_groups()[g].params();
+    for (size_t p = 0; p < params.size(); ++p) {
+      const std::string name = names_.Find(params[p]);
+      if (name.empty()) {
+        if (!names_.empty()) foreign_.push_back(ParameterText(g, p, params[p]));
+        continue;
+      }
+      const auto [owner, first] =
+          owners_.try_emplace(name, params[p].unsafeGetTensorImpl());
+      if (first || owner->second == params[p].unsafeGetTensorImpl()) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "optimizer: ", ParameterText(g, p, params[p]), " is the memory of `", name,
+          "`, as an earlier parameter is: give "
+          "the optimizer the module's own tensors"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RefuseForeign() const {
+    constexpr size_t kTold = 5;
+    std::vector<std::string> told = foreign_;
+    if (told.size() > kTold) told.resize(kTold);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "optimizer: ", absl::StrJoin(told, ", "),
+        foreign_.size() > kTold ? absl::StrCat(" and ", foreign_.size() - kTold, " more")
+                                : "",
+        foreign_.size() > 1 ? " are" : " is",
+        " neither in the module nor in extra_tensors: name each there, as "
+        "{\"temperature\", tensor}, to save it and its state"));
+  }
+
+  Value ReadGroup(size_t g) {
+    const auto& group = optimizer_.param_groups()[g];
+    Value entry = Value::Dict();
+    for (auto& [name, value] : table_.read_options(group.options())) {
+      entry.Set(name, std::move(value));
+    }
+    for (const auto& [name, value] : table_.python_only) entry.Set(name, value);
+    std::vector<Value> params, names;
+    std::set<int64_t> listed;
+    for (const torch::Tensor& parameter : group.params()) {
+      const int64_t id = IdOf(parameter);
+      if (!listed.insert(id).second) continue;
+      params.emplace_back(id);
+      if (!owners_.empty()) names.emplace_back(names_.Find(parameter));
+    }
+    const bool named = !names.empty();
+    entry.Set("params", Value::List(std::move(params)));
+    if (named) entry.Set("param_names", Value::List(std::move(names)));
+    return entry;
+  }
+
+  // Its number. Reads its state when it is first met.
+  int64_t IdOf(const torch::Tensor& parameter) {
+    const auto next = static_cast<int64_t>(ids_.size());
+    const auto [it, first] = ids_.try_emplace(StateKey(parameter), next);
+    if (!first) return it->second;
+    const auto state = optimizer_.state().find(StateKey(parameter));
+    if (state == optimizer_.state().end()) return next;
+    Value fields = Value::Dict();
+    for (auto& [name, field] : table_.read_state(*state->second)) {
+      fields.Set(name, FieldValue(absl::StrCat("state/", next, "/", name),
+                                  std::move(field), section_));
+    }
+    states_.emplace_back(next, std::move(fields));
+    return next;
+  }
+
+  const torch::optim::Optimizer& optimizer_;
+  const OptimizerTable& table_;
+  const ParameterNames& names_;
+  std::map<std::string, const c10::TensorImpl*> owners_;  // of the names that are used
+  std::vector<std::string> foreign_;
+  std::map<StateKeyType, int64_t> ids_;
+  std::vector<std::pair<Value, Value>> states_;
+  OptimizerSection section_;
+};
+
 }  // namespace
 
 absl::StatusOr<OptimizerSection> ReadOptimizer(const torch::optim::Optimizer& optimizer,
-                                               const ParameterNames& names) {
+                                               const ParameterNames& names,
+                                               bool nameless) {
   absl::StatusOr<const OptimizerTable*> table = TableOf(optimizer);
   if (!table.ok()) return table.status();
-  OptimizerSection section;
-  std::vector<std::pair<Value, Value>> states;
-  std::vector<Value> groups;
-  int64_t index = 0;
-  for (const auto& group : optimizer.param_groups()) {
-    Value entry = Value::Dict();
-    for (auto& [name, value] : (*table)->read_options(group.options())) {
-      entry.Set(name, std::move(value));
-    }
-    for (const auto& [name, value] : (*table)->python_only) entry.Set(name, value);
-    std::vector<Value> params;
-    for (const torch::Tensor& parameter : group.params()) {
-      const auto state = optimizer.state().find(StateKey(parameter));
-      if (state != optimizer.state().end()) {
-        Value fields = Value::Dict();
-        for (auto& [name, field] : (*table)->read_state(*state->second)) {
-          fields.Set(name, FieldValue(absl::StrCat("state/", index, "/", name),
-                                      std::move(field), section));
-        }
-        states.emplace_back(index, std::move(fields));
-      }
-      params.emplace_back(index++);
-    }
-    entry.Set("params", Value::List(std::move(params)));
-    if (std::vector<std::string> found = names.FindAll(group.params()); !found.empty()) {
-      entry.Set("param_names", Value::List({found.begin(), found.end()}));
-    }
-    groups.push_back(std::move(entry));
-  }
-  section.value = Value::Dict({{"state", Value::Dict(std::move(states))},
-                               {"param_groups", Value::List(std::move(groups))}});
-  return section;
+  return Reader(optimizer, **table, names).Run(nameless);
 }
 
 }  // namespace modelstore::torch_internal

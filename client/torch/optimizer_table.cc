@@ -99,6 +99,8 @@ OptimizerTable AdamTable(const char* name) {
                        {"differentiable", false},
                        {"fused", false}};
   table.indifferent = {"foreach", "capturable", "differentiable", "fused"};
+  table.markers = {{"decoupled_weight_decay",
+                    std::is_same_v<AdamOptions, torch::optim::AdamWOptions>}};
   table.state = {{"step", StateKind::kNumber},
                  {"exp_avg", StateKind::kLikeParameter},
                  {"exp_avg_sq", StateKind::kLikeParameter},

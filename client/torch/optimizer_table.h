@@ -58,6 +58,9 @@ struct OptimizerTable {
   std::vector<std::pair<std::string, Value>> python_only;
   // Those of them that change nothing in the numbers, so that any value is taken.
   std::vector<std::string> indifferent;
+  // Options by which later versions of PyTorch tell it from a class with the same state,
+  // with its own values. Not written.
+  std::vector<std::pair<std::string, Value>> markers;
   std::vector<std::pair<std::string, StateKind>> state;
   // The state is the group's and hangs on its first parameter, so that the order of
   // the parameters is a part of it.

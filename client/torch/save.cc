@@ -9,6 +9,7 @@
 #include "client/torch/device/device_runtime.h"
 #include "client/torch/guard.h"
 #include "client/torch/key_rules.h"
+#include "client/torch/member_check.h"
 #include "client/torch/optimizer_save.h"
 #include "client/torch/scheduler.h"
 #include "client/torch/state_dict.h"
@@ -63,7 +64,7 @@ absl::Status CheckArgs(const SaveArgs& args) {
 
 absl::Status AddModel(const SaveArgs& args, const std::vector<StateEntry>& entries,
                       ViewBuilder& views, SaveContent& content) {
-  if (args.module == nullptr && args.state_dict == nullptr) return absl::OkStatus();
+  if (!args.module && !args.state_dict && entries.empty()) return absl::OkStatus();
   for (const StateEntry& entry : entries) {
     absl::Status status = views.Add("model", entry.key, entry.tensor, entry.role);
     if (!status.ok()) return status;
@@ -77,13 +78,15 @@ absl::Status AddOptimizer(const SaveArgs& args, const std::vector<StateEntry>& e
                           ViewBuilder& views, SaveContent& content) {
   if (args.optimizer == nullptr) return absl::OkStatus();
   absl::StatusOr<OptimizerSection> section =
-      ReadOptimizer(*args.optimizer, ParameterNames(entries));
+      ReadOptimizer(*args.optimizer, ParameterNames(entries),
+                    /*nameless=*/!args.module && args.extra_tensors.empty());
   if (!section.ok()) return section.status();
   for (const auto& [key, tensor] : section->tensors) {
     absl::Status status = views.Add("optimizer", key, tensor);
     if (!status.ok()) return status;
   }
-  content.sections.push_back({"optimizer", std::move(section->value), Value()});
+  content.sections.push_back(
+      {"optimizer", std::move(section->value), std::move(section->metadata)});
   return absl::OkStatus();
 }
 
@@ -112,7 +115,8 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
     content.sections.push_back({name, tree.value, Value()});
   }
   if (args.scheduler) {
-    content.sections.push_back({"scheduler", SchedulerState(*args.scheduler), Value()});
+    content.sections.push_back({"scheduler", SchedulerState(*args.scheduler),
+                                SchedulerMetadata(*args.scheduler)});
   }
   return args.rng ? AddRng(views, content) : absl::OkStatus();
 }
@@ -125,11 +129,16 @@ absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   absl::StatusOr<KeyPatterns> non_persistent =
       KeyPatterns::Make("non_persistent", args.non_persistent);
   if (!non_persistent.ok()) return non_persistent.status();
-  if (args.module) entries = WalkState(*args.module, *non_persistent);
+  absl::Status status = absl::OkStatus();
+  if (args.module) {
+    if (!args.ignore_reassigned_members) status = CheckMembers(*args.module, "saved");
+    entries = WalkState(*args.module, *non_persistent);
+  }
   if (args.state_dict) entries = WalkState(*args.state_dict);
+  if (status.ok()) status = AddExtra(args.extra_tensors, entries);
   SaveContent content;
   ViewBuilder views(at_rest);
-  absl::Status status = AddModel(args, entries, views, content);
+  if (status.ok()) status = AddModel(args, entries, views, content);
   if (status.ok()) status = AddOptimizer(args, entries, views, content);
   if (status.ok()) status = AddSections(args, views, content);
   if (!status.ok()) return status;

@@ -1,22 +1,33 @@
-// The count of steps of a learning rate scheduler, in the layout of Python's
+// The state of a learning rate scheduler, in the layout of Python's
 // LRScheduler.state_dict().
 #pragma once
 
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "modelstore/load_report.h"
 #include "modelstore/value.h"
 
 namespace modelstore::torch_internal {
 
-// {"last_epoch": 3, "_step_count": 4}: Python counts a step of its own at the
-// beginning.
+// {"step_size": 2, "gamma": 0.5, "last_epoch": 3, "_step_count": 4}: Python counts a step
+// of its own at the beginning. The settings are StepLR's; of another class the counts.
 Value SchedulerState(const torch::optim::LRScheduler& scheduler);
+
+// {"class": "StepLR"}
+Value SchedulerMetadata(const torch::optim::LRScheduler& scheduler);
 
 // FAILED_PRECONDITION if `state` is no scheduler's.
 absl::StatusOr<int64_t> ReadSchedulerSteps(const Value& state);
 void SetSchedulerSteps(torch::optim::LRScheduler& scheduler, int64_t steps);
+
+// How the stored settings and class differ from the scheduler's. What is not stored is
+// no difference.
+std::vector<LoadReport::SettingChange> SchedulerChanges(
+    const torch::optim::LRScheduler& scheduler, const Value& state,
+    const Value& metadata);
 
 }  // namespace modelstore::torch_internal

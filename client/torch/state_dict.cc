@@ -4,6 +4,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "absl/strings/str_cat.h"
+
 namespace modelstore {
 namespace torch_internal {
 namespace {
@@ -98,6 +100,26 @@ std::vector<StateEntry> WalkState(const StateDict& state_dict) {
   entries.reserve(state_dict.size());
   for (const auto& [key, tensor] : state_dict) entries.push_back({key, tensor});
   return entries;
+}
+
+absl::Status AddExtra(const StateDict& extra, std::vector<StateEntry>& entries) {
+  if (extra.empty()) return absl::OkStatus();
+  std::unordered_set<std::string> taken;
+  for (const StateEntry& entry : entries) taken.insert(entry.key);
+  for (const auto& [key, tensor] : extra) {
+    if (!taken.insert(key).second) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "extra_tensors: `", key, "` is the name of another tensor already"));
+    }
+    if (!tensor.defined()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("extra_tensors: `", key, "` is undefined"));
+    }
+    entries.push_back(
+        {key, tensor,
+         tensor.requires_grad() ? TensorRole::kParameter : TensorRole::kUnspecified});
+  }
+  return absl::OkStatus();
 }
 
 Value StateMetadata(const torch::nn::Module& module) {

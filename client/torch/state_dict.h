@@ -30,6 +30,10 @@ std::vector<StateEntry> WalkState(const torch::nn::Module& module,
 // Entries of a plain state dict, which tells no roles.
 std::vector<StateEntry> WalkState(const StateDict& state_dict);
 
+// Adds `extra_tensors` behind a module's. INVALID_ARGUMENT, naming the key, for one that
+// is taken or whose tensor is undefined.
+absl::Status AddExtra(const StateDict& extra, std::vector<StateEntry>& entries);
+
 // PyTorch's `_metadata`: module path to {"version": n}, so that Python loads the
 // stored state dict with the rules of the version that wrote it.
 Value StateMetadata(const torch::nn::Module& module);

@@ -139,16 +139,6 @@ TEST_F(LiveModuleTest, TiedKeysOfAnUntiedModuleAreBothFilled) {
   EXPECT_TRUE(b.equal(shared));
 }
 
-TEST_F(LiveModuleTest, OfUntiedKeysForOneTensorTheLastWinsAsInPyTorch) {
-  Save({{"a", torch::full({5}, 1.0)},
-        {"b", torch::full({5}, 2.0)},
-        {"c", torch::full({2}, 3.0)}});
-  const torch::Tensor shared = torch::zeros({5});
-  Bag bag(StateDict{{"a", shared}, {"b", shared}, {"c", shared.slice(0, 1, 3)}});
-  ASSERT_TRUE(Load({.module = bag.get()}).status.ok());
-  EXPECT_TRUE(shared.equal(torch::tensor({2.0f, 3.0f, 3.0f, 2.0f, 2.0f})));
-}
-
 TEST_F(LiveModuleTest, ATensorThatCannotBeWrittenIsRefusedBeforeTheOthersAre) {
   Save({{"a", torch::ones({3})}, {"b", torch::ones({3})}});
   const torch::Tensor a = torch::zeros({3});

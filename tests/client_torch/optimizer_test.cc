@@ -373,6 +373,11 @@ TEST(OptimizerTest, StateOfAnotherOptimizerIsRefused) {
           .ok());
   LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
                                      {.module = net.get(), .optimizer = &adam});
+  EXPECT_THAT(std::string(result.status.message()),
+              HasSubstr("`optimizer` is SGD in the checkpoint and Adam here"));
+  result = LoadCheckpoint(
+      world.client(), support::kLatest,
+      {.module = net.get(), .optimizer = &adam, .settings = Policy::kReport});
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("no `betas` as Adam"));
 }
 

@@ -3,6 +3,8 @@
 
     state_dicts.py strict FOLDER      cases of load_state_dict(strict=False)
     state_dicts.py training FOLDER    state dicts of optimizers and schedulers
+    state_dicts.py groups FOLDER      state dicts of optimizers over tied weights and
+                                      over two groups, with param_names and without
 
 Writes FOLDER/cases.txt, a record a line:
 
@@ -274,6 +276,67 @@ def training(out):
             out.tensor("after", key, t)
 
 
+class TiedHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(4, 3)
+        self.head = nn.Linear(3, 4)
+        self.head.weight = self.embed.weight
+
+
+def groups(out):
+    """Two steps of AdamW, and a third to compare with."""
+    def tied():
+        return TiedHead()
+
+    def two():
+        return nn.Sequential(collections.OrderedDict(
+            a=nn.Linear(2, 2), b=nn.Linear(2, 2)))
+
+    def one_group(net):
+        return [list(net.named_parameters())]
+
+    def weights_and_biases(net):
+        return [[(n, p) for n, p in net.named_parameters() if n.endswith(end)]
+                for end in ("weight", "bias")]
+
+    for name, make, divide, names in (
+            ("tied_named", tied, one_group, True),
+            ("tied", tied, one_group, False),
+            ("two_named", two, weights_and_biases, True),
+            ("two", two, weights_and_biases, False)):
+        torch.manual_seed(3)
+        net = make()
+        divided = divide(net)
+        optimizer = torch.optim.AdamW([{"params": [p for _, p in g]} for g in divided], 0.1)
+
+        def step():
+            grads = {}
+            for key, p in net.named_parameters():
+                p.grad = grads[key] = torch.randn(p.shape)
+            optimizer.step()
+            return grads
+
+        step()
+        step()
+        state = optimizer.state_dict()
+        for group, members in zip(state["param_groups"], divided):
+            if names:
+                group["param_names"] = [n for n, _ in members]
+        out.line("case", name, "AdamW")
+        tensors = {}
+        text = json.dumps(value_json(state, "", tensors))
+        out.line("value", "optimizer", text)
+        for key, t in tensors.items():
+            out.tensor("tensor", f"optimizer:{key}", t)
+        for key, t in net.named_parameters():
+            out.tensor("tensor", f"model:{key}", t.clone())
+        for key, t in step().items():
+            out.tensor("tensor", f"grad:{key}", t)
+        for key, t in net.named_parameters():
+            out.tensor("after", key, t)
+
+
 def plain(value):
     """Counters as dicts; functions, which no state dict should hold, left out."""
     if isinstance(value, dict):
@@ -285,4 +348,4 @@ def plain(value):
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
-    {"strict": strict, "training": training}[sys.argv[1]](Out(sys.argv[2]))
+    {"strict": strict, "training": training, "groups": groups}[sys.argv[1]](Out(sys.argv[2]))

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "modelstore/client.h"
+#include "modelstore/load_report.h"
 
 namespace modelstore {
 
@@ -50,7 +51,20 @@ struct SaveArgs {
   const torch::nn::Module* module = nullptr;
   // Instead of a module.
   const StateDict* state_dict = nullptr;
-  // Any of LibTorch's. Its parameters are named by identity with the module's.
+  // Tensors that belong to the model's state and to no module given here, such as a
+  // temperature that is trained, or a second network:
+  //   SaveArgs args = {.module = clip.get(), .extra_tensors = {{"logit_scale", scale}}};
+  //   for (auto& [key, tensor] : GetStateDict(*critic)) {
+  //     args.extra_tensors.emplace_back("critic." + key, tensor);
+  //   }
+  // Saved in section `model` under these names, after the module's own; give the same
+  // to LoadArgs.
+  StateDict extra_tensors = {};
+  // Any of LibTorch's. Its parameters are named by identity with the tensors of module
+  // (or state_dict) and extra_tensors. INVALID_ARGUMENT, telling group, position and
+  // shape, if one of them is none of those. A parameter that it holds twice (tied
+  // weights) is saved once, as in PyTorch. Without a module and names the state is saved
+  // without names.
   torch::optim::Optimizer* optimizer = nullptr;
   std::optional<int64_t> epoch = {};
   std::optional<int64_t> step = {};
@@ -64,9 +78,15 @@ struct SaveArgs {
   // RE2 patterns of whole keys: buffers that are no part of the state, as PyTorch's
   // register_buffer(persistent=False), which LibTorch lacks.
   std::vector<std::string> non_persistent = {};
-  // StepLR, or what else derives from LRScheduler: its count of steps, in section
-  // `scheduler` and Python's layout. The learning rates are the optimizer's.
+  // StepLR, or what else derives from LRScheduler: its count of steps and StepLR's
+  // `step_size` and `gamma`, in section `scheduler` and Python's layout. The learning
+  // rates are the optimizer's.
   const torch::optim::LRScheduler* scheduler = nullptr;
+  // A member of one of LibTorch's modules that was assigned a tensor which is not
+  // registered (`bn->running_mean = t`) is used by forward(), and the registered one
+  // would be saved: INVALID_ARGUMENT names it, unless this is set. Of a class of your own
+  // the library cannot tell.
+  bool ignore_reassigned_members = false;
   std::map<std::string, std::string> labels = {};
   std::string description = {};
   std::string code_commit = {};
@@ -108,19 +128,25 @@ struct LoadArgs {
   torch::nn::Module* module = nullptr;
   // Instead of a module: filled with fresh tensors of section `model`.
   StateDict* state_dict = nullptr;
-  // State goes by parameter name where both sides have names (give the module, as
-  // when saving), else by order if counts and shapes fit. Replaced as a whole, at
-  // the end, its options with it.
+  // As when saving: filled in place, and as strict as if the module had them. Without a
+  // module they are all that is filled.
+  StateDict extra_tensors = {};
+  // State goes by parameter name: give module and extra_tensors as when saving. For
+  // state without names, as Python's, see parameter_order. Replaced as a whole, at the
+  // end, its options with it. New state tensors can be trained with even if the load
+  // runs in inference mode, as can all fresh tensors.
   torch::optim::Optimizer* optimizer = nullptr;
-  // Restores the generators from section `rng`, if it was saved. Those of GPUs that this
-  // process does not have are listed in the report as skipped.
+  // Restores the generators from section `rng`. Those of GPUs that this process does not
+  // have are listed in the report as skipped.
   bool rng = false;
   // As when saving: such a buffer is neither missing nor loaded, and unexpected
   // where it is stored.
   std::vector<std::string> non_persistent = {};
-  // Gets the count of steps of section `scheduler`, if one was saved; what it did to
-  // the learning rates comes with the optimizer.
+  // Gets the count of steps of section `scheduler`; what it did to the learning rates
+  // comes with the optimizer. Its settings stay: see settings.
   torch::optim::LRScheduler* scheduler = nullptr;
+  // As when saving: the registered tensors would be loaded, forward() uses the others.
+  bool ignore_reassigned_members = false;
   // Further sections to return: all that are in the checkpoint when empty and
   // neither module, state_dict nor optimizer is given.
   std::vector<std::string> sections = {};
@@ -151,6 +177,25 @@ struct LoadArgs {
   // refused where it would lose digits on the way into a wider one, and with an
   // optimizer.
   Policy dtype = Policy::kFail;
+  // Sections that are asked for (by module, state_dict, optimizer, rng, scheduler or
+  // name) and that the checkpoint does not have. What would come from them stays as it
+  // is where the load goes on.
+  Policy absent_sections = Policy::kFail;
+  // An optimizer's options (`lr`, `betas`) that differ from the stored ones: those win,
+  // as in PyTorch, unless this refuses.
+  Policy hyperparameters = Policy::kReport;
+  // Settings that differ and that a load cannot change here: a StepLR's `step_size` and
+  // `gamma`, which stay (PyTorch takes the stored ones), those of another scheduler, and
+  // an optimizer of another class that has the same state (AdamW's into Adam).
+  Policy settings = Policy::kFail;
+  // Optimizer state without names goes by position, as in PyTorch. kFail refuses where
+  // names exist here or there that are not on both sides, or counts and shapes allow
+  // another order too; the others adopt it by position. LoadReport.inferred tells it.
+  Policy parameter_order = Policy::kFail;
+  // Names that are one memory here, whole or in part, and are stored with different
+  // values: the last would win, as in PyTorch. Views that overlap in part are loaded
+  // aside and compared first, as with `atomic`; kIgnore does without.
+  Policy shared_memory = Policy::kFail;
   // Names of section `model`, and of the optimizer's parameters, from what they are
   // in the checkpoint to what they are here. First a prefix is taken off, as
   // `module.` of a model that DataParallel held; it is an error if any key lacks it.
@@ -164,41 +209,6 @@ struct LoadArgs {
   // byte as it was. Twice the memory.
   bool atomic = false;
   LoadOptions options = {};
-};
-
-// What a load found, key by key. Filled also when the load is refused.
-struct LoadReport {
-  std::vector<std::string> missing;     // in the module, not in the checkpoint
-  std::vector<std::string> unexpected;  // in the checkpoint, not in the module
-  struct ShapeMismatch {
-    std::string key;
-    std::vector<int64_t> stored, wanted;
-  };
-  std::vector<ShapeMismatch> shape_mismatch;
-  struct DTypeChange {
-    std::string key;
-    DType stored, wanted;
-  };
-  std::vector<DTypeChange> dtype_change;
-  // What options.target_dtype left as it is: complex, integers, booleans.
-  std::vector<std::string> uncast;
-  // Left alone: by include and exclude, because no such section or option is
-  // known here or there, because no group of the stored optimizer lists the
-  // parameter that a state is of, or because the state dict is of a version of
-  // PyTorch that had no such buffer (`num_batches_tracked` without `_metadata`).
-  std::vector<std::string> skipped;
-  // Keys of section `model` that have another name here: stored, here.
-  std::vector<std::pair<std::string, std::string>> renamed;
-  // Devices that gave way to the CPU, with the reason of each.
-  std::vector<std::string> fell_back;
-  // Optimizer state was adopted in parameter order, without names.
-  bool inferred = false;
-  // After a transfer that failed: tensors that hold new bytes, that are as they
-  // were, and whose bytes are undefined.
-  std::vector<std::string> loaded, untouched, undefined;
-
-  // Several lines for a person.
-  std::string ToString() const;
 };
 
 struct [[nodiscard]] LoadResult {
