@@ -37,6 +37,8 @@ ChunkIntake::Feeder::Feeder(ChunkIntake* intake) : intake_(intake) {
 ChunkIntake::Feeder::~Feeder() {
   MutexLock lock(intake_->mutex_);
   --intake_->feeders_[slot_];
+  // An upload may stay open for days without a stream.
+  if (intake_->feeders_[0] + intake_->feeders_[1] == 0) intake_->grant_.GiveBack();
 }
 
 ChunkIntake::ChunkIntake(StoreCore* core, DigestAlgorithm algorithm, PackJournal* journal)
@@ -411,3 +413,4 @@ int64_t ChunkIntake::sealed_bytes() {
 }
 
 }  // namespace modelstore::storage
+  grant_.GiveBack();

@@ -105,7 +105,8 @@ class ChunkIntake {
   // Once refusing: waits likewise and abandons what is open.
   absl::Status AbandonOpen() EXCLUDES(mutex_);
 
-  // Once refusing, and committed: Find() knows nothing any more.
+  // Once refusing, and committed or deleted: Find() knows nothing any more, and no
+  // space is reserved.
   void ForgetChunks() EXCLUDES(mutex_);
 
   std::vector<Sealed> sealed() EXCLUDES(mutex_);

@@ -12,6 +12,16 @@ namespace {
 constexpr absl::Duration kHealDeadline = absl::Seconds(60);
 constexpr int kWriteAttempts = 3;
 
+// What a batch writes, about.
+int64_t BytesOf(const CatalogBatch& batch) {
+  int64_t bytes = 0;
+  for (const CatalogBatch::Change& change : batch.changes()) {
+    bytes += static_cast<int64_t>(change.key.size());
+    if (change.value.has_value()) bytes += static_cast<int64_t>(change.value->size());
+  }
+  return bytes;
+}
+
 }  // namespace
 
 RunningIds::Entry& RunningIds::Entry::operator=(Entry&& other) noexcept {
@@ -174,7 +184,7 @@ absl::Status StoreCore::WriteSettled(
     absl::StatusOr<bool> was_applied = applied();
     if (!was_applied.ok()) return UndecidedError(was_applied.status().message());
     if (*was_applied) return absl::OkStatus();
-    if (room == Room::kOrdinary) RETURN_IF_ERROR(space.CheckRoom(0));
+    if (room == Room::kOrdinary) RETURN_IF_ERROR(space.CheckRoom(BytesOf(batch)));
   }
   if (!absl::IsUnavailable(status)) return status;
   // The mark is off: what became of the write is known.

@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/chunk_digest.h"
@@ -14,6 +16,8 @@
 
 namespace modelstore::storage {
 namespace {
+
+constexpr size_t kNamedTensors = 10;
 
 class StoredDerivedSave final : public DerivedSave {
  public:
@@ -108,7 +112,8 @@ absl::Status CheckSources(const SaveTarget& target,
 
 absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
     StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources) {
-  RETURN_IF_ERROR(core->space.CheckRoom(0));
+  RETURN_IF_ERROR(
+      core->space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
   request.no_base = true;
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
   if (target.model_is_new && !sources.empty()) {

@@ -79,6 +79,12 @@ uint32_t ContributionOf(absl::string_view key) {
   return static_cast<uint32_t>(NumberAt(key, 1 + kIdLength));
 }
 
+std::optional<PartKey> ParseContributionPart(absl::string_view key) {
+  if (key.size() != 1 + kIdLength + 8) return std::nullopt;
+  const uint64_t both = NumberAt(key, 1 + kIdLength);
+  return PartKey{static_cast<uint32_t>(both >> 32), static_cast<uint32_t>(both)};
+}
+
 std::string Packs() { return "k"; }
 std::string Pack(uint64_t pack) { return Numbered(Packs(), pack); }
 std::string PackUse(uint64_t pack, absl::string_view uid, int64_t version) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -66,7 +67,13 @@ std::string Chunks(uint64_t pack);
 // The inverse, where it is needed. Each expects a key of its own kind.
 int64_t VersionOf(absl::string_view version_key);
 uint64_t RunningManifestOf(absl::string_view key);
-uint32_t ContributionOf(absl::string_view key);
+uint32_t ContributionOf(absl::string_view key);  // of a Contribution
+struct PartKey {
+  uint32_t contribution = 0;
+  uint32_t part = 0;
+};
+// Absent if the key is that of a Contribution.
+std::optional<PartKey> ParseContributionPart(absl::string_view key);
 std::string AliasOf(absl::string_view key);
 // Of an AliasMove or Event.
 uint64_t GenerationOf(absl::string_view key);

@@ -142,7 +142,8 @@ absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
 
 absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShotSave(
     StoreCore* core, const SaveRequest& request) {
-  RETURN_IF_ERROR(core->space.CheckRoom(0));
+  RETURN_IF_ERROR(
+      core->space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
   auto save = std::make_unique<StoredOneShotSave>(core, request, std::move(target));
   RETURN_IF_ERROR(save->LoadBase());

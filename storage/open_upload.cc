@@ -12,6 +12,7 @@
 #include "storage/commit.h"
 #include "storage/find_missing.h"
 #include "storage/keys.h"
+#include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
 
@@ -22,6 +23,10 @@ constexpr absl::Duration kTurnDeadline = absl::Minutes(2);
 constexpr size_t kNamedContributions = 10;
 
 }  // namespace
+
+int64_t WorthWriting(const v1::UploadRecord& record) {
+  return std::max<int64_t>(record.time_to_live_us() / 8, 1'000'000);
+}
 
 // Brings the chunks of one stream into an upload.
 class UploadSink final : public ChunkSink {
@@ -68,7 +73,6 @@ OpenUpload::OpenUpload(StoreCore* core, v1::UploadRecord record,
   base_loaded_ = !base_.has_value();
   written_expiry_us_ = record.expire_time_us();
   record_ = std::move(record);
-  if (record_.committed_version() != 0) state_ = State::kCommitted;
 }
 
 void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& record) {
@@ -123,7 +127,7 @@ absl::Status OpenUpload::Touch() {
   const int64_t worth_writing =
       std::max<int64_t>(record_.time_to_live_us() / 8, 1'000'000);
   if (state_ == State::kCommitting || in_doubt_ ||
-      expiry < written_expiry_us_ + worth_writing) {
+      expiry < written_expiry_us_ + WorthWriting(record_)) {
     return absl::OkStatus();
   }
   CatalogBatch batch;
@@ -190,6 +194,18 @@ absl::StatusOr<std::vector<uint32_t>> OpenUpload::FindMissing(absl::string_view 
   RETURN_IF_ERROR(LoadBase());
   return FindMissingDigests(algorithm_, digests, [this](const Digest& digest) {
     return intake_.Find(digest).has_value();
+// All that lie there: a write that is believed to have failed may have left one.
+absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch) {
+  const std::string row = keys::Contribution(upload_id_, contribution);
+  return core_->catalog().Scan(Space::kRecords, PrefixRange(row),
+                               [&](absl::string_view key, absl::string_view) {
+                                 if (key != row) {
+                                   batch.Delete(Space::kRecords, std::string(key));
+                                 }
+                                 return true;
+                               });
+}
+
   });
 }
 
@@ -206,9 +222,7 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   CatalogBatch batch;
   Contribution next = contributions_[contribution];
   if (begin) {
-    for (uint32_t p = 0; p < next.parts; ++p) {
-      batch.Delete(Space::kRecords, keys::ContributionPart(upload_id_, contribution, p));
-    }
+    RETURN_IF_ERROR(DeleteParts(contribution, batch));
     next = {};
   }
   RETURN_IF_ERROR(
@@ -228,6 +242,7 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   v1::ContributionRecord row;
   row.set_part_count(next.parts);
   row.set_complete(complete);
+  row.set_change_id(RandomNumber());
   row.set_tensor_count(next.totals.tensors);
   row.set_manifest_bytes(next.totals.bytes);
   row.set_attachment_bytes(next.totals.attachment_bytes);
@@ -331,32 +346,62 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::Commit(
 absl::Status OpenUpload::CheckContributions() {
   MutexLock lock(mutex_);
   std::vector<uint32_t> missing;
-  uint64_t count = 0;
   for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
     auto it = contributions_.find(c);
-    if (it != contributions_.end() && it->second.complete) continue;
-    ++count;
-    if (missing.size() < kNamedContributions) missing.push_back(c);
+    if (it == contributions_.end() || !it->second.complete) missing.push_back(c);
   }
-  if (count == 0) return absl::OkStatus();
+  if (missing.empty()) return absl::OkStatus();
+  const size_t named = std::min(missing.size(), kNamedContributions);
   return absl::FailedPreconditionError(
-      absl::StrCat("upload ", Name(), ": ", count, " of ", record_.contribution_count(),
-                   " contributions are missing: ", absl::StrJoin(missing, ", "),
-                   count > missing.size() ? ", ..." : ""));
+      absl::StrCat("upload ", Name(), ": ", missing.size(), " of ",
+                   record_.contribution_count(), " contributions are missing: ",
+                   absl::StrJoin(missing.begin(), missing.begin() + named, ", "),
+                   missing.size() > named ? ", ..." : ""));
+}
+
+std::vector<int64_t> OpenUpload::TensorCounts() {
+  MutexLock lock(mutex_);
+  std::vector<int64_t> counts;
+  for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
+    counts.push_back(contributions_[c].totals.tensors);
+  }
+// The parts that the contributions are known to consist of, and no others: of a write
+// that is believed to have failed a part may lie there. One that is known may be gone:
+// only the last part of a contribution is written durably.
+  return counts;
+  std::map<uint32_t, uint32_t> unread;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [index, contribution] : contributions_) {
+      unread[index] = contribution.parts;
+    }
+  }
+  const std::map<uint32_t, uint32_t> known = unread;
 }
 
 absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   absl::Status status;
-  ManifestTotals totals;
-  const absl::Status scanned = core_->catalog().Scan(
+  RETURN_IF_ERROR(core_->catalog().Scan(
       Space::kRecords, PrefixRange(keys::Contributions(upload_id_)),
       [&](absl::string_view key, absl::string_view value) {
-        if (key.size() == keys::Contribution(upload_id_, 0).size()) return true;
-        absl::StatusOr<v1::ManifestPage> part = Decode<v1::ManifestPage>(value);
-        status = part.ok() ? builder.Add(*std::move(part)) : part.status();
+        const std::optional<keys::PartKey> part = keys::ParseContributionPart(key);
+        if (!part.has_value()) return true;
+        auto contribution = known.find(part->contribution);
+        if (contribution == known.end() || part->part >= contribution->second)
+          return true;
+        --unread[part->contribution];
+        absl::StatusOr<v1::ManifestPage> page = Decode<v1::ManifestPage>(value);
+        status = page.ok() ? builder.Add(*std::move(page)) : page.status();
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [index, parts] : unread) {
+      if (parts > 0) contributions_[index] = {};
+    }
+  }
+  RETURN_IF_ERROR(CheckContributions());
+  ManifestTotals totals;
         return status.ok();
-      });
-  RETURN_IF_ERROR(scanned);
+      }));
   RETURN_IF_ERROR(status);
   totals.tensors = builder.manifest().tensors_size();
   for (const auto& attachment : builder.manifest().attachments()) {
@@ -379,6 +424,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,
       builder.Build([this](const Digest& digest) { return intake_.Find(digest); }));
+  const std::vector<int64_t> tensor_counts = TensorCounts();
   CatalogBatch rows;
   RETURN_IF_ERROR(DeleteRows(rows, /*with_chunks=*/false));
   const v1::UploadRecord open = record();
@@ -401,6 +447,10 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
       batch.Delete(change.space, change.key);
     }
     v1::UploadRecord committed = open;
+    committed.set_committed_bytes(intake_.sealed_bytes());
+    for (const int64_t tensors : tensor_counts) {
+      committed.add_committed_tensor_counts(tensors);
+    }
     committed.clear_metadata();
     committed.set_committed_version(checkpoint.version());
     batch.Put(Space::kRecords, RowKey(), Encode(committed));

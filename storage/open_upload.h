@@ -85,7 +85,10 @@ class OpenUpload final : public PackJournal,
   absl::Status ReadManifest(ManifestBuilder& builder);
   absl::Status DeleteRows(CatalogBatch& batch, bool with_chunks);
   void SinkClosed() EXCLUDES(mutex_);
+  absl::Status DeleteParts(uint32_t contribution, CatalogBatch& batch);
 
+  // Of each contribution.
+  std::vector<int64_t> TensorCounts() EXCLUDES(mutex_);
   StoreCore* const core_;
   const DigestAlgorithm algorithm_;
   const std::string model_id_;

@@ -29,6 +29,10 @@ void PendingSave::DropUnused(const BuiltManifest* used) {
 absl::StatusOr<v1::CheckpointRecord> PendingSave::Commit(CommitPlan plan) {
   intake_.Refuse(absl::FailedPreconditionError("the save has ended"));
   RETURN_IF_ERROR(intake_.SealAll());
+  // The builder gives its manifest away: what it would build again is another.
+  if (std::exchange(built_, true)) {
+    return absl::FailedPreconditionError("the save was refused: begin it anew");
+  }
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,
       builder_.Build([this](const Digest& digest) { return intake_.Find(digest); }));

@@ -25,8 +25,8 @@ class PendingSave {
   ChunkIntake& intake() { return intake_; }
   bool ended() const { return ended_; }
 
-  // Fills in the plan's manifest and packs. Afterwards it has ended, unless the
-  // commit was refused.
+  // Fills in the plan's manifest and packs. Only once: refused, it is over as well,
+  // and its packs go with it.
   absl::StatusOr<v1::CheckpointRecord> Commit(CommitPlan plan);
 
  private:
@@ -35,6 +35,7 @@ class PendingSave {
   StoreCore& core_;
   ManifestBuilder builder_;
   ChunkIntake intake_;
+  bool built_ = false;
   bool ended_ = false;
 };
 

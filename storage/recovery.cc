@@ -81,7 +81,7 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
   const bool orphan = !model.ok() || model->uid() != record.model_uid();
   Hold hold;
   std::optional<v1::CheckpointRecord> base;
-  if (!orphan && record.base_version() != 0 && record.committed_version() == 0) {
+  if (!orphan && record.base_version() != 0) {
     std::optional<Hold> taken =
         core_.holds.Acquire(record.base_model_uid(), record.base_version());
     ASSIGN_OR_RETURN(base, GetRecord<v1::CheckpointRecord>(
@@ -128,8 +128,11 @@ absl::Status Recovery::RestoreUploads() {
                                        [&](absl::string_view, absl::string_view value) {
                                          absl::StatusOr<v1::UploadRecord> record =
                                              Decode<v1::UploadRecord>(value);
+                                         }
                                          if (!record.ok()) status = record.status();
-                                         if (record.ok())
+                                         // A committed one answers from its row.
+                                         if (record.ok() &&
+                                             record->committed_version() == 0) {
                                            records.push_back(*std::move(record));
                                          return status.ok();
                                        }));

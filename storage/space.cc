@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -38,10 +40,14 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
   }
   available = left();
   if (available >= bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the disk is full: ", bytes, " bytes are needed, ", sampled_free_,
-      " are free, of which ", reserve_bytes_, " are kept in reserve and ", outstanding_,
-      " are promised to running saves; delete checkpoints or add space"));
+  // A caller that does not know yet how much it will write asks for nothing.
+  const std::string wanted =
+      bytes > 0 ? absl::StrCat(bytes, " bytes do not fit, ") : std::string();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the disk is full: ", wanted, "at least ", bytes - available,
+                   " bytes must be freed: ", sampled_free_, " are free, of which ",
+                   reserve_bytes_, " are kept in reserve and ", outstanding_,
+                   " are promised to running saves; delete checkpoints or add space"));
 }
 
 absl::Status SpaceAdmission::CheckRoom(int64_t bytes) {
@@ -75,5 +81,7 @@ absl::Status SpaceGrant::Take(int64_t bytes) {
   space_->Release(0, bytes);
   return absl::OkStatus();
 }
+
+void SpaceGrant::GiveBack() { space_->Release(std::exchange(left_, 0), 0); }
 
 }  // namespace modelstore::storage

@@ -22,8 +22,9 @@ class SpaceAdmission {
                  int64_t reserve_bytes)
       : free_bytes_(std::move(free_bytes)), reserve_bytes_(reserve_bytes) {}
 
-  // RESOURCE_EXHAUSTED, naming the figures, if fewer than `bytes` can be
-  // accepted now. For small writes that no grant follows.
+  // RESOURCE_EXHAUSTED, with the figures and how much must be freed, if fewer than
+  // `bytes` can be accepted now. For small writes that no grant follows, and with 0
+  // for writes of a size that is not known yet.
   absl::Status CheckRoom(int64_t bytes) EXCLUDES(mutex_);
 
   // Free bytes of the disk, asked anew; a very large number without bound.
@@ -52,12 +53,14 @@ class SpaceAdmission {
 class SpaceGrant {
  public:
   explicit SpaceGrant(SpaceAdmission* space) : space_(space) {}
-  ~SpaceGrant() { space_->Release(left_, 0); }
+  ~SpaceGrant() { GiveBack(); }
   SpaceGrant(const SpaceGrant&) = delete;
   SpaceGrant& operator=(const SpaceGrant&) = delete;
 
   // Asks for room for `bytes` that are about to be written.
   absl::Status Take(int64_t bytes);
+  // Gives back what was granted and not taken. Take() may follow.
+  void GiveBack();
 
  private:
   SpaceAdmission* const space_;

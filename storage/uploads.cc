@@ -7,6 +7,7 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "storage/collector.h"
+#include "storage/committed_uploads.h"
 #include "storage/find_missing.h"
 #include "storage/keys.h"
 #include "storage/parts.h"
@@ -23,7 +24,7 @@ constexpr int kLostRaces = 1000;
 class StoredUploads final : public UploadTable {
  public:
   StoredUploads(StoreCore* core, Collector* collector)
-      : core_(*core), collector_(*collector) {}
+      : core_(*core), collector_(*collector), committed_(core) {}
 
   absl::StatusOr<v1::UploadRecord> Create(const SaveRequest& request,
                                           uint32_t contribution_count,
@@ -31,22 +32,24 @@ class StoredUploads final : public UploadTable {
 
   absl::StatusOr<UploadState> Get(absl::string_view model_id,
                                   absl::string_view upload_id) override {
-    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
-    return upload->GetState();
+    ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
+    if (found.open != nullptr) return found.open->GetState();
+    return committed_.State(found.committed);
   }
   absl::StatusOr<Page<UploadState>> List(absl::string_view model_id,
                                          absl::string_view after, int limit) override;
   absl::Status Delete(absl::string_view model_id, absl::string_view upload_id) override {
-    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
-    RETURN_IF_ERROR(upload->Delete());
-    Remove(upload);
+    ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
+    if (found.open == nullptr) return committed_.Delete(found.committed);
+    RETURN_IF_ERROR(found.open->Delete());
+    Remove(found.open);
     collector_.AfterUploadDeletion();
     return absl::OkStatus();
   }
   absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view model_id,
                                                     absl::string_view upload_id,
                                                     absl::string_view digests) override {
-    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    ASSIGN_OR_RETURN(const Pointer upload, FindOpen(model_id, upload_id));
     return upload->FindMissing(digests);
   }
   absl::StatusOr<std::vector<uint32_t>> FindMissingIn(
@@ -64,19 +67,23 @@ class StoredUploads final : public UploadTable {
   absl::Status AddManifest(absl::string_view model_id, absl::string_view upload_id,
                            uint32_t contribution, const ManifestPart& part, bool begin,
                            bool complete) override {
-    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    ASSIGN_OR_RETURN(const Pointer upload, FindOpen(model_id, upload_id));
     return upload->AddManifest(contribution, part, begin, complete);
   }
   absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink(
       absl::string_view model_id, absl::string_view upload_id) override {
-    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
+    ASSIGN_OR_RETURN(const Pointer upload, FindOpen(model_id, upload_id));
     return upload->OpenSink();
   }
   absl::StatusOr<v1::CheckpointRecord> Commit(
       absl::string_view model_id, absl::string_view upload_id,
       std::optional<int64_t> expected_latest_version) override {
-    ASSIGN_OR_RETURN(const Pointer upload, Find(model_id, upload_id));
-    return upload->Commit(expected_latest_version);
+    ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
+    if (found.open == nullptr) return committed_.Version(found.committed);
+    absl::StatusOr<v1::CheckpointRecord> committed =
+        found.open->Commit(expected_latest_version);
+    if (committed.ok()) LeaveToItsRow(found.open);
+    return committed;
   }
   absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
       const SaveRequest& request) override {
@@ -102,7 +109,17 @@ class StoredUploads final : public UploadTable {
   using Key = std::pair<std::string, std::string>;
 
   // Finds the upload and prolongs its life.
-  absl::StatusOr<Pointer> Find(absl::string_view model_id, absl::string_view upload_id);
+  absl::StatusOr<Found> Find(absl::string_view model_id, absl::string_view upload_id);
+  // FAILED_PRECONDITION if it is committed.
+  absl::StatusOr<Pointer> FindOpen(absl::string_view model_id,
+                                   absl::string_view upload_id);
+  void LeaveToItsRow(const Pointer& upload) EXCLUDES(mutex_);
+  // A committed upload leaves memory: its row in the catalog answers for it.
+  struct Found {
+    Pointer open;  // null: committed
+    v1::UploadRecord committed;
+  };
+
   Pointer Lookup(const std::string& model_id, const std::string& upload_id);
   void Insert(Pointer upload);
   void Remove(const Pointer& upload);
@@ -116,6 +133,7 @@ class StoredUploads final : public UploadTable {
   Collector& collector_;
   // One upload is created at a time, so that a request finds what it led to
   // before in memory as well.
+  CommittedUploads committed_;
   Mutex create_mutex_;
   Mutex mutex_;
   std::map<Key, Pointer> uploads_ GUARDED_BY(mutex_);
@@ -128,12 +146,35 @@ StoredUploads::Pointer StoredUploads::Lookup(const std::string& model_id,
   return it == uploads_.end() ? nullptr : it->second;
 }
 
-absl::StatusOr<StoredUploads::Pointer> StoredUploads::Find(absl::string_view model_id,
-                                                           absl::string_view upload_id) {
-  Pointer upload = Lookup(std::string(model_id), std::string(upload_id));
-  if (upload == nullptr) return NoSuch("upload", UploadNameOf(model_id, upload_id));
-  RETURN_IF_ERROR(upload->Touch());
-  return upload;
+absl::StatusOr<StoredUploads::Found> StoredUploads::Find(absl::string_view model_id,
+                                                         absl::string_view upload_id) {
+  if (Pointer upload = Lookup(std::string(model_id), std::string(upload_id))) {
+    RETURN_IF_ERROR(upload->Touch());
+    if (!upload->committed()) return Found{std::move(upload), {}};
+    LeaveToItsRow(upload);  // its commit was undecided until now
+  }
+  absl::StatusOr<v1::ModelRecord> model = GetModel(core_, model_id);
+  if (!model.ok() && !absl::IsNotFound(model.status())) return model.status();
+  std::optional<v1::UploadRecord> committed;
+  if (model.ok()) {
+    ASSIGN_OR_RETURN(committed, committed_.Find(model->uid(), upload_id));
+  }
+  if (committed.has_value()) return Found{nullptr, *std::move(committed)};
+  return NoSuch("upload", UploadNameOf(model_id, upload_id));
+}
+
+absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindOpen(
+    absl::string_view model_id, absl::string_view upload_id) {
+  ASSIGN_OR_RETURN(Found found, Find(model_id, upload_id));
+  if (found.open != nullptr) return std::move(found.open);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "upload ", UploadNameOf(model_id, upload_id), " is committed already, as version ",
+      found.committed.committed_version()));
+}
+
+void StoredUploads::LeaveToItsRow(const Pointer& upload) {
+  Remove(upload);
+  committed_.Left(upload->record());
 }
 
 void StoredUploads::Insert(Pointer upload) {
@@ -181,6 +222,9 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::Earlier(
   if (row->version() == 0) return none;
   v1::UploadRecord record;
   record.set_upload_id(row->upload_id());
+  ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> committed,
+                   committed_.Find(model.uid(), row->upload_id()));
+  if (committed.has_value()) return committed;
   record.set_model_id(model.model_id());
   record.set_model_uid(model.uid());
   record.set_request_id(request.request_id);
@@ -219,7 +263,8 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
     return InvalidField("upload.contribution_count",
                         absl::StrCat("must be at most ", kMaxContributions));
   }
-  RETURN_IF_ERROR(core_.space.CheckRoom(0));
+  RETURN_IF_ERROR(
+      core_.space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
   if (time_to_live <= absl::ZeroDuration()) {
     time_to_live = core_.options.default_upload_ttl;
   }
@@ -295,6 +340,7 @@ absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id
 int64_t StoredUploads::SweepExpired(absl::Time now) {
   int64_t swept = 0;
   for (const Pointer& upload : All()) {
+  committed_.Sweep(now);
     if (!upload->Expired(now)) continue;
     const bool open = !upload->committed();
     if (!upload->Delete().ok()) continue;

@@ -57,6 +57,7 @@ int64_t Apply(const std::vector<CatalogBatch::Change>& changes, Tables& tables) 
 struct MemoryDisk::State {
   Mutex mutex;
   Fault fault GUARDED_BY(mutex);
+  bool reopen_fails GUARDED_BY(mutex) = false;
   int64_t calls GUARDED_BY(mutex) = 0;
   std::string last_call GUARDED_BY(mutex);
   int64_t capacity GUARDED_BY(mutex) = 0;  // 0: without bound
@@ -119,6 +120,7 @@ class MemoryCatalog final : public Catalog {
 
   absl::Status Reopen() override {
     MutexLock lock(disk_->mutex);
+    if (disk_->reopen_fails) return absl::UnavailableError("reopening failed on demand");
     health_ = absl::OkStatus();
     return absl::OkStatus();
   }
@@ -347,6 +349,11 @@ MemoryDisk::~MemoryDisk() = default;
 void MemoryDisk::SetFault(const Fault& fault) {
   MutexLock lock(state_->mutex);
   state_->fault = fault;
+}
+
+void MemoryDisk::SetReopenFails(bool fails) {
+  MutexLock lock(state_->mutex);
+  state_->reopen_fails = fails;
 }
 
 int64_t MemoryDisk::calls() const {

@@ -30,6 +30,8 @@ class MemoryDisk {
     absl::StatusCode code = absl::StatusCode::kUnavailable;
   };
   void SetFault(const Fault& fault);
+  // The catalog cannot be reopened.
+  void SetReopenFails(bool fails);
   // Mutating calls so far; the name of the last (`catalog.write`, `pack.append`,
   // `pack.finish`, `pack.publish`, `packs.drop`).
   int64_t calls() const;

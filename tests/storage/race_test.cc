@@ -210,5 +210,29 @@ TEST(SpaceTest, PromisesToRunningSavesCountAsUsed) {
   EXPECT_TRUE(absl::IsResourceExhausted(space.CheckRoom(1)));
 }
 
+TEST(SpaceTest, AFullDiskTellsHowMuchMustBeFreed) {
+  SpaceAdmission space([] { return absl::StatusOr<int64_t>(1000); }, 4000);
+  EXPECT_EQ(
+      space.CheckRoom(0).message(),
+      "the disk is full: at least 3000 bytes must be freed: 1000 are free, of which "
+      "4000 are kept in reserve and 0 are promised to running saves; delete "
+      "checkpoints or add space");
+  EXPECT_EQ(space.CheckRoom(50).message(),
+            "the disk is full: 50 bytes do not fit, at least 3050 bytes must be freed: "
+            "1000 are free, of which 4000 are kept in reserve and 0 are promised to "
+            "running saves; delete checkpoints or add space");
+}
+
+TEST(SpaceTest, AGrantIsGivenBackAndTakenAgain) {
+  SpaceAdmission space([] { return absl::StatusOr<int64_t>(40 << 20); }, 0);
+  SpaceGrant grant(&space);
+  EXPECT_OK(grant.Take(1));
+  EXPECT_EQ(space.reserved_bytes(), (16 << 20) - 1);
+  grant.GiveBack();
+  EXPECT_EQ(space.reserved_bytes(), 0);
+  EXPECT_OK(grant.Take(1));
+  EXPECT_EQ(space.reserved_bytes(), (16 << 20) - 1);
+}
+
 }  // namespace
 }  // namespace modelstore::storage

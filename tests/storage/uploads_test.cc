@@ -108,6 +108,127 @@ TEST_F(UploadsTest, ACommittedUploadAnswersAgainAlsoAfterARestart) {
   EXPECT_TRUE(uploads().List("m", "", 10)->items.empty());
 }
 
+TEST_F(UploadsTest, ACommittedUploadIsDescribedAsBefore) {
+  const TestContent content = RandomContent(1, 2, 400 << 10);
+  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(2, 1, 100)).status());
+  const std::string id = Create({.request_id = "job", .epoch = 3}, 2);
+  ASSERT_OK(Send(id, ChunksOf(content)));
+  ASSERT_OK(Describe(id, 0, {content[0]}));
+  ASSERT_OK(Describe(id, 1, content));
+  const auto before = uploads().Get("m", id);
+  ASSERT_OK(before.status());
+  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  for (const bool restarted : {false, true}) {
+    if (restarted) {
+      ASSERT_OK(world_.Reopen());
+    }
+    const auto after = uploads().Get("m", id);
+    ASSERT_OK(after.status());
+    EXPECT_EQ(after->record.committed_version(), 2);
+    EXPECT_EQ(after->record.metadata().epoch(), 3);
+    EXPECT_EQ(after->record.request_id(), "job");
+    EXPECT_EQ(after->record.base_version(), 1);
+    EXPECT_EQ(after->sealed_bytes, 800 << 10);
+    EXPECT_EQ(after->received_bytes, before->received_bytes);
+    ASSERT_EQ(after->contributions.size(), 2u);
+    EXPECT_TRUE(after->contributions[1].complete);
+    EXPECT_EQ(after->contributions[0].tensor_count, 1);
+    EXPECT_EQ(after->contributions[1].tensor_count, 2);
+    EXPECT_TRUE(absl::IsFailedPrecondition(
+        uploads().FindMissing("m", id, DigestsOf(ChunksOf(content))).status()));
+  }
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("other", id).status()));
+  ASSERT_OK(uploads().Delete("m", id));
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", id).status()));
+  EXPECT_TRUE(absl::IsNotFound(uploads().Delete("m", id)));
+  EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
+}
+
+TEST_F(UploadsTest, ACommittedUploadIsForgottenAfterItsTimeToLive) {
+  const TestContent content = RandomContent(1, 1, 100);
+  std::string ids[2];
+  for (std::string& id : ids) {
+    id = uploads().Create(RequestOf({}), 1, absl::Hours(1))->upload_id();
+    ASSERT_OK(Send(id, ChunksOf(content)));
+    ASSERT_OK(Describe(id, 0, content));
+    ASSERT_OK(uploads().Commit("m", id, {}).status());
+    world_.Advance(absl::Minutes(20));
+  }
+  auto collect = [&] {
+    EXPECT_OK(world_.store().maintenance().CollectGarbage(false, nullptr).status());
+  };
+  collect();
+  EXPECT_EQ(uploads().Commit("m", ids[0], {})->version(), 1);  // prolongs
+  world_.Advance(absl::Minutes(50));
+  collect();
+  EXPECT_EQ(uploads().Get("m", ids[0])->record.committed_version(), 1);
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", ids[1]).status()));
+  world_.Advance(absl::Minutes(61));
+  ASSERT_OK(world_.Reopen());
+  collect();
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", ids[0]).status()));
+  EXPECT_EQ(world_.store().checkpoints().List("m", false, "", 10)->items.size(), 2u);
+}
+
+TEST_F(UploadsTest, ADiskWithLittleRoomTakesUploadAfterUpload) {
+  // Room for what is saved and one step of admission, with nothing to spare.
+  constexpr int kUploads = 40;
+  constexpr int64_t kBytes = 1'150'000;
+  world_.disk().SetCapacity(kUploads * kBytes + (20 << 20));
+  Maintenance& maintenance = world_.store().maintenance();
+  for (int u = 0; u < kUploads; ++u) {
+    ASSERT_OK(SaveByUpload(world_.store(), RandomContent(u, 1, kBytes)).status()) << u;
+    ASSERT_EQ(maintenance.Stats()->reserved_bytes, 0) << u;
+  }
+  EXPECT_EQ(maintenance.Stats()->open_upload_count, 0);
+  EXPECT_EQ(*LoadAll(world_.store(), 7), Expected(RandomContent(6, 1, kBytes)));
+}
+
+TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
+  Maintenance& maintenance = world_.store().maintenance();
+  auto reserved = [&] { return maintenance.Stats()->reserved_bytes; };
+  world_.disk().SetCapacity(256 << 20);
+  const std::vector<std::string> chunks = ChunksOf(RandomContent(1, 1, 2 << 20));
+  const std::string id = Create();
+  ASSERT_OK(Send(id, chunks));
+  EXPECT_EQ(reserved(), 0) << "an open upload without a stream";
+  auto send_more = [&](uint64_t seed) {
+    auto sink = *uploads().OpenSink("m", id);
+    const std::string more = RandomBytes(seed, 100'000);
+    EXPECT_OK(sink->Put(DigestOf(more), {more}).status());
+    EXPECT_GT(reserved(), 0);
+    return sink;
+  };
+  // A stream that fails.
+  auto failing = send_more(2);
+  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  EXPECT_FALSE(failing->Close().ok());
+  failing.reset();
+  world_.disk().SetFault({});
+  EXPECT_EQ(reserved(), 0);
+  // An upload that is deleted beside a stream.
+  auto open = send_more(3);
+  ASSERT_OK(uploads().Delete("m", id));
+  EXPECT_EQ(reserved(), 0);
+  open.reset();
+  EXPECT_EQ(reserved(), 0);
+  // One that expires, and one-shot saves that end or are given up.
+  const std::string expiring =
+      uploads().Create(RequestOf({}), 1, absl::Minutes(1))->upload_id();
+  ASSERT_OK(Send(expiring, chunks));
+  world_.Advance(absl::Minutes(2));
+  EXPECT_EQ(maintenance.CollectGarbage(false, nullptr)->expired_uploads, 1);
+  EXPECT_EQ(reserved(), 0);
+  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(4, 1, 2 << 20)).status());
+  EXPECT_EQ(reserved(), 0);
+  auto given_up = *uploads().StartOneShot(RequestOf({}));
+  ASSERT_OK(given_up->AddManifest(PartOf(RandomContent(5, 1, 2 << 20))));
+  ASSERT_OK(given_up->Put(DigestOf("x"), {"x"}));
+  EXPECT_GT(reserved(), 0);
+  given_up.reset();
+  EXPECT_EQ(reserved(), 0);
+}
+
 TEST_F(UploadsTest, EveryWorkerOfAJobGetsTheSameUpload) {
   std::vector<std::thread> workers;
   std::vector<std::string> ids(8);
