@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "storage/copy_forward.h"
@@ -17,6 +18,9 @@ namespace {
 constexpr absl::Duration kDeletionPatience = absl::Milliseconds(200);
 constexpr absl::Duration kCollectionPatience = absl::Minutes(5);
 constexpr size_t kSpreadAtOnce = 500;
+constexpr size_t kFinalizedAtOnce = 4096;
+// Of rows, that DeleteModel writes itself; the next collection goes on.
+constexpr int kBatchesInCall = 3;
 constexpr int64_t kProgressEvery = 256;
 
 // Each once.
@@ -24,6 +28,30 @@ std::vector<uint64_t> PacksOf(const std::vector<v1::DeadCheckpointRecord>& dead)
   absl::flat_hash_set<uint64_t> packs;
   for (const auto& one : dead) packs.insert(one.packs().begin(), one.packs().end());
   return std::vector<uint64_t>(packs.begin(), packs.end());
+}
+
+// Its journal and its contributions go with it: that is for the upload itself.
+bool IsOpenUpload(absl::string_view key, absl::string_view value) {
+  if (!absl::StartsWith(key, keys::AllUploads())) return false;
+  const absl::StatusOr<v1::UploadRecord> upload = Decode<v1::UploadRecord>(value);
+  return upload.ok() && upload->committed_version() == 0;
+}
+
+void SpreadVersion(const v1::DeadModelRecord& model, absl::string_view key,
+                   absl::string_view value, CatalogBatch& batch) {
+  v1::DeadCheckpointRecord dead;
+  dead.set_model_uid(model.model_uid());
+  dead.set_model_id(model.model_id());
+  dead.set_version(keys::VersionOf(key));
+  absl::StatusOr<v1::CheckpointRecord> version = Decode<v1::CheckpointRecord>(value);
+  if (version.ok()) {
+    dead.set_manifest_id(version->manifest_id());
+    *dead.mutable_packs() = version->packs();
+  }
+  dead.set_dead_since_us(model.dead_since_us());
+  batch.Delete(Space::kRecords, std::string(key));
+  batch.Put(Space::kRecords, keys::DeadCheckpoint(model.model_uid(), dead.version()),
+            Encode(dead));
 }
 
 }  // namespace
@@ -64,20 +92,17 @@ DeadBytes Collector::last_measure() {
 }
 
 absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> Collector::ReadDead(
-    const std::string& prefix) {
+    KeyRange& range) {
   std::vector<v1::DeadCheckpointRecord> dead;
   absl::Status status;
-  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(prefix),
-                                       [&](absl::string_view, absl::string_view value) {
-                                         absl::StatusOr<v1::DeadCheckpointRecord> record =
-                                             Decode<v1::DeadCheckpointRecord>(value);
-                                         if (!record.ok()) {
-                                           status = record.status();
-                                           return false;
-                                         }
-                                         dead.push_back(*std::move(record));
-                                         return true;
-                                       }));
+  RETURN_IF_ERROR(VisitSome(range, [&](absl::string_view, absl::string_view value) {
+                    if (dead.size() == kFinalizedAtOnce) return false;
+                    absl::StatusOr<v1::DeadCheckpointRecord> record =
+                        Decode<v1::DeadCheckpointRecord>(value);
+                    status = record.status();
+                    if (record.ok()) dead.push_back(*std::move(record));
+                    return status.ok();
+                  }).status());
   RETURN_IF_ERROR(status);
   return dead;
 }
@@ -89,8 +114,8 @@ absl::StatusOr<Freed> Collector::AfterDeletion(
   Freed freed;
   std::vector<v1::DeadCheckpointRecord> dead;
   for (int64_t version : versions) {
-    absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> one =
-        ReadDead(keys::DeadCheckpoint(model_uid, version));
+    KeyRange range = PrefixRange(keys::DeadCheckpoint(model_uid, version));
+    absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> one = ReadDead(range);
     if (!one.ok()) return freed;
     dead.insert(dead.end(), one->begin(), one->end());
   }
@@ -114,32 +139,30 @@ absl::StatusOr<Freed> Collector::AfterDeletion(
 }
 
 absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model) {
-  Freed freed;
-  absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
+  Freed later;
+  later.waiting_bytes = model.stored_bytes();
   Turn turn(this, kDeletionPatience);
-  if (!turn.taken() || !sizes.ok()) {
-    freed.waiting_bytes = model.stored_bytes();
-    return freed;
-  }
   const std::string uid = model.uid();
   absl::StatusOr<std::optional<v1::DeadModelRecord>> record =
       GetRecord<v1::DeadModelRecord>(core_.catalog(), keys::DeadModel(uid));
-  if (!record.ok() || !record->has_value() || !SpreadDeadModel(**record).ok()) {
-    freed.waiting_bytes = model.stored_bytes();
-    return freed;
+  if (!turn.taken() || !record.ok() || !record->has_value()) return later;
+  // Of a large model the caller does not wait for all of it.
+  int batches = 0;
+  if (!SpreadDeadModel(**record, [&] { return ++batches <= kBatchesInCall; }).ok()) {
+    return later;
   }
   std::string prefix = keys::DeadCheckpoint(uid, 0);
   prefix.resize(prefix.size() - sizeof(int64_t));
-  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> dead = ReadDead(prefix);
-  if (!dead.ok()) {
-    freed.waiting_bytes = model.stored_bytes();
-    return freed;
-  }
+  KeyRange range = PrefixRange(prefix);
+  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> dead = ReadDead(range);
+  absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
+  if (!dead.ok() || !sizes.ok()) return later;
   absl::StatusOr<Liveness> measured =
       MeasureLiveness(core_, *sizes, PacksOf(*dead),
                       [&](const std::string& other, int64_t) { return other == uid; });
   GarbageResult result;
   absl::StatusOr<int64_t> went = Finalize(*dead, *sizes, result);
+  Freed freed;
   if (went.ok()) freed.freed_bytes = *went;
   if (measured.ok()) {
     freed.waiting_bytes =
@@ -156,62 +179,81 @@ void Collector::AfterUploadDeletion() {
   DropUnnamed(/*validate_only=*/false, *sizes, nullptr, result).IgnoreError();
 }
 
-// Turns the versions of a deleted model into deleted versions, some at a time:
-// there may be very many.
-absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model) {
-  bool more = true;
-  while (more) {
+// Visits rows of a range, moves its begin behind them, and returns true if there are
+// more. `visit` returns false at one that is too many.
+absl::StatusOr<bool> Collector::VisitSome(
+    KeyRange& range,
+    absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) {
+  bool more = false;
+  std::string last;
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view key, absl::string_view value) {
+        more = !visit(key, value);
+        if (!more) last = std::string(key);
+        return !more;
+      }));
+  // What was deleted is not passed again: the catalog would step over it each time.
+  if (!last.empty()) range.begin = last + std::string(1, '\0');
+  return more;
+}
+
+// Turns the versions of a deleted model into deleted versions, some at a time: there
+// may be very many. Returns how many rows were changed.
+absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
+                                              const std::function<bool()>& go_on) {
+  const std::string& uid = model.model_uid();
+  KeyRange versions = PrefixRange(keys::Versions(uid));
+  std::vector<KeyRange> remains;
+  for (const std::string& prefix :
+       {keys::Requests(uid), keys::Aliases(uid), keys::AliasMoves(uid), keys::Events(uid),
+        keys::Leases(uid), keys::Uploads(uid)}) {
+    remains.push_back(PrefixRange(prefix));
+  }
+  int64_t changes = 0;
+  for (bool more = true; more;) {
+    if (!go_on()) return absl::CancelledError("the collection was stopped");
     CatalogBatch batch;
-    std::string last_key;
-    more = false;
-    RETURN_IF_ERROR(core_.catalog().Scan(
-        Space::kRecords, PrefixRange(keys::Versions(model.model_uid())),
-        [&](absl::string_view key, absl::string_view value) {
-          if (batch.changes().size() >= 2 * kSpreadAtOnce) {
-            more = true;
-            return false;
-          }
-          absl::StatusOr<v1::CheckpointRecord> version =
-              Decode<v1::CheckpointRecord>(value);
-          v1::DeadCheckpointRecord dead;
-          dead.set_model_uid(model.model_uid());
-          dead.set_model_id(model.model_id());
-          dead.set_version(keys::VersionOf(key));
-          if (version.ok()) {
-            dead.set_manifest_id(version->manifest_id());
-            *dead.mutable_packs() = version->packs();
-          }
-          dead.set_dead_since_us(model.dead_since_us());
-          batch.Delete(Space::kRecords, std::string(key));
-          batch.Put(Space::kRecords,
-                    keys::DeadCheckpoint(model.model_uid(), dead.version()),
-                    Encode(dead));
+    ASSIGN_OR_RETURN(
+        more, VisitSome(versions, [&](absl::string_view key, absl::string_view value) {
+          if (batch.changes().size() >= 2 * kSpreadAtOnce) return false;
+          SpreadVersion(model, key, value, batch);
           return true;
         }));
-    for (const std::string& remains :
-         {keys::Requests(model.model_uid()), keys::Aliases(model.model_uid()),
-          keys::AliasMoves(model.model_uid()), keys::Events(model.model_uid()),
-          keys::Leases(model.model_uid())}) {
-      RETURN_IF_ERROR(
-          core_.catalog().Scan(Space::kRecords, PrefixRange(remains),
-                               [&](absl::string_view key, absl::string_view) {
-                                 if (batch.changes().size() >= 4 * kSpreadAtOnce) {
-                                   more = true;
-                                   return false;
-                                 }
-                                 batch.Delete(Space::kRecords, std::string(key));
-                                 return true;
-                               }));
+    for (KeyRange& range : remains) {
+      ASSIGN_OR_RETURN(const bool left, VisitSome(range, [&](absl::string_view key,
+                                                             absl::string_view value) {
+                         if (batch.changes().size() >= 4 * kSpreadAtOnce) return false;
+                         if (!IsOpenUpload(key, value))
+                           batch.Delete(Space::kRecords, std::string(key));
+                         return true;
+                       }));
+      more = more || left;
     }
-    if (!more) batch.Delete(Space::kRecords, keys::DeadModel(model.model_uid()));
+    if (batch.empty()) continue;
+    changes += static_cast<int64_t>(batch.changes().size());
     RETURN_IF_ERROR(core_.WriteSettled(
         batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
         [] { return absl::StatusOr<bool>(false); }));  // may be written twice
   }
-  return absl::OkStatus();
+  return changes;
 }
 
-absl::Status Collector::SpreadDeadModels() {
+absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model,
+                                        const std::function<bool()>& go_on) {
+  // A reopening after a fault may bring back what was only buffered: the record goes
+  // once a whole pass has found nothing.
+  while (true) {
+    ASSIGN_OR_RETURN(const int64_t changes, SpreadOnce(model, go_on));
+    if (changes == 0) break;
+  }
+  CatalogBatch batch;
+  const std::string key = keys::DeadModel(model.model_uid());
+  batch.Delete(Space::kRecords, key);
+  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                            core_.KeyIs(Space::kRecords, key, std::nullopt));
+}
+
+absl::Status Collector::SpreadDeadModels(const std::function<bool()>& go_on) {
   std::vector<v1::DeadModelRecord> models;
   RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::DeadModels()),
                                        [&](absl::string_view, absl::string_view value) {
@@ -221,7 +263,7 @@ absl::Status Collector::SpreadDeadModels() {
                                            models.push_back(*std::move(model));
                                          return true;
                                        }));
-  for (const auto& model : models) RETURN_IF_ERROR(SpreadDeadModel(model));
+  for (const auto& model : models) RETURN_IF_ERROR(SpreadDeadModel(model, go_on));
   return absl::OkStatus();
 }
 
@@ -237,9 +279,12 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
     batch.Delete(Space::kRecords, own);
     bool others = false;
     v1::PackRecord record;
+    // From the end, for the oldest versions end first: the rows of those that ended
+    // before are not passed again.
+    KeyRange uses = PrefixRange(keys::Pack(pack));
+    uses.reverse = true;
     RETURN_IF_ERROR(core_.catalog().Scan(
-        Space::kRecords, PrefixRange(keys::Pack(pack)),
-        [&](absl::string_view found, absl::string_view value) {
+        Space::kRecords, uses, [&](absl::string_view found, absl::string_view value) {
           if (found == keys::Pack(pack)) {
             record.ParseFromArray(value.data(), static_cast<int>(value.size()));
           } else if (found != own) {
@@ -322,6 +367,18 @@ absl::Status Collector::SweepManifests() {
   std::vector<std::string> rows;
   RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords,
                                        PrefixRange(keys::RunningManifests()),
+absl::Status Collector::FinalizeAll(const PackSizes& sizes,
+                                    const std::function<bool()>& go_on,
+                                    GarbageResult& result) {
+  KeyRange range = PrefixRange(keys::DeadCheckpoints());
+  while (true) {
+    ASSIGN_OR_RETURN(const std::vector<v1::DeadCheckpointRecord> dead, ReadDead(range));
+    if (dead.empty()) return absl::OkStatus();
+    RETURN_IF_ERROR(Finalize(dead, sizes, result).status());
+    if (!go_on()) return absl::CancelledError("the collection was stopped");
+  }
+}
+
                                        [&](absl::string_view key, absl::string_view) {
                                          rows.emplace_back(key);
                                          return true;
@@ -413,10 +470,10 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
   auto run = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const PackSizes before, ReadPackSizes(core_));
     if (!validate_only) {
-      RETURN_IF_ERROR(SpreadDeadModels());
-      ASSIGN_OR_RETURN(const std::vector<v1::DeadCheckpointRecord> dead,
-                       ReadDead(keys::DeadCheckpoints()));
-      RETURN_IF_ERROR(Finalize(dead, before, result).status());
+      const int64_t total = static_cast<int64_t>(before.size());
+      const auto go_on = [&] { return !progress || progress(0, total); };
+      RETURN_IF_ERROR(SpreadDeadModels(go_on));
+      RETURN_IF_ERROR(FinalizeAll(before, go_on, result));
       RETURN_IF_ERROR(SweepManifests());
     }
     ASSIGN_OR_RETURN(const PackSizes sizes, ReadPackSizes(core_));

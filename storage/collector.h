@@ -43,10 +43,19 @@ class Collector {
   void End() EXCLUDES(mutex_);
   class Turn;
 
-  absl::Status SpreadDeadModel(const v1::DeadModelRecord& model);
-  absl::Status SpreadDeadModels();
-  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> ReadDead(
-      const std::string& prefix);
+  absl::StatusOr<bool> VisitSome(
+      KeyRange& range,
+      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)> visit);
+  absl::StatusOr<int64_t> SpreadOnce(const v1::DeadModelRecord& model,
+                                     const std::function<bool()>& go_on);
+  // `go_on` is asked before each batch: CANCELLED, and the next call goes on.
+  absl::Status SpreadDeadModel(const v1::DeadModelRecord& model,
+                               const std::function<bool()>& go_on);
+  absl::Status SpreadDeadModels(const std::function<bool()>& go_on);
+  // The next few thousand of a range, whose begin moves behind them.
+  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> ReadDead(KeyRange& range);
+  absl::Status FinalizeAll(const PackSizes& sizes, const std::function<bool()>& go_on,
+                           GarbageResult& result);
   // Frees those of `dead` that nobody reads; returns the bytes that went.
   absl::StatusOr<int64_t> Finalize(const std::vector<v1::DeadCheckpointRecord>& dead,
                                    const PackSizes& sizes, GarbageResult& result);
