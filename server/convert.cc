@@ -221,6 +221,7 @@ v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
   out.set_tensor_count(record.tensor_count());
   out.set_logical_bytes(record.logical_bytes());
   out.set_stored_bytes(record.stored_bytes());
+  out.set_damaged_base_bytes(record.damaged_base_bytes());
   out.set_manifest_digest(absl::BytesToHexString(record.manifest_digest()));
   out.set_request_id(record.request_id());
   for (const auto& [alias, version] : model.aliases()) {

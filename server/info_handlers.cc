@@ -48,6 +48,7 @@ absl::StatusOr<v1::Stats> GetStats(ServiceContext& context,
   stats.set_disk_free_bytes(stored->disk_free_bytes);
   stats.set_reserved_bytes(stored->reserved_bytes);
   stats.set_storage_reopen_count(stored->reopen_count);
+  stats.set_damaged_chunks(stored->damaged_chunks);
   stats.set_memory_budget_bytes(context.options.memory_budget_bytes);
   if (const Gauges* gauges = context.options.gauges.get(); gauges != nullptr) {
     stats.set_active_save_streams(gauges->active_save_streams.load());

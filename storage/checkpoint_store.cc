@@ -50,10 +50,15 @@ class StoreMaintenance final : public Maintenance {
     ASSIGN_OR_RETURN(stats.disk_free_bytes, core_.space.FreeBytes());
     stats.reserved_bytes = core_.space.reserved_bytes();
     stats.reopen_count = core_.reopen_count();
+    ASSIGN_OR_RETURN(stats.damaged_chunks, core_.damage.Count());
     return stats;
   }
 
-  absl::Status Heal() override { return core_.Heal(); }
+  absl::Status Heal() override {
+    RETURN_IF_ERROR(core_.Heal());
+    core_.damage.WriteDown();
+    return absl::OkStatus();
+  }
 
  private:
   StoreCore& core_;

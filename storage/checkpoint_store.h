@@ -378,6 +378,8 @@ struct StoreStats {
   int64_t disk_free_bytes = 0;
   int64_t reserved_bytes = 0;
   int64_t reopen_count = 0;
+  // Known to be damaged or gone, those of lost packs among them.
+  int64_t damaged_chunks = 0;
 };
 
 class Maintenance {

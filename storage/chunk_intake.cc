@@ -76,9 +76,33 @@ void ChunkIntake::Restore(const v1::SealedPackRecord& record) {
 
 std::optional<HeldChunk> ChunkIntake::FindInBases(const Digest& digest) const {
   for (const auto& base : bases_) {
-    if (auto chunk = base->Find(digest)) return chunk;
+    auto chunk = base->Find(digest);
+    if (chunk.has_value() && !core_->damage.Contains(chunk->id)) return chunk;
   }
   return std::nullopt;
+}
+
+bool ChunkIntake::IsDamagedInBases(const Digest& digest) const {
+  return std::any_of(bases_.begin(), bases_.end(), [&](const auto& base) {
+    const auto chunk = base->Find(digest);
+    return chunk.has_value() && core_->damage.Contains(chunk->id);
+  });
+}
+
+bool ChunkIntake::IsDamaged(const Digest& digest) {
+  if (!core_->damage.any()) return false;
+  MutexLock lock(mutex_);
+  return !FindInBases(digest).has_value() && IsDamagedInBases(digest);
+}
+
+int64_t ChunkIntake::damaged_base_bytes() {
+  if (!core_->damage.any()) return 0;
+  MutexLock lock(mutex_);
+  int64_t bytes = 0;
+  for (const auto& [digest, held] : held_) {
+    if (IsDamagedInBases(digest)) bytes += held.size_bytes;
+  }
+  return bytes;
 }
 
 std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {
@@ -393,6 +417,7 @@ void ChunkIntake::ForgetChunks() {
   MutexLock lock(mutex_);
   decltype(held_)().swap(held_);
   bases_.clear();
+  grant_.GiveBack();
 }
 
 std::vector<ChunkIntake::Sealed> ChunkIntake::sealed() {
@@ -413,4 +438,3 @@ int64_t ChunkIntake::sealed_bytes() {
 }
 
 }  // namespace modelstore::storage
-  grant_.GiveBack();

@@ -89,8 +89,14 @@ class ChunkIntake {
   // Takes over a pack that an earlier run had sealed.
   void Restore(const v1::SealedPackRecord& record) EXCLUDES(mutex_);
 
-  // A base or the save itself holds the chunk.
+  // A base or the save itself holds the chunk. What is known to be damaged of a base
+  // it does not hold.
   std::optional<HeldChunk> Find(const Digest& digest) EXCLUDES(mutex_);
+
+  // A base has the chunk, damaged, and no base has it whole: it is to come again.
+  bool IsDamaged(const Digest& digest) EXCLUDES(mutex_);
+  // Of the chunks that the save itself holds, those that a base has damaged.
+  int64_t damaged_base_bytes() EXCLUDES(mutex_);
 
   // Returns false if the chunk was dropped as a duplicate.
   absl::StatusOr<bool> Put(Feeder& feeder, const ArrivedChunk& chunk) EXCLUDES(mutex_);
@@ -129,6 +135,7 @@ class ChunkIntake {
   // Until no Put() is between its claim and its append, and nothing is sealing.
   absl::Status WaitUntilQuiet() EXCLUDES(mutex_);
   std::optional<HeldChunk> FindInBases(const Digest& digest) const REQUIRES(mutex_);
+  bool IsDamagedInBases(const Digest& digest) const REQUIRES(mutex_);
   absl::StatusOr<bool> Claim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   void Unclaim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   size_t ChooseSlot(const Feeder& feeder) EXCLUDES(mutex_);

@@ -294,6 +294,7 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
         }));
     if (others) continue;
     batch.Delete(Space::kRecords, keys::Pack(pack));
+    batch.Delete(Space::kRecords, keys::DamagedPack(pack));
     gone.push_back(pack);
     if (keys::IsInlinePack(pack)) {
       for (uint32_t c = 0; c < record.chunk_count(); ++c) {
@@ -314,7 +315,10 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
       }));
   RETURN_IF_ERROR(core_.WriteSettled(batch, durability, StoreCore::Room::kFreesSpace,
                                      core_.KeyIs(Space::kRecords, key, std::nullopt)));
-  for (uint64_t pack : gone) core_.places.Forget(pack);
+  for (uint64_t pack : gone) {
+    core_.places.Forget(pack);
+    core_.damage.Forget(pack);
+  }
   unused.packs.insert(unused.packs.end(), mine.packs.begin(), mine.packs.end());
   unused.shared.insert(unused.shared.end(), mine.shared.begin(), mine.shared.end());
   unused.inline_bytes += mine.inline_bytes;
@@ -363,10 +367,6 @@ absl::StatusOr<int64_t> Collector::Finalize(
   return freed;
 }
 
-absl::Status Collector::SweepManifests() {
-  std::vector<std::string> rows;
-  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords,
-                                       PrefixRange(keys::RunningManifests()),
 absl::Status Collector::FinalizeAll(const PackSizes& sizes,
                                     const std::function<bool()>& go_on,
                                     GarbageResult& result) {
@@ -379,6 +379,10 @@ absl::Status Collector::FinalizeAll(const PackSizes& sizes,
   }
 }
 
+absl::Status Collector::SweepManifests() {
+  std::vector<std::string> rows;
+  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords,
+                                       PrefixRange(keys::RunningManifests()),
                                        [&](absl::string_view key, absl::string_view) {
                                          rows.emplace_back(key);
                                          return true;

@@ -132,6 +132,7 @@ void Commit::FillRecord() {
     if (used != manifest_.packs.end()) stored += used->second.used_bytes;
   }
   record_.set_stored_bytes(stored);
+  record_.set_damaged_base_bytes(std::min(plan_.damaged_base_bytes, stored));
 
   model_.set_latest_version(record_.version());
   model_.set_next_version(record_.version() + 1);

@@ -216,6 +216,9 @@ absl::Status CopyForward::Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& g
     if (!go_on_()) return absl::CancelledError("the collection was stopped");
     const absl::StatusOr<PinnedBytes> bytes =
         core_.chunks().Read({tenant.host, sequence + tenant.record.place().shift()});
+    if (absl::IsNotFound(bytes.status()) || absl::IsDataLoss(bytes.status())) {
+      core_.damage.Mark({tenant.pack, sequence});
+    }
     if (absl::IsNotFound(bytes.status())) {
       return absl::DataLossError(absl::StrCat("chunk ", sequence, " is gone"));
     }
@@ -223,6 +226,7 @@ absl::Status CopyForward::Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& g
     if (bytes->view().size() != size ||
         ComputeDigest(kAlgorithm, bytes->view()).bytes() !=
             absl::string_view(tenant.digests).substr(sequence * length, length)) {
+      core_.damage.Mark({tenant.pack, sequence});
       return absl::DataLossError(
           absl::StrCat("chunk ", sequence, " does not match its digest"));
     }

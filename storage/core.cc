@@ -57,6 +57,7 @@ StoreCore::StoreCore(StoreOptions given, Engine given_engine)
       holds(options.grace, options.now),
       manifests(engine.catalog.get()),
       places(&engine),
+      damage(&engine, &places),
       started_at_(options.now()) {}
 
 void StoreCore::Event(Listener::Severity severity, absl::string_view message) const {
@@ -133,6 +134,10 @@ absl::Status StoreCore::HealNow() {
     }
     RETURN_IF_ERROR(status);
     reopened = true;
+    if (absl::Status found = damage.FindLostPacks(); !found.ok()) {
+      Event(Listener::Severity::kWarning,
+            absl::StrCat("looking for lost packs: ", found.message()));
+    }
   }
   if (reopened) {
     ++reopen_count_;

@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "proto/contract/mutex.h"
 #include "storage/checkpoint_store.h"
+#include "storage/damage.h"
 #include "storage/holds.h"
 #include "storage/manifest_cache.h"
 #include "storage/pack_places.h"
@@ -57,6 +58,7 @@ class StoreCore {
   Holds holds;
   ManifestCache manifests;
   PackPlaces places;
+  DamagedChunks damage;
   RunningIds running_packs;
   RunningIds running_manifests;
   // Bytes of chunks that wait in memory to become inline packs.

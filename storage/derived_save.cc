@@ -52,6 +52,10 @@ class StoredDerivedSave final : public DerivedSave {
       ManifestPart manifest, std::optional<int64_t> expected_latest_version) override;
 
  private:
+  // DATA_LOSS, naming the tensors, if it needs chunks that are known to be damaged in
+  // every source that has them.
+  absl::Status CheckNotDamaged(const v1::ManifestPage& manifest);
+
   StoreCore& core_;
   const SaveRequest request_;
   const SaveTarget target_;
@@ -61,6 +65,37 @@ class StoredDerivedSave final : public DerivedSave {
   PendingSave save_;
 };
 
+absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest) {
+  if (!core_.damage.any()) return absl::OkStatus();
+  const size_t length = DigestLength(algorithm_);
+  std::vector<std::string> damaged;
+  for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    int64_t chunks = 0;
+    for (const v1::PieceRecord& piece : tensor.pieces()) {
+      const absl::string_view digests = piece.digests();
+      for (size_t at = 0; at + length <= digests.size(); at += length) {
+        ASSIGN_OR_RETURN(const Digest digest,
+                         Digest::FromBytes(algorithm_, digests.substr(at, length)));
+        if (!save_.intake().Find(digest).has_value() &&
+            save_.intake().IsDamaged(digest)) {
+          ++chunks;
+        }
+      }
+    }
+    if (chunks == 0) continue;
+    damaged.push_back(absl::StrCat(TensorNameOf(tensor.section(), tensor.key()), " (",
+                                   chunks, chunks == 1 ? " chunk)" : " chunks)"));
+  }
+  if (damaged.empty()) return absl::OkStatus();
+  const size_t named = std::min(damaged.size(), kNamedTensors);
+  return absl::DataLossError(absl::StrCat(
+      "the sources hold only damaged chunks of ",
+      absl::StrJoin(damaged.begin(), damaged.begin() + named, ", "),
+      damaged.size() > named ? absl::StrCat(" and ", damaged.size() - named, " more")
+                             : "",
+      "; save these tensors again first, or leave them out"));
+}
+
 absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
     ManifestPart manifest, std::optional<int64_t> expected_latest_version) {
   if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
@@ -68,6 +103,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
   RETURN_IF_ERROR(
       CheckManifestPart(algorithm_, DigestsWanted::kAll, manifest, totals));
   RETURN_IF_ERROR(CheckManifestTotals(totals));
+  RETURN_IF_ERROR(CheckNotDamaged(manifest));
   RETURN_IF_ERROR(save_.builder().Add(std::move(manifest)));
   CommitPlan plan;
   plan.model_id = request_.model_id;

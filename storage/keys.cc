@@ -139,6 +139,10 @@ LeaseKey ParseLeaseKey(absl::string_view key) {
           std::string(key.substr(1 + kIdLength + 8))};
 }
 
+std::string DamagedPacks() { return "b"; }
+std::string DamagedPack(uint64_t pack) { return Numbered(DamagedPacks(), pack); }
+uint64_t DamagedPackOf(absl::string_view key) { return NumberAt(key, 1); }
+
 std::string RunningManifests() { return "w"; }
 std::string RunningManifest(uint64_t manifest_id) {
   return Numbered(RunningManifests(), manifest_id);

@@ -29,6 +29,7 @@ std::string Pack(uint64_t pack);  // PackRecord; its uses follow it
 std::string PackUse(uint64_t pack, absl::string_view uid, int64_t version);
 std::string DeadCheckpoint(absl::string_view uid, int64_t version);
 std::string DeadModel(absl::string_view uid);
+std::string DamagedPack(uint64_t pack);
 // A manifest that was written and whose commit has not happened.
 std::string RunningManifest(uint64_t manifest_id);
 
@@ -50,6 +51,7 @@ std::string Contributions(absl::string_view upload_id);
 std::string Packs();
 std::string DeadCheckpoints();
 std::string DeadModels();
+std::string DamagedPacks();
 std::string RunningManifests();
 std::string Aliases(absl::string_view uid);
 std::string AliasMoves(absl::string_view uid);
@@ -66,6 +68,7 @@ std::string Chunks(uint64_t pack);
 
 // The inverse, where it is needed. Each expects a key of its own kind.
 int64_t VersionOf(absl::string_view version_key);
+uint64_t DamagedPackOf(absl::string_view key);
 uint64_t RunningManifestOf(absl::string_view key);
 uint32_t ContributionOf(absl::string_view key);  // of a Contribution
 struct PartKey {

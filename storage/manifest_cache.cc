@@ -45,14 +45,12 @@ int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece)
   return bytes;
 }
 
-ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm,
-                       const absl::flat_hash_set<uint64_t>& lost) {
+ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm) {
   const size_t length = DigestLength(algorithm);
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
     for (const v1::PieceRecord& piece : tensor.pieces()) {
       const int64_t bytes = PieceBytes(tensor, piece);
       for (int i = 0; i < piece.packs_size(); ++i) {
-        if (lost.contains(piece.packs(i))) continue;
         absl::StatusOr<Digest> digest = Digest::FromBytes(
             algorithm, absl::string_view(piece.digests()).substr(i * length, length));
         if (!digest.ok()) continue;
@@ -106,17 +104,15 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::Load(
 
 absl::StatusOr<std::shared_ptr<const ChunkIndex>> ManifestCache::LoadIndex(
     const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) {
-  absl::flat_hash_set<uint64_t> lost;
   {
     MutexLock lock(mutex_);
     auto it = indexes_.find(checkpoint.manifest_id());
     if (it != indexes_.end()) {
       if (auto index = it->second.lock()) return index;
     }
-    lost = lost_;
   }
   ASSIGN_OR_RETURN(std::shared_ptr<const v1::ManifestPage> manifest, Load(checkpoint));
-  auto index = std::make_shared<const ChunkIndex>(*manifest, algorithm, lost);
+  auto index = std::make_shared<const ChunkIndex>(*manifest, algorithm);
   MutexLock lock(mutex_);
   ForgetDead(indexes_);
   indexes_[checkpoint.manifest_id()] = index;
@@ -125,11 +121,6 @@ absl::StatusOr<std::shared_ptr<const ChunkIndex>> ManifestCache::LoadIndex(
     if (recent_.size() > kRecentIndexes) recent_.pop_front();
   }
   return index;
-}
-
-void ManifestCache::SetLostPacks(absl::flat_hash_set<uint64_t> lost) {
-  MutexLock lock(mutex_);
-  lost_ = std::move(lost);
 }
 
 }  // namespace modelstore::storage

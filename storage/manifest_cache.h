@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "modelstore/storage/v1/records.pb.h"
 #include "proto/contract/digest.h"
@@ -26,9 +25,7 @@ struct HeldChunk {
 // Which chunks a checkpoint holds, by digest. Immutable.
 class ChunkIndex {
  public:
-  // Leaves out the chunks of packs in `lost`: a new save then brings them anew.
-  ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm,
-             const absl::flat_hash_set<uint64_t>& lost);
+  ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm);
 
   std::optional<HeldChunk> Find(const Digest& digest) const {
     auto it = chunks_.find(digest);
@@ -62,9 +59,6 @@ class ManifestCache {
   absl::StatusOr<std::shared_ptr<const ChunkIndex>> LoadIndex(
       const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) EXCLUDES(mutex_);
 
-  // Packs that the catalog names and the chunk store does not have.
-  void SetLostPacks(absl::flat_hash_set<uint64_t> lost) EXCLUDES(mutex_);
-
  private:
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> LoadPages(
       uint64_t manifest_id, std::optional<uint32_t> pages) EXCLUDES(mutex_);
@@ -77,7 +71,6 @@ class ManifestCache {
       GUARDED_BY(mutex_);
   // The last few small ones are kept, for the calls of one save follow each other.
   std::deque<std::shared_ptr<const ChunkIndex>> recent_ GUARDED_BY(mutex_);
-  absl::flat_hash_set<uint64_t> lost_ GUARDED_BY(mutex_);
 };
 
 }  // namespace modelstore::storage

@@ -123,9 +123,6 @@ absl::Status OpenUpload::Touch() {
   RETURN_IF_ERROR(CheckExists());
   const int64_t expiry = core_->NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
-  // Written only now and then: nothing is lost but a part of the prolongation.
-  const int64_t worth_writing =
-      std::max<int64_t>(record_.time_to_live_us() / 8, 1'000'000);
   if (state_ == State::kCommitting || in_doubt_ ||
       expiry < written_expiry_us_ + WorthWriting(record_)) {
     return absl::OkStatus();
@@ -194,6 +191,9 @@ absl::StatusOr<std::vector<uint32_t>> OpenUpload::FindMissing(absl::string_view 
   RETURN_IF_ERROR(LoadBase());
   return FindMissingDigests(algorithm_, digests, [this](const Digest& digest) {
     return intake_.Find(digest).has_value();
+  });
+}
+
 // All that lie there: a write that is believed to have failed may have left one.
 absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch) {
   const std::string row = keys::Contribution(upload_id_, contribution);
@@ -204,9 +204,6 @@ absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch)
                                  }
                                  return true;
                                });
-}
-
-  });
 }
 
 absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& part,
@@ -242,10 +239,10 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   v1::ContributionRecord row;
   row.set_part_count(next.parts);
   row.set_complete(complete);
-  row.set_change_id(RandomNumber());
   row.set_tensor_count(next.totals.tensors);
   row.set_manifest_bytes(next.totals.bytes);
   row.set_attachment_bytes(next.totals.attachment_bytes);
+  row.set_change_id(RandomNumber());
   const std::string key = keys::Contribution(upload_id_, contribution);
   batch.Put(Space::kRecords, key, Encode(row));
   RETURN_IF_ERROR(core_->WriteSettled(
@@ -365,10 +362,13 @@ std::vector<int64_t> OpenUpload::TensorCounts() {
   for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
     counts.push_back(contributions_[c].totals.tensors);
   }
+  return counts;
+}
+
 // The parts that the contributions are known to consist of, and no others: of a write
 // that is believed to have failed a part may lie there. One that is known may be gone:
 // only the last part of a contribution is written durably.
-  return counts;
+absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   std::map<uint32_t, uint32_t> unread;
   {
     MutexLock lock(mutex_);
@@ -377,9 +377,6 @@ std::vector<int64_t> OpenUpload::TensorCounts() {
     }
   }
   const std::map<uint32_t, uint32_t> known = unread;
-}
-
-absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   absl::Status status;
   RETURN_IF_ERROR(core_->catalog().Scan(
       Space::kRecords, PrefixRange(keys::Contributions(upload_id_)),
@@ -392,6 +389,9 @@ absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
         --unread[part->contribution];
         absl::StatusOr<v1::ManifestPage> page = Decode<v1::ManifestPage>(value);
         status = page.ok() ? builder.Add(*std::move(page)) : page.status();
+        return status.ok();
+      }));
+  RETURN_IF_ERROR(status);
   {
     MutexLock lock(mutex_);
     for (const auto& [index, parts] : unread) {
@@ -400,9 +400,6 @@ absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   }
   RETURN_IF_ERROR(CheckContributions());
   ManifestTotals totals;
-        return status.ok();
-      }));
-  RETURN_IF_ERROR(status);
   totals.tensors = builder.manifest().tensors_size();
   for (const auto& attachment : builder.manifest().attachments()) {
     totals.attachment_bytes += static_cast<int64_t>(attachment.data().size());
@@ -424,10 +421,10 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,
       builder.Build([this](const Digest& digest) { return intake_.Find(digest); }));
-  const std::vector<int64_t> tensor_counts = TensorCounts();
   CatalogBatch rows;
   RETURN_IF_ERROR(DeleteRows(rows, /*with_chunks=*/false));
   const v1::UploadRecord open = record();
+  const std::vector<int64_t> tensor_counts = TensorCounts();
   CommitPlan plan;
   plan.model_id = model_id_;
   plan.model_uid = model_uid_;
@@ -441,18 +438,19 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   plan.expected_latest_version = expected;
   plan.manifest = &manifest;
   plan.sealed = intake_.sealed();
+  plan.damaged_base_bytes = intake_.damaged_base_bytes();
   plan.further_changes = [&](const v1::CheckpointRecord& checkpoint,
                              CatalogBatch& batch) {
     for (const CatalogBatch::Change& change : rows.changes()) {
       batch.Delete(change.space, change.key);
     }
     v1::UploadRecord committed = open;
+    committed.clear_metadata();
+    committed.set_committed_version(checkpoint.version());
     committed.set_committed_bytes(intake_.sealed_bytes());
     for (const int64_t tensors : tensor_counts) {
       committed.add_committed_tensor_counts(tensors);
     }
-    committed.clear_metadata();
-    committed.set_committed_version(checkpoint.version());
     batch.Put(Space::kRecords, RowKey(), Encode(committed));
   };
   ASSIGN_OR_RETURN(Committed committed, CommitCheckpoint(*core_, plan));

@@ -19,6 +19,10 @@
 
 namespace modelstore::storage {
 
+// A prolongation of an upload's life by less is not written: a part of it is lost at
+// most.
+int64_t WorthWriting(const v1::UploadRecord& record);
+
 // Thread-safe. Owned by shared pointers: a sink keeps the upload in memory, not
 // on disk.
 class OpenUpload final : public PackJournal,
@@ -81,14 +85,14 @@ class OpenUpload final : public PackJournal,
   absl::StatusOr<int64_t> CommittedVersion();
   absl::StatusOr<v1::CheckpointRecord> RunCommit(std::optional<int64_t> expected);
   absl::StatusOr<v1::CheckpointRecord> CommittedRecord(int64_t version);
+  absl::Status DeleteParts(uint32_t contribution, CatalogBatch& batch);
   absl::Status CheckContributions() EXCLUDES(mutex_);
+  // Of each contribution.
+  std::vector<int64_t> TensorCounts() EXCLUDES(mutex_);
   absl::Status ReadManifest(ManifestBuilder& builder);
   absl::Status DeleteRows(CatalogBatch& batch, bool with_chunks);
   void SinkClosed() EXCLUDES(mutex_);
-  absl::Status DeleteParts(uint32_t contribution, CatalogBatch& batch);
 
-  // Of each contribution.
-  std::vector<int64_t> TensorCounts() EXCLUDES(mutex_);
   StoreCore* const core_;
   const DigestAlgorithm algorithm_;
   const std::string model_id_;

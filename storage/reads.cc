@@ -35,9 +35,11 @@ class StoredRead final : public Read {
     absl::StatusOr<PinnedBytes> bytes = core_.places.Read(id);
     if (!bytes.ok()) {
       const absl::Status& status = bytes.status();
-      if (absl::IsNotFound(status)) return Loss(record, index, "is gone");
-      if (absl::IsDataLoss(status)) return Loss(record, index, status.message());
-      return status;
+      // Any other error tells nothing about the bytes.
+      const bool gone = absl::IsNotFound(status);
+      if (!gone && !absl::IsDataLoss(status)) return status;
+      core_.damage.Mark(id);
+      return Loss(record, index, gone ? "is gone" : status.message());
     }
     const DigestAlgorithm algorithm = AlgorithmOf(held_.model);
     const size_t length = DigestLength(algorithm);
@@ -46,8 +48,10 @@ class StoredRead final : public Read {
     if (static_cast<int64_t>(bytes->view().size()) != expected ||
         ComputeDigest(algorithm, bytes->view()).bytes() !=
             absl::string_view(place.digests()).substr(i * length, length)) {
+      core_.damage.Mark(id);
       return Loss(record, index, "does not match its digest");
     }
+    core_.damage.Clear(id);
     return bytes;
   }
 

@@ -59,13 +59,8 @@ absl::Status Recovery::OpenChunks() {
     listed_.insert(pack.pack);
     if (!names.contains(pack.pack)) unnamed.push_back(pack.pack);
   }
-  absl::flat_hash_set<uint64_t> lost;
-  RETURN_IF_ERROR(ScanPackRecords(
-      core_.catalog(), [&](uint64_t pack, const v1::PackRecord& record) {
-        const uint64_t place = record.has_place() ? record.place().pack() : pack;
-        if (!keys::IsInlinePack(pack) && !listed_.contains(place)) lost.insert(pack);
-      }));
-  core_.manifests.SetLostPacks(std::move(lost));
+  RETURN_IF_ERROR(core_.damage.Load());
+  RETURN_IF_ERROR(core_.damage.FindLostPacks());
   if (unnamed.empty()) return absl::OkStatus();
   core_.Event(
       Listener::Severity::kInfo,
@@ -128,12 +123,12 @@ absl::Status Recovery::RestoreUploads() {
                                        [&](absl::string_view, absl::string_view value) {
                                          absl::StatusOr<v1::UploadRecord> record =
                                              Decode<v1::UploadRecord>(value);
-                                         }
                                          if (!record.ok()) status = record.status();
                                          // A committed one answers from its row.
                                          if (record.ok() &&
                                              record->committed_version() == 0) {
                                            records.push_back(*std::move(record));
+                                         }
                                          return status.ok();
                                        }));
   RETURN_IF_ERROR(status);

@@ -61,7 +61,9 @@ class StoredUploads final : public UploadTable {
     // Deleted meanwhile, or damaged: it has nothing to share.
     if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
     return FindMissingDigests(algorithm, digests, [&](const Digest& digest) {
-      return index.ok() && (*index)->Find(digest).has_value();
+      if (!index.ok()) return false;
+      const std::optional<HeldChunk> chunk = (*index)->Find(digest);
+      return chunk.has_value() && !core_.damage.Contains(chunk->id);
     });
   }
   absl::Status AddManifest(absl::string_view model_id, absl::string_view upload_id,
@@ -108,18 +110,18 @@ class StoredUploads final : public UploadTable {
   using Pointer = std::shared_ptr<OpenUpload>;
   using Key = std::pair<std::string, std::string>;
 
-  // Finds the upload and prolongs its life.
-  absl::StatusOr<Found> Find(absl::string_view model_id, absl::string_view upload_id);
-  // FAILED_PRECONDITION if it is committed.
-  absl::StatusOr<Pointer> FindOpen(absl::string_view model_id,
-                                   absl::string_view upload_id);
-  void LeaveToItsRow(const Pointer& upload) EXCLUDES(mutex_);
   // A committed upload leaves memory: its row in the catalog answers for it.
   struct Found {
     Pointer open;  // null: committed
     v1::UploadRecord committed;
   };
 
+  // Finds the upload and prolongs its life.
+  absl::StatusOr<Found> Find(absl::string_view model_id, absl::string_view upload_id);
+  // FAILED_PRECONDITION if it is committed.
+  absl::StatusOr<Pointer> FindOpen(absl::string_view model_id,
+                                   absl::string_view upload_id);
+  void LeaveToItsRow(const Pointer& upload) EXCLUDES(mutex_);
   Pointer Lookup(const std::string& model_id, const std::string& upload_id);
   void Insert(Pointer upload);
   void Remove(const Pointer& upload);
@@ -131,9 +133,9 @@ class StoredUploads final : public UploadTable {
 
   StoreCore& core_;
   Collector& collector_;
+  CommittedUploads committed_;
   // One upload is created at a time, so that a request finds what it led to
   // before in memory as well.
-  CommittedUploads committed_;
   Mutex create_mutex_;
   Mutex mutex_;
   std::map<Key, Pointer> uploads_ GUARDED_BY(mutex_);
@@ -220,11 +222,11 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::Earlier(
     return std::optional<v1::UploadRecord>(std::move(record));
   }
   if (row->version() == 0) return none;
-  v1::UploadRecord record;
-  record.set_upload_id(row->upload_id());
   ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> committed,
                    committed_.Find(model.uid(), row->upload_id()));
   if (committed.has_value()) return committed;
+  v1::UploadRecord record;
+  record.set_upload_id(row->upload_id());
   record.set_model_id(model.model_id());
   record.set_model_uid(model.uid());
   record.set_request_id(request.request_id);
@@ -338,9 +340,9 @@ absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id
 }
 
 int64_t StoredUploads::SweepExpired(absl::Time now) {
+  committed_.Sweep(now);
   int64_t swept = 0;
   for (const Pointer& upload : All()) {
-  committed_.Sweep(now);
     if (!upload->Expired(now)) continue;
     const bool open = !upload->committed();
     if (!upload->Delete().ok()) continue;

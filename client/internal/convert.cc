@@ -61,6 +61,7 @@ CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& c) {
   info.tensor_count = c.tensor_count();
   info.logical_bytes = c.logical_bytes();
   info.stored_bytes = c.stored_bytes();
+  info.damaged_base_bytes = c.damaged_base_bytes();
   info.manifest_digest = c.manifest_digest();
   info.request_id = c.request_id();
   return info;

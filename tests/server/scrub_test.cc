@@ -74,6 +74,23 @@ TEST_F(ScrubTest, EveryDamagedTensorIsNamedAlsoWhereVersionsShareTheChunk) {
   EXPECT_THAT(log, HasSubstr("damaged_tensors=2"));
 }
 
+TEST_F(ScrubTest, WhatItFindsIsStoredAnewByTheNextSave) {
+  Save("a", {1, 2, 3});
+  harness_.Damage("a", 1, "w", 1);
+  ScrubUntil([&] { return Passed(); });
+  Save("a", {1, 2, 3});
+  auto saved = harness_.store().checkpoints().Get("a", 2);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(saved->stored_bytes(), kMiB);
+  EXPECT_EQ(saved->damaged_base_bytes(), kMiB);
+  v1::LoadCheckpointRequest request;
+  request.set_name("models/a/checkpoints/2");
+  auto loaded = harness_.Load(request);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->Of("w"),
+            MakeBytes(kMiB, 1) + MakeBytes(kMiB, 2) + MakeBytes(kMiB, 3));
+}
+
 TEST_F(ScrubTest, OnePassFollowsTheOther) {
   Save("a", {1, 2, 3});
   ScrubUntil([&] { return gauges_->scrubbed_bytes >= 6 * kMiB; }, int64_t{1} << 30,

@@ -120,6 +120,24 @@ TEST_F(VerifyTest, DamageIsToldOfEachTensorThatSharesTheBytes) {
   EXPECT_EQ(verdict->result.damaged_tensors(), 2);
 }
 
+TEST_F(VerifyTest, WhatItFindsIsStoredAnewByTheNextSave) {
+  harness_.Damage("m", 1, "b.weight", 1);
+  harness_.Damage("m", 1, "a.weight", 3);
+  ASSERT_TRUE(Verify().ok());
+  auto stats =
+      harness_.Call<v1::Stats>(absl::StrCat(kStore, "GetStats"), v1::GetStatsRequest());
+  ASSERT_TRUE(stats.ok()) << stats.status();
+  EXPECT_EQ(stats->damaged_chunks(), 2);
+  auto saved = harness_.SaveTensors("models/m", tensors_);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(saved->stored_bytes(), kMiB + (128 << 10));
+  EXPECT_EQ(saved->damaged_base_bytes(), kMiB + (128 << 10));
+  auto verdict = Verify();
+  ASSERT_TRUE(verdict.ok()) << verdict.status();
+  EXPECT_EQ(verdict->result.checkpoint(), "models/m/checkpoints/2");
+  EXPECT_THAT(verdict->Damaged(), IsEmpty());
+}
+
 TEST_F(VerifyTest, ATiedTensorIsReadWhereItsPartnerIsNotSelected) {
   harness_.Damage("m", 1, "a.weight", 3);
   request_.mutable_selection()->add_include_patterns("b.tied");

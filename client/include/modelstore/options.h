@@ -50,6 +50,8 @@ struct CheckpointInfo {
   int64_t tensor_count = 0;
   int64_t logical_bytes = 0;
   int64_t stored_bytes = 0;
+  // Of these: chunks that the base has too, but damaged, stored anew by this save.
+  int64_t damaged_base_bytes = 0;
   std::string manifest_digest;
   std::string request_id;
 };

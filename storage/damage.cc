@@ -1,0 +1,253 @@
+#include "storage/damage.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "storage/keys.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+// A pack with more of them counts as a whole: bounds its row, and the memory.
+constexpr size_t kListedChunks = 1024;
+// Chunks of a pack that are tried when one could not be read.
+constexpr uint32_t kTried = 8;
+
+bool IsGoneOrDamaged(const absl::Status& status) {
+  return absl::IsNotFound(status) || absl::IsDataLoss(status);
+}
+
+uint64_t HostOf(uint64_t pack, const v1::PackRecord& record) {
+  return record.has_place() ? record.place().pack() : pack;
+}
+
+absl::StatusOr<absl::flat_hash_set<uint64_t>> ListedPacks(ChunkStore& chunks) {
+  ASSIGN_OR_RETURN(const std::vector<PackInfo> packs, chunks.ListPacks());
+  absl::flat_hash_set<uint64_t> listed;
+  for (const PackInfo& pack : packs) listed.insert(pack.pack);
+  return listed;
+}
+
+}  // namespace
+
+absl::Status DamagedChunks::Load() {
+  absl::flat_hash_map<uint64_t, Pack> found;
+  CatalogBatch stale;
+  absl::Status status;
+  RETURN_IF_ERROR(engine_.catalog->Scan(
+      Space::kRecords, PrefixRange(keys::DamagedPacks()),
+      [&](absl::string_view key, absl::string_view value) {
+        const absl::StatusOr<v1::DamagedPackRecord> row =
+            Decode<v1::DamagedPackRecord>(value);
+        Pack& pack = found[keys::DamagedPackOf(key)];
+        if (row.ok()) {
+          pack.sequences.insert(row->sequences().begin(), row->sequences().end());
+          pack.unreadable = row->unreadable();
+        }
+        // A row that is damaged itself says that something was.
+        pack.many = !row.ok() || row->many();
+        return true;
+      }));
+  for (auto it = found.begin(); it != found.end();) {
+    ASSIGN_OR_RETURN(const std::optional<std::string> record,
+                     engine_.catalog->Get(Space::kRecords, keys::Pack(it->first)));
+    if (record.has_value()) {
+      ++it;
+      continue;
+    }
+    stale.Delete(Space::kRecords, keys::DamagedPack(it->first));
+    found.erase(it++);
+  }
+  // What cannot be written now is found again at the next start.
+  if (!stale.empty()) {
+    engine_.catalog->Write(stale, Durability::kBuffered).IgnoreError();
+  }
+  MutexLock lock(mutex_);
+  packs_ = std::move(found);
+  any_ = !packs_.empty();
+  return absl::OkStatus();
+}
+
+absl::Status DamagedChunks::FindLostPacks() {
+  absl::flat_hash_map<uint64_t, uint64_t> named;  // to where they lie
+  RETURN_IF_ERROR(
+      ScanPackRecords(*engine_.catalog, [&](uint64_t pack, const v1::PackRecord& record) {
+        if (!keys::IsInlinePack(pack)) named[pack] = HostOf(pack, record);
+      }));
+  ASSIGN_OR_RETURN(absl::flat_hash_set<uint64_t> listed, ListedPacks(*engine_.chunks));
+  absl::flat_hash_set<uint64_t> lost;
+  for (const auto& [pack, host] : named) {
+    if (!listed.contains(host)) lost.insert(pack);
+  }
+  // Some may have been copied elsewhere, or dropped, since the records were read.
+  if (!lost.empty()) {
+    ASSIGN_OR_RETURN(listed, ListedPacks(*engine_.chunks));
+  }
+  std::vector<uint64_t> gone;
+  for (uint64_t pack : lost) {
+    ASSIGN_OR_RETURN(const std::optional<v1::PackRecord> record,
+                     GetRecord<v1::PackRecord>(*engine_.catalog, keys::Pack(pack)));
+    if (record.has_value() && !listed.contains(HostOf(pack, *record))) {
+      gone.push_back(pack);
+    }
+  }
+  MutexLock lock(mutex_);
+  for (auto& [id, pack] : packs_) pack.lost = false;
+  for (uint64_t pack : gone) packs_[pack].lost = true;
+  absl::erase_if(packs_, [](const auto& entry) {
+    return !entry.second.lost && !entry.second.written();
+  });
+  any_ = !packs_.empty();
+  return absl::OkStatus();
+}
+
+std::vector<uint64_t> DamagedChunks::UnreadableWith(ChunkId chunk) {
+  const std::vector<uint64_t> none;
+  if (keys::IsInlinePack(chunk.pack)) return none;
+  const absl::StatusOr<std::optional<v1::PackRecord>> record =
+      GetRecord<v1::PackRecord>(*engine_.catalog, keys::Pack(chunk.pack));
+  if (!record.ok() || !record->has_value()) return none;
+  const uint64_t host = HostOf(chunk.pack, **record);
+  const absl::StatusOr<absl::flat_hash_set<uint64_t>> listed =
+      ListedPacks(*engine_.chunks);
+  if (!listed.ok()) return none;
+  bool damaged = !listed->contains(host);
+  if (!damaged) {
+    // Numbers may have gaps, which are no loss: at least one must be damaged.
+    const uint32_t count = std::max<uint32_t>((*record)->chunk_count(), 1);
+    const uint32_t step = std::max<uint32_t>(count / kTried, 1);
+    for (uint32_t sequence = 0; sequence < count; sequence += step) {
+      const absl::Status tried = places_.Read({chunk.pack, sequence}).status();
+      if (!IsGoneOrDamaged(tried)) return none;
+      damaged = damaged || absl::IsDataLoss(tried);
+    }
+  }
+  if (!damaged) return none;
+  std::vector<uint64_t> packs;
+  const absl::Status scanned =
+      ScanPackRecords(*engine_.catalog, [&](uint64_t pack, const v1::PackRecord& other) {
+        if (HostOf(pack, other) == host) packs.push_back(pack);
+      });
+  return scanned.ok() ? packs : none;
+}
+
+void DamagedChunks::Mark(ChunkId chunk) {
+  if (Contains(chunk)) return;
+  // Bytes that are there and differ leave the rest of the pack as it is.
+  const bool unread = IsGoneOrDamaged(places_.Read(chunk).status());
+  const std::vector<uint64_t> unreadable =
+      unread ? UnreadableWith(chunk) : std::vector<uint64_t>();
+  {
+    MutexLock lock(mutex_);
+    for (uint64_t pack : unreadable) {
+      packs_[pack].unreadable = true;
+      unwritten_.insert(pack);
+    }
+    Pack& pack = packs_[chunk.pack];
+    pack.sequences.insert(chunk.sequence);
+    if (pack.sequences.size() > kListedChunks) {
+      pack.many = true;
+      pack.sequences.clear();
+    }
+    unwritten_.insert(chunk.pack);
+    any_ = true;
+  }
+  WriteDown();
+}
+
+void DamagedChunks::Clear(ChunkId chunk) {
+  if (!any()) return;
+  {
+    MutexLock lock(mutex_);
+    auto it = packs_.find(chunk.pack);
+    if (it == packs_.end()) return;
+    Pack& pack = it->second;
+    const bool was_written = pack.written();
+    const bool was_unreadable = std::exchange(pack.unreadable, false);
+    pack.lost = false;
+    const bool was_listed = pack.sequences.erase(chunk.sequence) > 0;
+    if (was_written && (was_unreadable || was_listed)) unwritten_.insert(chunk.pack);
+    if (!pack.written()) packs_.erase(it);
+    any_ = !packs_.empty();
+  }
+  WriteDown();
+}
+
+void DamagedChunks::Forget(uint64_t pack) {
+  if (!any()) return;
+  MutexLock lock(mutex_);
+  packs_.erase(pack);
+  unwritten_.erase(pack);
+  any_ = !packs_.empty();
+}
+
+bool DamagedChunks::Contains(ChunkId chunk) const {
+  if (!any()) return false;
+  MutexLock lock(mutex_);
+  auto it = packs_.find(chunk.pack);
+  if (it == packs_.end()) return false;
+  return it->second.whole() || it->second.sequences.contains(chunk.sequence);
+}
+
+absl::StatusOr<int64_t> DamagedChunks::Count() const {
+  if (!any()) return 0;
+  int64_t count = 0;
+  std::vector<uint64_t> whole;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, pack] : packs_) {
+      if (pack.whole()) {
+        whole.push_back(id);
+      } else {
+        count += static_cast<int64_t>(pack.sequences.size());
+      }
+    }
+  }
+  for (uint64_t pack : whole) {
+    ASSIGN_OR_RETURN(const std::optional<v1::PackRecord> record,
+                     GetRecord<v1::PackRecord>(*engine_.catalog, keys::Pack(pack)));
+    if (record.has_value()) count += record->chunk_count();
+  }
+  return count;
+}
+
+std::string DamagedChunks::Row(const Pack& pack) const {
+  v1::DamagedPackRecord row;
+  row.mutable_sequences()->Add(pack.sequences.begin(), pack.sequences.end());
+  std::sort(row.mutable_sequences()->begin(), row.mutable_sequences()->end());
+  row.set_many(pack.many);
+  row.set_unreadable(pack.unreadable);
+  return Encode(row);
+}
+
+// One thread writes, durably, also what others have added meanwhile.
+void DamagedChunks::WriteDown() {
+  MutexLock lock(mutex_);
+  if (writing_) return;
+  writing_ = true;
+  bool ok = true;
+  while (ok && !unwritten_.empty()) {
+    absl::flat_hash_set<uint64_t> packs;
+    packs.swap(unwritten_);
+    CatalogBatch batch;
+    for (uint64_t id : packs) {
+      auto it = packs_.find(id);
+      if (it != packs_.end() && it->second.written()) {
+        batch.Put(Space::kRecords, keys::DamagedPack(id), Row(it->second));
+      } else {
+        batch.Delete(Space::kRecords, keys::DamagedPack(id));
+      }
+    }
+    lock.Unlock();
+    ok = engine_.catalog->Write(batch, Durability::kDurable).ok();
+    lock.Lock();
+    // It holds until the end of the process at least, and is tried again.
+    if (!ok) unwritten_.insert(packs.begin(), packs.end());
+  }
+  writing_ = false;
+}
+
+}  // namespace modelstore::storage

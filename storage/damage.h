@@ -1,0 +1,80 @@
+// Which stored chunks are known to be damaged or gone. Whoever reads a chunk reports
+// here what came of it; a save shares none of these chunks with its base and stores
+// their bytes anew instead. One row a pack in the catalog, so that a restart forgets
+// nothing.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "modelstore/storage/v1/records.pb.h"
+#include "proto/contract/mutex.h"
+#include "storage/checkpoint_store.h"
+#include "storage/chunk_store.h"
+#include "storage/pack_places.h"
+
+namespace modelstore::storage {
+
+// Thread-safe. Chunks and packs are named as versions name them, wherever they were
+// copied since.
+class DamagedChunks {
+ public:
+  // Both outlive it.
+  DamagedChunks(Engine* engine, PackPlaces* places)
+      : engine_(*engine), places_(*places) {}
+
+  // Reads the rows; deletes those of packs that no version uses any more.
+  absl::Status Load() EXCLUDES(mutex_);
+  // Once the chunk store is open: finds the packs that the catalog names and that it
+  // does not have.
+  absl::Status FindLostPacks() EXCLUDES(mutex_);
+
+  // A read found the chunk damaged or gone. If that is so of every chunk of its pack
+  // that is tried, the whole pack counts, and each other that lies in the same file.
+  // An error of the disk is no damage: not to be reported here.
+  void Mark(ChunkId chunk) EXCLUDES(mutex_);
+  // The chunk was read and matches its digest. Cheap unless something is damaged.
+  void Clear(ChunkId chunk) EXCLUDES(mutex_);
+  // The pack's record was deleted, and its row in the same batch.
+  void Forget(uint64_t pack) EXCLUDES(mutex_);
+
+  bool any() const { return any_.load(std::memory_order_acquire); }
+  bool Contains(ChunkId chunk) const EXCLUDES(mutex_);
+  // Chunks that are marked, and all of the packs that are marked as a whole.
+  absl::StatusOr<int64_t> Count() const EXCLUDES(mutex_);
+  // Writes what could not be written when it was noticed.
+  void WriteDown() EXCLUDES(mutex_);
+
+ private:
+  struct Pack {
+    absl::flat_hash_set<uint32_t> sequences;
+    bool many = false;        // more than are listed
+    bool unreadable = false;  // none of its chunks could be read
+    bool lost = false;        // the chunk store does not have it: not written down
+
+    bool whole() const { return many || unreadable || lost; }
+    bool written() const { return many || unreadable || !sequences.empty(); }
+  };
+
+  // The packs that cannot be read along with `chunk`'s own; none if others of its
+  // chunks can be.
+  std::vector<uint64_t> UnreadableWith(ChunkId chunk);
+  std::string Row(const Pack& pack) const REQUIRES(mutex_);
+
+  Engine& engine_;
+  PackPlaces& places_;
+  mutable Mutex mutex_;
+  std::atomic<bool> any_{false};
+  absl::flat_hash_map<uint64_t, Pack> packs_ GUARDED_BY(mutex_);
+  // Packs whose rows are not what is known of them.
+  absl::flat_hash_set<uint64_t> unwritten_ GUARDED_BY(mutex_);
+  bool writing_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace modelstore::storage
