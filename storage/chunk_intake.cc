@@ -95,14 +95,20 @@ bool ChunkIntake::IsDamaged(const Digest& digest) {
   return !FindInBases(digest).has_value() && IsDamagedInBases(digest);
 }
 
-int64_t ChunkIntake::damaged_base_bytes() {
-  if (!core_->damage.any()) return 0;
+std::vector<Renewal> ChunkIntake::Renewals() {
+  std::vector<Renewal> renewals;
+  if (!core_->damage.any()) return renewals;
   MutexLock lock(mutex_);
-  int64_t bytes = 0;
   for (const auto& [digest, held] : held_) {
-    if (IsDamagedInBases(digest)) bytes += held.size_bytes;
+    for (const auto& base : bases_) {
+      const std::optional<HeldChunk> chunk = base->Find(digest);
+      if (!chunk.has_value() || !core_->damage.Contains(chunk->id)) continue;
+      renewals.push_back({{chunk->id, {held.id, std::string(digest.bytes())}},
+                          static_cast<int64_t>(held.size_bytes)});
+      break;
+    }
   }
-  return bytes;
+  return renewals;
 }
 
 std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {

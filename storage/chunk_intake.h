@@ -53,6 +53,12 @@ class PackJournal {
                               const std::vector<std::string>& inline_chunks) = 0;
 };
 
+// A chunk that a save stored anew, since its base's is damaged.
+struct Renewal {
+  DamagedChunks::NewCopy copy;
+  int64_t bytes = 0;
+};
+
 class ChunkIntake {
  public:
   // A sealed pack, with what a commit must write about it.
@@ -95,8 +101,8 @@ class ChunkIntake {
 
   // A base has the chunk, damaged, and no base has it whole: it is to come again.
   bool IsDamaged(const Digest& digest) EXCLUDES(mutex_);
-  // Of the chunks that the save itself holds, those that a base has damaged.
-  int64_t damaged_base_bytes() EXCLUDES(mutex_);
+  // The chunks that the save itself holds and that a base has damaged.
+  std::vector<Renewal> Renewals() EXCLUDES(mutex_);
 
   // Returns false if the chunk was dropped as a duplicate.
   absl::StatusOr<bool> Put(Feeder& feeder, const ArrivedChunk& chunk) EXCLUDES(mutex_);

@@ -8,7 +8,9 @@
 #include "proto/contract/errors.h"
 #include "storage/copy_forward.h"
 #include "storage/keys.h"
+#include "storage/pack_release.h"
 #include "storage/record_codec.h"
+#include "storage/repair.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -268,44 +270,14 @@ absl::Status Collector::SpreadDeadModels(const std::function<bool()>& go_on) {
 }
 
 absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
-                                    Durability durability, Unused& unused) {
+                                    Durability durability, UnusedPacks& unused) {
   CatalogBatch batch;
   const std::string key = keys::DeadCheckpoint(dead.model_uid(), dead.version());
   batch.Delete(Space::kRecords, key);
-  Unused mine;
-  std::vector<uint64_t> gone;
+  UnusedPacks mine;
   for (uint64_t pack : dead.packs()) {
-    const std::string own = keys::PackUse(pack, dead.model_uid(), dead.version());
-    batch.Delete(Space::kRecords, own);
-    bool others = false;
-    v1::PackRecord record;
-    // From the end, for the oldest versions end first: the rows of those that ended
-    // before are not passed again.
-    KeyRange uses = PrefixRange(keys::Pack(pack));
-    uses.reverse = true;
-    RETURN_IF_ERROR(core_.catalog().Scan(
-        Space::kRecords, uses, [&](absl::string_view found, absl::string_view value) {
-          if (found == keys::Pack(pack)) {
-            record.ParseFromArray(value.data(), static_cast<int>(value.size()));
-          } else if (found != own) {
-            others = true;
-          }
-          return !others;
-        }));
-    if (others) continue;
-    batch.Delete(Space::kRecords, keys::Pack(pack));
-    batch.Delete(Space::kRecords, keys::DamagedPack(pack));
-    gone.push_back(pack);
-    if (keys::IsInlinePack(pack)) {
-      for (uint32_t c = 0; c < record.chunk_count(); ++c) {
-        batch.Delete(Space::kChunks, keys::Chunk(pack, c));
-      }
-      mine.inline_bytes += record.chunk_bytes();
-    } else if (record.has_place()) {
-      mine.shared.push_back(record.place().pack());
-    } else {
-      mine.packs.push_back(pack);
-    }
+    RETURN_IF_ERROR(
+        ReleasePack(core_, pack, dead.model_uid(), dead.version(), batch, mine));
   }
   RETURN_IF_ERROR(core_.catalog().Scan(
       Space::kManifests, PrefixRange(keys::ManifestPages(dead.manifest_id())),
@@ -315,13 +287,11 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
       }));
   RETURN_IF_ERROR(core_.WriteSettled(batch, durability, StoreCore::Room::kFreesSpace,
                                      core_.KeyIs(Space::kRecords, key, std::nullopt)));
-  for (uint64_t pack : gone) {
+  for (uint64_t pack : mine.gone) {
     core_.places.Forget(pack);
     core_.damage.Forget(pack);
   }
-  unused.packs.insert(unused.packs.end(), mine.packs.begin(), mine.packs.end());
-  unused.shared.insert(unused.shared.end(), mine.shared.begin(), mine.shared.end());
-  unused.inline_bytes += mine.inline_bytes;
+  unused.Add(mine);
   return absl::OkStatus();
 }
 
@@ -335,7 +305,7 @@ absl::StatusOr<int64_t> Collector::Finalize(
       ending.push_back(&one);
     }
   }
-  Unused unused;
+  UnusedPacks unused;
   absl::Status status;
   for (const v1::DeadCheckpointRecord* one : ending) {
     // A pack may go only once the records that named it are gone for good; the
@@ -470,13 +440,21 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
   Turn turn(this, kCollectionPatience);
   if (!turn.taken()) return Unavailable("another collection is running", 5000);
   // Whatever becomes garbage from here on is for the next one.
-  const bool possible = core_.garbage_possible.exchange(false);
+  bool possible = core_.garbage_possible.exchange(false);
   auto run = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const PackSizes before, ReadPackSizes(core_));
     if (!validate_only) {
       const int64_t total = static_cast<int64_t>(before.size());
       const auto go_on = [&] { return !progress || progress(0, total); };
       RETURN_IF_ERROR(SpreadDeadModels(go_on));
+      // First, for what a deleted version holds may be the only copy.
+      Repair repair(&core_);
+      RETURN_IF_ERROR(repair.Run(go_on));
+      // Packs may have lost their last use, and others what kept them as they are.
+      if (repair.repaired() > 0) {
+        possible = true;
+        stuck_.clear();
+      }
       RETURN_IF_ERROR(FinalizeAll(before, go_on, result));
       RETURN_IF_ERROR(SweepManifests());
     }

@@ -13,6 +13,7 @@
 #include "proto/contract/mutex.h"
 #include "storage/core.h"
 #include "storage/liveness.h"
+#include "storage/pack_release.h"
 #include "storage/parts.h"
 
 namespace modelstore::storage {
@@ -59,15 +60,8 @@ class Collector {
   // Frees those of `dead` that nobody reads; returns the bytes that went.
   absl::StatusOr<int64_t> Finalize(const std::vector<v1::DeadCheckpointRecord>& dead,
                                    const PackSizes& sizes, GarbageResult& result);
-  // What the end of versions leaves without a user.
-  struct Unused {
-    std::vector<uint64_t> packs;
-    // Packs that held chunks of it, and may hold those of others.
-    std::vector<uint64_t> shared;
-    int64_t inline_bytes = 0;
-  };
   absl::Status FinalizeOne(const v1::DeadCheckpointRecord& dead, Durability durability,
-                           Unused& unused);
+                           UnusedPacks& unused);
   absl::Status SweepManifests();
   absl::Status DropUnnamed(bool validate_only, const PackSizes& sizes,
                            const Progress& progress, GarbageResult& result);

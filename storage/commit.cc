@@ -36,6 +36,9 @@ class Commit {
   CatalogBatch MakeBatch() const;
   void AddPacks(CatalogBatch& batch) const;
   absl::StatusOr<bool> WasApplied();
+  bool IsUsed(const Renewal& renewal) const {
+    return manifest_.packs.contains(renewal.copy.copy.place.pack);
+  }
   bool PagesAhead() const { return manifest_.page_bytes > kInBatchManifestBytes; }
 
   StoreCore& core_;
@@ -132,7 +135,11 @@ void Commit::FillRecord() {
     if (used != manifest_.packs.end()) stored += used->second.used_bytes;
   }
   record_.set_stored_bytes(stored);
-  record_.set_damaged_base_bytes(std::min(plan_.damaged_base_bytes, stored));
+  int64_t renewed = 0;
+  for (const Renewal& renewal : plan_.renewals) {
+    if (IsUsed(renewal)) renewed += renewal.bytes;
+  }
+  record_.set_damaged_base_bytes(std::min(renewed, stored));
 
   model_.set_latest_version(record_.version());
   model_.set_next_version(record_.version() + 1);
@@ -283,7 +290,17 @@ absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& pl
   absl::StatusOr<Committed> committed = commit.Run();
   // Packs, pages and chunks that it did not use.
   core.garbage_possible = true;
-  if (committed.ok() && committed->fresh) core.Changed(committed->model_uid);
+  if (committed.ok() && committed->fresh) {
+    core.Changed(committed->model_uid);
+    // For the versions that still name the damaged ones.
+    std::vector<DamagedChunks::NewCopy> copies;
+    for (const Renewal& renewal : plan.renewals) {
+      if (plan.manifest->packs.contains(renewal.copy.copy.place.pack)) {
+        copies.push_back(renewal.copy);
+      }
+    }
+    core.damage.AddCopies(copies);
+  }
   return committed;
 }
 

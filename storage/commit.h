@@ -34,8 +34,7 @@ struct CommitPlan {
   std::optional<int64_t> expected_latest_version;
 
   const BuiltManifest* manifest = nullptr;
-  // See CheckpointRecord.
-  int64_t damaged_base_bytes = 0;
+  std::vector<Renewal> renewals;
   // The save's own packs, used or not.
   std::vector<ChunkIntake::Sealed> sealed;
   // Further changes that belong to the commit; called once an attempt.

@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kListedChunks = 1024;
 // Chunks of a pack that are tried when one could not be read.
 constexpr uint32_t kTried = 8;
+// Copies that are kept for a pack: bounds its row, too.
+constexpr size_t kCopies = 4096;
 
 bool IsGoneOrDamaged(const absl::Status& status) {
   return absl::IsNotFound(status) || absl::IsDataLoss(status);
@@ -33,6 +35,12 @@ absl::StatusOr<absl::flat_hash_set<uint64_t>> ListedPacks(ChunkStore& chunks) {
 
 }  // namespace
 
+void DamagedChunks::Pack::ForgetAllButRepaired() {
+  sequences.clear();
+  copies.clear();
+  many = unreadable = lost = false;
+}
+
 absl::Status DamagedChunks::Load() {
   absl::flat_hash_map<uint64_t, Pack> found;
   CatalogBatch stale;
@@ -46,6 +54,10 @@ absl::Status DamagedChunks::Load() {
         if (row.ok()) {
           pack.sequences.insert(row->sequences().begin(), row->sequences().end());
           pack.unreadable = row->unreadable();
+          for (const v1::ChunkCopy& copy : row->copies()) {
+            pack.copies[copy.sequence()] = {{copy.copy().pack(), copy.copy().sequence()},
+                                            copy.digest()};
+          }
         }
         // A row that is damaged itself says that something was.
         pack.many = !row.ok() || row->many();
@@ -97,9 +109,7 @@ absl::Status DamagedChunks::FindLostPacks() {
   MutexLock lock(mutex_);
   for (auto& [id, pack] : packs_) pack.lost = false;
   for (uint64_t pack : gone) packs_[pack].lost = true;
-  absl::erase_if(packs_, [](const auto& entry) {
-    return !entry.second.lost && !entry.second.written();
-  });
+  absl::erase_if(packs_, [](const auto& entry) { return !entry.second.known(); });
   any_ = !packs_.empty();
   return absl::OkStatus();
 }
@@ -169,8 +179,9 @@ void DamagedChunks::Clear(ChunkId chunk) {
     const bool was_unreadable = std::exchange(pack.unreadable, false);
     pack.lost = false;
     const bool was_listed = pack.sequences.erase(chunk.sequence) > 0;
+    pack.copies.erase(chunk.sequence);
     if (was_written && (was_unreadable || was_listed)) unwritten_.insert(chunk.pack);
-    if (!pack.written()) packs_.erase(it);
+    if (!pack.known()) packs_.erase(it);
     any_ = !packs_.empty();
   }
   WriteDown();
@@ -179,9 +190,80 @@ void DamagedChunks::Clear(ChunkId chunk) {
 void DamagedChunks::Forget(uint64_t pack) {
   if (!any()) return;
   MutexLock lock(mutex_);
-  packs_.erase(pack);
   unwritten_.erase(pack);
+  auto it = packs_.find(pack);
+  if (it == packs_.end()) return;
+  it->second.ForgetAllButRepaired();
+  if (!it->second.known()) packs_.erase(it);
   any_ = !packs_.empty();
+}
+
+void DamagedChunks::AddCopies(const std::vector<NewCopy>& copies) {
+  if (copies.empty()) return;
+  {
+    MutexLock lock(mutex_);
+    for (const NewCopy& added : copies) {
+      auto it = packs_.find(added.damaged.pack);
+      // Read well meanwhile, or gone.
+      if (it == packs_.end() || it->second.copies.size() >= kCopies) continue;
+      Pack& pack = it->second;
+      if (!pack.whole() && !pack.sequences.contains(added.damaged.sequence)) continue;
+      pack.copies[added.damaged.sequence] = added.copy;
+      unwritten_.insert(added.damaged.pack);
+    }
+  }
+  WriteDown();
+}
+
+std::map<uint64_t, std::map<uint32_t, DamagedChunks::Copy>> DamagedChunks::Copies()
+    const {
+  std::map<uint64_t, std::map<uint32_t, Copy>> copies;
+  if (!any()) return copies;
+  MutexLock lock(mutex_);
+  for (const auto& [id, pack] : packs_) {
+    if (!pack.copies.empty()) copies[id] = pack.copies;
+  }
+  return copies;
+}
+
+std::vector<uint32_t> DamagedChunks::TakeCopies(uint64_t id,
+                                                const std::map<uint32_t, Copy>& copies) {
+  std::vector<uint32_t> taken;
+  auto pack = packs_.find(id);
+  if (pack == packs_.end()) return taken;
+  for (const auto& [sequence, copy] : copies) {
+    auto it = pack->second.copies.find(sequence);
+    if (it == pack->second.copies.end() || it->second != copy) continue;
+    pack->second.copies.erase(it);
+    taken.push_back(sequence);
+  }
+  if (!taken.empty()) unwritten_.insert(id);
+  return taken;
+}
+
+void DamagedChunks::Repaired(uint64_t id, const std::map<uint32_t, Copy>& copies,
+                             bool pack_is_gone) {
+  {
+    MutexLock lock(mutex_);
+    for (uint32_t sequence : TakeCopies(id, copies)) {
+      Pack& pack = packs_[id];
+      pack.sequences.erase(sequence);
+      pack.repaired.insert(sequence);
+    }
+    auto it = packs_.find(id);
+    if (pack_is_gone && it != packs_.end()) {
+      it->second.ForgetAllButRepaired();
+    }
+  }
+  WriteDown();
+}
+
+void DamagedChunks::DropCopies(uint64_t id, const std::map<uint32_t, Copy>& copies) {
+  {
+    MutexLock lock(mutex_);
+    TakeCopies(id, copies);
+  }
+  WriteDown();
 }
 
 bool DamagedChunks::Contains(ChunkId chunk) const {
@@ -189,7 +271,9 @@ bool DamagedChunks::Contains(ChunkId chunk) const {
   MutexLock lock(mutex_);
   auto it = packs_.find(chunk.pack);
   if (it == packs_.end()) return false;
-  return it->second.whole() || it->second.sequences.contains(chunk.sequence);
+  const Pack& pack = it->second;
+  return pack.whole() || pack.sequences.contains(chunk.sequence) ||
+         pack.repaired.contains(chunk.sequence);
 }
 
 absl::StatusOr<int64_t> DamagedChunks::Count() const {
@@ -220,6 +304,13 @@ std::string DamagedChunks::Row(const Pack& pack) const {
   std::sort(row.mutable_sequences()->begin(), row.mutable_sequences()->end());
   row.set_many(pack.many);
   row.set_unreadable(pack.unreadable);
+  for (const auto& [sequence, copy] : pack.copies) {
+    v1::ChunkCopy& added = *row.add_copies();
+    added.set_sequence(sequence);
+    added.mutable_copy()->set_pack(copy.place.pack);
+    added.mutable_copy()->set_sequence(copy.place.sequence);
+    added.set_digest(copy.digest);
+  }
   return Encode(row);
 }
 

@@ -1,11 +1,12 @@
 // Which stored chunks are known to be damaged or gone. Whoever reads a chunk reports
 // here what came of it; a save shares none of these chunks with its base and stores
-// their bytes anew instead. One row a pack in the catalog, so that a restart forgets
-// nothing.
+// their bytes anew instead, and Repair gives those to the older versions. One row a
+// pack in the catalog, so that a restart forgets nothing.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -41,30 +42,63 @@ class DamagedChunks {
   void Mark(ChunkId chunk) EXCLUDES(mutex_);
   // The chunk was read and matches its digest. Cheap unless something is damaged.
   void Clear(ChunkId chunk) EXCLUDES(mutex_);
-  // The pack's record was deleted, and its row in the same batch.
+  // The pack's record was deleted, and its row in the same batch; what was repaired of
+  // it stays known.
   void Forget(uint64_t pack) EXCLUDES(mutex_);
 
   bool any() const { return any_.load(std::memory_order_acquire); }
   bool Contains(ChunkId chunk) const EXCLUDES(mutex_);
   // Chunks that are marked, and all of the packs that are marked as a whole.
   absl::StatusOr<int64_t> Count() const EXCLUDES(mutex_);
+  // A whole copy of a chunk that is damaged, as a later save stored it.
+  struct Copy {
+    ChunkId place;
+    std::string digest;
+
+    friend bool operator==(const Copy&, const Copy&) = default;
+  };
+  struct NewCopy {
+    ChunkId damaged;
+    Copy copy;
+  };
+  // Notes copies for Repair, at most 4096 a pack.
+  void AddCopies(const std::vector<NewCopy>& copies) EXCLUDES(mutex_);
+  // By pack and sequence.
+  std::map<uint64_t, std::map<uint32_t, Copy>> Copies() const EXCLUDES(mutex_);
+  // Every version uses the copies by now. The chunks are not counted any more, and no
+  // save shares them still: an index of the time before may name them.
+  void Repaired(uint64_t pack, const std::map<uint32_t, Copy>& copies, bool pack_is_gone)
+      EXCLUDES(mutex_);
+  // These copies are not there any more.
+  void DropCopies(uint64_t pack, const std::map<uint32_t, Copy>& copies) EXCLUDES(mutex_);
+
   // Writes what could not be written when it was noticed.
   void WriteDown() EXCLUDES(mutex_);
 
  private:
   struct Pack {
     absl::flat_hash_set<uint32_t> sequences;
+    std::map<uint32_t, Copy> copies;
+    // Repaired: no version of the catalog names them. Forgotten with the process.
+    absl::flat_hash_set<uint32_t> repaired;
     bool many = false;        // more than are listed
     bool unreadable = false;  // none of its chunks could be read
     bool lost = false;        // the chunk store does not have it: not written down
 
     bool whole() const { return many || unreadable || lost; }
-    bool written() const { return many || unreadable || !sequences.empty(); }
+    bool written() const {
+      return many || unreadable || !sequences.empty() || !copies.empty();
+    }
+    void ForgetAllButRepaired();
+    bool known() const { return written() || lost || !repaired.empty(); }
   };
 
   // The packs that cannot be read along with `chunk`'s own; none if others of its
   // chunks can be.
   std::vector<uint64_t> UnreadableWith(ChunkId chunk);
+  // Takes copies off a pack that are still the ones it has; returns their sequences.
+  std::vector<uint32_t> TakeCopies(uint64_t pack, const std::map<uint32_t, Copy>& copies)
+      REQUIRES(mutex_);
   std::string Row(const Pack& pack) const REQUIRES(mutex_);
 
   Engine& engine_;

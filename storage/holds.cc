@@ -33,6 +33,12 @@ std::optional<Hold> Holds::Acquire(const std::string& uid, int64_t version) {
   return Hold(this, uid, version);
 }
 
+bool Holds::IsHeld(const std::string& uid, int64_t version) {
+  MutexLock lock(mutex_);
+  auto it = entries_.find({uid, version});
+  return it != entries_.end() && it->second.count > 0;
+}
+
 void Holds::Release(const std::string& uid, int64_t version) {
   MutexLock lock(mutex_);
   Entry& entry = entries_[{uid, version}];

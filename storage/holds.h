@@ -59,6 +59,9 @@ class Holds {
   // Absent while the collector ends this very checkpoint.
   std::optional<Hold> Acquire(const std::string& uid, int64_t version) EXCLUDES(mutex_);
 
+  // Somebody holds it at this moment.
+  bool IsHeld(const std::string& uid, int64_t version) EXCLUDES(mutex_);
+
   // A name for the checkpoint that the hold is on.
   std::string Token(const Hold& hold, const HeldCheckpoint& content) EXCLUDES(mutex_);
   struct Reopened {

@@ -64,8 +64,10 @@ ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorit
 
 absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages(
     uint64_t manifest_id, std::optional<uint32_t> pages) {
+  uint64_t forgotten = 0;
   {
     MutexLock lock(mutex_);
+    forgotten = forgotten_;
     auto it = manifests_.find(manifest_id);
     if (it != manifests_.end()) {
       if (auto manifest = it->second.lock()) return manifest;
@@ -88,7 +90,7 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
   std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);
   MutexLock lock(mutex_);
   ForgetDead(manifests_);
-  manifests_[manifest_id] = result;
+  if (forgotten == forgotten_) manifests_[manifest_id] = result;
   return result;
 }
 
@@ -104,8 +106,10 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::Load(
 
 absl::StatusOr<std::shared_ptr<const ChunkIndex>> ManifestCache::LoadIndex(
     const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) {
+  uint64_t forgotten = 0;
   {
     MutexLock lock(mutex_);
+    forgotten = forgotten_;
     auto it = indexes_.find(checkpoint.manifest_id());
     if (it != indexes_.end()) {
       if (auto index = it->second.lock()) return index;
@@ -114,6 +118,7 @@ absl::StatusOr<std::shared_ptr<const ChunkIndex>> ManifestCache::LoadIndex(
   ASSIGN_OR_RETURN(std::shared_ptr<const v1::ManifestPage> manifest, Load(checkpoint));
   auto index = std::make_shared<const ChunkIndex>(*manifest, algorithm);
   MutexLock lock(mutex_);
+  if (forgotten != forgotten_) return index;
   ForgetDead(indexes_);
   indexes_[checkpoint.manifest_id()] = index;
   if (index->size() <= kRecentIndexChunks) {
@@ -121,6 +126,15 @@ absl::StatusOr<std::shared_ptr<const ChunkIndex>> ManifestCache::LoadIndex(
     if (recent_.size() > kRecentIndexes) recent_.pop_front();
   }
   return index;
+}
+
+void ManifestCache::Forget(uint64_t manifest_id) {
+  MutexLock lock(mutex_);
+  ++forgotten_;
+  manifests_.erase(manifest_id);
+  indexes_.erase(manifest_id);
+  // Those of others are made again where they are asked for.
+  recent_.clear();
 }
 
 }  // namespace modelstore::storage

@@ -59,12 +59,17 @@ class ManifestCache {
   absl::StatusOr<std::shared_ptr<const ChunkIndex>> LoadIndex(
       const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) EXCLUDES(mutex_);
 
+  // Its places were changed: who asks from now on reads it anew.
+  void Forget(uint64_t manifest_id) EXCLUDES(mutex_);
+
  private:
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> LoadPages(
       uint64_t manifest_id, std::optional<uint32_t> pages) EXCLUDES(mutex_);
 
   Catalog* const catalog_;
   Mutex mutex_;
+  // Counts what was forgotten: what was read before it is not kept after it.
+  uint64_t forgotten_ GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<uint64_t, std::weak_ptr<const v1::ManifestPage>> manifests_
       GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::weak_ptr<const ChunkIndex>> indexes_

@@ -438,7 +438,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   plan.expected_latest_version = expected;
   plan.manifest = &manifest;
   plan.sealed = intake_.sealed();
-  plan.damaged_base_bytes = intake_.damaged_base_bytes();
+  plan.renewals = intake_.Renewals();
   plan.further_changes = [&](const v1::CheckpointRecord& checkpoint,
                              CatalogBatch& batch) {
     for (const CatalogBatch::Change& change : rows.changes()) {

@@ -39,7 +39,7 @@ absl::StatusOr<v1::CheckpointRecord> PendingSave::Commit(CommitPlan plan) {
   RETURN_IF_ERROR(core_.space.CheckRoom(manifest.page_bytes));
   plan.manifest = &manifest;
   plan.sealed = intake_.sealed();
-  plan.damaged_base_bytes = intake_.damaged_base_bytes();
+  plan.renewals = intake_.Renewals();
   absl::StatusOr<Committed> committed = CommitCheckpoint(core_, plan);
   if (!committed.ok()) {
     // Undecided: the packs may be in use. The collector finds out.

@@ -1,0 +1,31 @@
+// The end of a version's use of a pack.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "storage/core.h"
+
+namespace modelstore::storage {
+
+// What the end of uses leaves without a user.
+struct UnusedPacks {
+  std::vector<uint64_t> packs;
+  // Packs that held chunks of it, and may hold those of others.
+  std::vector<uint64_t> shared;
+  int64_t inline_bytes = 0;
+  // All of them by the names that versions knew them by: their records go.
+  std::vector<uint64_t> gone;
+
+  void Add(const UnusedPacks& other);
+};
+
+// Adds to `batch` what deletes a version's use of `pack` and, if nobody else uses it,
+// the pack's records and inline chunks. By the one thread that collects.
+absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
+                         int64_t version, CatalogBatch& batch, UnusedPacks& unused);
+
+}  // namespace modelstore::storage

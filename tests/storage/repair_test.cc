@@ -1,0 +1,197 @@
+// Versions that name damaged chunks are given the copies that a later save has stored:
+// they are whole again, whatever becomes of that save.
+#include <gtest/gtest.h>
+
+#include "tests/storage/store_world.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr size_t kBytes = 12 * kTestChunk;  // of a tensor
+
+class RepairTest : public ::testing::Test {
+ protected:
+  CheckpointStore& store() { return world_.store(); }
+
+  // Two versions that share their chunks, but for one tensor of the second.
+  void SetUp() override {
+    world_.options().pack_bytes = 64 << 20;
+    ASSERT_OK(world_.Reopen());
+    second_.push_back(Vector("new", "only in the second"));
+    ASSERT_OK(SaveByUpload(store(), first_).status());
+    ASSERT_OK(SaveByUpload(store(), second_).status());
+  }
+  // Damages a chunk of both, and has it noticed.
+  void Damage(int tensor, int chunk) {
+    const auto read = store().reads().Open("m", 1);
+    const auto& piece = (*read)->manifest().tensors(tensor).pieces(0);
+    ASSERT_TRUE(world_.disk().FlipBit(piece.packs(chunk), piece.sequences(chunk), 9));
+    ASSERT_TRUE(absl::IsDataLoss((*read)->ReadChunk(tensor, 0, chunk).status()));
+  }
+  void DropPackOfTheFirst() {
+    const auto read = store().reads().Open("m", 1);
+    Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+    ASSERT_OK(engine.chunks->Reopen({}));
+    ASSERT_OK(
+        engine.chunks->DropPacks({{(*read)->manifest().tensors(0).pieces(0).packs(0)}}));
+    ASSERT_TRUE(absl::IsDataLoss((*read)->ReadChunk(0, 0, 0).status()));
+  }
+  // As the third version.
+  void SaveAgain(int64_t damaged_bytes) {
+    const auto saved = SaveByUpload(store(), first_);
+    ASSERT_OK(saved.status());
+    ASSERT_EQ(saved->version(), 3);
+    ASSERT_EQ(saved->damaged_base_bytes(), damaged_bytes);
+  }
+  void Collect() {
+    ASSERT_OK(store().maintenance().CollectGarbage(false, nullptr).status());
+  }
+  int64_t Damaged() { return store().maintenance().Stats()->damaged_chunks; }
+  void ExpectWhole(int64_t version, const TestContent& content) {
+    const auto loaded = LoadAll(store(), version);
+    ASSERT_OK(loaded.status());
+    EXPECT_EQ(*loaded, Expected(content));
+  }
+  bool IsDamaged(int64_t version) {
+    return absl::IsDataLoss(LoadAll(store(), version).status());
+  }
+  void ExpectNothingIsLeft() {
+    ASSERT_OK(store().models().Delete("m", true, {}).status());
+    world_.Advance(absl::Minutes(5));
+    EXPECT_LT(world_.UsedAfterCollection(), 100);
+  }
+
+  const TestContent first_ = RandomContent(1, 2, kBytes);
+  TestContent second_ = first_;
+  StoreWorld world_;
+};
+
+TEST_F(RepairTest, OldVersionsAreWholeAgainAfterASaveAndACollection) {
+  Damage(0, 3);
+  Damage(1, 11);
+  const auto before = store().checkpoints().Get("m", 1);
+  SaveAgain(2 * kTestChunk);
+  EXPECT_TRUE(IsDamaged(1));
+  EXPECT_TRUE(IsDamaged(2));
+  Collect();
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  EXPECT_EQ(Damaged(), 0);
+  const auto after = store().checkpoints().Get("m", 1);
+  EXPECT_EQ(after->generation(), before->generation());
+  EXPECT_EQ(after->manifest_digest(), before->manifest_digest());
+  EXPECT_EQ(after->stored_bytes(), before->stored_bytes());
+  // Whatever becomes of the save that brought the copies, and across a restart.
+  ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
+  Collect();
+  ASSERT_OK(world_.Reopen());
+  Collect();
+  EXPECT_EQ(Damaged(), 0);
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  EXPECT_EQ(SaveByUpload(store(), first_)->stored_bytes(), 0);
+  ExpectWhole(4, first_);
+  ExpectNothingIsLeft();
+}
+
+TEST_F(RepairTest, APackThatIsLostAsAWholeIsReplaced) {
+  DropPackOfTheFirst();
+  EXPECT_EQ(Damaged(), 24);
+  SaveAgain(2 * kBytes);
+  Collect();
+  EXPECT_EQ(Damaged(), 0);
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
+  Collect();
+  ASSERT_OK(world_.Reopen());
+  EXPECT_EQ(Damaged(), 0);
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  ExpectNothingIsLeft();
+}
+
+TEST_F(RepairTest, ADeletedSaveStillGivesItsCopies) {
+  world_.options().grace = absl::Minutes(1);
+  ASSERT_OK(world_.Reopen());
+  Damage(0, 3);
+  SaveAgain(kTestChunk);
+  ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
+  world_.Advance(absl::Minutes(5));
+  Collect();
+  ExpectWhole(1, first_);
+  ExpectNothingIsLeft();
+}
+
+TEST_F(RepairTest, CopiesThatAreGoneRepairNothingAndHurtNothing) {
+  Damage(0, 3);
+  SaveAgain(kTestChunk);
+  ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());  // at once
+  Collect();
+  EXPECT_TRUE(IsDamaged(1));
+  EXPECT_EQ(Damaged(), 1);
+  EXPECT_EQ(SaveByUpload(store(), first_)->damaged_base_bytes(), kTestChunk);
+  Collect();
+  ExpectWhole(1, first_);
+}
+
+TEST_F(RepairTest, AVersionThatIsReadIsRepairedAfterwards) {
+  DropPackOfTheFirst();
+  SaveAgain(2 * kBytes);
+  auto read = store().reads().Open("m", 2);
+  Collect();
+  ExpectWhole(1, first_);
+  EXPECT_TRUE(IsDamaged(2));
+  read->reset();
+  Collect();
+  ExpectWhole(2, second_);
+  EXPECT_EQ(Damaged(), 0);
+}
+
+TEST_F(RepairTest, AnOpenUploadSharesNothingThatItsBaseHadDamaged) {
+  Damage(0, 3);
+  const auto upload = store().uploads().Create(RequestOf({}), 1, {});
+  const std::string id = upload->upload_id();
+  const std::vector<std::string> chunks = ChunksOf(first_);
+  EXPECT_EQ(store().uploads().FindMissing("m", id, DigestsOf(chunks))->size(), 1u);
+  SaveAgain(kTestChunk);
+  Collect();
+  EXPECT_EQ(store().uploads().FindMissing("m", id, DigestsOf(chunks))->size(), 1u);
+  auto sink = store().uploads().OpenSink("m", id);
+  ASSERT_OK(PutAll(**sink, {chunks[3]}));
+  ASSERT_OK(store().uploads().AddManifest("m", id, 0, PartOf(first_), true, true));
+  ASSERT_OK(store().uploads().Commit("m", id, {}).status());
+  Collect();
+  for (int64_t version : {1, 3, 4}) ExpectWhole(version, first_);
+  ExpectWhole(2, second_);
+}
+
+TEST_F(RepairTest, ItSurvivesAFaultAtAnyStep) {
+  DropPackOfTheFirst();
+  SaveAgain(2 * kBytes);
+  for (const bool after_effect : {false, true}) {
+    for (int64_t step = 1; step < 8; ++step) {
+      world_.disk().SetFault(
+          {.at_call = step, .for_good = true, .after_effect = after_effect});
+      store().maintenance().CollectGarbage(false, nullptr).status().IgnoreError();
+      world_.Close();
+      world_.disk().SetFault({});
+      world_.disk().LosePower();
+      ASSERT_OK(world_.Reopen());
+      ExpectWhole(3, first_);
+      const auto old = LoadAll(store(), 1);
+      if (old.ok()) {
+        EXPECT_EQ(*old, Expected(first_));
+      } else {
+        EXPECT_TRUE(absl::IsDataLoss(old.status())) << old.status();
+      }
+    }
+  }
+  Collect();
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  ExpectNothingIsLeft();
+}
+
+}  // namespace
+}  // namespace modelstore::storage
