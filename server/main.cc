@@ -18,7 +18,7 @@ using modelstore::server::Command;
 using modelstore::server::Server;
 using modelstore::server::ServerConfig;
 
-// Each pack holds a descriptor, and each connection one.
+// Each connection holds a descriptor, each pack that is written, and some that are read.
 void RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;

@@ -164,6 +164,8 @@ absl::Status StoreCore::Heal() {
   if (status.ok()) return status;
   Event(Listener::Severity::kError,
         absl::StrCat("storage could not be reopened: ", status.message()));
+  // A full disk or a limit of descriptors: for somebody to change, not to wait for.
+  if (absl::IsResourceExhausted(status)) return status;
   return Unavailable(absl::StrCat("storage cannot be reopened: ", status.message()),
                      5000);
 }

@@ -35,6 +35,12 @@ int64_t BatchBytes(const CatalogBatch& batch) {
   return bytes;
 }
 
+// A table that is gone is no key that is gone.
+absl::Status Failed(const rocksdb::Status& status, absl::string_view what) {
+  if (!status.IsPathNotFound()) return FromRocks(status, what);
+  return absl::DataLossError(absl::StrCat(what, ": ", status.ToString()));
+}
+
 absl::Status Reopening() {
   return absl::UnavailableError("the catalog is being reopened; try again");
 }
@@ -77,7 +83,7 @@ absl::StatusOr<std::optional<std::string>> RocksCatalog::Get(Space space,
   const rocksdb::Status s = use->db->Get(rocksdb::ReadOptions(), FamilyOf(use, space),
                                          ToSlice(key), &value);
   if (s.IsNotFound()) return std::optional<std::string>();
-  if (!s.ok()) return FromRocks(s, "read catalog");
+  if (!s.ok()) return Failed(s, "read catalog");
   return std::optional<std::string>(std::move(value));
 }
 
@@ -100,7 +106,7 @@ absl::Status RocksCatalog::Scan(
     if (use.Unwelcome()) return Reopening();
     if (!visit(ToView(it->key()), ToView(it->value()))) return absl::OkStatus();
   }
-  return FromRocks(it->status(), "scan catalog");
+  return Failed(it->status(), "scan catalog");
 }
 
 absl::Status RocksCatalog::Write(const CatalogBatch& batch, Durability durability) {
@@ -123,7 +129,7 @@ absl::Status RocksCatalog::CheckExpectations(const CatalogBatch& batch,
     const rocksdb::Status s =
         use->db->Get(rocksdb::ReadOptions(), FamilyOf(use, expectation.space),
                      expectation.key, &value);
-    if (!s.ok() && !s.IsNotFound()) return FromRocks(s, "read catalog");
+    if (!s.ok() && !s.IsNotFound()) return Failed(s, "read catalog");
     const bool holds = s.IsNotFound() ? !expectation.value.has_value()
                                       : expectation.value.has_value() &&
                                             ToView(value) == *expectation.value;
@@ -195,8 +201,9 @@ absl::Status RocksCatalog::Reopen() {
   if (!status.ok()) return status;
   status = OpenDatabase(/*accept_data_loss=*/false);
   if (status.ok()) return status;
-  // DATA_LOSS stays what it is; anything else may pass.
-  SetHealth(absl::IsDataLoss(status)
+  // DATA_LOSS stays what it is, and so does a limit that somebody must raise; anything
+  // else may pass.
+  SetHealth(absl::IsDataLoss(status) || IsTooManyOpenFiles(status)
                 ? status
                 : absl::UnavailableError(absl::StrCat(
                       "the catalog could not be reopened: ", status.message())));

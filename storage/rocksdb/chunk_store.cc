@@ -225,8 +225,12 @@ absl::Status RocksChunkStore::Reopen(absl::Span<const uint64_t> expected) {
   absl::StatusOr<std::unique_ptr<Database>> database =
       OpenPacks(*folder_, *fs_, PackOptions(env_.get(), folder_, cache_), expected);
   if (!database.ok()) {
-    SetHealth(absl::UnavailableError(absl::StrCat(
-        "the chunk store could not be opened: ", database.status().message())));
+    // Anything but a limit that somebody must raise may pass.
+    SetHealth(
+        IsTooManyOpenFiles(database.status())
+            ? database.status()
+            : absl::UnavailableError(absl::StrCat("the chunk store could not be opened: ",
+                                                  database.status().message())));
     return database.status();
   }
   CleanIncoming();

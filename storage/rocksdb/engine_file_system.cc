@@ -1,21 +1,16 @@
 #include "storage/rocksdb/engine_file_system.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "storage/rocksdb/pack_format.h"
+#include "storage/rocksdb/engine_files.h"
+#include "storage/rocksdb/status.h"
 #include "storage/rocksdb/table_format.h"
 
 namespace modelstore::storage::rocks {
 namespace {
-
-thread_local bool sound_blocks_only = false;
-
-// A chunk read of at least this size is likely to be followed by its neighbour.
-constexpr size_t kLargeRead = size_t{256} << 10;
 
 bool IsManifest(const std::string& name) { return absl::StartsWith(name, "MANIFEST-"); }
 
@@ -26,87 +21,7 @@ bool IsJournal(const std::string& path) {
   return IsManifest(name) || absl::EndsWith(name, ".log");
 }
 
-class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
- public:
-  JournalFile(std::unique_ptr<rocksdb::FSWritableFile> file, const std::string& path,
-              EngineFileSystem* fs, std::atomic<int64_t>* appends)
-      : FSWritableFileOwnerWrapper(std::move(file)), fs_(fs), appends_(appends) {
-    written_.name = BaseName(path);
-    XXH3_64bits_reset(hash_.get());
-  }
-
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           rocksdb::IODebugContext* dbg) override {
-    appends_->fetch_add(1);
-    XXH3_64bits_update(hash_.get(), data.data(), data.size());
-    written_.bytes += static_cast<int64_t>(data.size());
-    return FSWritableFileOwnerWrapper::Append(data, options, dbg);
-  }
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           const rocksdb::DataVerificationInfo&,
-                           rocksdb::IODebugContext* dbg) override {
-    return Append(data, options, dbg);
-  }
-  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
-                         rocksdb::IODebugContext* dbg) override {
-    return Note(FSWritableFileOwnerWrapper::Sync(options, dbg));
-  }
-  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
-                          rocksdb::IODebugContext* dbg) override {
-    return Note(FSWritableFileOwnerWrapper::Fsync(options, dbg));
-  }
-  // RocksDB syncs a file while it appends to it only where this is true; then the
-  // bytes counted here could be more than those synced.
-  bool IsSyncThreadSafe() const override { return false; }
-
- private:
-  struct FreeState {
-    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
-  };
-
-  rocksdb::IOStatus Note(rocksdb::IOStatus s) {
-    if (!s.ok()) return s;
-    written_.hash = XXH3_64bits_digest(hash_.get());
-    fs_->NoteSync(written_);
-    return s;
-  }
-
-  EngineFileSystem* const fs_;
-  std::atomic<int64_t>* const appends_;
-  SyncedJournal written_;
-  const std::unique_ptr<XXH3_state_t, FreeState> hash_{XXH3_createState()};
-};
-
-// While one block is being copied the disk fetches the next.
-class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
- public:
-  explicit ReadAheadFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file)
-      : FSRandomAccessFileOwnerWrapper(std::move(file)) {}
-
-  rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions& options,
-                         rocksdb::Slice* result, char* scratch,
-                         rocksdb::IODebugContext* dbg) const override {
-    if (n >= kLargeRead && next_.exchange(offset + n) == offset) {
-      target()->Prefetch(offset + n, n, options, dbg).PermitUncheckedError();
-    }
-    rocksdb::IOStatus s =
-        FSRandomAccessFileOwnerWrapper::Read(offset, n, options, result, scratch, dbg);
-    if (s.ok() && sound_blocks_only &&
-        !IsSoundBlock(absl::string_view(result->data(), result->size()))) {
-      return rocksdb::IOStatus::Corruption("a block of a pack is damaged");
-    }
-    return s;
-  }
-
- private:
-  // Where the last large read ended.
-  mutable std::atomic<uint64_t> next_{0};
-};
-
 }  // namespace
-
-SoundBlocksOnly::SoundBlocksOnly() { sound_blocks_only = true; }
-SoundBlocksOnly::~SoundBlocksOnly() { sound_blocks_only = false; }
 
 EngineFileSystem::EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base,
                                    std::string packs_folder)
@@ -136,6 +51,11 @@ void EngineFileSystem::Keep(const std::string& name) {
 std::vector<SyncedJournal> EngineFileSystem::synced_journals() const {
   MutexLock lock(mutex_);
   return journals_;
+}
+
+void EngineFileSystem::ForgetJournals() {
+  MutexLock lock(mutex_);
+  journals_.clear();
 }
 
 void EngineFileSystem::SetOnManifestSync(std::function<void()> on_sync) {
@@ -178,14 +98,32 @@ std::string EngineFileSystem::last_opened() const {
   return last_opened_;
 }
 
+rocksdb::IOStatus EngineFileSystem::TakeDescriptorFailure() {
+  MutexLock lock(mutex_);
+  return std::exchange(descriptor_failure_, rocksdb::IOStatus::OK());
+}
+
+void EngineFileSystem::NoteOpen(const std::string& path,
+                                const rocksdb::IOStatus& status) {
+  MutexLock lock(mutex_);
+  last_opened_ = path;
+  unread_.erase(path);
+  if (FailedWith(status, EMFILE) || FailedWith(status, ENFILE))
+    descriptor_failure_ = status;
+}
+
+void EngineFileSystem::NoteRead(const std::string& path,
+                                const rocksdb::IOStatus& status) {
+  MutexLock lock(mutex_);
+  unread_[path] = status;
+}
+
 rocksdb::IOStatus EngineFileSystem::NewSequentialFile(
     const std::string& path, const rocksdb::FileOptions& options,
     std::unique_ptr<rocksdb::FSSequentialFile>* result, rocksdb::IODebugContext* dbg) {
-  {
-    MutexLock lock(mutex_);
-    last_opened_ = path;
-  }
-  return target()->NewSequentialFile(path, options, result, dbg);
+  rocksdb::IOStatus s = target()->NewSequentialFile(path, options, result, dbg);
+  NoteOpen(path, s);
+  return s;
 }
 
 rocksdb::IOStatus EngineFileSystem::NewWritableFile(
@@ -195,8 +133,7 @@ rocksdb::IOStatus EngineFileSystem::NewWritableFile(
   // An ingested file that could not be linked is copied.
   if (s.ok()) Arrive(path);
   if (s.ok() && IsJournal(path)) {
-    *result = std::make_unique<JournalFile>(std::move(*result), path, this,
-                                            &journal_appends_);
+    *result = NewJournalFile(std::move(*result), BaseName(path), this, &journal_appends_);
   }
   return s;
 }
@@ -207,8 +144,7 @@ rocksdb::IOStatus EngineFileSystem::ReuseWritableFile(
     rocksdb::IODebugContext* dbg) {
   rocksdb::IOStatus s = target()->ReuseWritableFile(path, old_path, options, result, dbg);
   if (s.ok() && IsJournal(path)) {
-    *result = std::make_unique<JournalFile>(std::move(*result), path, this,
-                                            &journal_appends_);
+    *result = NewJournalFile(std::move(*result), BaseName(path), this, &journal_appends_);
   }
   return s;
 }
@@ -216,19 +152,19 @@ rocksdb::IOStatus EngineFileSystem::ReuseWritableFile(
 rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
     const std::string& path, const rocksdb::FileOptions& options,
     std::unique_ptr<rocksdb::FSRandomAccessFile>* result, rocksdb::IODebugContext* dbg) {
-  {
-    MutexLock lock(mutex_);
-    last_opened_ = path;
-  }
   rocksdb::IOStatus s = target()->NewRandomAccessFile(path, options, result, dbg);
+  NoteOpen(path, s);
   if (s.ok() && absl::EndsWith(path, ".sst")) {
     uint64_t size = 0;
     s = target()->GetFileSize(path, options.io_options, &size, dbg);
     if (s.ok()) s = CheckTableEnd(**result, size, path);
     if (!s.ok()) result->reset();
   }
-  if (s.ok() && !GuardedName(path).empty()) {
-    *result = std::make_unique<ReadAheadFile>(std::move(*result));
+  if (!s.ok()) return s;
+  if (!GuardedName(path).empty()) {
+    *result = NewReadAheadFile(std::move(*result));
+  } else if (absl::EndsWith(path, ".sst")) {
+    *result = NewNotedFile(std::move(*result), this, path);
   }
   return s;
 }
@@ -236,6 +172,11 @@ rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
 rocksdb::IOStatus EngineFileSystem::LinkFile(const std::string& from, const std::string& to,
                                              const rocksdb::IOOptions& options,
                                              rocksdb::IODebugContext* dbg) {
+  {
+    MutexLock lock(mutex_);
+    const auto unread = unread_.find(from);
+    if (unread != unread_.end()) return unread->second;
+  }
   rocksdb::IOStatus s = target()->LinkFile(from, to, options, dbg);
   if (s.ok()) Arrive(to);
   return s;
@@ -250,6 +191,7 @@ rocksdb::IOStatus EngineFileSystem::DeleteFile(const std::string& path,
     // RocksDB would not open over a refusal. It is told that the file is gone; the
     // next recovery finds it.
     if (!name.empty() && deletable_.erase(name) == 0) return rocksdb::IOStatus::OK();
+    unread_.erase(path);
     std::erase_if(journals_,
                   [&](const auto& journal) { return journal.name == BaseName(path); });
   }

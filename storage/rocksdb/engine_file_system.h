@@ -1,5 +1,5 @@
 // The file system under both databases: the real one (or one that tests inject)
-// with four additions.
+// with these additions.
 //   - It follows a database's journals (WAL and MANIFEST): how many appends there
 //     were, so that after a failed call the engine knows whether anything can have
 //     been applied; and what of each is synced, for HIGH_WATER.
@@ -7,6 +7,10 @@
 //     file that its MANIFEST does not know, and a MANIFEST cut short knows few.
 //   - It asks for what a sequential reader of a pack will want next.
 //   - It opens no table that RocksDB could not be given (CheckTableEnd()).
+//   - It links no table of which a read failed since it was opened. RocksDB 7.8 takes a
+//     failed read of the first chunk for an empty table, and takes that in.
+//   - It remembers an open that failed for want of descriptors: RocksDB makes other
+//     errors of it, which read as damage.
 #pragma once
 
 #include <atomic>
@@ -14,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -46,6 +51,8 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
 
   // The live journals, in the order of their making, as far as they are synced.
   std::vector<SyncedJournal> synced_journals() const EXCLUDES(mutex_);
+  // Another database takes the place of the one that they are of.
+  void ForgetJournals() EXCLUDES(mutex_);
   // Called when a MANIFEST was synced, on the thread that did.
   void SetOnManifestSync(std::function<void()> on_sync) EXCLUDES(mutex_);
   void NoteSync(const SyncedJournal& journal) EXCLUDES(mutex_);
@@ -53,6 +60,12 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
   // The file that was last opened for reading: after a failed open of a database,
   // the one to blame.
   std::string last_opened() const EXCLUDES(mutex_);
+
+  // OK, or how an open failed for want of descriptors since the last call.
+  rocksdb::IOStatus TakeDescriptorFailure() EXCLUDES(mutex_);
+  // A read of a table outside the packs folder.
+  void NoteRead(const std::string& path, const rocksdb::IOStatus& status)
+      EXCLUDES(mutex_);
 
   // Lets the file of this name in the packs folder be deleted, once.
   void Release(const std::string& name) EXCLUDES(mutex_);
@@ -86,6 +99,8 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
 
  private:
   void Arrive(const std::string& path) EXCLUDES(mutex_);
+  void NoteOpen(const std::string& path, const rocksdb::IOStatus& status)
+      EXCLUDES(mutex_);
   // The file name if `path` is an .sst in the guarded folder, else empty.
   std::string GuardedName(const std::string& path) const;
 
@@ -97,6 +112,9 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
   std::function<void()> on_manifest_sync_ GUARDED_BY(mutex_);
   std::vector<std::string> arrivals_ GUARDED_BY(mutex_);
   std::unordered_set<std::string> deletable_ GUARDED_BY(mutex_);
+  rocksdb::IOStatus descriptor_failure_ GUARDED_BY(mutex_);
+  // The newest failure of a read of a table, by path, until it is opened again.
+  std::unordered_map<std::string, rocksdb::IOStatus> unread_ GUARDED_BY(mutex_);
 };
 
 }  // namespace modelstore::storage::rocks

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "storage/rocksdb/portable_file_system.h"
 #include "storage/rocksdb/status.h"
 
 namespace modelstore::storage::rocks {
@@ -41,9 +42,14 @@ absl::StatusOr<std::shared_ptr<Folder>> Folder::Open(const RocksOptions& options
   if (options.path.empty()) return absl::InvalidArgumentError("the store has no path");
   RocksOptions clean = options;
   while (clean.path.size() > 1 && clean.path.back() == '/') clean.path.pop_back();
-  std::shared_ptr<Folder> folder(
-      new Folder(clean, options.file_system != nullptr ? options.file_system
-                                                       : rocksdb::FileSystem::Default()));
+  const auto report = [listener = options.listener](const std::string& message) {
+    if (listener != nullptr) listener->OnEvent(Listener::Severity::kWarning, message);
+  };
+  std::shared_ptr<Folder> folder(new Folder(
+      clean, std::make_shared<PortableFileSystem>(options.file_system != nullptr
+                                                      ? options.file_system
+                                                      : rocksdb::FileSystem::Default(),
+                                                  report)));
   absl::Status status = folder->Make();
   if (!status.ok()) return status;
   folder->RestoreBallast();
@@ -71,11 +77,27 @@ absl::Status Folder::Make() {
         absl::StrCat("the store in ", path_, " is open already: ", s.ToString()));
   }
   if (!s.ok()) return FromRocks(s, absl::StrCat("use folder ", path_, " for a store"));
+  absl::Status settled = SettleCatalog();
+  if (!settled.ok()) return settled;
   for (const std::string& path : {catalog(), packs(), incoming()}) {
     s = MakeFolder(fs_.get(), path);
     if (!s.ok()) return FromRocks(s, absl::StrCat("make folder ", path));
   }
-  return absl::OkStatus();
+  return loss_.Load();
+}
+
+absl::Status Folder::SettleCatalog() {
+  rocksdb::IOStatus s = fs_->FileExists(fresh_catalog(), {}, nullptr);
+  if (s.IsNotFound()) return absl::OkStatus();
+  if (s.ok()) s = fs_->FileExists(catalog(), {}, nullptr);
+  if (s.ok()) {
+    s = DeleteFolder(fs_.get(), fresh_catalog());
+  } else if (s.IsNotFound()) {
+    // The old one is only moved away once the new one is whole.
+    s = fs_->RenameFile(fresh_catalog(), catalog(), {}, nullptr);
+    if (s.ok()) s = SyncFolder(fs_.get(), path_);
+  }
+  return FromRocks(s, fresh_catalog());
 }
 
 Folder::~Folder() {

@@ -10,12 +10,13 @@
 #include "proto/contract/mutex.h"
 #include "rocksdb/file_system.h"
 #include "storage/rocksdb/engine.h"
+#include "storage/rocksdb/quarantine.h"
 
 namespace modelstore::storage::rocks {
 
 // Thread-safe. Shared by everything that works in the folder; the lock is given
 // back when the last of them is gone.
-class Folder {
+class Folder : public std::enable_shared_from_this<Folder> {
  public:
   // Makes what does not exist. FAILED_PRECONDITION if the store is open already.
   static absl::StatusOr<std::shared_ptr<Folder>> Open(const RocksOptions& options);
@@ -26,6 +27,8 @@ class Folder {
   const std::shared_ptr<rocksdb::FileSystem>& fs() const { return fs_; }
   const std::string& path() const { return path_; }
   std::string catalog() const { return path_ + "/catalog"; }
+  // A catalog that takes the other's place once it is whole.
+  std::string fresh_catalog() const { return path_ + "/catalog.new"; }
   std::string packs() const { return path_ + "/packs"; }
   // Packs that are being written.
   std::string incoming() const { return path_ + "/incoming"; }
@@ -34,6 +37,9 @@ class Folder {
   // Pack files that could not be taken in again.
   std::string quarantine() const { return path_ + "/quarantine"; }
   std::string high_water() const { return path_ + "/HIGH_WATER"; }
+
+  // What was given up when a loss was accepted.
+  Quarantine& loss() { return loss_; }
 
   absl::StatusOr<int64_t> FreeBytes() const;
 
@@ -54,8 +60,11 @@ class Folder {
       : path_(options.path),
         ballast_bytes_(options.ballast_bytes),
         fs_(std::move(fs)),
-        listener_(options.listener) {}
+        listener_(options.listener),
+        loss_(fs_, path_) {}
   absl::Status Make();
+  // Ends or undoes the replacement of a catalog that was cut short.
+  absl::Status SettleCatalog();
   absl::Status WriteBallast() REQUIRES(ballast_mutex_);
   std::string ballast() const { return path_ + "/BALLAST"; }
 
@@ -63,6 +72,7 @@ class Folder {
   const int64_t ballast_bytes_;
   const std::shared_ptr<rocksdb::FileSystem> fs_;
   Listener* const listener_;
+  Quarantine loss_;
   rocksdb::FileLock* lock_ = nullptr;
   Mutex ballast_mutex_;
 };

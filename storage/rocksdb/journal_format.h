@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -11,6 +12,25 @@ namespace modelstore::storage::rocks {
 
 // Where the records of a journal begin, by their lengths.
 std::vector<size_t> JournalRecords(absl::string_view journal);
+
+// What a journal holds, up to the first record that cannot be read.
+struct Journal {
+  enum class End {
+    kWhole,     // nothing, or zeros, behind the last record
+    kCutShort,  // the last record is not all there, as a crash leaves it
+    kDamaged,
+  };
+
+  // Put together from their parts.
+  std::vector<std::string> records;
+  // Where the last of them ends.
+  size_t sound_bytes = 0;
+  End end = End::kWhole;
+  // The record that is damaged is one of HasRecycledRecord().
+  bool recycled = false;
+};
+
+Journal ReadJournal(absl::string_view journal);
 
 // Whether a record says that it belongs to a journal whose file was used before. None of
 // ours is; RocksDB 9.10 reads a MANIFEST with such a record for ever.

@@ -1,5 +1,8 @@
 #include "storage/rocksdb/options.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <string>
@@ -30,6 +33,17 @@ class ListenerLogger final : public rocksdb::Logger {
   const std::shared_ptr<Folder> folder_;
 };
 
+// Packs that are held open, however many there are: a quarter of what this process may
+// hold, the rest is for connections and packs that are written. More than a few hundred
+// make nothing faster; each costs its index's memory.
+int PackDescriptors() {
+  constexpr rlim_t kFewest = 24;  // RocksDB takes no less than 20
+  constexpr rlim_t kMost = 512;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kFewest;
+  return static_cast<int>(std::clamp(limit.rlim_cur / 4, kFewest, kMost));
+}
+
 rocksdb::Options CommonOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder) {
   rocksdb::Options options;
   options.env = env;
@@ -45,7 +59,6 @@ rocksdb::Options CommonOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   options.max_background_jobs = 2;
-  options.max_open_files = -1;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   options.track_and_verify_wals_in_manifest = false;
   return options;
@@ -57,6 +70,8 @@ rocksdb::Options CatalogOptions(rocksdb::Env* env, std::shared_ptr<Folder> folde
   rocksdb::Options options = CommonOptions(env, std::move(folder));
   options.create_missing_column_families = true;
   options.paranoid_checks = true;
+  // All of them, about one per 64 MiB: each is checked when the catalog is opened.
+  options.max_open_files = -1;
   // Memory: 8 MiB a column family, 24 in all, 8 of cache.
   options.write_buffer_size = size_t{8} << 20;
   options.db_write_buffer_size = size_t{24} << 20;
@@ -75,6 +90,9 @@ rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
   rocksdb::Options options = CommonOptions(env, std::move(folder));
   // One hurt pack must not keep the others from being read.
   options.paranoid_checks = false;
+  options.max_open_files = PackDescriptors();
+  // RocksDB divides that by its shards and rounds up, 64 of them unless it is told.
+  options.table_cache_numshardbits = 2;
   options.write_buffer_size = size_t{1} << 20;
   // Packs are never rewritten: not to compact them, not because they are old.
   options.disable_auto_compactions = true;

@@ -62,21 +62,23 @@ bool IsSoundBlock(absl::string_view block) {
          in.substr(value_bytes, kTail.size()) == kTail;
 }
 
-std::optional<uint64_t> PackOfFile(rocksdb::FileSystem* fs, const std::string& path) {
+rocksdb::IOStatus PackOfFile(rocksdb::FileSystem* fs, const std::string& path,
+                             std::optional<uint64_t>* pack) {
+  pack->reset();
   std::unique_ptr<rocksdb::FSSequentialFile> file;
-  if (!fs->NewSequentialFile(path, rocksdb::FileOptions(), &file, nullptr).ok()) {
-    return std::nullopt;
-  }
+  rocksdb::IOStatus s =
+      fs->NewSequentialFile(path, rocksdb::FileOptions(), &file, nullptr);
   char scratch[64];
   rocksdb::Slice head;
-  if (!file->Read(sizeof(scratch), {}, &head, scratch, nullptr).ok()) return std::nullopt;
+  if (s.ok()) s = file->Read(sizeof(scratch), {}, &head, scratch, nullptr);
+  if (!s.ok()) return s;
   absl::string_view in(head.data(), head.size());
   absl::string_view key;
   uint64_t value_bytes = 0;
-  if (!TakeEntryHead(&in, &key, &value_bytes)) return std::nullopt;
+  if (!TakeEntryHead(&in, &key, &value_bytes)) return s;
   const std::optional<ChunkId> first = DecodeChunkKey(key);
-  if (!first.has_value() || first->sequence != 0) return std::nullopt;
-  return first->pack;
+  if (first.has_value() && first->sequence == 0) *pack = first->pack;
+  return s;
 }
 
 }  // namespace modelstore::storage::rocks

@@ -39,7 +39,8 @@ inline constexpr size_t kPackBlockBytes = size_t{16} << 10;
 bool IsSoundBlock(absl::string_view block);
 
 // The pack that a file holds, from its first entry: readable while the file's
-// first bytes are, whatever happened to its index.
-std::optional<uint64_t> PackOfFile(rocksdb::FileSystem* fs, const std::string& path);
+// first bytes are, whatever happened to its index. Absent if they are damaged.
+rocksdb::IOStatus PackOfFile(rocksdb::FileSystem* fs, const std::string& path,
+                             std::optional<uint64_t>* pack);
 
 }  // namespace modelstore::storage::rocks

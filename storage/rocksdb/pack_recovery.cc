@@ -9,10 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
-#include "storage/rocksdb/journal_format.h"
 #include "storage/rocksdb/options.h"
 #include "storage/rocksdb/pack_format.h"
+#include "storage/rocksdb/pack_metadata.h"
 #include "storage/rocksdb/status.h"
+#include "storage/rocksdb/table_scan.h"
 
 namespace modelstore::storage::rocks {
 namespace {
@@ -34,17 +35,16 @@ class Recovery {
 
  private:
   rocksdb::Status OpenRocks();
-  absl::StatusOr<std::vector<std::string>> Tables(const std::string& folder);
-  bool CurrentIsLost(const std::vector<std::string>& tables);
-  bool ManifestIsEndless();
-  rocksdb::IOStatus LinkAside(const std::string& from, const std::string& to);
-  absl::Status MoveAside();
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
   absl::Status TakeInFolder(const std::string& folder);
   absl::Status TakeIn(const std::string& path, uint64_t pack);
   absl::Status Quarantine(const std::string& path, const std::string& name,
                           absl::string_view why);
   absl::Status Remove(const std::string& folder, const std::string& name);
+  bool loss_is_open() const { return !folder_.loss().folder().empty(); }
+  // Keeps a pack that nothing names while a loss is open.
+  absl::Status Keep(const std::string& path, uint64_t pack);
+  absl::Status EndLoss();
 
   Folder& folder_;
   EngineFileSystem& fs_;
@@ -54,88 +54,18 @@ class Recovery {
   // Packs that the metadata knows, and the names of their files.
   std::unordered_set<uint64_t> known_;
   std::unordered_set<std::string> live_;
+  // What Keep() kept.
+  std::vector<std::string> kept_;
 };
 
 rocksdb::Status Recovery::OpenRocks() {
   rocksdb::DB* db = nullptr;
+  fs_.TakeDescriptorFailure().PermitUncheckedError();
   const rocksdb::Status s = rocksdb::DB::Open(options_, folder_.packs(), &db);
   database_ = std::make_unique<Database>();
   database_->db.reset(db);
-  return s;
-}
-
-absl::StatusOr<std::vector<std::string>> Recovery::Tables(const std::string& folder) {
-  std::vector<std::string> names;
-  const rocksdb::IOStatus s = fs_.GetChildren(folder, {}, &names, nullptr);
-  if (s.IsNotFound() || s.IsPathNotFound()) return std::vector<std::string>();
-  if (!s.ok()) return FromRocks(s, folder);
-  std::vector<std::string> tables;
-  for (std::string& name : names) {
-    if (absl::EndsWith(name, ".sst")) tables.push_back(std::move(name));
-  }
-  return tables;
-}
-
-bool Recovery::CurrentIsLost(const std::vector<std::string>& tables) {
-  return !tables.empty() &&
-         fs_.FileExists(absl::StrCat(folder_.packs(), "/CURRENT"), {}, nullptr).IsNotFound();
-}
-
-bool Recovery::ManifestIsEndless() {
-  std::string name, content;
-  rocksdb::Status s = rocksdb::ReadFileToString(
-      &fs_, absl::StrCat(folder_.packs(), "/CURRENT"), &name);
-  while (!name.empty() && name.back() == '\n') name.pop_back();
-  if (s.ok()) {
-    s = rocksdb::ReadFileToString(&fs_, absl::StrCat(folder_.packs(), "/", name), &content);
-  }
-  // What cannot be read is RocksDB's to judge.
-  return s.ok() && HasRecycledRecord(content);
-}
-
-// A second name, so that power loss cannot take a file from one folder without
-// bringing it to the other. File systems without links move it.
-rocksdb::IOStatus Recovery::LinkAside(const std::string& from, const std::string& to) {
-  const rocksdb::IOStatus s = fs_.LinkFile(from, to, {}, nullptr);
-  return s.IsNotSupported() ? fs_.RenameFile(from, to, {}, nullptr) : s;
-}
-
-// Leaves an empty packs/. Cut short anywhere, it is done again: as long as a file
-// of the metadata is left it does not open, and tables are moved before any is
-// touched.
-absl::Status Recovery::MoveAside() {
-  const std::string& from = folder_.packs();
-  rocksdb::IOStatus s = MakeFolder(&fs_, folder_.damaged());
-  if (!s.ok()) return FromRocks(s, folder_.damaged());
-  absl::StatusOr<std::vector<std::string>> taken = Tables(folder_.damaged());
-  if (!taken.ok()) return taken.status();
-  std::unordered_set<std::string> names_taken(taken->begin(), taken->end());
-  std::vector<std::string> names;
-  s = fs_.GetChildren(from, {}, &names, nullptr);
-  if (!s.ok()) return FromRocks(s, from);
-  for (const std::string& name : names) {
-    if (!absl::EndsWith(name, ".sst")) continue;
-    std::string free_name = name;
-    while (names_taken.count(free_name) > 0) free_name = absl::StrCat("0", free_name);
-    s = LinkAside(absl::StrCat(from, "/", name),
-                  absl::StrCat(folder_.damaged(), "/", free_name));
-    if (!s.ok()) return FromRocks(s, absl::StrCat("move aside ", name));
-  }
-  s = SyncFolder(&fs_, folder_.damaged());
-  for (const std::string& name : names) {
-    if (!s.ok()) break;
-    if (!absl::EndsWith(name, ".sst")) continue;
-    fs_.Release(name);
-    s = fs_.DeleteFile(absl::StrCat(from, "/", name), {}, nullptr);
-    if (s.IsNotFound() || s.IsPathNotFound()) s = rocksdb::IOStatus::OK();
-  }
-  if (s.ok()) s = SyncFolder(&fs_, from);
-  for (const std::string& name : names) {
-    if (!s.ok()) break;
-    if (absl::EndsWith(name, ".sst") || name == "." || name == "..") continue;
-    s = fs_.DeleteFile(absl::StrCat(from, "/", name), {}, nullptr);
-  }
-  return FromRocks(s, "move aside the metadata of packs/");
+  const rocksdb::IOStatus without_descriptors = fs_.TakeDescriptorFailure();
+  return s.ok() || without_descriptors.ok() ? s : rocksdb::Status(without_descriptors);
 }
 
 // Metadata that names files which are not there any more.
@@ -146,10 +76,18 @@ absl::Status Recovery::ForgetLostFiles(const std::vector<std::string>& tables) {
   for (const auto& file : files) {
     const std::optional<ChunkId> first = DecodeChunkKey(file.smallestkey);
     const std::string name = TableFileName(file.file_number);
-    if (present.count(name) > 0) {
+    const bool is_there = present.count(name) > 0;
+    const bool is_kept = is_there && loss_is_open() && first.has_value() &&
+                         expected_.count(first->pack) == 0;
+    if (is_there && !is_kept) {
       live_.insert(name);
       if (first.has_value()) known_.insert(first->pack);
       continue;
+    }
+    if (is_kept) {
+      absl::Status status = Keep(absl::StrCat(folder_.packs(), "/", name), first->pack);
+      if (!status.ok()) return status;
+      fs_.Release(name);
     }
     const rocksdb::Slice begin(file.smallestkey);
     const rocksdb::Slice end(file.largestkey);
@@ -161,19 +99,27 @@ absl::Status Recovery::ForgetLostFiles(const std::vector<std::string>& tables) {
 }
 
 absl::Status Recovery::TakeInFolder(const std::string& folder) {
-  absl::StatusOr<std::vector<std::string>> tables = Tables(folder);
+  absl::StatusOr<std::vector<std::string>> tables = ListTables(fs_, folder);
   if (!tables.ok()) return tables.status();
   for (const std::string& name : *tables) {
     if (folder == folder_.packs() && live_.count(name) > 0) continue;
     const std::string path = absl::StrCat(folder, "/", name);
-    const std::optional<uint64_t> pack = PackOfFile(&fs_, path);
-    absl::Status status;
-    if (pack.has_value() && expected_.count(*pack) > 0 && known_.count(*pack) == 0) {
+    std::optional<uint64_t> pack;
+    const rocksdb::IOStatus read = PackOfFile(&fs_, path, &pack);
+    absl::Status status = FromRocks(read, absl::StrCat("read ", path));
+    if (IsTooManyOpenFiles(status)) return status;
+    if (!read.ok()) {
+      // Nobody knows whether it is garbage.
+      status = Quarantine(path, name, read.ToString());
+    } else if (pack.has_value() && expected_.count(*pack) > 0 &&
+               known_.count(*pack) == 0) {
       status = TakeIn(path, *pack);
-    } else if (!pack.has_value() && expected_.size() > known_.size()) {
+    } else if (!pack.has_value() &&
+               (expected_.size() > known_.size() || loss_is_open())) {
       status = Quarantine(path, name, "its first bytes are damaged");
     } else {
-      status = Remove(folder, name);
+      if (loss_is_open() && expected_.count(*pack) == 0) status = Keep(path, *pack);
+      if (status.ok()) status = Remove(folder, name);
     }
     if (!status.ok()) return status;
   }
@@ -190,14 +136,14 @@ absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
     waiting = absl::StrCat(folder_.damaged(), "/", name);
     fs_.DeleteFile(waiting, {}, nullptr).PermitUncheckedError();
     rocksdb::IOStatus s = MakeFolder(&fs_, folder_.damaged());
-    if (s.ok()) s = LinkAside(path, waiting);
+    if (s.ok()) s = LinkAside(fs_, path, waiting);
     if (s.ok()) s = SyncFolder(&fs_, folder_.damaged());
     if (!s.ok()) return FromRocks(s, absl::StrCat("take in pack ", pack));
     absl::Status removed = Remove(folder_.packs(), path.substr(path.rfind('/') + 1));
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
-  const rocksdb::Status s =
-      database_->db->IngestExternalFile({waiting}, PackIngestOptions());
+  rocksdb::Status s = CheckOuterBlocks(&fs_, waiting);
+  if (s.ok()) s = database_->db->IngestExternalFile({waiting}, PackIngestOptions());
   if (s.ok()) {
     for (const std::string& arrival : fs_.TakeArrivals()) {
       fs_.Keep(arrival);
@@ -231,12 +177,35 @@ absl::Status Recovery::Remove(const std::string& folder, const std::string& name
                    "delete a pack that nothing names");
 }
 
+absl::Status Recovery::Keep(const std::string& path, uint64_t pack) {
+  std::string kept;
+  absl::Status status = folder_.loss().KeepPack(path, pack, &kept);
+  if (status.ok()) kept_.push_back(std::move(kept));
+  return status;
+}
+
+// All packs that are left have a name.
+absl::Status Recovery::EndLoss() {
+  if (!loss_is_open()) return absl::OkStatus();
+  for (const std::string& path : kept_) {
+    folder_.Report(Listener::Severity::kInfo,
+                   absl::StrCat("a pack that nothing names any more is kept as ", path));
+  }
+  folder_.Report(Listener::Severity::kWarning,
+                 absl::StrCat(kept_.size(),
+                              " packs that the catalog does not name any more "
+                              "are kept in ",
+                              folder_.loss().folder(),
+                              "; its README.txt says how to bring them back"));
+  return folder_.loss().End();
+}
+
 absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
   folder_.MakeRoom(kOpenRoom);
-  absl::StatusOr<std::vector<std::string>> tables = Tables(folder_.packs());
+  absl::StatusOr<std::vector<std::string>> tables = ListTables(fs_, folder_.packs());
   if (!tables.ok()) return tables.status();
-  rocksdb::Status s = CurrentIsLost(*tables) ? rocksdb::Status::Corruption("no CURRENT")
-                      : ManifestIsEndless()
+  rocksdb::Status s = PackCurrentIsLost(folder_, fs_, *tables) ? rocksdb::Status::Corruption("no CURRENT")
+                      : PackManifestIsEndless(folder_, fs_)
                           ? rocksdb::Status::Corruption("a record of the MANIFEST is damaged")
                           : OpenRocks();
   if (s.IsCorruption() || s.IsInvalidArgument() || s.IsNotFound() || s.IsPathNotFound()) {
@@ -244,18 +213,19 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
                    absl::StrCat("the metadata of packs/ is damaged and is made anew: ",
                                 s.ToString()));
     database_.reset();
-    absl::Status status = MoveAside();
+    absl::Status status = MovePacksAside(folder_, fs_);
     if (!status.ok()) return status;
     s = OpenRocks();
   }
   if (!s.ok()) return FromRocks(s, "open packs/");
-  tables = Tables(folder_.packs());
+  tables = ListTables(fs_, folder_.packs());
   if (!tables.ok()) return tables.status();
   fs_.TakeArrivals();
   absl::Status status = ForgetLostFiles(*tables);
   // First what waits since before: of a pack with two names it has the whole one.
   if (status.ok()) status = TakeInFolder(folder_.damaged());
   if (status.ok()) status = TakeInFolder(folder_.packs());
+  if (status.ok()) status = EndLoss();
   if (!status.ok()) return status;
   fs_.DeleteDir(folder_.damaged(), {}, nullptr).PermitUncheckedError();
   return std::move(database_);

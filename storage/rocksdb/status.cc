@@ -1,11 +1,32 @@
 #include "storage/rocksdb/status.h"
 
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstring>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace modelstore::storage::rocks {
 namespace {
+
+constexpr absl::string_view kTooManyOpenFiles = "too many open files: ";
+
+// Names the limit that a call ran into; empty if it is none of descriptors.
+std::string DescriptorLimit(const rocksdb::Status& status) {
+  if (FailedWith(status, ENFILE)) {
+    return "the machine's limit (sysctl fs.file-max) is reached; raise it, or close what "
+           "other programs hold open";
+  }
+  if (!FailedWith(status, EMFILE)) return "";
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return absl::StrCat("this process may hold ", limit.rlim_cur,
+                      " descriptors (RLIMIT_NOFILE, `ulimit -n`, systemd's LimitNOFILE); "
+                      "raise the limit, or close connections");
+}
 
 absl::StatusCode CodeOf(const rocksdb::Status& status) {
   if (IsNoSpace(status)) return absl::StatusCode::kResourceExhausted;
@@ -38,8 +59,22 @@ bool IsNoSpace(const rocksdb::Status& status) {
          status.subcode() == rocksdb::Status::kSpaceLimit;
 }
 
+bool IsTooManyOpenFiles(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) &&
+         absl::StrContains(status.message(), kTooManyOpenFiles);
+}
+
+bool FailedWith(const rocksdb::Status& status, int error) {
+  return status.IsIOError() && absl::StrContains(status.ToString(), std::strerror(error));
+}
+
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view what) {
   if (status.ok()) return absl::OkStatus();
+  const std::string limit = DescriptorLimit(status);
+  if (!limit.empty()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, ": ", kTooManyOpenFiles, limit, ": ", status.ToString()));
+  }
   return absl::Status(CodeOf(status), absl::StrCat(what, ": ", status.ToString()));
 }
 

@@ -1,5 +1,6 @@
 #include "storage/rocksdb/table_format.h"
 
+#include <memory>
 #include <optional>
 
 #include "storage/rocksdb/block_checksum.h"
@@ -17,36 +18,8 @@ uint64_t Fixed(absl::string_view bytes) {
   return value;
 }
 
-struct Handle {
-  uint64_t offset = 0;
-  uint64_t bytes = 0;  // without its trailer
-
-  // Whether the block, its trailer included, ends at `end` or before.
-  bool EndsBy(uint64_t end) const {
-    return end >= kBlockTrailerBytes && bytes <= end - kBlockTrailerBytes &&
-           offset <= end - kBlockTrailerBytes - bytes;
-  }
-};
-
-bool TakeHandle(absl::string_view* in, Handle* handle) {
-  return TakeVarint(in, kHandleNumberBytes, &handle->offset) &&
-         TakeVarint(in, kHandleNumberBytes, &handle->bytes);
-}
-
-rocksdb::IOStatus ReadAt(const rocksdb::FSRandomAccessFile& file,
-                         const std::string& path, uint64_t offset, uint64_t bytes,
-                         std::string* out) {
-  out->resize(bytes);
-  rocksdb::Slice read;
-  rocksdb::IOStatus s = file.Read(offset, bytes, {}, &read, out->data(), nullptr);
-  if (!s.ok()) return s;
-  if (read.data() != out->data()) out->assign(read.data(), read.size());
-  return read.size() == bytes ? s
-                              : rocksdb::IOStatus::Corruption(path, "the table ends early");
-}
-
 // Where the metaindex, a block whose every entry restarts, has its properties.
-std::optional<Handle> FindProperties(absl::string_view block) {
+std::optional<BlockHandle> FindProperties(absl::string_view block) {
   if (block.size() < sizeof(uint32_t)) return std::nullopt;
   const uint64_t restarts = Fixed(block.substr(block.size() - sizeof(uint32_t)));
   if (restarts >= block.size() / sizeof(uint32_t)) return std::nullopt;
@@ -60,7 +33,7 @@ std::optional<Handle> FindProperties(absl::string_view block) {
       return std::nullopt;
     }
     absl::string_view value = in.substr(name_bytes, value_bytes);
-    Handle handle;
+    BlockHandle handle;
     if (in.substr(0, name_bytes) == kPropertiesBlock) {
       return TakeHandle(&value, &handle) ? std::optional(handle) : std::nullopt;
     }
@@ -70,6 +43,29 @@ std::optional<Handle> FindProperties(absl::string_view block) {
 }
 
 }  // namespace
+
+bool BlockHandle::EndsBy(uint64_t end) const {
+  return end >= kBlockTrailerBytes && bytes <= end - kBlockTrailerBytes &&
+         offset <= end - kBlockTrailerBytes - bytes;
+}
+
+bool TakeHandle(absl::string_view* in, BlockHandle* handle) {
+  return TakeVarint(in, kHandleNumberBytes, &handle->offset) &&
+         TakeVarint(in, kHandleNumberBytes, &handle->bytes);
+}
+
+rocksdb::IOStatus ReadTableAt(const rocksdb::FSRandomAccessFile& file,
+                              const std::string& path, uint64_t offset, uint64_t bytes,
+                              std::string* out) {
+  out->resize(bytes);
+  rocksdb::Slice read;
+  rocksdb::IOStatus s = file.Read(offset, bytes, {}, &read, out->data(), nullptr);
+  if (!s.ok()) return s;
+  if (read.data() != out->data()) out->assign(read.data(), read.size());
+  return read.size() == bytes
+             ? s
+             : rocksdb::IOStatus::Corruption(path, "the table ends early");
+}
 
 bool TakeVarint(absl::string_view* in, size_t max_bytes, uint64_t* value) {
   *value = 0;
@@ -92,14 +88,39 @@ bool HasItsChecksum(absl::string_view block_with_trailer) {
          BlockChecksum::Of(block_with_trailer.substr(0, bytes), type);
 }
 
+rocksdb::IOStatus HasTableFooter(rocksdb::FileSystem* fs, const std::string& path,
+                                 bool* has_footer) {
+  *has_footer = false;
+  uint64_t size = 0;
+  rocksdb::IOStatus s = fs->GetFileSize(path, {}, &size, nullptr);
+  if (!s.ok() || size < kFooterBytes) return s;
+  std::unique_ptr<rocksdb::FSSequentialFile> file;
+  s = fs->NewSequentialFile(path, rocksdb::FileOptions(), &file, nullptr);
+  if (s.ok()) s = file->Skip(size - sizeof(kTableMagic));
+  char scratch[sizeof(kTableMagic)];
+  rocksdb::Slice magic;
+  if (s.ok()) s = file->Read(sizeof(scratch), {}, &magic, scratch, nullptr);
+  if (!s.ok()) return s;
+  *has_footer = magic.size() == sizeof(scratch) &&
+                Fixed(absl::string_view(magic.data(), magic.size())) == kTableMagic;
+  return s;
+}
+
 rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t size,
                                 const std::string& path) {
+  TableEnd end;
+  return ReadTableEnd(file, size, path, &end);
+}
+
+rocksdb::IOStatus ReadTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t size,
+                               const std::string& path, TableEnd* result) {
   const auto damaged = [&path](const char* what) {
     return rocksdb::IOStatus::Corruption(path, what);
   };
   if (size < kFooterBytes) return damaged("the table is shorter than a footer");
   std::string bytes;
-  rocksdb::IOStatus s = ReadAt(file, path, size - kFooterBytes, kFooterBytes, &bytes);
+  rocksdb::IOStatus s =
+      ReadTableAt(file, path, size - kFooterBytes, kFooterBytes, &bytes);
   if (!s.ok()) return s;
   absl::string_view footer = bytes;
   const absl::string_view end = footer.substr(kFooterBytes - kFooterEndBytes);
@@ -107,28 +128,32 @@ rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_
     return damaged("the table has no footer");
   }
   const uint64_t format = Fixed(end.substr(0, sizeof(kTableFormat)));
+  result->format = static_cast<uint32_t>(format);
   if (format == kNextTableFormat) return rocksdb::IOStatus::OK();
-  Handle metaindex, index;
+  BlockHandle metaindex;
   const bool sound = format == kTableFormat && footer.front() == kChecksumXxh3;
   footer.remove_prefix(1);
   // The metaindex ends where the footer begins.
-  if (!sound || !TakeHandle(&footer, &metaindex) || !TakeHandle(&footer, &index) ||
-      !metaindex.EndsBy(size - kFooterBytes) ||
+  if (!sound || !TakeHandle(&footer, &metaindex) ||
+      !TakeHandle(&footer, &result->index) || !metaindex.EndsBy(size - kFooterBytes) ||
       metaindex.offset + metaindex.bytes + kBlockTrailerBytes != size - kFooterBytes ||
-      !index.EndsBy(metaindex.offset)) {
+      !result->index.EndsBy(metaindex.offset)) {
     return damaged("the table's footer is damaged");
   }
-  s = ReadAt(file, path, metaindex.offset, metaindex.bytes + kBlockTrailerBytes, &bytes);
+  s = ReadTableAt(file, path, metaindex.offset, metaindex.bytes + kBlockTrailerBytes,
+                  &bytes);
   if (!s.ok()) return s;
   if (!HasItsChecksum(bytes)) return damaged("the table's metaindex is damaged");
-  const std::optional<Handle> properties =
+  const std::optional<BlockHandle> properties =
       FindProperties(absl::string_view(bytes).substr(0, metaindex.bytes));
   if (!properties.has_value() || !properties->EndsBy(metaindex.offset)) {
     return damaged("the table has no properties");
   }
-  s = ReadAt(file, path, properties->offset, properties->bytes + kBlockTrailerBytes, &bytes);
+  s = ReadTableAt(file, path, properties->offset, properties->bytes + kBlockTrailerBytes,
+                  &bytes);
   if (!s.ok()) return s;
   if (!HasItsChecksum(bytes)) return damaged("the table's properties are damaged");
+  result->properties = bytes.substr(0, properties->bytes);
   return s;
 }
 

@@ -32,6 +32,16 @@ inline constexpr size_t kLengthBytes = 5;
 // Takes a varint of at most `max_bytes` bytes. False if there is none.
 bool TakeVarint(absl::string_view* in, size_t max_bytes, uint64_t* value);
 
+// Where a block lies.
+struct BlockHandle {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;  // without its trailer
+
+  // Whether the block, its trailer included, ends at `end` or before.
+  bool EndsBy(uint64_t end) const;
+};
+bool TakeHandle(absl::string_view* in, BlockHandle* handle);
+
 // Whether the checksum in a block's trailer is that of the block.
 bool HasItsChecksum(absl::string_view block_with_trailer);
 
@@ -42,5 +52,26 @@ bool HasItsChecksum(absl::string_view block_with_trailer);
 // the end of the file. Tables of the next format are left to RocksDB.
 rocksdb::IOStatus CheckTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t size,
                                 const std::string& path);
+
+// Whether the file ends as a table does; one that was not finished does not.
+rocksdb::IOStatus HasTableFooter(rocksdb::FileSystem* fs, const std::string& path,
+                                 bool* has_footer);
+
+// What the end of a table says.
+struct TableEnd {
+  uint32_t format = 0;
+  // The rest is absent of a table of the next format.
+  BlockHandle index;
+  std::string properties;  // the block, without its trailer
+};
+
+// CheckTableEnd(), and what was read.
+rocksdb::IOStatus ReadTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t size,
+                               const std::string& path, TableEnd* end);
+
+// Reads `bytes` at `offset`; a table that ends before is corruption.
+rocksdb::IOStatus ReadTableAt(const rocksdb::FSRandomAccessFile& file,
+                              const std::string& path, uint64_t offset, uint64_t bytes,
+                              std::string* out);
 
 }  // namespace modelstore::storage::rocks

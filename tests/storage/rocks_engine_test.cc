@@ -256,6 +256,31 @@ TEST_F(RocksEngineTest, APackThatCannotBeTakenInIsKeptAside) {
   EXPECT_THAT(folder_.Files("quarantine", ".sst"), IsEmpty());
 }
 
+TEST_F(RocksEngineTest, APackWhoseFirstOrLastChunkIsDamagedIsKeptAside) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  std::vector<std::string> chunks;
+  for (uint64_t seed = 1; seed <= 3; ++seed) chunks.push_back(TestBytes(60'000, seed));
+  for (uint64_t pack = 1; pack <= 3; ++pack) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, chunks).ok());
+  }
+  *engine = Engine();
+  fs::remove(folder_.path() + "/packs/CURRENT");
+  for (const std::string& path : folder_.Files("packs", ".sst")) {
+    if (PackIn(path) == 1u) FlipBitAt(path, 30'000, 0);
+    if (PackIn(path) == 2u) FlipBitAt(path, 150'000, 0);
+  }
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const uint64_t expected[] = {1, 2, 3};
+  const absl::Status status = engine->chunks->Reopen(expected);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_THAT(folder_.Files("quarantine", ".sst"), SizeIs(2));
+  EXPECT_THAT(*engine->chunks->ListPacks(), SizeIs(1));
+  EXPECT_TRUE(engine->chunks->Read({3, 2}).ok());
+}
+
 TEST_F(RocksEngineTest, AnAbandonedPackLeavesNoFile) {
   auto engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status();

@@ -57,12 +57,19 @@ std::vector<std::string> RocksFolder::Files(const std::string& subfolder,
 }
 
 std::optional<uint64_t> PackIn(const std::string& path) {
-  return rocks::PackOfFile(rocksdb::FileSystem::Default().get(), path);
+  std::optional<uint64_t> pack;
+  rocks::PackOfFile(rocksdb::FileSystem::Default().get(), path, &pack)
+      .PermitUncheckedError();
+  return pack;
 }
 
 std::string FileBytes(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+void WriteBytes(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
 }
 
 void FlipBitAt(const std::string& path, int64_t offset, int bit) {

@@ -30,6 +30,7 @@ class RocksFolder {
 std::optional<uint64_t> PackIn(const std::string& path);
 
 std::string FileBytes(const std::string& path);
+void WriteBytes(const std::string& path, const std::string& bytes);
 void FlipBitAt(const std::string& path, int64_t offset, int bit);
 void CutFile(const std::string& path, int64_t size);
 void CopyFolder(const std::string& from, const std::string& to);

@@ -98,12 +98,28 @@ void DurableModel::Remove(const std::string& path) {
 }
 
 void DurableModel::Rename(const std::string& from, const std::string& to) {
+  if (live_folders_.count(from) > 0) return RenameFolder(from, to);
   const auto it = live_.find(from);
   if (it == live_.end()) return;
   std::shared_ptr<ModelFile> file = it->second;
   Remove(to);
   live_.erase(from);
   live_[to] = std::move(file);
+}
+
+void DurableModel::RenameFolder(const std::string& from, const std::string& to) {
+  live_folders_.erase(from);
+  live_folders_.insert(to);
+  Entries moved;
+  for (auto it = live_.begin(); it != live_.end();) {
+    if (FolderOf(it->first) != from) {
+      ++it;
+      continue;
+    }
+    moved[to + it->first.substr(from.size())] = std::move(it->second);
+    it = live_.erase(it);
+  }
+  live_.merge(moved);
 }
 
 void DurableModel::Link(const std::string& from, const std::string& to) {

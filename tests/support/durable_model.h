@@ -65,6 +65,8 @@ class DurableModel {
 
   void Load(const std::string& path);
   std::shared_ptr<ModelFile> Adopt(const std::string& path);
+  // One without folders in it.
+  void RenameFolder(const std::string& from, const std::string& to);
 
   const std::string root_;
   const std::string shadow_root_;

@@ -1,6 +1,7 @@
 #include "tests/support/fault_file_system.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -330,11 +331,13 @@ IOStatus FaultFileSystem::Begin(FileOp op, FileKind kind, const std::string& pat
   if (--fault_->at > 0) return IOStatus::OK();
   ++failures_;
   const bool no_space = fault_->no_space;
+  const int error = fault_->error;
   if (fault_->for_good) {
     fault_->at = 1;
   } else {
     fault_.reset();
   }
+  if (error != 0) return IOStatus::IOError(path, std::strerror(error));
   return no_space ? IOStatus::NoSpace("no space, on demand", path)
                   : IOStatus::IOError("failed on demand", path);
 }

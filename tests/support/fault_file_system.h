@@ -76,6 +76,8 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
     int64_t at = 1;
     bool for_good = false;
     bool no_space = false;  // else EIO
+    // Else an errno, in the words in which RocksDB passes it on.
+    int error = 0;
   };
 
   struct Counts {

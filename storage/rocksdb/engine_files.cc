@@ -1,0 +1,138 @@
+#include "storage/rocksdb/engine_files.h"
+
+#include <xxhash.h>
+
+#include <utility>
+
+#include "storage/rocksdb/pack_format.h"
+
+namespace modelstore::storage::rocks {
+namespace {
+
+thread_local bool sound_blocks_only = false;
+
+// A chunk read of at least this size is likely to be followed by its neighbour.
+constexpr size_t kLargeRead = size_t{256} << 10;
+
+class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  JournalFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::string name,
+              EngineFileSystem* fs, std::atomic<int64_t>* appends)
+      : FSWritableFileOwnerWrapper(std::move(file)), fs_(fs), appends_(appends) {
+    written_.name = std::move(name);
+    XXH3_64bits_reset(hash_.get());
+  }
+
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* dbg) override {
+    appends_->fetch_add(1);
+    XXH3_64bits_update(hash_.get(), data.data(), data.size());
+    written_.bytes += static_cast<int64_t>(data.size());
+    return FSWritableFileOwnerWrapper::Append(data, options, dbg);
+  }
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           const rocksdb::DataVerificationInfo&,
+                           rocksdb::IODebugContext* dbg) override {
+    return Append(data, options, dbg);
+  }
+  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                         rocksdb::IODebugContext* dbg) override {
+    return Note(FSWritableFileOwnerWrapper::Sync(options, dbg));
+  }
+  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* dbg) override {
+    return Note(FSWritableFileOwnerWrapper::Fsync(options, dbg));
+  }
+  // RocksDB syncs a file while it appends to it only where this is true; then the
+  // bytes counted here could be more than those synced.
+  bool IsSyncThreadSafe() const override { return false; }
+
+ private:
+  struct FreeState {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+
+  rocksdb::IOStatus Note(rocksdb::IOStatus s) {
+    if (!s.ok()) return s;
+    written_.hash = XXH3_64bits_digest(hash_.get());
+    fs_->NoteSync(written_);
+    return s;
+  }
+
+  EngineFileSystem* const fs_;
+  std::atomic<int64_t>* const appends_;
+  SyncedJournal written_;
+  const std::unique_ptr<XXH3_state_t, FreeState> hash_{XXH3_createState()};
+};
+
+// While one block is being copied the disk fetches the next.
+class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+ public:
+  explicit ReadAheadFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file)
+      : FSRandomAccessFileOwnerWrapper(std::move(file)) {}
+
+  rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions& options,
+                         rocksdb::Slice* result, char* scratch,
+                         rocksdb::IODebugContext* dbg) const override {
+    if (n >= kLargeRead && next_.exchange(offset + n) == offset) {
+      target()->Prefetch(offset + n, n, options, dbg).PermitUncheckedError();
+    }
+    rocksdb::IOStatus s =
+        FSRandomAccessFileOwnerWrapper::Read(offset, n, options, result, scratch, dbg);
+    if (s.ok() && sound_blocks_only &&
+        !IsSoundBlock(absl::string_view(result->data(), result->size()))) {
+      return rocksdb::IOStatus::Corruption("a block of a pack is damaged");
+    }
+    return s;
+  }
+
+ private:
+  // Where the last large read ended.
+  mutable std::atomic<uint64_t> next_{0};
+};
+
+class NotedFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+ public:
+  NotedFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
+            std::string path)
+      : FSRandomAccessFileOwnerWrapper(std::move(file)),
+        fs_(fs),
+        path_(std::move(path)) {}
+
+  rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions& options,
+                         rocksdb::Slice* result, char* scratch,
+                         rocksdb::IODebugContext* dbg) const override {
+    rocksdb::IOStatus s =
+        FSRandomAccessFileOwnerWrapper::Read(offset, n, options, result, scratch, dbg);
+    if (!s.ok()) fs_->NoteRead(path_, s);
+    return s;
+  }
+
+ private:
+  EngineFileSystem* const fs_;
+  const std::string path_;
+};
+
+}  // namespace
+
+SoundBlocksOnly::SoundBlocksOnly() { sound_blocks_only = true; }
+SoundBlocksOnly::~SoundBlocksOnly() { sound_blocks_only = false; }
+
+std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
+    std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, EngineFileSystem* fs,
+    std::atomic<int64_t>* appends) {
+  return std::make_unique<JournalFile>(std::move(file), std::move(name), fs, appends);
+}
+
+std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
+    std::unique_ptr<rocksdb::FSRandomAccessFile> file) {
+  return std::make_unique<ReadAheadFile>(std::move(file));
+}
+
+std::unique_ptr<rocksdb::FSRandomAccessFile> NewNotedFile(
+    std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
+    std::string path) {
+  return std::make_unique<NotedFile>(std::move(file), fs, std::move(path));
+}
+
+}  // namespace modelstore::storage::rocks

@@ -1,0 +1,28 @@
+// The files that EngineFileSystem opens, over those of the file system below it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "rocksdb/file_system.h"
+#include "storage/rocksdb/engine_file_system.h"
+
+namespace modelstore::storage::rocks {
+
+// A WAL or MANIFEST: counts its appends, and tells `fs` what of it is synced.
+std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
+    std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, EngineFileSystem* fs,
+    std::atomic<int64_t>* appends);
+
+// A pack: while one block is being copied the disk fetches the next.
+std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
+    std::unique_ptr<rocksdb::FSRandomAccessFile> file);
+
+// Any other table: tells `fs` which reads failed.
+std::unique_ptr<rocksdb::FSRandomAccessFile> NewNotedFile(
+    std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
+    std::string path);
+
+}  // namespace modelstore::storage::rocks
