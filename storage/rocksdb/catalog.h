@@ -44,15 +44,28 @@ class RocksCatalog final : public Catalog {
   void Noted(const absl::Status& status);
 
   absl::Status OpenDatabase(bool accept_data_loss) REQUIRES(write_mutex_);
-  // A catalog that is gone is no new catalog.
-  absl::StatusOr<bool> IsNew();
-  absl::StatusOr<std::unique_ptr<Database>> OpenRocks(bool accept_data_loss)
-      REQUIRES(write_mutex_);
+  // A CURRENT that is lost, or names a MANIFEST that is gone or older than one that
+  // HIGH_WATER notes, is written anew if the newest that it notes is whole: nothing is
+  // lost then.
+  absl::Status RestoreCurrent();
+  // OK, or how the catalog is damaged as far as its files tell. A catalog that is gone is
+  // no new catalog. With `all_records` every record of the journals must be sound:
+  // without paranoid checks RocksDB leaves out those that are not, and goes on behind
+  // them.
+  absl::Status CheckFiles(bool all_records);
   // Compares the journals with what HIGH_WATER knows of them.
-  absl::Status CheckJournals();
-  // Compares the number of the last durable write with HIGH_WATER's.
-  absl::Status CheckNumber(Database* database, bool accept_data_loss)
+  absl::Status CheckJournals(bool all_records);
+  // Opens what the files say, and compares the number of the last durable write with
+  // HIGH_WATER's. DATA_LOSS if it is less, or if anything is damaged.
+  absl::Status OpenWhole(std::unique_ptr<Database>* database) REQUIRES(write_mutex_);
+  // Opens what is left, and says what is lost.
+  absl::Status OpenDamaged(const absl::Status& why, std::unique_ptr<Database>* database)
       REQUIRES(write_mutex_);
+  // A table that does not open is refused when it is read, unless `paranoid`.
+  absl::Status OpenRocks(bool paranoid, std::unique_ptr<Database>* database);
+  absl::StatusOr<uint64_t> ReadNumber(Database& database);
+  // Takes the number that was found for the one that HIGH_WATER shall name.
+  absl::Status SettleNumber(uint64_t found) REQUIRES(write_mutex_);
   absl::Status CheckExpectations(const CatalogBatch& batch, DbGate::Use& use);
   absl::Status Apply(const CatalogBatch& batch, Durability durability, DbGate::Use& use)
       REQUIRES(write_mutex_);

@@ -26,13 +26,14 @@ absl::StatusOr<std::vector<std::string>> ListTables(EngineFileSystem& fs,
 bool PackCurrentIsLost(const Folder& folder, EngineFileSystem& fs,
                        const std::vector<std::string>& tables) {
   return !tables.empty() &&
-         fs.FileExists(absl::StrCat(folder.packs(), "/CURRENT"), {}, nullptr).IsNotFound();
+         fs.FileExists(absl::StrCat(folder.packs(), "/CURRENT"), {}, nullptr)
+             .IsNotFound();
 }
 
 bool PackManifestIsEndless(const Folder& folder, EngineFileSystem& fs) {
   std::string name, content;
-  rocksdb::Status s = rocksdb::ReadFileToString(
-      &fs, absl::StrCat(folder.packs(), "/CURRENT"), &name);
+  rocksdb::Status s =
+      rocksdb::ReadFileToString(&fs, absl::StrCat(folder.packs(), "/CURRENT"), &name);
   while (!name.empty() && name.back() == '\n') name.pop_back();
   if (s.ok()) {
     s = rocksdb::ReadFileToString(&fs, absl::StrCat(folder.packs(), "/", name), &content);

@@ -204,10 +204,11 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
   folder_.MakeRoom(kOpenRoom);
   absl::StatusOr<std::vector<std::string>> tables = ListTables(fs_, folder_.packs());
   if (!tables.ok()) return tables.status();
-  rocksdb::Status s = PackCurrentIsLost(folder_, fs_, *tables) ? rocksdb::Status::Corruption("no CURRENT")
-                      : PackManifestIsEndless(folder_, fs_)
-                          ? rocksdb::Status::Corruption("a record of the MANIFEST is damaged")
-                          : OpenRocks();
+  rocksdb::Status s =
+      PackCurrentIsLost(folder_, fs_, *tables) ? rocksdb::Status::Corruption("no CURRENT")
+      : PackManifestIsEndless(folder_, fs_)
+          ? rocksdb::Status::Corruption("a record of the MANIFEST is damaged")
+          : OpenRocks();
   if (s.IsCorruption() || s.IsInvalidArgument() || s.IsNotFound() || s.IsPathNotFound()) {
     folder_.Report(Listener::Severity::kWarning,
                    absl::StrCat("the metadata of packs/ is damaged and is made anew: ",

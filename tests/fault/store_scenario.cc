@@ -266,11 +266,13 @@ StoreOptions SmallStoreOptions() {
 
 absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenStore(
     const std::string& folder, std::shared_ptr<rocksdb::FileSystem> file_system,
-    int64_t ballast_bytes) {
+    int64_t ballast_bytes, bool accept_data_loss, Listener* listener) {
   RocksOptions options;
   options.path = folder;
   options.ballast_bytes = ballast_bytes;
   options.file_system = std::move(file_system);
+  options.accept_data_loss = accept_data_loss;
+  options.listener = listener;
   ASSIGN_OR_RETURN(Engine engine, OpenRocksEngine(options));
   return CheckpointStore::Open(SmallStoreOptions(), std::move(engine));
 }

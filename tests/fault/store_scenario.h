@@ -75,9 +75,9 @@ Operation OperationNamed(const std::string& name);
 
 StoreOptions SmallStoreOptions();
 absl::StatusOr<std::unique_ptr<CheckpointStore>> OpenStore(
-    const std::string& folder,
-    std::shared_ptr<rocksdb::FileSystem> file_system = nullptr,
-    int64_t ballast_bytes = int64_t{1} << 20);
+    const std::string& folder, std::shared_ptr<rocksdb::FileSystem> file_system = nullptr,
+    int64_t ballast_bytes = int64_t{1} << 20, bool accept_data_loss = false,
+    Listener* listener = nullptr);
 
 class Scenario {
  public:

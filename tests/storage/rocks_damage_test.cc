@@ -1,6 +1,9 @@
 // Bits flipped and files cut at random places of every kind of file of a store:
 // the right bytes, or a refusal that says what is damaged; never a wrong value,
 // never a loss in silence, never a crash.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -9,10 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/catalog.h"
 #include "storage/rocksdb/chunk_store.h"
@@ -146,7 +145,6 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
   CatalogContent content;
   ASSERT_NO_FATAL_FAILURE(MakeCatalog(original.path(), random, &content));
   int refused = 0;
-  int saved = 0;
   for (int round = 0; round < TestRounds(40); ++round) {
     RocksFolder hurt;
     CopyFolder(original.path(), hurt.path());
@@ -157,9 +155,7 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
     if (RocksCatalog::Open(*folder, false).ok()) continue;
     ++refused;
     auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/true);
-    if (absl::StrContains(catalog.status().message(), "damaged beyond repair")) continue;
     ASSERT_TRUE(catalog.ok()) << catalog.status();
-    ++saved;
     CatalogBatch batch;
     batch.Put(Space::kRecords, "after", "loss");
     ASSERT_TRUE((*catalog)->Write(batch, Durability::kDurable).ok());
@@ -169,8 +165,7 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
     ASSERT_TRUE(catalog.ok()) << catalog.status();
     EXPECT_EQ(*(*catalog)->Get(Space::kRecords, "after"), "loss");
   }
-  std::printf("%d refused, %d of them opened with the loss accepted\n", refused, saved);
-  EXPECT_GT(2 * saved, refused);
+  EXPECT_GT(refused, 0);
 }
 
 TEST(CatalogDamageTest, AnAcceptedLossOfATableIsThatOfItsKeysAlone) {
@@ -211,6 +206,8 @@ TEST(CatalogDamageTest, ACatalogWithoutCurrentIsNotTakenForANewOne) {
   CatalogContent content;
   ASSERT_NO_FATAL_FAILURE(MakeCatalog(store.path(), random, &content));
   fs::remove(store.path() + "/catalog/CURRENT");
+  // Which would tell what CURRENT held.
+  fs::remove(store.path() + "/HIGH_WATER");
   auto folder = OpenFolder(store.path());
   ASSERT_TRUE(folder.ok());
   const auto catalog = RocksCatalog::Open(*folder, false);

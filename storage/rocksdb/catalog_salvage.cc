@@ -1,0 +1,188 @@
+#include "storage/rocksdb/catalog_salvage.h"
+
+#include <xxhash.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "rocksdb/env.h"
+#include "storage/rocksdb/catalog_files.h"
+#include "storage/rocksdb/catalog_rebuild.h"
+#include "storage/rocksdb/engine_file_system.h"
+#include "storage/rocksdb/journal_format.h"
+#include "storage/rocksdb/options.h"
+#include "storage/rocksdb/status.h"
+
+namespace modelstore::storage::rocks {
+namespace {
+
+class Salvage {
+ public:
+  Salvage(Folder& folder, const HighWater& mark)
+      : folder_(folder),
+        mark_(mark),
+        // Its own: what is made here is not the journal that HIGH_WATER notes.
+        fs_(std::make_shared<EngineFileSystem>(folder.fs(), "")),
+        env_(rocksdb::NewCompositeEnv(fs_)) {}
+
+  absl::StatusOr<std::string> Run(absl::string_view why);
+
+ private:
+  std::string Old(absl::string_view name) const {
+    return absl::StrCat(folder_.catalog(), "/", name);
+  }
+  std::string New(absl::string_view name) const {
+    return absl::StrCat(folder_.fresh_catalog(), "/", name);
+  }
+  // Reads the WALs up to the first damage.
+  absl::Status ReadWals();
+  // The MANIFEST that CURRENT names, if both are sound. Empty if not.
+  std::string SoundManifest();
+  absl::Status Empty();
+  // The new catalog of the old one's own state.
+  absl::Status KeepState(const std::string& manifest);
+  absl::Status Replace(absl::string_view why);
+
+  Folder& folder_;
+  const HighWater& mark_;
+  const std::shared_ptr<EngineFileSystem> fs_;
+  const std::unique_ptr<rocksdb::Env> env_;
+  CatalogFiles files_;
+  std::vector<SoundWal> wals_;
+  std::string said_;
+};
+
+absl::Status Salvage::ReadWals() {
+  for (const std::string& name : files_.wals) {
+    std::string content;
+    const rocksdb::Status s = rocksdb::ReadFileToString(fs_.get(), Old(name), &content);
+    if (!s.ok()) return FromRocks(s, Old(name));
+    Journal journal = ReadJournal(content);
+    const bool whole =
+        journal.end == Journal::End::kWhole && CheckJournal(mark_, name, content).ok();
+    wals_.push_back({name, journal.sound_bytes, std::move(journal.records)});
+    // A crash leaves the last one cut short.
+    if (whole || name == files_.wals.back()) continue;
+    absl::StrAppend(&said_, "; the journals after ", name, " were left out");
+    break;
+  }
+  return absl::OkStatus();
+}
+
+std::string Salvage::SoundManifest() {
+  std::string current, content;
+  if (!rocksdb::ReadFileToString(fs_.get(), Old("CURRENT"), &current).ok() ||
+      ManifestIn(current).empty()) {
+    return "";
+  }
+  const std::string name = ManifestIn(current);
+  if (!rocksdb::ReadFileToString(fs_.get(), Old(name), &content).ok() ||
+      !CheckJournal(mark_, name, content).ok()) {
+    return "";
+  }
+  const Journal journal = ReadJournal(content);
+  return journal.records.empty() || journal.end == Journal::End::kDamaged ? "" : name;
+}
+
+absl::Status Salvage::Empty() {
+  rocksdb::IOStatus s = DeleteFolder(fs_.get(), folder_.fresh_catalog());
+  if (s.ok()) s = MakeFolder(fs_.get(), folder_.fresh_catalog());
+  return FromRocks(s, folder_.fresh_catalog());
+}
+
+absl::Status Salvage::KeepState(const std::string& manifest) {
+  rocksdb::IOStatus s;
+  for (const std::string& table : files_.tables) {
+    if (s.ok()) s = LinkOrCopyFile(fs_.get(), Old(table), New(table));
+  }
+  for (const SoundWal& wal : wals_) {
+    if (s.ok()) s = CopyBytes(fs_.get(), Old(wal.name), New(wal.name), wal.bytes);
+  }
+  for (const std::string& name : {manifest, std::string("CURRENT")}) {
+    if (s.ok()) s = CopyBytes(fs_.get(), Old(name), New(name));
+  }
+  if (!s.ok()) return FromRocks(s, absl::StrCat("make ", folder_.fresh_catalog()));
+  rocksdb::Options options = CatalogOptions(env_.get(), folder_.shared_from_this());
+  std::unique_ptr<Database> database;
+  rocksdb::Status opened =
+      OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
+  if (!opened.ok()) {
+    // A damaged table is refused when it is read.
+    options.paranoid_checks = false;
+    opened = OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
+  }
+  return FromRocks(opened, absl::StrCat("open ", folder_.fresh_catalog()));
+}
+
+absl::Status Salvage::Replace(absl::string_view why) {
+  rocksdb::IOStatus s = SyncFolder(fs_.get(), folder_.fresh_catalog());
+  absl::Status status = FromRocks(s, folder_.fresh_catalog());
+  if (status.ok()) status = folder_.loss().Begin(why);
+  if (status.ok()) status = folder_.loss().TakeFolder(folder_.catalog(), "catalog");
+  if (!status.ok()) return status;
+  s = SyncFolder(fs_.get(), folder_.path());
+  if (s.ok()) {
+    s = fs_->RenameFile(folder_.fresh_catalog(), folder_.catalog(), {}, nullptr);
+  }
+  if (s.ok()) s = SyncFolder(fs_.get(), folder_.path());
+  return FromRocks(s, absl::StrCat("move ", folder_.fresh_catalog()));
+}
+
+absl::StatusOr<std::string> Salvage::Run(absl::string_view why) {
+  absl::Status status = ListCatalog(fs_.get(), folder_.catalog(), &files_);
+  if (status.ok()) status = ReadWals();
+  if (!status.ok()) return status;
+  const std::string manifest = SoundManifest();
+  absl::Status kept = absl::DataLossError("no MANIFEST is sound");
+  if (!manifest.empty()) {
+    status = Empty();
+    if (!status.ok()) return status;
+    kept = KeepState(manifest);
+    // Not for what is wrong with the catalog.
+    if (absl::IsResourceExhausted(kept) || absl::IsUnavailable(kept)) return kept;
+  }
+  if (kept.ok()) {
+    said_ = absl::StrCat("the state that ", manifest, " describes was kept", said_);
+  } else {
+    status = Empty();
+    if (!status.ok()) return status;
+    RebuiltCatalog rebuilt;
+    status = RebuildCatalog(folder_, fs_, env_.get(), files_, wals_, &rebuilt);
+    if (!status.ok()) {
+      DeleteFolder(fs_.get(), folder_.fresh_catalog()).PermitUncheckedError();
+      return status;
+    }
+    said_ = absl::StrCat("it was made anew of ", rebuilt.tables, " tables and ",
+                         wals_.size(), " journals", rebuilt.left_out, said_);
+  }
+  status = Replace(why);
+  if (!status.ok()) return status;
+  return said_;
+}
+
+}  // namespace
+
+absl::Status CheckJournal(const HighWater& mark, absl::string_view name,
+                          absl::string_view content) {
+  for (const SyncedJournal& journal : mark.journals()) {
+    if (journal.name != name) continue;
+    const size_t bytes = static_cast<size_t>(journal.bytes);
+    if (content.size() < bytes) {
+      return absl::DataLossError(absl::StrCat("it holds ", content.size(), " of ", bytes,
+                                              " bytes that were synced"));
+    }
+    if (XXH3_64bits(content.data(), bytes) != journal.hash) {
+      return absl::DataLossError("its bytes are not those that were synced");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> SalvageCatalog(Folder& folder, const HighWater& mark,
+                                           absl::string_view why) {
+  return Salvage(folder, mark).Run(why);
+}
+
+}  // namespace modelstore::storage::rocks
