@@ -1,7 +1,5 @@
 #include "modelstore/value.h"
 
-#include <charconv>
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -18,97 +16,6 @@ bool SameBits(double a, double b) {
   std::memcpy(&y, &b, sizeof(y));
   return a == b || x == y;
 }
-
-std::string Quoted(std::string_view text, std::string_view prefix = "") {
-  std::string out(prefix);
-  out += '\'';
-  for (const unsigned char c : text) {
-    if (c == '\'' || c == '\\') {
-      out += '\\';
-      out += static_cast<char>(c);
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (c < 0x20 || (c >= 0x7f && !prefix.empty())) {
-      constexpr char kHex[] = "0123456789abcdef";
-      out += "\\x";
-      out += kHex[c >> 4];
-      out += kHex[c & 15];
-    } else {
-      out += static_cast<char>(c);
-    }
-  }
-  return out + '\'';
-}
-
-// The shortest text that reads back to the same number, with a point as Python
-// prints it.
-std::string DoubleText(double v) {
-  if (std::isnan(v)) return "nan";
-  if (std::isinf(v)) return v < 0 ? "-inf" : "inf";
-  char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), v).ptr;
-  std::string text(buffer, end);
-  if (text.find_first_of(".e") == std::string::npos) text += ".0";
-  return text;
-}
-
-template <typename Items, typename Print>
-std::string Joined(const Items& items, Print print) {
-  std::string out;
-  for (const auto& item : items) {
-    if (!out.empty()) out += ", ";
-    out += print(item);
-  }
-  return out;
-}
-
-std::string SequenceText(const Value::Sequence& sequence) {
-  const std::string inner =
-      Joined(sequence.values, [](const Value& v) { return v.ToString(); });
-  switch (sequence.kind) {
-    case Value::Sequence::Kind::kTuple:
-      return "(" + inner + (sequence.values.size() == 1 ? ",)" : ")");
-    case Value::Sequence::Kind::kSet:
-      return sequence.values.empty() ? "set()" : "{" + inner + "}";
-    case Value::Sequence::Kind::kList:
-      break;
-  }
-  return "[" + inner + "]";
-}
-
-struct Printer {
-  std::string operator()(std::monostate) const { return "None"; }
-  std::string operator()(bool v) const { return v ? "True" : "False"; }
-  std::string operator()(int64_t v) const { return std::to_string(v); }
-  std::string operator()(const Value::BigInt& v) const { return v.decimal; }
-  std::string operator()(double v) const { return DoubleText(v); }
-  std::string operator()(const Value::Complex& v) const {
-    const std::string sign = std::signbit(v.imag) || std::isnan(v.imag) ? "" : "+";
-    return "(" + DoubleText(v.real) + sign + DoubleText(v.imag) + "j)";
-  }
-  std::string operator()(const std::string& v) const { return Quoted(v); }
-  std::string operator()(const Value::Bytes& v) const { return Quoted(v.data, "b"); }
-  std::string operator()(const Value::Sequence& v) const { return SequenceText(v); }
-  std::string operator()(const Value::DictEntries& v) const {
-    return "{" +
-           Joined(v.entries,
-                  [](const auto& entry) {
-                    return entry.first.ToString() + ": " + entry.second.ToString();
-                  }) +
-           "}";
-  }
-  std::string operator()(const Value::DTypeName& v) const { return "torch." + v.name; }
-  std::string operator()(const Value::DeviceName& v) const {
-    return "device(" + Quoted(v.name) + ")";
-  }
-  std::string operator()(const Value::Size& v) const {
-    return "torch.Size([" +
-           Joined(v.sizes, [](int64_t size) { return std::to_string(size); }) + "])";
-  }
-  std::string operator()(const Value::TensorKey& v) const {
-    return "<tensor " + v.key + ">";
-  }
-};
 
 // Called with two alternatives of one type only.
 struct SameValue {
@@ -130,7 +37,16 @@ struct SameValue {
     return a.kind == b.kind && a.values == b.values;
   }
   bool operator()(const Value::DictEntries& a, const Value::DictEntries& b) const {
-    return a.entries == b.entries;
+    return a.ordered == b.ordered && a.entries == b.entries &&
+           a.attributes == b.attributes;
+  }
+  bool operator()(const Value::Global& a, const Value::Global& b) const {
+    return a.module == b.module && a.qualified_name == b.qualified_name;
+  }
+  bool operator()(const Value::Object& a, const Value::Object& b) const {
+    return (*this)(a.type, b.type) && a.construction == b.construction &&
+           a.args == b.args && a.keywords == b.keywords && a.attributes == b.attributes &&
+           a.state == b.state && a.items == b.items && a.entries == b.entries;
   }
   bool operator()(const Value::DTypeName& a, const Value::DTypeName& b) const {
     return a.name == b.name;
@@ -146,6 +62,28 @@ struct SameValue {
   }
 };
 
+Value MakeSequence(Value::Sequence::Kind kind, std::vector<Value> values) {
+  return Value(Value::Sequence{kind, std::move(values)});
+}
+
+const Value* FindIn(const Value::Entries* entries, std::string_view key) {
+  if (entries == nullptr) return nullptr;
+  for (const auto& [name, value] : *entries) {
+    const auto* text = std::get_if<std::string>(&name.variant());
+    if (text != nullptr && *text == key) return &value;
+  }
+  return nullptr;
+}
+
+// Null pointer if the value has none.
+const Value::Entries* EntriesOf(const Value& value) {
+  if (const auto* dict = std::get_if<Value::DictEntries>(&value.variant())) {
+    return &dict->entries;
+  }
+  const auto* object = std::get_if<Value::Object>(&value.variant());
+  return object != nullptr ? &object->entries : nullptr;
+}
+
 // What `as` finds under `key`.
 template <typename As>
 auto Get(const Value& dict, std::string_view key, const char* wanted, As as)
@@ -153,49 +91,64 @@ auto Get(const Value& dict, std::string_view key, const char* wanted, As as)
   constexpr size_t kShown = 64;
   const Value* value = dict.Find(key);
   if (value == nullptr) {
-    if (!dict.IsDict()) return absl::InvalidArgumentError("the value is no dict");
-    return absl::NotFoundError(absl::StrCat("the dict has no key ", Quoted(key)));
+    if (EntriesOf(dict) == nullptr)
+      return absl::InvalidArgumentError("the value is no dict");
+    return absl::NotFoundError(
+        absl::StrCat("the dict has no key ", Value(key).ToString()));
   }
   if (auto found = as(*value); found.has_value()) return *std::move(found);
   std::string text = value->ToString();
   if (text.size() > kShown) text = ToUtf8(text, kShown) + "...";
-  return absl::InvalidArgumentError(
-      absl::StrCat("the value of key ", Quoted(key), " is not ", wanted, ": ", text));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the value of key ", Value(key).ToString(), " is not ", wanted, ": ", text));
 }
 
 }  // namespace
 
 Value Value::List(std::vector<Value> values) {
-  return Value(Variant(Sequence{Sequence::Kind::kList, std::move(values)}));
+  return MakeSequence(Sequence::Kind::kList, std::move(values));
 }
 
 Value Value::Tuple(std::vector<Value> values) {
-  return Value(Variant(Sequence{Sequence::Kind::kTuple, std::move(values)}));
+  return MakeSequence(Sequence::Kind::kTuple, std::move(values));
 }
 
-Value Value::Dict(std::vector<std::pair<Value, Value>> entries) {
-  return Value(Variant(DictEntries{std::move(entries)}));
+Value Value::SetOf(std::vector<Value> values) {
+  return MakeSequence(Sequence::Kind::kSet, std::move(values));
+}
+
+Value Value::FrozenSet(std::vector<Value> values) {
+  return MakeSequence(Sequence::Kind::kFrozenSet, std::move(values));
+}
+
+Value Value::Dict(Entries entries) { return Value(DictEntries{std::move(entries)}); }
+
+Value Value::OrderedDict(Entries entries, Entries attributes) {
+  return Value(DictEntries{std::move(entries), true, std::move(attributes)});
 }
 
 const Value* Value::Find(std::string_view key) const {
-  const auto* dict = std::get_if<DictEntries>(&v_);
-  if (dict == nullptr) return nullptr;
-  for (const auto& [name, value] : dict->entries) {
-    const auto* text = std::get_if<std::string>(&name.v_);
-    if (text != nullptr && *text == key) return &value;
-  }
-  return nullptr;
+  return FindIn(EntriesOf(*this), key);
 }
 
-void Value::Set(std::string_view key, Value value) {
+const Value* Value::FindAttribute(std::string_view name) const {
+  if (const auto* dict = std::get_if<DictEntries>(&v_)) {
+    return FindIn(&dict->attributes, name);
+  }
+  const auto* object = std::get_if<Object>(&v_);
+  return object != nullptr ? FindIn(&object->attributes, name) : nullptr;
+}
+
+bool Value::Set(std::string_view key, Value value) {
   if (Value* existing = const_cast<Value*>(Find(key))) {
     *existing = std::move(value);
-    return;
+    return true;
   }
   if (IsNull()) v_ = DictEntries{};
-  if (auto* dict = std::get_if<DictEntries>(&v_)) {
-    dict->entries.emplace_back(Value(key), std::move(value));
-  }
+  auto* entries = const_cast<Entries*>(EntriesOf(*this));
+  if (entries == nullptr) return false;
+  entries->emplace_back(Value(key), std::move(value));
+  return true;
 }
 
 std::optional<bool> Value::AsBool() const {
@@ -240,8 +193,6 @@ absl::StatusOr<double> Value::GetDouble(std::string_view key) const {
 absl::StatusOr<std::string> Value::GetString(std::string_view key) const {
   return Get(*this, key, "a string", [](const Value& v) { return v.AsString(); });
 }
-
-std::string Value::ToString() const { return std::visit(Printer{}, v_); }
 
 bool operator==(const Value& a, const Value& b) {
   if (a.v_.index() != b.v_.index()) return false;

@@ -7,7 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture_types.h"
 #include "proto/contract/dtype.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
+#include "proto/contract/value_check.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
@@ -72,6 +74,17 @@ void TensorToRecord(v1::Tensor* tensor, records::TensorRecord* record) {
   }
   for (v1::Piece& piece : *tensor->mutable_pieces()) {
     *record->add_pieces() = PieceToRecord(*record, &piece);
+  }
+}
+
+// Of a tree that was checked.
+void AddNamedTensors(const v1::Value& value, records::SectionRecord& record) {
+  std::vector<NamedTensor> tensors;
+  CheckValue("", "", value, kMaxValueDepth, &tensors).IgnoreError();
+  for (NamedTensor& tensor : tensors) {
+    records::TensorReference* reference = record.add_named_tensors();
+    if (tensor.place != tensor.key) reference->set_place(std::move(tensor.place));
+    reference->set_key(std::move(tensor.key));
   }
 }
 
@@ -160,6 +173,7 @@ storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part) {
   for (v1::Section& section : *part.mutable_sections()) {
     records::SectionRecord* out = record.add_sections();
     out->set_name(section.name());
+    AddNamedTensors(section.value(), *out);
     out->set_value(EncodeSection(std::move(section)));
   }
   for (v1::Attachment& attachment : *part.mutable_attachments()) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture.h"
 #include "proto/contract/digest.h"
@@ -11,6 +10,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
+#include "proto/contract/value_check.h"
 
 namespace modelstore::server {
 namespace {
@@ -48,72 +48,6 @@ absl::Status ValidateLabels(
                           absl::StrCat("keys and values of at most ", kMaxLabelBytes,
                                        " bytes, keys not empty"));
     }
-  }
-  return absl::OkStatus();
-}
-
-bool IsDecimal(absl::string_view text) {
-  if (!text.empty() && text[0] == '-') text.remove_prefix(1);
-  return !text.empty() && text.size() <= 4096 &&
-         std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
-}
-
-bool IsDictKey(const v1::Value& value) {
-  switch (value.kind_case()) {
-    case v1::Value::kNullValue:
-    case v1::Value::kBoolValue:
-    case v1::Value::kIntValue:
-    case v1::Value::kBigIntValue:
-    case v1::Value::kDoubleValue:
-    case v1::Value::kStringValue:
-    case v1::Value::kBytesValue:
-      return true;
-    default:
-      return false;
-  }
-}
-
-absl::Status ValidateTree(absl::string_view field, const v1::Value& value, int depth) {
-  if (depth > kMaxValueDepth) {
-    return InvalidField(field,
-                        absl::StrCat("more than ", kMaxValueDepth, " levels deep"));
-  }
-  const v1::ListValue* list = nullptr;
-  switch (value.kind_case()) {
-    case v1::Value::KIND_NOT_SET:
-      return InvalidField(field, "a value has no kind: use null_value for None");
-    case v1::Value::kBigIntValue:
-      if (!IsDecimal(value.big_int_value())) {
-        return InvalidField(field, "big_int_value is not a decimal integer");
-      }
-      return absl::OkStatus();
-    case v1::Value::kTensorValue:
-      return ValidateKey(field, value.tensor_value());
-    case v1::Value::kListValue:
-      list = &value.list_value();
-      break;
-    case v1::Value::kTupleValue:
-      list = &value.tuple_value();
-      break;
-    case v1::Value::kSetValue:
-      list = &value.set_value();
-      break;
-    case v1::Value::kDictValue:
-      for (const auto& entry : value.dict_value().entries()) {
-        if (!IsDictKey(entry.key())) {
-          return InvalidField(field,
-                              "dict keys are null, bool, int, double, string or bytes");
-        }
-        if (auto status = ValidateTree(field, entry.value(), depth + 1); !status.ok()) {
-          return status;
-        }
-      }
-      return absl::OkStatus();
-    default:
-      return absl::OkStatus();
-  }
-  for (const auto& item : list->values()) {
-    if (auto status = ValidateTree(field, item, depth + 1); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -181,8 +115,8 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
 // Of a tree whose depth is known to be bounded.
 absl::Status ValidateArguments(absl::string_view field, const ModuleTree& module) {
   for (const auto& argument : module.arguments()) {
-    auto status = ValidateValue(absl::StrCat(field, ": argument ", argument.name()),
-                                argument.value());
+    auto status = CheckValue(absl::StrCat(field, ": argument ", argument.name()), "value",
+                             argument.value(), kMaxArgumentDepth, nullptr);
     if (!status.ok()) return status;
   }
   for (const ModuleTree& child : module.children()) {
@@ -285,10 +219,6 @@ absl::Status ValidateCheckpoint(absl::string_view field,
   return status.ok() ? ValidateArguments(at, checkpoint.architecture().root()) : status;
 }
 
-absl::Status ValidateValue(absl::string_view field, const v1::Value& value) {
-  return ValidateTree(field, value, 1);
-}
-
 absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
                             Digests digests) {
   if (!tensor.section().empty()) {
@@ -325,13 +255,17 @@ absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
 
 absl::Status ValidateSection(absl::string_view field, const v1::Section& section) {
   if (auto s = ValidateSectionId(At(field, "name"), section.name()); !s.ok()) return s;
+  const std::string name = absl::StrCat("section \"", section.name(), "\"");
+  std::vector<NamedTensor> tensors;
   if (section.has_value()) {
-    if (auto s = ValidateValue(At(field, "value"), section.value()); !s.ok()) return s;
+    auto s = CheckValue(At(field, "value"), absl::StrCat(name, ", value"),
+                        section.value(), kMaxValueDepth, &tensors);
+    if (!s.ok()) return s;
   }
-  if (section.has_metadata()) {
-    return ValidateValue(At(field, "metadata"), section.metadata());
-  }
-  return absl::OkStatus();
+  if (!section.has_metadata()) return absl::OkStatus();
+  // Of modules, which are no tensors.
+  return CheckValue(At(field, "metadata"), absl::StrCat(name, ", metadata"),
+                    section.metadata(), kMaxValueDepth, nullptr);
 }
 
 absl::Status ValidateAttachment(absl::string_view field,

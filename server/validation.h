@@ -29,9 +29,6 @@ absl::StatusOr<int64_t> ExpiryMicros(absl::string_view field,
 absl::Status ValidateCheckpoint(absl::string_view field,
                                 const v1::Checkpoint& checkpoint);
 
-// At most kMaxValueDepth levels; dict keys of the allowed kinds.
-absl::Status ValidateValue(absl::string_view field, const v1::Value& value);
-
 enum class Digests { kRequired, kOptional };
 
 // Names, shape, and pieces that lie within the shape and are cut as they say.
@@ -40,6 +37,7 @@ enum class Digests { kRequired, kOptional };
 absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
                             Digests digests);
 
+// Its values by CheckValue(). That the tensors they name are there is seen at commit.
 absl::Status ValidateSection(absl::string_view field, const v1::Section& section);
 absl::Status ValidateAttachment(absl::string_view field,
                                 const v1::Attachment& attachment);

@@ -6,17 +6,11 @@
 #include "proto/contract/limits.h"
 
 namespace modelstore::server {
-namespace {
-
-// A level of a dict takes three messages; the rest is what surrounds the tree.
-constexpr int kRecursionLimit = 3 * (kMaxValueDepth + 1) + 16;
-
-}  // namespace
 
 absl::Status ParseMessage(absl::string_view bytes, google::protobuf::Message* message) {
   google::protobuf::io::CodedInputStream input(
       reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
-  input.SetRecursionLimit(kRecursionLimit);
+  input.SetRecursionLimit(kMaxNestedMessages);
   if (message->ParseFromCodedStream(&input) && input.ConsumedEntireMessage()) {
     return absl::OkStatus();
   }

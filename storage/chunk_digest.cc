@@ -1,8 +1,11 @@
 #include "storage/chunk_digest.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/numeric.h"
 
 namespace modelstore::storage {
 
@@ -30,6 +33,7 @@ absl::StatusOr<ArrivedChunk> CheckChunk(DigestAlgorithm algorithm,
                                      chunk.digest.ToHex(),
                                      ": they were changed on the way"));
   }
+  chunk.only_bools = std::all_of(fragments.begin(), fragments.end(), HoldsOnlyBools);
   return chunk;
 }
 

@@ -17,6 +17,7 @@ struct ArrivedChunk {
   absl::Span<const absl::string_view> fragments;
   int64_t bytes = 0;
   Digest digest;
+  bool only_bools = false;  // HoldsOnlyBools() of its bytes
 };
 
 // INVALID_ARGUMENT if the chunk is empty, too large, or not what `expected` says.

@@ -116,7 +116,7 @@ std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {
   if (auto chunk = FindInBases(digest)) return chunk;
   auto it = held_.find(digest);
   if (it == held_.end() || it->second.pending) return std::nullopt;
-  return HeldChunk{it->second.id, it->second.size_bytes};
+  return HeldChunk{it->second.id, it->second.size_bytes, it->second.bools};
 }
 
 // True if the caller is to append the chunk; false if it is there already.
@@ -207,7 +207,9 @@ absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const ArrivedChunk&
   }
   {
     MutexLock lock(mutex_);
-    held_[chunk.digest] = Held{id, static_cast<uint32_t>(chunk.bytes), false};
+    held_[chunk.digest] =
+        Held{id, static_cast<uint32_t>(chunk.bytes), false,
+             chunk.only_bools ? HeldChunk::Bools::kOnly : HeldChunk::Bools::kNotOnly};
     --pending_;
     changed_.NotifyAll();
     // Full ones that others have sealed meanwhile need no more attention.

@@ -131,6 +131,7 @@ class ChunkIntake {
     ChunkId id;
     uint32_t size_bytes = 0;
     bool pending = false;  // claimed, not appended yet
+    HeldChunk::Bools bools = HeldChunk::Bools::kUnknown;
   };
   // Up to two packs are open. Lock order: a slot's mutex, then mutex_.
   struct Slot {

@@ -10,6 +10,7 @@
 #include "proto/contract/dtype.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "proto/contract/numeric.h"
 #include "storage/manifest_check.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
@@ -46,6 +47,21 @@ absl::Status Incomplete(absl::string_view what, const std::vector<std::string>& 
     absl::StrAppend(&message, " and ", names.size() - shown, " more");
   }
   return absl::FailedPreconditionError(message);
+}
+
+// Loaded as bools, other bytes than 0 and 1 are undefined behaviour.
+absl::Status CheckBools(const v1::TensorRecord& tensor, int64_t index,
+                        const HeldChunk& chunk, ManifestBuilder::ReadChunk read) {
+  bool only = chunk.bools == HeldChunk::Bools::kOnly;
+  if (chunk.bools == HeldChunk::Bools::kUnknown) {
+    ASSIGN_OR_RETURN(const PinnedBytes bytes, read(chunk.id));
+    only = HoldsOnlyBools(bytes.view());
+  }
+  if (only) return absl::OkStatus();
+  return InvalidField(
+      absl::StrCat("tensor ", TensorNameOf(tensor.section(), tensor.key())),
+      absl::StrCat("is of bools, and chunk ", index,
+                   " holds a byte that is neither 0 nor 1"));
 }
 
 }  // namespace
@@ -86,7 +102,10 @@ absl::Status ManifestBuilder::AddSection(v1::SectionRecord section) {
     return absl::OkStatus();
   }
   v1::SectionRecord& known = *manifest_.mutable_sections(it->second);
-  if (known.value().empty()) known.set_value(section.value());
+  if (known.value().empty()) {
+    known.set_value(section.value());
+    known.mutable_named_tensors()->Swap(section.mutable_named_tensors());
+  }
   if (!section.value().empty() && known.value() != section.value()) {
     return InvalidField(absl::StrCat("section ", section.name()),
                         "is given twice with other values");
@@ -121,6 +140,23 @@ absl::Status ManifestBuilder::Add(v1::ManifestPage part) {
   }
   for (auto& attachment : *part.mutable_attachments()) {
     RETURN_IF_ERROR(AddAttachment(std::move(attachment)));
+  }
+  return absl::OkStatus();
+}
+
+// What was checked is no part of the content.
+absl::Status ManifestBuilder::CheckNamedTensors() {
+  for (v1::SectionRecord& section : *manifest_.mutable_sections()) {
+    for (const v1::TensorReference& named : section.named_tensors()) {
+      if (tensors_.contains(TensorNameOf(section.name(), named.key()))) continue;
+      return InvalidField(
+          "manifest.sections",
+          absl::StrCat("section \"", section.name(), "\", value ",
+                       named.place().empty() ? named.key() : named.place(),
+                       ": no tensor of the section has the key \"", named.key(),
+                       "\"; save it too, or do not name it"));
+    }
+    section.clear_named_tensors();
   }
   return absl::OkStatus();
 }
@@ -168,10 +204,10 @@ absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
   return absl::OkStatus();
 }
 
-absl::Status ManifestBuilder::Locate(
-    v1::TensorRecord& tensor,
-    absl::FunctionRef<std::optional<HeldChunk>(const Digest&)> find,
-    std::vector<std::string>& missing, BuiltManifest& built) const {
+absl::Status ManifestBuilder::Locate(v1::TensorRecord& tensor, FindChunk find,
+                                     ReadChunk read, std::vector<std::string>& missing,
+                                     BuiltManifest& built) const {
+  const bool bools = tensor.dtype() == static_cast<uint32_t>(DType::kBool);
   const size_t length = DigestLength(algorithm_);
   int64_t absent = 0;
   for (v1::PieceRecord& piece : *tensor.mutable_pieces()) {
@@ -196,6 +232,9 @@ absl::Status ManifestBuilder::Locate(
             absl::StrCat("tensor ", TensorNameOf(tensor.section(), tensor.key())),
             absl::StrCat("chunk ", i, " has ", chunk->size_bytes, " bytes where ",
                          expected, " belong"));
+      }
+      if (bools) {
+        RETURN_IF_ERROR(CheckBools(tensor, i, *chunk, read));
       }
       piece.add_packs(chunk->id.pack);
       piece.add_sequences(chunk->id.sequence);
@@ -296,10 +335,10 @@ void ManifestBuilder::Paginate(BuiltManifest& built) {
   flush(true);
 }
 
-absl::StatusOr<BuiltManifest> ManifestBuilder::Build(
-    absl::FunctionRef<std::optional<HeldChunk>(const Digest&)> find) {
+absl::StatusOr<BuiltManifest> ManifestBuilder::Build(FindChunk find, ReadChunk read) {
   BuiltManifest built;
   std::vector<std::string> gaps, missing;
+  RETURN_IF_ERROR(CheckNamedTensors());
   for (v1::TensorRecord& tensor : *manifest_.mutable_tensors()) {
     RETURN_IF_ERROR(Tile(tensor, gaps));
   }
@@ -307,7 +346,7 @@ absl::StatusOr<BuiltManifest> ManifestBuilder::Build(
   CountSections(built);
   built.digest = ContentDigest();
   for (v1::TensorRecord& tensor : *manifest_.mutable_tensors()) {
-    RETURN_IF_ERROR(Locate(tensor, find, missing, built));
+    RETURN_IF_ERROR(Locate(tensor, find, read, missing, built));
   }
   if (!missing.empty()) return Incomplete("chunks are missing of", missing);
   CountPackUses(built);

@@ -37,6 +37,9 @@ struct BuiltManifest {
 // Used by one thread.
 class ManifestBuilder {
  public:
+  using FindChunk = absl::FunctionRef<std::optional<HeldChunk>(const Digest&)>;
+  using ReadChunk = absl::FunctionRef<absl::StatusOr<PinnedBytes>(ChunkId)>;
+
   explicit ManifestBuilder(DigestAlgorithm algorithm) : algorithm_(algorithm) {}
 
   // Adds a part that CheckManifestPart() has accepted. A tensor that was added
@@ -49,18 +52,19 @@ class ManifestBuilder {
   v1::ManifestPage& manifest() { return manifest_; }
 
   // FAILED_PRECONDITION, naming tensors, where boxes leave a gap or `find` does
-  // not know a chunk; INVALID_ARGUMENT where boxes overlap with other bytes or a
-  // chunk has another size than its place. To be called once.
-  absl::StatusOr<BuiltManifest> Build(
-      absl::FunctionRef<std::optional<HeldChunk>(const Digest&)> find);
+  // not know a chunk; INVALID_ARGUMENT where boxes overlap with other bytes, a
+  // chunk has another size than its place, a tensor of bools another byte than 0 and
+  // 1, or a section names a tensor that it does not have. `read` reads a chunk of
+  // which only that is unknown. To be called once.
+  absl::StatusOr<BuiltManifest> Build(FindChunk find, ReadChunk read);
 
  private:
   absl::Status AddTensor(v1::TensorRecord tensor);
   absl::Status AddSection(v1::SectionRecord section);
   absl::Status AddAttachment(v1::AttachmentRecord attachment);
+  absl::Status CheckNamedTensors();
   absl::Status Tile(v1::TensorRecord& tensor, std::vector<std::string>& gaps) const;
-  absl::Status Locate(v1::TensorRecord& tensor,
-                      absl::FunctionRef<std::optional<HeldChunk>(const Digest&)> find,
+  absl::Status Locate(v1::TensorRecord& tensor, FindChunk find, ReadChunk read,
                       std::vector<std::string>& missing, BuiltManifest& built) const;
   void CountSections(BuiltManifest& built);
   void CountPackUses(BuiltManifest& built) const;

@@ -48,6 +48,9 @@ int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece)
 ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm) {
   const size_t length = DigestLength(algorithm);
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    const auto bools = tensor.dtype() == static_cast<uint32_t>(DType::kBool)
+                           ? HeldChunk::Bools::kOnly
+                           : HeldChunk::Bools::kUnknown;
     for (const v1::PieceRecord& piece : tensor.pieces()) {
       const int64_t bytes = PieceBytes(tensor, piece);
       for (int i = 0; i < piece.packs_size(); ++i) {
@@ -56,7 +59,8 @@ ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorit
         if (!digest.ok()) continue;
         const int64_t size = ChunkBytes(bytes, piece.chunk_size_bytes(), i);
         chunks_.try_emplace(*digest, HeldChunk{{piece.packs(i), piece.sequences(i)},
-                                               static_cast<uint32_t>(size)});
+                                               static_cast<uint32_t>(size),
+                                               bools});
       }
     }
   }

@@ -20,6 +20,10 @@ namespace modelstore::storage {
 struct HeldChunk {
   ChunkId id;
   uint32_t size_bytes = 0;
+  // See HoldsOnlyBools(). Known of chunks that a tensor of bools holds already, and of
+  // those that came since the start.
+  enum class Bools : uint8_t { kUnknown, kOnly, kNotOnly };
+  Bools bools = Bools::kUnknown;
 };
 
 // Which chunks a checkpoint holds, by digest. Immutable.

@@ -150,6 +150,12 @@ absl::Status CheckManifestPart(DigestAlgorithm algorithm, DigestsWanted wanted,
   added.tensors = part.tensors_size();
   // Attachments have a limit of their own.
   added.bytes += static_cast<int64_t>(part.ByteSizeLong()) - added.attachment_bytes;
+  // Nor are references a part of the version.
+  for (const v1::SectionRecord& section : part.sections()) {
+    for (const v1::TensorReference& named : section.named_tensors()) {
+      added.bytes -= static_cast<int64_t>(named.ByteSizeLong());
+    }
+  }
   totals += added;
   return CheckManifestTotals(totals);
 }

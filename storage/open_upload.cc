@@ -420,7 +420,8 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   RETURN_IF_ERROR(ReadManifest(builder));
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,
-      builder.Build([this](const Digest& digest) { return intake_.Find(digest); }));
+      builder.Build([this](const Digest& digest) { return intake_.Find(digest); },
+                    [this](ChunkId chunk) { return core_->places.Read(chunk); }));
   CatalogBatch rows;
   RETURN_IF_ERROR(DeleteRows(rows, /*with_chunks=*/false));
   const v1::UploadRecord open = record();

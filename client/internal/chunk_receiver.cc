@@ -11,6 +11,7 @@
 #include "proto/contract/chunk_wire.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "proto/contract/numeric.h"
 
 namespace modelstore::internal {
 namespace {
@@ -110,6 +111,11 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
     const TensorInfo& info = plan_->tensors[index];
     return TensorDataLoss(plan_->checkpoint.name, TensorNameOf(info.section, info.key),
                           "the bytes received do not match their digest");
+  }
+  const absl::string_view bytes(begin, static_cast<size_t>(run.size_bytes()));
+  if (plan_->tensors[index].dtype == DType::kBool && !HoldsOnlyBools(bytes)) {
+    // Of an earlier release: later ones refuse to save it. Python reads it as True.
+    for (size_t i = 0; i < bytes.size(); ++i) begin[i] = begin[i] == 0 ? 0 : 1;
   }
   if (sink != nullptr) {
     target.touched = true;

@@ -143,18 +143,17 @@ void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
   (void)Parse(content.architecture, out->mutable_architecture());
 }
 
-absl::Status ToSection(const SectionContent& section, v1::Section* out) {
+absl::Status ToSection(const SectionContent& section, v1::Section* out,
+                       std::vector<NamedTensor>* tensors) {
   out->set_name(section.name);
-  const std::string field = absl::StrCat("section ", section.name);
+  const std::string field = absl::StrCat("section \"", section.name, "\"");
   if (!section.value.IsNull()) {
-    absl::Status s = EncodeValue(field, section.value, out->mutable_value());
+    absl::Status s = EncodeValue(field, section.value, out->mutable_value(), tensors);
     if (!s.ok()) return s;
   }
-  if (!section.metadata.IsNull()) {
-    return EncodeValue(absl::StrCat(field, ": metadata"), section.metadata,
-                       out->mutable_metadata());
-  }
-  return absl::OkStatus();
+  if (section.metadata.IsNull()) return absl::OkStatus();
+  return EncodeValue(absl::StrCat(field, ", metadata"), section.metadata,
+                     out->mutable_metadata(), nullptr);
 }
 
 void ToTensor(const TensorInfo& info, v1::Tensor* out) {

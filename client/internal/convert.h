@@ -1,6 +1,8 @@
 // Messages of the wire and the public structs, one into the other.
 #pragma once
 
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "modelstore/lifecycle.h"
@@ -9,6 +11,7 @@
 #include "modelstore/v1/aliases_leases.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
+#include "proto/contract/value_check.h"
 
 namespace modelstore::internal {
 
@@ -24,7 +27,10 @@ absl::StatusOr<SectionContent> ToSectionContent(const v1::Section& section);
 
 // What a save says of itself, tensors and sections apart.
 void ToMetadata(const SaveContent& content, v1::Checkpoint* out);
-absl::Status ToSection(const SectionContent& section, v1::Section* out);
+// INVALID_ARGUMENT for values that cannot be given back; appends the tensors of the
+// section that they name.
+absl::Status ToSection(const SectionContent& section, v1::Section* out,
+                       std::vector<NamedTensor>* tensors);
 // Everything but the pieces.
 void ToTensor(const TensorInfo& info, v1::Tensor* out);
 

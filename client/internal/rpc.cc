@@ -19,8 +19,7 @@ std::string SerializeDeterministic(const google::protobuf::MessageLite& message)
 bool Parse(absl::string_view bytes, google::protobuf::MessageLite* message) {
   google::protobuf::io::CodedInputStream in(
       reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
-  // A level of a tree takes up to three nested messages: value, dict, entry.
-  in.SetRecursionLimit(3 * kMaxValueDepth + 32);
+  in.SetRecursionLimit(kMaxNestedMessages);
   return message->ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
 }
 

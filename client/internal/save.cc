@@ -143,7 +143,7 @@ Sleeper Save::MakeSleeper() {
 absl::StatusOr<CheckpointInfo> Save::Run() {
   if (absl::Status s = CheckOptions(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<SavePlan>> plan =
-      SavePlan::Make(std::move(job_.content));
+      SavePlan::Make(std::move(job_.content), /*whole=*/!Distributed());
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
   state_->total_bytes = plan_->total_bytes();

@@ -4,6 +4,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "client/internal/convert.h"
 #include "client/internal/device_staging.h"
@@ -35,6 +36,24 @@ std::string NameOf(const TensorInfo& info) {
   return absl::StrCat("tensor ", TensorNameOf(info.section, info.key));
 }
 
+absl::Status CheckNamed(const std::string& section, const std::vector<NamedTensor>& named,
+                        const std::vector<TensorView>& tensors) {
+  absl::flat_hash_set<absl::string_view> keys;
+  for (const TensorView& view : tensors) {
+    const bool here =
+        view.info.section == section || (view.info.section.empty() && section == "model");
+    if (here) keys.insert(view.info.key);
+  }
+  for (const NamedTensor& tensor : named) {
+    if (keys.contains(tensor.key)) continue;
+    return InvalidField(
+        absl::StrCat("section \"", section, "\""),
+        absl::StrCat("value ", tensor.place, ": no tensor of the section has the key \"",
+                     tensor.key, "\""));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 struct SavePlan::Borrowing {
@@ -54,11 +73,14 @@ struct SavePlan::Borrowing {
   bool released GUARDED_BY(mutex) = false;
 };
 
-absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content) {
+absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content,
+                                                         bool whole) {
   std::unique_ptr<SavePlan> plan(new SavePlan());
   ToMetadata(content, &plan->metadata_);
   for (const SectionContent& section : content.sections) {
-    absl::Status s = ToSection(section, &plan->sections_.emplace_back());
+    std::vector<NamedTensor> named;
+    absl::Status s = ToSection(section, &plan->sections_.emplace_back(), &named);
+    if (s.ok() && whole) s = CheckNamed(section.name, named, content.tensors);
     if (!s.ok()) return s;
   }
   plan->tensors_.reserve(content.tensors.size());

@@ -36,8 +36,10 @@ struct PlannedChunk {
 // Chunks of different index may be worked on by different threads.
 class SavePlan {
  public:
-  // INVALID_ARGUMENT naming the tensor whose size, shape or data do not agree.
-  static absl::StatusOr<std::unique_ptr<SavePlan>> Make(SaveContent content);
+  // INVALID_ARGUMENT naming the tensor whose size, shape or data do not agree, or the
+  // value that cannot be given back. Values may name tensors of other contributions
+  // unless the content is `whole`.
+  static absl::StatusOr<std::unique_ptr<SavePlan>> Make(SaveContent content, bool whole);
 
   size_t chunk_count() const { return chunk_count_; }
   PlannedChunk& chunk(size_t i) { return chunks_[i]; }

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
@@ -10,19 +11,11 @@
 namespace modelstore::internal {
 namespace {
 
-bool IsDecimal(const std::string& text) {
-  const size_t sign = !text.empty() && text[0] == '-' ? 1 : 0;
-  return text.size() > sign &&
-         text.find_first_not_of("0123456789", sign) == std::string::npos;
-}
+using Values = google::protobuf::RepeatedPtrField<v1::Value>;
+using Entries = google::protobuf::RepeatedPtrField<v1::DictValue::Entry>;
 
-bool IsKey(const Value& value) {
-  const Value::Variant& v = value.variant();
-  return std::holds_alternative<std::monostate>(v) || std::holds_alternative<bool>(v) ||
-         std::holds_alternative<int64_t>(v) || std::holds_alternative<double>(v) ||
-         std::holds_alternative<std::string>(v) ||
-         std::holds_alternative<Value::Bytes>(v) ||
-         std::holds_alternative<Value::BigInt>(v);
+absl::Status UnknownKind() {
+  return absl::InternalError("the server sent a value of a kind unknown to this client");
 }
 
 class Encoder {
@@ -43,9 +36,6 @@ class Encoder {
     return absl::OkStatus();
   }
   absl::Status operator()(const Value::BigInt& v) {
-    if (!IsDecimal(v.decimal)) {
-      return InvalidField(field_, absl::StrCat("`", v.decimal, "` is no integer"));
-    }
     out_->set_big_int_value(v.decimal);
     return absl::OkStatus();
   }
@@ -67,27 +57,31 @@ class Encoder {
     return absl::OkStatus();
   }
   absl::Status operator()(const Value::Sequence& v) {
-    v1::ListValue* list =
-        v.kind == Value::Sequence::Kind::kList    ? out_->mutable_list_value()
-        : v.kind == Value::Sequence::Kind::kTuple ? out_->mutable_tuple_value()
-                                                  : out_->mutable_set_value();
-    for (const Value& item : v.values) {
-      if (absl::Status s = Nested(item, list->add_values()); !s.ok()) return s;
-    }
-    return absl::OkStatus();
+    return NestedAll(v.values, ListOf(v.kind)->mutable_values());
   }
   absl::Status operator()(const Value::DictEntries& v) {
     v1::DictValue* dict = out_->mutable_dict_value();
-    for (const auto& [key, value] : v.entries) {
-      if (!IsKey(key)) {
-        return InvalidField(
-            field_, absl::StrCat("a dict key must be a scalar, not ", key.ToString()));
-      }
-      v1::DictValue::Entry* entry = dict->add_entries();
-      if (absl::Status s = Nested(key, entry->mutable_key()); !s.ok()) return s;
-      if (absl::Status s = Nested(value, entry->mutable_value()); !s.ok()) return s;
-    }
+    dict->set_ordered_dict(v.ordered);
+    absl::Status s = NestedEntries(v.entries, dict->mutable_entries());
+    return s.ok() ? NestedEntries(v.attributes, dict->mutable_attributes()) : s;
+  }
+  absl::Status operator()(const Value::Global& v) {
+    SetGlobal(v, out_->mutable_global_value());
     return absl::OkStatus();
+  }
+  absl::Status operator()(const Value::Object& v) {
+    v1::ObjectValue* object = out_->mutable_object_value();
+    SetGlobal(v.type, object->mutable_type());
+    object->set_construction(v.construction == Value::Object::Construction::kNew
+                                 ? v1::ObjectValue::NEW
+                                 : v1::ObjectValue::CALL);
+    if (v.state.size() > 1) return InvalidField(field_, "an object has over one state");
+    absl::Status s = NestedAll(v.args, object->mutable_args());
+    if (s.ok()) s = NestedEntries(v.keywords, object->mutable_keywords());
+    if (s.ok()) s = NestedEntries(v.attributes, object->mutable_attributes());
+    if (s.ok() && !v.state.empty()) s = Nested(v.state[0], object->mutable_state());
+    if (s.ok()) s = NestedAll(v.items, object->mutable_items());
+    return s.ok() ? NestedEntries(v.entries, object->mutable_entries()) : s;
   }
   absl::Status operator()(const Value::DTypeName& v) {
     out_->set_dtype_value(v.name);
@@ -108,10 +102,45 @@ class Encoder {
   }
 
  private:
+  v1::ListValue* ListOf(Value::Sequence::Kind kind) {
+    switch (kind) {
+      case Value::Sequence::Kind::kTuple:
+        return out_->mutable_tuple_value();
+      case Value::Sequence::Kind::kSet:
+        return out_->mutable_set_value();
+      case Value::Sequence::Kind::kFrozenSet:
+        return out_->mutable_frozenset_value();
+      case Value::Sequence::Kind::kList:
+        break;
+    }
+    return out_->mutable_list_value();
+  }
+
+  static void SetGlobal(const Value::Global& global, v1::GlobalValue* out) {
+    out->set_module(global.module);
+    out->set_qualified_name(global.qualified_name);
+  }
+
+  absl::Status NestedAll(const std::vector<Value>& values, Values* out) {
+    for (const Value& value : values) {
+      if (absl::Status s = Nested(value, out->Add()); !s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status NestedEntries(const Value::Entries& entries, Entries* out) {
+    for (const auto& [key, value] : entries) {
+      v1::DictValue::Entry* entry = out->Add();
+      if (absl::Status s = Nested(key, entry->mutable_key()); !s.ok()) return s;
+      if (absl::Status s = Nested(value, entry->mutable_value()); !s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Nested(const Value& value, v1::Value* out) {
     if (depth_ + 1 > kMaxValueDepth) {
       return InvalidField(field_,
-                          absl::StrCat("deeper than ", kMaxValueDepth, " levels"));
+                          absl::StrCat("more than ", kMaxValueDepth, " levels deep"));
     }
     return std::visit(Encoder(field_, out, depth_ + 1), value.variant());
   }
@@ -121,35 +150,80 @@ class Encoder {
   int depth_;
 };
 
+// Decodes the parts of one value; the first failure is kept.
+class Decoder {
+ public:
+  std::vector<Value> All(const Values& values) {
+    std::vector<Value> out;
+    out.reserve(values.size());
+    for (const v1::Value& value : values) out.push_back(One(value));
+    return out;
+  }
+  Value::Entries AllEntries(const Entries& entries) {
+    Value::Entries out;
+    out.reserve(entries.size());
+    for (const auto& entry : entries)
+      out.emplace_back(One(entry.key()), One(entry.value()));
+    return out;
+  }
+  Value One(const v1::Value& value) {
+    if (!status_.ok()) return Value();
+    absl::StatusOr<Value> decoded = DecodeValue(value);
+    if (decoded.ok()) return *std::move(decoded);
+    status_ = decoded.status();
+    return Value();
+  }
+  // `value` unless something in it failed.
+  absl::StatusOr<Value> Done(Value value) {
+    if (!status_.ok()) return status_;
+    return value;
+  }
+
+ private:
+  absl::Status status_;
+};
+
 absl::StatusOr<Value> DecodeSequence(Value::Sequence::Kind kind,
                                      const v1::ListValue& list) {
-  Value::Sequence sequence{kind, {}};
-  sequence.values.reserve(list.values_size());
-  for (const v1::Value& item : list.values()) {
-    absl::StatusOr<Value> value = DecodeValue(item);
-    if (!value.ok()) return value.status();
-    sequence.values.push_back(*std::move(value));
-  }
-  return Value(Value::Variant(std::move(sequence)));
+  Decoder decoder;
+  return decoder.Done(Value::Sequence{kind, decoder.All(list.values())});
 }
 
 absl::StatusOr<Value> DecodeDict(const v1::DictValue& dict) {
-  Value::DictEntries out;
-  out.entries.reserve(dict.entries_size());
-  for (const v1::DictValue::Entry& entry : dict.entries()) {
-    absl::StatusOr<Value> key = DecodeValue(entry.key());
-    if (!key.ok()) return key.status();
-    absl::StatusOr<Value> value = DecodeValue(entry.value());
-    if (!value.ok()) return value.status();
-    out.entries.emplace_back(*std::move(key), *std::move(value));
+  Decoder decoder;
+  return decoder.Done(Value::DictEntries{decoder.AllEntries(dict.entries()),
+                                         dict.ordered_dict(),
+                                         decoder.AllEntries(dict.attributes())});
+}
+
+Value::Global GlobalOf(const v1::GlobalValue& global) {
+  return {global.module(), global.qualified_name()};
+}
+
+absl::StatusOr<Value> DecodeObject(const v1::ObjectValue& object) {
+  Decoder decoder;
+  Value::Object out;
+  out.type = GlobalOf(object.type());
+  if (object.construction() == v1::ObjectValue::NEW) {
+    out.construction = Value::Object::Construction::kNew;
+  } else if (object.construction() != v1::ObjectValue::CALL) {
+    return UnknownKind();
   }
-  return Value(Value::Variant(std::move(out)));
+  out.args = decoder.All(object.args());
+  out.keywords = decoder.AllEntries(object.keywords());
+  out.attributes = decoder.AllEntries(object.attributes());
+  if (object.has_state()) out.state.push_back(decoder.One(object.state()));
+  out.items = decoder.All(object.items());
+  out.entries = decoder.AllEntries(object.entries());
+  return decoder.Done(std::move(out));
 }
 
 }  // namespace
 
-absl::Status EncodeValue(absl::string_view field, const Value& value, v1::Value* out) {
-  return std::visit(Encoder(field, out, 1), value.variant());
+absl::Status EncodeValue(absl::string_view field, const Value& value, v1::Value* out,
+                         std::vector<NamedTensor>* tensors) {
+  absl::Status s = std::visit(Encoder(field, out, 1), value.variant());
+  return s.ok() ? CheckValue(field, "value", *out, kMaxValueDepth, tensors) : s;
 }
 
 absl::StatusOr<Value> DecodeValue(const v1::Value& value) {
@@ -162,16 +236,16 @@ absl::StatusOr<Value> DecodeValue(const v1::Value& value) {
     case v1::Value::kIntValue:
       return Value(int64_t{value.int_value()});
     case v1::Value::kBigIntValue:
-      return Value(Value::Variant(Value::BigInt{value.big_int_value()}));
+      return Value(Value::BigInt{value.big_int_value()});
     case v1::Value::kDoubleValue:
       return Value(value.double_value());
     case v1::Value::kComplexValue:
-      return Value(Value::Variant(
-          Value::Complex{value.complex_value().real(), value.complex_value().imag()}));
+      return Value(
+          Value::Complex{value.complex_value().real(), value.complex_value().imag()});
     case v1::Value::kStringValue:
       return Value(value.string_value());
     case v1::Value::kBytesValue:
-      return Value(Value::Variant(Value::Bytes{value.bytes_value()}));
+      return Value(Value::Bytes{value.bytes_value()});
     case v1::Value::kListValue:
       return DecodeSequence(Kind::kList, value.list_value());
     case v1::Value::kTupleValue:
@@ -180,20 +254,26 @@ absl::StatusOr<Value> DecodeValue(const v1::Value& value) {
       return DecodeSequence(Kind::kSet, value.set_value());
     case v1::Value::kDictValue:
       return DecodeDict(value.dict_value());
+    case v1::Value::kFrozensetValue:
+      return DecodeSequence(Kind::kFrozenSet, value.frozenset_value());
+    case v1::Value::kGlobalValue:
+      return Value(GlobalOf(value.global_value()));
+    case v1::Value::kObjectValue:
+      return DecodeObject(value.object_value());
     case v1::Value::kDtypeValue:
-      return Value(Value::Variant(Value::DTypeName{value.dtype_value()}));
+      return Value(Value::DTypeName{value.dtype_value()});
     case v1::Value::kDeviceValue:
-      return Value(Value::Variant(Value::DeviceName{value.device_value()}));
+      return Value(Value::DeviceName{value.device_value()});
     case v1::Value::kSizeValue: {
       const auto& sizes = value.size_value().sizes();
-      return Value(Value::Variant(Value::Size{{sizes.begin(), sizes.end()}}));
+      return Value(Value::Size{{sizes.begin(), sizes.end()}});
     }
     case v1::Value::kTensorValue:
       return Value::Tensor(value.tensor_value());
     case v1::Value::KIND_NOT_SET:
       break;
   }
-  return absl::InternalError("the server sent a value of a kind unknown to this client");
+  return UnknownKind();
 }
 
 }  // namespace modelstore::internal

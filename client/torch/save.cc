@@ -20,30 +20,6 @@ namespace modelstore {
 namespace torch_internal {
 namespace {
 
-// Fails for a tensor key in `value` that `tree` has no tensor for.
-absl::Status CheckTensorKeys(const std::string& section, const Value& value,
-                             const ValueTree& tree) {
-  const Value::Variant& v = value.variant();
-  if (const auto* named = std::get_if<Value::TensorKey>(&v)) {
-    if (tree.tensors.count(named->key) > 0) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("section `", section,
-                                                   "` names tensor `", named->key,
-                                                   "`, which is not among its tensors"));
-  }
-  if (const auto* sequence = std::get_if<Value::Sequence>(&v)) {
-    for (const Value& element : sequence->values) {
-      absl::Status status = CheckTensorKeys(section, element, tree);
-      if (!status.ok()) return status;
-    }
-  } else if (const auto* dict = std::get_if<Value::DictEntries>(&v)) {
-    for (const auto& [key, element] : dict->entries) {
-      absl::Status status = CheckTensorKeys(section, element, tree);
-      if (!status.ok()) return status;
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckArgs(const SaveArgs& args) {
   if (args.module != nullptr && args.state_dict != nullptr) {
     return absl::InvalidArgumentError("give a module or a state dict, not both");
@@ -56,8 +32,6 @@ absl::Status CheckArgs(const SaveArgs& args) {
       return absl::InvalidArgumentError(
           absl::StrCat("section `", name, "` is written from the other arguments"));
     }
-    absl::Status status = CheckTensorKeys(name, tree.value, tree);
-    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

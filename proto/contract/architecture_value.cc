@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
@@ -10,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/limits.h"
 
 namespace modelstore {
@@ -69,13 +72,52 @@ std::string PrintAll(const v1::ListValue& list, const char* open, const char* cl
   return out + close;
 }
 
-std::string PrintDict(const v1::DictValue& dict, int depth) {
+using Entries = google::protobuf::RepeatedPtrField<v1::DictValue::Entry>;
+
+std::string PrintEntries(const Entries& entries, int depth) {
   std::string out = "{";
-  for (const auto& entry : dict.entries()) {
+  for (const auto& entry : entries) {
     absl::StrAppend(&out, out.size() > 1 ? ", " : "", Print(entry.key(), depth + 1), ": ",
                     Print(entry.value(), depth + 1));
   }
   return out + "}";
+}
+
+std::string PrintDict(const v1::DictValue& dict, int depth) {
+  const std::string entries = PrintEntries(dict.entries(), depth);
+  return dict.ordered_dict() ? absl::StrCat("OrderedDict(", entries, ")") : entries;
+}
+
+std::string PrintGlobal(const v1::GlobalValue& global) {
+  return absl::StrCat(global.module(), ".", global.qualified_name());
+}
+
+std::string PrintObject(const v1::ObjectValue& object, int depth) {
+  std::vector<std::string> parts;
+  for (const v1::Value& value : object.args()) parts.push_back(Print(value, depth + 1));
+  for (const auto* named : {&object.keywords(), &object.attributes()}) {
+    for (const auto& entry : *named) {
+      parts.push_back(
+          absl::StrCat(entry.key().string_value(), "=", Print(entry.value(), depth + 1)));
+    }
+  }
+  if (object.has_state()) parts.push_back(Print(object.state(), depth + 1));
+  for (const v1::Value& value : object.items()) parts.push_back(Print(value, depth + 1));
+  if (object.entries_size() > 0) parts.push_back(PrintEntries(object.entries(), depth));
+  return absl::StrCat(PrintGlobal(object.type()), "(", absl::StrJoin(parts, ", "), ")");
+}
+
+std::string PrintBytes(absl::string_view bytes) {
+  std::string out = "b'";
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte >= 0x7f) {
+      absl::StrAppendFormat(&out, "\\x%02x", byte);
+    } else {
+      absl::StrAppend(&out, c == '\'' || c == '\\' ? "\\" : "", std::string(1, c));
+    }
+  }
+  return out + "'";
 }
 
 std::string PrintSize(const v1::SizeValue& size) {
@@ -103,13 +145,19 @@ std::string Print(const v1::Value& value, int depth) {
     case v1::Value::kStringValue:
       return Quoted(value.string_value());
     case v1::Value::kBytesValue:
-      return absl::StrCat("<", value.bytes_value().size(), " bytes>");
+      return PrintBytes(value.bytes_value());
     case v1::Value::kListValue:
       return PrintAll(value.list_value(), "[", "]", depth);
     case v1::Value::kTupleValue:
       return PrintAll(value.tuple_value(), "(", ")", depth);
     case v1::Value::kSetValue:
       return PrintAll(value.set_value(), "{", "}", depth);
+    case v1::Value::kFrozensetValue:
+      return PrintAll(value.frozenset_value(), "frozenset({", "})", depth);
+    case v1::Value::kGlobalValue:
+      return absl::StrCat("<", PrintGlobal(value.global_value()), ">");
+    case v1::Value::kObjectValue:
+      return PrintObject(value.object_value(), depth);
     case v1::Value::kDictValue:
       return PrintDict(value.dict_value(), depth);
     case v1::Value::kDtypeValue:

@@ -1,5 +1,6 @@
 #include "proto/contract/numeric.h"
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -116,6 +117,19 @@ absl::Status Cast(DType from, const char* from_bytes, DType to, char* to_bytes,
     kernel(from_bytes, to_bytes, count);
   }
   return absl::OkStatus();
+}
+
+bool HoldsOnlyBools(absl::string_view bytes) {
+  constexpr size_t kWords = 8;
+  constexpr size_t kBlock = kWords * sizeof(uint64_t);
+  for (; bytes.size() >= kBlock; bytes.remove_prefix(kBlock)) {
+    uint64_t words[kWords];
+    std::memcpy(words, bytes.data(), kBlock);
+    uint64_t any = 0;
+    for (const uint64_t word : words) any |= word;
+    if ((any & ~uint64_t{0x0101010101010101}) != 0) return false;
+  }
+  return std::all_of(bytes.begin(), bytes.end(), [](char c) { return c == 0 || c == 1; });
 }
 
 }  // namespace modelstore

@@ -24,4 +24,8 @@ bool CanCast(DType from, DType to);
 absl::Status Cast(DType from, const char* from_bytes, DType to, char* to_bytes,
                   int64_t count);
 
+// Whether every byte is 0 or 1: read as a bool, any other is undefined behaviour in
+// C++. Stops at the first that is not.
+bool HoldsOnlyBools(absl::string_view bytes);
+
 }  // namespace modelstore

@@ -1,19 +1,22 @@
 #include "server/modify/optimizer_section.h"
 
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/modify/optimizer_index.h"
 #include "server/modify/repeat_source.h"
+#include "server/modify/value_references.h"
 
 namespace modelstore::server::modify {
 namespace {
 
-void AddKeys(const v1::Value& value, absl::flat_hash_set<std::string>& keys) {
-  if (value.has_tensor_value()) keys.insert(value.tensor_value());
-  for (const auto& entry : value.dict_value().entries()) AddKeys(entry.value(), keys);
-  for (const v1::Value& element : value.list_value().values()) AddKeys(element, keys);
-  for (const v1::Value& element : value.tuple_value().values()) AddKeys(element, keys);
+void AddKeys(v1::Value value, absl::flat_hash_set<std::string>& keys) {
+  ChangeReferences(&value, [&](const std::string& key) {
+    keys.insert(key);
+    return std::optional(key);
+  });
 }
 
 v1::Value Text(absl::string_view text) {

@@ -8,14 +8,18 @@ namespace {
 // Returns whether the value itself named a tensor that is gone.
 bool ChangeValue(v1::Value* value, KeyChange change, bool* changed);
 
-void ChangeElements(v1::ListValue* list, KeyChange change, bool* changed) {
-  for (v1::Value& element : *list->mutable_values()) {
+using Values = google::protobuf::RepeatedPtrField<v1::Value>;
+using Entries = google::protobuf::RepeatedPtrField<v1::DictValue::Entry>;
+
+void ChangeElements(Values* values, KeyChange change, bool* changed) {
+  for (v1::Value& element : *values) {
     if (ChangeValue(&element, change, changed)) element.set_null_value(v1::NULL_VALUE);
   }
 }
 
-void ChangeEntries(v1::DictValue* dict, KeyChange change, bool* changed) {
-  auto& entries = *dict->mutable_entries();
+// Keys name no tensors.
+void ChangeEntries(Entries* of, KeyChange change, bool* changed) {
+  Entries& entries = *of;
   int kept = 0;
   for (int i = 0; i < entries.size(); ++i) {
     if (ChangeValue(entries[i].mutable_value(), change, changed)) continue;
@@ -25,20 +29,41 @@ void ChangeEntries(v1::DictValue* dict, KeyChange change, bool* changed) {
   while (entries.size() > kept) entries.RemoveLast();
 }
 
+// An object without a tensor that it is made from cannot be made: it is gone too.
+bool ChangeObject(v1::ObjectValue* object, KeyChange change, bool* changed) {
+  for (v1::Value& argument : *object->mutable_args()) {
+    if (ChangeValue(&argument, change, changed)) return true;
+  }
+  const int keywords = object->keywords_size();
+  ChangeEntries(object->mutable_keywords(), change, changed);
+  if (object->keywords_size() < keywords) return true;
+  if (object->has_state() && ChangeValue(object->mutable_state(), change, changed)) {
+    return true;
+  }
+  ChangeEntries(object->mutable_attributes(), change, changed);
+  ChangeElements(object->mutable_items(), change, changed);
+  ChangeEntries(object->mutable_entries(), change, changed);
+  return false;
+}
+
 bool ChangeValue(v1::Value* value, KeyChange change, bool* changed) {
   switch (value->kind_case()) {
     case v1::Value::kListValue:
-      ChangeElements(value->mutable_list_value(), change, changed);
+      ChangeElements(value->mutable_list_value()->mutable_values(), change, changed);
       return false;
     case v1::Value::kTupleValue:
-      ChangeElements(value->mutable_tuple_value(), change, changed);
+      ChangeElements(value->mutable_tuple_value()->mutable_values(), change, changed);
       return false;
+    // Of an earlier release: a tensor has no hash.
     case v1::Value::kSetValue:
-      ChangeElements(value->mutable_set_value(), change, changed);
+      ChangeElements(value->mutable_set_value()->mutable_values(), change, changed);
       return false;
     case v1::Value::kDictValue:
-      ChangeEntries(value->mutable_dict_value(), change, changed);
+      ChangeEntries(value->mutable_dict_value()->mutable_entries(), change, changed);
+      ChangeEntries(value->mutable_dict_value()->mutable_attributes(), change, changed);
       return false;
+    case v1::Value::kObjectValue:
+      return ChangeObject(value->mutable_object_value(), change, changed);
     case v1::Value::kTensorValue: {
       std::optional<std::string> key = change(value->tensor_value());
       if (!key.has_value()) {

@@ -13,8 +13,9 @@ namespace modelstore::server::modify {
 using KeyChange = absl::FunctionRef<std::optional<std::string>(const std::string& key)>;
 
 // Puts the new key wherever `value` names a tensor. What names one that is gone goes
-// too: an entry of a dict; an element of a list, tuple or set becomes None, and so
-// does `value` itself. Returns whether anything changed.
+// too: an entry of a dict, an attribute, and an object that is made from it, such as a
+// numpy array; an element of a list or tuple becomes None, and so does `value` itself.
+// Returns whether anything changed.
 bool ChangeReferences(v1::Value* value, KeyChange change);
 
 }  // namespace modelstore::server::modify

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
@@ -38,7 +39,11 @@ TEST(RoundTripTest, EveryDtypeInEveryShapeReadsBackBitForBit) {
          std::vector<std::vector<int64_t>>{{}, {0}, {3, 0, 2}, {1}, {7}, {2, 3, 5}}) {
       const std::string key =
           absl::StrCat("t.", number, "/", shape.size(), ".", saved.entries().size());
-      saved.Add(Info(key, dtype, shape), RandomBytes(number, *TensorBytes(dtype, shape)));
+      std::string bytes = RandomBytes(number, *TensorBytes(dtype, shape));
+      if (dtype == DType::kBool) {
+        for (char& byte : bytes) byte &= 1;
+      }
+      saved.Add(Info(key, dtype, shape), std::move(bytes));
     }
   }
   auto info = support::Save(client, "models/m", saved);
@@ -53,6 +58,30 @@ TEST(RoundTripTest, EveryDtypeInEveryShapeReadsBackBitForBit) {
     EXPECT_EQ(plan->tensors()[i].dtype, saved.entries()[i].info.dtype);
     EXPECT_EQ(plan->tensors()[i].shape, saved.entries()[i].info.shape);
   }
+}
+
+// A store of an earlier release may hold them.
+TEST(RoundTripTest, BytesThatAreNoBoolsAreReadAsTrue) {
+  TestStore store;
+  Client client = store.NewClient();
+  TensorSet saved;
+  saved.Add(Info("mask", DType::kUint8, {4}), std::string("\0\1\7\xff", 4));
+  auto info = support::Save(client, "models/m", saved);
+  ASSERT_TRUE(info.ok()) << info.status();
+  store.connection().SetFaults({.tamper = [](std::string* message) {
+    v1::LoadCheckpointResponse response;
+    if (!response.ParseFromString(*message) || response.plan().tensors_size() == 0)
+      return;
+    response.mutable_plan()->mutable_tensors(0)->set_dtype(v1::BOOL);
+    *message = response.SerializeAsString();
+  }});
+  auto plan = client.PlanLoad(info->name);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->tensors()[0].dtype, DType::kBool);
+  std::string bytes(4, '\0');
+  ASSERT_TRUE(plan->Bind(0, {bytes.data(), bytes.size(), nullptr}).ok());
+  ASSERT_EQ(plan->Run(Soon()), absl::OkStatus());
+  EXPECT_EQ(bytes, std::string("\0\1\1\1", 4));
 }
 
 TEST(RoundTripTest, TensorsOfManyChunksReadBack) {
@@ -118,7 +147,7 @@ TEST(RoundTripTest, ValueTreesComeBack) {
   TestStore store;
   Client client = store.NewClient();
   Value deep(1);
-  for (int i = 0; i < 60; ++i) deep = Value::Dict({{"k", deep}});
+  for (int i = 0; i < 30; ++i) deep = Value::Dict({{"k", deep}});
   SaveContent content;
   SectionContent extra;
   extra.name = "extra";
@@ -146,6 +175,21 @@ TEST(RoundTripTest, ValueTreesComeBack) {
       << plan->sections()[0].value.ToString();
   EXPECT_EQ(plan->sections()[0].metadata, extra.metadata);
   EXPECT_THAT(info->sections, ElementsAre("extra"));
+}
+
+TEST(RoundTripTest, AValueThatNamesNoTensorIsRefusedBeforeItIsSent) {
+  TestStore store;
+  Client client = store.NewClient();
+  SaveContent content;
+  content.sections = {
+      {"extra", Value::Dict({{"a", Value::List({Value::Tensor("w")})}}), Value()}};
+  const int64_t before = store.connection().messages();
+  auto saved = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  EXPECT_EQ(saved.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(saved.status().message(),
+            "saving models/m: section \"extra\": value a/0: no tensor of the section has "
+            "the key \"w\"");
+  EXPECT_EQ(store.connection().messages(), before);
 }
 
 TEST(RoundTripTest, ATiedTensorHasNoBytesOfItsOwn) {

@@ -217,7 +217,7 @@ TEST_F(RoundTripTest, AValueThatNamesNoTensorIsRefused) {
   args.sections["extra"].value = Value::List({Value::Tensor("absent")});
   absl::Status status = SaveCheckpoint(world_.client(), "models/m", args).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("`absent`"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"absent\""));
 }
 
 TEST_F(RoundTripTest, WhatIsNotDenseIsRefusedByName) {

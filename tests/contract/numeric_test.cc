@@ -279,5 +279,20 @@ TEST(Casts, OtherTypesAreRefused) {
   EXPECT_FALSE(Cast(DType::kFloat32, bytes, DType::kFloat64, bytes + 8, -1).ok());
 }
 
+TEST(NumericTest, BytesOfBoolsAre0And1WhereverTheOtherByteLies) {
+  std::string bytes(200, '\0');
+  for (size_t i = 0; i < bytes.size(); i += 3) bytes[i] = 1;
+  for (size_t length = 0; length <= bytes.size(); ++length) {
+    EXPECT_TRUE(HoldsOnlyBools(absl::string_view(bytes).substr(0, length)));
+  }
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    for (const char other : {'\2', '\x81', '\xff'}) {
+      std::string one = bytes;
+      one[i] = other;
+      EXPECT_FALSE(HoldsOnlyBools(one)) << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace modelstore

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "client/internal/value_codec.h"
 #include "client/torch/element_type.h"
 
@@ -32,9 +33,13 @@ Value ParseValue(const std::string& json) {
   return *std::move(value);
 }
 
-// KEY DTYPE SHAPE HEX
+// KEY DTYPE SHAPE HEX; the key may have blanks.
 std::pair<std::string, torch::Tensor> ParseTensor(const std::string& text) {
-  const std::vector<std::string> words = absl::StrSplit(text, ' ');
+  std::vector<std::string> words = absl::StrSplit(text, ' ');
+  while (words.size() > 4) {
+    words[0] += " " + words[1];
+    words.erase(words.begin() + 1);
+  }
   if (words.size() != 4) Die("not a tensor: " + text);
   std::vector<int64_t> shape;
   for (absl::string_view size : absl::StrSplit(words[2], ',')) {
@@ -99,6 +104,18 @@ std::vector<Case> AskPython(const std::string& what) {
   std::remove(file.c_str());
   std::remove(folder);
   return cases;
+}
+
+ValueTree TreeOf(const Case& c, const std::string& name) {
+  ValueTree tree;
+  tree.value = c.trees.at(name);
+  for (const auto& [key, tensor] : c.tensors) {
+    absl::string_view path = key;
+    if (absl::ConsumePrefix(&path, absl::StrCat(name, ":"))) {
+      tree.tensors[std::string(path)] = tensor;
+    }
+  }
+  return tree;
 }
 
 void Blank(torch::nn::Module& module) {

@@ -28,6 +28,9 @@ struct Case {
 // if it cannot.
 std::vector<Case> AskPython(const std::string& what);
 
+// The tree of that name with its tensors.
+ValueTree TreeOf(const Case& c, const std::string& name);
+
 // Every floating-point number 0.25, every integer 0, as the script does.
 void Blank(torch::nn::Module& module);
 

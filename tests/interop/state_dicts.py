@@ -5,6 +5,7 @@
     state_dicts.py training FOLDER    state dicts of optimizers and schedulers
     state_dicts.py groups FOLDER      state dicts of optimizers over tied weights and
                                       over two groups, with param_names and without
+    state_dicts.py values FOLDER      what else a checkpoint can hold, a value each
 
 Writes FOLDER/cases.txt, a record a line:
 
@@ -16,13 +17,24 @@ Writes FOLDER/cases.txt, a record a line:
     after KEY DTYPE SHAPE HEX         of the module once loaded
     value NAME JSON                   a tree; its tensors follow as tensor NAME:KEY
 """
+import base64
 import collections
+import copyreg
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
 import json
+import pathlib
 import random
 import re
 import sys
+import types
+import uuid
 import warnings
 
+import numpy
 import torch
 from torch import nn
 
@@ -45,31 +57,104 @@ class Out:
 def value_json(value, path, tensors):
     """modelstore.v1.Value as protobuf's JSON; tensors are put aside under their path."""
     def below(name):
-        name = str(name).replace("~", "~0").replace("/", "~1")
         return f"{path}/{name}" if path else name
+
+    def values(items, prefix=""):
+        return [value_json(v, below(f"{prefix}{i}"), tensors) for i, v in enumerate(items)]
+
+    def entries(items, prefix=None):
+        return [{"key": value_json(k, "", {}),
+                 "value": value_json(v, below(f"{prefix}/{k}" if prefix else key_element(k)),
+                                     tensors)} for k, v in items]
+
+    kind = type(value)
+    if isinstance(value, torch.Tensor):
+        tensors[path or "~"] = value
+        return {"tensorValue": path or "~"}
     if value is None:
         return {"nullValue": "NULL_VALUE"}
-    if isinstance(value, bool):
+    if kind is bool:
         return {"boolValue": value}
-    if isinstance(value, int):
+    if kind is int:
         return {"intValue" if -2**63 <= value < 2**63 else "bigIntValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value if abs(value) < float("inf")
-                else "Infinity" if value > 0 else "-Infinity"}
-    if isinstance(value, str):
+    if kind is float:
+        return {"doubleValue": number_json(value)}
+    if kind is complex:
+        return {"complexValue": {"real": number_json(value.real),
+                                 "imag": number_json(value.imag)}}
+    if kind is str:
         return {"stringValue": value}
-    if isinstance(value, torch.Tensor):
-        tensors[path] = value
-        return {"tensorValue": path}
-    if isinstance(value, (list, tuple)):
-        kind = "listValue" if isinstance(value, list) else "tupleValue"
-        return {kind: {"values": [value_json(v, below(i), tensors)
-                                  for i, v in enumerate(value)]}}
-    if isinstance(value, dict):
-        return {"dictValue": {"entries": [
-            {"key": value_json(k, "", {}), "value": value_json(v, below(k), tensors)}
-            for k, v in value.items()]}}
-    raise TypeError(f"{path}: {type(value)}")
+    if kind is bytes:
+        return {"bytesValue": base64.b64encode(value).decode()}
+    if kind is torch.Size:
+        return {"sizeValue": {"sizes": [str(size) for size in value]}}
+    if kind is torch.dtype:
+        return {"dtypeValue": str(value).split(".")[1]}
+    if kind is torch.device:
+        return {"deviceValue": str(value)}
+    if kind in (list, tuple, set, frozenset):
+        return {kind.__name__ + "Value": {"values": values(value)}}
+    if kind in (dict, collections.OrderedDict):
+        return {"dictValue": {"entries": entries(value.items()),
+                              "orderedDict": kind is not dict,
+                              "attributes": entries(getattr(value, "__dict__", {}).items(),
+                                                    "~attributes")}}
+    if kind is torch.layout:
+        return {"globalValue": {"module": "torch", "qualifiedName": str(value).split(".")[1]}}
+    if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return {"globalValue": global_json(value)}
+    if value is Ellipsis:
+        return {"globalValue": {"module": "builtins", "qualifiedName": "Ellipsis"}}
+
+    def made(construction, of, args=(), keywords=(), state=None, items=(), pairs=()):
+        # `__setstate__` of a plain object takes a dict, or a pair with the slots.
+        attributes = state if isinstance(state, dict) else {}
+        out = {"type": global_json(of), "construction": construction,
+               "args": values(args, "~args/"),
+               "keywords": entries(dict(keywords).items(), "~keywords"),
+               "attributes": entries(attributes.items(), "~attributes"),
+               "items": values(items or ()), "entries": entries(pairs or ())}
+        if state is not None and not isinstance(state, dict):
+            out["state"] = value_json(state, below("~state"), tensors)
+        return {"objectValue": out}
+
+    if kind is numpy.ndarray:
+        key = path or "~"
+        tensors[key] = torch.from_numpy(value)
+        return {"objectValue": {"type": global_json(kind), "args": [{"tensorValue": key}]}}
+    if isinstance(value, numpy.generic):
+        return made("CALL", kind, [value.item()])
+    if kind is collections.Counter:
+        return made("CALL", kind, pairs=value.items())
+    if kind is collections.deque:
+        return made("CALL", kind, [[], value.maxlen], items=value)
+    if isinstance(value, enum.Enum):
+        return made("CALL", kind, [value.value])
+    if kind is datetime.datetime:
+        return made("CALL", kind, [*value.timetuple()[:6], value.microsecond])
+    if kind is uuid.UUID:
+        return made("CALL", kind, [str(value)])
+    function, args, *rest = value.__reduce_ex__(4)
+    if function is copyreg.__newobj__:
+        return made("NEW", args[0], args[1:], (), *rest)
+    if function is copyreg.__newobj_ex__:
+        return made("NEW", args[0], args[1], args[2], *rest)
+    return made("CALL", function, args, (), *rest)
+
+
+def number_json(value):
+    return value if abs(value) < float("inf") else {"inf": "Infinity", "-inf": "-Infinity"}.get(
+        str(value), "NaN")
+
+
+def global_json(of):
+    # numpy 1 has its classes in numpy, its functions elsewhere.
+    return {"module": of.__module__, "qualifiedName": of.__qualname__}
+
+
+def key_element(key):
+    text = (key if type(key) is str else repr(key)).replace("~", "~0").replace("/", "~1")
+    return text if type(key) in (str, int) else "~:" + text
 
 
 # Modules that strict_test.cc makes under the same names.
@@ -338,14 +423,66 @@ def groups(out):
 
 
 def plain(value):
-    """Counters as dicts; functions, which no state dict should hold, left out."""
-    if isinstance(value, dict):
+    """Functions, which no state dict should hold, left out."""
+    if type(value) is dict:
         return {k: plain(v) for k, v in value.items() if not callable(v)}
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(plain(v) for v in value)
     return value
 
 
+Point = collections.namedtuple("Point", "x y")
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass
+class Config:
+    lr: float
+    net: object
+
+
+class History(list):
+    pass
+
+
+def objects(out):
+    """Every kind of value that the contract has a form for."""
+    nested = nn.Sequential(nn.Linear(2, 1)).state_dict()
+    history = History([1, torch.ones(2)])
+    history.name = "loss"
+    default = collections.defaultdict(list)
+    default["a"].append(1)
+    values = {
+        "scalars": [None, True, -1, 2**64, -10**4000, 1.5, -0.0, float("inf"), 1 - 2j, "é", ""],
+        "bytes": [b"\0\xff", bytearray(b"ab"), b""],
+        "collections": [(), (1,), {1, "a"}, frozenset({(1, 2)}), set(), {}],
+        "keys": {0: 1, "0": 2, (0, "a"): torch.ones(1), None: 3, 1.5: 4, b"x": 5, True: 6,
+                 frozenset(): 7, torch.float32: 8, Color.RED: 9, nn.Linear: 10},
+        "torch": [torch.float32, torch.qint8, torch.device("cuda:1"), torch.Size([2, 3]),
+                  torch.strided, nn.Parameter(torch.ones(2)), torch.nn.functional.relu],
+        "state_dict_in_a_dict": {"net": nested},
+        "dicts": [default, collections.Counter([30, 80, 80]), collections.OrderedDict(a=1)],
+        "numpy": {"a": numpy.ones((2, 3), dtype="float32"), "i": numpy.arange(3),
+                  "s": numpy.float64(0.1), "b": numpy.bool_(True), "t": numpy.str_("x")},
+        "objects": [Point(1, 2), Color.RED, Config(0.1, nested), types.SimpleNamespace(a=1),
+                    history, collections.deque([1, 2], 3), functools.partial(max, 1, key=abs)],
+        "standard": [range(1, 9, 2), slice(None, 3), Ellipsis, pathlib.PosixPath("/a/b"),
+                     decimal.Decimal("1.50"), datetime.datetime(2026, 1, 2, 3, 4, 5, 6),
+                     datetime.timedelta(days=1), uuid.UUID(int=7)],
+        "tensor": torch.ones(2, 2),
+    }
+    for name, value in values.items():
+        out.line("case", name, "-")
+        tensors = {}
+        out.line("value", name, json.dumps(value_json(value, "", tensors)))
+        for key, t in tensors.items():
+            out.tensor("tensor", f"{name}:{key}", t)
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
-    {"strict": strict, "training": training, "groups": groups}[sys.argv[1]](Out(sys.argv[2]))
+    {"strict": strict, "training": training, "groups": groups,
+     "values": objects}[sys.argv[1]](Out(sys.argv[2]))

@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 #include "tests/interop/cases.h"
@@ -16,19 +15,6 @@ namespace {
 
 using support::At;
 using support::World;
-
-// The tree of that name with its tensors.
-ValueTree TreeOf(const Case& c, const std::string& name) {
-  ValueTree tree;
-  tree.value = c.trees.at(name);
-  for (const auto& [key, tensor] : c.tensors) {
-    absl::string_view path = key;
-    if (absl::ConsumePrefix(&path, absl::StrCat(name, ":"))) {
-      tree.tensors[std::string(path)] = tensor;
-    }
-  }
-  return tree;
-}
 
 void SaveTraining(World& world, const Case& c) {
   const StateDict model = {{"weight", At(c.tensors, "model:weight")},

@@ -173,6 +173,15 @@ class ModifySectionsTest : public ModifyTest {
     auto& list = *AddEntry(entries, "all")->mutable_list_value();
     list.add_values()->set_tensor_value("state/0/exp_avg");
     AddEntry(entries, "lr")->set_double_value(0.5);
+    v1::ObjectValue& array = *AddEntry(entries, "array")->mutable_object_value();
+    array.mutable_type()->set_module("numpy");
+    array.mutable_type()->set_qualified_name("ndarray");
+    array.add_args()->set_tensor_value("state/0/exp_avg");
+    v1::DictValue& net = *AddEntry(entries, "net")->mutable_dict_value();
+    net.set_ordered_dict(true);
+    auto* hook = net.add_attributes();
+    hook->mutable_key()->set_string_value("hook");
+    hook->mutable_value()->set_tensor_value("state/0/exp_avg");
     v1::Attachment& card = *manifest.add_attachments();
     card.set_name("card");
     card.set_data("hello");
@@ -224,14 +233,26 @@ TEST_F(ModifySectionsTest, ValuesFollowTheKeysThatTheyName) {
   EXPECT_EQ(renamed.dict_value().entries(0).value().tensor_value(), "state/7/exp_avg");
   EXPECT_EQ(renamed.dict_value().entries(1).value().list_value().values(0).tensor_value(),
             "state/7/exp_avg");
+  EXPECT_EQ(renamed.dict_value().entries(3).value().object_value().args(0).tensor_value(),
+            "state/7/exp_avg");
+  EXPECT_EQ(renamed.dict_value()
+                .entries(4)
+                .value()
+                .dict_value()
+                .attributes(0)
+                .value()
+                .tensor_value(),
+            "state/7/exp_avg");
   ASSERT_TRUE(Modify(R"(edits { drop_keys { section: "optimizer" patterns: ".*" } })")
                   .status.ok());
   const v1::Value dropped = Optimizer("models/m/checkpoints/3");
-  ASSERT_EQ(dropped.dict_value().entries_size(), 2) << "the entry is gone";
+  ASSERT_EQ(dropped.dict_value().entries_size(), 3)
+      << "the entry is gone, and the array that was made of the tensor";
   EXPECT_TRUE(
       dropped.dict_value().entries(0).value().list_value().values(0).has_null_value())
       << "an element of a list keeps its place";
   EXPECT_EQ(dropped.dict_value().entries(1).value().double_value(), 0.5);
+  EXPECT_EQ(dropped.dict_value().entries(2).value().dict_value().attributes_size(), 0);
 }
 
 TEST_F(ModifySectionsTest, ModulesOfMetadataFollowAPrefix) {

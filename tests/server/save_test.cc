@@ -1,9 +1,13 @@
 // SaveCheckpoint: what a stream must be, and what is refused.
+#include <gmock/gmock.h>
+
 #include "absl/strings/str_cat.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
 namespace {
+
+using ::testing::HasSubstr;
 
 class SaveTest : public testing::Test {
  protected:
@@ -47,6 +51,55 @@ TEST_F(SaveTest, ASavedCheckpointTellsItsMetadata) {
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_EQ(second->base_checkpoint(), "models/m/checkpoints/1");
   EXPECT_EQ(second->stored_bytes(), 0) << "every chunk is the base's";
+}
+
+TEST_F(SaveTest, AValueThatNamesNoTensorOfItsSectionIsRefusedByItsPlace) {
+  auto requests = Requests();
+  v1::Section* section = requests[0].mutable_manifest()->add_sections();
+  section->set_name("extra");
+  auto* entry = section->mutable_value()->mutable_dict_value()->add_entries();
+  entry->mutable_key()->set_string_value("a");
+  entry->mutable_value()->mutable_list_value()->add_values()->set_tensor_value("w");
+  const absl::Status refused = harness_.Save(requests).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("section \"extra\", value a/0: no tensor of the section has the "
+                        "key \"w\""));
+  EXPECT_FALSE(ModelHasVersion(1));
+
+  // The tensor may follow its section.
+  v1::ManifestPart more;
+  *more.add_tensors() = MakeTensor("w", v1::FLOAT32, {0}, "").tensor;
+  more.mutable_tensors(0)->set_section("extra");
+  requests.insert(requests.begin() + 1, v1::SaveCheckpointRequest());
+  *requests[1].mutable_manifest() = more;
+  auto saved = harness_.Save(requests);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  // What was checked leaves no trace in the version.
+  auto read = harness_.store().checkpoints().Get("m", 1);
+  ASSERT_TRUE(read.ok()) << read.status();
+  for (const auto& stored : read->sections()) {
+    EXPECT_EQ(stored.named_tensors_size(), 0);
+  }
+}
+
+TEST_F(SaveTest, ATensorOfBoolsHoldsNoOtherBytesThan0And1) {
+  const auto save = [&](v1::DType dtype, const std::string& bytes) {
+    return harness_.SaveTensors("models/m", {MakeTensor("mask", dtype, {3}, bytes)});
+  };
+  const std::string seven("\0\1\7", 3);
+  const absl::Status refused = save(v1::BOOL, seven).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
+  EXPECT_THAT(
+      std::string(refused.message()),
+      HasSubstr("tensor model:mask: is of bools, and chunk 0 holds a byte that is "
+                "neither 0 nor 1"));
+  EXPECT_TRUE(save(v1::BOOL, std::string("\0\1\1", 3)).ok());
+  // Also if the base holds the bytes already, as another type.
+  EXPECT_TRUE(save(v1::UINT8, seven).ok());
+  EXPECT_EQ(save(v1::BOOL, seven).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(save(v1::UINT8, std::string("\1\0\1", 3)).ok());
+  EXPECT_TRUE(save(v1::BOOL, std::string("\1\0\1", 3)).ok());
 }
 
 TEST_F(SaveTest, ChunksWithoutDigestsFillTheManifestInOrder) {

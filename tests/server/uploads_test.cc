@@ -89,6 +89,26 @@ TEST_F(UploadsTest, TwoWorkersEachSaveHalfOfATensorAndAnyRowsLoad) {
   }
 }
 
+TEST_F(UploadsTest, AValueMayNameATensorOfAnotherContributionAndOfNone) {
+  const auto save = [&](const char* named) {
+    auto upload = Create(named, 2);
+    auto first = Stream(*upload, 0, MakeTensor("w", v1::UINT8, {4}, MakeBytes(4, 1)));
+    v1::Section* section = first[0].mutable_manifest()->add_sections();
+    section->set_name("extra");
+    section->mutable_value()->set_tensor_value(named);
+    EXPECT_TRUE(harness_.Upload(first).ok());
+    TestTensor other = MakeTensor("there", v1::UINT8, {4}, MakeBytes(4, 2));
+    other.tensor.set_section("extra");
+    EXPECT_TRUE(harness_.Upload(Stream(*upload, 1, other)).ok());
+    return Commit(*upload);
+  };
+  auto saved = save("there");
+  EXPECT_TRUE(saved.ok()) << saved.status();
+  EXPECT_THAT(save("w"),
+              FailsWith(absl::StatusCode::kInvalidArgument,
+                        "section \"extra\", value w: no tensor of the section"));
+}
+
 TEST_F(UploadsTest, FindMissingTellsWhatIsStillToBeSent) {
   const TestTensor tensor = MakeTensor("w", v1::UINT8, {24}, MakeBytes(24, 2), 8);
   auto upload = Create("job");

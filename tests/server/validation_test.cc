@@ -121,31 +121,43 @@ TEST(ValidationTest, AnEmptyTensorMayHaveAPieceWithoutChunks) {
   EXPECT_TRUE(Check(t).ok()) << Check(t);
 }
 
-TEST(ValidationTest, ValuesAreAtMost64LevelsDeep) {
-  v1::Value value;
-  v1::Value* leaf = &value;
-  for (int i = 1; i < kMaxValueDepth; ++i) {
-    leaf = leaf->mutable_list_value()->add_values();
-  }
-  leaf->mutable_dict_value();
-  EXPECT_TRUE(ValidateValue("v", value).ok()) << ValidateValue("v", value);
-  leaf->mutable_list_value()->add_values()->set_int_value(1);
-  EXPECT_EQ(ValidateValue("v", value).code(), absl::StatusCode::kInvalidArgument);
+TEST(ValidationTest, AValueIsRefusedByItsSectionAndPlace) {
+  v1::Section section;
+  section.set_name("extra");
+  auto* entry = section.mutable_value()->mutable_dict_value()->add_entries();
+  entry->mutable_key()->set_string_value("a/b");
+  auto* set = entry->mutable_value()->mutable_list_value()->add_values();
+  EXPECT_THAT(std::string(ValidateSection("s", section).message()),
+              HasSubstr("s.value: section \"extra\", value a~1b/0: a value has no kind"));
+  set->mutable_set_value()->add_values()->mutable_list_value();
+  EXPECT_THAT(
+      std::string(ValidateSection("s", section).message()),
+      HasSubstr("section \"extra\", value a~1b/0/0: a list cannot be an element"));
+  set->set_tensor_value("w");
+  EXPECT_TRUE(ValidateSection("s", section).ok()) << ValidateSection("s", section);
+  *section.mutable_metadata() = section.value();
+  EXPECT_THAT(std::string(ValidateSection("s", section).message()),
+              HasSubstr("section \"extra\", metadata a~1b/0: a tensor has no place"));
 }
 
-TEST(ValidationTest, AValueHasAKindAndADictScalarKeys) {
-  v1::Value value;
-  EXPECT_FALSE(ValidateValue("v", value).ok());
-  value.set_big_int_value("-123456789012345678901234567890");
-  EXPECT_TRUE(ValidateValue("v", value).ok());
-  value.set_big_int_value("12a");
-  EXPECT_FALSE(ValidateValue("v", value).ok());
-  auto* entry = value.mutable_dict_value()->add_entries();
-  entry->mutable_value()->set_null_value(v1::NULL_VALUE);
-  entry->mutable_key()->mutable_list_value();
-  EXPECT_FALSE(ValidateValue("v", value).ok());
-  entry->mutable_key()->set_int_value(3);
-  EXPECT_TRUE(ValidateValue("v", value).ok());
+TEST(ValidationTest, AnArgumentOfAModuleIsAtMost8LevelsDeepAndNoTensor) {
+  v1::Checkpoint checkpoint;
+  auto* root = checkpoint.mutable_architecture()->mutable_root();
+  root->set_type("Linear");
+  auto* argument = root->add_arguments();
+  argument->set_name("a");
+  v1::Value* leaf = argument->mutable_value();
+  for (int i = 1; i < kMaxArgumentDepth; ++i) {
+    leaf = leaf->mutable_tuple_value()->add_values();
+  }
+  leaf->mutable_tuple_value();
+  EXPECT_TRUE(ValidateCheckpoint("c", checkpoint).ok());
+  leaf->mutable_tuple_value()->add_values()->set_int_value(1);
+  EXPECT_THAT(std::string(ValidateCheckpoint("c", checkpoint).message()),
+              HasSubstr("more than 8 levels deep"));
+  leaf->set_tensor_value("w");
+  EXPECT_THAT(std::string(ValidateCheckpoint("c", checkpoint).message()),
+              HasSubstr("a tensor has no place here"));
 }
 
 TEST(ValidationTest, MetadataHasLimits) {

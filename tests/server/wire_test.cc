@@ -3,6 +3,7 @@
 #include <random>
 
 #include "google/protobuf/stubs/logging.h"
+#include "proto/contract/architecture.h"
 #include "proto/contract/limits.h"
 #include "server/incoming.h"
 #include "server/page_token.h"
@@ -12,16 +13,32 @@
 namespace modelstore::server {
 namespace {
 
-TEST(WireTest, TreesAsDeepAsTheContractAllowsAreParsed) {
-  v1::Section section;
-  v1::Value* leaf = section.mutable_value();
-  for (int i = 1; i < kMaxValueDepth; ++i) {
+// A dict in a dict, and so on.
+void MakeDeep(int levels, v1::Value* leaf) {
+  for (int i = 1; i < levels; ++i) {
     leaf = leaf->mutable_dict_value()->add_entries()->mutable_value();
   }
-  leaf->set_int_value(5);
-  v1::Section parsed;
-  EXPECT_FALSE(parsed.ParseFromString(section.SerializeAsString()))
-      << "the library's own limit would do, and ParseMessage() is needless";
+  leaf->mutable_complex_value()->set_real(5);
+}
+
+// Python's protobuf refuses over 100 nested messages, and cannot be told otherwise.
+TEST(WireTest, TheDeepestTreesParseWithProtobufsOwnLimit) {
+  v1::SaveCheckpointRequest save;
+  MakeDeep(kMaxValueDepth, save.mutable_manifest()->add_sections()->mutable_value());
+  EXPECT_TRUE(v1::SaveCheckpointRequest().ParseFromString(save.SerializeAsString()));
+  v1::ListCheckpointsResponse list;
+  MakeDeep(kMaxValueDepth, list.add_checkpoints()->add_sections()->mutable_value());
+  EXPECT_TRUE(v1::ListCheckpointsResponse().ParseFromString(list.SerializeAsString()));
+  list.Clear();
+  auto* module = list.add_checkpoints()->mutable_architecture()->mutable_root();
+  for (int i = 1; i < kMaxModuleDepth; ++i) module = module->add_children();
+  MakeDeep(kMaxArgumentDepth, module->add_arguments()->mutable_value());
+  EXPECT_TRUE(v1::ListCheckpointsResponse().ParseFromString(list.SerializeAsString()));
+}
+
+TEST(WireTest, TreesOf64LevelsOfAnEarlierReleaseAreRead) {
+  v1::Section section, parsed;
+  MakeDeep(64, section.mutable_value());
   EXPECT_TRUE(ParseMessage(section.SerializeAsString(), &parsed).ok());
   EXPECT_EQ(parsed.SerializeAsString(), section.SerializeAsString());
 }

@@ -144,6 +144,9 @@ inline std::string Elements(DType dtype, int64_t count, std::mt19937_64& random)
   const auto number = [&] { return random() % 50 == 0 ? special[random() % 5] : normal(random); };
   for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(ElementSize(dtype))) {
     switch (dtype) {
+      case DType::kBool:
+        bytes[at] &= 1;
+        break;
       case DType::kFloat64:
         put(at, number());
         break;
