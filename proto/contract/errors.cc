@@ -36,6 +36,15 @@ std::optional<Detail> Attached(const absl::Status& status) {
 // Names that a client sent may be anything, and of any length.
 std::string Text(absl::string_view text) { return ToUtf8(text, 1280); }
 
+absl::Status WithMessage(const absl::Status& status, absl::string_view message) {
+  if (status.ok()) return status;
+  absl::Status copy(status.code(), message);
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    copy.SetPayload(url, payload);
+  });
+  return copy;
+}
+
 void AttachResource(absl::Status& status, absl::string_view type, absl::string_view name,
                     absl::string_view description) {
   google::rpc::ResourceInfo info;
@@ -111,12 +120,11 @@ absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tens
 }
 
 absl::Status Annotate(const absl::Status& status, absl::string_view context) {
-  if (status.ok()) return status;
-  absl::Status annotated(status.code(), absl::StrCat(context, ": ", status.message()));
-  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
-    annotated.SetPayload(url, payload);
-  });
-  return annotated;
+  return WithMessage(status, absl::StrCat(context, ": ", status.message()));
+}
+
+absl::Status AppendTo(const absl::Status& status, absl::string_view addition) {
+  return WithMessage(status, absl::StrCat(status.message(), "; ", addition));
 }
 
 }  // namespace modelstore

@@ -40,5 +40,7 @@ absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tens
 
 // Same code and payloads, message `{context}: {message}`. OK stays OK.
 absl::Status Annotate(const absl::Status& status, absl::string_view context);
+// The same with the message `{message}; {addition}`.
+absl::Status AppendTo(const absl::Status& status, absl::string_view addition);
 
 }  // namespace modelstore

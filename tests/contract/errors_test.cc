@@ -79,6 +79,14 @@ TEST(Errors, AnOverloadIsKnownFromOtherUnavailableStatesAndTellsWhenToTryAgain) 
   EXPECT_EQ(RetryDelay(absl::UnavailableError("gone")), std::nullopt);
 }
 
+TEST(Errors, AnAdditionKeepsCodeAndDetails) {
+  const absl::Status status = AppendTo(Unavailable("away", 100), "nothing was saved");
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(status.message(), "away; nothing was saved");
+  EXPECT_EQ(RetryDelay(status), absl::Milliseconds(100));
+  EXPECT_TRUE(AppendTo(absl::OkStatus(), "x").ok());
+}
+
 TEST(Errors, DataLossNamesTheTensor) {
   const absl::Status status = RoundTrip(
       TensorDataLoss("models/m/checkpoints/7", "model:fc.weight", "chunk 2 is damaged"));
