@@ -93,8 +93,10 @@ absl::StatusOr<v1::Upload> CreateUpload(ServiceContext& context,
   const v1::Upload& upload = request.upload();
   if (upload.contribution_count() < 0 ||
       upload.contribution_count() > kMaxContributions) {
-    return InvalidField("upload.contribution_count",
-                        absl::StrCat("from 1 to ", kMaxContributions, "; 0 means 1"));
+    return InvalidField(
+        "upload.contribution_count",
+        absl::StrCat("is ", upload.contribution_count(), ", must be from 1 to ",
+                     kMaxContributions, "; 0 means 1"));
   }
   const int contributions = std::max(upload.contribution_count(), 1);
   auto time_to_live = TimeToLive(request);
@@ -120,8 +122,9 @@ absl::StatusOr<v1::FindMissingChunksResponse> FindMissingChunks(
                         absl::StrCat("not a multiple of ", length, " bytes long"));
   }
   if (request.digests().size() / length > static_cast<size_t>(kMaxDigestsPerCall)) {
-    return InvalidField("digests",
-                        absl::StrCat("at most ", kMaxDigestsPerCall, " a call"));
+    return InvalidField(
+        "digests", absl::StrCat("has ", request.digests().size() / length, ", at most ",
+                                kMaxDigestsPerCall, " a call"));
   }
   v1::FindMissingChunksResponse response;
   absl::StatusOr<std::vector<uint32_t>> missing;

@@ -29,25 +29,41 @@ std::string At(absl::string_view field, absl::string_view child, int index) {
   return absl::StrCat(At(field, child), "[", index, "]");
 }
 
+// A limit that was passed, with both figures.
+absl::Status OverLimit(absl::string_view field, size_t given, size_t limit,
+                       absl::string_view unit) {
+  return InvalidField(
+      field, absl::StrCat("has ", given, " ", unit, ", at most ", limit, " are allowed"));
+}
+
 absl::Status ValidateDescription(absl::string_view field, absl::string_view text) {
   if (text.size() <= kMaxDescriptionBytes) return absl::OkStatus();
-  return InvalidField(At(field, "description"),
-                      absl::StrCat("at most ", kMaxDescriptionBytes, " bytes"));
+  return OverLimit(At(field, "description"), text.size(), kMaxDescriptionBytes, "bytes");
+}
+
+// An entry of a map, by its key.
+std::string Entry(absl::string_view field, absl::string_view map, absl::string_view key) {
+  return absl::StrCat(At(field, map), "[\"", key, "\"]");
+}
+
+// A key of labels or metrics.
+absl::Status ValidateMapKey(absl::string_view field, absl::string_view map,
+                            absl::string_view key) {
+  if (key.empty()) return InvalidField(At(field, map), "has an empty key");
+  if (key.size() <= kMaxLabelBytes) return absl::OkStatus();
+  return OverLimit(At(field, map), key.size(), kMaxLabelBytes, "bytes in a key");
 }
 
 absl::Status ValidateLabels(
     absl::string_view field,
     const google::protobuf::Map<std::string, std::string>& labels) {
   if (static_cast<int>(labels.size()) > kMaxLabels) {
-    return InvalidField(At(field, "labels"),
-                        absl::StrCat("at most ", kMaxLabels, " pairs"));
+    return OverLimit(At(field, "labels"), labels.size(), kMaxLabels, "pairs");
   }
   for (const auto& [key, value] : labels) {
-    if (key.empty() || key.size() > kMaxLabelBytes || value.size() > kMaxLabelBytes) {
-      return InvalidField(At(field, "labels"),
-                          absl::StrCat("keys and values of at most ", kMaxLabelBytes,
-                                       " bytes, keys not empty"));
-    }
+    if (auto s = ValidateMapKey(field, "labels", key); !s.ok()) return s;
+    if (value.size() <= kMaxLabelBytes) continue;
+    return OverLimit(Entry(field, "labels", key), value.size(), kMaxLabelBytes, "bytes");
   }
   return absl::OkStatus();
 }
@@ -91,13 +107,17 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
   const int64_t chunk = piece.chunk_size_bytes();
   if (chunk < 0 || chunk > kMaxChunkBytes || chunk % element_bytes != 0) {
     return InvalidField(At(field, "chunk_size_bytes"),
-                        absl::StrCat("a multiple of the element size (", element_bytes,
-                                     "), at most ", kMaxChunkBytes));
+                        absl::StrCat("is ", chunk,
+                                     ", must be a multiple of the element "
+                                     "size (",
+                                     element_bytes, "), at most ", kMaxChunkBytes));
   }
   if (chunk == 0 && *bytes > kMaxChunkBytes) {
-    return InvalidField(
-        At(field, "chunk_size_bytes"),
-        absl::StrCat("required where a piece is larger than ", kMaxChunkBytes, " bytes"));
+    return InvalidField(At(field, "chunk_size_bytes"),
+                        absl::StrCat("required for a piece of ", *bytes,
+                                     " bytes: without it a piece "
+                                     "has at most ",
+                                     kMaxChunkBytes));
   }
   const int64_t given = static_cast<int64_t>(piece.chunk_digests().size());
   if (given == 0 && digests == Digests::kOptional) return absl::OkStatus();
@@ -145,7 +165,7 @@ absl::Status ValidateRetention(absl::string_view field,
 
 absl::Status ValidateNote(absl::string_view field, absl::string_view note) {
   if (note.size() <= kMaxDescriptionBytes) return absl::OkStatus();
-  return InvalidField(field, absl::StrCat("at most ", kMaxDescriptionBytes, " bytes"));
+  return OverLimit(field, note.size(), kMaxDescriptionBytes, "bytes");
 }
 
 absl::Status EmptyMask() {
@@ -195,22 +215,18 @@ absl::Status ValidateCheckpoint(absl::string_view field,
     return status;
   }
   if (static_cast<int>(checkpoint.metrics().size()) > kMaxMetrics) {
-    return InvalidField(At(field, "metrics"),
-                        absl::StrCat("at most ", kMaxMetrics, " entries"));
+    return OverLimit(At(field, "metrics"), checkpoint.metrics().size(), kMaxMetrics,
+                     "entries");
   }
   for (const auto& [name, unused] : checkpoint.metrics()) {
-    if (name.empty() || name.size() > kMaxLabelBytes) {
-      return InvalidField(At(field, "metrics"),
-                          absl::StrCat("names of 1 to ", kMaxLabelBytes, " bytes"));
-    }
+    if (auto s = ValidateMapKey(field, "metrics", name); !s.ok()) return s;
   }
   const auto& producer = checkpoint.producer();
   for (const std::string* text : {&producer.library(), &producer.framework(),
                                   &producer.code_commit(), &producer.host()}) {
     if (text->size() > kMaxDescriptionBytes) {
-      return InvalidField(
-          At(field, "producer"),
-          absl::StrCat("at most ", kMaxDescriptionBytes, " bytes a field"));
+      return OverLimit(At(field, "producer"), text->size(), kMaxDescriptionBytes,
+                       "bytes in a field");
     }
   }
   if (!checkpoint.has_architecture()) return absl::OkStatus();
@@ -246,6 +262,12 @@ absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
       return InvalidField(At(field, "pieces"), "a tied tensor has none of its own");
     }
   }
+  // In one stream the manifest is whole; of an upload another worker may bring them.
+  if (digests == Digests::kOptional && tensor.pieces_size() == 0 &&
+      tensor.tied_to().empty() && TensorBytes(*dtype, shape).value_or(0) > 0) {
+    return InvalidField(At(field, "pieces"),
+                        "required: one empty piece stands for the whole tensor");
+  }
   for (int i = 0; i < tensor.pieces_size(); ++i) {
     auto s = ValidatePiece(At(field, "pieces", i), tensor, tensor.pieces(i), digests);
     if (!s.ok()) return s;
@@ -274,12 +296,12 @@ absl::Status ValidateAttachment(absl::string_view field,
     return InvalidField(At(field, "name"), "must be [a-zA-Z0-9][a-zA-Z0-9._-]{0,127}");
   }
   if (attachment.media_type().size() > kMaxLabelBytes) {
-    return InvalidField(At(field, "media_type"),
-                        absl::StrCat("at most ", kMaxLabelBytes, " bytes"));
+    return OverLimit(At(field, "media_type"), attachment.media_type().size(),
+                     kMaxLabelBytes, "bytes");
   }
   if (static_cast<int64_t>(attachment.data().size()) > kMaxAttachmentBytes) {
-    return InvalidField(At(field, "data"),
-                        absl::StrCat("at most ", kMaxAttachmentBytes, " bytes"));
+    return OverLimit(At(field, "data"), attachment.data().size(), kMaxAttachmentBytes,
+                     "bytes");
   }
   return absl::OkStatus();
 }

@@ -87,7 +87,7 @@ absl::Status ManifestBuilder::AddTensor(v1::TensorRecord tensor) {
   v1::TensorRecord& known = *manifest_.mutable_tensors(it->second);
   if (!SameKind(known, tensor) || known.tied_to() != tensor.tied_to()) {
     return InvalidField(absl::StrCat("tensor ", name),
-                        "is given twice with another dtype, shape or tie");
+                        "the key is given twice, with another dtype, shape or tie");
   }
   for (v1::PieceRecord& piece : *tensor.mutable_pieces()) {
     known.add_pieces()->Swap(&piece);
@@ -186,9 +186,16 @@ absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
       }
     }
     if (FirstRow(piece) < next_row) {
-      return InvalidField(absl::StrCat("tensor ", name),
-                          absl::StrCat("has boxes that overlap with other bytes at row ",
-                                       FirstRow(piece)));
+      const bool same_box = kept > 0 && FirstRow(pieces[kept - 1]) == FirstRow(piece) &&
+                            Rows(pieces[kept - 1]) == Rows(piece);
+      return InvalidField(
+          absl::StrCat("tensor ", name),
+          same_box ? absl::StrCat("the key is given twice with other bytes or chunks for "
+                                  "rows [",
+                                  FirstRow(piece), ", ", next_row,
+                                  "): keys are unique in a section")
+                   : absl::StrCat("has boxes that overlap with other bytes at row ",
+                                  FirstRow(piece)));
     }
     if (FirstRow(piece) > next_row) {
       gaps.push_back(absl::StrCat(name, " rows [", next_row, ", ", FirstRow(piece), ")"));

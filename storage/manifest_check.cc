@@ -46,8 +46,9 @@ absl::Status CheckChunks(const std::string& field, DigestAlgorithm algorithm,
   if (piece.chunk_size_bytes() == 0) piece.set_chunk_size_bytes(piece_bytes);
   const int64_t chunk_size = piece.chunk_size_bytes();
   if (chunk_size < 0 || chunk_size > kMaxChunkBytes) {
-    return InvalidField(absl::StrCat(field, ".chunk_size_bytes"),
-                        absl::StrCat("must be at most ", kMaxChunkBytes));
+    return InvalidField(
+        absl::StrCat(field, ".chunk_size_bytes"),
+        absl::StrCat("is ", chunk_size, ", must be at most ", kMaxChunkBytes));
   }
   if (chunk_size % ElementSize(static_cast<DType>(tensor.dtype())) != 0) {
     return InvalidField(absl::StrCat(field, ".chunk_size_bytes"),
@@ -116,7 +117,9 @@ absl::Status CheckAttachment(const std::string& field,
   // The grammar of attachment names is that of model ids.
   RETURN_IF_ERROR(ValidateModelId(absl::StrCat(field, ".name"), attachment.name()));
   if (attachment.media_type().size() > 256) {
-    return InvalidField(absl::StrCat(field, ".media_type"), "is over 256 bytes long");
+    return InvalidField(absl::StrCat(field, ".media_type"),
+                        absl::StrCat("has ", attachment.media_type().size(),
+                                     " bytes, at most 256 are allowed"));
   }
   return absl::OkStatus();
 }
@@ -162,17 +165,23 @@ absl::Status CheckManifestPart(DigestAlgorithm algorithm, DigestsWanted wanted,
 
 absl::Status CheckManifestTotals(const ManifestTotals& totals) {
   if (totals.tensors > kMaxTensors) {
-    return InvalidField("manifest.tensors", absl::StrCat("a checkpoint holds at most ",
-                                                         kMaxTensors, " tensors"));
+    return InvalidField("manifest.tensors",
+                        absl::StrCat(totals.tensors,
+                                     " tensors so far; a checkpoint holds "
+                                     "at most ",
+                                     kMaxTensors));
   }
   if (totals.attachment_bytes > kMaxAttachmentBytes) {
-    return InvalidField("manifest.attachments",
-                        absl::StrCat("a checkpoint holds at most ", kMaxAttachmentBytes,
-                                     " bytes of attachments"));
+    return InvalidField("manifest.attachments", absl::StrCat(totals.attachment_bytes,
+                                                             " bytes of attachments; a "
+                                                             "checkpoint holds at most ",
+                                                             kMaxAttachmentBytes));
   }
   if (totals.bytes > kMaxManifestBytes) {
-    return InvalidField("manifest", absl::StrCat("takes over ", kMaxManifestBytes,
-                                                 " bytes: use larger chunks"));
+    return InvalidField(
+        "manifest",
+        absl::StrCat("takes at least ", totals.bytes, " bytes so far, at most ",
+                     kMaxManifestBytes, " are allowed: use larger chunks"));
   }
   return absl::OkStatus();
 }

@@ -167,6 +167,29 @@ TEST_F(SaveTest, FinishBeforeEveryChunkIsRefused) {
   EXPECT_FALSE(ModelHasVersion(1));
 }
 
+TEST_F(SaveTest, AKeyThatIsGivenTwiceIsCalledSo) {
+  auto requests = Requests();
+  const TestTensor again = MakeTensor("w", v1::FLOAT32, {4, 8}, MakeBytes(128, 2), 64);
+  *requests[0].mutable_manifest()->add_tensors() = again.tensor;
+  for (const auto& chunk : again.chunks) AddChunk(&requests[1], chunk);
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kInvalidArgument,
+                        "tensor model:w: the key is given twice"));
+  requests = Requests();
+  *requests[0].mutable_manifest()->add_tensors() =
+      MakeTensor("w", v1::FLOAT32, {8, 4}, MakeBytes(128, 1), 64).tensor;
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kInvalidArgument,
+                        "tensor model:w: the key is given twice"));
+}
+
+TEST_F(SaveTest, MissingPiecesAreNotBlamedOnAChunk) {
+  auto requests = Requests();
+  requests[0].mutable_manifest()->mutable_tensors(0)->clear_pieces();
+  EXPECT_THAT(harness_.Save(requests), FailsWith(absl::StatusCode::kInvalidArgument,
+                                                 "manifest.tensors[0].pieces: required"));
+}
+
 TEST_F(SaveTest, TheSameRequestIdMakesOneVersion) {
   auto first = harness_.Save(Requests("once"));
   ASSERT_TRUE(first.ok()) << first.status();

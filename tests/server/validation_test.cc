@@ -178,5 +178,48 @@ TEST(ValidationTest, MetadataHasLimits) {
   EXPECT_FALSE(ValidateAttachment("a", attachment).ok());
 }
 
+TEST(ValidationTest, ALimitThatIsPassedIsToldWithWhatWasGiven) {
+  v1::Checkpoint checkpoint;
+  const auto refusal = [&] {
+    return std::string(ValidateCheckpoint("c", checkpoint).message());
+  };
+  checkpoint.set_description(std::string(4097, 'x'));
+  EXPECT_THAT(refusal(), HasSubstr("has 4097 bytes, at most 4096 are allowed"));
+  checkpoint.Clear();
+  for (int i = 0; i < 65; ++i) (*checkpoint.mutable_labels())[std::to_string(i)] = "v";
+  EXPECT_THAT(refusal(), HasSubstr("c.labels: has 65 pairs, at most 64 are allowed"));
+  checkpoint.Clear();
+  (*checkpoint.mutable_labels())["run"] = std::string(257, 'x');
+  EXPECT_THAT(refusal(), HasSubstr("c.labels[\"run\"]: has 257 bytes, at most 256"));
+  checkpoint.Clear();
+  (*checkpoint.mutable_labels())[""] = "v";
+  EXPECT_THAT(refusal(), HasSubstr("c.labels: has an empty key"));
+  checkpoint.Clear();
+  for (int i = 0; i < 1025; ++i) (*checkpoint.mutable_metrics())[std::to_string(i)] = 1;
+  EXPECT_THAT(refusal(), HasSubstr("c.metrics: has 1025 entries, at most 1024"));
+  checkpoint.Clear();
+  (*checkpoint.mutable_metrics())[std::string(300, 'm')] = 1;
+  EXPECT_THAT(refusal(), HasSubstr("c.metrics: has 300 bytes in a key, at most 256"));
+  v1::Attachment attachment;
+  attachment.set_name("card");
+  attachment.set_media_type(std::string(257, 'x'));
+  EXPECT_THAT(std::string(ValidateAttachment("a", attachment).message()),
+              HasSubstr("a.media_type: has 257 bytes, at most 256"));
+  EXPECT_THAT(std::string(ValidateNote("note", std::string(5000, 'x')).message()),
+              HasSubstr("note: has 5000 bytes, at most 4096"));
+}
+
+TEST(ValidationTest, MissingPiecesAreNamedWhereTheManifestIsWhole) {
+  v1::Tensor t = Plain();
+  t.clear_pieces();
+  const absl::Status whole = ValidateTensor("t", t, Digests::kOptional);
+  EXPECT_EQ(whole.code(), absl::StatusCode::kInvalidArgument) << whole;
+  EXPECT_THAT(std::string(whole.message()), HasSubstr("t.pieces: required"));
+  // Another worker may bring them.
+  EXPECT_TRUE(ValidateTensor("t", t, Digests::kRequired).ok());
+  t.set_tied_to("model:v");
+  EXPECT_TRUE(ValidateTensor("t", t, Digests::kOptional).ok());
+}
+
 }  // namespace
 }  // namespace modelstore::server
