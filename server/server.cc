@@ -274,8 +274,9 @@ absl::Status Server::Shutdown(absl::Time deadline) {
   });
   const absl::Duration longest =
       std::max(deadline - absl::Now(), absl::ZeroDuration()) + kCloseTime;
-  if (is_over.wait_for(absl::ToChronoMilliseconds(longest)) !=
-      std::future_status::ready) {
+  // At most a year, so that a deadline without end does not overflow the clock.
+  if (is_over.wait_for(absl::ToChronoMilliseconds(
+          std::min(longest, absl::Hours(8760)))) != std::future_status::ready) {
     stopper.detach();
     s.log.Write(LogLevel::kError, "shutdown_stuck", {{"streams", s.host.streams.load()}});
     s.shutdown_status = absl::DeadlineExceededError(
