@@ -121,7 +121,7 @@ absl::StatusOr<ComparePlan> ComparePlan::Make(std::shared_ptr<storage::Read> fir
     tensor.kind = Difference::ADDED;
     plan.tensors_.push_back(tensor);
   }
-  auto named = selector->CheckNamedKeys(FullCheckpointName(*plan.first_));
+  auto named = selector->CheckMatches(FullCheckpointName(*plan.first_));
   if (!named.ok()) return named;
   return plan;
 }

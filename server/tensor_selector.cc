@@ -25,6 +25,13 @@ absl::Status Compile(absl::string_view field,
   return absl::OkStatus();
 }
 
+absl::Status MatchesNothing(absl::string_view field, absl::string_view pattern,
+                            const std::string& checkpoint) {
+  return absl::NotFoundError(
+      absl::StrCat(field, ": \"", pattern, "\" matches no tensor of ", checkpoint,
+                   " in the selected sections; set allow_unmatched if that is meant"));
+}
+
 }  // namespace
 
 absl::Status CheckSelectionSize(const v1::TensorSelection& selection, int further_entries,
@@ -35,8 +42,10 @@ absl::Status CheckSelectionSize(const v1::TensorSelection& selection, int furthe
   if (entries > kMaxSelectionEntries ||
       selection.ByteSizeLong() + further_bytes / 2 > kMaxSelectionBytes) {
     return InvalidField("selection",
-                        absl::StrCat("at most ", kMaxSelectionEntries, " entries and ",
-                                     kMaxSelectionBytes, " bytes: use patterns"));
+                        absl::StrCat("has ", entries, " entries and ",
+                                     selection.ByteSizeLong() + further_bytes / 2,
+                                     " bytes, at most ", kMaxSelectionEntries, " and ",
+                                     kMaxSelectionBytes, " are allowed: use patterns"));
   }
   return absl::OkStatus();
 }
@@ -56,6 +65,8 @@ absl::StatusOr<TensorSelector> TensorSelector::Make(
                    &selector.exclude_);
   if (!status.ok()) return status;
   selector.hits_.resize(selector.include_.size());
+  selector.prefix_hits_.resize(selector.prefixes_.size());
+  selector.allow_unmatched_ = selection.allow_unmatched();
   return selector;
 }
 
@@ -63,8 +74,10 @@ bool TensorSelector::Takes(const storage::records::TensorRecord& tensor,
                            const std::string& name) {
   if (!TakesSection(tensor.section())) return false;
   bool included = include_.empty() && prefixes_.empty();
-  for (const std::string& prefix : prefixes_) {
-    if (absl::StartsWith(name, prefix)) included = true;
+  for (size_t i = 0; i < prefixes_.size(); ++i) {
+    if (!absl::StartsWith(name, prefixes_[i])) continue;
+    included = true;
+    prefix_hits_[i] = true;
   }
   for (size_t i = 0; i < include_.size(); ++i) {
     if (included && hits_[i]) continue;
@@ -72,16 +85,36 @@ bool TensorSelector::Takes(const storage::records::TensorRecord& tensor,
     included = true;
     hits_[i] = true;
   }
-  return included && std::none_of(exclude_.begin(), exclude_.end(), [&](const auto& p) {
-           return p.Matches(tensor.section(), tensor.key(), name);
-         });
+  if (!included) return false;
+  ++included_;
+  const bool taken = std::none_of(exclude_.begin(), exclude_.end(), [&](const auto& p) {
+    return p.Matches(tensor.section(), tensor.key(), name);
+  });
+  if (taken) ++taken_;
+  return taken;
 }
 
-absl::Status TensorSelector::CheckNamedKeys(const std::string& checkpoint) const {
+absl::Status TensorSelector::CheckMatches(const std::string& checkpoint) const {
+  if (allow_unmatched_) return absl::OkStatus();
   for (size_t i = 0; i < include_.size(); ++i) {
-    if (!hits_[i] && include_[i].IsLiteral()) {
+    if (hits_[i]) continue;
+    if (include_[i].IsLiteral()) {
       return NoSuch("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
     }
+    return MatchesNothing(absl::StrCat("selection.include_patterns[", i, "]"),
+                          include_[i].text(), checkpoint);
+  }
+  for (size_t i = 0; i < prefixes_.size(); ++i) {
+    if (prefix_hits_[i]) continue;
+    return MatchesNothing(absl::StrCat("selection.include_prefixes[", i, "]"),
+                          prefixes_[i], checkpoint);
+  }
+  if (included_ > 0 && taken_ == 0) {
+    return InvalidField(
+        "selection.exclude_patterns",
+        absl::StrCat("leave out all ", included_, " tensors of ", checkpoint,
+                     " that would be taken; set "
+                     "allow_unmatched if that is meant"));
   }
   return absl::OkStatus();
 }

@@ -30,9 +30,10 @@ class TensorSelector {
   // `name` is the tensor's `section:key`.
   bool Takes(const storage::records::TensorRecord& tensor, const std::string& name);
 
-  // NOT_FOUND, in the name of `checkpoint`, for a key that was named whole,
-  // without operators, and that Takes() has not met.
-  absl::Status CheckNamedKeys(const std::string& checkpoint) const;
+  // After Takes() was asked for every tensor of `checkpoint`: NOT_FOUND for an include
+  // that matched none, INVALID_ARGUMENT if the excludes left none. OK in either case
+  // where the selection allows it.
+  absl::Status CheckMatches(const std::string& checkpoint) const;
   // NOT_FOUND for a section that was named and that neither checkpoint has.
   absl::Status CheckSections(const storage::Read& read,
                              const storage::Read* other = nullptr) const;
@@ -43,6 +44,10 @@ class TensorSelector {
   std::vector<KeyPattern> include_;
   std::vector<KeyPattern> exclude_;
   std::vector<bool> hits_;
+  std::vector<bool> prefix_hits_;
+  bool allow_unmatched_ = false;
+  int64_t included_ = 0;
+  int64_t taken_ = 0;
 };
 
 }  // namespace modelstore::server
