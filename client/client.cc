@@ -48,7 +48,7 @@ struct Client::Shared {
 
   template <typename Response>
   absl::StatusOr<Response> Call(std::string_view method,
-                                const google::protobuf::MessageLite& request,
+                                const google::protobuf::Message& request,
                                 Idempotency idempotency = Idempotency::kIdempotent) {
     if (absl::Status s = CheckProcess(); !s.ok()) return s;
     // A failure is retried so long, and the last attempt may stall.
@@ -107,7 +107,7 @@ absl::StatusOr<ModelInfo> Client::GetModel(std::string_view name) {
   return internal::ToModelInfo(*model);
 }
 
-absl::StatusOr<std::vector<ModelInfo>> Client::ListModels(std::string_view prefix) {
+Listing<ModelInfo> Client::ListModels(std::string_view prefix) {
   v1::ListModelsRequest request;
   request.set_prefix(std::string(prefix));
   request.set_page_size(1000);
@@ -137,8 +137,8 @@ absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name) {
   return internal::ToCheckpointInfo(*checkpoint);
 }
 
-absl::StatusOr<std::vector<CheckpointInfo>> Client::ListCheckpoints(
-    std::string_view parent, bool newest_first, int limit) {
+Listing<CheckpointInfo> Client::ListCheckpoints(std::string_view parent,
+                                                bool newest_first, int limit) {
   v1::ListCheckpointsRequest request;
   request.set_parent(std::string(parent));
   if (newest_first) request.set_order_by("version desc");
@@ -164,7 +164,7 @@ absl::Status Client::DeleteCheckpoint(std::string_view name) {
       .status();
 }
 
-absl::StatusOr<std::vector<TensorInfo>> Client::ListTensors(std::string_view checkpoint) {
+Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {
   v1::ListTensorsRequest request;
   request.set_parent(std::string(checkpoint));
   request.set_page_size(10'000);
@@ -192,7 +192,7 @@ SaveHandle Client::SaveAsync(std::string_view parent, SaveContent content,
   internal::SaveJob job;
   job.model_id = *std::move(model_id);
   job.content = std::move(content);
-  job.deadline = After(options.timeout);
+  job.deadline = state->deadline = After(options.timeout);
   job.options = std::move(options);
   job.state = std::move(state);
   shared_->saves->Submit(std::move(job));

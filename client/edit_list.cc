@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "client/internal/check_strings.h"
 #include "client/internal/rpc.h"
 #include "modelstore/v1/edits.pb.h"
 
@@ -56,18 +58,29 @@ void Append(const std::vector<std::string>& from, Strings* to) {
   for (const std::string& text : from) *to->Add() = text;
 }
 
+// The bytes of an edit, or why it cannot be sent.
 template <typename Change>
-std::string Encode(Change change) {
+std::pair<std::string, std::string> Encode(Change change) {
   v1::Edit edit;
   change(edit);
-  return internal::SerializeDeterministic(edit);
+  if (absl::Status s = internal::CheckStrings(edit); !s.ok()) {
+    return {"", std::string(s.message())};
+  }
+  return {internal::SerializeDeterministic(edit), ""};
 }
 
 }  // namespace
 
+void EditList::Push(std::pair<std::string, std::string> encoded) {
+  if (error_.empty() && !encoded.second.empty()) {
+    error_ = absl::StrCat("edits[", size(), "].", encoded.second);
+  }
+  encoded_.push_back(std::move(encoded.first));
+}
+
 EditList& EditList::AddModule(std::string_view path, std::string_view module,
                               const NewModule& options) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     FillModule(path, module, options, edit.mutable_add_module());
     edit.mutable_add_module()->set_in_forward(options.in_forward);
   }));
@@ -76,20 +89,20 @@ EditList& EditList::AddModule(std::string_view path, std::string_view module,
 
 EditList& EditList::ReplaceModule(std::string_view path, std::string_view module,
                                   const NewModule& options) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     FillModule(path, module, options, edit.mutable_replace_module());
   }));
   return *this;
 }
 
 EditList& EditList::RemoveModule(std::string_view path) {
-  encoded_.push_back(Encode(
+  Push(Encode(
       [&](v1::Edit& edit) { edit.mutable_remove_module()->set_path(Text(path)); }));
   return *this;
 }
 
 EditList& EditList::RenameModule(std::string_view path, std::string_view new_name) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_rename_module()->set_path(Text(path));
     edit.mutable_rename_module()->set_new_name(Text(new_name));
   }));
@@ -99,7 +112,7 @@ EditList& EditList::RenameModule(std::string_view path, std::string_view new_nam
 EditList& EditList::ResizeOutput(std::string_view path, int64_t size,
                                  const std::vector<int64_t>& keep_rows, NewRows new_rows,
                                  std::optional<uint64_t> seed) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     auto* resize = edit.mutable_resize_output();
     resize->set_path(Text(path));
     resize->set_size(size);
@@ -112,7 +125,7 @@ EditList& EditList::ResizeOutput(std::string_view path, int64_t size,
 
 EditList& EditList::RenameKeys(std::string_view pattern, std::string_view replacement,
                                std::string_view section) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_rename_keys()->set_pattern(Text(pattern));
     edit.mutable_rename_keys()->set_replacement(Text(replacement));
     edit.mutable_rename_keys()->set_section(Text(section));
@@ -121,7 +134,7 @@ EditList& EditList::RenameKeys(std::string_view pattern, std::string_view replac
 }
 
 EditList& EditList::StripPrefix(std::string_view prefix, std::string_view section) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_strip_prefix()->set_prefix(Text(prefix));
     edit.mutable_strip_prefix()->set_section(Text(section));
   }));
@@ -129,7 +142,7 @@ EditList& EditList::StripPrefix(std::string_view prefix, std::string_view sectio
 }
 
 EditList& EditList::AddPrefix(std::string_view prefix, std::string_view section) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_add_prefix()->set_prefix(Text(prefix));
     edit.mutable_add_prefix()->set_section(Text(section));
   }));
@@ -138,7 +151,7 @@ EditList& EditList::AddPrefix(std::string_view prefix, std::string_view section)
 
 EditList& EditList::DropKeys(const std::vector<std::string>& patterns,
                              std::string_view section) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     Append(patterns, edit.mutable_drop_keys()->mutable_patterns());
     edit.mutable_drop_keys()->set_section(Text(section));
   }));
@@ -146,15 +159,14 @@ EditList& EditList::DropKeys(const std::vector<std::string>& patterns,
 }
 
 EditList& EditList::DropSection(std::string_view section) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
-    edit.mutable_drop_section()->set_section(Text(section));
-  }));
+  Push(Encode(
+      [&](v1::Edit& edit) { edit.mutable_drop_section()->set_section(Text(section)); }));
   return *this;
 }
 
 EditList& EditList::Cast(DType dtype, const std::vector<std::string>& patterns,
                          std::string_view section) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_cast()->set_dtype(static_cast<v1::DType>(dtype));
     Append(patterns, edit.mutable_cast()->mutable_patterns());
     edit.mutable_cast()->set_section(Text(section));
@@ -164,7 +176,7 @@ EditList& EditList::Cast(DType dtype, const std::vector<std::string>& patterns,
 
 EditList& EditList::SetRequiresGrad(bool requires_grad,
                                     const std::vector<std::string>& patterns) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_set_requires_grad()->set_requires_grad(requires_grad);
     Append(patterns, edit.mutable_set_requires_grad()->mutable_patterns());
   }));
@@ -173,7 +185,7 @@ EditList& EditList::SetRequiresGrad(bool requires_grad,
 
 EditList& EditList::TakeFrom(std::string_view checkpoint, std::string_view source,
                              std::string_view target) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_take_from()->set_checkpoint(Text(checkpoint));
     edit.mutable_take_from()->set_source(Text(source));
     edit.mutable_take_from()->set_target(Text(target));
@@ -184,7 +196,7 @@ EditList& EditList::TakeFrom(std::string_view checkpoint, std::string_view sourc
 EditList& EditList::Average(const std::vector<std::string>& checkpoints,
                             const std::vector<double>& coefficients,
                             const std::vector<std::string>& patterns) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     auto* average = edit.mutable_average();
     Append(checkpoints, average->mutable_checkpoints());
     average->mutable_coefficients()->Add(coefficients.begin(), coefficients.end());
@@ -194,7 +206,7 @@ EditList& EditList::Average(const std::vector<std::string>& checkpoints,
 }
 
 EditList& EditList::MergeLora(double alpha, std::string_view checkpoint) {
-  encoded_.push_back(Encode([&](v1::Edit& edit) {
+  Push(Encode([&](v1::Edit& edit) {
     edit.mutable_merge_lora()->set_alpha(alpha);
     edit.mutable_merge_lora()->set_checkpoint(Text(checkpoint));
   }));

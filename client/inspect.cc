@@ -20,6 +20,7 @@ v1::TensorSelection ToProto(const InspectSelection& selection) {
                                         selection.include.end());
   proto.mutable_exclude_patterns()->Add(selection.exclude.begin(),
                                         selection.exclude.end());
+  proto.set_allow_unmatched(selection.allow_unmatched);
   return proto;
 }
 
@@ -60,8 +61,9 @@ absl::Status ReadOnce(Connection& connection, const std::string& method,
 // the stream is cut, as both calls may be repeated.
 template <typename Response, typename Begin, typename Take>
 absl::Status ReadAll(const Client& client, std::string_view method,
-                     const google::protobuf::MessageLite& request, Deadline deadline,
+                     const google::protobuf::Message& request, Deadline deadline,
                      const Begin& begin, const Take& take) {
+  if (absl::Status s = internal::CheckStrings(request); !s.ok()) return s;
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   const std::string full = std::string(kModelStore) + std::string(method);

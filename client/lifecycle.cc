@@ -48,8 +48,7 @@ absl::Status DeleteAlias(Client& client, std::string_view name,
   return CallStore<google::protobuf::Empty>(client, "DeleteAlias", request).status();
 }
 
-absl::StatusOr<std::vector<AliasInfo>> ListAliases(Client& client,
-                                                   std::string_view parent) {
+Listing<AliasInfo> ListAliases(Client& client, std::string_view parent) {
   v1::ListAliasesRequest request;
   request.set_parent(std::string(parent));
   request.set_page_size(kPage);
@@ -63,9 +62,8 @@ absl::StatusOr<std::vector<AliasInfo>> ListAliases(Client& client,
   }
 }
 
-absl::StatusOr<std::vector<AliasMove>> ListAliasMoves(Client& client,
-                                                      std::string_view parent,
-                                                      std::string_view alias, int limit) {
+Listing<AliasMove> ListAliasMoves(Client& client, std::string_view parent,
+                                  std::string_view alias, int limit) {
   v1::ListAliasMovesRequest request;
   request.set_parent(std::string(parent));
   request.set_alias(std::string(alias));

@@ -1,18 +1,23 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "client/internal/background.h"
 #include "client/internal/convert.h"
 #include "client/internal/retry.h"
 #include "client/internal/rpc.h"
 #include "modelstore/lifecycle.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 
 namespace modelstore {
 namespace {
-
-using internal::RetryPolicy;
-using internal::RetryState;
 
 // One connection for all watchers, apart from bulk: others begin at 0, and -1 is
 // that of unary calls.
@@ -69,6 +74,13 @@ std::optional<ModelEvent> ToEvent(const v1::WatchModelResponse& response) {
 }  // namespace
 
 struct ModelWatcher::State {
+  ~State() {
+    if (getpid() == pid) return;
+    // The child of a fork has none of gRPC's threads and must not touch its locks.
+    internal::KeepForever(std::move(connection));
+    (void)stream.release();
+  }
+
   absl::Status Connect(Deadline deadline) {
     auto opened = connection->Open(
         std::string(internal::kModelStore) + "WatchModel", kWatchLane, deadline);
@@ -96,8 +108,13 @@ struct ModelWatcher::State {
       const absl::Status why = internal::WhyBroken(
           *stream, message.status(), After(connection->options().stall_timeout));
       stream.reset();
+      if (!absl::IsResourceExhausted(why)) return why;
       // Too slow for what happens there: its cursor leads on.
-      return absl::IsResourceExhausted(why) ? absl::UnavailableError(why.message()) : why;
+      absl::Status again = absl::UnavailableError(why.message());
+      why.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+        again.SetPayload(url, payload);
+      });
+      return again;
     }
     std::string bytes;
     for (const std::string_view fragment : message->fragments) bytes += fragment;
@@ -110,12 +127,48 @@ struct ModelWatcher::State {
     return response;
   }
 
+  // Waits until the next attempt to connect is due. Kept from call to call, so that a
+  // caller who asks again and again does not press a server that is overloaded.
+  absl::Status WaitForTurn(Deadline deadline) {
+    std::this_thread::sleep_until(std::min(retry_at, deadline));
+    if (retry_at <= deadline) return absl::OkStatus();
+    return absl::DeadlineExceededError(absl::StrCat(
+        name, ": not connected; the last attempt: ", last_failure.message()));
+  }
+
+  // OK if another attempt is to be made.
+  absl::Status OnFailure(const absl::Status& failure) {
+    if (!internal::IsTransient(failure)) return failure;
+    const Deadline now = std::chrono::steady_clock::now();
+    if (now > Later(connected, kHealthy)) OnProgress();
+    const ConnectOptions& options = connection->options();
+    if (!failing_since.has_value()) failing_since = now;
+    retry_at = After(backoff.Next(failure));
+    last_failure = failure;
+    if (retry_at < Later(*failing_since, options.retry_timeout)) return absl::OkStatus();
+    failing_since.reset();
+    return Annotate(failure,
+                    absl::StrCat(name, ": given up after ", options.retry_timeout.count(),
+                                 " ms of retries"));
+  }
+
+  void OnProgress() {
+    backoff.Reset();
+    failing_since.reset();
+  }
+
+  const pid_t pid = getpid();
   std::shared_ptr<Connection> connection;
   std::string name;
   std::string cursor;
   std::unique_ptr<Stream> stream;
-  Deadline connected;
+  // Far ahead until it was: an attempt that did not connect proves nothing.
+  Deadline connected = Deadline::max();
   Deadline heard;
+  internal::Backoff backoff;
+  std::optional<Deadline> failing_since;
+  Deadline retry_at = Deadline::min();
+  absl::Status last_failure;
   bool over = false;
 };
 
@@ -126,6 +179,9 @@ absl::StatusOr<ModelWatcher> ModelWatcher::Open(Client& client, std::string_view
   const auto id = ParseModelName("name", absl::string_view(name.data(), name.size()));
   if (!id.ok()) return id.status();
   auto state = std::make_unique<State>();
+  if (absl::Status s = internal::CheckString("cursor", std::string(cursor)); !s.ok()) {
+    return s;
+  }
   state->connection = *std::move(connection);
   state->name = ModelName(*id);
   state->cursor = std::string(cursor);
@@ -134,15 +190,22 @@ absl::StatusOr<ModelWatcher> ModelWatcher::Open(Client& client, std::string_view
 
 absl::StatusOr<ModelEvent> ModelWatcher::Next(Deadline deadline) {
   State& state = *state_;
-  RetryState retry(RetryPolicy::Of(state.connection->options()), deadline,
-                   internal::RealSleeper());
+  if (getpid() != state.pid) {
+    return absl::FailedPreconditionError(
+        "this watcher belongs to the parent process: fork() before connecting");
+  }
   while (!state.over) {
     absl::Status failure;
-    if (state.stream == nullptr) failure = state.Connect(retry.AttemptDeadline());
+    if (state.stream == nullptr) {
+      if (absl::Status s = state.WaitForTurn(deadline); !s.ok()) return s;
+      state.connected = Deadline::max();
+      failure = state.Connect(
+          std::min(deadline, After(state.connection->options().stall_timeout)));
+    }
     if (failure.ok()) {
       auto response = state.Read(deadline);
       if (response.ok()) {
-        retry.OnProgress();
+        state.OnProgress();
         state.cursor = response->cursor();
         std::optional<ModelEvent> event = ToEvent(*response);
         if (!event.has_value()) continue;
@@ -151,11 +214,8 @@ absl::StatusOr<ModelEvent> ModelWatcher::Next(Deadline deadline) {
       }
       failure = response.status();
       if (state.stream != nullptr) return failure;
-      if (std::chrono::steady_clock::now() - state.connected > kHealthy) {
-        retry.OnProgress();
-      }
     }
-    if (absl::Status s = retry.OnFailure(failure); !s.ok()) return s;
+    if (absl::Status s = state.OnFailure(failure); !s.ok()) return s;
   }
   return absl::OutOfRangeError(absl::StrCat(state.name, " was deleted"));
 }

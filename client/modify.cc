@@ -21,6 +21,7 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
                                                         const ModifyOptions& options) {
   v1::ModifyCheckpointRequest request;
   request.set_name(std::string(name));
+  if (!edits.error().empty()) return absl::InvalidArgumentError(edits.error());
   for (const std::string& encoded : edits.encoded()) {
     if (!internal::Parse(encoded, request.add_edits())) {
       return absl::InternalError("an edit is malformed");
@@ -83,7 +84,9 @@ void Tell(const Response::Progress& from, ModifyProgress* progress) {
 
 // One stream, to its end.
 absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& request,
-                                     ModifyProgress* progress, Deadline deadline) {
+                                     ModifyProgress* progress,
+                                     internal::RetryState& retry) {
+  const Deadline deadline = retry.deadline();
   auto step = [&] {
     return std::min(deadline, After(connection.options().stall_timeout));
   };
@@ -106,6 +109,7 @@ absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& 
       (*stream)->Cancel();
       return absl::InternalError("ModifyCheckpoint: the answer is malformed");
     }
+    retry.OnProgress();
     if (response.has_progress()) Tell(response.progress(), progress);
     if (response.has_report()) Add(response.report(), result);
     if (response.has_result()) Add(response.result(), result);
@@ -133,18 +137,19 @@ absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_
   if (!connection.ok()) return connection.status();
   auto request = MakeRequest(name, edits, options);
   if (!request.ok()) return request.status();
+  if (absl::Status s = internal::CheckStrings(*request); !s.ok()) return s;
   const std::string bytes = internal::SerializeDeterministic(*request);
-  return internal::Retry(internal::RetryPolicy::Of((*connection)->options()),
-                         internal::Idempotency::kIdempotent, deadline,
-                         internal::RealSleeper(), [&](Deadline) {
-                           return RunOnce(**connection, bytes, options.progress.get(),
-                                          deadline);
-                         });
+  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
+                             deadline, internal::RealSleeper());
+  while (true) {
+    auto result = RunOnce(**connection, bytes, options.progress.get(), retry);
+    if (result.ok()) return result;
+    if (absl::Status s = retry.OnFailure(result.status()); !s.ok()) return s;
+  }
 }
 
-absl::StatusOr<std::vector<HistoryEntry>> History(const Client& client,
-                                                  std::string_view name, int limit,
-                                                  Deadline deadline) {
+Listing<HistoryEntry> History(const Client& client, std::string_view name, int limit,
+                              Deadline deadline) {
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   google::protobuf::util::JsonPrintOptions as_typed;

@@ -21,22 +21,24 @@ void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
   out->set_keep_younger_than_seconds(policy.keep_younger_than_seconds);
 }
 
-// One attempt.
+// One attempt, which may take as long as it goes on.
 absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& request,
-                                  Deadline deadline) {
+                                  internal::RetryState& retry) {
   const std::string method = std::string(kModelStore) + "PruneCheckpoints";
-  absl::StatusOr<std::unique_ptr<Stream>> stream = connection.Open(method, 0, deadline);
+  const auto step = [&] { return retry.AttemptDeadline(); };
+  absl::StatusOr<std::unique_ptr<Stream>> stream = connection.Open(method, 0, step());
   if (!stream.ok()) return stream.status();
-  if (absl::Status s = internal::SendRequest(**stream, request, deadline); !s.ok()) {
-    return internal::WhyBroken(**stream, s, deadline);
+  if (absl::Status s = internal::SendRequest(**stream, request, step()); !s.ok()) {
+    return s;
   }
   std::optional<PruneResult> pruned;
   while (true) {
-    absl::StatusOr<ReceivedMessage> message = (*stream)->Read(deadline);
+    absl::StatusOr<ReceivedMessage> message = (*stream)->Read(step());
     if (absl::IsOutOfRange(message.status())) break;
     if (!message.ok()) {
-      return internal::WhyBroken(**stream, message.status(), deadline);
+      return internal::WhyBroken(**stream, message.status(), step());
     }
+    retry.OnProgress();
     std::string bytes;
     for (std::string_view fragment : message->fragments) bytes += fragment;
     v1::PruneCheckpointsResponse response;
@@ -53,7 +55,7 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
         result.freed_bytes(),
         result.waiting_bytes()};
   }
-  if (absl::Status s = (*stream)->Finish(deadline); !s.ok()) return s;
+  if (absl::Status s = (*stream)->Finish(step()); !s.ok()) return s;
   if (!pruned.has_value()) {
     return absl::InternalError(method + ": the stream ended without a result");
   }
@@ -103,13 +105,17 @@ absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
   request.set_parent(std::string(model));
   if (options.policy.has_value()) ToProto(*options.policy, request.mutable_policy());
   request.set_validate_only(options.validate_only);
+  if (absl::Status s = internal::CheckStrings(request); !s.ok()) return s;
   const std::string bytes = internal::SerializeDeterministic(request);
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
-  return internal::Retry(
-      internal::RetryPolicy::Of((*connection)->options()), Idempotency::kIdempotent,
-      deadline, internal::RealSleeper(),
-      [&](Deadline attempt) { return Prune(**connection, bytes, attempt); });
+  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
+                             deadline, internal::RealSleeper());
+  while (true) {
+    absl::StatusOr<PruneResult> pruned = Prune(**connection, bytes, retry);
+    if (pruned.ok()) return pruned;
+    if (absl::Status s = retry.OnFailure(pruned.status()); !s.ok()) return s;
+  }
 }
 
 }  // namespace modelstore

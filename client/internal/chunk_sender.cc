@@ -7,6 +7,7 @@
 #include "client/internal/rpc.h"
 #include "client/internal/threads.h"
 #include "proto/contract/chunk_wire.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::internal {
 namespace {
@@ -17,15 +18,17 @@ constexpr size_t kMostChunksPerMessage = 1024;
 
 std::string Method() { return std::string(kTransfer) + "UploadChunks"; }
 
-// Of several lanes' statuses the one that decides: a final failure before a
-// passing one.
+// Of several lanes' statuses the one that decides: a final failure before a passing
+// one, and of these the one that asks for the longest wait.
 absl::Status Worst(const std::vector<absl::Status>& statuses) {
-  absl::Status worst;
-  for (const absl::Status& s : statuses) {
-    if (s.ok()) continue;
-    if (worst.ok() || (IsTransient(worst) && !IsTransient(s))) worst = s;
-  }
-  return worst;
+  const auto weight = [](const absl::Status& s) {
+    if (s.ok()) return -absl::InfiniteDuration();
+    if (!IsTransient(s)) return absl::InfiniteDuration();
+    return RetryDelay(s).value_or(absl::Seconds(-1));
+  };
+  return *std::max_element(
+      statuses.begin(), statuses.end(),
+      [&](const auto& a, const auto& b) { return weight(a) < weight(b); });
 }
 
 }  // namespace

@@ -171,6 +171,7 @@ void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out) {
   for (const std::string& section : options.sections) selection->add_sections(section);
   for (const std::string& p : options.include) selection->add_include_patterns(p);
   for (const std::string& p : options.exclude) selection->add_exclude_patterns(p);
+  selection->set_allow_unmatched(options.allow_unmatched);
   for (const LoadOptions::RowSlice& slice : options.slices) {
     v1::RowSlice* row = out->add_slices();
     row->set_tensor(slice.tensor);

@@ -108,6 +108,9 @@ absl::StatusOr<LoadPlan> MakeLoadPlan(std::shared_ptr<Connection> connection,
   if (auto parsed = ParseCheckpointName("name", text); !parsed.ok()) {
     return parsed.status();
   }
+  v1::LoadCheckpointRequest request;
+  ToLoadRequest(options, &request);
+  if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   absl::StatusOr<FetchedPlan> fetched = Retry(
       RetryPolicy::Of(connection->options()), Idempotency::kIdempotent,
       After(options.timeout), RealSleeper(),

@@ -30,7 +30,13 @@ class LoadRun {
 
  private:
   void RunLane(int lane);
-  absl::Status FetchRange(int lane, LoadRange range);
+  // Empty when there is none.
+  LoadRange NextRange() EXCLUDES(mutex_);
+  // True: the server has no stream for this lane, and what is left of its range was
+  // handed back.
+  bool HandBack(int lane, const absl::Status& refusal, LoadRange left) EXCLUDES(mutex_);
+  // False if what was left of the range was handed back.
+  absl::StatusOr<bool> FetchRange(int lane, LoadRange range);
   // Moves `*position` on towards `end`.
   absl::Status FetchOnce(int lane, int64_t end, int64_t* position,
                          const std::string& token);
@@ -46,11 +52,11 @@ class LoadRun {
   LoadPlan::State* const plan_;
   Connection& connection_;
   const Deadline deadline_;
-  std::vector<LoadRange> ranges_;
-  std::atomic<size_t> next_range_{0};
   Cancellation cancellation_;
 
   Mutex mutex_;
+  // Those that nobody has taken, the first at the end.
+  std::vector<LoadRange> ranges_ GUARDED_BY(mutex_);
   absl::Status failure_ GUARDED_BY(mutex_);
 };
 
@@ -65,10 +71,14 @@ absl::Status LoadRun::Run() {
   plan_->done_bytes = 0;
   plan_->started = true;
   const int streams = OnePerTwoCores(connection_.options().streams);
-  ranges_ =
+  std::vector<LoadRange> ranges =
       CutRanges(plan_->targets.get(), plan_->tensors.size(),
                 std::clamp(bytes / (streams * 4), kLeastRangeBytes, kMostRangeBytes));
-  const size_t lanes = std::min<size_t>(streams, ranges_.size());
+  const size_t lanes = std::min<size_t>(streams, ranges.size());
+  {
+    MutexLock lock(mutex_);
+    ranges_.assign(ranges.rbegin(), ranges.rend());
+  }
   std::vector<std::thread> threads;
   for (size_t lane = 1; lane < lanes; ++lane) {
     threads.push_back(TryThread([this, lane] { RunLane(static_cast<int>(lane)); }));
@@ -77,39 +87,64 @@ absl::Status LoadRun::Run() {
   for (std::thread& thread : threads) {
     if (thread.joinable()) thread.join();
   }
+  // What another lane handed back after this one had ended.
+  RunLane(0);
   MutexLock lock(mutex_);
   return failure_;
 }
 
+LoadRange LoadRun::NextRange() {
+  MutexLock lock(mutex_);
+  if (ranges_.empty()) return {};
+  const LoadRange range = ranges_.back();
+  ranges_.pop_back();
+  return range;
+}
+
+bool LoadRun::HandBack(int lane, const absl::Status& refusal, LoadRange left) {
+  // Lane 0 waits for its turn: one stream is enough, and without any nothing comes.
+  if (lane == 0 || !IsOverloaded(refusal)) return false;
+  MutexLock lock(mutex_);
+  ranges_.push_back(left);
+  return true;
+}
+
 void LoadRun::RunLane(int lane) {
-  for (size_t i = next_range_++; i < ranges_.size(); i = next_range_++) {
+  for (LoadRange range = NextRange(); range.end > range.begin; range = NextRange()) {
     if (cancellation_.cancelled()) return;
-    absl::Status s = FetchRange(lane, ranges_[i]);
-    if (s.ok()) continue;
+    const absl::StatusOr<bool> fetched = FetchRange(lane, range);
+    if (fetched.ok() && *fetched) continue;
+    if (fetched.ok()) return;
     {
       MutexLock lock(mutex_);
       // The first is the cause; the others were cancelled because of it.
-      if (failure_.ok()) failure_ = s;
+      if (failure_.ok()) failure_ = fetched.status();
     }
     cancellation_.Cancel();
     return;
   }
 }
 
-absl::Status LoadRun::FetchRange(int lane, LoadRange range) {
+absl::StatusOr<bool> LoadRun::FetchRange(int lane, LoadRange range) {
   RetryState retry(
       RetryPolicy::Of(connection_.options()), deadline_,
       [this](std::chrono::milliseconds time) { return cancellation_.Sleep(time); });
   int64_t position = range.begin;
   std::optional<int64_t> mismatch_at;
+  int64_t seen_bytes = plan_->transferred_bytes;
   while (true) {
     const int64_t before = position;
     const std::string token = Token();
     absl::Status s = FetchOnce(lane, range.end, &position, token);
-    if (position == range.end) return absl::OkStatus();
+    if (position == range.end) return true;
     if (cancellation_.cancelled()) return absl::CancelledError("another stream failed");
     plan_->reconnects += 1;
+    // A stream that is refused while others bring bytes waits for its turn.
+    const int64_t brought = plan_->transferred_bytes;
+    if (brought > seen_bytes) retry.OnProgressElsewhere();
+    seen_bytes = brought;
     if (position > before) retry.OnProgress();
+    if (HandBack(lane, s, {position, range.end})) return false;
     if (absl::IsFailedPrecondition(s)) {
       // The token is unknown. A server that forgets the new one too is as good as
       // away.

@@ -1,32 +1,28 @@
 #include "client/internal/retry.h"
 
+#include <algorithm>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
 
-#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "google/rpc/error_details.pb.h"
+#include "absl/time/time.h"
 #include "proto/contract/errors.h"
 
 namespace modelstore::internal {
 namespace {
 
+// A server that is away is to be found soon once it is back. One that answers that it
+// is overloaded is there, and must not be asked by everybody at once.
 constexpr int64_t kLongestBackoffMs = 2'000;
+constexpr int64_t kLongestOverloadBackoffMs = 10'000;
+constexpr absl::Duration kLongestDelay = absl::Hours(1);
 
-// What the server asked for in a google.rpc.RetryInfo; 0 if it did not.
-int64_t RetryDelayMs(const absl::Status& status) {
-  const auto payload = status.GetPayload("type.googleapis.com/google.rpc.RetryInfo");
-  google::rpc::RetryInfo info;
-  if (!payload.has_value() || !info.ParseFromString(std::string(*payload))) return 0;
-  const int64_t ms =
-      info.retry_delay().seconds() * 1000 + info.retry_delay().nanos() / 1'000'000;
-  return std::clamp<int64_t>(ms, 0, 10'000);
-}
-
-int64_t Jittered(int64_t ms) {
+int64_t RandomBetween(int64_t least, int64_t most) {
   thread_local std::minstd_rand random(std::random_device{}());
-  return std::uniform_int_distribution<int64_t>(ms / 2, ms)(random);
+  return std::uniform_int_distribution<int64_t>(least, most)(random);
 }
 
 }  // namespace
@@ -39,19 +35,33 @@ Sleeper RealSleeper() {
 }
 
 bool IsTransient(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
+  if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) return true;
+  // A full disk does not pass by waiting. Older servers say so when they are overloaded.
+  return absl::IsResourceExhausted(status) &&
+         (RetryDelay(status).has_value() ||
+          absl::StrContains(status.message(), "retry later"));
 }
 
 std::chrono::milliseconds Backoff::Next(const absl::Status& reason) {
-  const int64_t ms = std::max(Jittered(current_ms_), RetryDelayMs(reason));
-  current_ms_ = std::min(current_ms_ * 2, kLongestBackoffMs);
-  return std::chrono::milliseconds(ms);
+  const std::optional<absl::Duration> asked = RetryDelay(reason);
+  const bool overloaded = asked.has_value() || absl::IsResourceExhausted(reason);
+  const int64_t least = absl::ToInt64Milliseconds(std::clamp(
+      asked.value_or(absl::ZeroDuration()), absl::ZeroDuration(), kLongestDelay));
+  // The clients that were refused together come back over as long a time as they waited.
+  const int64_t longest = overloaded ? kLongestOverloadBackoffMs : kLongestBackoffMs;
+  const int64_t current = std::min(current_ms_, longest);
+  const int64_t wait = overloaded ? least + RandomBetween(0, std::max(current, least))
+                                  : RandomBetween(current / 2, current);
+  current_ms_ = std::min(current * 2, longest);
+  return std::chrono::milliseconds(wait);
 }
 
 void RetryState::OnProgress() {
   backoff_.Reset();
-  give_up_ = After(policy_.retry_timeout);
+  OnProgressElsewhere();
 }
+
+void RetryState::OnProgressElsewhere() { give_up_ = After(policy_.retry_timeout); }
 
 absl::Status RetryState::OnFailure(const absl::Status& failure) {
   if (!IsTransient(failure)) return failure;

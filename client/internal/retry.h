@@ -35,12 +35,13 @@ struct RetryPolicy {
 using Sleeper = std::function<bool(std::chrono::milliseconds)>;
 Sleeper RealSleeper();
 
-// True for failures that a later attempt may not meet: the server is away,
+// True for failures that a later attempt may not meet: the server is away, overloaded,
 // restarting or reopening its storage, or the connection was cut or stalled.
 bool IsTransient(const absl::Status& status);
 
-// How long to wait before the next attempt: doubles from 50 ms to 2 s, with
-// jitter; no less than what the server asked for.
+// How long to wait before the next attempt: doubles from 50 ms to 2 s, with jitter.
+// Where the server refuses for overload: what it asks for, and on top of it anything up
+// to that time or to what doubles from 50 ms to 10 s.
 class Backoff {
  public:
   std::chrono::milliseconds Next(const absl::Status& reason);
@@ -60,6 +61,9 @@ class RetryState {
   }
 
   void OnProgress();
+  // Somebody else's success shows that the server works: starts the retry timeout anew,
+  // and not the backoff.
+  void OnProgressElsewhere();
   // Waits and returns OK if another attempt is due; else the final status.
   absl::Status OnFailure(const absl::Status& failure);
   Deadline AttemptDeadline() const {

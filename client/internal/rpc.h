@@ -8,8 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "client/internal/check_strings.h"
 #include "client/internal/retry.h"
-#include "google/protobuf/message_lite.h"
+#include "google/protobuf/message.h"
 #include "modelstore/client.h"
 #include "modelstore/connection.h"
 
@@ -44,9 +45,10 @@ absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& met
 template <typename Response>
 absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view service,
                                  std::string_view method,
-                                 const google::protobuf::MessageLite& request,
+                                 const google::protobuf::Message& request,
                                  Idempotency idempotency, Deadline deadline,
                                  Sleeper sleeper = RealSleeper()) {
+  if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   const std::string full = std::string(service) + std::string(method);
   const std::string bytes = SerializeDeterministic(request);
   return Retry(RetryPolicy::Of(connection.options()), idempotency, deadline,
@@ -58,7 +60,7 @@ absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view servic
 // A call of ModelStore that is safe to repeat, for the headers beside client.h.
 template <typename Response>
 absl::StatusOr<Response> CallStore(const Client& client, std::string_view method,
-                                   const google::protobuf::MessageLite& request) {
+                                   const google::protobuf::Message& request) {
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   // A failure is retried so long, and the last attempt may stall.
@@ -75,7 +77,7 @@ absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadli
 // Half-closes a client-streaming RPC and returns its one response.
 absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline);
 
-// Sends the one request of a server-streaming RPC.
+// Sends the one request of a server-streaming RPC, whose text was checked.
 absl::Status SendRequest(Stream& stream, std::string request, Deadline deadline);
 
 }  // namespace modelstore::internal

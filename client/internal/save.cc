@@ -19,14 +19,17 @@
 #include "client/internal/save.h"
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/internal/check_strings.h"
 #include "client/internal/chunk_sender.h"
 #include "client/internal/convert.h"
 #include "client/internal/request_id.h"
 #include "client/internal/rpc.h"
+#include "client/internal/same_content.h"
 #include "client/internal/save_plan.h"
 #include "client/internal/threads.h"
 #include "google/protobuf/empty.pb.h"
@@ -54,6 +57,9 @@ class Save {
   }
 
   absl::StatusOr<CheckpointInfo> Run();
+  // What the caller is told of a save that failed: where it was cut off, also whether
+  // a version may exist.
+  absl::Status Explain(const absl::Status& failure) const;
   // After Run(): lets go of the caller's memory, and of what a failed save left
   // at the server.
   void CleanUp(bool succeeded);
@@ -68,7 +74,7 @@ class Save {
   }
   template <typename Response>
   absl::StatusOr<Response> Call(std::string_view method,
-                                const google::protobuf::MessageLite& request) {
+                                const google::protobuf::Message& request) {
     return CallRpc<Response>(connection_, kTransfer, method, request,
                              Idempotency::kIdempotent, job_.deadline, MakeSleeper());
   }
@@ -98,11 +104,16 @@ class Save {
   absl::Status Deliver(const v1::Upload& upload);
   absl::StatusOr<std::vector<uint32_t>> Outstanding(const std::string& upload);
   absl::StatusOr<v1::Checkpoint> Commit(const v1::Upload& upload);
+  // Another process may send another manifest under the caller's request_id, before
+  // either commits: then what was committed is not what this save delivered.
+  absl::StatusOr<v1::Checkpoint> CheckCommitted(v1::Checkpoint committed);
   absl::Status WaitForContributions(const std::string& upload);
   absl::StatusOr<v1::Checkpoint> WaitForCommit(const std::string& upload);
   // The version that an earlier save with this request_id made, if it holds what
   // this one would.
   absl::StatusOr<v1::Checkpoint> EarlierSave(int64_t version);
+  // INVALID_ARGUMENT if `version`, made under this request_id, holds other content.
+  absl::Status CheckSameContent(int64_t version);
   absl::StatusOr<v1::Checkpoint> GetCommitted(int64_t version);
 
   Connection& connection_;
@@ -115,9 +126,19 @@ class Save {
   std::unique_ptr<SavePlan> plan_;
   bool all_staged_ = false;
   std::string open_upload_;
+  // Whether a version may appear that this save does not know of.
+  enum class CommitState { kNone, kSent, kLeftToWorker0 };
+  std::atomic<CommitState> commit_{CommitState::kNone};
 };
 
 absl::Status Save::CheckOptions() const {
+  const SaveContent& content = job_.content;
+  if (content.tensors.empty() && content.sections.empty() &&
+      content.architecture.empty() && !Distributed() && !options_.allow_empty) {
+    return absl::InvalidArgumentError(
+        "there is nothing to save: no tensor, no section and no architecture; set "
+        "allow_empty for a version that holds none");
+  }
   if (options_.contribution_count < 1 ||
       options_.contribution_count > kMaxContributions) {
     return InvalidField("contribution_count",
@@ -130,7 +151,8 @@ absl::Status Save::CheckOptions() const {
     return InvalidField("request_id",
                         "must be given, the same to every worker of the save");
   }
-  return ValidateRequestId("request_id", options_.request_id);
+  absl::Status s = CheckString("base_checkpoint", options_.base_checkpoint);
+  return s.ok() ? ValidateRequestId("request_id", options_.request_id) : s;
 }
 
 Sleeper Save::MakeSleeper() {
@@ -140,7 +162,32 @@ Sleeper Save::MakeSleeper() {
   };
 }
 
+absl::Status Save::Explain(const absl::Status& failure) const {
+  const bool cancelled = state_->cancellation.cancelled();
+  if (!cancelled && !IsTransient(failure)) return failure;
+  std::string outcome;
+  if (commit_ == CommitState::kLeftToWorker0) {
+    outcome = "this worker's part is delivered, and worker 0 may still commit it";
+  } else if (commit_ == CommitState::kSent) {
+    outcome = absl::StrCat(
+        "the commit was sent and may be decided: ",
+        given_request_id_ ? "save again with request_id \"" : "look for request_id \"",
+        options_.request_id, "\"",
+        given_request_id_ ? " to learn the version" : " in the latest version");
+  } else {
+    outcome = "nothing was saved";
+    if (given_request_id_ && !open_upload_.empty()) {
+      outcome += ", and a save with the same request_id goes on with what arrived";
+    }
+  }
+  return AppendTo(cancelled ? absl::CancelledError("the save was cancelled") : failure,
+                  outcome);
+}
+
 absl::StatusOr<CheckpointInfo> Save::Run() {
+  if (std::chrono::steady_clock::now() >= job_.deadline) {
+    return absl::DeadlineExceededError("its timeout was over before it began");
+  }
   if (absl::Status s = CheckOptions(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<SavePlan>> plan =
       SavePlan::Make(std::move(job_.content), /*whole=*/!Distributed());
@@ -301,6 +348,7 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   }
   request.Clear();
   request.set_finish(true);
+  commit_ = CommitState::kSent;
   return Send(stream, request, {}, 0);
 }
 
@@ -336,11 +384,16 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
     if (upload->committed_version() > 0) return EarlierSave(upload->committed_version());
     open_upload_ = upload->name();
     absl::Status delivered = Deliver(*upload);
-    if (absl::IsNotFound(delivered) && attempt < 3) continue;  // It has expired.
+    // It has expired, or somebody commits it under the same request_id.
+    const bool gone =
+        absl::IsNotFound(delivered) || absl::IsFailedPrecondition(delivered);
+    if (gone && attempt < 3) continue;
     if (!delivered.ok()) return delivered;
     state_->SetStaged(absl::OkStatus());
+    if (options_.contribution != 0) commit_ = CommitState::kLeftToWorker0;
     absl::StatusOr<v1::Checkpoint> saved = Commit(*upload);
-    if (saved.ok() || Distributed() || attempt == 3) return saved;
+    if (saved.ok()) return CheckCommitted(*std::move(saved));
+    if (Distributed() || attempt == 3) return saved;
     if (absl::IsNotFound(saved.status())) continue;
     if (!absl::IsFailedPrecondition(saved.status())) return saved;
     absl::StatusOr<std::vector<uint32_t>> missing = Outstanding(upload->name());
@@ -431,7 +484,21 @@ absl::StatusOr<v1::Checkpoint> Save::Commit(const v1::Upload& upload) {
   if (options_.expected_latest_version.has_value()) {
     request.set_expected_latest_version(*options_.expected_latest_version);
   }
-  return Call<v1::Checkpoint>("CommitUpload", request);
+  commit_ = CommitState::kSent;
+  absl::StatusOr<v1::Checkpoint> committed =
+      Call<v1::Checkpoint>("CommitUpload", request);
+  const bool refused = !committed.ok() && !IsTransient(committed.status()) &&
+                       !absl::IsCancelled(committed.status());
+  if (refused) commit_ = CommitState::kNone;
+  return committed;
+}
+
+absl::StatusOr<v1::Checkpoint> Save::CheckCommitted(v1::Checkpoint committed) {
+  // Workers would each read all of a distributed save's manifest.
+  if (!given_request_id_ || Distributed()) return committed;
+  absl::Status same = CheckSameContent(committed.version());
+  if (absl::IsInvalidArgument(same)) return same;
+  return committed;
 }
 
 absl::Status Save::WaitForContributions(const std::string& upload) {
@@ -485,16 +552,22 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
 }
 
 absl::StatusOr<v1::Checkpoint> Save::EarlierSave(int64_t version) {
-  if (absl::Status s = DigestAll(); !s.ok()) return s;
-  absl::StatusOr<std::vector<uint32_t>> missing =
-      FindMissing(CheckpointNameOf(job_.model_id, version), nullptr);
-  if (!missing.ok()) return missing.status();
-  if (!missing->empty()) {
-    return InvalidField(
-        "request_id", absl::StrCat(options_.request_id,
-                                   " was used with other content for version ", version));
-  }
+  if (absl::Status s = CheckSameContent(version); !s.ok()) return s;
   return GetCommitted(version);
+}
+
+// The metadata is the server's to compare: it did when the upload was asked for.
+absl::Status Save::CheckSameContent(int64_t version) {
+  if (absl::Status s = DigestAll(); !s.ok()) return s;
+  const absl::StatusOr<std::string> difference = DifferenceFrom(
+      connection_, CheckpointNameOf(job_.model_id, version), plan_->ManifestParts(),
+      /*whole=*/!Distributed(), job_.deadline, MakeSleeper());
+  if (!difference.ok()) return difference.status();
+  if (difference->empty()) return absl::OkStatus();
+  return InvalidField("request_id",
+                      absl::StrCat("\"", options_.request_id,
+                                   "\" was used with other content for version ", version,
+                                   ": ", *difference, "; give another request_id"));
 }
 
 absl::StatusOr<v1::Checkpoint> Save::GetCommitted(int64_t version) {
@@ -512,9 +585,7 @@ void RunSave(std::shared_ptr<Connection> connection, std::shared_ptr<StagingPool
   const std::string context = absl::StrCat("saving ", ModelName(job.model_id));
   Save save(connection.get(), pool.get(), &job);
   absl::StatusOr<CheckpointInfo> result = save.Run();
-  if (!result.ok() && state->cancellation.cancelled()) {
-    result = absl::CancelledError("the save was cancelled");
-  }
+  if (!result.ok()) result = save.Explain(result.status());
   save.CleanUp(result.ok());
   job.content = {};
   if (result.ok()) {

@@ -4,8 +4,10 @@
 #include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "client/internal/check_strings.h"
 #include "client/internal/convert.h"
 #include "client/internal/device_staging.h"
 #include "client/internal/staging_pool.h"
@@ -13,6 +15,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
+#include "proto/contract/utf8.h"
 
 namespace modelstore::internal {
 namespace {
@@ -32,8 +35,35 @@ int64_t ChunkSizeFor(int64_t piece_bytes) {
                                                         : kDefaultChunkBytes;
 }
 
+// Of a name in an error.
+constexpr size_t kShownBytes = 200;
+
 std::string NameOf(const TensorInfo& info) {
-  return absl::StrCat("tensor ", TensorNameOf(info.section, info.key));
+  return absl::StrCat("tensor ",
+                      ToUtf8(TensorNameOf(info.section, info.key), kShownBytes));
+}
+
+// The text of a view's names, and that no earlier one has its key, unless both are
+// parts of one tensor.
+absl::Status CheckKeyOf(
+    const TensorView& view,
+    absl::flat_hash_map<std::string, std::vector<const TensorView*>>& boxes) {
+  const TensorInfo& info = view.info;
+  const std::string name = NameOf(info);
+  for (const auto& [part, text] :
+       {std::pair("section", &info.section), std::pair("key", &info.key),
+        std::pair("tied_to", &info.tied_to)}) {
+    absl::Status s = CheckString(absl::StrCat(name, ": ", part), *text);
+    if (!s.ok()) return s;
+  }
+  auto& earlier = boxes[TensorNameOf(info.section, info.key)];
+  for (const TensorView* other : earlier) {
+    if (other->offset == view.offset && other->size == view.size) {
+      return InvalidField(name, "the key is given twice: keys are unique in a section");
+    }
+  }
+  earlier.push_back(&view);
+  return absl::OkStatus();
 }
 
 absl::Status CheckNamed(const std::string& section, const std::vector<NamedTensor>& named,
@@ -77,15 +107,24 @@ absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content,
                                                          bool whole) {
   std::unique_ptr<SavePlan> plan(new SavePlan());
   ToMetadata(content, &plan->metadata_);
+  if (absl::Status s = CheckStrings(plan->metadata_); !s.ok()) return s;
   for (const SectionContent& section : content.sections) {
+    v1::Section& message = plan->sections_.emplace_back();
     std::vector<NamedTensor> named;
-    absl::Status s = ToSection(section, &plan->sections_.emplace_back(), &named);
+    absl::Status s = ToSection(section, &message, &named);
     if (s.ok() && whole) s = CheckNamed(section.name, named, content.tensors);
+    if (s.ok()) {
+      s = CheckStrings(message,
+                       absl::StrCat("section ", ToUtf8(section.name, kShownBytes)));
+    }
     if (!s.ok()) return s;
   }
   plan->tensors_.reserve(content.tensors.size());
+  absl::flat_hash_map<std::string, std::vector<const TensorView*>> boxes;
   for (const TensorView& view : content.tensors) {
-    if (absl::Status s = plan->AddTensor(view); !s.ok()) return s;
+    absl::Status s = CheckKeyOf(view, boxes);
+    if (s.ok()) s = plan->AddTensor(view);
+    if (!s.ok()) return s;
   }
   plan->views_ = std::move(content.tensors);
   if (absl::Status s = plan->CutChunks(); !s.ok()) return s;

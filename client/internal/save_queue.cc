@@ -62,11 +62,7 @@ void SaveQueue::RunModel(const std::string& model_id) {
       it->second.pop_front();
     }
     const StatePtr state = job.state;
-    if (state->cancellation.cancelled()) {
-      job.content = {};
-      state->SetResult(absl::CancelledError("the save was cancelled before it began"));
-      continue;
-    }
+    if (!state->TryStart()) continue;
     RunSave(connection_, pool_, std::move(job));
     Remember(state);
   }

@@ -2,8 +2,15 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace modelstore {
 namespace {
+
+// A save ends by itself at its timeout; it may need this long to tell so, and a
+// cancelled one to end.
+constexpr std::chrono::seconds kEndsWithin{2};
+constexpr std::chrono::seconds kCancelledWithin{30};
 
 absl::Status Forked() {
   return absl::FailedPreconditionError(
@@ -23,6 +30,26 @@ void SaveHandle::State::SetResult(absl::StatusOr<CheckpointInfo> value) {
   if (!staged.has_value()) staged = value.status();
   if (!result.has_value()) result = std::move(value);
   changed.NotifyAll();
+}
+
+bool SaveHandle::State::TryStart() {
+  MutexLock lock(mutex);
+  if (result.has_value()) return false;
+  started = true;
+  return true;
+}
+
+void SaveHandle::State::Cancel() {
+  {
+    MutexLock lock(mutex);
+    seen = true;  // The caller knows.
+    if (!started && !result.has_value()) {
+      result = absl::CancelledError("the save was cancelled before it began");
+      if (!staged.has_value()) staged = result->status();
+      changed.NotifyAll();
+    }
+  }
+  cancellation.Cancel();
 }
 
 bool SaveHandle::State::done() const {
@@ -82,13 +109,21 @@ SaveHandle SaveHandle::Failed(absl::Status status) {
   return SaveHandle(std::move(state));
 }
 
+absl::StatusOr<CheckpointInfo> SaveHandle::Finish() const {
+  absl::StatusOr<CheckpointInfo> saved =
+      state_->WaitDurable(Later(state_->deadline, kEndsWithin));
+  if (!absl::IsDeadlineExceeded(saved.status()) || state_->done()) return saved;
+  Cancel();
+  saved = state_->WaitDurable(After(kCancelledWithin));
+  if (saved.ok()) return saved;
+  return absl::DeadlineExceededError(
+      state_->done() ? absl::StrCat("not durable in time; ", saved.status().message())
+                     : "not durable in time; it is being cancelled, and its commit may "
+                       "be decided");
+}
+
 void SaveHandle::Cancel() const {
-  if (getpid() != state_->pid) return;
-  {
-    MutexLock lock(state_->mutex);
-    state_->seen = true;  // The caller knows.
-  }
-  state_->cancellation.Cancel();
+  if (getpid() == state_->pid) state_->Cancel();
 }
 
 }  // namespace modelstore

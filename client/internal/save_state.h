@@ -25,8 +25,14 @@ struct SaveHandle::State {
   absl::StatusOr<CheckpointInfo> WaitDurable(Deadline deadline) EXCLUDES(mutex);
   Progress progress() const;
 
-  // Constant.
+  // False if it was cancelled before: then it must not begin.
+  bool TryStart() EXCLUDES(mutex);
+  // Ends it at once if it has not begun.
+  void Cancel() EXCLUDES(mutex);
+
+  // Constant once the handle is given out.
   const pid_t pid = getpid();
+  Deadline deadline = Deadline::max();  // Of the whole save.
 
   // Synchronise themselves.
   internal::Cancellation cancellation;
@@ -39,6 +45,7 @@ struct SaveHandle::State {
   CondVar changed;
   std::optional<absl::Status> staged GUARDED_BY(mutex);
   std::optional<absl::StatusOr<CheckpointInfo>> result GUARDED_BY(mutex);
+  bool started GUARDED_BY(mutex) = false;
   bool seen GUARDED_BY(mutex) = false;
 };
 

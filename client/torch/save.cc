@@ -149,11 +149,7 @@ SaveHandle Begin(Client& client, std::string_view parent, const SaveArgs& args,
 
 absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view parent,
                                               const SaveArgs& args) {
-  const SaveHandle handle = torch_internal::Begin(client, parent, args, /*at_rest=*/true);
-  absl::StatusOr<CheckpointInfo> saved = handle.Durable(After(args.options.timeout));
-  // The caller is free to change the tensors once this returns.
-  if (!saved.ok()) handle.Cancel();
-  return saved;
+  return torch_internal::Begin(client, parent, args, /*at_rest=*/true).Finish();
 }
 
 SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,

@@ -19,6 +19,7 @@ using support::Soon;
 using support::TensorSet;
 using support::TestStore;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
@@ -431,6 +432,87 @@ TEST(AsyncTest, TheLongestTimeoutsNeverEnd) {
     EXPECT_EQ(plan->Run(After(kLongest)), absl::OkStatus());
   }
   EXPECT_EQ(client.Drain(After(kLongest)), absl::OkStatus());
+}
+
+TEST(AsyncTest, ATimeoutOfZeroOrLessIsOverAtOnceAndSavesNothing) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(2 * kMiB);
+  for (const auto timeout : {std::chrono::milliseconds(0), std::chrono::milliseconds(-1),
+                             std::chrono::milliseconds::min()}) {
+    SaveOptions options;
+    options.timeout = timeout;
+    EXPECT_EQ(client.SaveAsync("models/m", live.Content(), options)
+                  .Durable(Soon())
+                  .status()
+                  .code(),
+              absl::StatusCode::kDeadlineExceeded);
+  }
+  EXPECT_FALSE(client.GetCheckpoint("models/m/checkpoints/latest").ok());
+}
+
+TEST(AsyncTest, ASaveCutOffBeforeItsCommitTellsThatNothingWasSaved) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.stall_timeout = std::chrono::milliseconds(60'000);
+  TestStore store(options);
+  Client client = store.NewClient();
+  Live live(2 * kMiB);
+  store.connection().Pause();
+  SaveOptions save;
+  save.timeout = std::chrono::milliseconds(200);
+  const absl::Status s =
+      client.SaveAsync("models/m", live.Content(), save).Finish().status();
+  store.connection().Resume();
+  EXPECT_EQ(s.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(s.message()), HasSubstr("nothing was saved"));
+  EXPECT_THAT(std::string(s.message()), Not(HasSubstr("goes on")));
+  EXPECT_TRUE(client.ListCheckpoints("models/m")->empty());
+}
+
+TEST(AsyncTest, ASaveCutOffInItsCommitTellsThatAVersionMayExistAndHowToLearnIt) {
+  for (const int64_t size : {int64_t{1000}, 2 * kMiB}) {
+    ConnectOptions options = support::ImpatientOptions();
+    options.retry_timeout = std::chrono::milliseconds(0);
+    TestStore store(options);
+    Client client = store.NewClient();
+    Live live(size);
+    SaveOptions save;
+    save.request_id = "epoch-7";
+    // A small save's last message, or the call that commits an upload, arrives, and
+    // its answer does not.
+    absl::Status s;
+    for (int64_t n = 1; n < 20; ++n) {
+      if (size < kMiB) {
+        store.connection().SetFaults({.cut_at = n, .deliver_cut = true});
+      } else {
+        store.connection().SetFaults({.lose_answer_at = n});
+      }
+      auto saved = client.SaveAsync("models/m", live.Content(), save).Finish();
+      s = saved.status();
+      if (!s.ok() && s.message().find("may be decided") != absl::string_view::npos) break;
+    }
+    EXPECT_THAT(std::string(s.message()), HasSubstr("request_id \"epoch-7\""));
+    store.connection().SetFaults({});
+    auto again = client.SaveAsync("models/m", live.Content(), save).Finish();
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->version, 1);
+    EXPECT_EQ(client.ListCheckpoints("models/m")->size(), 1u);
+  }
+}
+
+TEST(AsyncTest, AQueuedSaveThatIsCancelledEndsAtOnce) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(2 * kMiB);
+  store.connection().Pause();
+  const SaveHandle first = client.SaveAsync("models/m", live.Content());
+  const SaveHandle second = client.SaveAsync("models/m", live.Content());
+  second.Cancel();
+  EXPECT_TRUE(absl::IsCancelled(second.Durable(AtOnce()).status()));
+  store.connection().Resume();
+  EXPECT_TRUE(first.Durable(Soon()).ok());
+  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_EQ(client.ListCheckpoints("models/m")->size(), 1u);
 }
 
 TEST(AsyncTest, ProgressGrowsToTheWhole) {

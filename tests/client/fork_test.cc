@@ -8,6 +8,7 @@
 #include <functional>
 #include <thread>
 
+#include "modelstore/lifecycle.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
@@ -49,21 +50,33 @@ TEST(ForkTest, EveryCallInTheChildIsRefusedAndTheParentGoesOn) {
   ASSERT_TRUE(handle.Durable(Soon()).ok());
   auto plan = client->PlanLoad("models/m/checkpoints/1");
   ASSERT_TRUE(plan.ok());
+  auto watcher = ModelWatcher::Open(*client, "models/m");
+  ASSERT_TRUE(watcher.ok());
+  ASSERT_TRUE(watcher->Next(Soon()).ok());
   EXPECT_TRUE(InChild([&] { return Refused(client->GetModel("models/m").status()); }));
   EXPECT_TRUE(InChild([&] { return Refused(client->Drain(Soon())); }));
   EXPECT_TRUE(InChild([&] { return Refused(handle.Durable(Soon()).status()); }));
   EXPECT_TRUE(InChild([&] { return Refused(handle.Staged(Soon())); }));
+  EXPECT_TRUE(InChild([&] { return Refused(handle.Finish().status()); }));
   EXPECT_TRUE(InChild([&] { return Refused(plan->Run(Soon())); }));
+  EXPECT_TRUE(InChild([&] {
+    return Refused(ModelWatcher::Open(*client, "models/m").status()) &&
+           Refused(watcher->Next(Soon()).status());
+  }));
   EXPECT_TRUE(InChild([&] {
     return Refused(client->PlanLoad("models/m/checkpoints/1").status()) &&
            Refused(
                client->SaveAsync("models/m", state.Content()).Durable(Soon()).status());
   }));
   EXPECT_TRUE(InChild([&] {
-    client.reset();  // Touches nothing of the parent's.
+    // Touches nothing of the parent's.
+    client.reset();
+    watcher = absl::CancelledError();
     return true;
   }));
   EXPECT_TRUE(client->GetModel("models/m").ok());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(
+      watcher->Next(After(std::chrono::milliseconds(20))).status()));
 }
 
 // A child that connects for itself has a process of its own.

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -85,6 +87,66 @@ TEST(RetryTest, WaitsGrowAndStayBounded) {
 TEST(RetryTest, TheServersWishIsHeeded) {
   Backoff backoff;
   EXPECT_GE(backoff.Next(Unavailable("reopening", 700)), milliseconds(700));
+  EXPECT_GE(backoff.Next(Unavailable("a long while", 60'000)), milliseconds(60'000));
+}
+
+// A thousand clients that were refused together must not come back together.
+TEST(RetryTest, ClientsThatAnOverloadedServerRefusedComeBackSpreadOut) {
+  std::set<int64_t> waits;
+  for (int client = 0; client < 200; ++client) {
+    Backoff backoff;
+    const milliseconds wait = backoff.Next(Overloaded("overloaded", 1'000));
+    EXPECT_GE(wait, milliseconds(1'000));
+    EXPECT_LE(wait, milliseconds(2'000));
+    waits.insert(wait.count());
+  }
+  EXPECT_GT(waits.size(), 100u);
+  EXPECT_GT(*waits.rbegin() - *waits.begin(), 700);
+}
+
+TEST(RetryTest, AnOverloadThatLastsIsAskedMoreAndMoreRarely) {
+  Backoff backoff;
+  milliseconds longest(0);
+  for (int i = 0; i < 40; ++i) {
+    const milliseconds wait = backoff.Next(Overloaded("overloaded", 100));
+    EXPECT_GE(wait, milliseconds(100));
+    EXPECT_LE(wait, milliseconds(10'100));
+    longest = std::max(longest, wait);
+  }
+  EXPECT_GT(longest, milliseconds(3'000));
+  // Away is not overloaded: soon found again.
+  EXPECT_LE(backoff.Next(absl::UnavailableError("away")), milliseconds(2'000));
+}
+
+TEST(RetryTest, OverloadIsRepeatedAndAFullDiskIsNot) {
+  absl::Status refused = Overloaded("1024 streams are open", 100);
+  EXPECT_TRUE(IsTransient(refused));
+  // As it was told before there was a time in the details.
+  EXPECT_TRUE(IsTransient(absl::ResourceExhaustedError(
+      "1024 streams are open, the most there may be: retry later")));
+  absl::Status exhausted = absl::ResourceExhaustedError("overloaded");
+  refused.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    exhausted.SetPayload(url, payload);
+  });
+  EXPECT_TRUE(IsTransient(exhausted));
+  EXPECT_FALSE(IsTransient(absl::ResourceExhaustedError(
+      "the disk has 0 bytes free, 4096 are needed: free some")));
+  EXPECT_FALSE(IsTransient(absl::ResourceExhaustedError("too many open files")));
+}
+
+TEST(RetryTest, TheFinalErrorTellsTheLastCause) {
+  Sleeps sleeps;
+  int attempts = 0;
+  const absl::Status s =
+      Retry({milliseconds(0), milliseconds(10)}, Idempotency::kIdempotent,
+            Deadline::max(), sleeps.sleeper(), [&](Deadline) {
+              ++attempts;
+              return Unavailable("make pack: too many open files", 10);
+            });
+  EXPECT_EQ(attempts, 1);
+  EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(s.message().find("too many open files"), absl::string_view::npos) << s;
+  EXPECT_NE(s.message().find("given up after"), absl::string_view::npos) << s;
 }
 
 TEST(RetryTest, GivesUpWhenNothingSucceedsForTheRetryTimeout) {

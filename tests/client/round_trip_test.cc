@@ -281,12 +281,12 @@ TEST(RoundTripTest, FloatingPointIsCastOnRequestAndNothingElse) {
   EXPECT_EQ(loaded->at("model:i"), *saved.entries()[1].bytes);
 }
 
-TEST(RoundTripTest, AnEmptyCheckpointIsOne) {
+TEST(RoundTripTest, AnEmptyCheckpointThatIsMeantIsOne) {
   TestStore store;
   Client client = store.NewClient();
   SaveContent content;
   content.epoch = 3;
-  auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content, {.allow_empty = true}).Durable(Soon());
   ASSERT_TRUE(info.ok()) << info.status();
   auto plan = client.PlanLoad(info->name);
   ASSERT_TRUE(plan.ok()) << plan.status();

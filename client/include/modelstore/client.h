@@ -1,7 +1,10 @@
 // Client: saves to and loads from a modelstore server, without torch.
 //
-//   absl::StatusOr<modelstore::Client> client = modelstore::Client::Connect("localhost:7070");
-//   for (const auto& c : *client->ListCheckpoints("models/iris")) std::cout << c.name << "\n";
+//   auto client = modelstore::Client::Connect("localhost:7070");
+//   if (!client.ok()) return client.status();
+//   auto checkpoints = client->ListCheckpoints("models/iris");
+//   if (!checkpoints.ok()) return checkpoints.status();
+//   for (const auto& c : *checkpoints) std::cout << c.name << "\n";
 //
 // torch.h puts modules and optimizers on top of it.
 //
@@ -13,7 +16,9 @@
 // FAILED_PRECONDITION from everything that its parent made, and from Connect()
 // if the parent had connected: gRPC does not pass through fork().
 // Retries: calls that are safe to repeat are repeated on UNAVAILABLE until
-// ConnectOptions.retry_timeout; transfers resume where they were cut.
+// ConnectOptions.retry_timeout, as is a refusal for overload, no sooner than the server
+// asks for; transfers resume where they were cut. What repeating cannot mend, such as a
+// full disk, is returned at once.
 #pragma once
 
 #include <functional>
@@ -25,6 +30,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "modelstore/connection.h"
+#include "modelstore/listing.h"
 #include "modelstore/options.h"
 #include "modelstore/tensor.h"
 #include "modelstore/value.h"
@@ -42,9 +48,13 @@ class [[nodiscard]] SaveHandle {
   absl::Status Staged(Deadline deadline) const;
   // Returns when the server has made the version durable.
   absl::StatusOr<CheckpointInfo> Durable(Deadline deadline) const;
+  // Waits until the save is over, at the latest at its own timeout. One that does not
+  // come to its end then is cancelled: DEADLINE_EXCEEDED tells whether nothing was
+  // saved or the commit may be decided.
+  absl::StatusOr<CheckpointInfo> Finish() const;
   Progress progress() const;
   // Ends the save as soon as possible; Durable() then returns CANCELLED unless
-  // it was committed before.
+  // it was committed before, and tells whether it may have been.
   void Cancel() const;
 
   // A save that was refused before it began: every wait returns `status`.
@@ -101,21 +111,23 @@ class Client {
   absl::StatusOr<ModelInfo> CreateModel(std::string_view model_id,
                                         std::string_view description = "");
   absl::StatusOr<ModelInfo> GetModel(std::string_view name);
-  absl::StatusOr<std::vector<ModelInfo>> ListModels(std::string_view prefix = "");
+  Listing<ModelInfo> ListModels(std::string_view prefix = "");
   // `force` deletes its checkpoints too.
   absl::Status DeleteModel(std::string_view name, bool force = false);
 
   // `name` ends in a version, an alias (lifecycle.h) or `latest`.
   absl::StatusOr<CheckpointInfo> GetCheckpoint(std::string_view name);
   // Ascending by version; `limit` 0 means all.
-  absl::StatusOr<std::vector<CheckpointInfo>> ListCheckpoints(
-      std::string_view parent, bool newest_first = false, int limit = 0);
+  Listing<CheckpointInfo> ListCheckpoints(std::string_view parent,
+                                          bool newest_first = false, int limit = 0);
   absl::Status DeleteCheckpoint(std::string_view name);
-  absl::StatusOr<std::vector<TensorInfo>> ListTensors(std::string_view checkpoint);
+  Listing<TensorInfo> ListTensors(std::string_view checkpoint);
 
   // Copies what the content's views point to and returns at once; see
-  // SaveHandle. SaveAsync(...).Durable() is the synchronous save: if every view is
+  // SaveHandle. SaveAsync(...).Finish() is the synchronous save: if every view is
   // `immutable`, without the copy, and without stepping back for threads that compute.
+  // INVALID_ARGUMENT for content without a tensor, a section and an architecture,
+  // unless SaveOptions.allow_empty.
   SaveHandle SaveAsync(std::string_view parent, SaveContent content,
                        SaveOptions options = {});
 

@@ -6,14 +6,15 @@
 //
 // Paths and keys are PyTorch's: a module is `classifier.6`, its tensor
 // `classifier.6.weight`; patterns are RE2 and match a key of section `model` whole.
-// modelstore/v1/edits.proto tells each edit in full. Nothing is checked here: the
-// server does, when the list is sent (modify.h).
+// modelstore/v1/edits.proto tells each edit in full. Nothing but UTF-8 is
+// checked here: the server does, when the list is sent (modify.h).
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "proto/contract/dtype.h"
@@ -113,9 +114,15 @@ class EditList {
   size_t size() const { return encoded_.size(); }
   // Each a serialized modelstore.v1.Edit.
   const std::vector<std::string>& encoded() const { return encoded_; }
+  // Why the list cannot be sent, such as `edits[1].rename_keys.pattern: is not UTF-8 at
+  // byte 3`; empty if it can.
+  const std::string& error() const { return error_; }
 
  private:
+  void Push(std::pair<std::string, std::string> encoded);
+
   std::vector<std::string> encoded_;
+  std::string error_;
 };
 
 }  // namespace modelstore

@@ -31,6 +31,7 @@ struct InspectSelection {
   std::vector<std::string> sections;
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  bool allow_unmatched = false;
 };
 
 struct VerifyOptions {

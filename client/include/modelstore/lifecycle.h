@@ -65,13 +65,10 @@ absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name, int64_
 absl::Status DeleteAlias(Client& client, std::string_view name,
                          const SetAliasOptions& options = {});
 // By name. `parent` is `models/{model}`.
-absl::StatusOr<std::vector<AliasInfo>> ListAliases(Client& client,
-                                                   std::string_view parent);
+Listing<AliasInfo> ListAliases(Client& client, std::string_view parent);
 // Newest first; of one alias (its id) unless empty. `limit` 0 means all.
-absl::StatusOr<std::vector<AliasMove>> ListAliasMoves(Client& client,
-                                                      std::string_view parent,
-                                                      std::string_view alias = {},
-                                                      int limit = 0);
+Listing<AliasMove> ListAliasMoves(Client& client, std::string_view parent,
+                                  std::string_view alias = {}, int limit = 0);
 
 // Keeps a version from being deleted until it expires. One per version and holder.
 struct LeaseInfo {

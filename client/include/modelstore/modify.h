@@ -108,8 +108,8 @@ struct HistoryEntry {
 
 // A version and those that it comes from, newest first, as far as they still exist;
 // at most `limit`.
-absl::StatusOr<std::vector<HistoryEntry>> History(
-    const Client& client, std::string_view name, int limit = 100,
-    Deadline deadline = After(std::chrono::minutes(1)));
+Listing<HistoryEntry> History(const Client& client, std::string_view name,
+                              int limit = 100,
+                              Deadline deadline = After(std::chrono::minutes(1)));
 
 }  // namespace modelstore

@@ -25,7 +25,8 @@ struct ConnectOptions {
   int streams = 3;
   // A transfer that makes no progress for so long is cut and resumed.
   Timeout stall_timeout{30'000};
-  // How long a cut transfer or an unreachable server is retried.
+  // How long a cut transfer, an unreachable or an overloaded server is retried without
+  // anything getting through.
   Timeout retry_timeout{120'000};
 };
 
@@ -99,12 +100,17 @@ enum class WhenBusy : uint8_t { kWait, kFail, kReplaceQueued };
 
 struct SaveOptions {
   bool create_model = true;
+  // Allows a version without any tensor, section and architecture, which becomes the
+  // latest one. Otherwise INVALID_ARGUMENT: it is a mistake more often than not.
+  bool allow_empty = false;
   // Refuses with ABORTED unless this is the model's latest; 0: it has none.
   std::optional<int64_t> expected_latest_version;
   // `models/{m}/checkpoints/{n}` to share chunks with; empty: the latest;
   // `none`: nothing is shared.
   std::string base_checkpoint;
-  // The same id never makes two versions. Empty: the library makes one.
+  // The same id never makes two versions: repeated with the same content it returns
+  // the version it made, with other content INVALID_ARGUMENT. Empty: the library makes
+  // one.
   std::string request_id;
   // Contribution of this worker, when several save one checkpoint together with
   // the same request_id. Worker 0 commits once all are complete.
@@ -116,7 +122,8 @@ struct SaveOptions {
   // streamed, then by way of about 8 MiB of page-locked memory a stream. Absent: as
   // large as the state.
   std::optional<int64_t> max_staging_bytes;
-  // Of the whole save.
+  // Of the whole save, which is cancelled when it is over. Nothing is visible then,
+  // unless the commit was already decided: the error tells which is possible.
   Timeout timeout{3'600'000};
 };
 
@@ -131,9 +138,12 @@ struct Progress {
 struct LoadOptions {
   // Sections to take; empty: all.
   std::vector<std::string> sections;
-  // RE2 patterns over `section:key`, matched whole by the server.
+  // RE2 patterns over `section:key`, matched whole by the server. NOT_FOUND names an
+  // `include` that matches no tensor, and INVALID_ARGUMENT tells that `exclude` leaves
+  // none, unless allow_unmatched.
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  bool allow_unmatched = false;
   struct RowSlice {
     std::string tensor;  // `section:key`
     int64_t begin = 0;

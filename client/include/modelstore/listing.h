@@ -1,0 +1,41 @@
+// Listing: what a list call returns, an absl::StatusOr of a vector that may be looped
+// over in one line.
+//
+//   for (const auto& c : *client.ListCheckpoints("models/iris")) ...
+//
+// With a plain absl::StatusOr the loop would read freed memory: `*` gives a reference
+// into the temporary, which ends before the first round. Here `*` and value() of a
+// temporary give the vector itself, which the loop keeps. `*` without ok() ends the
+// process if the call failed, as it does with absl::StatusOr.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace modelstore {
+
+template <typename T>
+class [[nodiscard]] Listing : public absl::StatusOr<std::vector<T>> {
+  using Base = absl::StatusOr<std::vector<T>>;
+
+ public:
+  // NOLINTBEGIN(google-explicit-constructor): as absl::StatusOr is made.
+  Listing(absl::Status status) : Base(std::move(status)) {}
+  Listing(std::vector<T> items) : Base(std::move(items)) {}
+  // NOLINTEND(google-explicit-constructor)
+
+  const std::vector<T>& operator*() const& { return Base::operator*(); }
+  std::vector<T>& operator*() & { return Base::operator*(); }
+  std::vector<T> operator*() && { return std::move(Base::operator*()); }
+  std::vector<T> operator*() const&& { return Base::operator*(); }
+
+  const std::vector<T>& value() const& { return Base::value(); }
+  std::vector<T>& value() & { return Base::value(); }
+  std::vector<T> value() && { return std::move(Base::value()); }
+  std::vector<T> value() const&& { return Base::value(); }
+};
+
+}  // namespace modelstore

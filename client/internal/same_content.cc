@@ -1,0 +1,182 @@
+#include "client/internal/same_content.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "client/internal/fetch_plan.h"
+#include "client/internal/rpc.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/digest.h"
+#include "proto/contract/dtype.h"
+#include "proto/contract/names.h"
+
+namespace modelstore::internal {
+namespace {
+
+std::string SectionOf(const v1::Tensor& tensor) {
+  return tensor.section().empty() ? "model" : tensor.section();
+}
+
+std::string NameOf(const v1::Tensor& tensor) {
+  return TensorNameOf(SectionOf(tensor), tensor.key());
+}
+
+std::string FullTarget(const v1::Tensor& tensor) {
+  if (tensor.tied_to().empty()) return "";
+  const TensorName target = ParseTensorName(tensor.tied_to());
+  return TensorNameOf(target.section, target.key);
+}
+
+// A piece with its box and digests written out; those of the server leave out a box
+// that is the whole tensor.
+struct PlainPiece {
+  std::vector<int64_t> offset;
+  std::vector<int64_t> size;
+  int64_t chunk_size_bytes = 0;
+  std::string digests;
+
+  bool operator==(const PlainPiece&) const = default;
+};
+
+PlainPiece ToPlain(const v1::Tensor& tensor, const v1::Piece& piece) {
+  PlainPiece plain;
+  plain.offset.assign(piece.offset().begin(), piece.offset().end());
+  plain.size.assign(piece.size().begin(), piece.size().end());
+  if (plain.offset.empty()) plain.offset.assign(tensor.shape_size(), 0);
+  if (plain.size.empty()) plain.size.assign(tensor.shape().begin(), tensor.shape().end());
+  plain.chunk_size_bytes = piece.chunk_size_bytes();
+  plain.digests = piece.chunk_digests();
+  for (const std::string& hex : piece.chunk_digests_hex()) {
+    plain.digests += absl::HexStringToBytes(hex);
+  }
+  return plain;
+}
+
+// Those that have bytes.
+std::vector<PlainPiece> PiecesOf(const v1::Tensor& tensor) {
+  std::vector<PlainPiece> pieces;
+  for (const v1::Piece& piece : tensor.pieces()) {
+    pieces.push_back(ToPlain(tensor, piece));
+    if (pieces.back().digests.empty()) pieces.pop_back();
+  }
+  return pieces;
+}
+
+bool SameKind(const v1::Tensor& a, const v1::Tensor& b) {
+  return a.dtype() == b.dtype() &&
+         std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(),
+                    b.shape().end()) &&
+         FullTarget(a) == FullTarget(b);
+}
+
+// What tells `ours` from `stored`; empty if nothing does.
+std::string CompareTensors(const v1::Tensor& ours, const v1::Tensor& stored, bool whole) {
+  if (!SameKind(ours, stored)) return "has another dtype, shape or tie";
+  if (whole &&
+      (ours.requires_grad() != stored.requires_grad() || ours.role() != stored.role())) {
+    return "has another role or requires_grad";
+  }
+  const std::vector<PlainPiece> have = PiecesOf(stored);
+  const std::vector<PlainPiece> want = PiecesOf(ours);
+  const bool all_there = std::all_of(want.begin(), want.end(), [&](const auto& piece) {
+    return std::find(have.begin(), have.end(), piece) != have.end();
+  });
+  if (!all_there || (whole && have.size() != want.size())) return "has other bytes";
+  return "";
+}
+
+std::string ValuesOf(const v1::Section& section) {
+  v1::Section values;
+  if (section.has_value()) *values.mutable_value() = section.value();
+  if (section.has_metadata()) *values.mutable_metadata() = section.metadata();
+  return SerializeDeterministic(values);
+}
+
+}  // namespace
+
+SameContent::SameContent(std::vector<v1::ManifestPart> ours, bool whole)
+    : ours_(std::move(ours)), whole_(whole) {
+  for (const v1::ManifestPart& part : ours_) {
+    for (const v1::Tensor& tensor : part.tensors()) {
+      by_name_.emplace(NameOf(tensor), tensors_.size());
+      tensors_.push_back(&tensor);
+    }
+  }
+}
+
+void SameContent::AddTensor(const v1::Tensor& stored) {
+  const std::string name = NameOf(stored);
+  const size_t position = stored_tensors_++;
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) {
+    if (whole_) Note(absl::StrCat("tensor ", name, " is not in this save"));
+    return;
+  }
+  ++found_;
+  if (whole_ && found->second != position) {
+    return Note(absl::StrCat("tensor ", name, " is in another place of the order"));
+  }
+  const std::string other = CompareTensors(*tensors_[found->second], stored, whole_);
+  if (!other.empty()) Note(absl::StrCat("tensor ", name, " ", other));
+}
+
+void SameContent::AddSections(const std::vector<v1::Section>& stored) {
+  if (found_ < by_name_.size()) Note("it lacks tensors of this save");
+  absl::flat_hash_map<std::string, std::string> values;
+  for (const v1::Section& section : stored) values[section.name()] = ValuesOf(section);
+  absl::flat_hash_set<std::string> ours;
+  for (const v1::Tensor* tensor : tensors_) ours.insert(SectionOf(*tensor));
+  absl::flat_hash_set<std::string> with_value;
+  for (const v1::ManifestPart& part : ours_) {
+    for (const v1::Section& section : part.sections()) {
+      ours.insert(section.name());
+      const std::string value = ValuesOf(section);
+      // A worker may leave the value of a section to another.
+      if (value.empty() && !whole_) continue;
+      with_value.insert(section.name());
+      const auto it = values.find(section.name());
+      if (it == values.end() || it->second != value) {
+        Note(absl::StrCat("section ", section.name(), " has another value"));
+      }
+    }
+  }
+  if (!whole_) return;
+  for (const auto& [name, value] : values) {
+    if (!ours.contains(name) || (!value.empty() && !with_value.contains(name))) {
+      Note(absl::StrCat("section ", name, " has another value"));
+    }
+  }
+}
+
+absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
+                                           const std::string& checkpoint,
+                                           std::vector<v1::ManifestPart> ours, bool whole,
+                                           Deadline deadline, const Sleeper& sleeper) {
+  SameContent same(std::move(ours), whole);
+  v1::ListTensorsRequest request;
+  request.set_parent(checkpoint);
+  request.set_page_size(10'000);
+  request.set_with_digests(true);
+  do {
+    auto page =
+        CallRpc<v1::ListTensorsResponse>(connection, kModelStore, "ListTensors", request,
+                                         Idempotency::kIdempotent, deadline, sleeper);
+    if (!page.ok()) return page.status();
+    for (const v1::Tensor& tensor : page->tensors()) same.AddTensor(tensor);
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  // The values of sections of any size come with the plan of a load.
+  absl::StatusOr<FetchedPlan> plan =
+      Retry(RetryPolicy::Of(connection.options()), Idempotency::kIdempotent, deadline,
+            sleeper, [&](Deadline attempt) {
+              return FetchPlan(connection, checkpoint, LoadOptions(), attempt);
+            });
+  if (!plan.ok()) return plan.status();
+  same.AddSections(plan->sections);
+  return same.difference();
+}
+
+}  // namespace modelstore::internal

@@ -1,0 +1,248 @@
+// One request_id leads to one content: repeated with other content it is refused, on
+// every way that a save takes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "modelstore/lifecycle.h"
+#include "modelstore/modify.h"
+#include "tests/client/test_store.h"
+#include "tests/support/checkpoints.h"
+
+namespace modelstore {
+namespace {
+
+using support::RandomBytes;
+using support::Soon;
+using support::TestStore;
+using ::testing::HasSubstr;
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+class RequestIdTest : public ::testing::Test {
+ protected:
+  RequestIdTest() { options_.request_id = "same"; }
+
+  // Tensors x and y of two different contents.
+  SaveContent Content(int64_t size) {
+    bytes_ = {RandomBytes(1, size), RandomBytes(2, size)};
+    SaveContent content;
+    for (int i = 0; i < 2; ++i) {
+      TensorView view;
+      view.info.section = "model";
+      view.info.key = i == 0 ? "x" : "y";
+      view.info.dtype = DType::kUint8;
+      view.info.shape = {size};
+      view.info.size_bytes = size;
+      view.data = bytes_[i].data();
+      content.tensors.push_back(view);
+    }
+    content.sections.push_back(
+        {.name = "extra", .value = Value(int64_t{1}), .metadata = {}});
+    content.epoch = 3;
+    return content;
+  }
+  absl::StatusOr<CheckpointInfo> Save(const SaveContent& content) {
+    return client_.SaveAsync("models/m", content, options_).Durable(Soon());
+  }
+  // The same request_id with what `change` makes of the content, after the content
+  // itself was saved. Both ways: less than 1 MiB, and an upload.
+  void ExpectRefused(const char* what, const std::function<void(SaveContent&)>& change) {
+    for (const int64_t size : {int64_t{1000}, 2 * kMiB}) {
+      options_.request_id = absl::StrCat("same-", ++saves_);
+      auto first = Save(Content(size));
+      ASSERT_TRUE(first.ok()) << first.status();
+      const std::vector<std::string> saved = bytes_;
+      SaveContent other = Content(size);
+      change(other);
+      const absl::Status refused = Save(other).status();
+      EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument)
+          << what << ", " << size << " bytes: " << refused;
+      EXPECT_THAT(std::string(refused.message()), HasSubstr("request_id")) << what;
+      // The right content is still acknowledged, by the version that it made.
+      auto again = Save(Content(size));
+      ASSERT_TRUE(again.ok()) << what << ": " << again.status();
+      EXPECT_EQ(again->version, first->version) << what;
+      auto loaded = support::Load(client_, first->name);
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_EQ(loaded->at("model:x"), saved[0]);
+      EXPECT_EQ(loaded->at("model:y"), saved[1]);
+    }
+  }
+
+  TestStore store_;
+  Client client_ = store_.NewClient();
+  SaveOptions options_;
+  std::vector<std::string> bytes_;
+  int saves_ = 0;
+};
+
+TEST_F(RequestIdTest, TheSameChunksInOtherPlacesAreRefused) {
+  ExpectRefused("x and y swapped",
+                [](SaveContent& c) { std::swap(c.tensors[0].data, c.tensors[1].data); });
+}
+
+TEST_F(RequestIdTest, EveryOtherPartOfTheContentIsComparedToo) {
+  ExpectRefused("order", [](SaveContent& c) { std::swap(c.tensors[0], c.tensors[1]); });
+  ExpectRefused("a key", [](SaveContent& c) { c.tensors[0].info.key = "z"; });
+  ExpectRefused("a dtype",
+                [](SaveContent& c) { c.tensors[0].info.dtype = DType::kInt8; });
+  ExpectRefused("a shape", [](SaveContent& c) {
+    c.tensors[0].info.shape = {2, c.tensors[0].info.size_bytes / 2};
+  });
+  ExpectRefused("a section", [](SaveContent& c) { c.tensors[0].info.section = "ema"; });
+  ExpectRefused("requires_grad", [](SaveContent& c) {
+    c.tensors[0].info.requires_grad = !c.tensors[0].info.requires_grad;
+  });
+  ExpectRefused("one tensor fewer", [](SaveContent& c) { c.tensors.pop_back(); });
+  ExpectRefused("one tensor more", [](SaveContent& c) {
+    c.tensors.push_back(c.tensors[0]);
+    c.tensors.back().info.key = "z";
+  });
+  ExpectRefused("a tie", [](SaveContent& c) {
+    c.tensors[1].info.tied_to = "model:x";
+    c.tensors[1].data = nullptr;
+  });
+  ExpectRefused("a value",
+                [](SaveContent& c) { c.sections[0].value = Value(int64_t{2}); });
+  ExpectRefused("metadata of a section",
+                [](SaveContent& c) { c.sections[0].metadata = Value(int64_t{2}); });
+  ExpectRefused("a section fewer", [](SaveContent& c) { c.sections.clear(); });
+}
+
+TEST_F(RequestIdTest, WhatTheSaveSaysOfItselfIsComparedToo) {
+  ExpectRefused("epoch", [](SaveContent& c) { c.epoch = 4; });
+  ExpectRefused("no epoch", [](SaveContent& c) { c.epoch.reset(); });
+  ExpectRefused("step", [](SaveContent& c) { c.step = 1; });
+  ExpectRefused("loss", [](SaveContent& c) { c.loss = 0.5; });
+  ExpectRefused("metrics", [](SaveContent& c) { c.metrics["a"] = 1; });
+  ExpectRefused("labels", [](SaveContent& c) { c.labels["a"] = "b"; });
+  ExpectRefused("description", [](SaveContent& c) { c.description = "other"; });
+}
+
+TEST_F(RequestIdTest, TheRefusalNamesWhatDiffers) {
+  ASSERT_TRUE(Save(Content(2 * kMiB)).ok());
+  SaveContent other = Content(2 * kMiB);
+  std::swap(other.tensors[0].data, other.tensors[1].data);
+  const absl::Status s = Save(other).status();
+  EXPECT_THAT(std::string(s.message()), HasSubstr("\"same\" was used with other content "
+                                                  "for version 1: tensor model:x has "
+                                                  "other bytes"));
+}
+
+// A later version may be the base meanwhile, and the content that of no version's.
+TEST_F(RequestIdTest, ARepetitionIsAcknowledgedAlsoAfterOtherVersions) {
+  auto first = Save(Content(2 * kMiB));
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(client_.SaveAsync("models/m", Content(3 * kMiB), {}).Durable(Soon()).ok());
+  auto again = Save(Content(2 * kMiB));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->version, 1);
+}
+
+TEST_F(RequestIdTest, AnUploadThatGoesOnWithOtherContentSavesThatContent) {
+  // Worker 0 of a job dies before its commit, and comes back with other values.
+  store_.connection().SetFaults({.stall_at = 4});
+  options_.timeout = std::chrono::milliseconds(300);
+  EXPECT_FALSE(Save(Content(6 * kMiB)).ok());
+  store_.connection().SetFaults({});
+  options_.timeout = std::chrono::minutes(1);
+  SaveContent other = Content(6 * kMiB);
+  std::swap(other.tensors[0].data, other.tensors[1].data);
+  auto saved = Save(other);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  auto loaded = support::Load(client_, saved->name);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->at("model:x"), bytes_[1]);
+  EXPECT_EQ(loaded->at("model:y"), bytes_[0]);
+}
+
+TEST_F(RequestIdTest, OfTwoContentsAtOnceTheOneThatIsNotStoredIsRefused) {
+  for (int round = 0; round < 5; ++round) {
+    options_.request_id = absl::StrCat("race-", round);
+    SaveContent contents[2] = {Content(2 * kMiB), {}};
+    contents[1] = contents[0];
+    std::swap(contents[1].tensors[0].data, contents[1].tensors[1].data);
+    absl::StatusOr<CheckpointInfo> saved[2] = {absl::UnknownError(""),
+                                               absl::UnknownError("")};
+    std::thread other([&] {
+      saved[1] =
+          store_.NewClient().SaveAsync("models/m", contents[1], options_).Durable(Soon());
+    });
+    saved[0] = Save(contents[0]);
+    other.join();
+    ASSERT_TRUE(saved[0].ok() || saved[1].ok()) << saved[0].status();
+    for (int i = 0; i < 2; ++i) {
+      if (!saved[i].ok()) continue;
+      auto loaded = support::Load(client_, saved[i]->name);
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_EQ(loaded->at("model:x"), bytes_[i]) << "of save " << i;
+    }
+  }
+}
+
+TEST_F(RequestIdTest, AWorkerOfADistributedSaveMayNotComeBackWithOtherRows) {
+  const std::string rows = RandomBytes(7, 4 * kMiB);
+  const auto contribution = [&](int worker, int64_t shift) {
+    TensorView view;
+    view.info.key = "w";
+    view.info.dtype = DType::kUint8;
+    view.info.shape = {4, kMiB};
+    view.info.size_bytes = 2 * kMiB;
+    view.data = rows.data() + (worker == 0 ? 0 : 2 * kMiB) + shift;
+    view.offset = {2 * worker, 0};
+    view.size = {2, kMiB};
+    SaveContent content;
+    content.tensors.push_back(view);
+    return content;
+  };
+  const auto worker = [&](int index) {
+    SaveOptions options = options_;
+    options.contribution = index;
+    options.contribution_count = 2;
+    return options;
+  };
+  const SaveHandle zero = client_.SaveAsync("models/m", contribution(0, 0), worker(0));
+  Client second = store_.NewClient();
+  ASSERT_TRUE(
+      second.SaveAsync("models/m", contribution(1, 0), worker(1)).Durable(Soon()).ok());
+  ASSERT_TRUE(zero.Durable(Soon()).ok());
+  EXPECT_TRUE(
+      second.SaveAsync("models/m", contribution(1, 0), worker(1)).Durable(Soon()).ok());
+  // The rows of the other worker: every chunk is in the version, in another place.
+  const absl::Status s =
+      second.SaveAsync("models/m", contribution(1, -2 * kMiB), worker(1))
+          .Durable(Soon())
+          .status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
+}
+
+TEST_F(RequestIdTest, CopiesAndModificationsRefuseAnotherRequestToo) {
+  ASSERT_TRUE(Save(Content(1000)).ok());
+  const std::string source = "models/m/checkpoints/1";
+  ASSERT_TRUE(CopyCheckpoint(client_, source, "models/c", {.request_id = "copy"}).ok());
+  EXPECT_TRUE(CopyCheckpoint(client_, source, "models/c", {.request_id = "copy"}).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      CopyCheckpoint(client_, source, "models/c",
+                     {.description = "other", .request_id = "copy"})
+          .status()));
+  ModifyOptions modify;
+  modify.request_id = "modify";
+  const EditList edits = EditList().DropKeys({"x"});
+  auto modified = ModifyCheckpoint(client_, source, edits, modify);
+  ASSERT_TRUE(modified.ok()) << modified.status();
+  auto again = ModifyCheckpoint(client_, source, edits, modify);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->checkpoint.version, modified->checkpoint.version);
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      ModifyCheckpoint(client_, source, EditList().DropKeys({"y"}), modify).status()));
+  // Nor is an id of one kind of call taken by another.
+  options_.request_id = "modify";
+  EXPECT_TRUE(absl::IsInvalidArgument(Save(Content(2 * kMiB)).status()));
+}
+
+}  // namespace
+}  // namespace modelstore
