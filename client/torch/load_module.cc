@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/torch/element_type.h"
-#include "client/torch/shared_memory.h"
+#include "client/torch/memory_overlap.h"
 
 namespace modelstore::torch_internal {
 namespace {

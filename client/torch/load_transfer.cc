@@ -12,7 +12,7 @@
 #include "client/torch/element_type.h"
 #include "client/torch/fresh_tensors.h"
 #include "client/torch/guard.h"
-#include "client/torch/shared_memory.h"
+#include "client/torch/memory_overlap.h"
 #include "client/torch/tensor_views.h"
 
 namespace modelstore::torch_internal {
