@@ -301,7 +301,18 @@ class Loader {
     }
     fresh_.try_emplace(rng_, kCpu);
     const Value* cuda = content->value.Find("cuda");
-    return cuda ? PlanDeviceRng(*cuda) : absl::OkStatus();
+    absl::Status status = cuda ? PlanDeviceRng(*cuda) : absl::OkStatus();
+    // Those of the devices that are in use here and were not when this was saved.
+    std::set<int> devices;
+    for (const Match& match : matches_) {
+      devices.insert(device::Runtime().DeviceOf(match.target));
+    }
+    devices.erase(kCpu);
+    for (const int device : devices) {
+      if (device_rng_.contains(device)) continue;
+      result_.report.skipped.push_back(absl::StrCat("rng:cuda/", device));
+    }
+    return status;
   }
 
   // `cuda` is a dict from a GPU's number to its state.

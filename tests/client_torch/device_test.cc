@@ -331,6 +331,18 @@ TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
   EXPECT_TRUE(smaller.RngState(0).eq(10).all().item<bool>());
 }
 
+TEST_F(DeviceTest, AGeneratorOfADeviceInUseThatIsNotStoredIsReportedAsSkipped) {
+  const StateDict on_cpu = {{"w", torch::rand({10})}};
+  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m",
+                             {.state_dict = &on_cpu, .rng = true})
+                  .ok());
+  support::Bag bag(StateDict{{"w", OnDevice(1, torch::zeros({10}))}});
+  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+                                           {.module = bag.get(), .rng = true});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_THAT(result.report.skipped, Contains("rng:cuda/1"));
+}
+
 TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory) {
   constexpr int64_t kElements = 16 << 20;  // 64 MiB
   torch::Tensor weight = OnDevice(1, torch::arange(kElements, torch::kFloat32));

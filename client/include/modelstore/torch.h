@@ -137,7 +137,8 @@ struct LoadArgs {
   // runs in inference mode, as can all fresh tensors.
   torch::optim::Optimizer* optimizer = nullptr;
   // Restores the generators from section `rng`. Those of GPUs that this process does not
-  // have are listed in the report as skipped.
+  // have, or that hold the module's tensors and are not stored, are listed in the report
+  // as skipped.
   bool rng = false;
   // As when saving: such a buffer is neither missing nor loaded, and unexpected
   // where it is stored.
