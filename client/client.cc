@@ -57,6 +57,28 @@ struct Client::Shared {
                              Later(After(options.retry_timeout), options.stall_timeout));
   }
 
+  // A deletion of something that was there, by uid: if it is not after an attempt whose
+  // answer was lost, that attempt has deleted it.
+  template <typename Response>
+  absl::Status Delete(std::string_view method,
+                      const google::protobuf::MessageLite& request) {
+    if (absl::Status s = CheckProcess(); !s.ok()) return s;
+    const ConnectOptions& options = connection->options();
+    const std::string full = std::string(kModelStore) + std::string(method);
+    const std::string bytes = internal::SerializeDeterministic(request);
+    bool repeated = false;
+    return internal::Retry(
+        internal::RetryPolicy::Of(options), Idempotency::kIdempotent,
+        Later(After(options.retry_timeout), options.stall_timeout),
+        internal::RealSleeper(), [&](Deadline attempt) -> absl::Status {
+          const absl::Status s =
+              internal::CallOnce<Response>(*connection, full, bytes, attempt).status();
+          const bool done = repeated && absl::IsNotFound(s);
+          repeated = true;
+          return done ? absl::OkStatus() : s;
+        });
+  }
+
   std::shared_ptr<Connection> connection;
   std::shared_ptr<internal::SaveQueue> saves;
   const pid_t pid = getpid();
@@ -122,10 +144,14 @@ Listing<ModelInfo> Client::ListModels(std::string_view prefix) {
 }
 
 absl::Status Client::DeleteModel(std::string_view name, bool force) {
+  // By its uid: a repeated call deletes no other model that has the name meanwhile.
+  absl::StatusOr<ModelInfo> model = GetModel(name);
+  if (!model.ok()) return model.status();
   v1::DeleteModelRequest request;
   request.set_name(std::string(name));
   request.set_force(force);
-  return shared_->Call<v1::DeleteModelResponse>("DeleteModel", request).status();
+  request.set_model_uid(model->uid);
+  return shared_->Delete<v1::DeleteModelResponse>("DeleteModel", request);
 }
 
 absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name) {
@@ -158,10 +184,14 @@ Listing<CheckpointInfo> Client::ListCheckpoints(std::string_view parent,
 }
 
 absl::Status Client::DeleteCheckpoint(std::string_view name) {
+  v1::GetCheckpointRequest get;
+  get.set_name(std::string(name));
+  auto checkpoint = shared_->Call<v1::Checkpoint>("GetCheckpoint", get);
+  if (!checkpoint.ok()) return checkpoint.status();
   v1::DeleteCheckpointRequest request;
   request.set_name(std::string(name));
-  return shared_->Call<v1::DeleteCheckpointResponse>("DeleteCheckpoint", request)
-      .status();
+  request.set_model_uid(checkpoint->model_uid());
+  return shared_->Delete<v1::DeleteCheckpointResponse>("DeleteCheckpoint", request);
 }
 
 Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {

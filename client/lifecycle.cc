@@ -34,6 +34,7 @@ absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name, int64_
   request.set_version(version);
   if (options.expected_version) request.set_expected_version(*options.expected_version);
   request.set_note(options.note);
+  request.set_request_id(internal::NewRequestId("alias"));
   auto alias = CallStore<v1::Alias>(client, "SetAlias", request);
   if (!alias.ok()) return alias.status();
   return ToAliasInfo(*alias);
@@ -45,6 +46,7 @@ absl::Status DeleteAlias(Client& client, std::string_view name,
   request.set_name(std::string(name));
   if (options.expected_version) request.set_expected_version(*options.expected_version);
   request.set_note(options.note);
+  request.set_request_id(internal::NewRequestId("alias"));
   return CallStore<google::protobuf::Empty>(client, "DeleteAlias", request).status();
 }
 

@@ -19,6 +19,18 @@ void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
   out->set_maximize(policy.maximize);
   out->set_keep_every_steps(policy.keep_every_steps);
   out->set_keep_younger_than_seconds(policy.keep_younger_than_seconds);
+  out->set_prune_unranked(policy.prune_unranked);
+}
+
+PruneDecision ToDecision(const v1::PruneCheckpointsResponse::Decision& decision) {
+  using Proto = v1::PruneCheckpointsResponse::Decision;
+  PruneDecision out;
+  out.version = decision.version();
+  out.outcome = decision.outcome() == Proto::PRUNED ? PruneDecision::Outcome::kPruned
+                : decision.outcome() == Proto::HELD ? PruneDecision::Outcome::kHeld
+                                                    : PruneDecision::Outcome::kKept;
+  for (const int rule : decision.rules()) out.rules.push_back(Proto::Rule_Name(rule));
+  return out;
 }
 
 // One attempt, which may take as long as it goes on.
@@ -32,6 +44,7 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
     return s;
   }
   std::optional<PruneResult> pruned;
+  std::vector<PruneDecision> decisions;
   while (true) {
     absl::StatusOr<ReceivedMessage> message = (*stream)->Read(step());
     if (absl::IsOutOfRange(message.status())) break;
@@ -46,6 +59,9 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
       (*stream)->Cancel();
       return absl::InternalError(method + ": the answer is malformed");
     }
+    for (const auto& decision : response.decisions().decisions()) {
+      decisions.push_back(ToDecision(decision));
+    }
     if (!response.has_result()) continue;
     const v1::PruneCheckpointsResponse::Result& result = response.result();
     pruned = PruneResult{
@@ -53,12 +69,14 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
         {result.held_versions().begin(), result.held_versions().end()},
         result.kept_count(),
         result.freed_bytes(),
-        result.waiting_bytes()};
+        result.waiting_bytes(),
+        {}};
   }
   if (absl::Status s = (*stream)->Finish(step()); !s.ok()) return s;
   if (!pruned.has_value()) {
     return absl::InternalError(method + ": the stream ended without a result");
   }
+  pruned->decisions = std::move(decisions);
   return *std::move(pruned);
 }
 
@@ -94,7 +112,8 @@ absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
                          policy.metric(),
                          policy.maximize(),
                          policy.keep_every_steps(),
-                         policy.keep_younger_than_seconds()};
+                         policy.keep_younger_than_seconds(),
+                         policy.prune_unranked()};
 }
 
 absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
@@ -106,9 +125,17 @@ absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
   if (options.policy.has_value()) ToProto(*options.policy, request.mutable_policy());
   request.set_validate_only(options.validate_only);
   if (absl::Status s = internal::CheckStrings(request); !s.ok()) return s;
-  const std::string bytes = internal::SerializeDeterministic(request);
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
+  // By its uid: a repeated call prunes no other model that has the name meanwhile.
+  v1::GetModelRequest get;
+  get.set_name(std::string(model));
+  const absl::StatusOr<v1::Model> target =
+      CallRpc<v1::Model>(**connection, kModelStore, "GetModel", get,
+                         Idempotency::kIdempotent, deadline);
+  if (!target.ok()) return target.status();
+  request.set_model_uid(target->uid());
+  const std::string bytes = internal::SerializeDeterministic(request);
   internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
                              deadline, internal::RealSleeper());
   while (true) {

@@ -20,12 +20,15 @@ absl::StatusOr<v1::Alias> SetAlias(ServiceContext& context,
     return InvalidField("expected_version", "must not be negative");
   }
   if (auto s = ValidateNote("note", request.note()); !s.ok()) return s;
+  if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
   storage::Aliases::Move move;
   move.alias = name->alias;
   move.version = request.version();
   if (request.has_expected_version()) move.expected_version = request.expected_version();
   move.note = request.note();
   move.validate_only = request.validate_only();
+  move.model_uid = request.model_uid();
+  move.request_id = request.request_id();
   auto alias = context.store->aliases().Set(name->model_id, move);
   if (!alias.ok()) return alias.status();
   return AliasFrom(name->model_id, *alias);
@@ -39,11 +42,14 @@ absl::StatusOr<google::protobuf::Empty> DeleteAlias(
     return InvalidField("expected_version", "the number of a version, above 0");
   }
   if (auto s = ValidateNote("note", request.note()); !s.ok()) return s;
+  if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
   storage::Aliases::Move move;
   move.alias = name->alias;
   if (request.has_expected_version()) move.expected_version = request.expected_version();
   move.note = request.note();
   move.validate_only = request.validate_only();
+  move.model_uid = request.model_uid();
+  move.request_id = request.request_id();
   auto deleted = context.store->aliases().Set(name->model_id, move);
   if (!deleted.ok()) return deleted.status();
   return google::protobuf::Empty();

@@ -132,7 +132,7 @@ absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
     }
   }
   if (request.update_mask().paths().empty()) return EmptyMask();
-  auto model = context.store->models().Get(ref->model_id);
+  auto model = ModelOfUid(context, ref->model_id, wanted.model_uid());
   if (!model.ok()) return model.status();
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
   if (!record.ok()) return record.status();
@@ -142,7 +142,8 @@ absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
   if (!generation.ok()) return generation.status();
   // By number from here on: what an alias names may be another one by now.
   auto changed = context.store->checkpoints().Change(
-      ref->model_id, record->version(), update, {*generation, request.validate_only()});
+      ref->model_id, record->version(), update,
+      {model->uid(), *generation, request.validate_only()});
   if (!changed.ok()) return changed.status();
   return CheckpointFromRecord(*model, *changed);
 }
@@ -153,9 +154,11 @@ absl::StatusOr<v1::DeleteCheckpointResponse> DeleteCheckpoint(
   if (!name.ok()) return name.status();
   storage::ChangeOptions options;
   options.validate_only = request.validate_only();
+  options.model_uid = request.model_uid();
   if (!request.etag().empty()) {
-    auto model = context.store->models().Get(name->model_id);
+    auto model = ModelOfUid(context, name->model_id, request.model_uid());
     if (!model.ok()) return model.status();
+    options.model_uid = model->uid();
     auto record = context.store->checkpoints().Get(name->model_id, name->version);
     if (!record.ok()) return record.status();
     auto generation =

@@ -123,7 +123,11 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
   settings.Add("port-file", &c->port_file, "File that the bound port is written to");
   settings.AddFlag("insecure", &c->insecure,
                    "Serve other machines, unencrypted and to everyone who can connect");
-  settings.Add("max-streams", &c->max_streams, "Streams open at once")
+  settings
+      .Add("max-streams", &c->max_streams,
+           "Streams of saves, loads and operations open at once")
+      ->check(CLI::PositiveNumber);
+  settings.Add("max-watchers", &c->max_watchers, "WatchModel streams open at once")
       ->check(CLI::PositiveNumber);
   settings
       .Add("max-streams-per-connection", &c->max_streams_per_connection,
@@ -157,6 +161,13 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
                        "Nothing expires so soon after a start");
   settings.Add("max-uploads", &c->max_uploads, "Uploads open at once")
       ->check(CLI::PositiveNumber);
+  settings
+      .Add("max-uploads-per-model", &c->max_uploads_per_model,
+           "Uploads of one model open at once")
+      ->check(CLI::PositiveNumber);
+  settings.AddDuration("upload-min-idle", &c->upload_min_idle,
+                       "An upload that was not used for so long may be deleted to make room "
+                       "for a new one at either limit");
   settings.AddDuration("collect-interval", &c->collect_interval,
                        "How often space is reclaimed by itself; 0s for never");
   settings.AddDuration("heal-interval", &c->heal_interval,

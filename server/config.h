@@ -33,6 +33,8 @@ struct ServerConfig {
   absl::Duration upload_ttl = absl::Hours(24);
   absl::Duration start_grace = absl::Minutes(10);
   int max_uploads = 1024;
+  int max_uploads_per_model = 64;
+  absl::Duration upload_min_idle = absl::Minutes(10);
   absl::Duration collect_interval = absl::Minutes(5);
   absl::Duration heal_interval = absl::Seconds(1);
   // 0: no scrub.
@@ -46,6 +48,7 @@ struct ServerConfig {
   int storage_threads = 0;
   int max_queue = 1024;
   int max_streams = 1024;
+  int max_watchers = 4096;
   int max_streams_per_connection = 128;
   absl::Duration idle_timeout = absl::Minutes(2);
   absl::Duration stall_timeout = absl::Seconds(5);

@@ -42,6 +42,10 @@ absl::StatusOr<CheckpointRef> ParseCheckpointRef(absl::string_view field,
 // What is destroyed or given back is named by its number: INVALID_ARGUMENT else.
 absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
                                                        absl::string_view name);
+// The model of this name, whose uid must be this one unless it is empty: NOT_FOUND.
+absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,
+                                                         absl::string_view model_id,
+                                                         absl::string_view uid);
 // The generation that an etag stands for; absent for an empty one. ABORTED if it
 // is not `present`.
 absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,

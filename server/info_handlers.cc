@@ -25,6 +25,13 @@ absl::StatusOr<v1::ServerInfo> GetServerInfo(ServiceContext& context,
   limits->set_max_value_depth(kMaxValueDepth);
   limits->set_max_digests_per_call(kMaxDigestsPerCall);
   limits->set_max_open_uploads(context.options.max_open_uploads);
+  limits->set_max_open_uploads_per_model(context.options.max_open_uploads_per_model);
+  const int64_t idle_ms = absl::ToInt64Milliseconds(context.options.upload_min_idle);
+  limits->mutable_upload_min_idle()->set_seconds(idle_ms / 1000);
+  limits->mutable_upload_min_idle()->set_nanos(
+      static_cast<int32_t>(idle_ms % 1000 * 1'000'000));
+  limits->set_max_streams(context.options.max_streams);
+  limits->set_max_watchers(context.options.max_watchers);
   limits->set_max_streams_per_connection(context.options.max_streams_per_connection);
   limits->set_memory_budget_bytes(context.options.memory_budget_bytes);
   limits->set_small_save_bytes(kSmallSaveBytes);

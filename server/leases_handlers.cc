@@ -26,7 +26,8 @@ absl::StatusOr<v1::Lease> AcquireLease(ServiceContext& context,
     return InvalidField("time_to_live", "from 1 s to 30 days");
   }
   auto lease = context.store->leases().Acquire(ref->model_id, ref->version,
-                                               request.holder(), time_to_live);
+                                               request.holder(), time_to_live,
+                                               request.model_uid());
   if (!lease.ok()) return lease.status();
   return LeaseFrom(ref->model_id, *lease);
 }
@@ -37,7 +38,7 @@ absl::StatusOr<google::protobuf::Empty> ReleaseLease(
   if (!name.ok()) return name.status();
   if (auto s = ValidateHolder("holder", request.holder()); !s.ok()) return s;
   auto status = context.store->leases().Release(name->model_id, *name->version,
-                                                request.holder());
+                                                request.holder(), request.model_uid());
   if (!status.ok()) return status;
   return google::protobuf::Empty();
 }

@@ -8,6 +8,15 @@
 #include "server/validation.h"
 
 namespace modelstore::server {
+
+absl::StatusOr<records::ModelRecord> ModelOfUid(ServiceContext& context,
+                                                absl::string_view model_id,
+                                                absl::string_view uid) {
+  auto record = context.store->models().Get(model_id);
+  if (!record.ok() || uid.empty() || record->uid() == uid) return record;
+  return NoSuch("model", absl::StrCat(ModelName(model_id), " of uid ", uid));
+}
+
 absl::StatusOr<v1::Model> CreateModel(ServiceContext& context,
                                       const v1::CreateModelRequest& request) {
   if (auto s = ValidateModelId("model_id", request.model_id()); !s.ok()) return s;
@@ -73,13 +82,13 @@ absl::StatusOr<v1::Model> UpdateModel(ServiceContext& context,
     }
   }
   if (request.update_mask().paths().empty()) return EmptyMask();
-  auto record = context.store->models().Get(*id);
+  auto record = ModelOfUid(context, *id, wanted.uid());
   if (!record.ok()) return record.status();
   auto generation =
       CheckEtag(wanted.name(), wanted.etag(), ModelEtag(*record), record->generation());
   if (!generation.ok()) return generation.status();
-  auto changed = context.store->models().Change(*id, update,
-                                                {*generation, request.validate_only()});
+  auto changed = context.store->models().Change(
+      *id, update, {record->uid(), *generation, request.validate_only()});
   if (!changed.ok()) return changed.status();
   return ModelFromRecord(*changed);
 }
@@ -88,13 +97,13 @@ absl::StatusOr<v1::DeleteModelResponse> DeleteModel(
     ServiceContext& context, const v1::DeleteModelRequest& request) {
   auto id = ParseModelName("name", request.name());
   if (!id.ok()) return id.status();
-  auto record = context.store->models().Get(*id);
+  auto record = ModelOfUid(context, *id, request.model_uid());
   if (!record.ok()) return record.status();
   auto generation =
       CheckEtag(request.name(), request.etag(), ModelEtag(*record), record->generation());
   if (!generation.ok()) return generation.status();
-  auto freed = context.store->models().Delete(*id, request.force(),
-                                              {*generation, request.validate_only()});
+  auto freed = context.store->models().Delete(
+      *id, request.force(), {record->uid(), *generation, request.validate_only()});
   if (!freed.ok()) return freed.status();
   v1::DeleteModelResponse response;
   response.set_deleted_checkpoints(record->checkpoint_count());

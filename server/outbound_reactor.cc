@@ -1,5 +1,6 @@
 #include "server/reactors.h"
 
+#include <atomic>
 #include <optional>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace modelstore::server {
 namespace {
 
 constexpr char kLoadMethod[] = "/modelstore.v1.CheckpointTransfer/LoadCheckpoint";
+constexpr char kWatchMethod[] = "/modelstore.v1.ModelStore/WatchModel";
 
 // Prepares one message on the pool while the one before it is being sent, once the
 // client has shown that it reads. A session that waits for something to happen has
@@ -32,12 +34,14 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         context_(context),
         request_(request),
         is_load_(method == kLoadMethod),
+        streams_(method == kWatchMethod ? host->watchers : host->streams),
         record_(host, method, context) {
     record_.AddReceived(request->Length());
-    host_->streams++;
+    streams_++;
     if (is_load_) host_->gauges->active_load_streams++;
     host_->watch->Add(this);
-    const absl::Status admitted = host->AdmitStream();
+    const absl::Status admitted =
+        method == kWatchMethod ? host->AdmitWatcher() : host->AdmitStream();
     Advance([&]() REQUIRES(mutex_) {
       ended_ = !admitted.ok();
       status_ = admitted;
@@ -73,7 +77,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override {
     host_->watch->Remove(this);
     if (is_load_) host_->gauges->active_load_streams--;
-    host_->streams--;
+    streams_--;
     record_.End();
     delete this;
   }
@@ -215,6 +219,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::CallbackServerContext* const context_;
   const grpc::ByteBuffer* const request_;
   const bool is_load_;
+  // The count of its kind.
+  std::atomic<int>& streams_;
   RpcRecord record_;
 
   Mutex mutex_;

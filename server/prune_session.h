@@ -26,8 +26,13 @@ class PruneSession final : public OutboundSession {
 
   // Looks at the next versions.
   absl::StatusOr<OutboundMessage> Look();
-  absl::StatusOr<OutboundMessage> Delete();
-  // Versions of this model that open uploads build on.
+  // Deletes what leaves, and writes the answer.
+  absl::Status Delete();
+  void Answer(const std::vector<RetentionPlan::Verdict>& verdicts,
+              const storage::Checkpoints::Deletions& deletions);
+  // The next part of the decisions.
+  OutboundMessage NextDecisions();
+  // Versions of this model that uploads in use build on.
   absl::StatusOr<absl::flat_hash_set<int64_t>> BasesOfUploads() const;
 
   ServiceContext& context_;
@@ -37,7 +42,11 @@ class PruneSession final : public OutboundSession {
   RetentionPlan plan_;
   std::string after_;
   bool looked_ = false;
+  bool deleted_ = false;
   bool done_ = false;
+  v1::PruneCheckpointsResponse::Result result_;
+  v1::PruneCheckpointsResponse::Decisions decisions_;
+  int told_ = 0;
 };
 
 }  // namespace modelstore::server

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::server {
 
@@ -23,6 +25,9 @@ class SessionMemory {
     return false;
   }
   void Give(int64_t bytes) { used_.fetch_sub(bytes); }
+  // Whether so much would fit if nobody else held anything.
+  bool CanHold(int64_t bytes) const { return limit_ == 0 || bytes <= limit_; }
+  int64_t limit() const { return limit_; }
 
  private:
   const int64_t limit_;
@@ -41,11 +46,18 @@ class Reservation {
       : memory_(std::move(other.memory_)), bytes_(std::exchange(other.bytes_, 0)) {}
   Reservation& operator=(Reservation&&) = delete;
 
+  // Overloaded while others hold the memory; RESOURCE_EXHAUSTED where the session
+  // alone would not fit.
   absl::Status Grow(int64_t bytes) {
+    if (!memory_->CanHold(bytes_ + bytes)) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the call needs ", bytes_ + bytes, " bytes of memory for its manifests, and the "
+          "server has ", memory_->limit(), " for all calls: raise --memory-budget"));
+    }
     if (!memory_->Take(bytes)) {
-      return absl::ResourceExhaustedError(
-          "the server holds as many manifests as its memory budget allows: retry later, "
-          "or raise --memory-budget");
+      return Overloaded(absl::StrCat(
+          "the manifests of running calls fill the server's ", memory_->limit(),
+          " bytes of memory for them: retry later"));
     }
     bytes_ += bytes;
     return absl::OkStatus();

@@ -86,11 +86,18 @@ absl::Status RpcHost::Admit() const {
 
 absl::Status RpcHost::AdmitStream() const {
   if (auto status = Admit(); !status.ok()) return status;
-  if (streams > max_streams) {
-    return absl::ResourceExhaustedError(absl::StrFormat(
-        "%d streams are open, the most there may be: retry later", max_streams));
-  }
-  return absl::OkStatus();
+  if (streams <= max_streams) return absl::OkStatus();
+  return Overloaded(absl::StrFormat("%d streams are open, the most of --max-streams: "
+                                    "retry later",
+                                    max_streams));
+}
+
+absl::Status RpcHost::AdmitWatcher() const {
+  if (auto status = Admit(); !status.ok()) return status;
+  if (watchers <= max_watchers) return absl::OkStatus();
+  return Overloaded(absl::StrFormat("%d WatchModel streams are open, the most of "
+                                    "--max-watchers: retry later",
+                                    max_watchers));
 }
 
 RpcRecord::RpcRecord(const RpcHost* host, const std::string& method,
@@ -105,7 +112,8 @@ RpcRecord::RpcRecord(const RpcHost* host, const std::string& method,
 
 void RpcRecord::End() {
   const absl::StatusCode code = status_.code();
-  if (code == absl::StatusCode::kUnavailable && host_->on_unavailable) {
+  if (code == absl::StatusCode::kUnavailable && !IsOverloaded(status_) &&
+      host_->on_unavailable) {
     host_->on_unavailable();
   }
   const bool fault = code == absl::StatusCode::kInternal ||

@@ -67,11 +67,16 @@ struct RpcHost {
   std::function<void()> on_unavailable;
   int max_streams = 1024;
   std::atomic<int> streams = 0;
+  // WatchModel, which may stay for days and needs no thread: counted by itself, so
+  // that watchers never keep out saves and loads.
+  int max_watchers = 4096;
+  std::atomic<int> watchers = 0;
   std::atomic<bool> draining = false;
 
   // Why a new RPC, or one that is a stream and counted already, is refused.
   absl::Status Admit() const;
   absl::Status AdmitStream() const;
+  absl::Status AdmitWatcher() const;
 };
 
 // What an RPC ends with whose client cancelled it or is gone.

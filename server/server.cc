@@ -83,6 +83,8 @@ absl::StatusOr<std::unique_ptr<storage::CheckpointStore>> OpenStore(
   options.default_upload_ttl = config.upload_ttl;
   options.start_grace = config.start_grace;
   options.max_open_uploads = config.max_uploads;
+  options.max_open_uploads_per_model = config.max_uploads_per_model;
+  options.upload_min_idle = config.upload_min_idle;
   options.listener = listener;
   return storage::CheckpointStore::Open(options, *std::move(engine));
 }
@@ -171,6 +173,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
     ServiceOptions options;
     options.memory_budget_bytes = config.memory_budget_bytes;
     options.max_open_uploads = config.max_uploads;
+    options.max_open_uploads_per_model = config.max_uploads_per_model;
+    options.upload_min_idle = config.upload_min_idle;
+    options.max_streams = config.max_streams;
+    options.max_watchers = config.max_watchers;
     options.max_streams_per_connection = config.max_streams_per_connection;
     options.gauges = host.gauges;
     options.for_each = [pool = state->pool.get()](int count, const auto& each) {
@@ -190,6 +196,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
     if (MaintenanceLoop* loop = s->waker.load()) loop->Wake();
   };
   host.max_streams = config.max_streams;
+  host.max_watchers = config.max_watchers;
   state->watch = std::make_unique<StreamWatch>(
       config.idle_timeout, config.stall_timeout,
       [outbound = host.outbound] { return outbound->contended(); });

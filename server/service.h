@@ -114,6 +114,10 @@ struct ServiceOptions {
   // Told by GetServerInfo.
   int64_t memory_budget_bytes = 0;
   int max_open_uploads = 0;
+  int max_open_uploads_per_model = 0;
+  absl::Duration upload_min_idle;
+  int max_streams = 0;
+  int max_watchers = 0;
   int max_streams_per_connection = 0;
   // A watcher to whom nothing happens hears so often that it is connected.
   absl::Duration watch_heartbeat = absl::Seconds(30);

@@ -1,5 +1,6 @@
 #include "server/reactors.h"
 
+#include "proto/contract/errors.h"
 #include "proto/contract/status_codec.h"
 #include "server/buffers.h"
 
@@ -7,8 +8,7 @@ namespace modelstore::server {
 namespace {
 
 absl::Status QueueFull() {
-  return absl::ResourceExhaustedError(
-      "the server has more requests waiting than it takes: retry later");
+  return Overloaded("the server has more requests waiting than it takes: retry later");
 }
 
 class UnaryReactor final : public grpc::ServerUnaryReactor {

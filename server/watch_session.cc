@@ -13,6 +13,8 @@
 namespace modelstore::server {
 namespace {
 
+constexpr int kSlowWatcherDelayMs = 100;
+
 std::string Scope(absl::string_view uid) { return absl::StrCat("WatchModel/", uid); }
 
 // The generation that a cursor stands for; absent for an empty one.
@@ -56,8 +58,11 @@ std::optional<absl::Time> WatchSession::Wait(std::function<void()> ready) {
 absl::StatusOr<v1::Checkpoint> WatchSession::Version(const records::ModelRecord& model,
                                                      int64_t version) {
   auto record = context_.store->checkpoints().Get(model_id_, version);
-  if (record.ok()) return CheckpointFromRecord(model, *record);
-  if (!absl::IsNotFound(record.status())) return record.status();
+  // The name may be another model's by now, and so the version.
+  const absl::Status same =
+      record.ok() ? ModelOfUid(context_, model_id_, uid_).status() : record.status();
+  if (same.ok()) return CheckpointFromRecord(model, *record);
+  if (!absl::IsNotFound(same)) return same;
   v1::Checkpoint gone;
   gone.set_name(CheckpointNameOf(model_id_, version));
   gone.set_version(version);
@@ -100,9 +105,10 @@ absl::StatusOr<v1::WatchModelResponse> WatchSession::NextChange(
   auto events = context_.store->models().Events(model, *seen_, 1);
   if (absl::IsOutOfRange(events.status())) {
     if (began_) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(ModelName(model_id_), " changes faster than this watcher reads: "
-                                             "come back with the last cursor"));
+      return Overloaded(absl::StrCat(ModelName(model_id_),
+                                     " changes faster than this watcher reads: come back "
+                                     "with the last cursor"),
+                        kSlowWatcherDelayMs);
     }
     seen_ = model.generation();
     *response.mutable_state() = ModelFromRecord(model);

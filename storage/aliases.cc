@@ -18,6 +18,8 @@ namespace {
 
 // Each rides in the model's record, which every commit writes.
 constexpr int kMaxAliases = 1000;
+// Of the history, within which a repeated request finds its move.
+constexpr int kRememberedMoves = 256;
 // Of the history, for a page of one alias's moves, which may then be short.
 constexpr int kScannedMoves = 10'000;
 
@@ -45,30 +47,70 @@ class StoredAliases final : public Aliases {
                                                 keys::Alias(model.uid(), alias)));
     return record.value_or(v1::AliasRecord());
   }
+  // The move that bears the request's id, if there is one among the last.
+  absl::StatusOr<std::optional<v1::AliasMoveRecord>> Earlier(const Move& move,
+                                                             const v1::ModelRecord& model);
   absl::Status Plan(const Move& move, ModelChange& change, Alias& answer);
+  // What a caller reads who changes nothing.
+  absl::Status Answer(const Move& move, ModelChange& change, Alias& answer);
 
   StoreCore& core_;
 };
 
+absl::StatusOr<std::optional<v1::AliasMoveRecord>> StoredAliases::Earlier(
+    const Move& move, const v1::ModelRecord& model) {
+  std::optional<v1::AliasMoveRecord> earlier;
+  if (move.request_id.empty()) return earlier;
+  KeyRange range = PrefixRange(keys::AliasMoves(model.uid()));
+  range.reverse = true;
+  int scanned = 0;
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view, absl::string_view value) {
+        absl::StatusOr<v1::AliasMoveRecord> made = Decode<v1::AliasMoveRecord>(value);
+        if (made.ok() && made->request_id() == move.request_id) {
+          earlier = *std::move(made);
+        }
+        return !earlier.has_value() && ++scanned < kRememberedMoves;
+      }));
+  if (earlier.has_value() &&
+      (earlier->alias() != move.alias || earlier->to_version() != move.version)) {
+    return InvalidField("request_id",
+                        absl::StrCat(move.request_id, " was used with another move"));
+  }
+  return earlier;
+}
+
+absl::Status StoredAliases::Answer(const Move& move, ModelChange& change,
+                                   Alias& answer) {
+  change.skip = true;
+  const auto present = change.model.aliases().find(move.alias);
+  ASSIGN_OR_RETURN(v1::AliasRecord record, Record(change.model, move.alias));
+  answer = {move.alias, present == change.model.aliases().end() ? 0 : present->second,
+            std::move(record)};
+  return absl::OkStatus();
+}
+
 absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& answer) {
   v1::ModelRecord& model = change.model;
+  RETURN_IF_ERROR(CheckUid(model, move.model_uid));
+  // Before all else: a request whose answer was lost is told that it was done, also
+  // where others have moved the alias since, and does it only once.
+  ASSIGN_OR_RETURN(const std::optional<v1::AliasMoveRecord> earlier,
+                   Earlier(move, model));
+  if (earlier.has_value()) return Answer(move, change, answer);
   const auto present = model.aliases().find(move.alias);
   const int64_t from = present == model.aliases().end() ? 0 : present->second;
   if (move.version == 0 && from == 0) {
     return NoSuch("alias", AliasNameOf(model.model_id(), move.alias));
   }
-  // Before the expectation: a retry of a move that was made is told so.
-  if (move.version != 0 && from == move.version) {
-    ASSIGN_OR_RETURN(v1::AliasRecord record, Record(model, move.alias));
-    answer = {move.alias, from, std::move(record)};
-    change.skip = true;
-    return absl::OkStatus();
-  }
+  // Also where it is at `version` already: of two callers that move it from and to
+  // the same versions, one is told that the other did it.
   if (move.expected_version.has_value() && *move.expected_version != from) {
     return absl::AbortedError(
         absl::StrCat(AliasNameOf(model.model_id(), move.alias), " names ", Named(from),
                      ", expected was ", Named(*move.expected_version)));
   }
+  if (move.version != 0 && from == move.version) return Answer(move, change, answer);
   const std::string alias_key = keys::Alias(model.uid(), move.alias);
   if (move.version == 0) {
     model.mutable_aliases()->erase(move.alias);
@@ -93,6 +135,7 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   entry.set_move_time_us(core_.NowUs());
   entry.set_note(move.note);
   entry.set_mover(move.mover);
+  entry.set_request_id(move.request_id);
   change.batch.Put(Space::kRecords,
                    keys::AliasMove(model.uid(), model.generation() + 1), Encode(entry));
   change.skip = move.validate_only;

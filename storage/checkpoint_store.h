@@ -9,6 +9,7 @@
 //   auto record = (*store)->uploads().Commit(upload->upload_id(), {});
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -61,6 +62,9 @@ struct Freed {
 
 // How a change is to be made.
 struct ChangeOptions {
+  // NOT_FOUND if the model of this name has another uid: it was deleted and made
+  // anew. Empty: whichever has the name now.
+  std::string model_uid;
   // ABORTED if the resource's generation is another.
   std::optional<uint64_t> generation;
   // Checks everything and changes nothing; the answer is what would be.
@@ -132,12 +136,20 @@ class Checkpoints {
     std::vector<int64_t> deleted;
     // Kept by an alias, a pin or a lease.
     std::vector<int64_t> held;
+    // Kept because they are not as they were seen.
+    std::vector<int64_t> changed;
     Freed freed;
   };
-  // Deletes of `versions` what nothing holds, each on its own. `go_on` is asked
-  // before each: CANCELLED, and what is gone is gone.
-  virtual absl::StatusOr<Deletions> DeleteEach(absl::string_view model_id,
-                                               absl::Span<const int64_t> versions,
+  // A version as the caller has seen it.
+  struct SeenVersion {
+    int64_t version = 0;
+    uint64_t generation = 0;
+  };
+  // Deletes of `versions` what nothing holds and nobody has changed since, each on
+  // its own, of the model of this uid alone: NOT_FOUND once that is gone, whoever has
+  // its name. `go_on` is asked before each: CANCELLED, and what is gone is gone.
+  virtual absl::StatusOr<Deletions> DeleteEach(const records::ModelRecord& model,
+                                               absl::Span<const SeenVersion> versions,
                                                bool validate_only,
                                                const std::function<bool()>& go_on) = 0;
   // Pages of the manifest in order; the tensor table goes on from page to page.
@@ -163,9 +175,14 @@ class Aliases {
     std::string note;
     std::string mover;
     bool validate_only = false;
+    // See ChangeOptions.
+    std::string model_uid;
+    // Names this move, so that its repetition changes nothing and succeeds, whatever
+    // became of the alias since; remembered among the last 256 moves of the model.
+    std::string request_id;
   };
   // Makes, moves or deletes an alias and writes it into the history. One that
-  // names the version already is left alone.
+  // names the version already is left alone, unless expected_version is another.
   virtual absl::StatusOr<Alias> Set(absl::string_view model_id, const Move& move) = 0;
   // By name.
   virtual absl::StatusOr<Page<Alias>> List(absl::string_view model_id,
@@ -188,10 +205,12 @@ class Leases {
   // By the same holder: renews. RESOURCE_EXHAUSTED where too many hold it.
   virtual absl::StatusOr<Lease> Acquire(absl::string_view model_id, VersionName version,
                                         absl::string_view holder,
-                                        absl::Duration time_to_live) = 0;
+                                        absl::Duration time_to_live,
+                                        absl::string_view model_uid = {}) = 0;
   // NOT_FOUND if the holder has none, or it has expired.
   virtual absl::Status Release(absl::string_view model_id, int64_t version,
-                               absl::string_view holder) = 0;
+                               absl::string_view holder,
+                               absl::string_view model_uid = {}) = 0;
   // Those that have not expired, by version and holder; of one version if given.
   virtual absl::StatusOr<Page<Lease>> List(absl::string_view model_id,
                                            std::optional<VersionName> version,
@@ -282,6 +301,8 @@ struct UploadState {
   std::vector<Contribution> contributions;
   int64_t sealed_bytes = 0;
   int64_t received_bytes = 0;
+  // See StoreOptions::upload_min_idle.
+  bool idle = false;
 };
 
 // Unfinished saves. Every call that names an upload prolongs its life.
@@ -290,7 +311,8 @@ class Uploads {
   virtual ~Uploads() = default;
   // The same request_id returns the same upload (or one with committed_version
   // set, if the version exists already); INVALID_ARGUMENT if request_digest
-  // differs.
+  // differs. Where as many are open as may be, of the model or in all, the one that
+  // was idle for longest gives way; overloaded if there is none.
   virtual absl::StatusOr<records::UploadRecord> Create(const SaveRequest& request,
                                                        uint32_t contribution_count,
                                                        absl::Duration time_to_live) = 0;
@@ -301,6 +323,9 @@ class Uploads {
                                                  absl::string_view after, int limit) = 0;
   virtual absl::Status Delete(absl::string_view model_id,
                               absl::string_view upload_id) = 0;
+  // Deletes the idle uploads that build on these versions of the model of this uid.
+  virtual void DeleteIdle(absl::string_view base_model_uid,
+                          absl::Span<const int64_t> base_versions) = 0;
   // Positions in `digests` (concatenated) of those that neither the upload nor
   // its base holds.
   virtual absl::StatusOr<std::vector<uint32_t>> FindMissing(
@@ -429,7 +454,15 @@ struct StoreOptions {
   // Nothing expires so soon after a start.
   absl::Duration start_grace = absl::Minutes(10);
   int max_open_uploads = 1024;
+  int max_open_uploads_per_model = 64;
+  // An upload that no call and no stream has used for so long gives way: to a new one
+  // at either limit, and to a prune of its base.
+  absl::Duration upload_min_idle = absl::Minutes(10);
   std::function<absl::Time()> now = absl::Now;  // Injected by tests.
+  // Since some moment; steps of the wall clock do not move it. For ages in memory.
+  std::function<absl::Duration()> steady_now = [] {
+    return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+  };
   Listener* listener = nullptr;                 // Not owned; may be null.
 };
 

@@ -5,6 +5,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/collector.h"
+#include "storage/holders.h"
 #include "storage/keys.h"
 #include "storage/model_change.h"
 #include "storage/parts.h"
@@ -35,8 +36,8 @@ class StoredCheckpoints final : public Checkpoints {
                                               const ChangeOptions& options) override;
   absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
                                const ChangeOptions& options) override;
-  absl::StatusOr<Deletions> DeleteEach(absl::string_view model_id,
-                                       absl::Span<const int64_t> versions,
+  absl::StatusOr<Deletions> DeleteEach(const v1::ModelRecord& model,
+                                       absl::Span<const SeenVersion> versions,
                                        bool validate_only,
                                        const std::function<bool()>& go_on) override;
 
@@ -141,6 +142,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
   RETURN_IF_ERROR(
       ChangeModel(core_, model_id, room, [&](ModelChange& change) -> absl::Status {
         v1::ModelRecord& model = change.model;
+        RETURN_IF_ERROR(CheckUid(model, options.model_uid));
         ASSIGN_OR_RETURN(record, GetVersion(core_, model, version));
         RETURN_IF_ERROR(CheckGeneration(model, record, options));
         v1::CheckpointMetadata& metadata = *record.mutable_metadata();
@@ -202,6 +204,7 @@ absl::StatusOr<std::string> StoredCheckpoints::DeleteRecord(
   RETURN_IF_ERROR(
       ChangeModel(core_, model_id, StoreCore::Room::kFreesSpace,
                   [&](ModelChange& change) -> absl::Status {
+                    RETURN_IF_ERROR(CheckUid(change.model, options.model_uid));
                     uid = change.model.uid();
                     ASSIGN_OR_RETURN(const v1::CheckpointRecord record,
                                      GetVersion(core_, change.model, version));
@@ -222,27 +225,33 @@ absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
 }
 
 absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
-    absl::string_view model_id, absl::Span<const int64_t> versions, bool validate_only,
-    const std::function<bool()>& go_on) {
+    const v1::ModelRecord& model, absl::Span<const SeenVersion> versions,
+    bool validate_only, const std::function<bool()>& go_on) {
   Deletions deletions;
-  std::string uid;
-  for (int64_t version : versions) {
+  for (const SeenVersion& seen : versions) {
     if (!go_on()) return absl::CancelledError("the deletions were stopped");
-    absl::StatusOr<std::string> deleted =
-        DeleteRecord(model_id, version, {std::nullopt, validate_only});
-    if (deleted.ok()) {
-      uid = *std::move(deleted);
-      deletions.deleted.push_back(version);
-    } else if (absl::IsFailedPrecondition(deleted.status())) {
-      deletions.held.push_back(version);
-    } else if (!absl::IsNotFound(deleted.status())) {
-      return deleted.status();
+    const absl::Status status =
+        DeleteRecord(model.model_id(), seen.version,
+                     {model.uid(), seen.generation, validate_only})
+            .status();
+    if (status.ok()) {
+      deletions.deleted.push_back(seen.version);
+    } else if (absl::IsFailedPrecondition(status)) {
+      deletions.held.push_back(seen.version);
+    } else if (absl::IsAborted(status)) {
+      deletions.changed.push_back(seen.version);
+    } else if (absl::IsNotFound(status)) {
+      // Gone already, if it is the version and not the model that is.
+      ASSIGN_OR_RETURN(const v1::ModelRecord now, GetModel(core_, model.model_id()));
+      RETURN_IF_ERROR(CheckUid(now, model.uid()));
+    } else {
+      return status;
     }
   }
   if (validate_only || deletions.deleted.empty()) return deletions;
   ASSIGN_OR_RETURN(deletions.freed,
                    collector_.AfterDeletion(
-                       uid, {deletions.deleted.begin(), deletions.deleted.end()}));
+                       model.uid(), {deletions.deleted.begin(), deletions.deleted.end()}));
   return deletions;
 }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "storage/holders.h"
 #include "storage/keys.h"
 #include "storage/model_change.h"
 #include "storage/parts.h"
@@ -24,10 +25,10 @@ class StoredLeases final : public Leases {
   explicit StoredLeases(StoreCore* core) : core_(*core) {}
 
   absl::StatusOr<Lease> Acquire(absl::string_view model_id, VersionName version,
-                                absl::string_view holder,
-                                absl::Duration time_to_live) override;
+                                absl::string_view holder, absl::Duration time_to_live,
+                                absl::string_view model_uid) override;
   absl::Status Release(absl::string_view model_id, int64_t version,
-                       absl::string_view holder) override;
+                       absl::string_view holder, absl::string_view model_uid) override;
   absl::StatusOr<Page<Lease>> List(absl::string_view model_id,
                                    std::optional<VersionName> version,
                                    absl::string_view after, int limit) override;
@@ -59,11 +60,13 @@ absl::Status StoredLeases::SweepExpired(const std::string& prefix, const std::st
 absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
                                                     VersionName version,
                                                     absl::string_view holder,
-                                                    absl::Duration time_to_live) {
+                                                    absl::Duration time_to_live,
+                                                    absl::string_view model_uid) {
   Lease lease;
   lease.holder = std::string(holder);
   auto plan = [&](ModelChange& change) -> absl::Status {
     v1::ModelRecord& model = change.model;
+    RETURN_IF_ERROR(CheckUid(model, model_uid));
     ASSIGN_OR_RETURN(const v1::CheckpointRecord checkpoint,
                      GetVersion(core_, model, version));
     lease.version = checkpoint.version();
@@ -93,11 +96,13 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
 }
 
 absl::Status StoredLeases::Release(absl::string_view model_id, int64_t version,
-                                   absl::string_view holder) {
+                                   absl::string_view holder,
+                                   absl::string_view model_uid) {
   return ChangeModel(
       core_, model_id, StoreCore::Room::kFreesSpace,
       [&](ModelChange& change) -> absl::Status {
         v1::ModelRecord& model = change.model;
+        RETURN_IF_ERROR(CheckUid(model, model_uid));
         RETURN_IF_ERROR(GetVersion(core_, model, version).status());
         const std::string key = keys::Lease(model.uid(), version, holder);
         ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,

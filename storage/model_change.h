@@ -37,15 +37,8 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
 void AddEvent(const v1::ModelRecord& model, const v1::EventRecord& event,
               CatalogBatch& batch);
 
-// FAILED_PRECONDITION naming what holds the version: an alias, a pin, a lease. A
-// batch that expects the model's bytes as they were read for this misses none
-// that comes meanwhile.
-absl::Status CheckNotHeld(StoreCore& core, const v1::ModelRecord& model,
-                          const v1::CheckpointRecord& checkpoint);
-// The same for all versions of a model.
-absl::Status CheckNoneHeld(StoreCore& core, const v1::ModelRecord& model);
-
-// Whether a lease still counts. For a while after a start nothing expires.
-bool IsLive(const StoreCore& core, const v1::LeaseRecord& lease);
+// NOT_FOUND if `uid` is given and not the model's: one of this name was deleted and
+// made anew.
+absl::Status CheckUid(const v1::ModelRecord& model, absl::string_view uid);
 
 }  // namespace modelstore::storage

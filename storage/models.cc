@@ -6,6 +6,7 @@
 #include "proto/contract/names.h"
 #include "storage/collector.h"
 #include "storage/commit.h"
+#include "storage/holders.h"
 #include "storage/keys.h"
 #include "storage/model_change.h"
 #include "storage/parts.h"
@@ -120,6 +121,7 @@ absl::StatusOr<v1::ModelRecord> StoredModels::Change(absl::string_view model_id,
   return ChangeModel(core_, model_id, StoreCore::Room::kOrdinary,
                      [&](ModelChange& change) -> absl::Status {
                        v1::ModelRecord& model = change.model;
+                       RETURN_IF_ERROR(CheckUid(model, options.model_uid));
                        RETURN_IF_ERROR(CheckGeneration(model, options));
                        if (update.description) model.set_description(*update.description);
                        if (update.labels) *model.mutable_labels() = *update.labels;
@@ -133,11 +135,14 @@ absl::StatusOr<v1::ModelRecord> StoredModels::Change(absl::string_view model_id,
 absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool force,
                                            const ChangeOptions& options) {
   const std::string key = keys::Model(model_id);
+  std::string uid = options.model_uid;
   for (int attempt = 0; attempt < kLostRaces; ++attempt) {
     ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
                      core_.catalog().Get(Space::kRecords, key));
     if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
     ASSIGN_OR_RETURN(const v1::ModelRecord model, Decode<v1::ModelRecord>(*bytes));
+    RETURN_IF_ERROR(CheckUid(model, uid));
+    uid = model.uid();
     RETURN_IF_ERROR(CheckGeneration(model, options));
     RETURN_IF_ERROR(CheckDeletable(model, force));
     if (options.validate_only) return Freed();
@@ -161,8 +166,8 @@ absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool forc
     uploads_.DeleteOfModel(model.uid());
     return collector_.AfterModelDeletion(model);
   }
-  return absl::AbortedError(
-      absl::StrCat(ModelName(model_id), ": too many writers commit at once"));
+  return Overloaded(absl::StrCat(ModelName(model_id), " was not deleted: ", kLostRaces,
+                                 " other changes came first: retry later"));
 }
 
 absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(

@@ -72,6 +72,7 @@ OpenUpload::OpenUpload(StoreCore* core, v1::UploadRecord record,
   base_hold_ = std::move(base_hold);
   base_loaded_ = !base_.has_value();
   written_expiry_us_ = record.expire_time_us();
+  used_ = core_->options.steady_now();
   record_ = std::move(record);
 }
 
@@ -121,6 +122,7 @@ absl::Status OpenUpload::Touch() {
   SettleDoubt();
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckExists());
+  used_ = core_->options.steady_now();
   const int64_t expiry = core_->NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
   if (state_ == State::kCommitting || in_doubt_ ||
@@ -156,11 +158,38 @@ bool OpenUpload::Expired(absl::Time now) {
          absl::FromUnixMicros(record_.expire_time_us()) < now;
 }
 
+absl::Duration OpenUpload::IdleForLocked() {
+  if (open_sinks_ > 0 || state_ != State::kOpen || in_doubt_) {
+    return absl::ZeroDuration();
+  }
+  return core_->options.steady_now() - used_;
+}
+
+absl::Duration OpenUpload::IdleFor() {
+  MutexLock lock(mutex_);
+  return IdleForLocked();
+}
+
+bool OpenUpload::DeleteIfIdle() {
+  {
+    MutexLock lock(mutex_);
+    const absl::Duration idle = IdleForLocked();
+    if (idle == absl::ZeroDuration() || idle < core_->options.upload_min_idle) {
+      return false;
+    }
+    state_ = State::kCommitting;
+  }
+  return RunDelete().ok();
+}
+
 UploadState OpenUpload::GetState() {
   UploadState state;
   {
     MutexLock lock(mutex_);
     state.record = record_;
+    const absl::Duration idle = IdleForLocked();
+    state.idle =
+        idle > absl::ZeroDuration() && idle >= core_->options.upload_min_idle;
     for (const auto& [index, contribution] : contributions_) {
       state.contributions.push_back(
           {index, contribution.complete, contribution.totals.tensors});
@@ -263,6 +292,7 @@ absl::StatusOr<std::unique_ptr<ChunkSink>> OpenUpload::OpenSink() {
 void OpenUpload::SinkClosed() {
   MutexLock lock(mutex_);
   --open_sinks_;
+  used_ = core_->options.steady_now();
   // A stream that ran for long counts as a call that named the upload.
   const int64_t expiry = core_->NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
@@ -491,6 +521,10 @@ absl::Status OpenUpload::DeleteRows(CatalogBatch& batch, bool with_chunks) {
 
 absl::Status OpenUpload::Delete() {
   RETURN_IF_ERROR(TakeTurn());
+  return RunDelete();
+}
+
+absl::Status OpenUpload::RunDelete() {
   auto run = [this]() -> absl::Status {
     ASSIGN_OR_RETURN(const int64_t version, CommittedVersion());
     intake_.Refuse(NoSuch("upload", Name()));

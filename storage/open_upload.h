@@ -48,6 +48,8 @@ class OpenUpload final : public PackJournal,
   bool deleted() EXCLUDES(mutex_);
   // Neither a call nor a running stream has named it for its time to live.
   bool Expired(absl::Time now) EXCLUDES(mutex_);
+  // How long nobody has used it; nothing while it is in use or settled.
+  absl::Duration IdleFor() EXCLUDES(mutex_);
   UploadState GetState() EXCLUDES(mutex_);
 
   absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view digests)
@@ -60,6 +62,8 @@ class OpenUpload final : public PackJournal,
   // Deletes its records, unless it was committed: then it is only forgotten.
   // Its packs are garbage afterwards.
   absl::Status Delete() EXCLUDES(mutex_);
+  // Deletes it unless it was used within StoreOptions::upload_min_idle. True if done.
+  bool DeleteIfIdle() EXCLUDES(mutex_);
 
   absl::Status Record(const v1::SealedPackRecord& record,
                       const std::vector<std::string>& inline_chunks) override;
@@ -79,6 +83,9 @@ class OpenUpload final : public PackJournal,
   std::string Name() const;
   std::string RowKey() const;
   absl::Status TakeTurn() EXCLUDES(mutex_);
+  // In this call's turn.
+  absl::Status RunDelete() EXCLUDES(mutex_);
+  absl::Duration IdleForLocked() REQUIRES(mutex_);
   void SettleDoubt() EXCLUDES(mutex_);
   void EndTurn(State state) EXCLUDES(mutex_);
   // The upload as the catalog knows it: an undecided commit may have happened.
@@ -110,6 +117,8 @@ class OpenUpload final : public PackJournal,
   int64_t written_expiry_us_ GUARDED_BY(mutex_) = 0;
   std::map<uint32_t, Contribution> contributions_ GUARDED_BY(mutex_);
   int open_sinks_ GUARDED_BY(mutex_) = 0;
+  // On the steady clock; a restart counts as a use.
+  absl::Duration used_ GUARDED_BY(mutex_);
   // A commit may have happened: nothing is written until its fate is known.
   bool in_doubt_ GUARDED_BY(mutex_) = false;
   bool base_loaded_ GUARDED_BY(mutex_) = false;

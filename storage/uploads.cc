@@ -2,6 +2,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
@@ -20,6 +21,7 @@ namespace modelstore::storage {
 namespace {
 
 constexpr int kLostRaces = 1000;
+constexpr int kRoomDelayMs = 2000;
 
 class StoredUploads final : public UploadTable {
  public:
@@ -46,6 +48,8 @@ class StoredUploads final : public UploadTable {
     collector_.AfterUploadDeletion();
     return absl::OkStatus();
   }
+  void DeleteIdle(absl::string_view base_model_uid,
+                  absl::Span<const int64_t> base_versions) override;
   absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view model_id,
                                                     absl::string_view upload_id,
                                                     absl::string_view digests) override {
@@ -130,6 +134,10 @@ class StoredUploads final : public UploadTable {
   absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
                                                           const v1::ModelRecord& model);
   absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
+  // At a limit, deletes the upload that was idle for longest, of the model (by its
+  // uid) or of all. Overloaded if there is none.
+  absl::Status MakeRoom(const v1::ModelRecord& model);
+  bool DeleteIdlest(absl::string_view model_uid);
 
   StoreCore& core_;
   Collector& collector_;
@@ -258,6 +266,69 @@ absl::Status StoredUploads::Write(const SaveTarget& target,
                             core_.KeyIs(Space::kRecords, key, Encode(record)));
 }
 
+bool StoredUploads::DeleteIdlest(absl::string_view model_uid) {
+  Pointer idlest;
+  absl::Duration longest;
+  for (const Pointer& upload : All()) {
+    if (!model_uid.empty() && upload->model_uid() != model_uid) continue;
+    const absl::Duration idle = upload->IdleFor();
+    if (idle > longest) {
+      idlest = upload;
+      longest = idle;
+    }
+  }
+  if (idlest == nullptr || !idlest->DeleteIfIdle()) return false;
+  Remove(idlest);
+  core_.Event(Listener::Severity::kInfo,
+              absl::StrCat("upload ", UploadNameOf(idlest->model_id(), idlest->upload_id()),
+                           " was idle for ", absl::FormatDuration(longest),
+                           " and gave way to a new one"));
+  collector_.AfterUploadDeletion();
+  return true;
+}
+
+absl::Status StoredUploads::MakeRoom(const v1::ModelRecord& model) {
+  int open = 0, of_model = 0;
+  for (const Pointer& upload : All()) {
+    if (upload->committed() || upload->deleted()) continue;
+    ++open;
+    if (upload->model_uid() == model.uid()) ++of_model;
+  }
+  const std::string remedy = absl::StrCat(
+      ", and each was used within the last ",
+      absl::FormatDuration(core_.options.upload_min_idle),
+      ": commit or delete some, or retry later");
+  if (of_model >= core_.options.max_open_uploads_per_model) {
+    if (DeleteIdlest(model.uid())) return absl::OkStatus();
+    return Overloaded(absl::StrCat(ModelName(model.model_id()), " has ", of_model,
+                                   " open uploads, the most there may be of a model",
+                                   remedy),
+                      kRoomDelayMs);
+  }
+  if (open >= core_.options.max_open_uploads && !DeleteIdlest("")) {
+    return Overloaded(absl::StrCat(open, " uploads are open, the most there may be",
+                                   remedy),
+                      kRoomDelayMs);
+  }
+  return absl::OkStatus();
+}
+
+void StoredUploads::DeleteIdle(absl::string_view base_model_uid,
+                               absl::Span<const int64_t> base_versions) {
+  bool deleted = false;
+  for (const Pointer& upload : All()) {
+    const v1::UploadRecord record = upload->record();
+    if (record.base_model_uid() != base_model_uid ||
+        absl::c_find(base_versions, record.base_version()) == base_versions.end() ||
+        !upload->DeleteIfIdle()) {
+      continue;
+    }
+    Remove(upload);
+    deleted = true;
+  }
+  if (deleted) collector_.AfterUploadDeletion();
+}
+
 absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& request,
                                                        uint32_t contribution_count,
                                                        absl::Duration time_to_live) {
@@ -276,11 +347,7 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
     ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> earlier,
                      Earlier(request, target.model));
     if (earlier.has_value()) return *std::move(earlier);
-    if (open_count() >= core_.options.max_open_uploads) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("there are ", core_.options.max_open_uploads,
-                       " open uploads: commit or delete some"));
-    }
+    RETURN_IF_ERROR(MakeRoom(target.model));
     v1::UploadRecord record;
     record.set_upload_id(RandomHexId());
     record.set_model_uid(target.model.uid());
@@ -308,8 +375,8 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
                                         std::move(hold), std::move(base)));
     return record;
   }
-  return absl::AbortedError(
-      absl::StrCat(ModelName(request.model_id), ": too many writers commit at once"));
+  return Overloaded(absl::StrCat("no upload was opened in ", ModelName(request.model_id),
+                                 ": ", kLostRaces, " changes came first: retry later"));
 }
 
 absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id,

@@ -339,6 +339,7 @@ v1::ModifyCheckpointResponse::Result ModifySession::MakeResult() const {
   }
   result.set_architecture_before(architecture_before_);
   result.set_stored_bytes(record_.stored_bytes());
+  FitResult(result);
   return result;
 }
 

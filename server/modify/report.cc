@@ -67,4 +67,18 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
   return fates;
 }
 
+void FitResult(v1::ModifyCheckpointResponse::Result& result) {
+  constexpr size_t kMaxResultBytes = size_t{3} << 20;
+  const auto leave_out = [&](const char* name, auto clear) {
+    if (result.ByteSizeLong() <= kMaxResultBytes) return;
+    clear();
+    result.add_omitted(name);
+  };
+  leave_out("architecture_before", [&] { result.clear_architecture_before(); });
+  leave_out("architecture_after", [&] { result.clear_architecture_after(); });
+  leave_out("checkpoint.architecture",
+            [&] { result.mutable_checkpoint()->clear_architecture(); });
+  leave_out("checkpoint.edits", [&] { result.mutable_checkpoint()->clear_edits(); });
+}
+
 }  // namespace modelstore::server::modify

@@ -53,4 +53,8 @@ class Report {
 // What became of a parameter that is in the new version: read off its origin.
 ParameterFate::Fate FateOf(const WorkingTensor& tensor, const WorkingCheckpoint& of);
 
+// Leaves out of the result what would make its message larger than a client takes, and
+// names it there: the version is committed, and the answer must say so.
+void FitResult(v1::ModifyCheckpointResponse::Result& result);
+
 }  // namespace modelstore::server::modify

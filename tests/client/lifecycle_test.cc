@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/client/test_store.h"
@@ -67,6 +69,46 @@ TEST_F(LifecycleTest, AnAliasIsLoadedLikeAVersionAndFollowsItsMoves) {
   EXPECT_EQ(client_.ListTensors(name)->size(), plan->tensors().size());
   EXPECT_TRUE(absl::IsNotFound(
       client_.PlanLoad("models/iris/checkpoints/absent").status()));
+}
+
+TEST_F(LifecycleTest, OfTwoThreadsThatMakeTheSameStepsOneMakesEach) {
+  ASSERT_TRUE(SetAlias(client_, kProduction, 1).ok());
+  std::atomic<int> made = 0, lost = 0;
+  constexpr int kSteps = 200;
+  std::vector<std::thread> movers;
+  for (int t = 0; t < 2; ++t) {
+    movers.emplace_back([&] {
+      Client client = store_.NewClient();
+      for (int64_t step = 0; step < kSteps;) {
+        const int64_t from = 1 + step % 3, to = 1 + (step + 1) % 3;
+        const absl::Status moved =
+            SetAlias(client, kProduction, to, {.expected_version = from}).status();
+        if (moved.ok()) ++made;
+        if (absl::IsAborted(moved)) ++lost;
+        step = static_cast<int64_t>(
+            ListAliasMoves(client, "models/iris", "production")->size() - 1);
+      }
+    });
+  }
+  for (std::thread& mover : movers) mover.join();
+  const auto moves = ListAliasMoves(client_, "models/iris", "production");
+  ASSERT_TRUE(moves.ok()) << moves.status();
+  // Each OK is one move in the history.
+  EXPECT_EQ(made, static_cast<int>(moves->size()) - 1);
+  EXPECT_GE(made, kSteps);
+}
+
+TEST_F(LifecycleTest, WhatWasDoneIsToldAsDoneAlsoWhereItsAnswerWasLost) {
+  store_.connection().SetFaults({.lose_answer_at = 1});
+  ASSERT_TRUE(SetAlias(client_, kProduction, 1, {.expected_version = 0}).ok());
+  store_.connection().SetFaults({.lose_answer_at = 1});
+  ASSERT_EQ(DeleteAlias(client_, kProduction), absl::OkStatus());
+  EXPECT_EQ(ListAliasMoves(client_, "models/iris", "production")->size(), 2u);
+  store_.connection().SetFaults({.lose_answer_at = 2});
+  EXPECT_EQ(client_.DeleteCheckpoint(Version(1)), absl::OkStatus());
+  store_.connection().SetFaults({.lose_answer_at = 2});
+  EXPECT_EQ(client_.DeleteModel("models/iris", true), absl::OkStatus());
+  EXPECT_TRUE(absl::IsNotFound(client_.DeleteModel("models/iris", true)));
 }
 
 TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {

@@ -5,6 +5,8 @@
 #include <thread>
 
 #include "grpcpp/generic/generic_stub.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/status_codec.h"
 #include "server/buffers.h"
 #include "server/health_command.h"
 #include "tests/server/grpc_harness.h"
@@ -89,7 +91,13 @@ TEST(HostingTest, HealthAnswersWhileEveryStorageThreadIsBlocked) {
   for (std::thread& caller : callers) caller.join();
 }
 
-TEST(HostingTest, AFullQueueRefusesWithResourceExhausted) {
+// UNAVAILABLE, and the answer says that it is an overload and how long to wait.
+bool IsRefusedForNow(const grpc::Status& status) {
+  const absl::Status refused = FromGrpcStatus(status);
+  return IsOverloaded(refused) && RetryDelay(refused) > absl::ZeroDuration();
+}
+
+TEST(HostingTest, AFullQueueTellsWhenToComeBack) {
   std::promise<void> release;
   auto service = std::make_unique<BlockedService>(release.get_future().share());
   BlockedService* blocked = service.get();
@@ -103,7 +111,7 @@ TEST(HostingTest, AFullQueueRefusesWithResourceExhausted) {
     Context context;
     v1::Stats stats;
     const grpc::Status status = harness.store().GetStats(&context, {}, &stats);
-    if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) ++refused;
+    if (IsRefusedForNow(status)) ++refused;
   };
   callers.emplace_back(call);
   EXPECT_TRUE(Eventually([&] { return blocked->blocked == 1; }));
@@ -129,9 +137,40 @@ TEST(HostingTest, MoreStreamsThanTheLimitAreRefused) {
   EXPECT_TRUE(Eventually([&] { return harness.Stats().active_save_streams() == 2; }));
   v1::Checkpoint third;
   const grpc::Status status = harness.Save({}, &third);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_TRUE(IsRefusedForNow(status)) << status.error_message();
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("2 streams"));
   for (auto& context : contexts) context->TryCancel();
   for (auto& stream : streams) stream->Finish();
+}
+
+TEST(HostingTest, WatchersHaveALimitOfTheirOwnAndKeepOutNoSave) {
+  ServerConfig config = TestConfig();
+  config.max_streams = 1;
+  config.max_watchers = 3;
+  GrpcHarness harness(config);
+  harness.SaveModel("models/m", 1);
+  v1::WatchModelRequest request;
+  request.set_name("models/m");
+  v1::WatchModelResponse seen;
+  std::vector<std::unique_ptr<Context>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::WatchModelResponse>>> watchers;
+  for (int i = 0; i < config.max_watchers; ++i) {
+    contexts.push_back(std::make_unique<Context>());
+    watchers.push_back(harness.store().WatchModel(contexts.back().get(), request));
+    ASSERT_TRUE(watchers.back()->Read(&seen));
+  }
+  Context context;
+  auto one_more = harness.store().WatchModel(&context, request);
+  EXPECT_FALSE(one_more->Read(&seen));
+  EXPECT_TRUE(IsRefusedForNow(one_more->Finish()));
+  harness.SaveModel("models/m", 1);
+  Loaded loaded;
+  v1::LoadCheckpointRequest load;
+  load.set_name("models/m/checkpoints/2");
+  const grpc::Status status = harness.Load(load, &loaded);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  for (auto& watching : contexts) watching->TryCancel();
+  for (auto& watcher : watchers) watcher->Finish();
 }
 
 // One request of the reflection service, its fields by number: 4 is

@@ -8,6 +8,7 @@
 #include "google/protobuf/text_format.h"
 #include "google/rpc/error_details.pb.h"
 #include "proto/contract/limits.h"
+#include "server/modify/report.h"
 #include "tests/server/modify_harness.h"
 
 namespace modelstore::server {
@@ -272,6 +273,20 @@ TEST_F(ModifySessionTest, ALongReportComesInPartsOfAtMostOneMebibyte) {
   EXPECT_EQ(modified.report.parameters_size(), 3000);
   EXPECT_GT(modified.report_messages, 1);
   EXPECT_LE(modified.longest_message, static_cast<size_t>(kMaxManifestMessageBytes));
+}
+
+TEST(ModifyResultTest, AResultThatIsTooLargeForAMessageLeavesOutTextsAndSaysSo) {
+  v1::ModifyCheckpointResponse::Result result;
+  result.mutable_checkpoint()->set_name("models/m/checkpoints/2");
+  result.set_architecture_before("small");
+  modify::FitResult(result);
+  EXPECT_EQ(result.omitted_size(), 0);
+  result.set_architecture_before(std::string(3 << 20, 'b'));
+  result.set_architecture_after(std::string(2 << 20, 'a'));
+  modify::FitResult(result);
+  EXPECT_THAT(result.omitted(), testing::ElementsAre("architecture_before"));
+  EXPECT_EQ(result.architecture_after().size(), size_t{2} << 20);
+  EXPECT_EQ(result.checkpoint().name(), "models/m/checkpoints/2");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // is told, and what is refused.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/harness.h"
@@ -49,6 +50,15 @@ class PruneTest : public testing::Test {
       EXPECT_TRUE(response.ParseFromString((*message)->head));
       EXPECT_FALSE(result.has_value()) << "nothing follows the result";
       if (response.has_result()) result = response.result();
+      for (const auto& decision : response.decisions().decisions()) {
+        std::string rules = v1::PruneCheckpointsResponse::Decision::Outcome_Name(
+            decision.outcome());
+        for (const int rule : decision.rules()) {
+          absl::StrAppend(&rules, " ",
+                          v1::PruneCheckpointsResponse::Decision::Rule_Name(rule));
+        }
+        decisions_[decision.version()] = rules;
+      }
     }
     EXPECT_TRUE(result.has_value());
     return *result;
@@ -104,6 +114,8 @@ class PruneTest : public testing::Test {
   }
 
   Harness harness_;
+  // By version: its outcome and the rules, of all calls.
+  std::map<int64_t, std::string> decisions_;
 };
 
 TEST_F(PruneTest, EachRuleKeepsItsOwnAndTheNewestStays) {
@@ -113,8 +125,11 @@ TEST_F(PruneTest, EachRuleKeepsItsOwnAndTheNewestStays) {
   EXPECT_THAT(Leaving(Policy(0, 2, "loss")), ElementsAre(1, 2, 3, 4, 5, 6));
   // The worst; the one that is not a number is none of them. 8 is the newest.
   EXPECT_THAT(Leaving(Policy(0, 4, "loss", true)), ElementsAre(4, 6, 7));
-  EXPECT_THAT(Leaving(Policy(0, 2, "accuracy", true)), ElementsAre(1, 3, 5, 6, 7));
-  EXPECT_THAT(Leaving(Policy(0, 2, "unheard-of")), ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  // What lacks the metric cannot be ranked.
+  EXPECT_THAT(Leaving(Policy(0, 2, "accuracy", true)), ElementsAre(6));
+  v1::RetentionPolicy ranked = Policy(0, 2, "accuracy", true);
+  ranked.set_prune_unranked(true);
+  EXPECT_THAT(Leaving(ranked), ElementsAre(1, 3, 5, 6, 7));
   EXPECT_THAT(Leaving(Policy(0, 0, "", false, 40)), ElementsAre(1, 2, 3, 5, 6, 7));
   v1::RetentionPolicy young;
   young.set_keep_younger_than_seconds(3600);
@@ -122,7 +137,83 @@ TEST_F(PruneTest, EachRuleKeepsItsOwnAndTheNewestStays) {
 }
 
 TEST_F(PruneTest, AnyRuleKeeps) {
-  EXPECT_THAT(Leaving(Policy(2, 1, "accuracy", true, 50)), ElementsAre(1, 3, 4, 6));
+  v1::RetentionPolicy policy = Policy(2, 1, "accuracy", true, 50);
+  policy.set_prune_unranked(true);
+  EXPECT_THAT(Leaving(policy), ElementsAre(1, 3, 4, 6));
+  EXPECT_EQ(decisions_.at(8), "KEPT NEWEST LATEST");
+  EXPECT_EQ(decisions_.at(5), "KEPT EVERY_STEPS");
+  EXPECT_EQ(decisions_.at(2), "KEPT BEST");
+  EXPECT_EQ(decisions_.at(6), "PRUNED");
+  policy.set_prune_unranked(false);
+  EXPECT_THAT(Leaving(policy), ElementsAre(4, 6));
+  EXPECT_EQ(decisions_.at(1), "KEPT UNRANKED");
+}
+
+TEST_F(PruneTest, AMetricThatNoVersionBearsRefusesThePruneAndNamesThoseThatTheyBear) {
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  for (const bool unranked : {false, true}) {
+    *request.mutable_policy() = Policy(0, 2, "acuracy", true);
+    request.mutable_policy()->set_prune_unranked(unranked);
+    const absl::Status status = Prune(request).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("8 versions bears the metric \"acuracy\" of keep_best; they "
+                          "bear accuracy, loss"));
+  }
+  EXPECT_EQ(Versions().size(), 8u);
+}
+
+TEST_F(PruneTest, AModelMadeAnewUnderTheNameLosesNothingToAPruneOfTheOldOne) {
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(1);
+  auto session = harness_.service().OpenOutbound(
+      absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  // Its client takes the first progress, and nothing for long.
+  ASSERT_TRUE((*session)->Next().ok());
+  v1::GetModelRequest get;
+  get.set_name("models/iris");
+  const auto old = harness_.Call<v1::Model>(absl::StrCat(kStore, "GetModel"), get);
+  ASSERT_TRUE(old.ok()) << old.status();
+  v1::DeleteModelRequest gone;
+  gone.set_name("models/iris");
+  gone.set_force(true);
+  gone.set_model_uid(old->uid());
+  const std::string method = absl::StrCat(kStore, "DeleteModel");
+  ASSERT_TRUE(harness_.Call<v1::DeleteModelResponse>(method, gone).ok());
+  SetUp();
+  EXPECT_TRUE(absl::IsNotFound((*session)->Next().status()));
+  EXPECT_EQ(Versions().size(), 8u);
+  // Nor to a repetition of either call that names the old one.
+  EXPECT_TRUE(
+      absl::IsNotFound(harness_.Call<v1::DeleteModelResponse>(method, gone).status()));
+  request.set_model_uid(old->uid());
+  EXPECT_TRUE(absl::IsNotFound(Prune(request).status()));
+  v1::DeleteCheckpointRequest one;
+  one.set_name("models/iris/checkpoints/1");
+  one.set_model_uid(old->uid());
+  EXPECT_TRUE(absl::IsNotFound(harness_
+                                   .Call<v1::DeleteCheckpointResponse>(
+                                       absl::StrCat(kStore, "DeleteCheckpoint"), one)
+                                   .status()));
+  EXPECT_EQ(Versions().size(), 8u);
+}
+
+TEST_F(PruneTest, AVersionThatWasChangedMeanwhileStays) {
+  Update(2, "expire_time",
+         [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  auto session = harness_.service().OpenOutbound(
+      absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE((*session)->Next().ok());
+  Update(2, "expire_time",
+         [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1LL << 33); });
+  ASSERT_TRUE((*session)->Next().ok());
+  EXPECT_EQ(Versions().size(), 8u);
 }
 
 TEST_F(PruneTest, WithoutARuleOnlyWhatHasExpiredGoes) {

@@ -142,7 +142,7 @@ TEST_F(WatchTest, ACursorTooOldIsAnsweredByTheState) {
   // The one that was connected all the time has fallen behind: it is told so, and
   // its cursor leads on.
   EXPECT_THAT(Next(**session),
-              FailsWith(absl::StatusCode::kResourceExhausted, "last cursor"));
+              FailsWith(absl::StatusCode::kUnavailable, "last cursor"));
 }
 
 TEST_F(WatchTest, TheDeletionOfTheModelEndsTheStream) {

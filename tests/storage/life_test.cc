@@ -88,13 +88,80 @@ TEST_F(LifeTest, AnAliasMovesOnlyFromWhereItsMoverBelievesItToBe) {
   EXPECT_TRUE(absl::IsAborted(Set("production", 2, 0).status()));
   EXPECT_TRUE(absl::IsAborted(Set("production", 2, 3).status()));
   ASSERT_OK(Set("production", 2, 1).status());
-  // Its own retry is told that it is done.
-  ASSERT_OK(Set("production", 2, 1).status());
+  // Another caller with the same step did not make it. Who expects nothing, or what
+  // is so, changes nothing.
+  EXPECT_TRUE(absl::IsAborted(Set("production", 2, 1).status()));
+  ASSERT_OK(Set("production", 2, 2).status());
+  ASSERT_OK(Set("production", 2).status());
   EXPECT_EQ(Moves().size(), 2u);
   EXPECT_TRUE(absl::IsNotFound(Set("production", 9).status()));
   EXPECT_TRUE(absl::IsAborted(Set("production", 0, 1).status()));
   ASSERT_OK(Set("production", 0, 2).status());
   EXPECT_TRUE(absl::IsNotFound(Set("production", 0).status()));
+}
+
+TEST_F(LifeTest, ARepeatedMoveIsMadeOnceWhateverBecameOfTheAliasSince) {
+  Aliases& aliases = world_.store().aliases();
+  const Aliases::Move move{
+      .alias = "production", .version = 2, .expected_version = 0, .request_id = "first"};
+  ASSERT_OK(aliases.Set("m", move).status());
+  ASSERT_OK(Set("production", 3).status());
+  ASSERT_OK(world_.Reopen());
+  const auto again = world_.store().aliases().Set("m", move);
+  ASSERT_OK(again.status());
+  EXPECT_EQ(again->version, 3);
+  Aliases::Move other = move;
+  other.version = 1;
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(world_.store().aliases().Set("m", other).status()));
+  const Aliases::Move gone{.alias = "production", .version = 0, .request_id = "second"};
+  ASSERT_OK(world_.store().aliases().Set("m", gone).status());
+  ASSERT_OK(Set("production", 1).status());
+  ASSERT_OK(world_.store().aliases().Set("m", gone).status());
+  EXPECT_EQ(Resolve("production"), 1);
+}
+
+TEST_F(LifeTest, ARefusalNamesAllHoldersAtOnce) {
+  ASSERT_OK(Set("production", 2).status());
+  ASSERT_OK(Set("best", 2).status());
+  ASSERT_OK(
+      world_.store().checkpoints().Change("m", 2, {.pinned = true}, {}).status());
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_OK(world_.store()
+                  .leases()
+                  .Acquire("m", 2, absl::StrCat("w", i), absl::Hours(1))
+                  .status());
+  }
+  const std::string one(Delete(2).message());
+  for (const char* holder : {"the alias best", "the alias production", "its pin",
+                             "the lease of w0", "and 13 more"}) {
+    EXPECT_NE(one.find(holder), std::string::npos) << one;
+  }
+  const std::string all(
+      world_.store().models().Delete("m", true, {}).status().message());
+  EXPECT_NE(all.find("the alias best (version 2)"), std::string::npos) << all;
+}
+
+TEST_F(LifeTest, AChangeMeantForAModelThatWasMadeAnewChangesNothing) {
+  const std::string old = world_.store().models().Get("m")->uid();
+  ASSERT_OK(world_.store().models().Delete("m", true, {}).status());
+  ASSERT_OK(SaveOneShot(world_.store(), {Vector("w", "anew")}).status());
+  Checkpoints& checkpoints = world_.store().checkpoints();
+  const ChangeOptions options{.model_uid = old};
+  EXPECT_TRUE(absl::IsNotFound(world_.store().models().Delete("m", true, options).status()));
+  EXPECT_TRUE(absl::IsNotFound(world_.store().models().Change("m", {}, options).status()));
+  EXPECT_TRUE(absl::IsNotFound(checkpoints.Delete("m", 1, options).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(checkpoints.Change("m", 1, {.pinned = true}, options).status()));
+  EXPECT_TRUE(absl::IsNotFound(
+      world_.store()
+          .aliases()
+          .Set("m", {.alias = "a", .version = 1, .model_uid = old})
+          .status()));
+  EXPECT_TRUE(absl::IsNotFound(
+      world_.store().leases().Acquire("m", 1, "w", absl::Hours(1), old).status()));
+  EXPECT_TRUE(absl::IsNotFound(world_.store().leases().Release("m", 1, "w", old)));
+  EXPECT_OK(checkpoints.Get("m", 1).status());
 }
 
 TEST_F(LifeTest, TheHistoryTellsEveryMoveNewestFirstAlsoOfAliasesAndVersionsThatAreGone) {

@@ -176,6 +176,10 @@ StoreWorld::StoreWorld(StoreOptions options) : options_(std::move(options)) {
     MutexLock lock(clock->mutex);
     return clock->now;
   };
+  options_.steady_now = [clock = clock_] {
+    MutexLock lock(clock->mutex);
+    return clock->now - absl::UnixEpoch();
+  };
   EXPECT_OK(Reopen());
 }
 

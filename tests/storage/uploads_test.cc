@@ -4,6 +4,8 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 #include "tests/storage/store_world.h"
 #include "tests/support/random_bytes.h"
 
@@ -464,12 +466,52 @@ TEST_F(UploadsTest, ListedInPages) {
   EXPECT_EQ(listed, ids);
 }
 
-TEST_F(UploadsTest, TooManyOpenOnesAreRefused) {
+TEST_F(UploadsTest, AtALimitAnUploadIsRefusedForNowUnlessAnIdleOneGivesWay) {
   world_.options().max_open_uploads = 2;
+  world_.options().upload_min_idle = absl::Minutes(10);
   ASSERT_OK(world_.Reopen());
-  Create();
-  Create();
-  EXPECT_TRUE(absl::IsResourceExhausted(uploads().Create(RequestOf({}), 1, {}).status()));
+  const std::string idle = Create();
+  const std::string used = Create({.request_id = "used"});
+  const absl::Status refused = uploads().Create(RequestOf({}), 1, {}).status();
+  EXPECT_TRUE(IsOverloaded(refused)) << refused;
+  EXPECT_TRUE(RetryDelay(refused).has_value());
+  EXPECT_NE(refused.message().find("2 uploads are open"), std::string::npos) << refused;
+  world_.Advance(absl::Minutes(11));
+  EXPECT_EQ(Create({.request_id = "used"}), used);
+  const std::string fresh = Create();
+  EXPECT_FALSE(fresh.empty());
+  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", idle).status()));
+  EXPECT_OK(uploads().Get("m", used).status());
+  // One with a stream open is in use for as long as it is.
+  auto sink = uploads().OpenSink("m", used);
+  ASSERT_OK(sink.status());
+  world_.Advance(absl::Minutes(9));
+  EXPECT_OK(uploads().Get("m", fresh).status());
+  world_.Advance(absl::Minutes(9));
+  EXPECT_TRUE(IsOverloaded(uploads().Create(RequestOf({}), 1, {}).status()));
+}
+
+TEST_F(UploadsTest, AJobThatOpensUploadsForEverKeepsNoOtherModelFromIt) {
+  const int limit = world_.options().max_open_uploads_per_model;
+  int refused = 0;
+  const auto flood = [&](const std::string& run) {
+    for (int i = 0; i < 1024; ++i) {
+      const auto upload = uploads().Create(
+          RequestOf({.request_id = absl::StrCat(run, i)}), 1, {});
+      if (IsOverloaded(upload.status())) ++refused;
+    }
+  };
+  flood("first");
+  EXPECT_EQ(refused, 1024 - limit);
+  EXPECT_FALSE(Create({.model = "other"}).empty());
+  ASSERT_OK(world_.Reopen());
+  flood("second");
+  EXPECT_FALSE(Create({.model = "other"}).empty());
+  // Nor, once they are idle, itself.
+  world_.Advance(world_.options().upload_min_idle);
+  refused = 0;
+  flood("third");
+  EXPECT_EQ(refused, 1024 - limit);
 }
 
 TEST_F(UploadsTest, RubbishIsAClearError) {

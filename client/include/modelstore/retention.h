@@ -10,8 +10,9 @@
 // versions. PyTorch has nothing of the kind: its users delete files by hand.
 //
 // Thread safety: as Client. Errors: INVALID_ARGUMENT names the field of a rule that
-// makes no sense (a negative number, keep_best without metric); NOT_FOUND: no such
-// model.
+// makes no sense (a negative number, keep_best without metric); FAILED_PRECONDITION: no
+// version has the metric of keep_best; NOT_FOUND: no such model, also when it was
+// deleted while the call ran.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,9 @@ namespace modelstore {
 // what has expired.
 struct RetentionPolicy {
   int32_t keep_latest = 0;
-  // The best so many by `metric`; of equal ones the newer.
+  // The best so many by `metric`; of equal ones the newer. Versions without the metric
+  // cannot be ranked and are kept beside them, unless prune_unranked. A metric that no
+  // version has refuses the prune.
   int32_t keep_best = 0;
   // `loss`, or one of the metrics.
   std::string metric = {};
@@ -42,6 +45,8 @@ struct RetentionPolicy {
   int64_t keep_every_steps = 0;
   // By the time of their commit.
   int64_t keep_younger_than_seconds = 0;
+  // keep_best does not keep versions that lack the metric.
+  bool prune_unranked = false;
 };
 
 // The model's own policy, which PruneCheckpoints() goes by; a policy without rules
@@ -60,6 +65,17 @@ struct PruneOptions {
   bool validate_only = false;
 };
 
+// What became of one version, or would.
+struct PruneDecision {
+  enum class Outcome : uint8_t { kKept, kPruned, kHeld };
+  int64_t version = 0;
+  Outcome outcome = Outcome::kKept;
+  // Of those that are kept, the rules that keep it: NEWEST, LATEST, BEST, UNRANKED,
+  // EVERY_STEPS, YOUNGER, NO_RULES, CHANGED (since the call began). Of one that goes
+  // EXPIRED, or nothing: no rule keeps it.
+  std::vector<std::string> rules;
+};
+
 struct PruneResult {
   // Ascending.
   std::vector<int64_t> pruned_versions;
@@ -70,6 +86,8 @@ struct PruneResult {
   // time, or for the rest of their pack to be copied forward.
   int64_t freed_bytes = 0;
   int64_t waiting_bytes = 0;
+  // Of every version, ascending.
+  std::vector<PruneDecision> decisions = {};
 };
 
 // Each version is deleted on its own: cut off, what is gone is gone. Repeated by

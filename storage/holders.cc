@@ -1,0 +1,124 @@
+#include "storage/holders.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "proto/contract/names.h"
+#include "storage/keys.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+// A refusal travels in trailers: the rest is a count.
+constexpr size_t kMostNamed = 20;
+
+// Collects what holds one version, or all of a model.
+class Holders {
+ public:
+  // `whole_model`: each holder is told with its version.
+  Holders(const v1::ModelRecord& model, bool whole_model)
+      : model_(model), whole_model_(whole_model) {}
+
+  void AddAliases(const std::optional<int64_t>& version) {
+    std::vector<std::pair<std::string, int64_t>> aliases;
+    for (const auto& [alias, named] : model_.aliases()) {
+      if (!version.has_value() || named == *version) aliases.emplace_back(alias, named);
+    }
+    std::sort(aliases.begin(), aliases.end());
+    for (const auto& [alias, named] : aliases) {
+      Add(absl::StrCat("the alias ", alias), named, aliases_);
+    }
+  }
+  void AddPin(int64_t version) { Add("its pin", version, pins_); }
+  absl::Status AddLeases(StoreCore& core, const std::string& prefix) {
+    return core.catalog().Scan(
+        Space::kRecords, PrefixRange(prefix),
+        [&](absl::string_view key, absl::string_view value) {
+          const absl::StatusOr<v1::LeaseRecord> lease = Decode<v1::LeaseRecord>(value);
+          if (lease.ok() && !IsLive(core, *lease)) return true;
+          const keys::LeaseKey named = keys::ParseLeaseKey(key);
+          Add(absl::StrCat("the lease of ", absl::CEscape(named.holder)), named.version,
+              leases_);
+          return true;
+        });
+  }
+
+  // OK if there are none.
+  absl::Status Refusal(const std::string& what) const {
+    if (count_ == 0) return absl::OkStatus();
+    std::vector<absl::string_view> remedies;
+    if (aliases_) remedies.push_back("move or delete the aliases");
+    if (pins_) remedies.push_back("unpin by UpdateCheckpoint");
+    if (leases_) remedies.push_back("release the leases or let them expire");
+    const size_t more = count_ - named_.size();
+    return absl::FailedPreconditionError(absl::StrCat(
+        what, " is held by ", absl::StrJoin(named_, ", "),
+        more > 0 ? absl::StrCat(" and ", more, " more") : "", ": ",
+        absl::StrJoin(remedies, ", "), " first"));
+  }
+
+ private:
+  void Add(const std::string& holder, int64_t version, bool& kind) {
+    kind = true;
+    ++count_;
+    if (named_.size() >= kMostNamed) return;
+    named_.push_back(whole_model_ ? absl::StrCat(holder, " (version ", version, ")")
+                                  : holder);
+  }
+
+  const v1::ModelRecord& model_;
+  const bool whole_model_;
+  std::vector<std::string> named_;
+  size_t count_ = 0;
+  bool aliases_ = false;
+  bool pins_ = false;
+  bool leases_ = false;
+};
+
+}  // namespace
+
+bool IsLive(const StoreCore& core, const v1::LeaseRecord& lease) {
+  const absl::Time now = core.options.now();
+  return now < core.started_at() + core.options.start_grace ||
+         now < absl::FromUnixMicros(lease.expire_time_us());
+}
+
+absl::Status CheckNotHeld(StoreCore& core, const v1::ModelRecord& model,
+                          const v1::CheckpointRecord& checkpoint) {
+  const int64_t version = checkpoint.version();
+  Holders holders(model, /*whole_model=*/false);
+  holders.AddAliases(version);
+  if (checkpoint.pinned()) holders.AddPin(version);
+  RETURN_IF_ERROR(holders.AddLeases(core, keys::Leases(model.uid(), version)));
+  return holders.Refusal(CheckpointNameOf(model.model_id(), version));
+}
+
+absl::Status CheckNoneHeld(StoreCore& core, const v1::ModelRecord& model) {
+  Holders holders(model, /*whole_model=*/true);
+  holders.AddAliases(std::nullopt);
+  int64_t pinned = model.pinned_count();
+  if (pinned > 0) {
+    RETURN_IF_ERROR(core.catalog().Scan(
+        Space::kRecords, PrefixRange(keys::Versions(model.uid())),
+        [&](absl::string_view key, absl::string_view value) {
+          absl::StatusOr<v1::CheckpointRecord> record =
+              Decode<v1::CheckpointRecord>(value);
+          if (record.ok() && record->pinned()) {
+            holders.AddPin(keys::VersionOf(key));
+            --pinned;
+          }
+          return pinned > 0;
+        }));
+  }
+  RETURN_IF_ERROR(holders.AddLeases(core, keys::Leases(model.uid())));
+  return holders.Refusal(ModelName(model.model_id()));
+}
+
+}  // namespace modelstore::storage
