@@ -84,8 +84,13 @@ class Checker {
   }
 
   absl::Status CheckText(absl::string_view text) const {
-    return IsUtf8(text) ? absl::OkStatus()
-                        : Refuse("a string is not UTF-8: save its bytes as bytes_value");
+    if (IsUtf8(text)) return absl::OkStatus();
+    size_t at = 0;
+    while (Utf8SequenceLength(text.substr(at)) > 0) {
+      at += Utf8SequenceLength(text.substr(at));
+    }
+    return Refuse(absl::StrCat("a string is not UTF-8 at byte ", at,
+                               ": save its bytes as bytes_value"));
   }
 
   absl::Status CheckGlobal(const v1::GlobalValue& global) const {

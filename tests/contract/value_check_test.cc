@@ -237,7 +237,7 @@ TEST(ValueCheckTest, DtypesAndDevicesAreThoseOfPyTorch) {
 
 TEST(ValueCheckTest, TextIsUtf8) {
   EXPECT_THAT(Refusal(Dict({{StringValue("a"), StringValue("\xff")}})),
-              HasSubstr("f: value a: a string is not UTF-8"));
+              HasSubstr("f: value a: a string is not UTF-8 at byte 0"));
   EXPECT_THAT(Refusal(Dict({{StringValue("\xed\xa0\x80"), IntValue(1)}})),
               HasSubstr("f: value: a string is not UTF-8"));
 }
