@@ -148,7 +148,7 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEverySave) {
   ExpectNamed("section", refusal([](C& c, O&) { c.tensors[0].info.section = kNotUtf8; }));
   ExpectNamed("tied_to", refusal([](C& c, O&) { c.tensors[0].info.tied_to = kNotUtf8; }));
   ExpectNamed(
-      "section extra", refusal([](C& c, O&) {
+      "section \"extra\"", refusal([](C& c, O&) {
         c.sections.push_back(
             {.name = "extra", .value = Value(std::string(kNotUtf8)), .metadata = {}});
       }));
