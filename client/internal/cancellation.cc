@@ -19,7 +19,8 @@ bool Cancellation::cancelled() const {
 
 bool Cancellation::Sleep(std::chrono::milliseconds time) {
   MutexLock lock(mutex_);
-  return !changed_.WaitFor(mutex_, absl::FromChrono(time), [this] { return cancelled_; });
+  return !changed_.WaitFor(mutex_, absl::FromChrono(time),
+                           [this]() REQUIRES(mutex_) { return cancelled_; });
 }
 
 TrackedStream::TrackedStream(Cancellation& cancellation, Stream& stream)

@@ -71,7 +71,7 @@ absl::StatusOr<std::vector<uint32_t>> ChunkQueue::Take(int64_t message_bytes,
 
 bool ChunkQueue::WaitDigested(Deadline deadline) {
   MutexLock lock(mutex_);
-  return changed_.WaitUntil(mutex_, deadline, [this] {
+  return changed_.WaitUntil(mutex_, deadline, [this]() REQUIRES(mutex_) {
     return stopped_ || plan_->AllDigested();
   }) && !stopped_;
 }

@@ -318,8 +318,9 @@ void SavePlan::Release(Deadline deadline) {
   chunks_.reset();
   chunk_count_ = 0;
   MutexLock lock(borrowing_->mutex);
-  borrowing_->changed.WaitUntil(borrowing_->mutex, deadline,
-                                [this] { return borrowing_->released; });
+  borrowing_->changed.WaitUntil(
+      borrowing_->mutex, deadline,
+      [this]() REQUIRES(borrowing_->mutex) { return borrowing_->released; });
 }
 
 }  // namespace modelstore::internal

@@ -91,7 +91,8 @@ absl::Status SaveQueue::TakeUnseenFailure() {
 absl::Status SaveQueue::Drain(Deadline deadline) {
   {
     MutexLock lock(mutex_);
-    if (!idle_.WaitUntil(mutex_, deadline, [this] { return waiting_.empty(); })) {
+    if (!idle_.WaitUntil(mutex_, deadline,
+                         [this]() REQUIRES(mutex_) { return waiting_.empty(); })) {
       return absl::DeadlineExceededError(
           absl::StrCat("saves of ", waiting_.size(), " models still run"));
     }

@@ -67,7 +67,8 @@ absl::Status SaveHandle::State::TakeUnseenFailure() {
 absl::Status SaveHandle::State::WaitStaged(Deadline deadline) {
   if (getpid() != pid) return Forked();
   MutexLock lock(mutex);
-  if (!changed.WaitUntil(mutex, deadline, [this] { return staged.has_value(); })) {
+  if (!changed.WaitUntil(mutex, deadline,
+                         [this]() REQUIRES(mutex) { return staged.has_value(); })) {
     return absl::DeadlineExceededError("the save is not staged yet");
   }
   if (!staged->ok() && result.has_value()) seen = true;
@@ -77,7 +78,8 @@ absl::Status SaveHandle::State::WaitStaged(Deadline deadline) {
 absl::StatusOr<CheckpointInfo> SaveHandle::State::WaitDurable(Deadline deadline) {
   if (getpid() != pid) return Forked();
   MutexLock lock(mutex);
-  if (!changed.WaitUntil(mutex, deadline, [this] { return result.has_value(); })) {
+  if (!changed.WaitUntil(mutex, deadline,
+                         [this]() REQUIRES(mutex) { return result.has_value(); })) {
     return absl::DeadlineExceededError("the save goes on, and is not durable yet");
   }
   seen = true;

@@ -129,8 +129,8 @@ class CallParser {
     argument.kind = ArgumentText::Kind::kCall;
     argument.calls.emplace_back();
     at_ = begin;
-    TakeName(argument.calls.back().second);
-    Arguments(argument.calls.back().second, depth + 1);
+    TakeName(argument.calls.back().call);
+    Arguments(argument.calls.back().call, depth + 1);
   }
 
   // `[...]` of calls or values, `{'key': call}`.
@@ -149,7 +149,7 @@ class CallParser {
       ArgumentText element;
       if (status_.ok()) Operand(element, depth + 1);
       if (element.kind == ArgumentText::Kind::kCall) {
-        argument.calls.emplace_back(key, std::move(element.calls[0].second));
+        argument.calls.push_back({key, std::move(element.calls[0].call)});
       } else if (dict || element.kind == ArgumentText::Kind::kCallList) {
         return Fail("a module before this");
       } else {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,7 +15,7 @@ namespace modelstore {
 inline constexpr size_t kMaxCallBytes = size_t{64} << 10;
 inline constexpr int kMaxCallDepth = 64;
 
-struct CallText;
+struct KeyedCall;
 
 struct ArgumentText {
   // Empty: given by position.
@@ -28,13 +27,19 @@ struct ArgumentText {
   };
   Kind kind = Kind::kValue;
   v1::Value value;
-  std::vector<std::pair<std::string, CallText>> calls;
+  std::vector<KeyedCall> calls;
 };
 
 struct CallText {
   // Without the modules before it: `nn.Linear` is `Linear`.
   std::string name;
   std::vector<ArgumentText> arguments;
+};
+
+// One of a list or dict of calls; alone or in a list it has no key.
+struct KeyedCall {
+  std::string key;
+  CallText call;
 };
 
 // A call with parentheses, or a bare name where `bare`. A word that is no number,

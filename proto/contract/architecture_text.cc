@@ -173,7 +173,7 @@ class ModuleBuilder {
       if (argument.kind != ArgumentText::Kind::kCall || !argument.name.empty()) {
         return Refuse(call, "takes modules as arguments, without names");
       }
-      if (auto s = AddChild(*module, "", argument.calls[0].second); !s.ok()) return s;
+      if (auto s = AddChild(*module, "", argument.calls[0].call); !s.ok()) return s;
     }
     return module;
   }
@@ -186,7 +186,7 @@ class ModuleBuilder {
     const bool list = call.name == "ModuleList";
     const bool empty_list = list && AsInts(group.value) && AsInts(group.value)->empty();
     const bool fits = group.kind == ArgumentText::Kind::kCallList &&
-                      (group.calls.empty() || group.calls[0].first.empty() == list);
+                      (group.calls.empty() || group.calls[0].key.empty() == list);
     if (call.arguments.size() > 1 || !(fits || empty_list)) {
       return Refuse(call, list ? "takes a list of modules, in brackets"
                                : "takes a dict of modules, in braces");
@@ -243,11 +243,11 @@ class ModuleBuilder {
     }
     auto module = MakeModule(field_, call.name, {{"num_layers", slots[1]->value}});
     if (!module.ok()) return module;
-    const absl::StatusOr<ModuleTree> layer = Build(slots[0]->calls[0].second);
+    const absl::StatusOr<ModuleTree> layer = Build(slots[0]->calls[0].call);
     if (!layer.ok()) return layer;
     std::optional<ModuleTree> norm;
     if (is_call(slots[2])) {
-      absl::StatusOr<ModuleTree> made = Build(slots[2]->calls[0].second);
+      absl::StatusOr<ModuleTree> made = Build(slots[2]->calls[0].call);
       if (!made.ok()) return made;
       norm = *std::move(made);
     }

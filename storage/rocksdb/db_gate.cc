@@ -31,7 +31,8 @@ absl::Status DbGate::Close(absl::Duration patience) {
   {
     MutexLock lock(mutex_);
     closing_.store(true, std::memory_order_relaxed);
-    if (!left_.WaitFor(mutex_, patience, [this] { return users_ == 0; })) {
+    if (!left_.WaitFor(mutex_, patience,
+                       [this]() REQUIRES(mutex_) { return users_ == 0; })) {
       return absl::UnavailableError(
           "the database is still in use by calls that began before a fault; try again");
     }

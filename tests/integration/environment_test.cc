@@ -118,15 +118,17 @@ TEST(ServerEnvironmentTest, AUnixSocketServesSavesAndLoads) {
     if (!healthy) std::this_thread::sleep_for(milliseconds(50));
   }
   EXPECT_TRUE(healthy);
-  auto client = support::ConnectTo(address);
-  ASSERT_TRUE(client.ok()) << client.status();
-  const support::TensorSet content({.seed = 1, .tensors = 3, .bytes = 3 << 20});
-  auto saved = support::Save(*client, "models/m", content);
-  EXPECT_TRUE(saved.ok()) << saved.status();
+  {
+    auto client = support::ConnectTo(address);
+    ASSERT_TRUE(client.ok()) << client.status();
+    const support::TensorSet content({.seed = 1, .tensors = 3, .bytes = 3 << 20});
+    auto saved = support::Save(*client, "models/m", content);
+    EXPECT_TRUE(saved.ok()) << saved.status();
+  }
   const std::string health =
       absl::StrCat(MODELSTORED_BINARY, " --address ", address, " health");
   EXPECT_EQ(std::system(health.c_str()), 0);
-  // An idle connection that nobody polls holds up the server's farewell for 20 s.
+  // An idle connection that nobody polls delays the server's end by up to 20 s.
   channel.reset();
   kill(pid, SIGTERM);
   int status = 0;
