@@ -159,6 +159,12 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(2)).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(
       AcquireLease(client_, Version(1), "w", milliseconds(1)).status()));
+  // Refused as what it is, and not as the little that it would overflow to.
+  for (const Timeout time : {Timeout(std::chrono::hours::max()), Timeout(seconds::max()),
+                             Timeout(milliseconds::min())}) {
+    EXPECT_TRUE(
+        absl::IsInvalidArgument(AcquireLease(client_, Version(1), "w", time).status()));
+  }
 }
 
 TEST_F(LifecycleTest, UpdatesChangeWhatTheyNameAndNothingElse) {
