@@ -257,6 +257,8 @@ int Server::port() const { return state_->port; }
 
 int Server::streams() const { return state_->host.streams; }
 
+int Server::watchers() const { return state_->host.watchers; }
+
 std::string Server::address() const {
   return TargetOf(state_->config.address, state_->port);
 }

@@ -36,6 +36,8 @@ class Server {
   int port() const;
   // Streams that are open.
   int streams() const;
+  // Of WatchModel, which streams() does not count: they hold neither a thread nor memory.
+  int watchers() const;
   // `host:port` as bound.
   std::string address() const;
 

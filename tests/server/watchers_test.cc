@@ -81,7 +81,7 @@ TEST_F(WatchersTest, HundredsOfThemHoldNoThreadAndAllHearAtOnce) {
   const int threads = ThreadsOfThisProcess();
   while (watchers.size() < kWatchers) open();
   EXPECT_LE(ThreadsOfThisProcess(), threads + 4);
-  EXPECT_EQ(harness_.server().streams(), kWatchers);
+  EXPECT_EQ(harness_.server().watchers(), kWatchers);
   // Nor a share of what loads need.
   EXPECT_EQ(harness_.Stats().buffered_bytes(), 0);
   const absl::Time begin = absl::Now();
@@ -92,7 +92,7 @@ TEST_F(WatchersTest, HundredsOfThemHoldNoThreadAndAllHearAtOnce) {
   EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
   // Those who leave are gone at once, though nothing happens.
   for (auto& watcher : watchers) watcher->context.TryCancel();
-  EXPECT_TRUE(Eventually([&] { return harness_.server().streams() == 0; }));
+  EXPECT_TRUE(Eventually([&] { return harness_.server().watchers() == 0; }));
   for (auto& watcher : watchers) (void)watcher->reader->Finish();
 }
 
