@@ -30,8 +30,9 @@ std::string FullTarget(const v1::Tensor& tensor) {
   return TensorNameOf(target.section, target.key);
 }
 
-// A piece with its box and digests written out; those of the server leave out a box
-// that is the whole tensor.
+// A piece with its box and digests written out, and its chunk size no larger than its
+// bytes: the server leaves out a box that is the whole tensor, and stores the smaller
+// size.
 struct PlainPiece {
   std::vector<int64_t> offset;
   std::vector<int64_t> size;
@@ -47,7 +48,10 @@ PlainPiece ToPlain(const v1::Tensor& tensor, const v1::Piece& piece) {
   plain.size.assign(piece.size().begin(), piece.size().end());
   if (plain.offset.empty()) plain.offset.assign(tensor.shape_size(), 0);
   if (plain.size.empty()) plain.size.assign(tensor.shape().begin(), tensor.shape().end());
-  plain.chunk_size_bytes = piece.chunk_size_bytes();
+  const absl::StatusOr<DType> dtype = DTypeFromNumber(tensor.dtype());
+  const int64_t bytes = dtype.ok() ? TensorBytes(*dtype, plain.size).value_or(0) : 0;
+  const int64_t chunk = piece.chunk_size_bytes();
+  plain.chunk_size_bytes = chunk == 0 ? bytes : std::min(chunk, bytes);
   plain.digests = piece.chunk_digests();
   for (const std::string& hex : piece.chunk_digests_hex()) {
     plain.digests += absl::HexStringToBytes(hex);

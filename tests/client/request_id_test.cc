@@ -134,6 +134,21 @@ TEST_F(RequestIdTest, TheRefusalNamesWhatDiffers) {
 }
 
 // A later version may be the base meanwhile, and the content that of no version's.
+TEST_F(RequestIdTest, TensorsThatAreNoWholeChunksAreTheSameWhenTheyComeAgain) {
+  const auto content = [this] {
+    SaveContent made = Content(2 * kMiB + 123);
+    made.tensors[0].info.shape = {1000};
+    made.tensors[0].info.size_bytes = 1000;
+    return made;
+  };
+  options_.request_id = "odd";
+  auto first = Save(content());
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto again = Save(content());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->version, first->version);
+}
+
 TEST_F(RequestIdTest, ARepetitionIsAcknowledgedAlsoAfterOtherVersions) {
   auto first = Save(Content(2 * kMiB));
   ASSERT_TRUE(first.ok()) << first.status();

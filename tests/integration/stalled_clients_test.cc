@@ -35,7 +35,7 @@ class StalledClientsTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto server = support::ServerProcess::Start(
-        {.folder = folder_.path(), .data = "", .flags = {"--grace", "0s"}});
+        {.folder = folder_.path(), .data = "", .flags = {"--grace", "0s", "--max-uploads-per-model", "1000"}});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     auto client = support::ConnectTo(server_->address());
