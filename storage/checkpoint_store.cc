@@ -57,6 +57,8 @@ class StoreMaintenance final : public Maintenance {
   absl::Status Heal() override {
     RETURN_IF_ERROR(core_.Heal());
     core_.damage.WriteDown();
+    // Not on a full disk: there a failed write would close the catalog.
+    if (core_.space.CheckRoom(1).ok()) core_.clock.WriteDown(core_.catalog());
     return absl::OkStatus();
   }
 

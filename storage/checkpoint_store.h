@@ -458,8 +458,10 @@ struct StoreOptions {
   // An upload that no call and no stream has used for so long gives way: to a new one
   // at either limit, and to a prune of its base.
   absl::Duration upload_min_idle = absl::Minutes(10);
-  std::function<absl::Time()> now = absl::Now;  // Injected by tests.
-  // Since some moment; steps of the wall clock do not move it. For ages in memory.
+  // The wall clock, for times that are shown. Both clocks are injected by tests.
+  std::function<absl::Time()> now = absl::Now;
+  // Since some moment; steps of the wall clock do not move it. What expires, expires
+  // by it.
   std::function<absl::Duration()> steady_now = [] {
     return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
   };

@@ -179,7 +179,7 @@ absl::Status StoredCheckpoints::PlanDeletion(const v1::CheckpointRecord& record,
   dead.set_version(record.version());
   dead.set_manifest_id(record.manifest_id());
   *dead.mutable_packs() = record.packs();
-  dead.set_dead_since_us(core_.NowUs());
+  dead.set_dead_since_us(core_.clock.NowUs());
 
   CatalogBatch& batch = change.batch;
   batch.Delete(Space::kRecords, keys::Version(model.uid(), record.version()));

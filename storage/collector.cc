@@ -433,9 +433,8 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
                                                  const Progress& progress) {
   GarbageResult result;
   // Before the turn is taken: deleting uploads takes it too.
-  const absl::Time now = core_.options.now();
-  if (!validate_only && now >= core_.started_at() + core_.options.start_grace) {
-    result.expired_uploads = uploads.SweepExpired(now);
+  if (!validate_only && !core_.InStartGrace()) {
+    result.expired_uploads = uploads.SweepExpired(core_.clock.Now());
   }
   Turn turn(this, kCollectionPatience);
   if (!turn.taken()) return Unavailable("another collection is running", 5000);

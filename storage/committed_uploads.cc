@@ -28,7 +28,7 @@ absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
   if (!bytes.has_value()) return none;
   ASSIGN_OR_RETURN(v1::UploadRecord row, Decode<v1::UploadRecord>(*bytes));
   if (row.committed_version() == 0) return none;
-  const int64_t expiry = core_.NowUs() + row.time_to_live_us();
+  const int64_t expiry = core_.clock.NowUs() + row.time_to_live_us();
   if (expiry > row.expire_time_us() + WorthWriting(row)) {
     row.set_expire_time_us(expiry);
     CatalogBatch batch;
@@ -51,6 +51,7 @@ absl::StatusOr<UploadState> CommittedUploads::State(v1::UploadRecord row) {
   // With the version went its metadata.
   if (!version.ok() && !absl::IsNotFound(version.status())) return version.status();
   if (version.ok()) row.mutable_metadata()->Swap(version->mutable_metadata());
+  row.set_expire_time_us(core_.clock.ToWallUs(row.expire_time_us()));
   state.record = std::move(row);
   return state;
 }

@@ -54,11 +54,11 @@ StoreCore::StoreCore(StoreOptions given, Engine given_engine)
     : options(std::move(given)),
       engine(std::move(given_engine)),
       space(engine.free_bytes, options.reserve_bytes),
-      holds(options.grace, options.now),
+      clock(options.now, options.steady_now),
+      holds(options.grace, [this] { return clock.Now(); }),
       manifests(engine.catalog.get()),
       places(&engine),
-      damage(&engine, &places),
-      started_at_(options.now()) {}
+      damage(&engine, &places) {}
 
 void StoreCore::Event(Listener::Severity severity, absl::string_view message) const {
   if (options.listener != nullptr) options.listener->OnEvent(severity, message);

@@ -18,6 +18,7 @@
 #include "storage/manifest_cache.h"
 #include "storage/pack_places.h"
 #include "storage/space.h"
+#include "storage/store_clock.h"
 
 namespace modelstore::storage {
 
@@ -55,6 +56,8 @@ class StoreCore {
   const StoreOptions options;
   Engine engine;
   SpaceAdmission space;
+  // What expires, expires by it. Times that are only shown are NowUs().
+  StoreClock clock;
   Holds holds;
   ManifestCache manifests;
   PackPlaces places;
@@ -68,8 +71,10 @@ class StoreCore {
 
   Catalog& catalog() { return *engine.catalog; }
   ChunkStore& chunks() { return *engine.chunks; }
+  // The wall clock's time.
   int64_t NowUs() const { return absl::ToUnixMicros(options.now()); }
-  absl::Time started_at() const { return started_at_; }
+  // So soon after a start nothing expires.
+  bool InStartGrace() const { return clock.Uptime() < options.start_grace; }
   int64_t reopen_count() const { return reopen_count_; }
   void Event(Listener::Severity severity, absl::string_view message) const;
   // Tells whoever watches models that one has changed; without uid, that any may.
@@ -103,7 +108,6 @@ class StoreCore {
  private:
   absl::Status HealNow();
 
-  absl::Time started_at_;
   std::atomic<int64_t> reopen_count_{0};
   std::atomic<bool> ballast_released_{false};
   Mutex heal_mutex_;

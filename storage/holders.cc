@@ -85,9 +85,7 @@ class Holders {
 }  // namespace
 
 bool IsLive(const StoreCore& core, const v1::LeaseRecord& lease) {
-  const absl::Time now = core.options.now();
-  return now < core.started_at() + core.options.start_grace ||
-         now < absl::FromUnixMicros(lease.expire_time_us());
+  return core.InStartGrace() || core.clock.NowUs() < lease.expire_time_us();
 }
 
 absl::Status CheckNotHeld(StoreCore& core, const v1::ModelRecord& model,

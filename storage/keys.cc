@@ -33,6 +33,7 @@ std::string Owned(char kind, absl::string_view owner) {
 }  // namespace
 
 std::string Store() { return "s"; }
+std::string Clock() { return "t"; }
 std::string Models() { return "m"; }
 std::string Model(absl::string_view model_id) { return Owned('m', model_id); }
 

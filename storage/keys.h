@@ -16,6 +16,7 @@ inline constexpr size_t kIdLength = 32;
 
 // Space::kRecords.
 std::string Store();                                          // StoreRecord
+std::string Clock();                                          // ClockRecord
 std::string Model(absl::string_view model_id);                // ModelRecord
 std::string Version(absl::string_view uid, int64_t version);  // CheckpointRecord
 std::string Request(absl::string_view uid, absl::string_view request_id);

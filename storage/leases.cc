@@ -37,6 +37,9 @@ class StoredLeases final : public Leases {
   // Deletes, with the change, those that have expired, but for the holder's own.
   absl::Status SweepExpired(const std::string& prefix, const std::string& own,
                             ModelChange& change, int& live);
+  void ShowByWall(v1::LeaseRecord& lease) const {
+    lease.set_expire_time_us(core_.clock.ToWallUs(lease.expire_time_us()));
+  }
 
   StoreCore& core_;
 };
@@ -81,17 +84,18 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
     }
     ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
                      GetRecord<v1::LeaseRecord>(core_.catalog(), key));
-    const absl::Time now = core_.options.now();
     lease.record.set_create_time_us(present.has_value() && IsLive(core_, *present)
                                         ? present->create_time_us()
-                                        : absl::ToUnixMicros(now));
-    lease.record.set_expire_time_us(absl::ToUnixMicros(now + time_to_live));
+                                        : core_.NowUs());
+    lease.record.set_expire_time_us(
+        absl::ToUnixMicros(core_.clock.Now() + time_to_live));
     model.set_lease_change(RandomNumber());
     change.batch.Put(Space::kRecords, key, Encode(lease.record));
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(
       ChangeModel(core_, model_id, StoreCore::Room::kOrdinary, plan).status());
+  ShowByWall(lease.record);
   return lease;
 }
 
@@ -153,6 +157,7 @@ absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_i
         }
         last_key = std::string(key);
         keys::LeaseKey named = keys::ParseLeaseKey(key);
+        ShowByWall(*lease);
         page.items.push_back(
             {named.version, std::move(named.holder), *std::move(lease)});
         return true;

@@ -151,7 +151,7 @@ absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool forc
     v1::DeadModelRecord dead;
     dead.set_model_uid(model.uid());
     dead.set_model_id(model.model_id());
-    dead.set_dead_since_us(core_.NowUs());
+    dead.set_dead_since_us(core_.clock.NowUs());
     CatalogBatch batch;
     batch.Expect(Space::kRecords, key, *bytes);
     batch.Delete(Space::kRecords, key);

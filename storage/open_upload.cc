@@ -123,7 +123,7 @@ absl::Status OpenUpload::Touch() {
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckExists());
   used_ = core_->options.steady_now();
-  const int64_t expiry = core_->NowUs() + record_.time_to_live_us();
+  const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
   if (state_ == State::kCommitting || in_doubt_ ||
       expiry < written_expiry_us_ + WorthWriting(record_)) {
@@ -187,6 +187,7 @@ UploadState OpenUpload::GetState() {
   {
     MutexLock lock(mutex_);
     state.record = record_;
+    state.record.set_expire_time_us(core_->clock.ToWallUs(record_.expire_time_us()));
     const absl::Duration idle = IdleForLocked();
     state.idle =
         idle > absl::ZeroDuration() && idle >= core_->options.upload_min_idle;
@@ -294,7 +295,7 @@ void OpenUpload::SinkClosed() {
   --open_sinks_;
   used_ = core_->options.steady_now();
   // A stream that ran for long counts as a call that named the upload.
-  const int64_t expiry = core_->NowUs() + record_.time_to_live_us();
+  const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
 }
 

@@ -143,6 +143,7 @@ absl::Status Recovery::RestoreUploads() {
 absl::Status Recovery::Run() {
   RETURN_IF_ERROR(core_.catalog().Health());
   RETURN_IF_ERROR(CheckFormat());
+  RETURN_IF_ERROR(core_.clock.Restore(core_.catalog()));
   RETURN_IF_ERROR(OpenChunks());
   return RestoreUploads();
 }

@@ -131,6 +131,11 @@ class StoredUploads final : public UploadTable {
   void Remove(const Pointer& upload);
   std::vector<Pointer> All();
   // What the same request led to before; absent: nothing.
+  // As callers see it: its expiry by the wall clock.
+  v1::UploadRecord Shown(v1::UploadRecord record) const {
+    record.set_expire_time_us(core_.clock.ToWallUs(record.expire_time_us()));
+    return record;
+  }
   absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
                                                           const v1::ModelRecord& model);
   absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
@@ -346,7 +351,7 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
     ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(core_, request));
     ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> earlier,
                      Earlier(request, target.model));
-    if (earlier.has_value()) return *std::move(earlier);
+    if (earlier.has_value()) return Shown(*std::move(earlier));
     RETURN_IF_ERROR(MakeRoom(target.model));
     v1::UploadRecord record;
     record.set_upload_id(RandomHexId());
@@ -358,7 +363,7 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
     record.set_request_digest(request.request_digest);
     record.set_create_time_us(core_.NowUs());
     record.set_time_to_live_us(absl::ToInt64Microseconds(time_to_live));
-    record.set_expire_time_us(record.create_time_us() + record.time_to_live_us());
+    record.set_expire_time_us(core_.clock.NowUs() + record.time_to_live_us());
     Hold hold;
     std::optional<v1::CheckpointRecord> base;
     if (target.base.has_value()) {
@@ -373,7 +378,7 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
     RETURN_IF_ERROR(status);
     Insert(std::make_shared<OpenUpload>(&core_, record, AlgorithmOf(target.model),
                                         std::move(hold), std::move(base)));
-    return record;
+    return Shown(std::move(record));
   }
   return Overloaded(absl::StrCat("no upload was opened in ", ModelName(request.model_id),
                                  ": ", kLostRaces, " changes came first: retry later"));

@@ -174,7 +174,7 @@ StoreOptions StoreWorld::SmallOptions() {
 StoreWorld::StoreWorld(StoreOptions options) : options_(std::move(options)) {
   options_.now = [clock = clock_] {
     MutexLock lock(clock->mutex);
-    return clock->now;
+    return clock->now + clock->wall_ahead;
   };
   options_.steady_now = [clock = clock_] {
     MutexLock lock(clock->mutex);
@@ -192,6 +192,11 @@ absl::Status StoreWorld::Reopen() {
 void StoreWorld::Advance(absl::Duration time) {
   MutexLock lock(clock_->mutex);
   clock_->now += time;
+}
+
+void StoreWorld::StepWall(absl::Duration step) {
+  MutexLock lock(clock_->mutex);
+  clock_->wall_ahead += step;
 }
 
 std::vector<uint64_t> StoreWorld::Packs() {

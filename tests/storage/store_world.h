@@ -88,6 +88,8 @@ class StoreWorld {
   absl::Status Reopen();
   void Close() { store_.reset(); }
   void Advance(absl::Duration time);
+  // Sets the wall clock alone, as an administrator or NTP does.
+  void StepWall(absl::Duration step);
 
   CheckpointStore& store() { return *store_; }
   MemoryDisk& disk() { return *disk_; }
@@ -101,6 +103,7 @@ class StoreWorld {
   struct Clock {
     Mutex mutex;
     absl::Time now GUARDED_BY(mutex) = absl::FromUnixSeconds(1'700'000'000);
+    absl::Duration wall_ahead GUARDED_BY(mutex);
   };
 
   const std::shared_ptr<MemoryDisk> disk_ = std::make_shared<MemoryDisk>();
