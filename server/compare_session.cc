@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/steady_time.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
@@ -80,7 +80,7 @@ absl::StatusOr<std::optional<OutboundMessage>> CompareSession::Next() {
   if (cancelled_) return absl::CancelledError("the comparison was cancelled");
   if (ready_.empty()) {
     if (result_told_) return std::nullopt;
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     const bool done = taken_ == plan_.tensors().size();
     const bool due = done || now - told_at_ >= kProgressInterval;
     // What is found is told as it goes on, before the progress.

@@ -1,11 +1,10 @@
-#include "server/reactors.h"
-
 #include <optional>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "proto/contract/status_codec.h"
+#include "proto/contract/steady_time.h"
 #include "server/buffers.h"
+#include "server/reactors.h"
 
 namespace modelstore::server {
 namespace {
@@ -115,7 +114,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     {
       MutexLock lock(mutex_);
       read = reading_ = !over_;
-      read_since_ = absl::Now();
+      read_since_ = SteadyNow();
     }
     if (read) StartRead(&incoming_);
     Advance([this]() REQUIRES(mutex_) { asking_ = false; });

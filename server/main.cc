@@ -7,7 +7,6 @@
 #include <fstream>
 #include <iostream>
 
-#include "absl/time/clock.h"
 #include "google/protobuf/stubs/logging.h"
 #include "server/health_command.h"
 #include "server/server.h"
@@ -72,7 +71,7 @@ int Serve(const ServerConfig& config) {
     }
   }
   WaitForSignal(signals, **server);
-  const absl::Status status = (*server)->Shutdown(absl::Now() + config.shutdown_deadline);
+  const absl::Status status = (*server)->Shutdown(config.shutdown_deadline);
   // A storage thread never came back. What was acknowledged is on the disk.
   if (!status.ok()) std::_Exit(1);
   return 0;

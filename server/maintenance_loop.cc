@@ -1,6 +1,6 @@
 #include "server/maintenance_loop.h"
 
-#include "absl/time/clock.h"
+#include "proto/contract/steady_time.h"
 
 namespace modelstore::server {
 
@@ -27,7 +27,7 @@ void MaintenanceLoop::Wake() {
 }
 
 void MaintenanceLoop::Run() {
-  absl::Time next_collection = absl::Now() + options_.collect_interval;
+  absl::Time next_collection = SteadyNow() + options_.collect_interval;
   for (;;) {
     {
       MutexLock lock(mutex_);
@@ -39,9 +39,9 @@ void MaintenanceLoop::Run() {
     }
     Heal();
     if (options_.collect_interval > absl::ZeroDuration() &&
-        absl::Now() >= next_collection) {
+        SteadyNow() >= next_collection) {
       Collect();
-      next_collection = absl::Now() + options_.collect_interval;
+      next_collection = SteadyNow() + options_.collect_interval;
     }
   }
 }

@@ -1,13 +1,12 @@
-#include "server/reactors.h"
-
 #include <atomic>
 #include <optional>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/status_codec.h"
+#include "proto/contract/steady_time.h"
 #include "server/buffers.h"
+#include "server/reactors.h"
 
 namespace modelstore::server {
 namespace {
@@ -88,7 +87,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     {
       MutexLock lock(mutex_);
       if (!waiting_) return;
-      if (!host_->draining && absl::Now() < wait_until_) return;
+      if (!host_->draining && SteadyNow() < wait_until_) return;
       if (!session_->StopWaiting()) return;
     }
     Advance([this]() REQUIRES(mutex_) {
@@ -137,7 +136,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         current_ = *std::move(ready_);
         ready_.reset();
         write = writing_ = true;
-        write_since_ = absl::Now();
+        write_since_ = SteadyNow();
       }
       const bool reads = !writing_ || written_bytes_ >= kProofBytes;
       if (!ended_ && !preparing_ && !waiting_ && !ready_ && reads && !Waits()) {
@@ -159,7 +158,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     auto message = NextMessage();
     if (message.ok() && message->has_value() && (*message)->again_after) {
       host_->outbound->Release(held);
-      host_->pool->ContinueAt(absl::Now() + *(*message)->again_after, [this] {
+      host_->pool->ContinueAt(SteadyNow() + *(*message)->again_after, [this] {
         Advance([this]() REQUIRES(mutex_) { preparing_ = due_ = false; });
       });
       return;

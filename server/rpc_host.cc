@@ -7,8 +7,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/steady_time.h"
 
 namespace modelstore::server {
 namespace {
@@ -70,7 +70,7 @@ void StreamWatch::Watch() {
       std::min(kTick, std::min(idle_timeout_, stall_timeout_) / 4);
   while (!changed_.WaitFor(
       mutex_, tick, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_; })) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     const absl::Time stalled_since = contended_()
                                          ? now - std::min(stall_timeout_, idle_timeout_)
                                          : now - idle_timeout_;
@@ -106,7 +106,7 @@ RpcRecord::RpcRecord(const RpcHost* host, const std::string& method,
       method_(method),
       peer_(context->peer()),
       request_id_(RequestId(*context)),
-      start_(absl::Now()) {
+      start_(SteadyNow()) {
   context->AddTrailingMetadata(kRequestIdHeader, request_id_);
 }
 
@@ -123,7 +123,7 @@ void RpcRecord::End() {
                          : status_.ok() ? LogLevel::kInfo
                                         : LogLevel::kWarning;
   if (!host_->log->Enabled(level)) return;
-  const double ms = absl::ToDoubleMilliseconds(absl::Now() - start_);
+  const double ms = absl::ToDoubleMilliseconds(SteadyNow() - start_);
   const LogField fields[] = {{"method", method_},
                              {"request_id", request_id_},
                              {"peer", peer_},

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "proto/contract/names.h"
+#include "proto/contract/steady_time.h"
 
 namespace modelstore::server {
 namespace {
@@ -57,14 +58,14 @@ bool Scrub::stopping() {
 void Scrub::Run() {
   absl::Duration wait = options_.first_after;
   while (Sleep(wait)) {
-    const absl::Time begin = absl::Now();
+    const absl::Time begin = SteadyNow();
     gauges_->scrub_damaged_tensors = 0;
     Pass pass;
     const absl::Status status = RunPass(pass);
     if (stopping()) return;
-    const absl::Time end = absl::Now();
+    const absl::Time end = SteadyNow();
     if (status.ok()) {
-      gauges_->last_scrub_time_us = absl::ToUnixMicros(end);
+      gauges_->last_scrub_time_us = absl::ToUnixMicros(absl::Now());
       log_->Write(pass.damaged_tensors > 0 ? LogLevel::kError : LogLevel::kInfo, "scrub",
                   {{"checkpoints", pass.checkpoints},
                    {"bytes", pass.bytes},
@@ -131,13 +132,13 @@ absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version
     if (auto s = ScrubSome(**read, cursor, pass); !s.ok()) return s;
     if (cursor.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
     read->reset();
-    Sleep(pace_.Wait(absl::Now()));
+    Sleep(pace_.Wait(SteadyNow()));
   }
   return absl::OkStatus();
 }
 
 absl::Status Scrub::ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass) {
-  const absl::Time until = absl::Now() + kHoldTime;
+  const absl::Time until = SteadyNow() + kHoldTime;
   const auto& tensors = read.manifest().tensors();
   while (cursor.tensor < tensors.size()) {
     const auto& tensor = tensors[cursor.tensor];
@@ -151,7 +152,7 @@ absl::Status Scrub::ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass) {
       while (cursor.position < end) {
         // A wait that is too long to hold the checkpoint through it is left to the
         // caller.
-        const absl::Time now = absl::Now();
+        const absl::Time now = SteadyNow();
         const absl::Duration wait = pace_.Wait(now);
         if (now + wait > until || !Sleep(wait)) return absl::OkStatus();
         const ChunkSpan chunk = ChunkAt(tensor, *spans, cursor.position);
@@ -178,7 +179,7 @@ absl::Status Scrub::CheckChunk(storage::Read& read, const ChunkSpan& chunk,
     const int64_t size = chunk.end - chunk.begin;
     pass.bytes += size;
     gauges_->scrubbed_bytes += size;
-    pace_.Spend(size, absl::Now());
+    pace_.Spend(size, SteadyNow());
     if (pass.seen.size() == kMostSeen) pass.seen.clear();
     found = pass.seen.emplace(key, std::string(bytes.status().message())).first;
   }

@@ -148,7 +148,7 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Server::~Server() {
   // What a storage thread still holds cannot be taken from it: then it is better
   // lost than freed under its feet.
-  if (!Shutdown(absl::Now()).ok()) state_.release();
+  if (!Shutdown(absl::ZeroDuration()).ok()) state_.release();
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config) {
@@ -263,22 +263,22 @@ std::string Server::address() const {
   return TargetOf(state_->config.address, state_->port);
 }
 
-absl::Status Server::Shutdown(absl::Time deadline) {
+absl::Status Server::Shutdown(absl::Duration patience) {
   State& s = *state_;
   MutexLock lock(s.mutex);
   if (s.is_shut_down) return s.shutdown_status;
   s.is_shut_down = true;
-  s.log.Write(LogLevel::kInfo, "shutting_down",
-              {{"streams", s.host.streams.load()},
-               {"seconds", absl::ToDoubleSeconds(deadline - absl::Now())}});
+  s.log.Write(
+      LogLevel::kInfo, "shutting_down",
+      {{"streams", s.host.streams.load()}, {"seconds", absl::ToDoubleSeconds(patience)}});
   s.host.draining = true;
   s.SetServing(false);
   // gRPC waits for every RPC without end, and so may the store: somebody else
   // must wait for them.
   std::promise<void> over;
   std::future<void> is_over = over.get_future();
-  std::thread stopper([&s, deadline, over = std::move(over)]() mutable {
-    s.grpc_server->Shutdown(absl::ToChronoTime(deadline));
+  std::thread stopper([&s, patience, over = std::move(over)]() mutable {
+    s.grpc_server->Shutdown(absl::ToChronoTime(absl::Now() + patience));
     s.scrub.reset();
     s.maintenance.reset();
     s.watch.reset();
@@ -288,8 +288,7 @@ absl::Status Server::Shutdown(absl::Time deadline) {
     s.parts.store.reset();
     over.set_value();
   });
-  const absl::Duration longest =
-      std::max(deadline - absl::Now(), absl::ZeroDuration()) + kCloseTime;
+  const absl::Duration longest = patience + kCloseTime;
   // At most a year, so that a deadline without end does not overflow the clock.
   if (is_over.wait_for(absl::ToChronoMilliseconds(
           std::min(longest, absl::Hours(8760)))) != std::future_status::ready) {

@@ -3,7 +3,7 @@
 //   auto server = Server::Start(config);
 //   std::cout << (*server)->port();
 //   ...
-//   (*server)->Shutdown(absl::Now() + absl::Seconds(30));
+//   (*server)->Shutdown(absl::Seconds(30));
 #pragma once
 
 #include <memory>
@@ -30,7 +30,7 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config);
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config,
                                                        ServerParts parts);
-  // Shuts down as by Shutdown(now).
+  // Shuts down as by Shutdown() without patience.
   ~Server();
 
   int port() const;
@@ -41,11 +41,11 @@ class Server {
   // `host:port` as bound.
   std::string address() const;
 
-  // Refuses new RPCs, waits for running ones until `deadline`, cancels the rest,
-  // closes the store. Once; later calls return what the first did.
+  // Refuses new RPCs, waits for running ones as long as `patience`, cancels the
+  // rest, closes the store. Once; later calls return what the first did.
   // DEADLINE_EXCEEDED if an RPC is still held by its storage thread a while after
   // it was cancelled: the process can then only be ended.
-  absl::Status Shutdown(absl::Time deadline);
+  absl::Status Shutdown(absl::Duration patience);
 
  private:
   struct State;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "proto/contract/steady_time.h"
 
 namespace modelstore::server {
 
@@ -74,7 +74,7 @@ size_t StoragePool::queued() const {
 }
 
 void StoragePool::QueueDue() {
-  const absl::Time now = stopping_ ? absl::InfiniteFuture() : absl::Now();
+  const absl::Time now = stopping_ ? absl::InfiniteFuture() : SteadyNow();
   while (!later_.empty() && later_.begin()->first <= now) {
     queue_.push_back(std::move(later_.begin()->second));
     later_.erase(later_.begin());

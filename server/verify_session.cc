@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/steady_time.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
@@ -66,7 +66,7 @@ VerifySession::VerifySession(ServiceContext& context, LoadPlan plan,
 absl::StatusOr<std::optional<OutboundMessage>> VerifySession::Next() {
   if (cancelled_) return absl::CancelledError("the verification was cancelled");
   if (ready_.empty()) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     const bool done = at_ == plan_.tensors().size();
     if (result_told_) return std::nullopt;
     if (done && whole_told_) {
@@ -103,7 +103,7 @@ absl::Status VerifySession::Step() {
     }
   }
   result_.set_verified_bytes(result_.verified_bytes() + bytes);
-  pace_.Spend(bytes, absl::Now());
+  pace_.Spend(bytes, SteadyNow());
   return absl::OkStatus();
 }
 

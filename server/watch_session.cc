@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "proto/contract/steady_time.h"
 #include "server/convert.h"
 #include "server/page_token.h"
 #include "server/wire.h"
@@ -150,7 +151,7 @@ absl::StatusOr<std::optional<OutboundMessage>> WatchSession::Next() {
   auto response = Look();
   if (!response.ok()) return response.status();
   began_ = true;
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   if (response->kind_case() == v1::WatchModelResponse::KIND_NOT_SET) {
     if (now < told_ + context_.options.watch_heartbeat) return OutboundMessage::AgainAfter(absl::ZeroDuration());
     response->mutable_heartbeat();

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "proto/contract/steady_time.h"
 #include "server/convert.h"
 #include "server/handlers.h"
 #include "server/model_watchers.h"
@@ -50,7 +51,7 @@ class WatchSession final : public OutboundSession {
   bool began_ = false;
   bool more_ = false;
   bool deleted_ = false;
-  absl::Time told_ = absl::Now();
+  absl::Time told_ = SteadyNow();
   ModelWatchers::Seat seat_;
 };
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/steady_time.h"
 #include "storage/keys.h"
 #include "storage/random_id.h"
 #include "storage/status_macros.h"
@@ -122,7 +123,7 @@ std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {
 // True if the caller is to append the chunk; false if it is there already.
 absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
   MutexLock lock(mutex_);
-  const absl::Time deadline = absl::Now() + kAppendDeadline;
+  const absl::Time deadline = SteadyNow() + kAppendDeadline;
   while (true) {
     RETURN_IF_ERROR(refusal_);
     if (FindInBases(digest).has_value()) return false;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/contract/steady_time.h"
 
 namespace modelstore::storage {
 namespace {
@@ -29,7 +30,7 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
   auto left = [&]() REQUIRES(mutex_) {
     return sampled_free_ - reserve_bytes_ - written_since_ - outstanding_;
   };
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   // Asked again early when it would refuse: space may have been freed.
   if (now - sampled_at_ > kSampleLife || left() < bytes) {
     absl::StatusOr<int64_t> free = FreeBytes();

@@ -26,8 +26,8 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "proto/contract/steady_time.h"
 
 // The short names of the annotations that guard data and functions.
 #ifndef GUARDED_BY
@@ -99,7 +99,7 @@ class CondVar {
     const bool holds =
         deadline == absl::InfiniteFuture()
             ? (condition_.wait(lock, std::forward<Condition>(condition)), true)
-            : condition_.wait_until(lock, SteadyTime(deadline - absl::Now()),
+            : condition_.wait_until(lock, SteadyTime(deadline - SteadyNow()),
                                     std::forward<Condition>(condition));
     lock.release();
     return holds;

@@ -4,11 +4,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "proto/contract/architecture_text.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
+#include "proto/contract/steady_time.h"
 #include "server/convert.h"
 #include "server/helper_threads.h"
 #include "server/modify/follow_optimizer.h"
@@ -149,7 +149,7 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
 }
 
 absl::StatusOr<std::optional<OutboundMessage>> ModifySession::Next() {
-  const absl::Time until = absl::Now() + kStep;
+  const absl::Time until = SteadyNow() + kStep;
   while (state_ < State::kReport) {
     absl::Status s = CheckGoOn();
     if (!s.ok()) return s;
@@ -165,7 +165,7 @@ absl::StatusOr<std::optional<OutboundMessage>> ModifySession::Next() {
         break;
     }
     if (!s.ok()) return s;
-    if (state_ < State::kReport && absl::Now() >= until) return Progress();
+    if (state_ < State::kReport && SteadyNow() >= until) return Progress();
   }
   if (state_ == State::kReport) {
     if (next_part_ < report_parts_.size()) {

@@ -6,10 +6,10 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
+#include "proto/contract/steady_time.h"
 #include "server/convert.h"
 
 namespace modelstore::server::modify {
@@ -158,7 +158,7 @@ std::vector<std::shared_ptr<storage::Read>> WriteOut::sources() const {
 void WriteOut::Work(absl::Time until) {
   std::string buffer;
   MutexLock lock(mutex_);
-  while (status_.ok() && next_ < computed_.size() && absl::Now() < until) {
+  while (status_.ok() && next_ < computed_.size() && SteadyNow() < until) {
     Computed& computed = computed_[next_];
     const int64_t chunk = next_chunk_++;
     if (next_chunk_ == computed.chunk_count) {

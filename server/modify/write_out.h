@@ -5,7 +5,7 @@
 //   if (!out.CheckPlan().ok()) ...
 //   auto save = store.uploads().StartDerived(request, out.sources());
 //   out.Begin(save->get());
-//   while (!out.done()) out.Work(absl::Now() + absl::Milliseconds(50));
+//   while (!out.done()) out.Work(SteadyNow() + absl::Milliseconds(50));
 //   if (out.status().ok()) (*save)->Commit(out.Manifest(), {});
 #pragma once
 

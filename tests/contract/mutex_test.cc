@@ -50,7 +50,7 @@ TEST(CondVar, AWaitEndsWhenTheConditionHolds) {
   bool held = false;
   {
     MutexLock lock(counter.mutex);
-    held = counter.changed.WaitUntil(counter.mutex, absl::Now() + absl::Seconds(30),
+    held = counter.changed.WaitUntil(counter.mutex, SteadyNow() + absl::Seconds(30),
                                      [&] { return counter.value == 1; });
   }
   setter.join();
@@ -60,10 +60,10 @@ TEST(CondVar, AWaitEndsWhenTheConditionHolds) {
 TEST(CondVar, AWaitEndsAtItsDeadlineWithTheMutexHeld) {
   Counter counter;
   MutexLock lock(counter.mutex);
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   EXPECT_FALSE(counter.changed.WaitFor(counter.mutex, absl::Milliseconds(30),
                                        [&] { return counter.value == 1; }));
-  EXPECT_GE(absl::Now() - start, absl::Milliseconds(29));
+  EXPECT_GE(SteadyNow() - start, absl::Milliseconds(29));
   std::thread([&] { EXPECT_FALSE(counter.mutex.TryLock()); }).join();
 }
 

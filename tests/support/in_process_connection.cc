@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "proto/contract/steady_time.h"
 
 namespace modelstore::support {
 namespace {
@@ -146,7 +146,7 @@ class InProcessConnection::InProcessStream final : public Stream {
     });
     if (!until.has_value()) return absl::OkStatus();
     MutexLock lock(stall_mutex_);
-    const Deadline wake = After(absl::ToChronoNanoseconds(*until - absl::Now()));
+    const Deadline wake = After(absl::ToChronoNanoseconds(*until - SteadyNow()));
     stall_over_.WaitUntil(stall_mutex_, std::min(wake, deadline),
                           [this] { return woken_ || cancelled_; });
     const bool cancelled = cancelled_;
@@ -159,7 +159,7 @@ class InProcessConnection::InProcessStream final : public Stream {
     }
     const bool woken = std::exchange(woken_, false);
     if (cancelled) return Cut();
-    if (woken || *until <= absl::Now()) return absl::OkStatus();
+    if (woken || *until <= SteadyNow()) return absl::OkStatus();
     return absl::DeadlineExceededError("nothing came in time");
   }
 
@@ -231,7 +231,7 @@ void InProcessConnection::SetService(server::Service* service) {
   MutexLock lock(mutex_);
   service_ = service;
   for (InProcessStream* stream : streams_) stream->Kill();
-  changed_.WaitUntil(mutex_, absl::Now() + absl::Seconds(60),
+  changed_.WaitUntil(mutex_, SteadyNow() + absl::Seconds(60),
                      [this] { return active_calls_ == 0; });
 }
 
