@@ -22,6 +22,8 @@ absl::StatusOr<v1::ServerInfo> GetServerInfo(ServiceContext& context,
   limits->set_max_message_bytes(kMaxMessageBytes);
   limits->set_max_tensors_per_checkpoint(kMaxTensors);
   limits->set_max_manifest_bytes(kMaxManifestBytes);
+  limits->set_max_sections_per_checkpoint(kMaxSections);
+  limits->set_max_attachments_per_checkpoint(kMaxAttachments);
   limits->set_max_value_depth(kMaxValueDepth);
   limits->set_max_digests_per_call(kMaxDigestsPerCall);
   limits->set_max_open_uploads(context.options.max_open_uploads);

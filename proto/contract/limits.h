@@ -11,6 +11,9 @@ inline constexpr int64_t kMaxMessageBytes = kMaxChunkBytes + (int64_t{1} << 20);
 inline constexpr int64_t kMaxManifestMessageBytes = int64_t{1} << 20;
 inline constexpr int64_t kMaxTensors = 262'144;
 inline constexpr int64_t kMaxManifestBytes = int64_t{64} << 20;
+// A listing names each of them with its version.
+inline constexpr int kMaxSections = 1024;
+inline constexpr int kMaxAttachments = 1024;
 // A level of a dict takes three nested messages, and a tree lies in up to three more:
 // 32 levels are within the 100 that protobuf accepts unless told otherwise.
 inline constexpr int kMaxValueDepth = 32;
