@@ -1,34 +1,23 @@
-// Whose state it is: names of parameters outside of the module, of tied ones, and of
-// none.
+// Names of parameters outside of the module, of tied ones, and of none.
 #include <gmock/gmock.h>
 
-#include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
+#include "tests/client_torch/optimizers.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
-using ::testing::Contains;
+using support::MomentumOf;
+using support::OptimizerFixture;
+using support::SgdOver;
+using support::TiedPieces;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
-// The momentum of a parameter; undefined if it has none.
-torch::Tensor MomentumOf(const torch::optim::SGD& sgd, const torch::Tensor& parameter) {
-  for (const auto& [key, state] : sgd.state()) {
-    std::ostringstream address;
-    address << parameter.unsafeGetTensorImpl();
-    if (key != address.str()) continue;
-    return static_cast<const torch::optim::SGDParamState&>(*state).momentum_buffer();
-  }
-  return {};
-}
-
-torch::optim::SGD SgdOver(std::vector<torch::Tensor> parameters) {
-  return torch::optim::SGD(std::move(parameters),
-                           torch::optim::SGDOptions(0.1).momentum(0.9));
-}
+class OptimizerNamesTest : public OptimizerFixture {
+ protected:
+  torch::nn::Linear net_{2, 2};
+  torch::Tensor scale_ = torch::full({2}, 0.5).set_requires_grad(true);
+};
 
 // A step that makes the momentum of each parameter its gradient.
 void StepWith(torch::optim::Optimizer& optimizer,
@@ -39,19 +28,6 @@ void StepWith(torch::optim::Optimizer& optimizer,
   }
   optimizer.step();
 }
-
-class OptimizerNamesTest : public ::testing::Test {
- protected:
-  absl::Status Save(const SaveArgs& args) {
-    return SaveCheckpoint(world_.client(), "models/m", args).status();
-  }
-  LoadResult Load(const LoadArgs& args) {
-    return LoadCheckpoint(world_.client(), support::kLatest, args);
-  }
-  World world_;
-  torch::nn::Linear net_{2, 2};
-  torch::Tensor scale_ = torch::full({2}, 0.5).set_requires_grad(true);
-};
 
 TEST_F(OptimizerNamesTest, AParameterThatIsNotInTheModuleIsRefusedAtTheSave) {
   torch::optim::SGD sgd = SgdOver({net_->weight, scale_, net_->bias});
@@ -145,29 +121,6 @@ TEST_F(OptimizerNamesTest, TwoParametersOfOneNameAreRefused) {
               HasSubstr("parameter 1 of group 0 (Float [2]) is the memory of `bias`"));
 }
 
-// An embedding whose table is the head's weight too.
-struct PieceImpl : torch::nn::Module {
-  explicit PieceImpl(const torch::Tensor& shared) {
-    weight = register_parameter("weight", shared);
-    bias = register_parameter("bias", torch::zeros({4}));
-  }
-  torch::Tensor weight, bias;
-};
-TORCH_MODULE(Piece);
-
-struct TiedPiecesImpl : torch::nn::Module {
-  explicit TiedPiecesImpl(bool tied = true) {
-    embed = register_module("embed", Piece(torch::rand({4, 3})));
-    head = register_module("head", Piece(tied ? embed->weight : torch::rand({4, 3})));
-  }
-  torch::Tensor Loss() {
-    return (embed->weight.pow(2).sum() + head->weight.sum() + embed->bias.sum() +
-            (head->bias - 1).pow(2).sum());
-  }
-  Piece embed{nullptr}, head{nullptr};
-};
-TORCH_MODULE(TiedPieces);
-
 void StepPieces(TiedPieces& net, torch::optim::Optimizer& optimizer) {
   optimizer.step([&] {
     optimizer.zero_grad();
@@ -225,186 +178,6 @@ TEST_F(OptimizerNamesTest, ATiedParameterIsStoredOnceAsInPython) {
   EXPECT_EQ(group.Find("param_names")->ToString(),
             "['embed.weight', 'embed.bias', 'head.bias']");
   EXPECT_EQ(result.sections.at("optimizer").tensors.size(), 3u);
-}
-
-// A section of SGD: momenta by id, and groups of ids and names.
-ValueTree SgdTree(
-    const std::map<int, torch::Tensor>& momenta,
-    const std::vector<std::pair<std::vector<int>, std::vector<const char*>>>& groups) {
-  ValueTree tree;
-  std::vector<std::pair<Value, Value>> states;
-  for (const auto& [id, momentum] : momenta) {
-    const std::string key = "state/" + std::to_string(id) + "/momentum_buffer";
-    tree.tensors[key] = momentum;
-    states.emplace_back(Value(id),
-                        Value::Dict({{"momentum_buffer", Value::Tensor(key)}}));
-  }
-  std::vector<Value> list;
-  for (const auto& [ids, names] : groups) {
-    Value group = Value::Dict({{"lr", 0.1},
-                               {"momentum", 0.9},
-                               {"dampening", 0},
-                               {"weight_decay", 0},
-                               {"nesterov", false}});
-    group.Set("params", Value::List({ids.begin(), ids.end()}));
-    if (!names.empty())
-      group.Set("param_names", Value::List({names.begin(), names.end()}));
-    list.push_back(std::move(group));
-  }
-  tree.value = Value::Dict({{"state", Value::Dict(std::move(states))},
-                            {"param_groups", Value::List(std::move(list))}});
-  return tree;
-}
-
-class StoredSgdTest : public OptimizerNamesTest {
- protected:
-  void SaveTree(const torch::nn::Module& module, ValueTree tree) {
-    SaveArgs args = {.module = &module};
-    args.sections["optimizer"] = std::move(tree);
-    ASSERT_TRUE(Save(args).ok());
-  }
-  std::string Refusal(const LoadArgs& args) {
-    const LoadResult result = Load(args);
-    EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
-    return std::string(result.status.message());
-  }
-};
-
-TEST_F(StoredSgdTest, EveryLayoutOfTiedWeightsIsRead) {
-  TiedPieces net;
-  const torch::Tensor w = torch::full({4, 3}, 5.0), e = torch::full({4}, 6.0),
-                      h = torch::full({4}, 7.0);
-  const ValueTree layouts[] = {
-      SgdTree({{0, w}, {1, e}, {2, h}},
-              {{{0, 1, 2}, {"embed.weight", "embed.bias", "head.bias"}}}),
-      SgdTree({{0, e}, {1, w}, {2, h}},
-              {{{0, 1, 2}, {"embed.bias", "head.weight", "head.bias"}}}),
-      // Once for each name: the state is one.
-      SgdTree(
-          {{0, w}, {1, e}, {2, w}, {3, h}},
-          {{{0, 1, 2, 3}, {"embed.weight", "embed.bias", "embed.weight", "head.bias"}}}),
-      SgdTree(
-          {{0, w}, {1, e}, {2, w}, {3, h}},
-          {{{0, 1, 2, 3}, {"embed.weight", "embed.bias", "head.weight", "head.bias"}}}),
-      // Python's, of a parameter that a group lists twice.
-      SgdTree(
-          {{2, w}, {1, e}, {3, h}},
-          {{{2, 1, 2, 3}, {"embed.weight", "embed.bias", "embed.weight", "head.bias"}}}),
-  };
-  for (const ValueTree& layout : layouts) {
-    SCOPED_TRACE(layout.value.Find("param_groups")->ToString());
-    SaveTree(*net, layout);
-    torch::optim::SGD sgd = SgdOver(net->parameters());
-    const LoadResult result = Load({.module = net.get(), .optimizer = &sgd});
-    ASSERT_TRUE(result.status.ok()) << result.status;
-    EXPECT_TRUE(MomentumOf(sgd, net->embed->weight).eq(5).all().item<bool>());
-    EXPECT_TRUE(MomentumOf(sgd, net->embed->bias).eq(6).all().item<bool>());
-    EXPECT_TRUE(MomentumOf(sgd, net->head->bias).eq(7).all().item<bool>());
-    EXPECT_THAT(result.report.skipped, ElementsAre());
-  }
-}
-
-TEST_F(StoredSgdTest, TwoStatesForOneTiedParameterAreRefused) {
-  TiedPieces net;
-  SaveTree(*net, SgdTree({{0, torch::full({4, 3}, 5.0)}, {1, torch::full({4, 3}, 6.0)}},
-                         {{{0, 1, 2, 3},
-                           {"embed.weight", "head.weight", "embed.bias", "head.bias"}}}));
-  torch::optim::SGD sgd = SgdOver(net->parameters());
-  EXPECT_THAT(
-      Refusal({.module = net.get(), .optimizer = &sgd}),
-      HasSubstr("several states for the parameter `embed.weight`, `head.weight`"));
-  EXPECT_TRUE(sgd.state().empty());
-}
-
-// As Python's state_dict() is.
-TEST_F(StoredSgdTest, WithoutNamesStateGoesByPositionOnlyIfShapesAllowNoOther) {
-  TiedPieces net(/*tied=*/false);
-  const torch::Tensor w = torch::full({4, 3}, 5.0), b = torch::full({4}, 6.0);
-  SaveTree(*net, SgdTree({{0, w}, {1, b}}, {{{0, 1}, {}}}));
-  torch::optim::SGD alone = SgdOver(net->embed->parameters());
-  const LoadResult result = Load({.module = net.get(), .optimizer = &alone});
-  ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_TRUE(result.report.inferred);
-  EXPECT_TRUE(MomentumOf(alone, net->embed->bias).eq(6).all().item<bool>());
-
-  const torch::Tensor x = torch::full({4, 3}, 7.0), y = torch::full({4}, 8.0);
-  SaveTree(*net, SgdTree({{0, w}, {1, b}, {2, x}, {3, y}}, {{{0, 1, 2, 3}, {}}}));
-  torch::optim::SGD sgd = SgdOver(net->parameters());
-  EXPECT_THAT(Refusal({.module = net.get(), .optimizer = &sgd}),
-              HasSubstr("parameter 1 of group 0 (Float [4]) could be mistaken for "
-                        "parameter 3 of group 0 (Float [4])"));
-  EXPECT_TRUE(sgd.state().empty());
-  const LoadResult told =
-      Load({.module = net.get(), .optimizer = &sgd, .parameter_order = Policy::kReport});
-  ASSERT_TRUE(told.status.ok()) << told.status;
-  EXPECT_TRUE(told.report.inferred);
-  EXPECT_TRUE(MomentumOf(sgd, net->head->bias).eq(8).all().item<bool>());
-  EXPECT_TRUE(MomentumOf(sgd, net->embed->bias).eq(6).all().item<bool>());
-}
-
-TEST_F(StoredSgdTest, ShapesOfAllGroupsTogetherTellAnOrder) {
-  TiedPieces net(/*tied=*/false);
-  const torch::Tensor w = torch::full({4, 3}, 5.0), b = torch::full({4}, 6.0);
-  SaveTree(*net, SgdTree({{0, w}, {1, w + 1}, {2, b}, {3, b + 1}},
-                         {{{0, 1}, {}}, {{2, 3}, {}}}));
-  const auto options = torch::optim::SGDOptions(0.1).momentum(0.9);
-  const auto sgd_of = [&](std::vector<torch::Tensor> first,
-                          std::vector<torch::Tensor> second) {
-    std::vector<torch::optim::OptimizerParamGroup> groups;
-    groups.emplace_back(first, std::make_unique<torch::optim::SGDOptions>(options));
-    groups.emplace_back(second, std::make_unique<torch::optim::SGDOptions>(options));
-    return torch::optim::SGD(std::move(groups), options);
-  };
-  torch::optim::SGD sgd = sgd_of({net->embed->weight, net->head->weight},
-                                 {net->embed->bias, net->head->bias});
-  EXPECT_THAT(Refusal({.module = net.get(), .optimizer = &sgd}),
-              HasSubstr("could be mistaken for"));
-  // One of a shape in each group; in the other group there is its like.
-  SaveTree(*net, SgdTree({{0, w}, {1, b}, {2, w + 1}, {3, b + 1}},
-                         {{{0, 1}, {}}, {{2, 3}, {}}}));
-  torch::optim::SGD pairs = sgd_of(net->head->parameters(), net->embed->parameters());
-  EXPECT_THAT(Refusal({.module = net.get(), .optimizer = &pairs}),
-              HasSubstr("could be mistaken for parameter 1 of group 1"));
-  // With names each finds its own, whatever the order within its group.
-  SaveTree(*net, SgdTree({{0, w}, {1, w + 1}, {2, b}, {3, b + 1}},
-                         {{{0, 1}, {"embed.weight", "head.weight"}},
-                          {{2, 3}, {"head.bias", "embed.bias"}}}));
-  const LoadResult named = Load({.module = net.get(), .optimizer = &sgd});
-  ASSERT_TRUE(named.status.ok()) << named.status;
-  EXPECT_TRUE(MomentumOf(sgd, net->head->weight).eq(6).all().item<bool>());
-  EXPECT_TRUE(MomentumOf(sgd, net->embed->bias).eq(7).all().item<bool>());
-  EXPECT_TRUE(MomentumOf(sgd, net->head->bias).eq(6).all().item<bool>());
-}
-
-TEST_F(StoredSgdTest, WithoutStateAnyOrderIsTheSame) {
-  TiedPieces net(/*tied=*/false);
-  SaveTree(*net, SgdTree({}, {{{0, 1, 2, 3}, {}}}));
-  torch::optim::SGD sgd = SgdOver(net->parameters());
-  EXPECT_TRUE(Load({.module = net.get(), .optimizer = &sgd}).status.ok());
-}
-
-TEST_F(StoredSgdTest, NamesThatAreStoredNeedNamesHere) {
-  SaveTree(*net_, SgdTree({{0, torch::full({2}, 6.0)}}, {{{0}, {"bias"}}}));
-  torch::optim::SGD sgd = SgdOver({scale_});
-  EXPECT_THAT(
-      Refusal({.optimizer = &sgd}),
-      HasSubstr("holds [bias], and the optimizer's parameters have no names here"));
-  EXPECT_THAT(
-      Refusal(
-          {.module = net_.get(), .optimizer = &sgd, .parameter_order = Policy::kReport}),
-      HasSubstr("none of the module's"));
-  EXPECT_TRUE(sgd.state().empty());
-  const LoadResult told = Load({.optimizer = &sgd, .parameter_order = Policy::kReport});
-  ASSERT_TRUE(told.status.ok()) << told.status;
-  EXPECT_TRUE(told.report.inferred);
-  EXPECT_TRUE(MomentumOf(sgd, scale_).eq(6).all().item<bool>());
-}
-
-TEST_F(StoredSgdTest, NamesThatAreNotOneForEachParameterAreRefused) {
-  SaveTree(*net_, SgdTree({}, {{{0, 1}, {"bias"}}}));
-  torch::optim::SGD sgd = SgdOver(net_->parameters());
-  EXPECT_THAT(Refusal({.module = net_.get(), .optimizer = &sgd}),
-              HasSubstr("`param_names` that are not one for each of its `params`"));
 }
 
 // None of the optimizer's parameters is in the state dict, which holds copies.

@@ -121,6 +121,18 @@ TEST_F(OptimizerSettingsTest, AMomentumThatWasNoneBeginsAnew) {
   EXPECT_EQ(sgd.state().size(), 2u);
 }
 
+TEST_F(OptimizerSettingsTest, StateOfAnotherOptimizerLacksOptionsWhateverThePolicy) {
+  torch::optim::SGD sgd(net_->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  Save(sgd);
+  torch::optim::Adam adam(net_->parameters(), torch::optim::AdamOptions(0.1));
+  EXPECT_THAT(std::string(Load({.optimizer = &adam}).status.message()),
+              HasSubstr("`optimizer` is SGD in the checkpoint and Adam here"));
+  const LoadResult result = Load({.optimizer = &adam, .settings = Policy::kReport});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("no `betas` as Adam"));
+  EXPECT_TRUE(adam.state().empty());
+}
+
 TEST_F(OptimizerSettingsTest, ASectionThatIsNoOptimizersIsRefused) {
   SaveArgs args = {.module = net_.get()};
   args.sections["optimizer"] = {Value(), {{"t", torch::ones({2})}}};
