@@ -65,7 +65,8 @@ class Loader {
         KeyPatterns::Make("non_persistent", args_.non_persistent);
     if (!patterns.ok()) return patterns.status();
     non_persistent_ = *std::move(patterns);
-    absl::Status status = MakePlan();
+    absl::Status status = ReadEntries();
+    if (status.ok()) status = MakePlan();
     // All that was asked for is absent, and the caller goes on without.
     if (!status.ok() || !plan_.has_value()) return status;
     status = PlanLive();
@@ -77,6 +78,16 @@ class Loader {
     transfer_->AddShared(std::move(shared_), args_.shared_memory);
     for (const auto& [index, device] : fresh_) transfer_->AddFresh(index, device);
     return absl::OkStatus();
+  }
+
+  // The module's tensors and extra_tensors.
+  absl::Status ReadEntries() {
+    if (args_.module) entries_ = WalkState(*args_.module, non_persistent_);
+    if (absl::Status s = AddExtra(args_.extra_tensors, entries_); !s.ok()) return s;
+    // Those of a state dict are fresh.
+    if (args_.module || !entries_.empty()) names_.emplace(entries_);
+    if (!args_.module || args_.ignore_reassigned_members) return absl::OkStatus();
+    return FollowMembers(*args_.module, "loaded", entries_);
   }
 
   absl::Status MakePlan() {
@@ -183,26 +194,13 @@ class Loader {
     return status.ok() ? PlanOptimizerState() : status;
   }
 
-  // The module's tensors and extra_tensors.
   absl::Status PlanModel() {
-    std::vector<StateEntry> entries;
-    if (args_.module) {
-      if (!args_.ignore_reassigned_members) {
-        absl::Status status = CheckMembers(*args_.module, "loaded");
-        if (!status.ok()) return status;
-      }
-      entries = WalkState(*args_.module, non_persistent_);
-    }
-    if (absl::Status s = AddExtra(args_.extra_tensors, entries); !s.ok()) return s;
-    // Those of a state dict are fresh.
-    if (entries.empty() && args_.module == nullptr) return absl::OkStatus();
-    names_.emplace(entries);
-    if (wanted_.count("model") == 0) return absl::OkStatus();
+    if (!names_.has_value() || wanted_.count("model") == 0) return absl::OkStatus();
     const SectionContent* model = FindSection("model");
     absl::StatusOr<std::vector<std::string>> left_out = LeftOut();
     if (!left_out.ok()) return left_out.status();
     absl::StatusOr<std::vector<Match>> matches =
-        MatchModule(entries, *index_, model ? model->metadata : Value(), *left_out,
+        MatchModule(entries_, *index_, model ? model->metadata : Value(), *left_out,
                     non_persistent_, args_, result_.report);
     if (!matches.ok()) return matches.status();
     matches_ = *std::move(matches);
@@ -397,7 +395,8 @@ class Loader {
   std::optional<PlanIndex> index_;
   std::vector<Match> matches_;
   std::map<int64_t, int> fresh_;  // their devices, by position
-  std::optional<ParameterNames> names_;
+  std::vector<StateEntry> entries_;          // as forward() uses them
+  std::optional<ParameterNames> names_;      // of the tensors as registered
   std::vector<std::vector<size_t>> shared_;  // positions of matches_
   std::optional<OptimizerLoad> optimizer_;
   std::optional<int64_t> scheduler_steps_;

@@ -1,6 +1,8 @@
 #include "client/torch/member_check.h"
 
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -41,8 +43,14 @@ bool IsSame(const torch::Tensor& member, const torch::Tensor& registered) {
          TensorIdentity(member) == TensorIdentity(registered);
 }
 
+// A member that is not the tensor registered under its name.
+struct Reassigned {
+  std::string key;
+  torch::Tensor tensor;
+};
+
 void Collect(const torch::nn::Module& module, const std::string& path,
-             std::vector<std::string>& reassigned) {
+             std::vector<Reassigned>& reassigned) {
   if (const std::vector<Member> members = MembersOf(module); !members.empty()) {
     const auto parameters = module.named_parameters(/*recurse=*/false);
     const auto buffers = module.named_buffers(/*recurse=*/false);
@@ -51,7 +59,8 @@ void Collect(const torch::nn::Module& module, const std::string& path,
       if (registered == nullptr) registered = buffers.find(member.name);
       const torch::Tensor none;
       if (IsSame(member.tensor, registered == nullptr ? none : *registered)) continue;
-      reassigned.push_back(absl::StrCat(path, path.empty() ? "" : ".", member.name));
+      reassigned.push_back(
+          {absl::StrCat(path, path.empty() ? "" : ".", member.name), member.tensor});
     }
   }
   for (const auto& child : module.named_children()) {
@@ -62,14 +71,38 @@ void Collect(const torch::nn::Module& module, const std::string& path,
 
 }  // namespace
 
-absl::Status CheckMembers(const torch::nn::Module& module, std::string_view done) {
-  std::vector<std::string> reassigned;
+absl::Status FollowMembers(const torch::nn::Module& module, std::string_view done,
+                           std::vector<StateEntry>& entries) {
+  std::vector<Reassigned> reassigned;
   Collect(module, "", reassigned);
   if (reassigned.empty()) return absl::OkStatus();
+  std::unordered_map<std::string, const torch::Tensor*> members;
+  for (const Reassigned& r : reassigned) members.emplace(r.key, &r.tensor);
+  // Of two members that were exchanged none is used under its own name.
+  std::unordered_set<std::string> used;
+  std::unordered_set<std::string> keys;
+  for (const StateEntry& entry : WalkState(module)) {
+    keys.insert(entry.key);
+    if (members.contains(entry.key) || !entry.tensor.has_storage()) continue;
+    used.insert(TensorIdentity(entry.tensor));
+  }
+  std::vector<std::string> refused;
+  for (const auto& [key, tensor] : reassigned) {
+    const bool tied = keys.contains(key) && tensor.defined() && tensor.has_storage() &&
+                      used.contains(TensorIdentity(tensor));
+    if (!tied) refused.push_back(key);
+  }
+  if (refused.empty()) {
+    for (StateEntry& entry : entries) {
+      const auto found = members.find(entry.key);
+      if (found != members.end()) entry.tensor = *found->second;
+    }
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(absl::StrCat(
       "the module computes with other tensors than those that would be ",
       absl::string_view(done.data(), done.size()), ": member(s) `",
-      absl::StrJoin(reassigned, "`, `"),
+      absl::StrJoin(refused, "`, `"),
       "` were assigned and not registered; change the registered tensor instead, by "
       "copy_() or set_data(), or set ignore_reassigned_members"));
 }

@@ -99,20 +99,24 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
 // only views.
 absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   if (absl::Status status = CheckArgs(args); !status.ok()) return status;
-  std::vector<StateEntry> entries;
+  // As registered, which are those that the optimizer holds; and as forward() uses them.
+  std::vector<StateEntry> entries, used;
   absl::StatusOr<KeyPatterns> non_persistent =
       KeyPatterns::Make("non_persistent", args.non_persistent);
   if (!non_persistent.ok()) return non_persistent.status();
   absl::Status status = absl::OkStatus();
   if (args.module) {
-    if (!args.ignore_reassigned_members) status = CheckMembers(*args.module, "saved");
     entries = WalkState(*args.module, *non_persistent);
   }
   if (args.state_dict) entries = WalkState(*args.state_dict);
   if (status.ok()) status = AddExtra(args.extra_tensors, entries);
+  used = entries;
+  if (status.ok() && args.module && !args.ignore_reassigned_members) {
+    status = FollowMembers(*args.module, "saved", used);
+  }
   SaveContent content;
   ViewBuilder views(at_rest);
-  if (status.ok()) status = AddModel(args, entries, views, content);
+  if (status.ok()) status = AddModel(args, used, views, content);
   if (status.ok()) status = AddOptimizer(args, entries, views, content);
   if (status.ok()) status = AddSections(args, views, content);
   if (!status.ok()) return status;

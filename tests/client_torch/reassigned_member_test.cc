@@ -3,6 +3,7 @@
 
 #include "client/torch/architecture_leaves.h"
 #include "client/torch/member_check.h"
+#include "modelstore/architecture.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 
@@ -74,6 +75,86 @@ TEST(ReassignedMemberTest, AChangedTensorAndAnAliasOfItAreNoReassignment) {
       support::At(stored, "bn.running_var").equal(torch::full({3}, 5.0, torch::kDouble)));
 }
 
+// The only way to tie LibTorch's own layers.
+struct TiedLayersImpl : torch::nn::Module {
+  explicit TiedLayersImpl(bool tied = true) {
+    encoder = register_module("encoder", torch::nn::Linear(3, 3));
+    decoder = register_module("decoder", torch::nn::Linear(3, 3));
+    if (tied) decoder->weight = encoder->weight;
+  }
+  torch::Tensor forward(const torch::Tensor& x) {
+    return decoder(torch::relu(encoder(x)));
+  }
+  torch::nn::Linear encoder{nullptr}, decoder{nullptr};
+};
+TORCH_MODULE(TiedLayers);
+
+void StepTied(TiedLayers& net, torch::optim::Optimizer& optimizer) {
+  optimizer.zero_grad();
+  net(torch::arange(12, torch::kFloat).view({4, 3}) / 12).pow(2).sum().backward();
+  optimizer.step();
+}
+
+TEST(ReassignedMemberTest, ALayerTiedByAssignmentIsSavedTiedAndTrainsOnBitForBit) {
+  World world;
+  const auto adam_of = [](TiedLayers& net) {
+    return torch::optim::Adam(net->parameters(), torch::optim::AdamOptions(0.01));
+  };
+  TiedLayers net, resumed;
+  torch::optim::Adam adam = adam_of(net), other = adam_of(resumed);
+  StepTied(net, adam);
+  const auto saved = SaveCheckpoint(world.client(), "models/m",
+                                    {.module = net.get(),
+                                     .optimizer = &adam,
+                                     .forward = {{"", {"encoder", "relu", "decoder"}}}});
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  const auto tensors = world.client().ListTensors(support::kLatest);
+  ASSERT_TRUE(tensors.ok()) << tensors.status();
+  for (const TensorInfo& tensor : *tensors) {
+    EXPECT_EQ(tensor.tied_to,
+              tensor.key == "decoder.weight" ? "model:encoder.weight" : "")
+        << tensor.key;
+  }
+  const LoadResult result = LoadCheckpoint(
+      world.client(), support::kLatest, {.module = resumed.get(), .optimizer = &other});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_TRUE(resumed->decoder->weight.is_same(resumed->encoder->weight));
+  const torch::Tensor x = torch::rand({2, 3});
+  support::ExpectSameBits(resumed(x), net(x), "the output");
+  const auto model = LoadModel(world.client(), support::kLatest);
+  ASSERT_TRUE(model.ok()) << model.status();
+  support::ExpectSameBits(model->Forward(x), net(x), "the output of the built model");
+  StepTied(net, adam);
+  StepTied(resumed, other);
+  support::ExpectSameBits(resumed->encoder->weight, net->encoder->weight, "weight");
+  support::ExpectSameBits(resumed->decoder->bias, net->decoder->bias, "bias");
+}
+
+TEST(ReassignedMemberTest, ValuesThatDifferAreNotLoadedIntoLayersTiedByAssignment) {
+  World world;
+  TiedLayers apart(/*tied=*/false), tied;
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = apart.get()}).ok());
+  const torch::Tensor before = tied->encoder->weight.detach().clone();
+  const absl::Status refused =
+      LoadCheckpoint(world.client(), support::kLatest, {.module = tied.get()}).status;
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("`encoder.weight` and `decoder.weight` are one tensor"));
+  support::ExpectSameBits(tied->encoder->weight, before, "weight");
+}
+
+// Which of the two is meant by each name cannot be told.
+TEST(ReassignedMemberTest, MembersThatWereExchangedAreRefused) {
+  World world;
+  TiedLayers net(/*tied=*/false);
+  std::swap(net->encoder->weight, net->decoder->weight);
+  const absl::Status refused =
+      SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("`encoder.weight`, `decoder.weight`"));
+}
+
 // None of LibTorch's modules is taken for reassigned as it is made.
 TEST(ReassignedMemberTest, NoModuleIsTakenForReassignedAsItIsMade) {
   using namespace torch::nn;
@@ -114,8 +195,11 @@ TEST(ReassignedMemberTest, NoModuleIsTakenForReassignedAsItIsMade) {
   };
   for (const AnyModule& module : modules) {
     const auto ptr = module.ptr();
-    EXPECT_TRUE(torch_internal::CheckMembers(*ptr, "saved").ok()) << ptr->name();
-    EXPECT_TRUE(torch_internal::CheckMembers(*ptr->clone(), "saved").ok()) << ptr->name();
+    for (const auto& each : {ptr, ptr->clone()}) {
+      std::vector<torch_internal::StateEntry> entries = torch_internal::WalkState(*each);
+      EXPECT_TRUE(torch_internal::FollowMembers(*each, "saved", entries).ok())
+          << each->name();
+    }
   }
 }
 

@@ -82,10 +82,11 @@ struct SaveArgs {
   // `step_size` and `gamma`, in section `scheduler` and Python's layout. The learning
   // rates are the optimizer's.
   const torch::optim::LRScheduler* scheduler = nullptr;
-  // A member of one of LibTorch's modules that was assigned a tensor which is not
-  // registered (`bn->running_mean = t`) is used by forward(), and the registered one
-  // would be saved: INVALID_ARGUMENT names it, unless this is set. Of a class of your own
-  // the library cannot tell.
+  // A member of one of LibTorch's modules that was assigned another tensor is used by
+  // forward(), and the registered one is not. A tensor that is registered elsewhere in
+  // the module ties the two (`decoder->weight = encoder->weight`): saved as tied. For any
+  // other (`bn->running_mean = t`) INVALID_ARGUMENT names the member. If this is set, the
+  // registered tensors are saved. Of a class of your own the library cannot tell.
   bool ignore_reassigned_members = false;
   std::map<std::string, std::string> labels = {};
   std::string description = {};
@@ -146,7 +147,7 @@ struct LoadArgs {
   // Gets the count of steps of section `scheduler`; what it did to the learning rates
   // comes with the optimizer. Its settings stay: see settings.
   torch::optim::LRScheduler* scheduler = nullptr;
-  // As when saving: the registered tensors would be loaded, forward() uses the others.
+  // As when saving: loads the registered tensors, and forward() uses the others.
   bool ignore_reassigned_members = false;
   // Further sections to return: all that are in the checkpoint when empty and
   // neither module, state_dict nor optimizer is given.
