@@ -125,15 +125,16 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // The type of the module's floating-point tensors, if it is one for all of them, and
-  // what is stored would only shrink on its way to it: then the server casts.
+  // The type of the floating-point tensors of the module and of extra_tensors, if it is
+  // one for all of them, and what is stored would only shrink on its way to it: then the
+  // server casts.
   std::optional<DType> NarrowerType(const LoadPlan& plan) const {
     if (args_.module == nullptr || args_.optimizer || !returned_.empty() ||
         args_.options.target_dtype.has_value() || args_.dtype != Policy::kFail) {
       return std::nullopt;
     }
     std::optional<DType> wanted;
-    for (const StateEntry& entry : WalkState(*args_.module)) {
+    for (const StateEntry& entry : entries_) {
       if (!entry.tensor.is_floating_point()) continue;
       const absl::StatusOr<DType> dtype = DTypeFromTorch(entry.tensor.scalar_type());
       if (!dtype.ok() || (wanted.has_value() && *wanted != *dtype)) return std::nullopt;

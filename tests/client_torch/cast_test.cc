@@ -192,6 +192,22 @@ TEST_F(CastTest, WhereOneTensorOfTheModuleIsWiderTheStoredBytesTravel) {
   support::ExpectSameBits(same, stored[1].second, "v");
 }
 
+// A temperature beside a module in half precision.
+TEST_F(CastTest, WhereAnExtraTensorIsWiderItsBitsAreThoseStored) {
+  const StateDict stored = {{"w", torch::randn({100})},
+                            {"logit_scale", torch::full({}, 4.6052f)}};
+  Save({.state_dict = &stored});
+  const torch::Tensor half = torch::zeros({100}, torch::kHalf);
+  const torch::Tensor scale = torch::zeros({});
+  Bag bag(StateDict{{"w", half}});
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest,
+                     {.module = bag.get(), .extra_tensors = {{"logit_scale", scale}}});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  support::ExpectSameBits(scale, stored[1].second, "logit_scale");
+  support::ExpectSameBits(half, stored[0].second.to(torch::kHalf), "w");
+}
+
 TEST_F(CastTest, ACastThatWouldLoseDigitsOnTheWayIsRefused) {
   const StateDict stored = {{"w", torch::randn({10})}};
   Save({.state_dict = &stored});
