@@ -72,6 +72,17 @@ void Transfer::AddShared(std::vector<std::vector<size_t>> groups, Policy policy)
   aside_ = aside_ || !shared_.empty();
 }
 
+// One group is compared after the other.
+int64_t Transfer::BytesToCheck() const {
+  int64_t most = 0;
+  for (const std::vector<size_t>& group : shared_) {
+    std::vector<torch::Tensor> targets;
+    for (const size_t i : group) targets.push_back(live_[i].target);
+    most = std::max(most, OverwrittenBytes(targets));
+  }
+  return most;
+}
+
 // After everything has arrived, and nothing is written yet.
 absl::Status Transfer::CheckShared(LoadReport& report) const {
   for (const std::vector<size_t>& group : shared_) {
@@ -155,8 +166,8 @@ absl::Status Transfer::AllocateOn(int device, const Bytes& need) {
     total += device == kCpu ? bytes : (bytes + kRounding - 1) / kRounding * kRounding;
     small += FreshTensors::SlabBytes(bytes);
   }
-  absl::Status status =
-      device == kCpu ? CheckHostMemory(total) : CheckDeviceMemory(device, total);
+  absl::Status status = device == kCpu ? CheckHostMemory(total + BytesToCheck())
+                                       : CheckDeviceMemory(device, total);
   if (!status.ok()) return status;
   const c10::InferenceMode training(false);
   FreshTensors maker(small);

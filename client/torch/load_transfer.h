@@ -30,9 +30,9 @@ class Transfer {
     places_.try_emplace(index_.Root(index), device);
   }
 
-  // Of the live tensors, by position, what is one memory and has to be compared once it
-  // has arrived, before anything is written: loads all aside. `policy`: kFail refuses,
-  // kReport reports values that would not last.
+  // Groups of live tensors that share memory. All tensors are loaded aside, and the
+  // groups are compared before anything is written. `policy`: kFail refuses, kReport
+  // reports values that would not last.
   void AddShared(std::vector<std::vector<size_t>> groups, Policy policy);
 
   // Allocates, fetches and copies. Moves the version counter of every live
@@ -64,6 +64,8 @@ class Transfer {
   absl::Status AllocateOn(int device, const Bytes& need);
   absl::Status Bind();
   absl::Status FinishDevices(Deadline deadline);
+  // The memory that CheckShared() takes.
+  int64_t BytesToCheck() const;
   absl::Status CheckShared(LoadReport& report) const;
   void CopyAndBump(bool arrived);
   void FinishFresh();

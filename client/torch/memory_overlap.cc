@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <tuple>
+
+#include "client/torch/placement.h"
 
 namespace modelstore::torch_internal {
 namespace memory_overlap {
 
-// More addresses than this are not looked at one by one.
-constexpr int64_t kMostMarks = int64_t{1} << 31;
+// OverlapsItself() looks at no more addresses than this.
+constexpr int64_t kMostAddresses = int64_t{1} << 31;
 
 // Calls `visit` with the address of every element until it returns false.
 template <typename Visit>
@@ -31,29 +35,64 @@ void ForEachElement(const torch::Tensor& tensor, Visit visit) {
   }
 }
 
-// Bytes between two addresses, and which of them are taken.
-class TakenBytes {
+// Addresses from `begin` to `end` in units of bytes, and which of them are taken. Every
+// tensor begins at a multiple of `unit` from `begin` and has elements of such a size.
+class TakenUnits {
  public:
-  TakenBytes(uintptr_t begin, uintptr_t end) : begin_(begin), taken_(end - begin) {}
+  TakenUnits(uintptr_t begin, uintptr_t end, uintptr_t unit)
+      : begin_(begin), unit_(unit), taken_((end - begin) / unit) {}
 
-  // Takes the tensor's; whether any was taken before, by itself too.
+  // Takes the tensor's units until one was taken before, by itself too: then true.
   bool Take(const torch::Tensor& tensor) {
+    const uintptr_t units = tensor.itemsize() / unit_;
     bool shared = false;
     ForEachElement(tensor, [&](uintptr_t address) {
-      for (size_t i = 0; i < tensor.itemsize(); ++i) {
-        auto byte = taken_[address - begin_ + i];
-        shared = shared || byte;
-        byte = true;
+      const uintptr_t first = (address - begin_) / unit_;
+      for (uintptr_t i = first; i < first + units; ++i) {
+        shared = shared || taken_[i];
+        taken_[i] = true;
       }
-      return true;
+      return !shared;
     });
     return shared;
   }
 
  private:
-  const uintptr_t begin_;
+  const uintptr_t begin_, unit_;
   std::vector<bool> taken_;
 };
+
+// From the first byte of any of them to behind the last.
+std::pair<uintptr_t, uintptr_t> AddressesOfAll(
+    const std::vector<torch::Tensor>& tensors) {
+  uintptr_t begin = UINTPTR_MAX, end = 0;
+  for (const torch::Tensor& tensor : tensors) {
+    const auto [from, to] = Addresses(tensor);
+    if (to == from) continue;
+    begin = std::min(begin, from);
+    end = std::max(end, to);
+  }
+  return {std::min(begin, end), end};
+}
+
+// Whether the first element of one lies in another that has no gaps, or that begins
+// there too.
+bool AnyBeginsInAnother(const std::vector<torch::Tensor>& tensors) {
+  std::vector<std::tuple<uintptr_t, uintptr_t, bool>> ranges;
+  for (const torch::Tensor& tensor : tensors) {
+    const auto [begin, end] = Addresses(tensor);
+    if (end > begin)
+      ranges.emplace_back(begin, end, tensor.is_non_overlapping_and_dense());
+  }
+  std::sort(ranges.begin(), ranges.end());
+  uintptr_t last = 0, reach = 0;  // the begin before, the end of those without gaps
+  for (const auto& [begin, end, dense] : ranges) {
+    if (begin < reach || begin == last) return true;
+    last = begin;
+    if (dense) reach = std::max(reach, end);
+  }
+  return false;
+}
 
 // Strides so large that an element's address tells its index.
 bool StridesNest(const torch::Tensor& tensor) {
@@ -106,21 +145,34 @@ bool OverlapsItself(const torch::Tensor& tensor) {
   if (overlap != at::MemOverlap::TooHard) return overlap == at::MemOverlap::Yes;
   if (memory_overlap::StridesNest(tensor)) return false;
   const auto [begin, end] = Addresses(tensor);
-  if (static_cast<int64_t>(end - begin) > memory_overlap::kMostMarks) return true;
-  return memory_overlap::TakenBytes(begin, end).Take(tensor);
+  if (static_cast<int64_t>(end - begin) > memory_overlap::kMostAddresses) return true;
+  return memory_overlap::TakenUnits(begin, end, tensor.itemsize()).Take(tensor);
 }
 
-bool ShareBytes(const torch::Tensor& a, const torch::Tensor& b) {
-  const auto [a_begin, a_end] = Addresses(a);
-  const auto [b_begin, b_end] = Addresses(b);
-  if (std::max(a_begin, b_begin) >= std::min(a_end, b_end)) return false;
-  const auto begin = std::min(a_begin, b_begin), end = std::max(a_end, b_end);
-  // Each without gaps, or too long to look.
-  if (a.is_contiguous() && b.is_contiguous()) return true;
-  if (static_cast<int64_t>(end - begin) > memory_overlap::kMostMarks) return true;
-  memory_overlap::TakenBytes taken(begin, end);
-  taken.Take(a);
-  return taken.Take(b);
+absl::StatusOr<bool> AnyShare(const std::vector<torch::Tensor>& tensors) {
+  if (memory_overlap::AnyBeginsInAnother(tensors)) return true;
+  const auto [begin, end] = memory_overlap::AddressesOfAll(tensors);
+  uintptr_t unit = 0;
+  for (const torch::Tensor& tensor : tensors) {
+    if (tensor.numel() == 0) continue;
+    unit = std::gcd(
+        unit, std::gcd(uintptr_t{tensor.itemsize()}, Addresses(tensor).first - begin));
+  }
+  if (unit == 0) return false;
+  const auto bytes = static_cast<int64_t>((end - begin) / unit / 8);
+  if (absl::Status status = CheckHostMemory(bytes); !status.ok()) return status;
+  memory_overlap::TakenUnits taken(begin, end, unit);
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const torch::Tensor& tensor) { return taken.Take(tensor); });
+}
+
+int64_t OverwrittenBytes(const std::vector<torch::Tensor>& targets) {
+  const auto [begin, end] = memory_overlap::AddressesOfAll(targets);
+  auto bytes = static_cast<int64_t>(end - begin);
+  for (const torch::Tensor& target : targets) {
+    bytes += static_cast<int64_t>(target.nbytes());
+  }
+  return bytes;
 }
 
 std::vector<std::pair<size_t, size_t>> Overwritten(
@@ -128,12 +180,9 @@ std::vector<std::pair<size_t, size_t>> Overwritten(
   using namespace memory_overlap;  // NOLINT
   const c10::InferenceMode plain(false);
   const torch::NoGradGuard no_grad;
-  uintptr_t begin = UINTPTR_MAX, end = 0;
-  for (const PendingWrite& write : writes) {
-    const auto [from, to] = Addresses(write.target);
-    begin = std::min(begin, from);
-    end = std::max(end, to);
-  }
+  std::vector<torch::Tensor> targets;
+  for (const PendingWrite& write : writes) targets.push_back(write.target);
+  auto [begin, end] = AddressesOfAll(targets);
   begin = begin / 64 * 64;  // so that every type stays aligned
   torch::Tensor memory = torch::zeros({static_cast<int64_t>(end - begin)}, torch::kByte);
   std::vector<torch::Tensor> mirrors, values;

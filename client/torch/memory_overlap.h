@@ -7,19 +7,22 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
+
 namespace modelstore::torch_internal {
 
 // The addresses from a tensor's first element to behind its last; {0, 0} without
 // elements. Devices and this process share one space of addresses.
 std::pair<uintptr_t, uintptr_t> Addresses(const torch::Tensor& tensor);
 
-// Whether two of its elements are one, as after expand(), unfold() or as_strided(): then
-// there is no way to write it. True as well where telling would take too much memory.
+// Whether two of its elements share memory, as after expand(), unfold() or as_strided().
+// Such a tensor cannot be written. True as well if the answer would take too much memory.
 bool OverlapsItself(const torch::Tensor& tensor);
 
-// Whether an element of one lies where an element of the other does, in part at least.
-// True as well where telling would take too much memory.
-bool ShareBytes(const torch::Tensor& a, const torch::Tensor& b);
+// Whether two of the tensors share a byte. None of them overlaps itself. Takes time for
+// each element, and up to an eighth of the addresses from the first to the last byte in
+// memory: RESOURCE_EXHAUSTED if that is not available.
+absl::StatusOr<bool> AnyShare(const std::vector<torch::Tensor>& tensors);
 
 // A value to be written over a tensor.
 struct PendingWrite {
@@ -28,9 +31,12 @@ struct PendingWrite {
 };
 
 // Which of the writes, done in this order, would not last, and a later one that changes
-// them: positions of `writes`. Nothing is written but memory of its own, as large as that
-// of the targets.
+// them: positions of `writes`. Writes only to memory of its own: OverwrittenBytes().
 std::vector<std::pair<size_t, size_t>> Overwritten(
     const std::vector<PendingWrite>& writes);
+
+// The memory that Overwritten() takes at most: the addresses from the first to the last
+// byte of the targets, and a copy of every value.
+int64_t OverwrittenBytes(const std::vector<torch::Tensor>& targets);
 
 }  // namespace modelstore::torch_internal

@@ -11,6 +11,7 @@
 #include "client/torch/memory_overlap.h"
 #include "client/torch/tensor_views.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "re2/re2.h"
 
 namespace modelstore::torch_internal {
 namespace shared_memory {
@@ -37,35 +38,43 @@ std::vector<std::vector<size_t>> NearEachOther(const std::vector<Match>& matches
   return groups;
 }
 
-// How a stored tensor is cut into chunks, and what these are known by.
+// How a stored tensor is cut into chunks, and their digests. Empty for a tensor that has
+// more digests than an answer of the server holds.
 struct Digests {
   std::string layout;
   std::string chunks;
 };
 
-// By key of section `model`.
-absl::StatusOr<std::map<std::string, Digests>> StoredDigests(
-    Client& client, const std::string& checkpoint) {
+// Adds the digests of these keys of section `model`.
+absl::Status AddStoredDigests(Client& client, const std::string& checkpoint,
+                              const std::vector<std::string>& keys,
+                              std::map<std::string, Digests>& digests) {
+  std::vector<std::string> patterns;
+  for (const std::string& key : keys) {
+    digests[key] = {};
+    patterns.push_back(re2::RE2::QuoteMeta(key));
+  }
   v1::ListTensorsRequest request;
   request.set_parent(checkpoint);
   request.set_section("model");
-  request.set_page_size(10'000);
+  request.set_regex(absl::StrJoin(patterns, "|"));
   request.set_with_digests(true);
-  std::map<std::string, Digests> digests;
   while (true) {
     auto page =
         internal::CallStore<v1::ListTensorsResponse>(client, "ListTensors", request);
+    if (absl::IsOutOfRange(page.status())) return absl::OkStatus();
     if (!page.ok()) return page.status();
     for (const v1::Tensor& tensor : page->tensors()) {
       Digests& of = digests[tensor.key()];
       for (const v1::Piece& piece : tensor.pieces()) {
         const bool whole = piece.chunk_digests_hex_size() == 1;
         absl::StrAppend(&of.layout, absl::StrJoin(piece.offset(), ","), "/",
+                        absl::StrJoin(piece.size(), ","), "/",
                         whole ? 0 : piece.chunk_size_bytes(), ";");
         absl::StrAppend(&of.chunks, absl::StrJoin(piece.chunk_digests_hex(), ","), ";");
       }
     }
-    if (page->next_page_token().empty()) return digests;
+    if (page->next_page_token().empty()) return absl::OkStatus();
     request.set_page_token(page->next_page_token());
   }
 }
@@ -86,7 +95,12 @@ class Settler {
     for (const std::vector<size_t>& group : NearEachOther(matches_)) {
       absl::StatusOr<std::vector<size_t>> left = MakeOne(group);
       if (!left.ok()) return left.status();
-      if (left->size() > 1 && AnyShare(*left)) open.push_back(*std::move(left));
+      if (left->size() < 2) continue;
+      std::vector<torch::Tensor> targets;
+      for (const size_t i : *left) targets.push_back(matches_[i].target);
+      const absl::StatusOr<bool> share = AnyShare(targets);
+      if (!share.ok()) return share.status();
+      if (*share) open.push_back(*std::move(left));
     }
     return open;
   }
@@ -115,10 +129,12 @@ class Settler {
               "checkpoint; to let the last one win set `shared_memory`"));
         } else {
           report_.overwritten.emplace_back(matches_[it->second].key, matches_[i].key);
+          *std::find(left.begin(), left.end(), it->second) = i;
           it->second = i;
         }
       }
     }
+    std::sort(left.begin(), left.end());
     return left;
   }
 
@@ -130,25 +146,22 @@ class Settler {
         !args_.options.slices.empty()) {
       return std::nullopt;
     }
-    if (!digests_.has_value()) {
-      auto digests = StoredDigests(client_, checkpoint_);
-      if (!digests.ok()) return digests.status();
-      digests_ = *std::move(digests);
+    std::vector<std::string> unknown;
+    for (const int64_t index : {one, other}) {
+      if (!digests_.contains(KeyOfRoot(index))) unknown.push_back(KeyOfRoot(index));
     }
-    const auto key = [this](int64_t index) { return plan_.info(plan_.Root(index)).key; };
-    const Digests& x = (*digests_)[key(one)];
-    const Digests& y = (*digests_)[key(other)];
+    if (!unknown.empty()) {
+      absl::Status status = AddStoredDigests(client_, checkpoint_, unknown, digests_);
+      if (!status.ok()) return status;
+    }
+    const Digests& x = digests_.at(KeyOfRoot(one));
+    const Digests& y = digests_.at(KeyOfRoot(other));
     if (x.layout.empty() || x.layout != y.layout) return std::nullopt;
     return x.chunks == y.chunks;
   }
 
-  bool AnyShare(const std::vector<size_t>& group) const {
-    for (size_t i = 0; i < group.size(); ++i) {
-      for (size_t j = i + 1; j < group.size(); ++j) {
-        if (ShareBytes(matches_[group[i]].target, matches_[group[j]].target)) return true;
-      }
-    }
-    return false;
+  const std::string& KeyOfRoot(int64_t index) const {
+    return plan_.info(plan_.Root(index)).key;
   }
 
   Client& client_;
@@ -157,7 +170,7 @@ class Settler {
   const LoadArgs& args_;
   std::vector<Match>& matches_;
   LoadReport& report_;
-  std::optional<std::map<std::string, Digests>> digests_;
+  std::map<std::string, Digests> digests_;  // by stored key
 };
 
 }  // namespace shared_memory

@@ -10,10 +10,11 @@
 
 namespace modelstore::torch_internal {
 
-// Settles what of `matches` is one memory here and several tensors in the checkpoint, by
-// args.shared_memory. Where the stored bytes are the same, the matches become one; where
-// they are not, FAILED_PRECONDITION names both, or the report does. Returns the groups,
-// as positions of `matches`, whose values tell only once they have arrived.
+// Resolves targets that share memory but are stored as separate tensors, as
+// args.shared_memory says. If the stored bytes are the same, the matches become one; if
+// they are not, FAILED_PRECONDITION names both, or the report does. Returns groups of
+// positions in `matches` that can be compared only after their bytes arrive.
+// RESOURCE_EXHAUSTED if there is no memory to find them.
 absl::StatusOr<std::vector<std::vector<size_t>>> SettleSharedMemory(
     Client& client, const std::string& checkpoint, const PlanIndex& plan,
     const LoadArgs& args, std::vector<Match>& matches, LoadReport& report);

@@ -1,7 +1,12 @@
 // Loads into tensors that share memory, with themselves or with each other: the values
 // are those stored, or the load is refused before a byte is touched.
 #include <gmock/gmock.h>
+#include <sys/mman.h>
 
+#include <chrono>
+
+#include "client/torch/memory_overlap.h"
+#include "modelstore/connection.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 
@@ -126,6 +131,137 @@ TEST_F(SharedMemoryTest, ViewsThatOverlapInPartAreLoadedIfTheirValuesAgree) {
   torch::Tensor expected = value.clone();
   expected.select(1, 2).fill_(-1);
   EXPECT_TRUE(targets[0].second.equal(expected));
+}
+
+TEST_F(SharedMemoryTest, AThousandViewsThatDoNotShareAreLoadedAtOnce) {
+  constexpr int64_t kViews = 1000;
+  const auto views = [](const torch::Tensor& whole) {
+    StateDict columns;
+    for (int64_t i = 0; i < kViews; ++i) {
+      columns.emplace_back("c" + std::to_string(i), whole.select(1, i));
+    }
+    return columns;
+  };
+  const torch::Tensor value = torch::rand({kViews, kViews});
+  Save(views(value));
+  const torch::Tensor whole = torch::zeros({kViews, kViews});
+  const auto start = std::chrono::steady_clock::now();
+  const LoadResult result = Load(views(whole));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_TRUE(whole.equal(value));
+}
+
+TEST_F(SharedMemoryTest, OfValuesThatDoNotStayOnlyTheLastIsCompared) {
+  Save({{"a", torch::full({6}, 1.0)},
+        {"b", torch::full({6}, 2.0)},
+        {"part", torch::full({3}, 2.0)}});
+  const torch::Tensor shared = torch::zeros({6});
+  const LoadResult told = Load(
+      {{"a", shared}, {"b", shared}, {"part", shared.slice(0, 0, 3)}}, Policy::kReport);
+  ASSERT_TRUE(told.status.ok()) << told.status;
+  EXPECT_THAT(told.report.overwritten, ElementsAre(Pair("a", "b")));
+  EXPECT_TRUE(shared.eq(2).all().item<bool>());
+}
+
+// Addresses of which hardly any are backed by memory.
+class Untouched {
+ public:
+  explicit Untouched(int64_t bytes)
+      : bytes_(bytes),
+        data_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    EXPECT_NE(data_, MAP_FAILED);
+  }
+  Untouched(const Untouched&) = delete;
+  Untouched& operator=(const Untouched&) = delete;
+  ~Untouched() { ::munmap(data_, bytes_); }
+
+  int64_t bytes() const { return bytes_; }
+  torch::Tensor View(int64_t begin, const std::vector<int64_t>& shape,
+                     const std::vector<int64_t>& strides,
+                     torch::ScalarType type = torch::kFloat) const {
+    return torch::from_blob(static_cast<char*>(data_) + begin, shape, strides, type);
+  }
+
+ private:
+  const int64_t bytes_;
+  void* const data_;
+};
+
+TEST(AnyShareTest, ViewsFarApartThatInterleaveDoNotShare) {
+  const Untouched memory(int64_t{3} << 30);
+  const int64_t stride = memory.bytes() / 4 - 4;
+  const auto at = [&](int64_t first) { return memory.View(first * 4, {2}, {stride}); };
+  const auto any_share = [](const std::vector<torch::Tensor>& tensors) {
+    const absl::StatusOr<bool> share = torch_internal::AnyShare(tensors);
+    EXPECT_TRUE(share.ok()) << share.status();
+    return share.ok() && *share;
+  };
+  EXPECT_FALSE(any_share({at(0), at(1), at(2)}));
+  EXPECT_TRUE(any_share({at(0), at(2), at(0)}));
+  // The second element of at(1).
+  const torch::Tensor last = memory.View((1 + stride) * 4, {1}, {1});
+  EXPECT_FALSE(any_share({at(0), at(2), last}));
+  EXPECT_TRUE(any_share({at(0), at(1), last}));
+  // A half of an element.
+  EXPECT_TRUE(any_share({at(0), at(1), memory.View(6, {1}, {1}, torch::kHalf)}));
+  EXPECT_FALSE(any_share({at(0), torch::empty({0}), at(1)}));
+  EXPECT_FALSE(any_share({}));
+}
+
+TEST_F(SharedMemoryTest, AComparisonThatTakesTooMuchMemoryIsRefused) {
+  const Untouched memory(int64_t{1} << 40);
+  const torch::Tensor far = memory.View(0, {2}, {memory.bytes() / 4 - 1});
+  Save({{"far", torch::ones({2})}, {"near", torch::ones({1})}});
+  const LoadResult result = Load({{"far", far}, {"near", memory.View(0, {1}, {1})}});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(result.status.message()),
+              HasSubstr("the load needs 1099511627800 bytes of memory"));
+  EXPECT_TRUE(far.eq(0).all().item<bool>());
+}
+
+// A tensor may have more digests than an answer holds.
+class NoDigests : public Connection {
+ public:
+  explicit NoDigests(Connection& to) : to_(to) {}
+  absl::StatusOr<std::string> Call(std::string_view method, std::string request,
+                                   Deadline deadline) override {
+    if (method == "/modelstore.v1.ModelStore/ListTensors") {
+      ++refused_;
+      return absl::OutOfRangeError("more digests than an answer of 4 MiB holds");
+    }
+    return to_.Call(method, std::move(request), deadline);
+  }
+  absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method, int lane,
+                                               Deadline deadline) override {
+    return to_.Open(method, lane, deadline);
+  }
+  const ConnectOptions& options() const override { return to_.options(); }
+  int refused() const { return refused_; }
+
+ private:
+  Connection& to_;
+  int refused_ = 0;
+};
+
+TEST_F(SharedMemoryTest, WithoutDigestsTiedNamesAreComparedAfterTheyArrive) {
+  const auto connection = std::make_shared<NoDigests>(world_.connection());
+  Client client(connection);
+  const torch::Tensor value = torch::rand({5});
+  const torch::Tensor shared = torch::zeros({5});
+  Bag bag(StateDict{{"a", shared}, {"b", shared}});
+  Save({{"a", value}, {"b", value.clone()}});
+  const LoadResult same = LoadCheckpoint(client, support::kLatest, {.module = bag.get()});
+  ASSERT_TRUE(same.status.ok()) << same.status;
+  EXPECT_EQ(connection->refused(), 1);
+  EXPECT_TRUE(shared.equal(value));
+  Save({{"a", value}, {"b", value + 1}});
+  const LoadResult other =
+      LoadCheckpoint(client, support::kLatest, {.module = bag.get()});
+  EXPECT_EQ(other.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(other.status.message()), HasSubstr("`a` and `b`"));
+  EXPECT_TRUE(shared.equal(value));
 }
 
 // As recurrent modules keep theirs: one memory, and no byte in two of them.

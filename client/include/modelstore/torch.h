@@ -195,8 +195,8 @@ struct LoadArgs {
   // another order too; the others adopt it by position. LoadReport.inferred tells it.
   Policy parameter_order = Policy::kFail;
   // Names that are one memory here, whole or in part, and are stored with different
-  // values: the last would win, as in PyTorch. Views that overlap in part are loaded
-  // aside and compared first, as with `atomic`; kIgnore does without.
+  // values: the last would win, as in PyTorch. If views overlap in part, the whole load
+  // goes aside, as with `atomic`, and they are compared first. kIgnore does without.
   Policy shared_memory = Policy::kFail;
   // Names of section `model`, and of the optimizer's parameters, from what they are
   // in the checkpoint to what they are here. First a prefix is taken off, as
