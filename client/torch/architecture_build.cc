@@ -171,12 +171,12 @@ void PlaceOwnTensors(const std::vector<OwnTensor>& tensors, torch::nn::Module& r
     const auto [path, name] = SplitModulePath(tensor.key);
     const auto found = modules.find(std::string(path));
     if (found == modules.end()) continue;
-    const torch::Tensor empty = torch::empty(tensor.shape, tensor.type);
+    const torch::Tensor zeros = torch::zeros(tensor.shape, tensor.type);
     if (tensor.buffer) {
-      found->second->register_buffer(std::string(name), empty);
+      found->second->register_buffer(std::string(name), zeros);
     } else {
-      const bool differentiable = empty.is_floating_point() || empty.is_complex();
-      found->second->register_parameter(std::string(name), empty, differentiable);
+      const bool differentiable = zeros.is_floating_point() || zeros.is_complex();
+      found->second->register_parameter(std::string(name), zeros, differentiable);
     }
   }
 }

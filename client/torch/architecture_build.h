@@ -24,7 +24,7 @@ struct Built {
 absl::StatusOr<Built> BuildArchitecture(const v1::Architecture& architecture);
 
 // Tensors of the checkpoint that belong to a BuiltModule itself (a parameter of a
-// user's class, an attention's projections): gives them a place of that shape.
+// user's class, an attention's projections): gives each a place of that shape, zero.
 struct OwnTensor {
   std::string key;
   std::vector<int64_t> shape;

@@ -11,6 +11,7 @@
 #include "client/torch/state_dict.h"
 #include "modelstore/architecture.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/architecture.h"
 #include "proto/contract/architecture_text.h"
 
 namespace modelstore {
@@ -35,7 +36,7 @@ absl::StatusOr<v1::Checkpoint> FetchArchitecture(Client& client, std::string_vie
                                        "SaveArgs.architecture"));
 }
 
-// The tensors that the module lacks, so that its containers may take them.
+// Places the tensors that the module lacks in its containers.
 absl::Status PlaceWhatIsLeft(const std::vector<TensorInfo>& stored,
                              torch::nn::Module& module) {
   std::set<std::string> there;
@@ -49,6 +50,20 @@ absl::Status PlaceWhatIsLeft(const std::vector<TensorInfo>& stored,
         {tensor.key, tensor.shape, *type, tensor.role == TensorRole::kBuffer});
   }
   PlaceOwnTensors(own, module);
+  return absl::OkStatus();
+}
+
+// What belongs to no module, such as a second network, is left out. A module that is no
+// container has no place for a tensor that its class does not have.
+absl::Status CheckUnexpected(const std::vector<std::string>& unexpected,
+                             const torch::nn::Module& module) {
+  const auto modules = module.named_modules();
+  for (const std::string& key : unexpected) {
+    const std::string path(SplitModulePath(key).first);
+    if (path.empty() || !modules.contains(path)) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("module `", path, "` has no place for tensor `", key, "`"));
+  }
   return absl::OkStatus();
 }
 
@@ -82,10 +97,15 @@ absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
   if (!stored.ok()) return stored.status();
   if (auto s = PlaceWhatIsLeft(*stored, *built->module); !s.ok()) return s;
   built->module->to(torch::Device(args.device));
-  LoadArgs load{.module = built->module.get(), .options = args.options};
+  LoadArgs load{.module = built->module.get(),
+                .unexpected = Policy::kReport,
+                .options = args.options};
   load.options.device = args.device;
   LoadResult loaded = LoadCheckpoint(client, checkpoint->name(), load);
   if (!loaded.status.ok()) return loaded.status;
+  if (auto s = CheckUnexpected(loaded.report.unexpected, *built->module); !s.ok()) {
+    return s;
+  }
   Freeze(*stored, *built->module);
   built->module->eval();
   return LoadedModel{built->module, std::move(loaded.checkpoint), std::move(loaded.report),

@@ -310,6 +310,48 @@ TEST(LoadModel, TensorsOfAUsersClassItselfAreKept) {
   ExpectSameBits(model->Forward(x), odd(x), "the output");
 }
 
+TEST(LoadModel, ATensorThatAFilterLeavesOutIsZeroAndToldAsSkipped) {
+  World world;
+  Odd odd;
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+                             {.module = odd.get(), .forward = {{"", {"fc"}}}})
+                  .ok());
+  // What torch's allocator gives out again.
+  for (int i = 0; i < 8; ++i) (void)torch::full({2, 3}, 7.0);
+  LoadModelArgs args;
+  args.options.exclude = {"scale"};
+  const auto model = LoadModel(world.client(), kLatest, args);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_THAT(model->report.skipped, ElementsAre("scale"));
+  EXPECT_TRUE(At(GetStateDict(*model->module), "scale").equal(torch::zeros({2, 3})));
+}
+
+TEST(LoadModel, TensorsOfASecondNetworkAreLeftOutAndTold) {
+  World world;
+  nn::Sequential actor{nn::Linear(3, 2)};
+  nn::Linear critic(3, 1);
+  SaveArgs args = {.module = actor.ptr().get(),
+                   .extra_tensors = {{"temperature", torch::full({2}, 0.5)}}};
+  for (auto& [key, tensor] : GetStateDict(*critic)) {
+    args.extra_tensors.emplace_back("critic." + key, tensor);
+  }
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  const auto model = LoadModel(world.client(), kLatest);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_THAT(model->report.unexpected, ElementsAre("critic.weight", "critic.bias"));
+  const torch::Tensor x = torch::rand({4, 3});
+  ExpectSameBits(model->Forward(x), actor->forward(x), "the output");
+  ExpectSameBits(At(GetStateDict(*model->module), "temperature"), torch::full({2}, 0.5),
+                 "temperature");
+
+  args.extra_tensors.emplace_back("0.extra", torch::ones({1}));
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  const absl::Status refused = LoadModel(world.client(), kLatest).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("module `0` has no place for tensor `0.extra`"));
+}
+
 TEST(SaveForward, StepsThatDoNotFitAreRefusedBeforeAnythingIsSent) {
   World world;
   Odd odd;

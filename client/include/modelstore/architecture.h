@@ -57,10 +57,15 @@ struct LoadModelArgs {
 // Builds the model of a checkpoint and loads its tensors; floating-point tensors
 // become float32, and parameters that were stored frozen do not require a gradient.
 // Reads nothing but section `model`. The generator of random numbers is left as it was.
+// Tensors that belong to no module of the architecture, such as a second network that was
+// saved in extra_tensors, are left out and listed in report.unexpected. Tensors that
+// options.include and options.exclude leave out are listed in report.skipped: those of a
+// layer stay as its constructor makes them, others are zero.
 // FAILED_PRECONDITION, naming the module and what to do, if the checkpoint has no
 // architecture or one that cannot run: a class without a forward, a type that LibTorch
-// lacks, a function that was given as an activation. Such a model is kept, printed and
-// edited all the same.
+// lacks, a function that was given as an activation; and, naming both, if a stored tensor
+// has no place in the module whose path it has. Such a model is kept, printed and edited
+// all the same.
 absl::StatusOr<LoadedModel> LoadModel(Client& client, std::string_view name,
                                       const LoadModelArgs& args = {});
 
