@@ -59,6 +59,12 @@ class Matcher {
   }
 
  private:
+  struct ByPosition {
+    size_t group;
+    Own own;
+    Value id;
+  };
+
   absl::StatusOr<Stored> ReadStored(size_t g, const Value& group) const {
     const std::vector<Value>* ids = ListOf(group.Find("params"));
     if (ids == nullptr) {
@@ -188,9 +194,16 @@ class Matcher {
         "are of, or set parameter_order"));
   }
 
-  // By position any two parameters could be confused that have one shape.
+  // By position any two parameters could be confused that have one shape; and, if they
+  // have no state whose shape is known, any two of groups with different options.
   absl::Status CheckOrder() const {
     if (m_.any_order) return absl::OkStatus();
+    const ByPosition* first = nullptr;
+    for (const ByPosition& p : by_position_) {
+      if (m_.has_state(p.id)) continue;
+      if (first == nullptr) first = &p;
+      if (!SameOptions(first->group, p.group)) return RefuseOrder(*first, p);
+    }
     std::map<std::vector<int64_t>, std::vector<const ByPosition*>> by_shape;
     for (const ByPosition& p : by_position_) {
       // The state of a whole group tells nothing of the shapes in it.
@@ -201,23 +214,29 @@ class Matcher {
     for (const auto& [shape, alike] : by_shape) {
       const bool state = std::any_of(alike.begin(), alike.end(),
                                      [&](const auto* p) { return m_.has_state(p->id); });
-      if (alike.size() < 2 || !state) continue;
-      return RefuseOptimizer(absl::StrCat(
-          "its parameters have no names, and ",
-          ParameterText(alike[0]->group, alike[0]->own.position, alike[0]->own.tensor),
-          " could be mistaken for ",
-          ParameterText(alike[1]->group, alike[1]->own.position, alike[1]->own.tensor),
-          ": save it with `param_names` in its groups, or set parameter_order to go by "
-          "position as PyTorch does"));
+      if (alike.size() > 1 && state) return RefuseOrder(*alike[0], *alike[1]);
     }
     return absl::OkStatus();
   }
 
-  struct ByPosition {
-    size_t group;
-    Own own;
-    Value id;
-  };
+  // Of two stored groups.
+  bool SameOptions(size_t a, size_t b) const {
+    const auto options = m_.table.read_options(m_.optimizer.param_groups()[a].options());
+    return std::all_of(options.begin(), options.end(), [&](const auto& option) {
+      const Value* x = m_.groups[a].Find(option.first);
+      const Value* y = m_.groups[b].Find(option.first);
+      return x != nullptr && y != nullptr && SameSetting(*x, *y);
+    });
+  }
+
+  static absl::Status RefuseOrder(const ByPosition& a, const ByPosition& b) {
+    return RefuseOptimizer(absl::StrCat(
+        "its parameters have no names, and ",
+        ParameterText(a.group, a.own.position, a.own.tensor), " could be mistaken for ",
+        ParameterText(b.group, b.own.position, b.own.tensor),
+        ": save it with `param_names` in its groups, or set parameter_order to go by "
+        "position as PyTorch does"));
+  }
 
   const ParameterMatching& m_;
   std::vector<ByPosition> by_position_;

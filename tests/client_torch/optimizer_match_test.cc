@@ -307,6 +307,28 @@ TEST_F(StoredSgdTest, WithoutStateAnyOrderIsTheSame) {
   EXPECT_TRUE(Load({.module = net.get(), .optimizer = &sgd}).status.ok());
 }
 
+// No state that a shape could tell, and a learning rate for each group.
+TEST_F(StoredSgdTest, WithoutNamesAndStateGroupsWithOtherOptionsCouldBeMistaken) {
+  TiedPieces net(/*tied=*/false);
+  ValueTree tree = SgdTree({}, {{{0, 1}, {}}, {{2, 3}, {}}});
+  SaveTree(*net, tree);
+  torch::optim::SGD sgd = SgdOf({net->head->parameters(), net->embed->parameters()});
+  EXPECT_TRUE(Load({.module = net.get(), .optimizer = &sgd}).status.ok());
+  Value groups = *tree.value.Find("param_groups");
+  std::get<Value::Sequence>(groups.variant()).values.at(1).Set("lr", 0.01);
+  tree.value.Set("param_groups", groups);
+  SaveTree(*net, tree);
+  EXPECT_THAT(Refusal({.module = net.get(), .optimizer = &sgd}),
+              HasSubstr("parameter 0 of group 0 (Float [4, 3]) could be mistaken for "
+                        "parameter 0 of group 1 (Float [4, 3])"));
+  const LoadResult told =
+      Load({.module = net.get(), .optimizer = &sgd, .parameter_order = Policy::kReport});
+  ASSERT_TRUE(told.status.ok()) << told.status;
+  EXPECT_TRUE(told.report.inferred);
+  EXPECT_EQ(static_cast<torch::optim::SGDOptions&>(sgd.param_groups()[1].options()).lr(),
+            0.01);
+}
+
 TEST_F(StoredSgdTest, NamesThatAreStoredNeedNamesHere) {
   SaveTree(*net_, SgdTree({{0, torch::full({2}, 6.0)}}, {{{0}, {"bias"}}}));
   torch::optim::SGD sgd = SgdOver({scale_});

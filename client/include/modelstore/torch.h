@@ -190,9 +190,11 @@ struct LoadArgs {
   // `gamma`, which stay (PyTorch takes the stored ones), those of another scheduler, and
   // an optimizer of another class that has the same state (AdamW's into Adam).
   Policy settings = Policy::kFail;
-  // Optimizer state without names goes by position, as in PyTorch. kFail refuses where
-  // names exist here or there that are not on both sides, or counts and shapes allow
-  // another order too; the others adopt it by position. LoadReport.inferred tells it.
+  // Optimizer state without names, stored or here, goes by position, as in PyTorch. kFail
+  // refuses it if names are stored and none are known here, or if two parameters could be
+  // mistaken for each other: two of one shape, or two without state in groups with
+  // different options. kReport and kIgnore accept it. Names on both sides always decide.
+  // LoadReport.inferred tells that positions were used.
   Policy parameter_order = Policy::kFail;
   // Names that are one memory here, whole or in part, and are stored with different
   // values: the last would win, as in PyTorch. If views overlap in part, the whole load
