@@ -72,6 +72,7 @@ class Loader {
     status = PlanLive();
     if (status.ok()) status = PlanScheduler();
     if (status.ok()) status = PlanRng();
+    result_.report.unused_placement = placement_.Unused();
     if (!status.ok()) return status;
     transfer_.emplace(*plan_, *index_, args_.atomic, placement_.falls_back());
     transfer_->AddLive(std::move(matches_));

@@ -60,6 +60,7 @@ std::string LoadReport::ToString() const {
   for (const std::string& why : fell_back) {
     absl::StrAppend(&text, "on the cpu instead: ", why, "\n");
   }
+  AddList(text, "placement patterns that placed no tensor", unused_placement);
   AddList(text, "loaded", loaded);
   AddList(text, "untouched", untouched);
   AddList(text, "undefined", undefined);

@@ -98,7 +98,7 @@ absl::StatusOr<Placement> Placement::Make(const LoadArgs& args, LoadReport& repo
     device = placement.Resolve(absl::StrCat("placement[", i, "]"),
                                args.placement[i].second, report);
     if (!device.ok()) return device.status();
-    placement.devices_.push_back(*device);
+    placement.rules_.push_back({patterns.back(), *device});
   }
   absl::StatusOr<KeyPatterns> compiled = KeyPatterns::Make("placement", patterns);
   if (!compiled.ok()) return compiled.status();
@@ -106,13 +106,23 @@ absl::StatusOr<Placement> Placement::Make(const LoadArgs& args, LoadReport& repo
   return placement;
 }
 
-int Placement::DeviceFor(const std::string& section, const std::string& key) const {
+int Placement::DeviceFor(const std::string& section, const std::string& key) {
   std::optional<size_t> rule = patterns_.First(absl::StrCat(section, ":", key));
   if (section == "model") {
     const std::optional<size_t> by_key = patterns_.First(key);
     if (by_key && (!rule || *by_key < *rule)) rule = by_key;
   }
-  return rule ? devices_[*rule] : device_;
+  if (!rule) return device_;
+  rules_[*rule].used = true;
+  return rules_[*rule].device;
+}
+
+std::vector<std::string> Placement::Unused() const {
+  std::vector<std::string> unused;
+  for (const Rule& rule : rules_) {
+    if (!rule.used) unused.push_back(rule.pattern);
+  }
+  return unused;
 }
 
 absl::Status CheckHostMemory(int64_t bytes) {

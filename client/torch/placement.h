@@ -26,7 +26,9 @@ class Placement {
   static absl::StatusOr<Placement> Make(const LoadArgs& args, LoadReport& report);
 
   // By the first rule that matches. `key` is the tensor's name here.
-  int DeviceFor(const std::string& section, const std::string& key) const;
+  int DeviceFor(const std::string& section, const std::string& key);
+  // The patterns that have decided for no tensor so far.
+  std::vector<std::string> Unused() const;
   // Whether the CPU takes what does not fit on its device.
   bool falls_back() const { return falls_back_; }
 
@@ -37,7 +39,12 @@ class Placement {
   bool falls_back_ = false;
   int device_ = kCpu;
   KeyPatterns patterns_;
-  std::vector<int> devices_;  // by pattern
+  struct Rule {
+    std::string pattern;
+    int device = kCpu;
+    bool used = false;
+  };
+  std::vector<Rule> rules_;  // as patterns_
 };
 
 // RESOURCE_EXHAUSTED, naming both figures, when `bytes` are more than the memory

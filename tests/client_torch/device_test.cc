@@ -22,6 +22,7 @@ using support::kLatest;
 using support::World;
 using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -104,6 +105,8 @@ TEST_F(DeviceTest, ThePlacementRuleThatMatchesFirstDecides) {
   EXPECT_EQ(device_of("features_2"), 1);
   EXPECT_EQ(device_of("head_0"), -1);
   EXPECT_EQ(device_of("empty"), 0);
+  EXPECT_THAT(result.report.unused_placement, ElementsAre("other:features.*"));
+  EXPECT_THAT(result.report.ToString(), HasSubstr("other:features.*"));
   ExpectValues(loaded_);
 }
 

@@ -46,6 +46,8 @@ struct LoadReport {
   std::vector<std::pair<std::string, std::string>> renamed;
   // Devices that gave way to the CPU, with the reason of each.
   std::vector<std::string> fell_back;
+  // Patterns of LoadArgs::placement that decided for no tensor.
+  std::vector<std::string> unused_placement;
   // Optimizer state was adopted in parameter order, without names.
   bool inferred = false;
   // After a transfer that failed: tensors that hold new bytes, that are as they
