@@ -1,10 +1,10 @@
-#include <algorithm>
-#include <memory>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_set>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"

@@ -69,7 +69,7 @@ absl::Status CheckWritable(const std::string& key, const torch::Tensor& target) 
 std::vector<std::string> Unexpected(const LoadArgs& args,
                                     const KeyPatterns& non_persistent,
                                     std::vector<std::string> stored) {
-  // A state dict takes what is left.
+  // A state dict takes all of `model`.
   if (args.module == nullptr && args.state_dict != nullptr) return {};
   std::unordered_set<std::string> extra;
   for (const auto& [key, tensor] : args.extra_tensors) extra.insert(key);

@@ -7,7 +7,6 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/torch/element_type.h"
 #include "client/torch/guard.h"
 #include "client/torch/match_parameters.h"
@@ -172,7 +171,7 @@ class Planner {
       const int64_t i = plan_.Find("optimizer", s->key);
       const int64_t j = plan_.Find("optimizer", t->key);
       if (i < 0 || j < 0) return false;
-      // A step is a tensor written anew for each: what is beside it decides.
+      // Tied parameters have separate step tensors, so scalars are not compared.
       return plan_.Root(i) == plan_.Root(j) ||
              (plan_.info(i).shape.empty() && plan_.info(j).shape.empty());
     }

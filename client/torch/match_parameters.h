@@ -18,7 +18,7 @@ struct MatchedParameter {
   Value id;  // its number in the stored `params` and `state`
 };
 
-// Of each group its parameters, one that it holds several times once.
+// The parameters of each group. One that is listed twice appears once.
 using MatchedGroups = std::vector<std::vector<MatchedParameter>>;
 
 struct ParameterMatching {
@@ -27,7 +27,7 @@ struct ParameterMatching {
   const std::vector<Value>& groups;  // as stored, as many as the optimizer's
   const ParameterNames& names;
   const KeyRenames& renames;
-  // By position even where names or shapes do not settle it.
+  // Accepts positions although names or shapes do not determine the order.
   bool any_order = false;
   std::function<bool(const Value& id)> has_state;
   // Whether two ids have one and the same state.
@@ -35,8 +35,8 @@ struct ParameterMatching {
 };
 
 // By name where both sides have names, else by position, which sets `inferred`.
-// FAILED_PRECONDITION, naming parameters, where they do not fit or an order is not the
-// only one.
+// FAILED_PRECONDITION, naming parameters, if they do not match, or if more than one order
+// is possible.
 absl::StatusOr<MatchedGroups> MatchParameters(const ParameterMatching& matching,
                                               bool& inferred);
 

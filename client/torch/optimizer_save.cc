@@ -82,7 +82,7 @@ class Reader {
   }
 
  private:
-  // Finds who is foreign, and two parameters that would have one name.
+  // Collects parameters without a name. Refuses two parameters with one name.
   absl::Status NameGroup(size_t g) {
     const std::vector<torch::Tensor>& params = optimizer_.param_groups()[g].params();
     for (size_t p = 0; p < params.size(); ++p) {

@@ -31,7 +31,7 @@ class ParameterNames {
   std::unordered_map<std::string, std::vector<std::string>> by_memory_;
 };
 
-// `parameter 2 of group 0, float32 [1]`
+// `parameter 2 of group 0 (Float [1])`
 std::string ParameterText(size_t group, size_t position, const torch::Tensor& parameter);
 
 struct OptimizerSection {
@@ -43,8 +43,8 @@ struct OptimizerSection {
 };
 
 // A tensor that the optimizer holds several times is one parameter. INVALID_ARGUMENT,
-// telling them all, for parameters that `names` does not know, unless it knows none of
-// them and `nameless` allows that.
+// naming the first five, for parameters that `names` does not know, unless it knows none
+// of them and `nameless` allows that.
 absl::StatusOr<OptimizerSection> ReadOptimizer(const torch::optim::Optimizer& optimizer,
                                                const ParameterNames& names,
                                                bool nameless);

@@ -15,13 +15,13 @@
 namespace modelstore::torch_internal {
 namespace {
 
-// LibTorch shows the count to those alone that derive from the class.
+// `step_count_` is protected.
 struct Count : torch::optim::LRScheduler {
   static constexpr unsigned torch::optim::LRScheduler::*kSteps = &Count::step_count_;
 };
 
-// And StepLR its settings to nobody. An explicit instantiation may name private members;
-// it defines the friend that gives them.
+// StepLR's settings are private. An explicit instantiation may name private members; it
+// defines the friend that returns them.
 template <typename Tag, typename Tag::Type kMember>
 struct Reveal {
   friend typename Tag::Type MemberOf(Tag) { return kMember; }

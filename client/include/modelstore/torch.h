@@ -150,7 +150,7 @@ struct LoadArgs {
   // As when saving: loads the registered tensors, and forward() uses the others.
   bool ignore_reassigned_members = false;
   // Further sections to return: all that are in the checkpoint when empty and
-  // neither module, state_dict nor optimizer is given.
+  // neither module, state_dict, extra_tensors nor optimizer is given.
   std::vector<std::string> sections = {};
   // Device of fresh tensors, PyTorch's map_location: `cpu`, `cuda` (the current one) or
   // `cuda:N`. A module's tensors stay where they are, and its optimizer's go with them.
@@ -180,8 +180,8 @@ struct LoadArgs {
   // optimizer.
   Policy dtype = Policy::kFail;
   // Sections that are asked for (by module, state_dict, optimizer, rng, scheduler or
-  // name) and that the checkpoint does not have. What would come from them stays as it
-  // is where the load goes on.
+  // name) and that the checkpoint does not have. If the load continues, what they would
+  // fill stays unchanged.
   Policy absent_sections = Policy::kFail;
   // An optimizer's options (`lr`, `betas`) that differ from the stored ones: those win,
   // as in PyTorch, unless this refuses.
