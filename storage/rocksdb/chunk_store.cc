@@ -8,6 +8,7 @@
 #include "storage/rocksdb/pack_format.h"
 #include "storage/rocksdb/pack_recovery.h"
 #include "storage/rocksdb/status.h"
+#include "storage/rocksdb/table_scan.h"
 
 namespace modelstore::storage::rocks {
 namespace {
@@ -92,8 +93,8 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   if (!sized.ok()) return FromRocks(sized, "size of a finished pack");
   fs_->TakeArrivals();
   const int64_t journal_appends = fs_->journal_appends();
-  const rocksdb::Status s =
-      use->db->IngestExternalFile({rocks->path()}, PackIngestOptions());
+  rocksdb::Status s = CheckOuterBlocks(fs_.get(), rocks->path());
+  if (s.ok()) s = use->db->IngestExternalFile({rocks->path()}, PackIngestOptions());
   if (!s.ok()) {
     return Judge(s, absl::StrCat("publish pack ", rocks->pack()),
                  fs_->journal_appends() != journal_appends);

@@ -98,6 +98,8 @@ rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
   options.disable_auto_compactions = true;
   options.ttl = 0;
   options.periodic_compaction_seconds = 0;
+  // For PackIngestOptions(). Not stored: a database that was made without it is the same.
+  options.allow_ingest_behind = true;
   // Chunks of a load are read in order: keep the kernel's readahead.
   options.advise_random_on_open = false;
   rocksdb::BlockBasedTableOptions table;
@@ -110,6 +112,9 @@ rocksdb::IngestExternalFileOptions PackIngestOptions() {
   rocksdb::IngestExternalFileOptions options;
   options.move_files = true;
   options.failed_move_fall_back_to_copy = true;
+  // Looks for the keys of a pack in the metadata of the others. Else RocksDB opens the
+  // pack next to it and reads from it, and refuses this one if that one is damaged.
+  options.ingest_behind = true;
   options.snapshot_consistency = false;
   options.write_global_seqno = false;
   options.allow_global_seqno = false;

@@ -1,20 +1,24 @@
 // What the embedded engine does beyond the seams: what a commit costs, the lock,
 // the ballast, HIGH_WATER, the guard of the packs, the pool that reads land in.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "rocksdb/cache.h"
+#include "rocksdb/db.h"
 #include "storage/rocksdb/chunk_store.h"
 #include "storage/rocksdb/engine.h"
 #include "storage/rocksdb/high_water.h"
+#include "storage/rocksdb/options.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/storage/test_bytes.h"
 #include "tests/support/fault_file_system.h"
@@ -280,6 +284,116 @@ TEST_F(RocksEngineTest, APackWhoseFirstOrLastChunkIsDamagedIsKeptAside) {
   EXPECT_THAT(*engine->chunks->ListPacks(), SizeIs(1));
   EXPECT_TRUE(engine->chunks->Read({3, 2}).ok());
 }
+
+TEST_F(RocksEngineTest, APackThatIsDamagedBeforeItIsPublishedIsRefused) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  for (const int64_t place : {10'000, 30'000}) {
+    auto writer = engine->chunks->NewPack(7);
+    ASSERT_TRUE(writer.ok());
+    for (uint64_t seed = 1; seed <= 2; ++seed) {
+      ASSERT_TRUE((*writer)->Append(TestBytes(20'000, seed)).ok());
+    }
+    ASSERT_TRUE((*writer)->Finish().ok());
+    FlipBitAt(folder_.Files("incoming", ".sst").at(0), place, 0);
+    const absl::Status status = engine->chunks->Publish(*std::move(writer));
+    EXPECT_TRUE(absl::IsDataLoss(status)) << place << ": " << status;
+    EXPECT_THAT(folder_.Files("packs", ".sst"), IsEmpty());
+  }
+  EXPECT_TRUE(AddPack(*engine->chunks, 7, {TestBytes(20'000, 1)}).ok());
+}
+
+// How all packs but the last are hurt, and whether the metadata of packs/ was made when
+// the engine did not ingest behind.
+class DamagedNeighbours : public RocksEngineTest,
+                          public ::testing::WithParamInterface<std::tuple<bool, bool>> {
+ protected:
+  // Makes the metadata of packs/ of the same files, as it was made before.
+  void MakeOldMetadata() {
+    auto folder = Folder::Open({.path = folder_.path(), .ballast_bytes = 0});
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    const std::string aside = folder_.path() + "/aside";
+    fs::rename((*folder)->packs(), aside);
+    rocksdb::Options options = rocks::PackOptions(rocksdb::Env::Default(), *folder,
+                                                  rocksdb::NewLRUCache(1 << 20));
+    options.allow_ingest_behind = false;
+    rocksdb::DB* db = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open(options, (*folder)->packs(), &db).ok());
+    rocksdb::IngestExternalFileOptions ingest = rocks::PackIngestOptions();
+    ingest.ingest_behind = false;
+    for (const std::string& file : folder_.Files("aside", ".sst")) {
+      const rocksdb::Status s = db->IngestExternalFile({file}, ingest);
+      EXPECT_TRUE(s.ok()) << s.ToString();
+    }
+    delete db;
+    fs::remove_all(aside);
+  }
+};
+
+TEST_P(DamagedNeighbours, RefuseNoPackThatIsPublishedOrTakenIn) {
+  const auto [cuts, is_old] = GetParam();
+  std::vector<uint64_t> expected;
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  for (uint64_t pack = 100; pack <= 2000; pack += 100) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, {TestBytes(20'000, pack)}).ok());
+    expected.push_back(pack);
+  }
+  *engine = Engine();
+  if (is_old) {
+    ASSERT_NO_FATAL_FAILURE(MakeOldMetadata());
+  }
+  for (const std::string& path : folder_.Files("packs", ".sst")) {
+    const uint64_t pack = PackIn(path).value();
+    if (pack == 500) {
+      // As a recovery that was cut short leaves it.
+      fs::create_directory(folder_.path() + "/packs.damaged");
+      fs::rename(path, folder_.path() + "/packs.damaged/a.sst");
+    } else if (pack != 2000 && cuts) {
+      CutFile(path, static_cast<int64_t>(fs::file_size(path)) - 20);
+    } else if (pack != 2000) {
+      FlipBitAt(path, 10'000, 0);
+    }
+  }
+
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_EQ(engine->chunks->Reopen(expected), absl::OkStatus());
+  EXPECT_THAT(folder_.Files("quarantine", ".sst"), IsEmpty());
+  EXPECT_TRUE(engine->chunks->Read({500, 0}).ok());
+  std::vector<uint64_t> added;
+  for (uint64_t pack = 110; pack < 2110; pack += 40) {
+    ASSERT_EQ(AddPack(*engine->chunks, pack, {TestBytes(20'000, pack)}),
+              absl::OkStatus());
+    added.push_back(pack);
+    expected.push_back(pack);
+  }
+  EXPECT_EQ(AddPack(*engine->chunks, 110, {"again"}).code(),
+            absl::StatusCode::kAlreadyExists);
+  *engine = Engine();
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_EQ(engine->chunks->Reopen(expected), absl::OkStatus());
+  EXPECT_THAT(*engine->chunks->ListPacks(), SizeIs(20 + 50));
+  for (const uint64_t pack : added) {
+    const auto bytes = engine->chunks->Read({pack, 0});
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    EXPECT_TRUE(bytes->view() == TestBytes(20'000, pack));
+  }
+  // Hurt ones go as well.
+  ASSERT_EQ(engine->chunks->DropPacks(expected), absl::OkStatus());
+  EXPECT_THAT(folder_.Files("packs", ".sst"), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Packs, DamagedNeighbours,
+                         ::testing::Combine(::testing::Bool(), ::testing::Bool()),
+                         [](const auto& info) {
+                           return absl::StrCat(
+                               std::get<0>(info.param) ? "cut" : "flipped",
+                               std::get<1>(info.param) ? "_of_an_old_store" : "");
+                         });
 
 TEST_F(RocksEngineTest, AnAbandonedPackLeavesNoFile) {
   auto engine = Open();
