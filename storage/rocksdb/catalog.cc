@@ -35,7 +35,7 @@ int64_t BatchBytes(const CatalogBatch& batch) {
   return bytes;
 }
 
-// A table that is gone is no key that is gone.
+// A missing table does not mean that its keys do not exist.
 absl::Status Failed(const rocksdb::Status& status, absl::string_view what) {
   if (!status.IsPathNotFound()) return FromRocks(status, what);
   return absl::DataLossError(absl::StrCat(what, ": ", status.ToString()));
@@ -47,9 +47,10 @@ absl::Status Reopening() {
 
 }  // namespace
 
-RocksCatalog::RocksCatalog(std::shared_ptr<Folder> folder, std::unique_ptr<HighWater> mark)
+RocksCatalog::RocksCatalog(std::shared_ptr<Folder> folder,
+                           std::unique_ptr<HighWater> mark)
     : folder_(std::move(folder)),
-      fs_(std::make_shared<EngineFileSystem>(folder_->fs(), "")),
+      fs_(std::make_shared<EngineFileSystem>(folder_->fs(), "", "")),
       env_(rocksdb::NewCompositeEnv(fs_)),
       mark_(std::move(mark)) {
   // A flush may be the last that happens for a long time.

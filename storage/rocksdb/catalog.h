@@ -48,16 +48,17 @@ class RocksCatalog final : public Catalog {
   // HIGH_WATER notes, is written anew if the newest that it notes is whole: nothing is
   // lost then.
   absl::Status RestoreCurrent();
-  // OK, or how the catalog is damaged as far as its files tell. A catalog that is gone is
-  // no new catalog. With `all_records` every record of the journals must be sound:
+  // OK, or how the catalog is damaged as far as its files tell. A missing catalog is not
+  // taken for a new store. With `all_records` every record of the journals must be sound:
   // without paranoid checks RocksDB leaves out those that are not, and goes on behind
-  // them.
-  absl::Status CheckFiles(bool all_records);
+  // them. A journal that cannot be read is UNAVAILABLE, or damaged if `accept_data_loss`.
+  absl::Status CheckFiles(bool all_records, bool accept_data_loss);
   // Compares the journals with what HIGH_WATER knows of them.
-  absl::Status CheckJournals(bool all_records);
+  absl::Status CheckJournals(bool all_records, bool accept_data_loss);
   // Opens what the files say, and compares the number of the last durable write with
   // HIGH_WATER's. DATA_LOSS if it is less, or if anything is damaged.
-  absl::Status OpenWhole(std::unique_ptr<Database>* database) REQUIRES(write_mutex_);
+  absl::Status OpenWhole(bool accept_data_loss, std::unique_ptr<Database>* database)
+      REQUIRES(write_mutex_);
   // Opens what is left, and says what is lost.
   absl::Status OpenDamaged(const absl::Status& why, std::unique_ptr<Database>* database)
       REQUIRES(write_mutex_);

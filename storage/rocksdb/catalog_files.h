@@ -1,4 +1,4 @@
-// The files of catalog/ and what they are called.
+// Names of the files in catalog/.
 #pragma once
 
 #include <memory>

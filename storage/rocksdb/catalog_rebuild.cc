@@ -21,8 +21,9 @@ constexpr size_t kBatchHead = 12;
 
 class Rebuild {
  public:
-  Rebuild(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs)
-      : folder_(folder), fs_(fs) {}
+  Rebuild(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs,
+          uint64_t newest_manifest)
+      : folder_(folder), fs_(fs), newest_manifest_(newest_manifest) {}
 
   rocksdb::Status Open(rocksdb::Env* env);
   rocksdb::Status AddTable(const std::string& name, RebuiltCatalog* rebuilt);
@@ -37,6 +38,7 @@ class Rebuild {
 
   Folder& folder_;
   const std::shared_ptr<EngineFileSystem> fs_;
+  const uint64_t newest_manifest_;
   std::unique_ptr<Database> database_;
   rocksdb::WriteBatch batch_;
   // For each key its newest sequence number, and the file it comes from.
@@ -107,8 +109,13 @@ rocksdb::Status Rebuild::AddTable(const std::string& name, RebuiltCatalog* rebui
   bool has_end = false;
   rocksdb::Status s = HasTableFooter(fs_.get(), path, &has_end);
   if (!s.ok()) return s;
+  if (!has_end && FileNumber(name) < newest_manifest_) {
+    return rocksdb::Status::Corruption(path, "the table has lost its end");
+  }
   if (!has_end) {
-    absl::StrAppend(&rebuilt->left_out, "; ", name, " has no end and was left out");
+    absl::StrAppend(&rebuilt->left_out, "; ", name,
+                    " has no end and was left out (unless a crash cut it short while it "
+                    "was written, what it held is lost)");
     return s;
   }
   ++rebuilt->tables;
@@ -120,12 +127,11 @@ rocksdb::Status Rebuild::AddTable(const std::string& name, RebuiltCatalog* rebui
 
 rocksdb::Status Rebuild::AddWal(const SoundWal& wal) {
   for (const std::string& record : wal.records) {
-    if (record.size() < kBatchHead) {
+    uint64_t sequence = 0;
+    uint32_t count = 0;
+    if (!ReadBatchHead(record, &sequence, &count)) {
       return rocksdb::Status::Corruption(wal.name, "a batch is too short");
     }
-    uint64_t sequence = 0;
-    for (size_t i = 8; i-- > 0;)
-      sequence = sequence << 8 | static_cast<uint8_t>(record[i]);
     Replay replay(this, sequence, FileNumber(wal.name));
     const rocksdb::Status s = rocksdb::WriteBatch(record).Iterate(&replay);
     if (!s.ok()) return s;
@@ -144,10 +150,20 @@ rocksdb::Status Rebuild::Finish() {
 
 }  // namespace
 
+bool ReadBatchHead(const std::string& batch, uint64_t* sequence, uint32_t* count) {
+  if (batch.size() < kBatchHead) return false;
+  *sequence = *count = 0;
+  for (size_t i = 8; i-- > 0;)
+    *sequence = *sequence << 8 | static_cast<uint8_t>(batch[i]);
+  for (size_t i = 12; i-- > 8;) *count = *count << 8 | static_cast<uint8_t>(batch[i]);
+  return true;
+}
+
 absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs,
                             rocksdb::Env* env, const CatalogFiles& files,
-                            const std::vector<SoundWal>& wals, RebuiltCatalog* rebuilt) {
-  Rebuild rebuild(folder, fs);
+                            uint64_t newest_manifest, const std::vector<SoundWal>& wals,
+                            RebuiltCatalog* rebuilt) {
+  Rebuild rebuild(folder, fs, newest_manifest);
   rocksdb::Status s = rebuild.Open(env);
   for (const std::string& table : files.tables) {
     if (s.ok()) s = rebuild.AddTable(table, rebuilt);
@@ -157,10 +173,8 @@ absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSyst
   }
   if (s.ok()) s = rebuild.Finish();
   if (s.IsCorruption() || s.IsNotSupported()) {
-    return absl::DataLossError(absl::StrCat(
-        "the catalog is damaged beyond repair: neither its MANIFEST nor this "
-        "table can be read: ",
-        s.ToString(), "; restore the store from a backup"));
+    return absl::DataLossError(
+        absl::StrCat("neither its MANIFEST nor this table can be read: ", s.ToString()));
   }
   return FromRocks(s, "make the catalog anew");
 }

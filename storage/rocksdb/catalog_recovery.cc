@@ -20,11 +20,23 @@ namespace {
 // What opening writes: a MANIFEST, and what was in the WAL.
 constexpr int64_t kOpenRoom = int64_t{16} << 20;
 
+constexpr absl::string_view kAdvice =
+    "; restore the store from a backup, or start with --accept-data-loss to go on "
+    "without "
+    "what was lost, which is kept in quarantine/";
+
+// Whether HIGH_WATER notes the journal, and none of its bytes behind `end`.
+bool IsNotedUpTo(const HighWater& mark, absl::string_view name, size_t end) {
+  for (const SyncedJournal& journal : mark.journals()) {
+    if (journal.name == name) {
+      return journal.bytes > 0 && static_cast<size_t>(journal.bytes) <= end;
+    }
+  }
+  return false;
+}
+
 absl::Status Damaged(absl::string_view file, absl::string_view what) {
-  return absl::DataLossError(absl::StrCat(
-      "the catalog is damaged: ", file, ": ", what,
-      "; restore the store from a backup, or start with --accept-data-loss to go on "
-      "without what was lost, which is kept in quarantine/"));
+  return absl::DataLossError(absl::StrCat(file, ": ", what));
 }
 
 }  // namespace
@@ -52,12 +64,13 @@ absl::Status RocksCatalog::RestoreCurrent() {
   if (newest.empty() || (exists && FileNumber(named) >= FileNumber(newest))) {
     return absl::OkStatus();
   }
+  // HIGH_WATER does not know what a newer one says.
+  if (newest != files.manifests.back()) return absl::OkStatus();
   std::string content;
   s = rocksdb::ReadFileToString(fs_.get(), absl::StrCat(folder_->catalog(), "/", newest),
                                 &content);
-  if (!s.ok()) return FromRocks(s, newest);
   // Its damage is told by CheckFiles().
-  if (!CheckJournal(*mark_, newest, content).ok()) return absl::OkStatus();
+  if (!s.ok() || !CheckJournal(*mark_, newest, content).ok()) return absl::OkStatus();
   const std::string draft = absl::StrCat(path, ".dbtmp");
   s = rocksdb::WriteStringToFile(fs_.get(), absl::StrCat(newest, "\n"), draft, true);
   if (s.ok()) s = fs_->RenameFile(draft, path, {}, nullptr);
@@ -69,7 +82,7 @@ absl::Status RocksCatalog::RestoreCurrent() {
   return absl::OkStatus();
 }
 
-absl::Status RocksCatalog::CheckFiles(bool all_records) {
+absl::Status RocksCatalog::CheckFiles(bool all_records, bool accept_data_loss) {
   const std::string current = absl::StrCat(folder_->catalog(), "/CURRENT");
   CatalogFiles files, packs;
   absl::Status status = ListCatalog(fs_.get(), folder_->catalog(), &files);
@@ -83,25 +96,45 @@ absl::Status RocksCatalog::CheckFiles(bool all_records) {
       (mark_->number() > 0 || !files.tables.empty() || !packs.tables.empty())) {
     return Damaged(current, "it does not exist");
   }
-  return CheckJournals(all_records);
+  return CheckJournals(all_records, accept_data_loss);
 }
 
-absl::Status RocksCatalog::CheckJournals(bool all_records) {
+absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss) {
   CatalogFiles files;
   absl::Status status = ListCatalog(fs_.get(), folder_->catalog(), &files);
   if (!status.ok()) return status;
-  // One that is noted and does not exist is no damage: RocksDB deletes what it needs no
+  // A noted file that does not exist is not damage: RocksDB deletes what it needs no
   // more, and the note may be old.
   std::vector<std::string> names = files.manifests;
   names.insert(names.end(), files.wals.begin(), files.wals.end());
   for (const std::string& name : names) {
     const std::string path = absl::StrCat(folder_->catalog(), "/", name);
     std::string content;
-    const rocksdb::IOStatus s = rocksdb::ReadFileToString(fs_.get(), path, &content);
-    if (!s.ok()) return FromRocks(s, path);
+    rocksdb::IOStatus s = rocksdb::ReadFileToString(fs_.get(), path, &content);
+    if (!s.ok()) s = rocksdb::ReadFileToString(fs_.get(), path, &content);
+    status = FromRocks(s, path);
+    // It may pass, unless the operator says that it does not.
+    if (absl::IsUnavailable(status) && accept_data_loss)
+      return Damaged(path, s.ToString());
+    if (absl::IsUnavailable(status)) {
+      return absl::UnavailableError(
+          absl::StrCat("the catalog cannot be read: ", status.message(),
+                       "; try again; if it stays so, it is damaged", kAdvice));
+    }
+    if (!status.ok()) return status;
     status = CheckJournal(*mark_, name, content);
     if (!status.ok()) return Damaged(path, status.message());
     const Journal journal = ReadJournal(content);
+    if (journal.recycled && name == files.wals.back() &&
+        IsNotedUpTo(*mark_, name, journal.sound_bytes) &&
+        IsGarbage(content, journal.sound_bytes)) {
+      s = fs_->Truncate(path, journal.sound_bytes, {}, nullptr);
+      if (!s.ok()) return FromRocks(s, path);
+      folder_->Report(Listener::Severity::kInfo,
+                      absl::StrCat("what a power loss left behind the last record of ",
+                                   path, " was cut off"));
+      continue;
+    }
     // RocksDB 9.10 would read it for ever.
     if (journal.recycled) return Damaged(path, "a record is of a recycled journal");
     if (all_records && journal.end == Journal::End::kDamaged) {
@@ -143,8 +176,9 @@ absl::StatusOr<uint64_t> RocksCatalog::ReadNumber(Database& database) {
   return number;
 }
 
-absl::Status RocksCatalog::OpenWhole(std::unique_ptr<Database>* database) {
-  absl::Status status = CheckFiles(/*all_records=*/loss_accepted_);
+absl::Status RocksCatalog::OpenWhole(bool accept_data_loss,
+                                     std::unique_ptr<Database>* database) {
+  absl::Status status = CheckFiles(/*all_records=*/loss_accepted_, accept_data_loss);
   if (status.ok()) status = OpenRocks(/*paranoid=*/!loss_accepted_, database);
   if (!status.ok()) return status;
   const absl::StatusOr<uint64_t> found = ReadNumber(**database);
@@ -166,17 +200,19 @@ absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
   absl::Status status;
   // It opened, and is an older one.
   std::string done = "its files agree with each other";
-  if (*database == nullptr && CheckFiles(/*all_records=*/true).ok()) {
+  bool rebuilt = false;
+  if (*database == nullptr &&
+      CheckFiles(/*all_records=*/true, /*accept_data_loss=*/true).ok()) {
     status = OpenRocks(/*paranoid=*/false, database);
     if (!status.ok() && !absl::IsDataLoss(status)) return status;
     loss_accepted_ = status.ok();
     done = "a table that cannot be read stays where it is";
   }
   if (*database == nullptr) {
-    absl::StatusOr<std::string> salvaged =
-        SalvageCatalog(*folder_, *mark_, why.message());
+    absl::StatusOr<Salvaged> salvaged = SalvageCatalog(*folder_, *mark_, why.message());
     if (!salvaged.ok()) return salvaged.status();
-    done = *std::move(salvaged);
+    done = std::move(salvaged->said);
+    rebuilt = salvaged->rebuilt;
     fs_->ForgetJournals();
     status = OpenRocks(/*paranoid=*/true, database);
     if (absl::IsDataLoss(status)) {
@@ -200,7 +236,8 @@ absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
           "the catalog was opened: ", done, "; ",
           *found < expected
               ? absl::StrCat("durable writes ", *found + 1, " to ", expected, " are lost")
-              : "no durable write that HIGH_WATER names is lost",
+              : "the last durable write that HIGH_WATER names is there",
+          rebuilt ? "; replaced or deleted rows may be back, run VerifyCheckpoint" : "",
           kept.empty() ? "" : absl::StrCat("; what was given up is kept in ", kept)));
   return SettleNumber(*found);
 }
@@ -222,9 +259,17 @@ absl::Status RocksCatalog::OpenDatabase(bool accept_data_loss) {
   absl::Status status = RestoreCurrent();
   if (!status.ok()) return status;
   std::unique_ptr<Database> database;
-  status = OpenWhole(&database);
-  if (absl::IsDataLoss(status) && accept_data_loss)
-    status = OpenDamaged(status, &database);
+  status = OpenWhole(accept_data_loss, &database);
+  if (absl::IsDataLoss(status) && !accept_data_loss) {
+    return absl::DataLossError(
+        absl::StrCat("the catalog is damaged: ", status.message(), kAdvice));
+  }
+  if (absl::IsDataLoss(status)) status = OpenDamaged(status, &database);
+  if (absl::IsDataLoss(status)) {
+    return absl::DataLossError(
+        absl::StrCat("the catalog is damaged beyond repair: ", status.message(),
+                     "; restore the store from a backup"));
+  }
   if (!status.ok()) return status;
   // The first sync of a new WAL syncs its folder too; no commit shall pay for it.
   rocksdb::WriteOptions synced;

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -24,10 +25,10 @@ class Salvage {
       : folder_(folder),
         mark_(mark),
         // Its own: what is made here is not the journal that HIGH_WATER notes.
-        fs_(std::make_shared<EngineFileSystem>(folder.fs(), "")),
+        fs_(std::make_shared<EngineFileSystem>(folder.fs(), "", "")),
         env_(rocksdb::NewCompositeEnv(fs_)) {}
 
-  absl::StatusOr<std::string> Run(absl::string_view why);
+  absl::StatusOr<Salvaged> Run(absl::string_view why);
 
  private:
   std::string Old(absl::string_view name) const {
@@ -37,9 +38,13 @@ class Salvage {
     return absl::StrCat(folder_.fresh_catalog(), "/", name);
   }
   // Reads the WALs up to the first damage.
-  absl::Status ReadWals();
+  void ReadWals();
   // The MANIFEST that CURRENT names, if both are sound. Empty if not.
   std::string SoundManifest();
+  // The highest number of a MANIFEST that exists, is noted or is named by CURRENT.
+  uint64_t NewestManifest() const;
+  // Says if a table holds what the kept part of damaged WALs does not.
+  void CompareTablesWithWals(rocksdb::DB* db);
   absl::Status Empty();
   // The new catalog of the old one's own state.
   absl::Status KeepState(const std::string& manifest);
@@ -51,24 +56,85 @@ class Salvage {
   const std::unique_ptr<rocksdb::Env> env_;
   CatalogFiles files_;
   std::vector<SoundWal> wals_;
+  // Something of them is left out.
+  bool wals_damaged_ = false;
   std::string said_;
 };
 
-absl::Status Salvage::ReadWals() {
+// Reads a file up to its end or the first place that cannot be read.
+rocksdb::IOStatus ReadWhatCanBeRead(rocksdb::FileSystem* fs, const std::string& path,
+                                    std::string* content) {
+  // A page: a read that fails gives nothing of what stands in front of the bad place.
+  constexpr size_t kStep = 4096;
+  std::unique_ptr<rocksdb::FSSequentialFile> file;
+  rocksdb::IOStatus s =
+      fs->NewSequentialFile(path, rocksdb::FileOptions(), &file, nullptr);
+  char scratch[kStep];
+  rocksdb::Slice read;
+  while (s.ok()) {
+    s = file->Read(kStep, {}, &read, scratch, nullptr);
+    if (!s.ok() || read.empty()) break;
+    content->append(read.data(), read.size());
+  }
+  return s;
+}
+
+void Salvage::ReadWals() {
   for (const std::string& name : files_.wals) {
     std::string content;
-    const rocksdb::Status s = rocksdb::ReadFileToString(fs_.get(), Old(name), &content);
-    if (!s.ok()) return FromRocks(s, Old(name));
+    const rocksdb::IOStatus s = ReadWhatCanBeRead(fs_.get(), Old(name), &content);
     Journal journal = ReadJournal(content);
-    const bool whole =
-        journal.end == Journal::End::kWhole && CheckJournal(mark_, name, content).ok();
-    wals_.push_back({name, journal.sound_bytes, std::move(journal.records)});
+    const bool is_last = name == files_.wals.back();
     // A crash leaves the last one cut short.
-    if (whole || name == files_.wals.back()) continue;
+    const bool whole = s.ok() && CheckJournal(mark_, name, content).ok() &&
+                       (journal.end == Journal::End::kWhole ||
+                        (is_last && journal.end == Journal::End::kCutShort));
+    wals_.push_back({name, journal.sound_bytes, std::move(journal.records)});
+    if (!s.ok()) {
+      absl::StrAppend(&said_, "; ", name, " cannot be read from byte ", content.size(),
+                      " on: ", s.ToString());
+    }
+    if (whole) continue;
+    wals_damaged_ = true;
+    if (is_last) break;
     absl::StrAppend(&said_, "; the journals after ", name, " were left out");
     break;
   }
-  return absl::OkStatus();
+}
+
+void Salvage::CompareTablesWithWals(rocksdb::DB* db) {
+  if (!wals_damaged_) return;
+  uint64_t last = 0;
+  for (const SoundWal& wal : wals_) {
+    uint64_t sequence = 0;
+    uint32_t count = 0;
+    if (!wal.records.empty() && ReadBatchHead(wal.records.back(), &sequence, &count)) {
+      last = sequence + count - 1;
+    }
+  }
+  std::vector<rocksdb::LiveFileMetaData> tables;
+  db->GetLiveFilesMetaData(&tables);
+  const bool ahead = std::any_of(tables.begin(), tables.end(), [last](const auto& table) {
+    return table.largest_seqno > last;
+  });
+  if (ahead) {
+    absl::StrAppend(&said_,
+                    "; tables hold later writes than the journals: versions may lack "
+                    "parts, run VerifyCheckpoint");
+  }
+}
+
+uint64_t Salvage::NewestManifest() const {
+  std::string current;
+  rocksdb::ReadFileToString(fs_.get(), Old("CURRENT"), &current).PermitUncheckedError();
+  uint64_t newest = FileNumber(ManifestIn(current));
+  for (const std::string& name : files_.manifests) {
+    newest = std::max(newest, FileNumber(name));
+  }
+  for (const SyncedJournal& journal : mark_.journals()) {
+    if (IsManifestName(journal.name)) newest = std::max(newest, FileNumber(journal.name));
+  }
+  return newest;
 }
 
 std::string Salvage::SoundManifest() {
@@ -113,6 +179,7 @@ absl::Status Salvage::KeepState(const std::string& manifest) {
     options.paranoid_checks = false;
     opened = OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
   }
+  if (opened.ok()) CompareTablesWithWals(database->db.get());
   return FromRocks(opened, absl::StrCat("open ", folder_.fresh_catalog()));
 }
 
@@ -130,17 +197,17 @@ absl::Status Salvage::Replace(absl::string_view why) {
   return FromRocks(s, absl::StrCat("move ", folder_.fresh_catalog()));
 }
 
-absl::StatusOr<std::string> Salvage::Run(absl::string_view why) {
+absl::StatusOr<Salvaged> Salvage::Run(absl::string_view why) {
   absl::Status status = ListCatalog(fs_.get(), folder_.catalog(), &files_);
-  if (status.ok()) status = ReadWals();
   if (!status.ok()) return status;
+  ReadWals();
   const std::string manifest = SoundManifest();
   absl::Status kept = absl::DataLossError("no MANIFEST is sound");
   if (!manifest.empty()) {
     status = Empty();
     if (!status.ok()) return status;
     kept = KeepState(manifest);
-    // Not for what is wrong with the catalog.
+    // This failure is not damage; a rebuild would meet it too.
     if (absl::IsResourceExhausted(kept) || absl::IsUnavailable(kept)) return kept;
   }
   if (kept.ok()) {
@@ -149,7 +216,8 @@ absl::StatusOr<std::string> Salvage::Run(absl::string_view why) {
     status = Empty();
     if (!status.ok()) return status;
     RebuiltCatalog rebuilt;
-    status = RebuildCatalog(folder_, fs_, env_.get(), files_, wals_, &rebuilt);
+    status = RebuildCatalog(folder_, fs_, env_.get(), files_, NewestManifest(), wals_,
+                            &rebuilt);
     if (!status.ok()) {
       DeleteFolder(fs_.get(), folder_.fresh_catalog()).PermitUncheckedError();
       return status;
@@ -159,7 +227,7 @@ absl::StatusOr<std::string> Salvage::Run(absl::string_view why) {
   }
   status = Replace(why);
   if (!status.ok()) return status;
-  return said_;
+  return Salvaged{said_, !kept.ok()};
 }
 
 }  // namespace
@@ -180,8 +248,8 @@ absl::Status CheckJournal(const HighWater& mark, absl::string_view name,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> SalvageCatalog(Folder& folder, const HighWater& mark,
-                                           absl::string_view why) {
+absl::StatusOr<Salvaged> SalvageCatalog(Folder& folder, const HighWater& mark,
+                                        absl::string_view why) {
   return Salvage(folder, mark).Run(why);
 }
 

@@ -44,7 +44,8 @@ absl::Status Reopening() {
 
 RocksChunkStore::RocksChunkStore(std::shared_ptr<Folder> folder)
     : folder_(std::move(folder)),
-      fs_(std::make_shared<EngineFileSystem>(folder_->fs(), folder_->packs())),
+      fs_(std::make_shared<EngineFileSystem>(folder_->fs(), folder_->packs(),
+                                             folder_->incoming())),
       env_(rocksdb::NewCompositeEnv(fs_)),
       pool_(std::make_shared<BufferPool>(kPoolFreeBytes)),
       cache_(MakeCache(pool_)),

@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "storage/rocksdb/engine_files.h"
+#include "storage/rocksdb/quarantine.h"
 #include "storage/rocksdb/status.h"
 #include "storage/rocksdb/table_format.h"
 
@@ -24,9 +26,10 @@ bool IsJournal(const std::string& path) {
 }  // namespace
 
 EngineFileSystem::EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base,
-                                   std::string packs_folder)
+                                   std::string packs_folder, std::string drafts_folder)
     : FileSystemWrapper(std::move(base)),
-      packs_prefix_(packs_folder.empty() ? "" : packs_folder + "/") {}
+      packs_prefix_(packs_folder.empty() ? "" : packs_folder + "/"),
+      drafts_folder_(std::move(drafts_folder)) {}
 
 std::string EngineFileSystem::GuardedName(const std::string& path) const {
   if (packs_prefix_.empty() || !absl::EndsWith(path, ".sst")) return "";
@@ -130,8 +133,6 @@ rocksdb::IOStatus EngineFileSystem::NewWritableFile(
     const std::string& path, const rocksdb::FileOptions& options,
     std::unique_ptr<rocksdb::FSWritableFile>* result, rocksdb::IODebugContext* dbg) {
   rocksdb::IOStatus s = target()->NewWritableFile(path, options, result, dbg);
-  // An ingested file that could not be linked is copied.
-  if (s.ok()) Arrive(path);
   if (s.ok() && IsJournal(path)) {
     *result = NewJournalFile(std::move(*result), BaseName(path), this, &journal_appends_);
   }
@@ -154,15 +155,16 @@ rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile>* result, rocksdb::IODebugContext* dbg) {
   rocksdb::IOStatus s = target()->NewRandomAccessFile(path, options, result, dbg);
   NoteOpen(path, s);
+  TableEnd end;
   if (s.ok() && absl::EndsWith(path, ".sst")) {
     uint64_t size = 0;
     s = target()->GetFileSize(path, options.io_options, &size, dbg);
-    if (s.ok()) s = CheckTableEnd(**result, size, path);
+    if (s.ok()) s = ReadTableEnd(**result, size, path, &end);
     if (!s.ok()) result->reset();
   }
   if (!s.ok()) return s;
   if (!GuardedName(path).empty()) {
-    *result = NewReadAheadFile(std::move(*result));
+    *result = NewReadAheadFile(std::move(*result), end.index);
   } else if (absl::EndsWith(path, ".sst")) {
     *result = NewNotedFile(std::move(*result), this, path);
   }
@@ -178,6 +180,10 @@ rocksdb::IOStatus EngineFileSystem::LinkFile(const std::string& from, const std:
     if (unread != unread_.end()) return unread->second;
   }
   rocksdb::IOStatus s = target()->LinkFile(from, to, options, dbg);
+  if (s.IsNotSupported() && !GuardedName(to).empty()) {
+    s = CopyWhole(target(), from,
+                  absl::StrCat(drafts_folder_, "/", BaseName(to), ".draft"), to);
+  }
   if (s.ok()) Arrive(to);
   return s;
 }

@@ -41,8 +41,10 @@ class SoundBlocksOnly {
 // Thread-safe. One per database.
 class EngineFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  // Guards the .sst files of `packs_folder`; of none if it is empty.
-  EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base, std::string packs_folder);
+  // Guards the .sst files of `packs_folder`; of none if it is empty. Where links are not
+  // possible a file is copied to `drafts_folder` and renamed into it.
+  EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base, std::string packs_folder,
+                   std::string drafts_folder);
 
   const char* Name() const override { return "modelstore.EngineFileSystem"; }
 
@@ -105,6 +107,7 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
   std::string GuardedName(const std::string& path) const;
 
   const std::string packs_prefix_;
+  const std::string drafts_folder_;
   std::atomic<int64_t> journal_appends_{0};
   mutable Mutex mutex_;
   std::string last_opened_ GUARDED_BY(mutex_);

@@ -8,6 +8,7 @@
 
 #include "rocksdb/file_system.h"
 #include "storage/rocksdb/engine_file_system.h"
+#include "storage/rocksdb/table_format.h"
 
 namespace modelstore::storage::rocks {
 
@@ -16,9 +17,11 @@ std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
     std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, EngineFileSystem* fs,
     std::atomic<int64_t>* appends);
 
-// A pack: while one block is being copied the disk fetches the next.
+// A pack: while one block is being copied the disk fetches the next. Where a thread has
+// SoundBlocksOnly, what it reads of the blocks in front of `index`, and the index, is
+// checked; the rest was checked when the file was opened.
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
-    std::unique_ptr<rocksdb::FSRandomAccessFile> file);
+    std::unique_ptr<rocksdb::FSRandomAccessFile> file, const BlockHandle& index);
 
 // Any other table: tells `fs` which reads failed.
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewNotedFile(

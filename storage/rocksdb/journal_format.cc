@@ -1,6 +1,5 @@
 #include "storage/rocksdb/journal_format.h"
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -12,11 +11,14 @@ constexpr size_t kHeader = 7;
 // Whole, and the first, a middle, the last part of a record.
 constexpr uint8_t kFirstRecycledType = 5;
 constexpr uint8_t kLastRecycledType = 8;
+// Sizes of timestamps, which RocksDB 8.2 and later know.
+constexpr uint8_t kRecycledTimestampType = 11;
 
 enum Part : uint8_t { kWholeRecord = 1, kFirstPart = 2, kMiddlePart = 3, kLastPart = 4 };
 
 bool IsRecycled(uint8_t type) {
-  return type >= kFirstRecycledType && type <= kLastRecycledType;
+  return (type >= kFirstRecycledType && type <= kLastRecycledType) ||
+         type == kRecycledTimestampType;
 }
 
 uint8_t ByteAt(absl::string_view bytes, size_t at) {
@@ -46,17 +48,56 @@ uint32_t Crc32c(absl::string_view bytes) {
 // RocksDB stores a checksum turned by 15 bits and shifted by a constant.
 uint32_t Masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }
 
+// What stands in front of a record.
+struct Header {
+  // Of a record, of which at least the header is there.
+  explicit Header(absl::string_view record)
+      : bytes(ByteAt(record, 4) + (size_t{ByteAt(record, 5)} << 8)),
+        type(ByteAt(record, 6)) {
+    for (size_t i = 4; i-- > 0;) checksum = checksum << 8 | ByteAt(record, i);
+  }
+
+  // Whether the record is all there and has its checksum, which covers the type, too.
+  bool IsSound(absl::string_view record) const {
+    return record.size() - kHeader >= bytes &&
+           checksum == Masked(Crc32c(record.substr(kHeader - 1, bytes + 1)));
+  }
+
+  uint32_t checksum = 0;
+  size_t bytes = 0;
+  uint8_t type = 0;
+};
+
+// Whether RocksDB comes to a recycled record when it reads on from `at`: behind a record
+// that it cannot read it goes on at the next block.
+bool MeetsRecycledRecord(absl::string_view journal, size_t at) {
+  while (at < journal.size()) {
+    const size_t left = kBlock - at % kBlock;
+    const absl::string_view record = journal.substr(at, left);
+    if (record.size() < kHeader) {
+      at += left;
+      continue;
+    }
+    const Header header(record);
+    if (IsRecycled(header.type)) return true;
+    at += header.IsSound(record) ? kHeader + header.bytes : left;
+  }
+  return false;
+}
+
 }  // namespace
 
 Journal ReadJournal(absl::string_view journal) {
   Journal result;
   std::string record;
   bool inside = false;  // of a record in parts
+  size_t at = 0;
   const auto ends = [&](Journal::End end) {
     result.end = end;
+    result.recycled = end != Journal::End::kWhole && MeetsRecycledRecord(journal, at);
     return result;
   };
-  for (size_t at = 0; at < journal.size();) {
+  while (at < journal.size()) {
     const size_t left = kBlock - at % kBlock;
     if (left < kHeader) {
       at += left;
@@ -64,26 +105,19 @@ Journal ReadJournal(absl::string_view journal) {
     }
     if (journal.find_first_not_of('\0', at) == absl::string_view::npos) break;
     if (journal.size() - at < kHeader) return ends(Journal::End::kCutShort);
-    const absl::string_view header = journal.substr(at, kHeader);
-    const size_t bytes = ByteAt(header, 4) + (size_t{ByteAt(header, 5)} << 8);
-    const uint8_t type = ByteAt(header, 6);
-    result.recycled = IsRecycled(type);
-    if (type < kWholeRecord || type > kLastPart || bytes > left - kHeader) {
+    const absl::string_view part = journal.substr(at, left);
+    const Header header(part);
+    if (header.type < kWholeRecord || header.type > kLastPart ||
+        header.bytes > left - kHeader) {
       return ends(Journal::End::kDamaged);
     }
-    if (journal.size() - at - kHeader < bytes) return ends(Journal::End::kCutShort);
-    uint32_t stored = 0;
-    for (size_t i = 4; i-- > 0;) stored = stored << 8 | ByteAt(header, i);
-    const bool begins = type == kWholeRecord || type == kFirstPart;
-    // The checksum covers the type, which stands in front of the payload.
-    if (stored != Masked(Crc32c(journal.substr(at + kHeader - 1, bytes + 1))) ||
-        begins == inside) {
-      return ends(Journal::End::kDamaged);
-    }
+    if (part.size() - kHeader < header.bytes) return ends(Journal::End::kCutShort);
+    const bool begins = header.type == kWholeRecord || header.type == kFirstPart;
+    if (!header.IsSound(part) || begins == inside) return ends(Journal::End::kDamaged);
     if (begins) record.clear();
-    record.append(journal.data() + at + kHeader, bytes);
-    at += kHeader + bytes;
-    inside = type == kFirstPart || type == kMiddlePart;
+    record.append(part.data() + kHeader, header.bytes);
+    at += kHeader + header.bytes;
+    inside = header.type == kFirstPart || header.type == kMiddlePart;
     if (inside) continue;
     result.records.push_back(std::move(record));
     result.sound_bytes = at;
@@ -107,10 +141,26 @@ std::vector<size_t> JournalRecords(absl::string_view journal) {
 }
 
 bool HasRecycledRecord(absl::string_view journal) {
-  const std::vector<size_t> records = JournalRecords(journal);
-  return std::any_of(records.begin(), records.end(), [&](size_t at) {
-    return IsRecycled(static_cast<uint8_t>(journal[at + kHeader - 1]));
-  });
+  return MeetsRecycledRecord(journal, 0);
+}
+
+bool IsGarbage(absl::string_view journal, size_t at) {
+  while (at < journal.size()) {
+    const size_t left = kBlock - at % kBlock;
+    const absl::string_view rest = journal.substr(at, left);
+    if (rest.size() < kHeader || rest.size() - kHeader < Header(rest).bytes) {
+      at += left;
+      continue;
+    }
+    const Header header(rest);
+    std::string record(rest.substr(0, kHeader + header.bytes));
+    for (uint8_t type = kWholeRecord; type <= kLastPart; ++type) {
+      record[kHeader - 1] = static_cast<char>(type);
+      if (header.IsSound(record)) return false;
+    }
+    at += record.size();
+  }
+  return true;
 }
 
 }  // namespace modelstore::storage::rocks

@@ -26,14 +26,18 @@ struct Journal {
   // Where the last of them ends.
   size_t sound_bytes = 0;
   End end = End::kWhole;
-  // The record that is damaged is one of HasRecycledRecord().
+  // From `sound_bytes` on: HasRecycledRecord().
   bool recycled = false;
 };
 
 Journal ReadJournal(absl::string_view journal);
 
-// Whether a record says that it belongs to a journal whose file was used before. None of
-// ours is; RocksDB 9.10 reads a MANIFEST with such a record for ever.
+// Whether RocksDB would come to a record that says that it belongs to a journal whose
+// file was used before. None of ours does; RocksDB 9.10 reads such a record for ever.
 bool HasRecycledRecord(absl::string_view journal);
+
+// Whether no record begins at `at` or behind it, not even one whose type is damaged: so
+// looks what a power loss leaves of an append that was not synced.
+bool IsGarbage(absl::string_view journal, size_t at);
 
 }  // namespace modelstore::storage::rocks

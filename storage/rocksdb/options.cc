@@ -111,7 +111,8 @@ rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
 rocksdb::IngestExternalFileOptions PackIngestOptions() {
   rocksdb::IngestExternalFileOptions options;
   options.move_files = true;
-  options.failed_move_fall_back_to_copy = true;
+  // EngineFileSystem::LinkFile() copies where links are not possible.
+  options.failed_move_fall_back_to_copy = false;
   // Looks for the keys of a pack in the metadata of the others. Else RocksDB opens the
   // pack next to it and reads from it, and refuses this one if that one is damaged.
   options.ingest_behind = true;

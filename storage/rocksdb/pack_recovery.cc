@@ -105,14 +105,15 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
     if (folder == folder_.packs() && live_.count(name) > 0) continue;
     const std::string path = absl::StrCat(folder, "/", name);
     std::optional<uint64_t> pack;
-    const rocksdb::IOStatus read = PackOfFile(&fs_, path, &pack);
-    absl::Status status = FromRocks(read, absl::StrCat("read ", path));
-    if (IsTooManyOpenFiles(status)) return status;
-    if (!read.ok()) {
-      // Nobody knows whether it is garbage.
-      status = Quarantine(path, name, read.ToString());
-    } else if (pack.has_value() && expected_.count(*pack) > 0 &&
-               known_.count(*pack) == 0) {
+    rocksdb::IOStatus read = PackOfFile(&fs_, path, &pack);
+    if (!read.ok()) read = PackOfFile(&fs_, path, &pack);
+    // Nobody knows whether it is garbage, and the error may pass.
+    absl::Status status =
+        FromRocks(read, absl::StrCat("read ", path,
+                                     " (if it stays so, move the file out of the "
+                                     "store; its chunks are lost then)"));
+    if (!status.ok()) return status;
+    if (pack.has_value() && expected_.count(*pack) > 0 && known_.count(*pack) == 0) {
       status = TakeIn(path, *pack);
     } else if (!pack.has_value() &&
                (expected_.size() > known_.size() || loss_is_open())) {
@@ -160,8 +161,8 @@ absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
 
 absl::Status Recovery::Quarantine(const std::string& path, const std::string& name,
                                   absl::string_view why) {
-  const std::string to = absl::StrCat(folder_.quarantine(), "/", name);
   rocksdb::IOStatus s = MakeFolder(&fs_, folder_.quarantine());
+  const std::string to = FreeName(&fs_, absl::StrCat(folder_.quarantine(), "/", name));
   if (s.ok()) s = fs_.RenameFile(path, to, {}, nullptr);
   if (!s.ok()) return FromRocks(s, absl::StrCat("quarantine ", path));
   folder_.Report(Listener::Severity::kError,

@@ -1,4 +1,4 @@
-// The file system of a store with the differences between file systems taken out:
+// Hides what differs between file systems:
 //   - LinkFile() is NotSupported where hard links are not possible or not allowed, which
 //     callers answer with a copy. RocksDB's own file system says so for some causes only.
 //   - Syncing a folder succeeds where folders cannot be synced, as on some network and

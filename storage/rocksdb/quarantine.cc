@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "storage/rocksdb/folder.h"
@@ -32,16 +33,20 @@ constexpr absl::string_view kReadme =
     "\n"
     "Why: ";
 
-// The first of `path`, `path`-2, `path`-3 ... that does not exist.
+constexpr absl::string_view kTableSuffix = ".sst";
+
+}  // namespace
+
 std::string FreeName(rocksdb::FileSystem* fs, const std::string& path) {
+  absl::string_view stem = path;
+  const absl::string_view suffix =
+      absl::ConsumeSuffix(&stem, kTableSuffix) ? kTableSuffix : "";
   std::string name = path;
   for (int i = 2; fs->FileExists(name, {}, nullptr).ok(); ++i) {
-    name = absl::StrCat(path, "-", i);
+    name = absl::StrCat(stem, "-", i, suffix);
   }
   return name;
 }
-
-}  // namespace
 
 rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
                             const std::string& to, uint64_t bytes) {
@@ -64,10 +69,18 @@ rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
   return s;
 }
 
+rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
+                            const std::string& draft, const std::string& to) {
+  rocksdb::IOStatus s = CopyBytes(fs, from, draft);
+  if (s.ok()) s = fs->RenameFile(draft, to, {}, nullptr);
+  if (!s.ok()) fs->DeleteFile(draft, {}, nullptr).PermitUncheckedError();
+  return s;
+}
+
 rocksdb::IOStatus LinkOrCopyFile(rocksdb::FileSystem* fs, const std::string& from,
                                  const std::string& to) {
   const rocksdb::IOStatus s = fs->LinkFile(from, to, {}, nullptr);
-  return s.IsNotSupported() ? CopyBytes(fs, from, to) : s;
+  return s.IsNotSupported() ? CopyWhole(fs, from, absl::StrCat(to, ".draft"), to) : s;
 }
 
 rocksdb::IOStatus DeleteFolder(rocksdb::FileSystem* fs, const std::string& path) {
@@ -144,9 +157,7 @@ absl::Status Quarantine::KeepPack(const std::string& path, uint64_t pack,
                                   std::string* kept) {
   const std::string packs = absl::StrCat(folder(), "/packs");
   rocksdb::IOStatus s = MakeFolder(fs_.get(), packs);
-  *kept = absl::StrCat(packs, "/", PackFileName(pack));
-  // Left by an opening that was cut short.
-  if (s.ok()) fs_->DeleteFile(*kept, {}, nullptr).PermitUncheckedError();
+  *kept = FreeName(fs_.get(), absl::StrCat(packs, "/", PackFileName(pack)));
   if (s.ok()) s = LinkOrCopyFile(fs_.get(), path, *kept);
   if (s.ok()) s = SyncFolder(fs_.get(), packs);
   return FromRocks(s, absl::StrCat("keep ", path, " as ", *kept));

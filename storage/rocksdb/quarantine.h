@@ -1,8 +1,10 @@
 // Where a store keeps what it gave up when its operator accepted a loss.
 //
 // Each accepted loss has a folder of its own, quarantine/{time}/: the catalog as it was
-// found, its HIGH_WATER, and the packs that no catalog names any more. Nothing here is
-// ever deleted by the store; README.txt says how to bring it back.
+// found, its HIGH_WATER, and the packs that no catalog names any more. The store deletes
+// nothing in it; README.txt says how to bring it back. Beside these folders lie packs
+// that could not be taken in (DropPacks() deletes quarantine/{pack}.sst once nothing
+// names the pack).
 //
 // A loss is open from the moment the catalog is replaced until the packs have been
 // compared with the new catalog. The file SALVAGE names the folder meanwhile, so that a
@@ -38,7 +40,7 @@ class Quarantine {
   // number behind it. The caller syncs the folder that it leaves.
   absl::Status TakeFolder(const std::string& path, const std::string& name);
   // Gives a pack's file a second name in the open loss, durably: the caller deletes the
-  // first. `kept` is the new one.
+  // first. `kept` is the new one, with a number where another file of the pack is kept.
   absl::Status KeepPack(const std::string& path, uint64_t pack, std::string* kept);
   // Ends the open loss.
   absl::Status End() EXCLUDES(mutex_);
@@ -55,6 +57,11 @@ class Quarantine {
 // Copies a file, synced. `bytes` of it, or all.
 rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
                             const std::string& to, uint64_t bytes = UINT64_MAX);
+// Copies a file by way of `draft`: `to` is whole, or does not exist.
+rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
+                            const std::string& draft, const std::string& to);
+// The first of `path`, `path` with -2, -3 ... behind its stem, that does not exist.
+std::string FreeName(rocksdb::FileSystem* fs, const std::string& path);
 // A second name for a file that nobody writes to; a copy where links are not possible.
 rocksdb::IOStatus LinkOrCopyFile(rocksdb::FileSystem* fs, const std::string& from,
                                  const std::string& to);

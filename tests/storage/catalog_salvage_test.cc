@@ -35,15 +35,27 @@ using ::testing::SizeIs;
 constexpr Space kSpaces[] = {Space::kRecords, Space::kManifests, Space::kChunks};
 using Content = std::map<std::pair<Space, std::string>, std::string>;
 
-absl::StatusOr<std::shared_ptr<Folder>> OpenFolder(const std::string& path) {
+// Keeps what the engine reports.
+class Events final : public Listener {
+ public:
+  void OnEvent(Severity, absl::string_view message) override {
+    absl::StrAppend(&text, message, "\n");
+  }
+  std::string text;
+};
+
+absl::StatusOr<std::shared_ptr<Folder>> OpenFolder(const std::string& path,
+                                                   Listener* listener = nullptr) {
   return Folder::Open({.path = path,
                        .ballast_bytes = 0,
-                       .file_system = std::make_shared<FaultFileSystem>(path)});
+                       .file_system = std::make_shared<FaultFileSystem>(path),
+                       .listener = listener});
 }
 
 absl::StatusOr<std::unique_ptr<RocksCatalog>> OpenCatalog(const std::string& path,
-                                                          bool accept_data_loss) {
-  auto folder = OpenFolder(path);
+                                                          bool accept_data_loss,
+                                                          Listener* listener = nullptr) {
+  auto folder = OpenFolder(path, listener);
   if (!folder.ok()) return folder.status();
   return RocksCatalog::Open(*std::move(folder), accept_data_loss);
 }
@@ -154,6 +166,14 @@ TEST_F(CatalogSalvageTest, ALostCurrentIsRefusedWhereNothingProvesTheManifest) {
   ASSERT_NO_FATAL_FAILURE(SalvagedWith(content_));
 }
 
+TEST_F(CatalogSalvageTest, ALostCurrentIsNotWrittenAnewForAnOlderManifest) {
+  ASSERT_NO_FATAL_FAILURE(Make(2));
+  fs::copy(Manifest(), Path("MANIFEST-009999"));
+  fs::remove(Path("CURRENT"));
+  ASSERT_NO_FATAL_FAILURE(RefusedFor("/catalog/CURRENT"));
+  EXPECT_FALSE(fs::exists(Path("CURRENT")));
+}
+
 TEST_F(CatalogSalvageTest, ALostManifestIsMadeAnewOfTablesAndJournalsWithoutALoss) {
   for (int generations = 1; generations <= 9; generations += 2) {
     SCOPED_TRACE(generations);
@@ -236,6 +256,200 @@ TEST_F(CatalogSalvageTest, ARecordOfARecycledJournalIsNotGivenToRocksDB) {
   }
 }
 
+// Behind a record that it cannot read RocksDB goes on at the next block.
+TEST_F(CatalogSalvageTest, ARecycledRecordInALaterBlockIsNotGivenToRocksDB) {
+  constexpr size_t kBlock = 32768;
+  ASSERT_NO_FATAL_FAILURE(Make(1));
+  const std::string wal = store_.Files("catalog", ".log").back();
+  const std::string bytes = FileBytes(wal);
+  ASSERT_GT(bytes.size(), 3 * kBlock);
+  fs::remove(store_.path() + "/HIGH_WATER");
+  for (const char type : {'\5', '\10', '\13'}) {
+    std::string damaged = bytes;
+    damaged[20] ^= 1;  // in the first record
+    EXPECT_FALSE(rocks::ReadJournal(damaged).recycled);
+    EXPECT_FALSE(rocks::HasRecycledRecord(damaged));
+    damaged[2 * kBlock + 6] = type;
+    EXPECT_TRUE(rocks::ReadJournal(damaged).recycled);
+    EXPECT_TRUE(rocks::HasRecycledRecord(damaged));
+    WriteBytes(wal, damaged);
+    ASSERT_NO_FATAL_FAILURE(RefusedFor(wal));
+    // A header that the file does not hold is not read.
+    damaged.resize(2 * kBlock + 6);
+    EXPECT_FALSE(rocks::ReadJournal(damaged).recycled);
+    EXPECT_FALSE(rocks::HasRecycledRecord(damaged));
+  }
+}
+
+// Of an append that was not synced, whatever it looks like.
+TEST_F(CatalogSalvageTest, WhatAPowerLossLeftBehindTheLastRecordIsCutOff) {
+  ASSERT_NO_FATAL_FAILURE(Make(2));
+  const std::string wal = store_.Files("catalog", ".log").back();
+  const std::string bytes = FileBytes(wal);
+  std::string garbage = TestBytes(100'000, 1);
+  garbage[6] = '\6';
+  const RocksFolder original;
+  CopyFolder(store_.path(), original.path());
+  WriteBytes(wal, bytes + garbage);
+  ASSERT_TRUE(rocks::ReadJournal(bytes + garbage).recycled);
+  {
+    const auto catalog = OpenCatalog(store_.path(), false);
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    EXPECT_TRUE(ContentOf(**catalog) == content_);
+  }
+  // Not where it could be more: nothing is noted, or there is a record.
+  fs::remove_all(store_.path());
+  CopyFolder(original.path(), store_.path());
+  WriteBytes(wal, bytes + garbage);
+  fs::remove(store_.path() + "/HIGH_WATER");
+  ASSERT_NO_FATAL_FAILURE(RefusedFor(wal));
+  fs::remove_all(store_.path());
+  CopyFolder(original.path(), store_.path());
+  std::string record = bytes.substr(0, rocks::JournalRecords(bytes).at(1));
+  record[6] = '\5';
+  EXPECT_TRUE(rocks::IsGarbage(garbage, 0));
+  EXPECT_FALSE(rocks::IsGarbage(record, 0));
+  std::string later = garbage;
+  later.replace(65'536, record.size(), record);
+  EXPECT_FALSE(rocks::IsGarbage(later, 0));
+}
+
+TEST_F(CatalogSalvageTest, AJournalThatCannotBeReadIsRefusedByName) {
+  ASSERT_NO_FATAL_FAILURE(Make(2));
+  const auto open = [&](testing::FileKind kind, bool for_good) {
+    auto disk = std::make_shared<FaultFileSystem>(store_.path());
+    auto folder =
+        Folder::Open({.path = store_.path(), .ballast_bytes = 0, .file_system = disk});
+    EXPECT_TRUE(folder.ok()) << folder.status();
+    disk->SetFault({.ops = testing::kRead, .kind = kind, .for_good = for_good});
+    return RocksCatalog::Open(*folder, /*accept_data_loss=*/false).status();
+  };
+  for (const auto kind : {testing::FileKind::kWal, testing::FileKind::kManifest}) {
+    const char* part = kind == testing::FileKind::kWal ? ".log" : "MANIFEST";
+    const std::string file = store_.Files("catalog", part).back();
+    const absl::Status refused = open(kind, true);
+    EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(file));
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("--accept-data-loss"));
+    // One that passes is not damage.
+    EXPECT_EQ(open(kind, false), absl::OkStatus());
+  }
+  EXPECT_FALSE(fs::exists(store_.path() + "/quarantine"));
+}
+
+// Fails reads of one file from a place on.
+class BadPlaceFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  BadPlaceFileSystem(std::string path, uint64_t place)
+      : FileSystemWrapper(rocksdb::FileSystem::Default()),
+        path_(std::move(path)),
+        place_(place) {}
+  const char* Name() const override { return "BadPlaceFileSystem"; }
+  rocksdb::IOStatus NewSequentialFile(const std::string& path,
+                                      const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* result,
+                                      rocksdb::IODebugContext* dbg) override {
+    rocksdb::IOStatus s = target()->NewSequentialFile(path, options, result, dbg);
+    if (s.ok() && path == path_) {
+      *result = std::make_unique<File>(std::move(*result), place_);
+    }
+    return s;
+  }
+
+ private:
+  class File final : public rocksdb::FSSequentialFileOwnerWrapper {
+   public:
+    File(std::unique_ptr<rocksdb::FSSequentialFile> file, uint64_t place)
+        : FSSequentialFileOwnerWrapper(std::move(file)), left_(place) {}
+    rocksdb::IOStatus Read(size_t n, const rocksdb::IOOptions& options,
+                           rocksdb::Slice* result, char* scratch,
+                           rocksdb::IODebugContext* dbg) override {
+      if (n > left_) return rocksdb::IOStatus::IOError("a bad place");
+      left_ -= n;
+      return FSSequentialFileOwnerWrapper::Read(n, options, result, scratch, dbg);
+    }
+
+   private:
+    uint64_t left_;
+  };
+
+  const std::string path_;
+  const uint64_t place_;
+};
+
+TEST_F(CatalogSalvageTest, ABadPlaceOfAWalGivesTheStateBeforeIt) {
+  ASSERT_NO_FATAL_FAILURE(Make(1));
+  std::vector<Content> states = {content_};
+  {
+    auto catalog = OpenCatalog(store_.path(), false);
+    ASSERT_TRUE(catalog.ok());
+    for (int i = 0; i < 40; ++i) {
+      ASSERT_NO_FATAL_FAILURE(Write(**catalog, 1, random_, &content_));
+      states.push_back(content_);
+    }
+  }
+  const std::string wal = store_.Files("catalog", ".log").back();
+  const auto disk =
+      std::make_shared<BadPlaceFileSystem>(wal, fs::file_size(wal) / 2 / 4096 * 4096);
+  for (const bool accept : {false, true}) {
+    auto folder =
+        Folder::Open({.path = store_.path(), .ballast_bytes = 0, .file_system = disk});
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    const auto catalog = RocksCatalog::Open(*folder, accept);
+    if (!accept) {
+      EXPECT_TRUE(absl::IsUnavailable(catalog.status())) << catalog.status();
+      continue;
+    }
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    const auto state = std::find(states.begin(), states.end(), ContentOf(**catalog));
+    ASSERT_NE(state, states.end());
+    EXPECT_GT(state - states.begin(), 5);
+    EXPECT_LT(state - states.begin(), 35);
+  }
+}
+
+// Of a WAL whose families were written to tables at different times.
+TEST_F(CatalogSalvageTest, TablesThatAreAheadOfACutWalAreSaid) {
+  {
+    auto catalog = OpenCatalog(store_.path(), false);
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    for (int i = 0; i < 20; ++i) {
+      CatalogBatch batch;
+      batch.Put(Space::kRecords, absl::StrCat("record", i), "small");
+      batch.Put(Space::kManifests, absl::StrCat("manifest", i), TestBytes(1 << 20, i));
+      ASSERT_EQ((*catalog)->Write(batch, Durability::kDurable), absl::OkStatus());
+    }
+  }
+  const std::vector<std::string> wals = store_.Files("catalog", ".log");
+  ASSERT_GT(wals.size(), 1u);
+  FlipBitAt(wals.front(), static_cast<int64_t>(fs::file_size(wals.front())) / 2, 0);
+  Events events;
+  ASSERT_TRUE(OpenCatalog(store_.path(), true, &events).ok());
+  EXPECT_THAT(events.text, HasSubstr("versions may lack parts, run VerifyCheckpoint"));
+}
+
+TEST_F(CatalogSalvageTest, ADamagedWalWhoseTablesAreOlderIsNotSaidToBeBehindThem) {
+  ASSERT_NO_FATAL_FAILURE(Make(2));
+  const std::string wal = store_.Files("catalog", ".log").back();
+  FlipBitAt(wal, static_cast<int64_t>(fs::file_size(wal)) / 2, 0);
+  Events events;
+  ASSERT_TRUE(OpenCatalog(store_.path(), true, &events).ok());
+  EXPECT_THAT(events.text, HasSubstr("was kept"));
+  EXPECT_THAT(events.text, ::testing::Not(HasSubstr("may lack parts")));
+}
+
+TEST_F(CatalogSalvageTest, WhatIsBeyondRepairIsNotToldToAcceptALossAgain) {
+  ASSERT_NO_FATAL_FAILURE(Make(3));
+  for (const std::string& table : store_.Files("catalog", ".sst")) CutFile(table, 50);
+  for (const std::string& wal : store_.Files("catalog", ".log")) CutFile(wal, 0);
+  const absl::Status status = OpenCatalog(store_.path(), true).status();
+  ASSERT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("beyond repair"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("from a backup"));
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::Not(HasSubstr("--accept-data-loss")));
+}
+
 TEST_F(CatalogSalvageTest, AMissingTableIsNoMissingKey) {
   ASSERT_NO_FATAL_FAILURE(Make(3));
   const std::vector<std::string> tables = store_.Files("catalog", ".sst");
@@ -279,6 +493,36 @@ TEST_F(CatalogSalvageTest, ATableThatACrashCutShortIsLeftOut) {
   fs::copy(table, Path("009999.sst"));
   CutFile(Path("009999.sst"), static_cast<int64_t>(fs::file_size(table)) / 2);
   ASSERT_NO_FATAL_FAILURE(SalvagedWith(content_));
+}
+
+// It had its end when the MANIFEST was made.
+TEST_F(CatalogSalvageTest, ATableThatLostItsEndIsNotTakenForTheRestOfACrash) {
+  ASSERT_NO_FATAL_FAILURE(Make(3));
+  const std::string table = store_.Files("catalog", ".sst").front();
+  CutFile(table, static_cast<int64_t>(fs::file_size(table)) / 2);
+  CutFile(Manifest(), 10);
+  const absl::Status status = OpenCatalog(store_.path(), true).status();
+  ASSERT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(table));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("lost its end"));
+}
+
+// What a loss keeps replaces nothing that an earlier one, or one cut short, has kept.
+TEST_F(CatalogSalvageTest, AKeptPackReplacesNoOtherOfItsNumber) {
+  rocks::Quarantine loss(rocksdb::FileSystem::Default(), store_.path());
+  fs::create_directories(store_.path());
+  ASSERT_EQ(loss.Begin("a test"), absl::OkStatus());
+  std::vector<std::string> kept(2);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    const std::string path = absl::StrCat(store_.path(), "/", i, ".sst");
+    WriteBytes(path, path);
+    ASSERT_EQ(loss.KeepPack(path, 7, &kept[i]), absl::OkStatus());
+  }
+  EXPECT_NE(kept[0], kept[1]);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    EXPECT_EQ(FileBytes(kept[i]), absl::StrCat(store_.path(), "/", i, ".sst"));
+    EXPECT_TRUE(absl::EndsWith(kept[i], ".sst"));
+  }
 }
 
 TEST_F(CatalogSalvageTest, AnEmptyCatalogOverPacksIsNoNewStore) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -394,6 +395,48 @@ INSTANTIATE_TEST_SUITE_P(Packs, DamagedNeighbours,
                                std::get<0>(info.param) ? "cut" : "flipped",
                                std::get<1>(info.param) ? "_of_an_old_store" : "");
                          });
+
+TEST_F(RocksEngineTest, AFileInQuarantineIsNotReplacedByAnotherOfItsName) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  fs::create_directory(folder_.path() + "/quarantine");
+  for (const char* folder : {"/quarantine", "/packs"}) {
+    WriteBytes(folder_.path() + folder + "/000012.sst", folder);
+  }
+  const uint64_t expected[] = {1};
+  ASSERT_EQ(engine->chunks->Reopen(expected), absl::OkStatus());
+  ASSERT_THAT(folder_.Files("quarantine", ".sst"), SizeIs(2));
+  EXPECT_EQ(FileBytes(folder_.path() + "/quarantine/000012.sst"), "/quarantine");
+  EXPECT_EQ(FileBytes(folder_.path() + "/quarantine/000012-2.sst"), "/packs");
+}
+
+TEST_F(RocksEngineTest, APackIsOpenedOnceWhenItIsFirstRead) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  std::vector<uint64_t> expected;
+  for (uint64_t pack = 1; pack <= 40; ++pack) {
+    ASSERT_TRUE(AddPack(*engine->chunks, pack, {TestBytes(20'000, pack)}).ok());
+    expected.push_back(pack);
+  }
+  *engine = Engine();
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen(expected).ok());
+  int reads = 0;
+  disk_->SetHook([&](const FaultFileSystem::Operation& operation) {
+    reads += operation.op == testing::kRead && operation.kind == FileKind::kPack;
+  });
+  int most = 0;
+  for (const uint64_t pack : expected) {
+    reads = 0;
+    ASSERT_TRUE(engine->chunks->Read({pack, 0}).ok());
+    most = std::max(most, reads);
+  }
+  disk_->SetHook(nullptr);
+  // The open, the end by us and by RocksDB, the index, the block.
+  EXPECT_EQ(most, 1 + 3 + 3 + 1 + 1);
+}
 
 TEST_F(RocksEngineTest, AnAbandonedPackLeavesNoFile) {
   auto engine = Open();

@@ -48,11 +48,13 @@ class Events final : public Listener {
 
 std::string PackChunk(uint64_t pack) { return TestBytes(20'000, pack); }
 
-absl::Status AddPack(ChunkStore& chunks, uint64_t pack) {
+absl::Status AddPack(ChunkStore& chunks, uint64_t pack, int chunks_in_it = 1) {
   auto writer = chunks.NewPack(pack);
   if (!writer.ok()) return writer.status();
-  const auto id = (*writer)->Append(PackChunk(pack));
-  if (!id.ok()) return id.status();
+  for (int i = 0; i < chunks_in_it; ++i) {
+    const auto id = (*writer)->Append(PackChunk(pack));
+    if (!id.ok()) return id.status();
+  }
   const absl::Status status = (*writer)->Finish();
   return status.ok() ? chunks.Publish(*std::move(writer)) : status;
 }
@@ -134,6 +136,34 @@ INSTANTIATE_TEST_SUITE_P(Errors, ForbiddenLinks,
                            return absl::StrCat("errno_", info.param);
                          });
 
+// What a copy that was cut short leaves is no pack.
+TEST_P(ForbiddenLinks, ACopyIsWholeOrNotThere) {
+  fault_ = {.ops = testing::kLink, .for_good = true, .error = GetParam()};
+  Open();
+  ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+  disk_->SetQuota(disk_->used_bytes() + 35'000);
+  const absl::Status full = AddPack(*engine_.chunks, 1);
+  EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
+  EXPECT_THAT(folder_.Files("packs", ".sst"), IsEmpty());
+  EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty());
+
+  bool is_over = false;
+  for (int64_t at = 1; !is_over; ++at) {
+    Open();
+    ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+    disk_->CutPowerAt(at);
+    is_over = AddPack(*engine_.chunks, 1).ok() && !disk_->power_is_off();
+    Open();
+    // The journal of its upload may name it.
+    const uint64_t expected[] = {1};
+    ASSERT_EQ(engine_.chunks->Reopen(expected), absl::OkStatus()) << at;
+    EXPECT_THAT(folder_.Files("quarantine", ""), IsEmpty()) << at;
+    EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty()) << at;
+    EXPECT_LE(folder_.Files("packs", ".sst").size(), 1u) << at;
+  }
+  CheckPacks(1);
+}
+
 // Any other failure is one.
 TEST_F(RocksLimitsTest, ALinkThatFailsForAnotherReasonIsAnError) {
   Open();
@@ -209,6 +239,44 @@ TEST_F(RocksLimitsTest, APackWhoseReadFailedWhileItWasPublishedIsNotAcknowledged
     }
   }
   EXPECT_GT(refused, 5);
+}
+
+// The last chunk has a block of its own here, which RocksDB does not expect to fail.
+TEST_F(RocksLimitsTest, APackOfSeveralBlocksIsReadBeforeItIsPublished) {
+  Open();
+  ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+  // Opening the file, its end (twice), its index, its first and its last block.
+  constexpr int64_t kReads = 1 + 3 + 3 + 1 + 1 + 1;
+  for (int64_t at = 1; at <= kReads; ++at) {
+    disk_->SetFault({.ops = testing::kRead, .kind = FileKind::kPack, .at = at});
+    const absl::Status status = AddPack(*engine_.chunks, 1, /*chunks_in_it=*/2);
+    disk_->ClearFault();
+    EXPECT_TRUE(absl::IsUnavailable(status)) << at << ": " << status;
+  }
+  EXPECT_EQ(AddPack(*engine_.chunks, 1, /*chunks_in_it=*/2), absl::OkStatus());
+  CheckPacks(1);
+}
+
+TEST_F(RocksLimitsTest, ARecoveryWhoseReadsFailLosesNoPack) {
+  Open();
+  ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+  for (uint64_t pack = 1; pack <= 3; ++pack) {
+    ASSERT_EQ(AddPack(*engine_.chunks, pack), absl::OkStatus());
+  }
+  engine_ = Engine();
+  fs::remove(folder_.path() + "/packs/CURRENT");
+  Open();
+  disk_->SetFault({.ops = testing::kRead, .kind = FileKind::kPack, .for_good = true});
+  const absl::Status refused = engine_.chunks->Reopen(Numbers(3));
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(folder_.Files("quarantine", ""), IsEmpty());
+  // Once is passed over.
+  const int64_t failures = disk_->failures();
+  disk_->SetFault({.ops = testing::kRead, .kind = FileKind::kPack});
+  ASSERT_EQ(engine_.chunks->Reopen(Numbers(3)), absl::OkStatus());
+  EXPECT_EQ(disk_->failures(), failures + 1);
+  EXPECT_THAT(folder_.Files("quarantine", ""), IsEmpty());
+  CheckPacks(3);
 }
 
 // A pack whose file cannot be opened now is neither garbage nor damaged.
