@@ -51,32 +51,8 @@ struct Client::Shared {
                                 const google::protobuf::Message& request,
                                 Idempotency idempotency = Idempotency::kIdempotent) {
     if (absl::Status s = CheckProcess(); !s.ok()) return s;
-    // A failure is retried so long, and the last attempt may stall.
-    const ConnectOptions& options = connection->options();
     return CallRpc<Response>(*connection, kModelStore, method, request, idempotency,
-                             Later(After(options.retry_timeout), options.stall_timeout));
-  }
-
-  // A deletion of something that was there, by uid: if it is not after an attempt whose
-  // answer was lost, that attempt has deleted it.
-  template <typename Response>
-  absl::Status Delete(std::string_view method,
-                      const google::protobuf::MessageLite& request) {
-    if (absl::Status s = CheckProcess(); !s.ok()) return s;
-    const ConnectOptions& options = connection->options();
-    const std::string full = std::string(kModelStore) + std::string(method);
-    const std::string bytes = internal::SerializeDeterministic(request);
-    bool repeated = false;
-    return internal::Retry(
-        internal::RetryPolicy::Of(options), Idempotency::kIdempotent,
-        Later(After(options.retry_timeout), options.stall_timeout),
-        internal::RealSleeper(), [&](Deadline attempt) -> absl::Status {
-          const absl::Status s =
-              internal::CallOnce<Response>(*connection, full, bytes, attempt).status();
-          const bool done = repeated && absl::IsNotFound(s);
-          repeated = true;
-          return done ? absl::OkStatus() : s;
-        });
+                             internal::StoreDeadline(connection->options()));
   }
 
   std::shared_ptr<Connection> connection;
@@ -151,7 +127,8 @@ absl::Status Client::DeleteModel(std::string_view name, bool force) {
   request.set_name(std::string(name));
   request.set_force(force);
   request.set_model_uid(model->uid);
-  return shared_->Delete<v1::DeleteModelResponse>("DeleteModel", request);
+  return internal::CallDelete<v1::DeleteModelResponse>(*shared_->connection,
+                                                       "DeleteModel", request);
 }
 
 absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name) {
@@ -191,7 +168,8 @@ absl::Status Client::DeleteCheckpoint(std::string_view name) {
   v1::DeleteCheckpointRequest request;
   request.set_name(std::string(name));
   request.set_model_uid(checkpoint->model_uid());
-  return shared_->Delete<v1::DeleteCheckpointResponse>("DeleteCheckpoint", request);
+  return internal::CallDelete<v1::DeleteCheckpointResponse>(*shared_->connection,
+                                                            "DeleteCheckpoint", request);
 }
 
 Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {

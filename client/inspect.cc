@@ -72,9 +72,10 @@ absl::Status ReadAll(const Client& client, std::string_view method,
                              internal::RealSleeper());
   for (;;) {
     begin();
+    int64_t messages = 0;
     const absl::Status status =
         ReadOnce<Response>(**connection, full, bytes, deadline, [&](Response& response) {
-          retry.OnProgress();
+          retry.OnMessage(++messages);
           take(response);
         });
     if (status.ok()) return status;

@@ -7,9 +7,11 @@
 #include "client/internal/rpc.h"
 #include "google/protobuf/empty.pb.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/names.h"
 
 namespace modelstore {
 
+using internal::CallDelete;
 using internal::CallStore;
 
 namespace {
@@ -19,6 +21,22 @@ constexpr int kPage = 1000;
 AliasInfo ToAliasInfo(const v1::Alias& alias) {
   return {alias.name(), alias.version(), alias.note(),
           internal::ToTime(alias.update_time())};
+}
+
+// The uid of the model that a change is meant for, asked before its first attempt: a
+// repetition changes no other model that has the name meanwhile.
+absl::StatusOr<std::string> UidOf(const Client& client, absl::string_view model_id) {
+  v1::GetModelRequest request;
+  request.set_name(ModelName(model_id));
+  auto model = CallStore<v1::Model>(client, "GetModel", request);
+  if (!model.ok()) return model.status();
+  return model->uid();
+}
+
+template <typename Name>
+absl::StatusOr<std::string> UidOf(const Client& client,
+                                  const absl::StatusOr<Name>& name) {
+  return name.ok() ? UidOf(client, name->model_id) : name.status();
 }
 
 LeaseInfo ToLeaseInfo(const v1::Lease& lease) {
@@ -31,6 +49,9 @@ absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name, int64_
                                    const SetAliasOptions& options) {
   v1::SetAliasRequest request;
   request.set_name(std::string(name));
+  const auto uid = UidOf(client, ParseAliasName("name", request.name()));
+  if (!uid.ok()) return uid.status();
+  request.set_model_uid(*uid);
   request.set_version(version);
   if (options.expected_version) request.set_expected_version(*options.expected_version);
   request.set_note(options.note);
@@ -44,10 +65,15 @@ absl::Status DeleteAlias(Client& client, std::string_view name,
                          const SetAliasOptions& options) {
   v1::DeleteAliasRequest request;
   request.set_name(std::string(name));
+  const auto uid = UidOf(client, ParseAliasName("name", request.name()));
+  if (!uid.ok()) return uid.status();
+  request.set_model_uid(*uid);
   if (options.expected_version) request.set_expected_version(*options.expected_version);
   request.set_note(options.note);
   request.set_request_id(internal::NewRequestId("alias"));
-  return CallStore<google::protobuf::Empty>(client, "DeleteAlias", request).status();
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  return CallDelete<google::protobuf::Empty>(**connection, "DeleteAlias", request);
 }
 
 Listing<AliasInfo> ListAliases(Client& client, std::string_view parent) {
@@ -86,6 +112,9 @@ absl::StatusOr<LeaseInfo> AcquireLease(Client& client, std::string_view checkpoi
                                        std::string_view holder, Timeout time_to_live) {
   v1::AcquireLeaseRequest request;
   request.set_checkpoint(std::string(checkpoint));
+  const auto uid = UidOf(client, ParseCheckpointName("checkpoint", request.checkpoint()));
+  if (!uid.ok()) return uid.status();
+  request.set_model_uid(*uid);
   request.set_holder(std::string(holder));
   request.mutable_time_to_live()->set_seconds(time_to_live.count() / 1000);
   request.mutable_time_to_live()->set_nanos(
@@ -99,8 +128,13 @@ absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
                           std::string_view holder) {
   v1::ReleaseLeaseRequest request;
   request.set_checkpoint(std::string(checkpoint));
+  const auto uid = UidOf(client, ParseCheckpointName("checkpoint", request.checkpoint()));
+  if (!uid.ok()) return uid.status();
+  request.set_model_uid(*uid);
   request.set_holder(std::string(holder));
-  return CallStore<google::protobuf::Empty>(client, "ReleaseLease", request).status();
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  return CallDelete<google::protobuf::Empty>(**connection, "ReleaseLease", request);
 }
 
 absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view name,
@@ -108,7 +142,14 @@ absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view
   v1::UpdateCheckpointRequest request;
   v1::Checkpoint& checkpoint = *request.mutable_checkpoint();
   auto& mask = *request.mutable_update_mask();
-  checkpoint.set_name(std::string(name));
+  // By its number and the model's uid: a repetition changes what the first attempt did.
+  v1::GetCheckpointRequest get;
+  get.set_name(std::string(name));
+  get.set_view(v1::BASIC);
+  const auto present = CallStore<v1::Checkpoint>(client, "GetCheckpoint", get);
+  if (!present.ok()) return present.status();
+  checkpoint.set_name(present->name());
+  checkpoint.set_model_uid(present->model_uid());
   if (update.description) {
     checkpoint.set_description(*update.description);
     mask.add_paths("description");
@@ -131,6 +172,10 @@ absl::StatusOr<ModelInfo> UpdateModel(Client& client, std::string_view name,
   v1::UpdateModelRequest request;
   v1::Model& model = *request.mutable_model();
   model.set_name(std::string(name));
+  const absl::StatusOr<std::string> id = ParseModelName("model.name", model.name());
+  const auto uid = id.ok() ? UidOf(client, *id) : id;
+  if (!uid.ok()) return uid.status();
+  model.set_uid(*uid);
   if (update.description) {
     model.set_description(*update.description);
     request.mutable_update_mask()->add_paths("description");

@@ -130,6 +130,9 @@ struct ModelWatcher::State {
   // Waits until the next attempt to connect is due. Kept from call to call, so that a
   // caller who asks again and again does not press a server that is overloaded.
   absl::Status WaitForTurn(Deadline deadline) {
+    // Nothing was tried while the caller did not ask.
+    const Deadline now = std::chrono::steady_clock::now();
+    if (now > Later(retry_at, connection->options().retry_timeout)) failing_since.reset();
     std::this_thread::sleep_until(std::min(retry_at, deadline));
     if (retry_at <= deadline) return absl::OkStatus();
     return absl::DeadlineExceededError(absl::StrCat(

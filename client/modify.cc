@@ -73,6 +73,7 @@ void Add(const Response::Result& from, ModifyResult& result) {
   result.architecture_after = from.architecture_after();
   result.new_tensor_bytes = from.new_tensor_bytes();
   result.stored_bytes = from.stored_bytes();
+  result.omitted.assign(from.omitted().begin(), from.omitted().end());
 }
 
 void Tell(const Response::Progress& from, ModifyProgress* progress) {
@@ -96,6 +97,7 @@ absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& 
   absl::Status s = internal::SendRequest(**stream, request, step());
   ModifyResult result;
   bool ended = false;
+  int64_t messages = 0;
   while (s.ok() && !ended) {
     auto message = (*stream)->Read(step());
     if (!message.ok()) {
@@ -109,7 +111,7 @@ absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& 
       (*stream)->Cancel();
       return absl::InternalError("ModifyCheckpoint: the answer is malformed");
     }
-    retry.OnProgress();
+    retry.OnMessage(++messages);
     if (response.has_progress()) Tell(response.progress(), progress);
     if (response.has_report()) Add(response.report(), result);
     if (response.has_result()) Add(response.result(), result);

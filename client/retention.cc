@@ -33,6 +33,18 @@ PruneDecision ToDecision(const v1::PruneCheckpointsResponse::Decision& decision)
   return out;
 }
 
+// The uid of the model that a call is meant for, asked before its first attempt: a
+// repetition reaches no other model that has the name meanwhile.
+absl::StatusOr<std::string> UidOf(Connection& connection, std::string_view model,
+                                  Deadline deadline) {
+  v1::GetModelRequest request;
+  request.set_name(std::string(model));
+  const absl::StatusOr<v1::Model> target = CallRpc<v1::Model>(
+      connection, kModelStore, "GetModel", request, Idempotency::kIdempotent, deadline);
+  if (!target.ok()) return target.status();
+  return target->uid();
+}
+
 // One attempt, which may take as long as it goes on.
 absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& request,
                                   internal::RetryState& retry) {
@@ -45,13 +57,14 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
   }
   std::optional<PruneResult> pruned;
   std::vector<PruneDecision> decisions;
+  int64_t messages = 0;
   while (true) {
     absl::StatusOr<ReceivedMessage> message = (*stream)->Read(step());
     if (absl::IsOutOfRange(message.status())) break;
     if (!message.ok()) {
       return internal::WhyBroken(**stream, message.status(), step());
     }
-    retry.OnProgress();
+    retry.OnMessage(++messages);
     std::string bytes;
     for (std::string_view fragment : message->fragments) bytes += fragment;
     v1::PruneCheckpointsResponse response;
@@ -90,6 +103,9 @@ absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
   request.mutable_update_mask()->add_paths("retention_policy");
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
+  const absl::StatusOr<std::string> uid = UidOf(**connection, model, deadline);
+  if (!uid.ok()) return uid.status();
+  request.mutable_model()->set_uid(*uid);
   return CallRpc<v1::Model>(**connection, kModelStore, "UpdateModel", request,
                             Idempotency::kIdempotent, deadline)
       .status();
@@ -127,14 +143,9 @@ absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
   if (absl::Status s = internal::CheckStrings(request); !s.ok()) return s;
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
-  // By its uid: a repeated call prunes no other model that has the name meanwhile.
-  v1::GetModelRequest get;
-  get.set_name(std::string(model));
-  const absl::StatusOr<v1::Model> target =
-      CallRpc<v1::Model>(**connection, kModelStore, "GetModel", get,
-                         Idempotency::kIdempotent, deadline);
-  if (!target.ok()) return target.status();
-  request.set_model_uid(target->uid());
+  const absl::StatusOr<std::string> uid = UidOf(**connection, model, deadline);
+  if (!uid.ok()) return uid.status();
+  request.set_model_uid(*uid);
   const std::string bytes = internal::SerializeDeterministic(request);
   internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
                              deadline, internal::RealSleeper());

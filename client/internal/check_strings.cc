@@ -14,7 +14,7 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-// Names in messages: whole, unless somebody put a book there.
+// Longest name shown in an error message.
 constexpr size_t kShownBytes = 200;
 
 // An entry of a map, by its key; of another list, by its position.

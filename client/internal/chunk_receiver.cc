@@ -114,7 +114,8 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
   }
   const absl::string_view bytes(begin, static_cast<size_t>(run.size_bytes()));
   if (plan_->tensors[index].dtype == DType::kBool && !HoldsOnlyBools(bytes)) {
-    // Of an earlier release: later ones refuse to save it. Python reads it as True.
+    // Saved by a release that did not check bools. Any byte other than 0 is true in
+    // Python.
     for (size_t i = 0; i < bytes.size(); ++i) begin[i] = begin[i] == 0 ? 0 : 1;
   }
   if (sink != nullptr) {

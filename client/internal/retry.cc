@@ -1,7 +1,6 @@
 #include "client/internal/retry.h"
 
 #include <algorithm>
-#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -25,6 +24,13 @@ int64_t RandomBetween(int64_t least, int64_t most) {
   return std::uniform_int_distribution<int64_t>(least, most)(random);
 }
 
+// Zero if the server asks for none.
+std::chrono::milliseconds AskedDelay(const absl::Status& status) {
+  const absl::Duration asked = RetryDelay(status).value_or(absl::ZeroDuration());
+  return absl::ToChronoMilliseconds(
+      std::clamp(asked, absl::ZeroDuration(), kLongestDelay));
+}
+
 }  // namespace
 
 Sleeper RealSleeper() {
@@ -43,15 +49,13 @@ bool IsTransient(const absl::Status& status) {
 }
 
 std::chrono::milliseconds Backoff::Next(const absl::Status& reason) {
-  const std::optional<absl::Duration> asked = RetryDelay(reason);
-  const bool overloaded = asked.has_value() || absl::IsResourceExhausted(reason);
-  const int64_t least = absl::ToInt64Milliseconds(std::clamp(
-      asked.value_or(absl::ZeroDuration()), absl::ZeroDuration(), kLongestDelay));
-  // The clients that were refused together come back over as long a time as they waited.
+  const bool overloaded = IsOverloaded(reason) || absl::IsResourceExhausted(reason);
+  const int64_t asked = AskedDelay(reason).count();
   const int64_t longest = overloaded ? kLongestOverloadBackoffMs : kLongestBackoffMs;
   const int64_t current = std::min(current_ms_, longest);
-  const int64_t wait = overloaded ? least + RandomBetween(0, std::max(current, least))
-                                  : RandomBetween(current / 2, current);
+  // Jitter as large as the wait spreads out clients that were refused together.
+  const int64_t wait = asked + (overloaded ? RandomBetween(0, std::max(current, asked))
+                                           : RandomBetween(current / 2, current));
   current_ms_ = std::min(current * 2, longest);
   return std::chrono::milliseconds(wait);
 }
@@ -61,19 +65,34 @@ void RetryState::OnProgress() {
   OnProgressElsewhere();
 }
 
+void RetryState::OnMessage(int64_t nth) {
+  if (nth <= most_messages_) return;
+  most_messages_ = nth;
+  OnProgress();
+}
+
 void RetryState::OnProgressElsewhere() { give_up_ = After(policy_.retry_timeout); }
 
 absl::Status RetryState::OnFailure(const absl::Status& failure) {
   if (!IsTransient(failure)) return failure;
-  const std::chrono::milliseconds wait = backoff_.Next(failure);
+  const std::chrono::milliseconds asked = AskedDelay(failure);
+  std::chrono::milliseconds wait = backoff_.Next(failure);
+  // With little time left: as soon as the server allows.
+  const Deadline end = std::min(deadline_, give_up_);
+  if (asked.count() > 0 && After(wait) >= end && After(asked) < end) wait = asked;
   if (After(wait) >= deadline_) {
     return absl::DeadlineExceededError(
         absl::StrCat("out of time; the last attempt: ", failure.message()));
   }
   if (After(wait) >= give_up_) {
+    const int64_t timeout_ms = policy_.retry_timeout.count();
+    const bool asks_for_more = asked.count() > 0 && After(asked) >= give_up_;
     return Annotate(
         failure,
-        absl::StrCat("given up after ", policy_.retry_timeout.count(), " ms of retries"));
+        asks_for_more
+            ? absl::StrCat("the next attempt would be later than the retry timeout of ",
+                           timeout_ms, " ms")
+            : absl::StrCat("given up after ", timeout_ms, " ms of retries"));
   }
   if (!sleeper_(wait)) return absl::CancelledError("cancelled by the caller");
   return absl::OkStatus();

@@ -13,10 +13,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "modelstore/options.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::internal {
 
-// Whether a call may be sent again although its effect is not known.
+// Whether a call may be sent again although its effect is not known. A call that was
+// refused for overload has had none and is always sent again.
 enum class Idempotency { kIdempotent, kNotIdempotent };
 
 struct RetryPolicy {
@@ -39,9 +41,10 @@ Sleeper RealSleeper();
 // restarting or reopening its storage, or the connection was cut or stalled.
 bool IsTransient(const absl::Status& status);
 
-// How long to wait before the next attempt: doubles from 50 ms to 2 s, with jitter.
-// Where the server refuses for overload: what it asks for, and on top of it anything up
-// to that time or to what doubles from 50 ms to 10 s.
+// How long to wait before the next attempt: the delay that the server asks for, plus a
+// random time, half of the backoff to all of it, which doubles from 50 ms to 2 s.
+// Under overload: the delay that the server asks for, plus a random time up to the larger
+// of that delay and the backoff, which doubles from 50 ms to 10 s.
 class Backoff {
  public:
   std::chrono::milliseconds Next(const absl::Status& reason);
@@ -61,6 +64,10 @@ class RetryState {
   }
 
   void OnProgress();
+  // The n-th message of one attempt at a stream that is begun anew each time: progress
+  // only if no earlier attempt had as many. Otherwise a call that crashes the server
+  // would be repeated for ever.
+  void OnMessage(int64_t nth);
   // Somebody else's success shows that the server works: starts the retry timeout anew,
   // and not the backoff.
   void OnProgressElsewhere();
@@ -77,6 +84,7 @@ class RetryState {
   const Sleeper sleeper_;
   Backoff backoff_;
   Deadline give_up_;
+  int64_t most_messages_ = 0;
 };
 
 inline const absl::Status& StatusOf(const absl::Status& s) { return s; }
@@ -93,9 +101,11 @@ auto Retry(const RetryPolicy& policy, Idempotency idempotency, Deadline deadline
   RetryState state(policy, deadline, std::move(sleeper));
   while (true) {
     auto result = attempt(state.AttemptDeadline());
-    if (StatusOf(result).ok() || idempotency == Idempotency::kNotIdempotent)
-      return result;
-    absl::Status final = state.OnFailure(StatusOf(result));
+    const absl::Status& status = StatusOf(result);
+    const bool repeatable =
+        idempotency == Idempotency::kIdempotent || IsOverloaded(status);
+    if (status.ok() || !repeatable) return result;
+    absl::Status final = state.OnFailure(status);
     if (!final.ok()) return final;
   }
 }

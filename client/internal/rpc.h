@@ -57,17 +57,40 @@ absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view servic
                });
 }
 
+// A failure is retried so long, and the last attempt may stall.
+inline Deadline StoreDeadline(const ConnectOptions& options) {
+  return Later(After(options.retry_timeout), options.stall_timeout);
+}
+
 // A call of ModelStore that is safe to repeat, for the headers beside client.h.
 template <typename Response>
 absl::StatusOr<Response> CallStore(const Client& client, std::string_view method,
                                    const google::protobuf::Message& request) {
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
-  // A failure is retried so long, and the last attempt may stall.
-  const ConnectOptions& options = (*connection)->options();
   return CallRpc<Response>(**connection, kModelStore, method, request,
                            Idempotency::kIdempotent,
-                           Later(After(options.retry_timeout), options.stall_timeout));
+                           StoreDeadline((*connection)->options()));
+}
+
+// A call of ModelStore that deletes something of a model given by its uid. NOT_FOUND
+// after an attempt whose answer was lost is OK: that attempt has deleted it.
+template <typename Response>
+absl::Status CallDelete(Connection& connection, std::string_view method,
+                        const google::protobuf::Message& request) {
+  if (absl::Status s = CheckStrings(request); !s.ok()) return s;
+  const std::string full = std::string(kModelStore) + std::string(method);
+  const std::string bytes = SerializeDeterministic(request);
+  bool repeated = false;
+  return Retry(RetryPolicy::Of(connection.options()), Idempotency::kIdempotent,
+               StoreDeadline(connection.options()), RealSleeper(),
+               [&](Deadline attempt) -> absl::Status {
+                 const absl::Status s =
+                     CallOnce<Response>(connection, full, bytes, attempt).status();
+                 const bool done = repeated && absl::IsNotFound(s);
+                 repeated = true;
+                 return done ? absl::OkStatus() : s;
+               });
 }
 
 // Why a stream broke: cancels it if it stalled, else asks for the status that

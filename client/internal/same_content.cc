@@ -11,6 +11,7 @@
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/digest.h"
 #include "proto/contract/dtype.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 
 namespace modelstore::internal {
@@ -39,7 +40,7 @@ struct PlainPiece {
   int64_t chunk_size_bytes = 0;
   std::string digests;
 
-  bool operator==(const PlainPiece&) const = default;
+  auto operator<=>(const PlainPiece&) const = default;
 };
 
 PlainPiece ToPlain(const v1::Tensor& tensor, const v1::Piece& piece) {
@@ -59,13 +60,15 @@ PlainPiece ToPlain(const v1::Tensor& tensor, const v1::Piece& piece) {
   return plain;
 }
 
-// Those that have bytes.
+// Those that have bytes, sorted, each once.
 std::vector<PlainPiece> PiecesOf(const v1::Tensor& tensor) {
   std::vector<PlainPiece> pieces;
   for (const v1::Piece& piece : tensor.pieces()) {
     pieces.push_back(ToPlain(tensor, piece));
-    if (pieces.back().digests.empty()) pieces.pop_back();
+    if (pieces.back().chunk_size_bytes == 0) pieces.pop_back();
   }
+  std::sort(pieces.begin(), pieces.end());
+  pieces.erase(std::unique(pieces.begin(), pieces.end()), pieces.end());
   return pieces;
 }
 
@@ -85,10 +88,10 @@ std::string CompareTensors(const v1::Tensor& ours, const v1::Tensor& stored, boo
   }
   const std::vector<PlainPiece> have = PiecesOf(stored);
   const std::vector<PlainPiece> want = PiecesOf(ours);
-  const bool all_there = std::all_of(want.begin(), want.end(), [&](const auto& piece) {
-    return std::find(have.begin(), have.end(), piece) != have.end();
-  });
-  if (!all_there || (whole && have.size() != want.size())) return "has other bytes";
+  const bool same =
+      whole ? have == want
+            : std::includes(have.begin(), have.end(), want.begin(), want.end());
+  if (!same) return "has other bytes";
   return "";
 }
 
@@ -99,14 +102,69 @@ std::string ValuesOf(const v1::Section& section) {
   return SerializeDeterministic(values);
 }
 
+// Takes the digests off the manifest: one string, as FindMissingChunks wants them.
+std::string TakeDigests(std::vector<v1::ManifestPart>& parts) {
+  std::string digests;
+  for (v1::ManifestPart& part : parts) {
+    for (v1::Tensor& tensor : *part.mutable_tensors()) {
+      for (v1::Piece& piece : *tensor.mutable_pieces()) {
+        digests += piece.chunk_digests();
+        piece.clear_chunk_digests();
+      }
+    }
+  }
+  return digests;
+}
+
+absl::Status ListInto(SameContent& same, Connection& connection,
+                      const std::string& checkpoint, bool with_digests, Deadline deadline,
+                      const Sleeper& sleeper) {
+  v1::ListTensorsRequest request;
+  request.set_parent(checkpoint);
+  request.set_page_size(10'000);
+  request.set_with_digests(with_digests);
+  do {
+    auto page =
+        CallRpc<v1::ListTensorsResponse>(connection, kModelStore, "ListTensors", request,
+                                         Idempotency::kIdempotent, deadline, sleeper);
+    if (!page.ok()) return page.status();
+    for (const v1::Tensor& tensor : page->tensors()) same.AddTensor(tensor);
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> HasAll(Connection& connection, const std::string& checkpoint,
+                            absl::string_view digests, Deadline deadline,
+                            const Sleeper& sleeper) {
+  const size_t most = kMaxDigestsPerCall * DigestLength(DigestAlgorithm::kXxh3_128);
+  v1::FindMissingChunksRequest request;
+  request.set_name(checkpoint);
+  for (size_t at = 0; at < digests.size(); at += most) {
+    request.set_digests(std::string(digests.substr(at, most)));
+    auto answer = CallRpc<v1::FindMissingChunksResponse>(
+        connection, kTransfer, "FindMissingChunks", request, Idempotency::kIdempotent,
+        deadline, sleeper);
+    if (!answer.ok()) return answer.status();
+    if (answer->missing_size() > 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
-SameContent::SameContent(std::vector<v1::ManifestPart> ours, bool whole)
-    : ours_(std::move(ours)), whole_(whole) {
-  for (const v1::ManifestPart& part : ours_) {
-    for (const v1::Tensor& tensor : part.tensors()) {
-      by_name_.emplace(NameOf(tensor), tensors_.size());
-      tensors_.push_back(&tensor);
+SameContent::SameContent(std::vector<v1::ManifestPart> ours, bool whole) : whole_(whole) {
+  for (v1::ManifestPart& part : ours) {
+    for (v1::Tensor& tensor : *part.mutable_tensors()) {
+      const auto [it, added] = by_name_.try_emplace(NameOf(tensor), tensors_.size());
+      if (added) {
+        tensors_.push_back(std::move(tensor));
+      } else {
+        tensors_[it->second].mutable_pieces()->MergeFrom(tensor.pieces());
+      }
+    }
+    for (v1::Section& section : *part.mutable_sections()) {
+      sections_.push_back(std::move(section));
     }
   }
 }
@@ -123,7 +181,7 @@ void SameContent::AddTensor(const v1::Tensor& stored) {
   if (whole_ && found->second != position) {
     return Note(absl::StrCat("tensor ", name, " is in another place of the order"));
   }
-  const std::string other = CompareTensors(*tensors_[found->second], stored, whole_);
+  const std::string other = CompareTensors(tensors_[found->second], stored, whole_);
   if (!other.empty()) Note(absl::StrCat("tensor ", name, " ", other));
 }
 
@@ -132,19 +190,17 @@ void SameContent::AddSections(const std::vector<v1::Section>& stored) {
   absl::flat_hash_map<std::string, std::string> values;
   for (const v1::Section& section : stored) values[section.name()] = ValuesOf(section);
   absl::flat_hash_set<std::string> ours;
-  for (const v1::Tensor* tensor : tensors_) ours.insert(SectionOf(*tensor));
+  for (const v1::Tensor& tensor : tensors_) ours.insert(SectionOf(tensor));
   absl::flat_hash_set<std::string> with_value;
-  for (const v1::ManifestPart& part : ours_) {
-    for (const v1::Section& section : part.sections()) {
-      ours.insert(section.name());
-      const std::string value = ValuesOf(section);
-      // A worker may leave the value of a section to another.
-      if (value.empty() && !whole_) continue;
-      with_value.insert(section.name());
-      const auto it = values.find(section.name());
-      if (it == values.end() || it->second != value) {
-        Note(absl::StrCat("section ", section.name(), " has another value"));
-      }
+  for (const v1::Section& section : sections_) {
+    ours.insert(section.name());
+    const std::string value = ValuesOf(section);
+    // A worker may leave the value of a section to another.
+    if (value.empty() && !whole_) continue;
+    with_value.insert(section.name());
+    const auto it = values.find(section.name());
+    if (it == values.end() || it->second != value) {
+      Note(absl::StrCat("section ", section.name(), " has another value"));
     }
   }
   if (!whole_) return;
@@ -159,19 +215,21 @@ absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
                                            const std::string& checkpoint,
                                            std::vector<v1::ManifestPart> ours, bool whole,
                                            Deadline deadline, const Sleeper& sleeper) {
-  SameContent same(std::move(ours), whole);
-  v1::ListTensorsRequest request;
-  request.set_parent(checkpoint);
-  request.set_page_size(10'000);
-  request.set_with_digests(true);
-  do {
-    auto page =
-        CallRpc<v1::ListTensorsResponse>(connection, kModelStore, "ListTensors", request,
-                                         Idempotency::kIdempotent, deadline, sleeper);
-    if (!page.ok()) return page.status();
-    for (const v1::Tensor& tensor : page->tensors()) same.AddTensor(tensor);
-    request.set_page_token(page->next_page_token());
-  } while (!request.page_token().empty());
+  SameContent same(ours, whole);
+  absl::Status listed =
+      ListInto(same, connection, checkpoint, /*with_digests=*/true, deadline, sleeper);
+  if (absl::IsOutOfRange(listed)) {
+    const std::string digests = TakeDigests(ours);
+    same = SameContent(std::move(ours), whole);
+    listed =
+        ListInto(same, connection, checkpoint, /*with_digests=*/false, deadline, sleeper);
+    if (!listed.ok()) return listed;
+    const absl::StatusOr<bool> all =
+        HasAll(connection, checkpoint, digests, deadline, sleeper);
+    if (!all.ok()) return all.status();
+    if (!*all) return "it lacks chunks of this save";
+  }
+  if (!listed.ok()) return listed;
   // The values of sections of any size come with the plan of a load.
   absl::StatusOr<FetchedPlan> plan =
       Retry(RetryPolicy::Of(connection.options()), Idempotency::kIdempotent, deadline,

@@ -16,12 +16,13 @@ namespace modelstore::internal {
 
 class SameContent {
  public:
-  // `ours` is the manifest with every digest. With `whole` it is all of the version;
-  // else one worker's contribution, which the version must contain.
+  // `ours` is the manifest with every digest, or with none: then only the places of the
+  // bytes are compared. With `whole` it is all of the version; else one worker's
+  // contribution, which the version must contain.
   SameContent(std::vector<v1::ManifestPart> ours, bool whole);
 
-  // A tensor of the version with its digests in hex, as ListTensors gives it; in the
-  // version's order.
+  // A tensor of the version as ListTensors gives it, with its digests in hex if `ours`
+  // has digests; in the version's order.
   void AddTensor(const v1::Tensor& stored);
   // All sections of the version with their values. After the last tensor.
   void AddSections(const std::vector<v1::Section>& stored);
@@ -35,9 +36,10 @@ class SameContent {
     if (difference_.empty()) difference_ = std::move(difference);
   }
 
-  const std::vector<v1::ManifestPart> ours_;
-  const bool whole_;
-  std::vector<const v1::Tensor*> tensors_;
+  bool whole_;
+  // Each with the pieces of all views that have its name, as the server merges them.
+  std::vector<v1::Tensor> tensors_;
+  std::vector<v1::Section> sections_;
   absl::flat_hash_map<std::string, size_t> by_name_;
   size_t stored_tensors_ = 0;
   size_t found_ = 0;
@@ -45,7 +47,8 @@ class SameContent {
 };
 
 // Reads the manifest of a stored version and compares it with `ours`, as SameContent
-// does. Empty if there is no difference.
+// does. Empty if there is no difference. Where a tensor has more digests than an answer
+// holds, the version need only have every chunk of `ours`, wherever.
 absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
                                            const std::string& checkpoint,
                                            std::vector<v1::ManifestPart> ours, bool whole,

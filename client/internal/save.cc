@@ -19,7 +19,6 @@
 #include "client/internal/save.h"
 
 #include <algorithm>
-#include <atomic>
 #include <optional>
 #include <utility>
 
@@ -30,6 +29,7 @@
 #include "client/internal/request_id.h"
 #include "client/internal/rpc.h"
 #include "client/internal/same_content.h"
+#include "client/internal/save_outcome.h"
 #include "client/internal/save_plan.h"
 #include "client/internal/threads.h"
 #include "google/protobuf/empty.pb.h"
@@ -54,12 +54,14 @@ class Save {
         given_request_id_(!options_.request_id.empty()),
         streams_(std::max(1, connection->options().streams)) {
     if (!given_request_id_) options_.request_id = NewRequestId("save");
+    outcome_.request_id = options_.request_id;
+    outcome_.request_id_is_the_callers = given_request_id_;
   }
 
   absl::StatusOr<CheckpointInfo> Run();
-  // What the caller is told of a save that failed: where it was cut off, also whether
-  // a version may exist.
-  absl::Status Explain(const absl::Status& failure) const;
+  absl::Status Explain(const absl::Status& failure) const {
+    return outcome_.Explain(failure, state_->cancellation.cancelled());
+  }
   // After Run(): lets go of the caller's memory, and of what a failed save left
   // at the server.
   void CleanUp(bool succeeded);
@@ -114,6 +116,7 @@ class Save {
   absl::StatusOr<v1::Checkpoint> EarlierSave(int64_t version);
   // INVALID_ARGUMENT if `version`, made under this request_id, holds other content.
   absl::Status CheckSameContent(int64_t version);
+  // Of a version that holds this save.
   absl::StatusOr<v1::Checkpoint> GetCommitted(int64_t version);
 
   Connection& connection_;
@@ -126,9 +129,7 @@ class Save {
   std::unique_ptr<SavePlan> plan_;
   bool all_staged_ = false;
   std::string open_upload_;
-  // Whether a version may appear that this save does not know of.
-  enum class CommitState { kNone, kSent, kLeftToWorker0 };
-  std::atomic<CommitState> commit_{CommitState::kNone};
+  SaveOutcome outcome_;
 };
 
 absl::Status Save::CheckOptions() const {
@@ -160,28 +161,6 @@ Sleeper Save::MakeSleeper() {
     state_->reconnects += 1;
     return state_->cancellation.Sleep(time);
   };
-}
-
-absl::Status Save::Explain(const absl::Status& failure) const {
-  const bool cancelled = state_->cancellation.cancelled();
-  if (!cancelled && !IsTransient(failure)) return failure;
-  std::string outcome;
-  if (commit_ == CommitState::kLeftToWorker0) {
-    outcome = "this worker's part is delivered, and worker 0 may still commit it";
-  } else if (commit_ == CommitState::kSent) {
-    outcome = absl::StrCat(
-        "the commit was sent and may be decided: ",
-        given_request_id_ ? "save again with request_id \"" : "look for request_id \"",
-        options_.request_id, "\"",
-        given_request_id_ ? " to learn the version" : " in the latest version");
-  } else {
-    outcome = "nothing was saved";
-    if (given_request_id_ && !open_upload_.empty()) {
-      outcome += ", and a save with the same request_id goes on with what arrived";
-    }
-  }
-  return AppendTo(cancelled ? absl::CancelledError("the save was cancelled") : failure,
-                  outcome);
 }
 
 absl::StatusOr<CheckpointInfo> Save::Run() {
@@ -348,7 +327,7 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   }
   request.Clear();
   request.set_finish(true);
-  commit_ = CommitState::kSent;
+  outcome_.commit = SaveOutcome::Commit::kSent;
   return Send(stream, request, {}, 0);
 }
 
@@ -383,6 +362,7 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
     if (!upload.ok()) return upload.status();
     if (upload->committed_version() > 0) return EarlierSave(upload->committed_version());
     open_upload_ = upload->name();
+    outcome_.uploaded = true;
     absl::Status delivered = Deliver(*upload);
     // It has expired, or somebody commits it under the same request_id.
     const bool gone =
@@ -390,7 +370,9 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
     if (gone && attempt < 3) continue;
     if (!delivered.ok()) return delivered;
     state_->SetStaged(absl::OkStatus());
-    if (options_.contribution != 0) commit_ = CommitState::kLeftToWorker0;
+    if (options_.contribution != 0) {
+      outcome_.commit = SaveOutcome::Commit::kLeftToWorker0;
+    }
     absl::StatusOr<v1::Checkpoint> saved = Commit(*upload);
     if (saved.ok()) return CheckCommitted(*std::move(saved));
     if (Distributed() || attempt == 3) return saved;
@@ -415,6 +397,7 @@ absl::StatusOr<std::optional<v1::Checkpoint>> Save::SaveDifference(
   state_->done_bytes = plan_->total_bytes() - bytes;
   absl::StatusOr<v1::Checkpoint> saved = SaveInOneStream(canonical, *missing);
   if (absl::IsNotFound(saved.status()) || absl::IsFailedPrecondition(saved.status())) {
+    outcome_.commit = SaveOutcome::Commit::kNone;
     return std::optional<v1::Checkpoint>();
   }
   if (!saved.ok()) return saved.status();
@@ -484,12 +467,12 @@ absl::StatusOr<v1::Checkpoint> Save::Commit(const v1::Upload& upload) {
   if (options_.expected_latest_version.has_value()) {
     request.set_expected_latest_version(*options_.expected_latest_version);
   }
-  commit_ = CommitState::kSent;
+  outcome_.commit = SaveOutcome::Commit::kSent;
   absl::StatusOr<v1::Checkpoint> committed =
       Call<v1::Checkpoint>("CommitUpload", request);
   const bool refused = !committed.ok() && !IsTransient(committed.status()) &&
                        !absl::IsCancelled(committed.status());
-  if (refused) commit_ = CommitState::kNone;
+  if (refused) outcome_.commit = SaveOutcome::Commit::kNone;
   return committed;
 }
 
@@ -552,6 +535,8 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
 }
 
 absl::StatusOr<v1::Checkpoint> Save::EarlierSave(int64_t version) {
+  outcome_.commit = SaveOutcome::Commit::kFound;
+  outcome_.version = version;
   if (absl::Status s = CheckSameContent(version); !s.ok()) return s;
   return GetCommitted(version);
 }
@@ -571,6 +556,8 @@ absl::Status Save::CheckSameContent(int64_t version) {
 }
 
 absl::StatusOr<v1::Checkpoint> Save::GetCommitted(int64_t version) {
+  outcome_.commit = SaveOutcome::Commit::kMade;
+  outcome_.version = version;
   v1::GetCheckpointRequest request;
   request.set_name(CheckpointNameOf(job_.model_id, version));
   return CallRpc<v1::Checkpoint>(connection_, kModelStore, "GetCheckpoint", request,

@@ -35,7 +35,7 @@ int64_t ChunkSizeFor(int64_t piece_bytes) {
                                                         : kDefaultChunkBytes;
 }
 
-// Of a name in an error.
+// Longest name shown in an error message.
 constexpr size_t kShownBytes = 200;
 
 std::string NameOf(const TensorInfo& info) {
@@ -68,6 +68,7 @@ absl::Status CheckKeyOf(
 
 absl::Status CheckNamed(const std::string& section, const std::vector<NamedTensor>& named,
                         const std::vector<TensorView>& tensors) {
+  if (named.empty()) return absl::OkStatus();
   absl::flat_hash_set<absl::string_view> keys;
   for (const TensorView& view : tensors) {
     const bool here =
@@ -111,12 +112,11 @@ absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content,
   for (const SectionContent& section : content.sections) {
     v1::Section& message = plan->sections_.emplace_back();
     std::vector<NamedTensor> named;
-    absl::Status s = ToSection(section, &message, &named);
+    absl::Status s =
+        CheckString(absl::StrCat("section ", ToUtf8(section.name, kShownBytes), ".name"),
+                    section.name);
+    if (s.ok()) s = ToSection(section, &message, &named);
     if (s.ok() && whole) s = CheckNamed(section.name, named, content.tensors);
-    if (s.ok()) {
-      s = CheckStrings(message,
-                       absl::StrCat("section ", ToUtf8(section.name, kShownBytes)));
-    }
     if (!s.ok()) return s;
   }
   plan->tensors_.reserve(content.tensors.size());
@@ -201,6 +201,8 @@ absl::Status SavePlan::DigestAll(int threads, Deadline deadline) {
   absl::Status status;  // under mutex
   const auto work = [&] {
     for (size_t i = next++; i < chunk_count_; i = next++) {
+      // The caller may have changed its bytes since.
+      if (chunks_[i].digested.load(std::memory_order_acquire)) continue;
       absl::Status s = BringOver({static_cast<uint32_t>(i)}, deadline);
       if (!s.ok()) {
         next = chunk_count_;

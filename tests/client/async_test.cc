@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "client/internal/save_state.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
@@ -180,13 +181,63 @@ class BytesElsewhere : public ByteSource {
   std::string Begin(int64_t offset, size_t bytes, char* to,
                     std::shared_ptr<char>) override {
     bytes_.copy(to, bytes, static_cast<size_t>(offset));
+    copied_ += static_cast<int64_t>(bytes);
     return "";
   }
   std::string Wait(Deadline) override { return ""; }
+  int64_t copied() const { return copied_; }
 
  private:
   const std::string& bytes_;
+  std::atomic<int64_t> copied_{0};
 };
+
+// The trainer may change it as soon as all was sent.
+TEST(AsyncTest, WhatIsStreamedFromADeviceIsReadOnceAlsoUnderARequestId) {
+  TestStore store;
+  Client client = store.NewClient();
+  Live live(4 * kMiB);
+  SaveContent content = live.Content();
+  const auto source = std::make_shared<BytesElsewhere>(live.bytes);
+  content.tensors[0].source = source;
+  content.tensors[0].data = nullptr;
+  SaveOptions options;
+  options.max_staging_bytes = 0;
+  options.request_id = "epoch-7";
+  auto saved = client.SaveAsync("models/m", std::move(content), options).Durable(Soon());
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(source->copied(), 4 * kMiB);
+  EXPECT_EQ(Stored(client, saved->name), live.bytes);
+}
+
+TEST(AsyncTest, ASaveThatComesToItsEndAtItsTimeoutIsAcknowledged) {
+  constexpr int kRounds = 20'000;
+  std::vector<std::shared_ptr<SaveHandle::State>> states(kRounds);
+  for (auto& state : states) {
+    state = std::make_shared<SaveHandle::State>();
+    // Finish() waits 2 s longer.
+    state->deadline = After(std::chrono::milliseconds(0)) - std::chrono::seconds(2);
+    ASSERT_TRUE(state->TryStart());
+  }
+  std::atomic<int> round{-1};
+  std::thread saver([&] {
+    for (int i = 0; i < kRounds; ++i) {
+      while (round < i) {
+      }
+      // At another moment of Finish() each time.
+      for (volatile int wait = i % 500; wait > 0; wait = wait - 1) {
+      }
+      states[i]->SetResult(CheckpointInfo{.version = 7});
+    }
+  });
+  int lost = 0;
+  for (int i = 0; i < kRounds; ++i) {
+    round = i;
+    lost += !SaveHandle(states[i]).Finish().ok();
+  }
+  saver.join();
+  EXPECT_EQ(lost, 0);
+}
 
 TEST(AsyncTest, ASaveThatItsCallerWaitsForStepsBackForNobody) {
   TestStore store;

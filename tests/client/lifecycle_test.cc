@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "modelstore/retention.h"
+#include "tests/client/hooked_connection.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
@@ -99,16 +101,93 @@ TEST_F(LifecycleTest, OfTwoThreadsThatMakeTheSameStepsOneMakesEach) {
 }
 
 TEST_F(LifecycleTest, WhatWasDoneIsToldAsDoneAlsoWhereItsAnswerWasLost) {
-  store_.connection().SetFaults({.lose_answer_at = 1});
+  // The first call asks for the model's uid.
+  store_.connection().SetFaults({.lose_answer_at = 2});
   ASSERT_TRUE(SetAlias(client_, kProduction, 1, {.expected_version = 0}).ok());
-  store_.connection().SetFaults({.lose_answer_at = 1});
+  store_.connection().SetFaults({.lose_answer_at = 2});
   ASSERT_EQ(DeleteAlias(client_, kProduction), absl::OkStatus());
+  ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
+  store_.connection().SetFaults({.lose_answer_at = 2});
+  ASSERT_EQ(ReleaseLease(client_, Version(2), "w"), absl::OkStatus());
   EXPECT_EQ(ListAliasMoves(client_, "models/iris", "production")->size(), 2u);
   store_.connection().SetFaults({.lose_answer_at = 2});
   EXPECT_EQ(client_.DeleteCheckpoint(Version(1)), absl::OkStatus());
   store_.connection().SetFaults({.lose_answer_at = 2});
   EXPECT_EQ(client_.DeleteModel("models/iris", true), absl::OkStatus());
   EXPECT_TRUE(absl::IsNotFound(client_.DeleteModel("models/iris", true)));
+}
+
+// The first attempt's answer is lost, and before the next one the model is deleted and
+// made anew, with the same versions, alias and lease.
+TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
+  const auto prepare = [this] {
+    ASSERT_TRUE(SetAlias(client_, kProduction, 1).ok());
+    ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
+  };
+  const auto expect = [&](const std::string& method, absl::StatusCode code,
+                          const std::function<absl::Status(Client&)>& call) {
+    const auto calls = std::make_shared<std::atomic<int>>(0);
+    Client client(std::make_shared<support::HookedConnection>(
+        store_.connection(),
+        [&, calls](std::string_view called,
+                   const std::string&) -> std::optional<absl::StatusOr<std::string>> {
+          if (called != method || ++*calls > 1) return std::nullopt;
+          (void)DeleteAlias(client_, kProduction);
+          (void)ReleaseLease(client_, Version(2), "w");
+          EXPECT_EQ(client_.DeleteModel("models/iris", true), absl::OkStatus());
+          for (uint64_t seed = 1; seed <= 3; ++seed) Save(seed);
+          prepare();
+          return absl::UnavailableError("the answer was lost");
+        }));
+    const absl::Status s = call(client);
+    EXPECT_EQ(s.code(), code) << method << ": " << s;
+    EXPECT_EQ(*calls, 2) << method;
+    auto model = client_.GetModel("models/iris");
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->description, "") << method;
+    EXPECT_EQ(model->aliases["production"], 1) << method;
+    EXPECT_FALSE(client_.GetCheckpoint(Version(3))->pinned) << method;
+    EXPECT_EQ(GetRetentionPolicy(client_, "models/iris")->keep_latest, 0) << method;
+    EXPECT_EQ(ReleaseLease(client_, Version(2), "w"), absl::OkStatus()) << method;
+    EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, Version(3), "w"))) << method;
+    ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
+  };
+  prepare();
+  using Code = absl::StatusCode;
+  expect("SetAlias", Code::kNotFound,
+         [](Client& c) { return SetAlias(c, kProduction, 2).status(); });
+  expect("DeleteAlias", Code::kOk, [](Client& c) { return DeleteAlias(c, kProduction); });
+  expect("AcquireLease", Code::kNotFound, [](Client& c) {
+    return AcquireLease(c, Version(3), "w", seconds(60)).status();
+  });
+  expect("ReleaseLease", Code::kOk,
+         [](Client& c) { return ReleaseLease(c, Version(2), "w"); });
+  expect("UpdateCheckpoint", Code::kNotFound, [](Client& c) {
+    return UpdateCheckpoint(c, Version(3), {.pinned = true}).status();
+  });
+  expect("UpdateModel", Code::kNotFound, [](Client& c) {
+    return UpdateModel(c, "models/iris", {.description = "old"}).status();
+  });
+  expect("UpdateModel", Code::kNotFound, [](Client& c) {
+    return SetRetentionPolicy(c, "models/iris", {.keep_latest = 1});
+  });
+}
+
+TEST_F(LifecycleTest, ARepeatedChangeOfTheLatestChangesTheVersionThatWasTheLatest) {
+  int calls = 0;
+  Client client(std::make_shared<support::HookedConnection>(
+      store_.connection(),
+      [&](std::string_view called,
+          const std::string&) -> std::optional<absl::StatusOr<std::string>> {
+        if (called != "UpdateCheckpoint" || ++calls > 1) return std::nullopt;
+        Save(4);
+        return absl::UnavailableError("the answer was lost");
+      }));
+  auto pinned =
+      UpdateCheckpoint(client, "models/iris/checkpoints/latest", {.pinned = true});
+  ASSERT_TRUE(pinned.ok()) << pinned.status();
+  EXPECT_EQ(pinned->name, Version(3));
+  EXPECT_FALSE(client_.GetCheckpoint(Version(4))->pinned);
 }
 
 TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
@@ -286,6 +365,22 @@ TEST_F(LifecycleTest, TheDeletionOfTheModelIsTheLastThingThatIsTold) {
   EXPECT_TRUE(absl::IsOutOfRange(watcher.Next(Soon()).status()));
   EXPECT_TRUE(absl::IsNotFound(Watch().Next(Soon()).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(ModelWatcher::Open(client_, "iris").status()));
+}
+
+TEST(ModelWatcherTest, ATimeInWhichNobodyAsksIsNoTimeOfRetries) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.retry_timeout = milliseconds(500);
+  TestStore store(options);
+  Client client = store.NewClient();
+  ASSERT_TRUE(client.CreateModel("m").ok());
+  auto watcher = ModelWatcher::Open(client, "models/m");
+  ASSERT_TRUE(watcher.ok());
+  store.Stop();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(watcher->Next(After(milliseconds(20))).status()));
+  std::this_thread::sleep_for(milliseconds(700));
+  const absl::Status s = watcher->Next(After(milliseconds(20))).status();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(s)) << s;
+  EXPECT_TRUE(absl::IsUnavailable(watcher->Next(After(seconds(10))).status()));
 }
 
 TEST_F(LifecycleTest, AServerThatStaysAwayIsToldInTime) {

@@ -8,6 +8,7 @@
 #include "google/protobuf/text_format.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "modelstore/v1/edits.pb.h"
+#include "modelstore/v1/operations.pb.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
@@ -138,6 +139,19 @@ TEST_F(ModifyTest, ReturnsTheNewVersionAndTheReport) {
   EXPECT_EQ(made->parameters[0].old_key, "fc.weight");
   EXPECT_EQ(made->parameters[0].fate, "CHANGED");
   EXPECT_EQ(made->parameters[0].optimizer_fate, "NO_STATE");
+}
+
+TEST_F(ModifyTest, WhatTheAnswerLeavesOutIsNamed) {
+  store_.connection().SetFaults({.tamper = [](std::string* message) {
+    v1::ModifyCheckpointResponse response;
+    if (!response.ParseFromString(*message) || !response.has_result()) return;
+    response.mutable_result()->add_omitted("architecture_before");
+    *message = response.SerializeAsString();
+  }});
+  const auto made = ModifyCheckpoint(client_, "models/m/checkpoints/1",
+                                     EditList().Cast(DType::kFloat16));
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_THAT(made->omitted, ElementsAre("architecture_before"));
 }
 
 TEST_F(ModifyTest, ErrorsNameTheEdit) {

@@ -104,6 +104,17 @@ TEST(OverloadTest, EveryCallAndStreamOfASaveAndALoadWaitsAndGoesOn) {
   EXPECT_LT(connection->attempts(), 100);
 }
 
+TEST(OverloadTest, AModelIsMadeOnceTheServerTakesTheCall) {
+  TestStore store;
+  const auto connection = Overload(store, [](std::string_view, int, int attempt) {
+    return attempt <= 2 ? Refused() : absl::OkStatus();
+  });
+  const auto model = Client(connection).CreateModel("m");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(connection->attempts(), 3);
+  EXPECT_FALSE(connection->pressed());
+}
+
 TEST(OverloadTest, OneStreamIsEnoughForALoad) {
   ConnectOptions options = support::ImpatientOptions();
   options.retry_timeout = milliseconds(200);

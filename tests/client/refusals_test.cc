@@ -152,6 +152,15 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEverySave) {
         c.sections.push_back(
             {.name = "extra", .value = Value(std::string(kNotUtf8)), .metadata = {}});
       }));
+  ExpectNamed("section caf?.name", refusal([](C& c, O&) {
+                c.sections.push_back(
+                    {.name = kNotUtf8, .value = Value(int64_t{1}), .metadata = {}});
+              }));
+  ExpectNamed(
+      "section \"extra\", metadata", refusal([](C& c, O&) {
+        c.sections.push_back(
+            {.name = "extra", .value = {}, .metadata = Value(std::string(kNotUtf8))});
+      }));
   EXPECT_TRUE(absl::IsNotFound(client_.GetModel("models/m").status()));
 }
 

@@ -9,16 +9,21 @@
 #include "absl/strings/str_cat.h"
 #include "modelstore/lifecycle.h"
 #include "modelstore/modify.h"
+#include "modelstore/v1/model_store.pb.h"
+#include "tests/client/hooked_connection.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
 namespace modelstore {
 namespace {
 
+using support::HookedConnection;
 using support::RandomBytes;
+using support::ScriptedStream;
 using support::Soon;
 using support::TestStore;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
@@ -233,6 +238,166 @@ TEST_F(RequestIdTest, AWorkerOfADistributedSaveMayNotComeBackWithOtherRows) {
           .Durable(Soon())
           .status();
   EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
+}
+
+// Rows [first, first + rows) of a tensor of four; `bytes` are those of the piece.
+TensorView Rows(const std::string& bytes, int64_t first, int64_t rows, int64_t width) {
+  TensorView view;
+  view.info.key = "w";
+  view.info.dtype = DType::kUint8;
+  view.info.shape = {4, width};
+  view.info.size_bytes = rows * width;
+  view.data = bytes.data();
+  view.offset = {first, 0};
+  view.size = {rows, width};
+  return view;
+}
+
+TEST_F(RequestIdTest, ATensorInPiecesIsTheSameWhenItComesAgain) {
+  for (const int64_t size : {int64_t{1000}, 2 * kMiB}) {
+    options_.request_id = absl::StrCat("pieces-", size);
+    // x and y come after the tensor of two pieces.
+    SaveContent content = Content(size);
+    const std::string first_rows = RandomBytes(3, size), last_rows = RandomBytes(4, size);
+    const std::vector<TensorView> pieces = {Rows(first_rows, 0, 2, size / 2),
+                                            Rows(last_rows, 2, 2, size / 2)};
+    content.tensors.insert(content.tensors.begin(), pieces.begin(), pieces.end());
+    auto first = Save(content);
+    ASSERT_TRUE(first.ok()) << first.status();
+    auto again = Save(content);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->version, first->version);
+    SaveContent other = content;
+    std::swap(other.tensors[0].data, other.tensors[1].data);
+    const absl::Status s = Save(other).status();
+    EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
+    other = content;
+    other.tensors[1].data = first_rows.data();
+    EXPECT_EQ(Save(other).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(RequestIdTest, APieceThatIsGivenInTwoWaysCountsOnce) {
+  SaveContent content = Content(2 * kMiB);
+  TensorView written_out = content.tensors[0];
+  written_out.offset = {0};
+  written_out.size = written_out.info.shape;
+  content.tensors.push_back(written_out);
+  auto first = Save(content);
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto again = Save(content);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->version, first->version);
+}
+
+TEST_F(RequestIdTest, AWorkerIsComparedInEveryPieceThatItBrings) {
+  const std::string rows[4] = {RandomBytes(1, kMiB), RandomBytes(2, kMiB),
+                               RandomBytes(3, kMiB), RandomBytes(4, kMiB)};
+  const auto save = [&](Client& client, int worker, int last) {
+    SaveContent content;
+    content.tensors = {Rows(rows[2 * worker], 2 * worker, 1, kMiB),
+                       Rows(rows[last], 2 * worker + 1, 1, kMiB)};
+    SaveOptions options = options_;
+    options.contribution = worker;
+    options.contribution_count = 2;
+    return client.SaveAsync("models/m", content, options);
+  };
+  const SaveHandle zero = save(client_, 0, 1);
+  Client second = store_.NewClient();
+  ASSERT_TRUE(save(second, 1, 3).Durable(Soon()).ok());
+  ASSERT_TRUE(zero.Durable(Soon()).ok());
+  EXPECT_TRUE(save(second, 1, 3).Durable(Soon()).ok());
+  const absl::Status s = save(second, 1, 0).Durable(Soon()).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
+}
+
+// As of a tensor with more digests than an answer holds.
+TEST_F(RequestIdTest, WithoutTheDigestsTheVersionMustHaveEveryChunk) {
+  auto first = Save(Content(2 * kMiB));
+  ASSERT_TRUE(first.ok()) << first.status();
+  int refused = 0;
+  client_ = Client(std::make_shared<HookedConnection>(
+      store_.connection(),
+      [&](std::string_view method,
+          const std::string& bytes) -> std::optional<absl::StatusOr<std::string>> {
+        v1::ListTensorsRequest request;
+        if (method != "ListTensors" || !request.ParseFromString(bytes) ||
+            !request.with_digests()) {
+          return std::nullopt;
+        }
+        ++refused;
+        return absl::OutOfRangeError("tensor model:x has more digests than an answer");
+      }));
+  auto again = Save(Content(2 * kMiB));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->version, first->version);
+  EXPECT_EQ(refused, 1);
+  const auto expect_refused = [&](const std::function<void(SaveContent&)>& change) {
+    SaveContent other = Content(2 * kMiB);
+    change(other);
+    const absl::Status s = Save(other).status();
+    EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
+  };
+  const std::string bytes = RandomBytes(9, 2 * kMiB);
+  expect_refused([&](SaveContent& c) { c.tensors[1].data = bytes.data(); });
+  expect_refused([](SaveContent& c) { std::swap(c.tensors[0], c.tensors[1]); });
+  expect_refused([](SaveContent& c) { c.tensors.pop_back(); });
+  expect_refused([](SaveContent& c) { c.sections[0].value = Value(int64_t{2}); });
+}
+
+TEST_F(RequestIdTest, AVersionThatCouldNotBeComparedIsToldOf) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.retry_timeout = std::chrono::milliseconds(0);
+  TestStore store(options);
+  for (const std::string away : {"ListTensors", "GetCheckpoint"}) {
+    bool answers = true;
+    client_ = Client(std::make_shared<HookedConnection>(
+        store.connection(),
+        [&](std::string_view method,
+            const std::string&) -> std::optional<absl::StatusOr<std::string>> {
+          if (answers || method != away) return std::nullopt;
+          return absl::UnavailableError("away");
+        }));
+    options_.request_id = away;
+    auto first = Save(Content(2 * kMiB));
+    ASSERT_TRUE(first.ok()) << first.status();
+    answers = false;
+    const absl::Status s = Save(Content(2 * kMiB)).status();
+    EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(s.message()),
+                HasSubstr(absl::StrCat("version ", first->version,
+                                       away == "ListTensors"
+                                           ? " exists under this request_id and could "
+                                             "not be compared"
+                                           : " holds this save")));
+    EXPECT_THAT(std::string(s.message()), Not(HasSubstr("nothing was saved")));
+  }
+}
+
+TEST_F(RequestIdTest, ACommitThatWasRefusedCannotBeDecided) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.retry_timeout = std::chrono::milliseconds(0);
+  TestStore store(options);
+  bool refuses = false;
+  client_ = Client(std::make_shared<HookedConnection>(
+      store.connection(),
+      [&](std::string_view method,
+          const std::string&) -> std::optional<absl::StatusOr<std::string>> {
+        if (!refuses || method != "CreateUpload") return std::nullopt;
+        return absl::UnavailableError("away");
+      },
+      [&](std::string_view method) -> std::unique_ptr<Stream> {
+        if (!refuses || method != "SaveCheckpoint") return nullptr;
+        return std::make_unique<ScriptedStream>(
+            std::vector<std::string>(), absl::NotFoundError("the base was deleted"));
+      }));
+  options_.request_id.clear();
+  ASSERT_TRUE(Save(Content(2 * kMiB)).ok());
+  refuses = true;
+  // It is sent in one stream, and then as an upload.
+  const absl::Status s = Save(Content(2 * kMiB)).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
+  EXPECT_THAT(std::string(s.message()), HasSubstr("nothing was saved"));
 }
 
 TEST_F(RequestIdTest, CopiesAndModificationsRefuseAnotherRequestToo) {

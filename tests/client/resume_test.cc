@@ -7,6 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/stubs/logging.h"
+#include "modelstore/inspect.h"
+#include "modelstore/modify.h"
+#include "modelstore/retention.h"
+#include "modelstore/v1/operations.pb.h"
+#include "tests/client/hooked_connection.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/seed.h"
@@ -340,6 +345,43 @@ TEST(ResumeTest, AServerThatStaysAwayIsGivenUp) {
   EXPECT_EQ(client.GetModel("models/m").status().code(), absl::StatusCode::kUnavailable);
   store.Start();
   EXPECT_TRUE(client.GetModel("models/m").ok());
+}
+
+// As of a server that the call itself crashes.
+TEST(ResumeTest, ACallThatBreaksAtTheSamePlaceEachTimeIsGivenUp) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.retry_timeout = std::chrono::milliseconds(200);
+  TestStore store(options);
+  Client writer = store.NewClient();
+  ASSERT_TRUE(support::Save(writer, "models/m", State()).ok());
+  Client client(std::make_shared<support::HookedConnection>(
+      store.connection(), nullptr, [](std::string_view method) {
+        std::string message;
+        if (method == "ModifyCheckpoint") {
+          v1::ModifyCheckpointResponse response;
+          response.mutable_progress()->set_done_bytes(1);
+          message = response.SerializeAsString();
+        } else if (method == "VerifyCheckpoint") {
+          v1::VerifyCheckpointResponse response;
+          response.mutable_progress()->set_verified_bytes(1);
+          message = response.SerializeAsString();
+        } else {
+          v1::PruneCheckpointsResponse response;
+          response.mutable_progress()->set_checked_checkpoints(1);
+          message = response.SerializeAsString();
+        }
+        return std::make_unique<support::ScriptedStream>(
+            std::vector<std::string>{message}, absl::UnavailableError("crashed"));
+      }));
+  const std::string name = "models/m/checkpoints/1";
+  const Deadline deadline = After(std::chrono::seconds(5));
+  for (const absl::Status& s :
+       {ModifyCheckpoint(client, name, EditList().AddPrefix("a."), {}, deadline).status(),
+        VerifyCheckpoint(client, name, deadline).status(),
+        PruneCheckpoints(client, "models/m", {}, deadline).status()}) {
+    EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
+    EXPECT_THAT(std::string(s.message()), HasSubstr("given up after 200 ms"));
+  }
 }
 
 TEST(ResumeTest, ARunEndsAtItsDeadline) {

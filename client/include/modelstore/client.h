@@ -15,10 +15,10 @@
 // handlers or tunes the allocator. After fork() the child gets
 // FAILED_PRECONDITION from everything that its parent made, and from Connect()
 // if the parent had connected: gRPC does not pass through fork().
-// Retries: calls that are safe to repeat are repeated on UNAVAILABLE until
-// ConnectOptions.retry_timeout, as is a refusal for overload, no sooner than the server
-// asks for; transfers resume where they were cut. What repeating cannot mend, such as a
-// full disk, is returned at once.
+// Retries: calls that are safe to repeat are repeated on UNAVAILABLE, overload included,
+// for up to ConnectOptions.retry_timeout and never sooner than the server asks. Transfers
+// resume where they were cut. Errors that waiting does not fix, such as a full disk, are
+// returned at once.
 #pragma once
 
 #include <functional>
@@ -48,9 +48,9 @@ class [[nodiscard]] SaveHandle {
   absl::Status Staged(Deadline deadline) const;
   // Returns when the server has made the version durable.
   absl::StatusOr<CheckpointInfo> Durable(Deadline deadline) const;
-  // Waits until the save is over, at the latest at its own timeout. One that does not
-  // come to its end then is cancelled: DEADLINE_EXCEEDED tells whether nothing was
-  // saved or the commit may be decided.
+  // Waits until the save ends. Cancels it 2 s after its timeout and waits up to 30 s more
+  // for it to end: DEADLINE_EXCEEDED tells whether nothing was saved or the commit may be
+  // decided.
   absl::StatusOr<CheckpointInfo> Finish() const;
   Progress progress() const;
   // Ends the save as soon as possible; Durable() then returns CANCELLED unless

@@ -43,8 +43,8 @@ Deadline After(std::chrono::duration<Rep, Period> d) {
   return Later(std::chrono::steady_clock::now(), d);
 }
 
-// A length of time in options, in milliseconds. Made of any std::chrono::duration,
-// of which the largest do not fit: those become the largest that does.
+// A length of time in options, in milliseconds. Converts from any
+// std::chrono::duration; values out of range saturate.
 class Timeout : public std::chrono::milliseconds {
  public:
   constexpr explicit Timeout(rep milliseconds)

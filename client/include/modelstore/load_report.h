@@ -32,8 +32,8 @@ struct LoadReport {
   };
   std::vector<SettingChange> hyperparameters;  // the stored ones were taken
   std::vector<SettingChange> settings;         // those here stayed
-  // Names whose values did not stay, because another name is the same memory here: the
-  // name, the other.
+  // Pairs of names that share memory here and differ in the checkpoint: the one
+  // overwritten, the one that was kept.
   std::vector<std::pair<std::string, std::string>> overwritten;
   // What options.target_dtype left as it is: complex, integers, booleans.
   std::vector<std::string> uncast;

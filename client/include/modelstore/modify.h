@@ -83,6 +83,9 @@ struct ModifyResult {
   std::string architecture_after;
   int64_t new_tensor_bytes = 0;
   int64_t stored_bytes = 0;
+  // Fields of the answer that the server left out because it would exceed 4 MiB, such as
+  // `architecture_before`. Client::ListTensors and LoadModel give the content.
+  std::vector<std::string> omitted;
   // Both empty if the answer got lost and was asked for again.
   std::vector<Warning> warnings;
   std::vector<Parameter> parameters;

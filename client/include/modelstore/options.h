@@ -138,9 +138,9 @@ struct Progress {
 struct LoadOptions {
   // Sections to take; empty: all.
   std::vector<std::string> sections;
-  // RE2 patterns over `section:key`, matched whole by the server. NOT_FOUND names an
-  // `include` that matches no tensor, and INVALID_ARGUMENT tells that `exclude` leaves
-  // none, unless allow_unmatched.
+  // RE2 patterns over `section:key`, matched whole by the server. NOT_FOUND if an include
+  // pattern matches no tensor; INVALID_ARGUMENT if exclude removes every tensor.
+  // allow_unmatched permits both.
   std::vector<std::string> include;
   std::vector<std::string> exclude;
   bool allow_unmatched = false;

@@ -34,8 +34,8 @@ namespace modelstore {
 struct RetentionPolicy {
   int32_t keep_latest = 0;
   // The best so many by `metric`; of equal ones the newer. Versions without the metric
-  // cannot be ranked and are kept beside them, unless prune_unranked. A metric that no
-  // version has refuses the prune.
+  // cannot be ranked and are kept beside them, unless prune_unranked. The prune fails if
+  // no version has the metric.
   int32_t keep_best = 0;
   // `loss`, or one of the metrics.
   std::string metric = {};

@@ -1,0 +1,44 @@
+#include "client/internal/save_outcome.h"
+
+#include "absl/strings/str_cat.h"
+#include "client/internal/retry.h"
+#include "proto/contract/errors.h"
+
+namespace modelstore::internal {
+
+std::string SaveOutcome::Describe() const {
+  switch (commit) {
+    case Commit::kLeftToWorker0:
+      return "this worker's part is delivered, and worker 0 may still commit it";
+    case Commit::kSent:
+      return request_id_is_the_callers
+                 ? absl::StrCat(
+                       "the commit was sent and may be decided: save again with "
+                       "request_id \"",
+                       request_id, "\" to learn the version")
+                 : absl::StrCat(
+                       "the commit was sent and may be decided: look for "
+                       "request_id \"",
+                       request_id, "\" in the latest version");
+    case Commit::kFound:
+      return absl::StrCat("version ", version,
+                          " exists under this request_id and could not be compared");
+    case Commit::kMade:
+      return absl::StrCat("version ", version, " holds this save");
+    case Commit::kNone:
+      break;
+  }
+  return request_id_is_the_callers && uploaded
+             ? "nothing was saved, and a save with the same request_id goes on with what "
+               "arrived"
+             : "nothing was saved";
+}
+
+absl::Status SaveOutcome::Explain(const absl::Status& failure, bool cancelled) const {
+  if (cancelled) {
+    return AppendTo(absl::CancelledError("the save was cancelled"), Describe());
+  }
+  return IsTransient(failure) ? AppendTo(failure, Describe()) : failure;
+}
+
+}  // namespace modelstore::internal
