@@ -20,12 +20,22 @@ class Ticket {
   const std::shared_ptr<ByteBudget> budget_;
 };
 
-struct SentPayload {
-  storage::PinnedBytes bytes;
+// What gRPC sends in place.
+template <typename Bytes>
+struct Sent {
+  Bytes bytes;
   std::shared_ptr<Ticket> ticket;
 };
 
-void DropPayload(void* payload) { delete static_cast<SentPayload*>(payload); }
+template <typename Bytes>
+grpc::Slice ToSlice(Bytes bytes, std::shared_ptr<Ticket> ticket,
+                    absl::string_view (*view_of)(const Bytes&)) {
+  auto* sent = new Sent<Bytes>{std::move(bytes), std::move(ticket)};
+  const absl::string_view view = view_of(sent->bytes);
+  return grpc::Slice(
+      const_cast<char*>(view.data()), view.size(),
+      [](void* owned) { delete static_cast<Sent<Bytes>*>(owned); }, sent);
+}
 
 }  // namespace
 
@@ -58,13 +68,14 @@ grpc::ByteBuffer ToBuffer(OutboundMessage message, int64_t held,
   auto ticket = std::make_shared<Ticket>(held, std::move(budget));
   std::vector<grpc::Slice> slices;
   slices.reserve(message.payloads.size() + 1);
-  slices.emplace_back(message.head);
+  slices.push_back(ToSlice<std::string>(
+      std::move(message.head), ticket,
+      [](const std::string& head) { return absl::string_view(head); }));
   for (storage::PinnedBytes& bytes : message.payloads) {
     if (bytes.view().empty()) continue;
-    auto* payload = new SentPayload{std::move(bytes), ticket};
-    const absl::string_view view = payload->bytes.view();
-    slices.emplace_back(const_cast<char*>(view.data()), view.size(), DropPayload,
-                        payload);
+    slices.push_back(ToSlice<storage::PinnedBytes>(
+        std::move(bytes), ticket,
+        [](const storage::PinnedBytes& payload) { return payload.view(); }));
   }
   return grpc::ByteBuffer(slices.data(), slices.size());
 }

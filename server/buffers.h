@@ -28,8 +28,8 @@ class Fragments {
 
 grpc::ByteBuffer ToBuffer(const std::string& bytes);
 
-// The payloads are sent in place; `held` bytes of `budget` are released when
-// gRPC has let go of the last of them.
+// Head and payloads are sent in place; `held` bytes of `budget` are released when gRPC
+// has let go of the last of them.
 grpc::ByteBuffer ToBuffer(OutboundMessage message, int64_t held,
                           std::shared_ptr<ByteBudget> budget);
 

@@ -182,7 +182,8 @@ absl::StatusOr<CheckpointFilter> CheckpointFilter::Parse(absl::string_view text)
   CheckpointFilter filter;
   if (absl::StripAsciiWhitespace(text).empty()) return filter;
   if (text.size() > kMaxFilterBytes) {
-    return InvalidField("filter", absl::StrCat("at most ", kMaxFilterBytes, " bytes"));
+    return InvalidField("filter", absl::StrCat("has ", text.size(), " bytes, at most ",
+                                               kMaxFilterBytes, " are allowed"));
   }
   auto conditions = Parser(text).Run();
   if (!conditions.ok()) return conditions.status();

@@ -121,8 +121,7 @@ absl::StatusOr<ComparePlan> ComparePlan::Make(std::shared_ptr<storage::Read> fir
     tensor.kind = Difference::ADDED;
     plan.tensors_.push_back(tensor);
   }
-  auto named = selector->CheckMatches(FullCheckpointName(*plan.first_));
-  if (!named.ok()) return named;
+  if (auto s = selector->CheckMatches(*plan.first_, plan.other_.get()); !s.ok()) return s;
   return plan;
 }
 

@@ -134,9 +134,9 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
            "RPCs open at once on one connection")
       ->check(CLI::PositiveNumber);
   settings.AddDuration("idle-timeout", &c->idle_timeout,
-                       "A stream whose client does nothing for so long is ended");
+                       "Idle time after which a stream is closed");
   settings.AddDuration("stall-timeout", &c->stall_timeout,
-                       "The same for a load, while other loads wait for its memory");
+                       "The same for a load while other loads wait for its memory");
   settings.AddDuration("keepalive-time", &c->keepalive_time,
                        "A silent connection is probed after this, and ended if it does not "
                        "answer within 20s");
@@ -156,26 +156,26 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
   settings.AddDuration("grace", &c->grace,
                        "How long a deleted checkpoint stays readable to resumed loads");
   settings.AddDuration("upload-ttl", &c->upload_ttl,
-                       "How long an upload that nobody touches is kept");
+                       "Idle time after which an upload is deleted");
   settings.AddDuration("start-grace", &c->start_grace,
-                       "Nothing expires so soon after a start");
+                       "No expiry for this long after startup");
   settings.Add("max-uploads", &c->max_uploads, "Uploads open at once")
       ->check(CLI::PositiveNumber);
   settings
       .Add("max-uploads-per-model", &c->max_uploads_per_model,
            "Uploads of one model open at once")
       ->check(CLI::PositiveNumber);
-  settings.AddDuration("upload-min-idle", &c->upload_min_idle,
-                       "An upload that was not used for so long may be deleted to make room "
-                       "for a new one at either limit");
+  settings.AddDuration(
+      "upload-min-idle", &c->upload_min_idle,
+      "Idle time after which an upload may be deleted to make room for a new "
+      "one");
   settings.AddDuration("collect-interval", &c->collect_interval,
                        "How often space is reclaimed by itself; 0s for never");
   settings.AddDuration("heal-interval", &c->heal_interval,
                        "How often storage closed by a fault is opened again");
   settings.AddSize("scrub-rate", &c->scrub_bytes_per_second,
                    "Bytes a second that the background scrub reads; 0 for no scrub");
-  settings.AddDuration("scrub-period", &c->scrub_period,
-                       "The scrub begins to read the whole store this often");
+  settings.AddDuration("scrub-period", &c->scrub_period, "Interval between full scrubs");
 }
 
 void AddResourceSettings(Settings& settings, ServerConfig* c) {
@@ -187,7 +187,7 @@ void AddResourceSettings(Settings& settings, ServerConfig* c) {
       ->check(CLI::Range(0, 1024));
   settings.Add("max-queue", &c->max_queue, "RPCs that may wait for a storage thread")
       ->check(CLI::PositiveNumber);
-  settings.AddChoice<LogLevel>("log-level", &c->log_level, "Least severe line to log",
+  settings.AddChoice<LogLevel>("log-level", &c->log_level, "Minimum log level",
                                {{"debug", LogLevel::kDebug},
                                 {"info", LogLevel::kInfo},
                                 {"warning", LogLevel::kWarning},

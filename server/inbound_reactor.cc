@@ -1,6 +1,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "proto/contract/status_codec.h"
 #include "proto/contract/steady_time.h"
 #include "server/buffers.h"
@@ -53,8 +54,10 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     Advance([&]() REQUIRES(mutex_) {
       if (over_ || working_ || next_ || !reading_ || read_since_ > idle_since) return;
       EndWith(absl::DeadlineExceededError(
-          "no message for too long: the stream was ended, what it brought is kept "
-          "where it is part of an upload"));
+          absl::StrCat("stream idle for ",
+                       absl::FormatDuration(absl::Trunc(SteadyNow() - read_since_,
+                                                        absl::Milliseconds(100))),
+                       ", closed; uploaded chunks are kept")));
     });
   }
 

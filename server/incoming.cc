@@ -7,6 +7,15 @@
 #include "server/wire.h"
 
 namespace modelstore::server {
+namespace {
+
+absl::Status OverLimit(absl::string_view field, int64_t given, absl::string_view unit,
+                       int64_t limit) {
+  return InvalidField(field, absl::StrCat("has ", given, " ", unit, " so far, at most ",
+                                          limit, " are allowed"));
+}
+
+}  // namespace
 
 absl::StatusOr<IncomingPayload> ParseIncoming(
     absl::Span<const absl::string_view> fragments, google::protobuf::Message* message) {
@@ -68,19 +77,18 @@ absl::Status ForEachChunk(
 absl::Status ManifestBudget::Add(const v1::ManifestPart& part) {
   tensors_ += part.tensors_size();
   if (tensors_ > kMaxTensors) {
-    return InvalidField("manifest.tensors", absl::StrCat("more than ", kMaxTensors));
+    return OverLimit("manifest.tensors", tensors_, "tensors", kMaxTensors);
   }
   for (const auto& attachment : part.attachments()) {
     attachment_bytes_ += static_cast<int64_t>(attachment.data().size());
   }
   if (attachment_bytes_ > kMaxAttachmentBytes) {
-    return InvalidField("manifest.attachments",
-                        absl::StrCat("more than ", kMaxAttachmentBytes, " bytes"));
+    return OverLimit("manifest.attachments", attachment_bytes_, "bytes",
+                     kMaxAttachmentBytes);
   }
   bytes_ += static_cast<int64_t>(part.ByteSizeLong());
   if (bytes_ > kMaxManifestBytes) {
-    return InvalidField("manifest",
-                        absl::StrCat("more than ", kMaxManifestBytes, " bytes"));
+    return OverLimit("manifest", bytes_, "bytes", kMaxManifestBytes);
   }
   return absl::OkStatus();
 }

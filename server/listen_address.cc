@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -19,7 +20,8 @@ namespace modelstore::server {
 namespace {
 
 constexpr absl::string_view kUnix = "unix:";
-constexpr char kUnexplained[] = "for no known reason; it may have been in use until now";
+constexpr char kUnexplained[] =
+    "unknown reason: the address can be bound now; start again";
 
 std::string WithoutBrackets(absl::string_view address) {
   if (absl::ConsumePrefix(&address, "[")) absl::ConsumeSuffix(&address, "]");
@@ -39,16 +41,24 @@ int TryToBind(const sockaddr* address, socklen_t size) {
   return error;
 }
 
-std::string ExplainUnixFailure(const std::string& path) {
+// Absent if the path is too long.
+std::optional<sockaddr_un> UnixAddress(absl::string_view path) {
   sockaddr_un address{};
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::StrCat("the path of a unix socket has at most ",
-                        sizeof(address.sun_path) - 1, " bytes, this one has ",
-                        path.size());
-  }
+  if (path.size() >= sizeof(address.sun_path)) return std::nullopt;
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
-  const int error = TryToBind(reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  return address;
+}
+
+std::string ExplainUnixFailure(const std::string& path) {
+  const auto address = UnixAddress(path);
+  if (!address.has_value()) {
+    return absl::StrCat("the path of a unix socket has at most ",
+                        sizeof(address->sun_path) - 1, " bytes, this one has ",
+                        path.size());
+  }
+  const int error =
+      TryToBind(reinterpret_cast<const sockaddr*>(&*address), sizeof(*address));
   if (error == 0) unlink(path.c_str());
   return error == 0 ? kUnexplained : std::strerror(error);
 }
@@ -74,6 +84,20 @@ std::string TargetOf(absl::string_view address, int port) {
   const bool bare_ipv6 = absl::StrContains(address, ':') && address[0] != '[';
   return bare_ipv6 ? absl::StrCat("[", address, "]:", port)
                    : absl::StrCat(address, ":", port);
+}
+
+bool AnotherServerAnswers(absl::string_view address) {
+  if (!absl::ConsumePrefix(&address, kUnix)) return false;
+  const auto unix_address = UnixAddress(address);
+  if (!unix_address.has_value()) return false;
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return false;
+  // EAGAIN: it has a full backlog.
+  const bool answers = connect(fd, reinterpret_cast<const sockaddr*>(&*unix_address),
+                               sizeof(*unix_address)) == 0 ||
+                       errno == EAGAIN;
+  close(fd);
+  return answers;
 }
 
 std::string ExplainListenFailure(absl::string_view address, int port) {

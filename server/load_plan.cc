@@ -155,7 +155,7 @@ absl::StatusOr<LoadPlan> LoadPlan::Make(std::shared_ptr<storage::Read> read,
     plan.total_bytes_ += planned.size_bytes;
     plan.tensors_.push_back(std::move(planned));
   }
-  if (auto s = selector->CheckMatches(FullCheckpointName(*plan.read_)); !s.ok()) return s;
+  if (auto s = selector->CheckMatches(*plan.read_); !s.ok()) return s;
   for (const auto& [name, rows] : *slices) {
     if (rows.used) continue;
     if (!by_name.contains(name)) {

@@ -166,14 +166,15 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     std::optional<grpc::ByteBuffer> buffer;
     const bool over = !message.ok() || !message->has_value();
     if (!over) {
-      int64_t payload = 0;
+      auto size = static_cast<int64_t>((*message)->head.size());
       for (const auto& bytes : (*message)->payloads) {
-        payload += static_cast<int64_t>(bytes.view().size());
+        size += static_cast<int64_t>(bytes.view().size());
       }
-      record_.AddSent((*message)->head.size() + payload);
-      host_->outbound->Release(held - payload);
+      record_.AddSent(size);
+      // A plan may be larger than what was acquired; what is over is charged.
+      host_->outbound->Release(held - size);
       held = 0;
-      buffer = ToBuffer(**std::move(message), payload, host_->outbound);
+      buffer = ToBuffer(**std::move(message), size, host_->outbound);
     }
     if (held > 0) host_->outbound->Release(held);
     Advance([&]() REQUIRES(mutex_) {

@@ -33,7 +33,8 @@ bool MentionsSection(absl::string_view pattern) {
 absl::StatusOr<std::unique_ptr<RE2>> CompilePattern(absl::string_view field,
                                                     absl::string_view pattern) {
   if (pattern.size() > kMaxPatternBytes) {
-    return InvalidField(field, absl::StrCat("at most ", kMaxPatternBytes, " bytes"));
+    return InvalidField(field, absl::StrCat("has ", pattern.size(), " bytes, at most ",
+                                            kMaxPatternBytes, " are allowed"));
   }
   RE2::Options options;
   options.set_log_errors(false);

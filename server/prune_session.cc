@@ -13,10 +13,19 @@
 namespace modelstore::server {
 namespace {
 
-constexpr int kAtOnce = 500;
-// Versions that the result lists, and decisions in a message: some 400 KiB.
+// Records that are read at once; each may hold an architecture of megabytes.
+constexpr int kAtOnce = 50;
+// Versions that the result lists.
 constexpr size_t kListed = 100'000;
+// Decisions in a message, about 250 KiB.
 constexpr int kDecisions = 20'000;
+// Memory for a version: the plan's, what is asked of storage (16 bytes), and an entry
+// of one list of Deletions, which grows by doubling.
+constexpr int64_t kBytesPerVersion = RetentionPlan::kBytesPerVersion + 32;
+
+bool Lists(const std::vector<int64_t>& versions, int64_t version) {
+  return std::binary_search(versions.begin(), versions.end(), version);
+}
 
 }  // namespace
 
@@ -25,6 +34,7 @@ PruneSession::PruneSession(ServiceContext& context, storage::records::ModelRecor
     : context_(context),
       model_(std::move(model)),
       validate_only_(validate_only),
+      memory_(context.memory),
       plan_(policy, absl::Now()) {}
 
 absl::StatusOr<std::unique_ptr<OutboundSession>> PruneSession::Open(
@@ -50,6 +60,9 @@ absl::StatusOr<OutboundMessage> PruneSession::Look() {
   // A uid never comes back: if it is the model's now, it was when the page was read.
   auto now = ModelOfUid(context_, model_.model_id(), model_.uid());
   if (!now.ok()) return now.status();
+  auto reserved =
+      memory_.Grow(static_cast<int64_t>(page->items.size()) * kBytesPerVersion);
+  if (!reserved.ok()) return reserved;
   for (const auto& record : page->items) plan_.Look(record);
   after_ = page->next;
   looked_ = after_.empty();
@@ -79,12 +92,14 @@ absl::StatusOr<absl::flat_hash_set<int64_t>> PruneSession::BasesOfUploads() cons
 }
 
 absl::Status PruneSession::Delete() {
-  const std::vector<RetentionPlan::Verdict> verdicts = plan_.Verdicts();
+  auto verdicts = plan_.Finish(ModelName(model_.model_id()));
+  if (!verdicts.ok()) return verdicts.status();
+  verdicts_ = *std::move(verdicts);
   auto bases = BasesOfUploads();
   if (!bases.ok()) return bases.status();
   std::vector<storage::Checkpoints::SeenVersion> leaving;
   std::vector<int64_t> held;
-  for (const RetentionPlan::Verdict& verdict : verdicts) {
+  for (const RetentionPlan::Verdict& verdict : verdicts_) {
     if (!verdict.leaves) continue;
     if (bases->contains(verdict.seen.version)) {
       held.push_back(verdict.seen.version);
@@ -95,60 +110,70 @@ absl::Status PruneSession::Delete() {
   auto deletions = context_.store->checkpoints().DeleteEach(
       model_, leaving, validate_only_, [this] { return !cancelled_; });
   if (!deletions.ok()) return deletions.status();
-  deletions->held.insert(deletions->held.end(), held.begin(), held.end());
-  std::sort(deletions->held.begin(), deletions->held.end());
+  deletions_ = *std::move(deletions);
+  deletions_.held.insert(deletions_.held.end(), held.begin(), held.end());
+  std::sort(deletions_.held.begin(), deletions_.held.end());
   // Else an upload that nobody will end would keep their bytes for its whole life.
   if (!validate_only_) {
-    context_.store->uploads().DeleteIdle(model_.uid(), deletions->deleted);
+    context_.store->uploads().DeleteIdle(model_.uid(), deletions_.deleted);
   }
-  Answer(verdicts, *deletions);
   return absl::OkStatus();
 }
 
-void PruneSession::Answer(const std::vector<RetentionPlan::Verdict>& verdicts,
-                          const storage::Checkpoints::Deletions& deletions) {
+std::optional<RetentionPlan::Decision> PruneSession::DecisionOf(
+    const RetentionPlan::Verdict& verdict) const {
   using Decision = RetentionPlan::Decision;
-  const absl::flat_hash_set<int64_t> held(deletions.held.begin(), deletions.held.end());
-  const absl::flat_hash_set<int64_t> changed(deletions.changed.begin(),
-                                             deletions.changed.end());
-  for (const RetentionPlan::Verdict& verdict : verdicts) {
-    const int64_t version = verdict.seen.version;
-    Decision& decision = *decisions_.add_decisions();
-    decision.set_version(version);
-    decision.set_outcome(Decision::KEPT);
-    if (changed.contains(version)) {
+  const int64_t version = verdict.seen.version;
+  Decision decision;
+  decision.set_version(version);
+  decision.set_outcome(Decision::KEPT);
+  if (verdict.leaves) {
+    if (Lists(deletions_.changed, version)) {
       decision.add_rules(Decision::CHANGED);
-      result_.set_kept_count(result_.kept_count() + 1);
-      continue;
+      return decision;
     }
-    for (int rule = Decision::NEWEST; rule <= Decision::EXPIRED; ++rule) {
-      if ((verdict.rules >> rule & 1) != 0) {
-        decision.add_rules(static_cast<Decision::Rule>(rule));
-      }
-    }
-    if (!verdict.leaves) {
-      result_.set_kept_count(result_.kept_count() + 1);
-    } else {
-      decision.set_outcome(held.contains(version) ? Decision::HELD : Decision::PRUNED);
+    const bool held = Lists(deletions_.held, version);
+    if (!held && !Lists(deletions_.deleted, version)) return std::nullopt;
+    decision.set_outcome(held ? Decision::HELD : Decision::PRUNED);
+  }
+  for (int rule = Decision::NEWEST; rule <= Decision::EXPIRED; ++rule) {
+    if ((verdict.rules >> rule & 1) != 0) {
+      decision.add_rules(static_cast<Decision::Rule>(rule));
     }
   }
+  return decision;
+}
+
+v1::PruneCheckpointsResponse::Result PruneSession::Result() const {
+  v1::PruneCheckpointsResponse::Result result;
   const auto list = [](const std::vector<int64_t>& versions, auto* out) {
     const size_t listed = std::min(versions.size(), kListed);
     out->Add(versions.begin(), versions.begin() + static_cast<std::ptrdiff_t>(listed));
   };
-  list(deletions.deleted, result_.mutable_pruned_versions());
-  list(deletions.held, result_.mutable_held_versions());
-  result_.set_pruned_count(static_cast<int64_t>(deletions.deleted.size()));
-  result_.set_held_count(static_cast<int64_t>(deletions.held.size()));
-  result_.set_freed_bytes(deletions.freed.freed_bytes);
-  result_.set_waiting_bytes(deletions.freed.waiting_bytes);
+  list(deletions_.deleted, result.mutable_pruned_versions());
+  list(deletions_.held, result.mutable_held_versions());
+  const auto stays = [](const RetentionPlan::Verdict& verdict) {
+    return !verdict.leaves;
+  };
+  result.set_kept_count(std::count_if(verdicts_.begin(), verdicts_.end(), stays) +
+                        static_cast<int64_t>(deletions_.changed.size()));
+  result.set_pruned_count(static_cast<int64_t>(deletions_.deleted.size()));
+  result.set_held_count(static_cast<int64_t>(deletions_.held.size()));
+  result.set_freed_bytes(deletions_.freed.freed_bytes);
+  result.set_waiting_bytes(deletions_.freed.waiting_bytes);
+  return result;
 }
 
-OutboundMessage PruneSession::NextDecisions() {
+OutboundMessage PruneSession::Answer() {
   v1::PruneCheckpointsResponse response;
   auto* part = response.mutable_decisions();
-  while (told_ < decisions_.decisions_size() && part->decisions_size() < kDecisions) {
-    *part->add_decisions() = std::move(*decisions_.mutable_decisions(told_++));
+  while (told_ < verdicts_.size() && part->decisions_size() < kDecisions) {
+    auto decision = DecisionOf(verdicts_[told_++]);
+    if (decision.has_value()) *part->add_decisions() = *std::move(decision);
+  }
+  if (part->decisions().empty()) {
+    *response.mutable_result() = Result();
+    done_ = true;
   }
   return OutboundMessage{response.SerializeAsString(), {}};
 }
@@ -158,15 +183,10 @@ absl::StatusOr<std::optional<OutboundMessage>> PruneSession::Next() {
   if (done_) return std::nullopt;
   if (!looked_) return Look();
   if (!deleted_) {
-    if (auto s = plan_.Check(ModelName(model_.model_id())); !s.ok()) return s;
     if (auto s = Delete(); !s.ok()) return s;
     deleted_ = true;
   }
-  if (told_ < decisions_.decisions_size()) return NextDecisions();
-  done_ = true;
-  v1::PruneCheckpointsResponse response;
-  *response.mutable_result() = std::move(result_);
-  return OutboundMessage{response.SerializeAsString(), {}};
+  return Answer();
 }
 
 }  // namespace modelstore::server

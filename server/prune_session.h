@@ -3,10 +3,13 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "modelstore/v1/operations.pb.h"
 #include "server/handlers.h"
+#include "server/reservation.h"
 #include "server/retention.h"
 #include "server/service.h"
 
@@ -26,12 +29,14 @@ class PruneSession final : public OutboundSession {
 
   // Looks at the next versions.
   absl::StatusOr<OutboundMessage> Look();
-  // Deletes what leaves, and writes the answer.
+  // Deletes what leaves.
   absl::Status Delete();
-  void Answer(const std::vector<RetentionPlan::Verdict>& verdicts,
-              const storage::Checkpoints::Deletions& deletions);
-  // The next part of the decisions.
-  OutboundMessage NextDecisions();
+  // Absent for a version that another call has deleted meanwhile.
+  std::optional<RetentionPlan::Decision> DecisionOf(
+      const RetentionPlan::Verdict& verdict) const;
+  // The next part of the decisions; at the end the result.
+  OutboundMessage Answer();
+  v1::PruneCheckpointsResponse::Result Result() const;
   // Versions of this model that uploads in use build on.
   absl::StatusOr<absl::flat_hash_set<int64_t>> BasesOfUploads() const;
 
@@ -39,14 +44,17 @@ class PruneSession final : public OutboundSession {
   const storage::records::ModelRecord model_;
   const bool validate_only_;
   std::atomic<bool> cancelled_ = false;
+  Reservation memory_;
   RetentionPlan plan_;
   std::string after_;
   bool looked_ = false;
   bool deleted_ = false;
   bool done_ = false;
-  v1::PruneCheckpointsResponse::Result result_;
-  v1::PruneCheckpointsResponse::Decisions decisions_;
-  int told_ = 0;
+  std::vector<RetentionPlan::Verdict> verdicts_;
+  // Each list ascending.
+  storage::Checkpoints::Deletions deletions_;
+  // Verdicts that were told.
+  size_t told_ = 0;
 };
 
 }  // namespace modelstore::server

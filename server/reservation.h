@@ -1,5 +1,5 @@
-// Memory that sessions hold beside the messages in transit: manifests that are
-// being saved, plans of loads. One bound over all of them.
+// Memory that sessions hold beside the messages in transit: manifests that are being
+// saved, plans of loads, verdicts of prunes. One bound over all of them.
 #pragma once
 
 #include <atomic>
@@ -51,13 +51,12 @@ class Reservation {
   absl::Status Grow(int64_t bytes) {
     if (!memory_->CanHold(bytes_ + bytes)) {
       return absl::ResourceExhaustedError(absl::StrCat(
-          "the call needs ", bytes_ + bytes, " bytes of memory for its manifests, and the "
-          "server has ", memory_->limit(), " for all calls: raise --memory-budget"));
+          "the call needs ", bytes_ + bytes, " bytes of memory, and the server has ",
+          memory_->limit(), " for all calls: raise --memory-budget"));
     }
     if (!memory_->Take(bytes)) {
-      return Overloaded(absl::StrCat(
-          "the manifests of running calls fill the server's ", memory_->limit(),
-          " bytes of memory for them: retry later"));
+      return Overloaded(absl::StrCat("running calls hold the server's ", memory_->limit(),
+                                     " bytes of memory for them: retry later"));
     }
     bytes_ += bytes;
     return absl::OkStatus();

@@ -1,6 +1,7 @@
 #include "server/retention.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -22,7 +23,8 @@ std::optional<CheckpointFigure> FigureOf(const v1::RetentionPolicy& policy) {
                                      : absl::StrCat("metrics.", policy.metric()));
 }
 
-bool Bears(const storage::records::CheckpointRecord& record, const std::string& metric) {
+bool HasMetric(const storage::records::CheckpointRecord& record,
+               const std::string& metric) {
   return metric == "loss" ? record.metadata().has_loss()
                           : record.metadata().metrics().contains(metric);
 }
@@ -40,9 +42,13 @@ RetentionPlan::RetentionPlan(const v1::RetentionPolicy& policy, absl::Time now)
 uint32_t RetentionPlan::KeptBy(const storage::records::CheckpointRecord& record) const {
   uint32_t rules = has_rules_ ? 0 : Bit(Decision::NO_RULES);
   if (looked_at() < policy_.keep_latest()) rules |= Bit(Decision::LATEST);
-  if (policy_.keep_every_steps() > 0 && record.metadata().has_step() &&
-      record.metadata().step() % policy_.keep_every_steps() == 0) {
-    rules |= Bit(Decision::EVERY_STEPS);
+  if (policy_.keep_every_steps() > 0) {
+    const auto& metadata = record.metadata();
+    if (!metadata.has_step()) {
+      if (!policy_.prune_unranked()) rules |= Bit(Decision::UNRANKED);
+    } else if (metadata.step() % policy_.keep_every_steps() == 0) {
+      rules |= Bit(Decision::EVERY_STEPS);
+    }
   }
   if (policy_.keep_younger_than_seconds() > 0 &&
       now_ - absl::FromUnixMicros(record.create_time_us()) <
@@ -54,7 +60,7 @@ uint32_t RetentionPlan::KeptBy(const storage::records::CheckpointRecord& record)
 
 void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
                          Verdict& verdict) {
-  if (!Bears(record, policy_.metric())) {
+  if (!HasMetric(record, policy_.metric())) {
     if (!policy_.prune_unranked()) verdict.rules |= Bit(Decision::UNRANKED);
     if (record.metadata().has_loss()) seen_metrics_.insert("loss");
     for (const auto& [name, value] : record.metadata().metrics()) {
@@ -62,7 +68,7 @@ void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
     }
     return;
   }
-  ++bearers_;
+  ++ranked_;
   if (verdict.leaves) return;
   if (const std::optional<double> value = figure_->Of(record); value.has_value()) {
     best_.emplace(policy_.maximize() ? *value : -*value, record.version());
@@ -87,26 +93,26 @@ void RetentionPlan::Look(const storage::records::CheckpointRecord& record) {
   verdicts_.push_back(verdict);
 }
 
-absl::Status RetentionPlan::Check(absl::string_view model) const {
-  if (!figure_.has_value() || bearers_ > 0 || verdicts_.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      model, " is not pruned: none of its ", verdicts_.size(),
-      " versions bears the metric \"", policy_.metric(), "\" of keep_best",
-      seen_metrics_.empty()
-          ? ", nor any other"
-          : absl::StrCat("; they bear ", absl::StrJoin(seen_metrics_, ", ")),
-      ": correct the policy's metric"));
-}
-
-std::vector<RetentionPlan::Verdict> RetentionPlan::Verdicts() const {
+absl::StatusOr<std::vector<RetentionPlan::Verdict>> RetentionPlan::Finish(
+    absl::string_view model) {
   absl::flat_hash_set<int64_t> best;
   for (const auto& [figure, version] : best_) best.insert(version);
-  std::vector<Verdict> verdicts(verdicts_.rbegin(), verdicts_.rend());
+  best_.clear();
+  std::vector<Verdict> verdicts = std::exchange(verdicts_, {});
+  std::reverse(verdicts.begin(), verdicts.end());
+  bool loses = false;
   for (Verdict& verdict : verdicts) {
     if (best.contains(verdict.seen.version)) verdict.rules |= Bit(Decision::BEST);
-    if (verdict.rules == 0) verdict.leaves = true;
+    if (verdict.rules == 0) verdict.leaves = loses = true;
   }
-  return verdicts;
+  if (!loses || !figure_.has_value() || ranked_ > 0) return verdicts;
+  return absl::FailedPreconditionError(
+      absl::StrCat(model, " not pruned: none of its ", verdicts.size(),
+                   " versions has metric \"", policy_.metric(), "\"",
+                   seen_metrics_.empty()
+                       ? " or any other"
+                       : absl::StrCat("; they have ", absl::StrJoin(seen_metrics_, ", ")),
+                   "; correct the policy"));
 }
 
 }  // namespace modelstore::server

@@ -215,6 +215,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   // health is asked.
   google::rpc::BadRequest::descriptor();
   grpc::health::v1::HealthCheckRequest::descriptor();
+  // gRPC would take the path of its unix socket away from it.
+  if (AnotherServerAnswers(config.address)) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", config.address,
+                                               ": another server answers there"));
+  }
   grpc::ServerBuilder builder;
   Configure(config, &builder);
   builder.AddListeningPort(TargetOf(config.address, config.port),

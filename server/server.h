@@ -36,7 +36,7 @@ class Server {
   int port() const;
   // Streams that are open.
   int streams() const;
-  // Of WatchModel, which streams() does not count: they hold neither a thread nor memory.
+  // Of WatchModel, which streams() does not count: they hold no thread while they wait.
   int watchers() const;
   // `host:port` as bound.
   std::string address() const;

@@ -25,6 +25,12 @@ absl::Status Compile(absl::string_view field,
   return absl::OkStatus();
 }
 
+std::string NamesOf(const storage::Read& read, const storage::Read* other) {
+  return other == nullptr
+             ? FullCheckpointName(read)
+             : absl::StrCat(FullCheckpointName(read), " or ", FullCheckpointName(*other));
+}
+
 absl::Status MatchesNothing(absl::string_view field, absl::string_view pattern,
                             const std::string& checkpoint) {
   return absl::NotFoundError(
@@ -94,11 +100,13 @@ bool TensorSelector::Takes(const storage::records::TensorRecord& tensor,
   return taken;
 }
 
-absl::Status TensorSelector::CheckMatches(const std::string& checkpoint) const {
+absl::Status TensorSelector::CheckMatches(const storage::Read& read,
+                                          const storage::Read* other) const {
   if (allow_unmatched_) return absl::OkStatus();
+  const std::string checkpoint = NamesOf(read, other);
   for (size_t i = 0; i < include_.size(); ++i) {
     if (hits_[i]) continue;
-    if (include_[i].IsLiteral()) {
+    if (include_[i].IsLiteral() && other == nullptr) {
       return NoSuch("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
     }
     return MatchesNothing(absl::StrCat("selection.include_patterns[", i, "]"),
@@ -128,6 +136,10 @@ absl::Status TensorSelector::CheckSections(const storage::Read& read,
   }
   for (const std::string& section : sections_) {
     if (known.contains(section)) continue;
+    if (other != nullptr) {
+      return absl::NotFoundError(
+          absl::StrCat("there is no section ", section, " in ", NamesOf(read, other)));
+    }
     return NoSuch("section",
                   absl::StrCat(FullCheckpointName(read), "/sections/", section));
   }

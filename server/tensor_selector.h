@@ -30,10 +30,11 @@ class TensorSelector {
   // `name` is the tensor's `section:key`.
   bool Takes(const storage::records::TensorRecord& tensor, const std::string& name);
 
-  // After Takes() was asked for every tensor of `checkpoint`: NOT_FOUND for an include
-  // that matched none, INVALID_ARGUMENT if the excludes left none. OK in either case
-  // where the selection allows it.
-  absl::Status CheckMatches(const std::string& checkpoint) const;
+  // After Takes() was asked for every tensor of `read`, and of `other` if there is one:
+  // NOT_FOUND for an include that matched none, INVALID_ARGUMENT if the excludes left
+  // none. OK in either case if the selection allows it.
+  absl::Status CheckMatches(const storage::Read& read,
+                            const storage::Read* other = nullptr) const;
   // NOT_FOUND for a section that was named and that neither checkpoint has.
   absl::Status CheckSections(const storage::Read& read,
                              const storage::Read* other = nullptr) const;

@@ -16,6 +16,9 @@ namespace modelstore::server {
 namespace {
 
 constexpr size_t kMaxDescriptionBytes = 4096;
+// Of messages that are stored with the fields that this server does not know.
+constexpr size_t kMaxPolicyBytes = 4096;
+constexpr size_t kMaxProducerBytes = size_t{20} << 10;
 constexpr int kMaxLabels = 64;
 constexpr size_t kMaxLabelBytes = 256;
 constexpr int kMaxMetrics = 1024;
@@ -34,6 +37,12 @@ absl::Status OverLimit(absl::string_view field, size_t given, size_t limit,
                        absl::string_view unit) {
   return InvalidField(
       field, absl::StrCat("has ", given, " ", unit, ", at most ", limit, " are allowed"));
+}
+
+absl::Status ValidateSize(absl::string_view field,
+                          const google::protobuf::Message& message, size_t limit) {
+  const size_t size = message.ByteSizeLong();
+  return size <= limit ? absl::OkStatus() : OverLimit(field, size, limit, "bytes");
 }
 
 absl::Status ValidateDescription(absl::string_view field, absl::string_view text) {
@@ -160,7 +169,11 @@ absl::Status ValidateRetention(absl::string_view field,
   if (policy.keep_best() > 0 && policy.metric().empty()) {
     return InvalidField(At(field, "metric"), "required with keep_best");
   }
-  return absl::OkStatus();
+  if (policy.metric().size() > kMaxLabelBytes) {
+    return OverLimit(At(field, "metric"), policy.metric().size(), kMaxLabelBytes,
+                     "bytes");
+  }
+  return ValidateSize(field, policy, kMaxPolicyBytes);
 }
 
 absl::Status ValidateNote(absl::string_view field, absl::string_view note) {
@@ -228,6 +241,10 @@ absl::Status ValidateCheckpoint(absl::string_view field,
       return OverLimit(At(field, "producer"), text->size(), kMaxDescriptionBytes,
                        "bytes in a field");
     }
+  }
+  if (auto s = ValidateSize(At(field, "producer"), producer, kMaxProducerBytes);
+      !s.ok()) {
+    return s;
   }
   if (!checkpoint.has_architecture()) return absl::OkStatus();
   const std::string at = At(field, "architecture");

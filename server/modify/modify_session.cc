@@ -20,9 +20,9 @@ namespace modelstore::server::modify {
 namespace {
 
 constexpr absl::Duration kStep = absl::Milliseconds(50);
-// The list of edits is a part of the version's record, which every listing reads.
 // What the threads of one call compute with, beyond the first one's.
 constexpr int64_t kMaxThreadBytes = int64_t{64} << 20;
+// The list of edits is a part of the version's record, which every listing reads.
 constexpr int kMaxEdits = 1000;
 constexpr size_t kMaxEditBytes = size_t{1} << 20;
 constexpr size_t kReportPartBytes =
@@ -50,15 +50,19 @@ std::string DigestOf(const v1::ModifyCheckpointRequest& request) {
 absl::Status CheckRequest(const v1::ModifyCheckpointRequest& request) {
   if (request.edits().empty()) return InvalidField("edits", "is required");
   if (request.edits_size() > kMaxEdits) {
-    return InvalidField("edits", absl::StrCat("at most ", kMaxEdits));
+    return InvalidField("edits", absl::StrCat("has ", request.edits_size(), ", at most ",
+                                              kMaxEdits, " are allowed"));
   }
   size_t bytes = 0;
   for (const v1::Edit& edit : request.edits()) bytes += edit.ByteSizeLong();
   if (bytes > kMaxEditBytes) {
-    return InvalidField("edits", absl::StrCat("at most ", kMaxEditBytes, " bytes"));
+    return InvalidField("edits", absl::StrCat("has ", bytes, " bytes, at most ",
+                                              kMaxEditBytes, " are allowed"));
   }
   if (request.optimizer_param_names_size() > kMaxTensors) {
-    return InvalidField("optimizer_param_names", absl::StrCat("at most ", kMaxTensors));
+    return InvalidField("optimizer_param_names",
+                        absl::StrCat("has ", request.optimizer_param_names_size(),
+                                     ", at most ", kMaxTensors, " are allowed"));
   }
   if (!v1::ModifyCheckpointRequest::OptimizerPolicy_IsValid(request.optimizer_policy())) {
     return InvalidField("optimizer_policy", "unknown");

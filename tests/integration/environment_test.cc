@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -93,24 +95,34 @@ TEST_F(EnvironmentTest, AHangupOfTheTerminalEndsNothing) {
   EXPECT_TRUE(server_->Running());
 }
 
+// Starts a server on a unix socket, with its log in a file.
+pid_t StartOn(const std::string& address, const std::string& data,
+              const std::string& log) {
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid != 0) return pid;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(127);
+  const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  dup2(out, STDERR_FILENO);
+  execl(MODELSTORED_BINARY, MODELSTORED_BINARY, "--address", address.c_str(),
+        "--data-dir", data.c_str(), "--log-level", "error", nullptr);
+  _exit(127);
+}
+
+void AwaitFile(const std::string& path) {
+  for (int i = 0; i < 600 && access(path.c_str(), F_OK) != 0; ++i) {
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+}
+
 TEST(ServerEnvironmentTest, AUnixSocketServesSavesAndLoads) {
   support::TempFolder folder("unix");
   const std::string address = absl::StrCat("unix:", folder.path(), "/socket");
-  const pid_t parent = getpid();
-  const pid_t pid = fork();
-  if (pid == 0) {
-    if (getppid() != parent) _exit(127);
-    const std::string data = absl::StrCat(folder.path(), "/data");
-    execl(MODELSTORED_BINARY, MODELSTORED_BINARY, "--address", address.c_str(),
-          "--data-dir", data.c_str(), "--log-level", "error", nullptr);
-    _exit(127);
-  }
+  const pid_t pid = StartOn(address, folder.path() + "/data", "/dev/stderr");
   ASSERT_GT(pid, 0);
   // A first attempt before the socket is there would be repeated after seconds only.
-  const std::string socket = folder.path() + "/socket";
-  for (int i = 0; i < 600 && access(socket.c_str(), F_OK) != 0; ++i) {
-    std::this_thread::sleep_for(milliseconds(50));
-  }
+  AwaitFile(folder.path() + "/socket");
   auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
   bool healthy = false;
   for (int i = 0; i < 300 && !healthy; ++i) {
@@ -134,6 +146,47 @@ TEST(ServerEnvironmentTest, AUnixSocketServesSavesAndLoads) {
   int status = 0;
   waitpid(pid, &status, 0);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST(ServerEnvironmentTest, ASecondServerDoesNotTakeTheUnixSocketOfTheFirst) {
+  support::TempFolder folder("two");
+  const std::string socket = folder.path() + "/socket";
+  const std::string address = absl::StrCat("unix:", socket);
+  const std::string log = folder.path() + "/log";
+  const pid_t first = StartOn(address, folder.path() + "/first", "/dev/null");
+  ASSERT_GT(first, 0);
+  AwaitFile(socket);
+  const std::string health =
+      absl::StrCat(MODELSTORED_BINARY, " --address ", address, " health");
+  const auto serves = [&health] {
+    for (int i = 0; i < 100; ++i) {
+      if (std::system(health.c_str()) == 0) return true;
+      std::this_thread::sleep_for(milliseconds(100));
+    }
+    return false;
+  };
+  ASSERT_TRUE(serves());
+  const pid_t second = StartOn(address, folder.path() + "/second", log);
+  ASSERT_GT(second, 0);
+  int status = 0;
+  for (int i = 0; i < 200 && waitpid(second, &status, WNOHANG) == 0; ++i) {
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status;
+  std::stringstream text;
+  text << std::ifstream(log).rdbuf();
+  EXPECT_NE(text.str().find(absl::StrCat("cannot listen on ", address,
+                                         ": another server answers there")),
+            std::string::npos)
+      << text.str();
+  EXPECT_EQ(std::system(health.c_str()), 0);
+  // A socket file that nobody answers at is taken over.
+  kill(first, SIGKILL);
+  waitpid(first, &status, 0);
+  const pid_t third = StartOn(address, folder.path() + "/first", log);
+  EXPECT_TRUE(serves());
+  kill(third, SIGKILL);
+  waitpid(third, &status, 0);
 }
 
 // The server's only words before it gives up.

@@ -361,7 +361,15 @@ TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
   ASSERT_TRUE(verdict.ok()) << verdict.status();
   EXPECT_THAT(verdict->Kinds(), ElementsAre("model:v ADDED"));
   request_.mutable_selection()->set_include_patterns(0, "nothing");
-  EXPECT_THAT(Compare("a", "b"), FailsWith(absl::StatusCode::kNotFound, "nothing"));
+  EXPECT_THAT(Compare("a", "b"),
+              FailsWith(absl::StatusCode::kNotFound,
+                        "\"nothing\" matches no tensor of models/a/checkpoints/1 or "
+                        "models/b/checkpoints/1"));
+  request_.mutable_selection()->add_sections("none");
+  EXPECT_THAT(Compare("a", "b"), FailsWith(absl::StatusCode::kNotFound,
+                                           "no section none in models/a/checkpoints/1 or "
+                                           "models/b/checkpoints/1"));
+  request_.mutable_selection()->clear_sections();
   request_.mutable_selection()->set_include_patterns(0, "(");
   EXPECT_THAT(Compare("a", "b"), FailsWith(absl::StatusCode::kInvalidArgument,
                                            "selection.include_patterns[0]"));

@@ -2,12 +2,19 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <memory>
 #include <string>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace modelstore::server {
 namespace {
@@ -39,11 +46,16 @@ TEST(LogTest, JsonIsAnObjectWithNumbersAsNumbers) {
             "\"message\":\"a \\\"b\\\"\\u0009\\\\\"}");
 }
 
-// stderr is a pipe for a scope.
+// stderr is a pipe, or a terminal, for a scope.
 class PipedStderr {
  public:
-  PipedStderr() {
-    EXPECT_EQ(pipe(ends_.data()), 0);
+  enum class Kind { kPipe, kTerminal };
+  explicit PipedStderr(Kind kind = Kind::kPipe) {
+    if (kind == Kind::kPipe) {
+      EXPECT_EQ(pipe(ends_.data()), 0);
+    } else {
+      EXPECT_EQ(openpty(&ends_[0], &ends_[1], nullptr, nullptr, nullptr), 0);
+    }
     kept_ = dup(STDERR_FILENO);
     dup2(ends_[1], STDERR_FILENO);
     close(ends_[1]);
@@ -57,6 +69,7 @@ class PipedStderr {
     if (ends_[0] >= 0) close(ends_[0]);
     ends_[0] = -1;
   }
+  int reader() const { return ends_[0]; }
   // What is in the pipe now.
   std::string Read() {
     fcntl(ends_[0], F_SETFL, O_NONBLOCK);
@@ -85,6 +98,49 @@ TEST(LogTest, AReaderThatTakesNothingHoldsNeitherWritersNorTheEnd) {
   const std::string read = pipe.Read();
   EXPECT_GT(read.size(), 32u << 10) << "what fits into the pipe was written";
   EXPECT_LT(read.size(), 2u << 20) << "and the rest dropped";
+}
+
+absl::Duration TimeToEnd(int lines) {
+  auto log = std::make_unique<Log>(LogLevel::kInfo, LogFormat::kText);
+  const std::string value(1000, 'x');
+  for (int i = 0; i < lines; ++i) {
+    log->Write(LogLevel::kInfo, "line", {{"value", value}});
+  }
+  const absl::Time begin = absl::Now();
+  log.reset();
+  return absl::Now() - begin;
+}
+
+// poll() calls a terminal writable that has room for less than a line.
+TEST(LogTest, ATerminalThatNobodyReadsDoesNotHoldTheEnd) {
+  PipedStderr terminal(PipedStderr::Kind::kTerminal);
+  std::atomic<bool> ended = false;
+  // Without it a failure would be a wait without end.
+  std::thread rescue([&] {
+    for (int i = 0; i < 100 && !ended; ++i) absl::SleepFor(absl::Milliseconds(100));
+    if (!ended) terminal.CloseReader();
+  });
+  EXPECT_LT(TimeToEnd(1000), absl::Seconds(6));
+  ended = true;
+  rescue.join();
+}
+
+TEST(LogTest, ASlowReaderDoesNotHoldTheEnd) {
+  const auto before = signal(SIGPIPE, SIG_IGN);
+  PipedStderr pipe;
+  std::atomic<bool> ended = false;
+  std::thread reader([&] {
+    std::array<char, 200> block{};
+    for (int i = 0; i < 1000 && !ended; ++i) {
+      if (read(pipe.reader(), block.data(), block.size()) <= 0) break;
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+    if (!ended) pipe.CloseReader();
+  });
+  EXPECT_LT(TimeToEnd(2000), absl::Seconds(6));
+  ended = true;
+  reader.join();
+  signal(SIGPIPE, before);
 }
 
 TEST(LogTest, AReaderThatIsGoneCostsTheLinesAlone) {

@@ -81,10 +81,10 @@ TEST_F(ModifySessionTest, RequestsThatAreNoneAreRefused) {
   for (const Case& one : std::vector<Case>{
            {"", absl::StatusCode::kInvalidArgument, "edits: is required"},
            {"edits { }", absl::StatusCode::kInvalidArgument, "edits[0]: has no kind"},
-           {many, absl::StatusCode::kInvalidArgument, "edits: at most 1000"},
+           {many, absl::StatusCode::kInvalidArgument, "edits: has 1001, at most 1000"},
            {absl::StrCat("edits { add_prefix { prefix: \"", std::string(1 << 20, 'x'),
                          "\" } }"),
-            absl::StatusCode::kInvalidArgument, "edits: at most 1048576 bytes"},
+            absl::StatusCode::kInvalidArgument, "at most 1048576 are allowed"},
            {absl::StrCat("name: \"nonsense\" ", kCast),
             absl::StatusCode::kInvalidArgument, "name"},
            {absl::StrCat("name: \"models/m/checkpoints/7\" ", kCast),

@@ -41,9 +41,13 @@ class PruneTest : public testing::Test {
     auto session = harness_.service().OpenOutbound(
         absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
     if (!session.ok()) return session.status();
+    return ReadToEnd(**session);
+  }
+  absl::StatusOr<v1::PruneCheckpointsResponse::Result> ReadToEnd(
+      OutboundSession& session) {
     std::optional<v1::PruneCheckpointsResponse::Result> result;
     while (true) {
-      auto message = (*session)->Next();
+      auto message = session.Next();
       if (!message.ok()) return message.status();
       if (!message->has_value()) break;
       v1::PruneCheckpointsResponse response;
@@ -149,18 +153,87 @@ TEST_F(PruneTest, AnyRuleKeeps) {
   EXPECT_EQ(decisions_.at(1), "KEPT UNRANKED");
 }
 
-TEST_F(PruneTest, AMetricThatNoVersionBearsRefusesThePruneAndNamesThoseThatTheyBear) {
+TEST_F(PruneTest, AMetricThatNoVersionHasIsRefusedIfAVersionWouldBeLost) {
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
-  for (const bool unranked : {false, true}) {
-    *request.mutable_policy() = Policy(0, 2, "acuracy", true);
-    request.mutable_policy()->set_prune_unranked(unranked);
-    const absl::Status status = Prune(request).status();
-    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-    EXPECT_THAT(std::string(status.message()),
-                HasSubstr("8 versions bears the metric \"acuracy\" of keep_best; they "
-                          "bear accuracy, loss"));
+  *request.mutable_policy() = Policy(0, 2, "acuracy", true);
+  request.mutable_policy()->set_prune_unranked(true);
+  const absl::Status status = Prune(request).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_EQ(status.message(),
+            "models/iris not pruned: none of its 8 versions has metric \"acuracy\"; they "
+            "have accuracy, loss; correct the policy");
+  EXPECT_EQ(Versions().size(), 8u);
+}
+
+TEST_F(PruneTest, AMetricThatNoVersionHasHoldsUpNothingElse) {
+  Update(2, "expire_time",
+         [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
+  EXPECT_THAT(Leaving(Policy(0, 2, "acuracy", true)), ElementsAre(2));
+  EXPECT_EQ(decisions_.at(1), "KEPT UNRANKED");
+  v1::RetentionPolicy all = Policy(100, 2, "acuracy", true);
+  all.set_prune_unranked(true);
+  EXPECT_THAT(Leaving(all), ElementsAre(2));
+}
+
+TEST_F(PruneTest, AVersionWithoutAStepStaysUnlessThePolicySaysOtherwise) {
+  constexpr int kVersions = 101;  // Several pages.
+  for (int i = 0; i < kVersions; ++i) {
+    ASSERT_TRUE(harness_
+                    .SaveTensors("models/plain",
+                                 {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, i + 1))})
+                    .ok());
   }
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/plain");
+  *request.mutable_policy() = Policy(0, 0, "", false, 10);
+  auto result = Prune(request);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->pruned_count(), 0);
+  EXPECT_EQ(result->kept_count(), kVersions);
+  EXPECT_EQ(decisions_.at(1), "KEPT UNRANKED");
+  request.mutable_policy()->set_prune_unranked(true);
+  result = Prune(request);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->pruned_count(), kVersions - 1);
+  EXPECT_EQ(decisions_.at(1), "PRUNED");
+}
+
+TEST_F(PruneTest, WhatAnotherCallDeletedMeanwhileIsNotReported) {
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(2);
+  auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
+                                                 request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE((*session)->Next().ok());
+  v1::DeleteCheckpointRequest one;
+  one.set_name("models/iris/checkpoints/3");
+  ASSERT_TRUE(harness_
+                  .Call<v1::DeleteCheckpointResponse>(
+                      absl::StrCat(kStore, "DeleteCheckpoint"), one)
+                  .ok());
+  auto result = ReadToEnd(**session);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->pruned_versions(), ElementsAre(1, 2, 4, 5, 6));
+  EXPECT_EQ(result->pruned_count(), 5);
+  EXPECT_EQ(result->kept_count(), 2);
+  EXPECT_EQ(decisions_.size(), 7u);
+  EXPECT_EQ(decisions_.count(3), 0u);
+}
+
+TEST_F(PruneTest, MemoryForTheVersionsIsReserved) {
+  ServiceOptions options;
+  options.memory_budget_bytes = 1000;
+  auto service = MakeService(&harness_.store(), options);
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(1);
+  auto session = service->OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
+                                       request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_THAT((*session)->Next(), FailsWith(absl::StatusCode::kResourceExhausted,
+                                            "the call needs 1280 bytes"));
   EXPECT_EQ(Versions().size(), 8u);
 }
 
@@ -347,6 +420,8 @@ TEST_F(PruneTest, ARuleThatMakesNoSenseIsRefusedByItsField) {
   EXPECT_THAT(refused([](P& p) { p.set_keep_younger_than_seconds(-1); }),
               HasSubstr("policy.keep_younger_than_seconds"));
   EXPECT_THAT(refused([](P& p) { p.set_keep_best(1); }), HasSubstr("policy.metric"));
+  EXPECT_THAT(refused([](P& p) { p.set_metric(std::string(257, 'm')); }),
+              HasSubstr("policy.metric: has 257 bytes, at most 256 are allowed"));
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/none");
   EXPECT_TRUE(absl::IsNotFound(Prune(request).status()));

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/time/clock.h"
+#include "server/buffers.h"
 
 namespace modelstore::server {
 namespace {
@@ -149,6 +150,18 @@ TEST(ByteBudgetTest, WhoWithdrawsLetsThoseBehindItThrough) {
   budget.Release(70);
   EXPECT_FALSE(large_granted);
   EXPECT_EQ(budget.used(), 0);
+}
+
+TEST(ByteBudgetTest, AMessageIsChargedUntilGrpcLetsGoOfIt) {
+  auto budget = std::make_shared<ByteBudget>(100, nullptr);
+  budget->Charge(64);
+  const std::string head(64, 'x');
+  auto buffer =
+      std::make_unique<grpc::ByteBuffer>(ToBuffer(OutboundMessage{head, {}}, 64, budget));
+  EXPECT_EQ(Fragments(*buffer).Join(), head);
+  EXPECT_EQ(budget->used(), 64);
+  buffer.reset();
+  EXPECT_EQ(budget->used(), 0);
 }
 
 TEST(ByteBudgetTest, ChargedBytesHoldTheNextReadBack) {

@@ -209,6 +209,24 @@ TEST(ValidationTest, ALimitThatIsPassedIsToldWithWhatWasGiven) {
               HasSubstr("note: has 5000 bytes, at most 4096"));
 }
 
+// protobuf keeps the fields that it does not know, and every listing would tell them.
+TEST(ValidationTest, UnknownFieldsCountAgainstALimit) {
+  const auto add_unknown = [](google::protobuf::Message& message) {
+    message.GetReflection()->MutableUnknownFields(&message)->AddLengthDelimited(
+        1000, std::string(1 << 20, 'x'));
+  };
+  v1::Model model;
+  add_unknown(*model.mutable_retention_policy());
+  absl::Status status = ValidateModel("m", model);
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("m.retention_policy: has 10485"));
+  v1::Checkpoint checkpoint;
+  add_unknown(*checkpoint.mutable_producer());
+  status = ValidateCheckpoint("c", checkpoint);
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("c.producer: has 10485"));
+}
+
 TEST(ValidationTest, MissingPiecesAreNamedWhereTheManifestIsWhole) {
   v1::Tensor t = Plain();
   t.clear_pieces();

@@ -126,7 +126,10 @@ absl::Status ServerProcess::Restart() {
     if (status.ok()) status = AwaitHealth(deadline);
     if (status.ok()) return status;
     Kill();
-    if (WIFEXITED(exit_status_) && LogTail().find("in use") == std::string::npos) break;
+    const std::string log = LogTail();
+    const bool taken = log.find("in use") != std::string::npos ||
+                       log.find("can be bound now") != std::string::npos;
+    if (WIFEXITED(exit_status_) && !taken) break;
     std::this_thread::sleep_for(milliseconds(100));
   }
   return absl::Status(status.code(),

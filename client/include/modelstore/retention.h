@@ -11,8 +11,8 @@
 //
 // Thread safety: as Client. Errors: INVALID_ARGUMENT names the field of a rule that
 // makes no sense (a negative number, keep_best without metric); FAILED_PRECONDITION: no
-// version has the metric of keep_best; NOT_FOUND: no such model, also when it was
-// deleted while the call ran.
+// version has the metric of keep_best, and more than what has expired would go;
+// NOT_FOUND: no such model, also when it was deleted while the call ran.
 #pragma once
 
 #include <cstdint>
@@ -34,18 +34,19 @@ namespace modelstore {
 struct RetentionPolicy {
   int32_t keep_latest = 0;
   // The best so many by `metric`; of equal ones the newer. Versions without the metric
-  // cannot be ranked and are kept beside them, unless prune_unranked. The prune fails if
-  // no version has the metric.
+  // cannot be ranked and are kept beside them, unless prune_unranked.
   int32_t keep_best = 0;
-  // `loss`, or one of the metrics.
+  // `loss`, or one of the metrics; at most 256 bytes.
   std::string metric = {};
   // Larger is better (accuracy). Otherwise smaller is (loss).
   bool maximize = false;
-  // Versions whose step is a multiple of it.
+  // Versions whose step is a multiple of it; those without a step too, unless
+  // prune_unranked.
   int64_t keep_every_steps = 0;
   // By the time of their commit.
   int64_t keep_younger_than_seconds = 0;
-  // keep_best does not keep versions that lack the metric.
+  // keep_best does not keep versions that lack the metric, nor keep_every_steps those
+  // that lack a step.
   bool prune_unranked = false;
 };
 
