@@ -77,10 +77,7 @@ void TensorToRecord(v1::Tensor* tensor, records::TensorRecord* record) {
   }
 }
 
-// Of a tree that was checked.
-void AddNamedTensors(const v1::Value& value, records::SectionRecord& record) {
-  std::vector<NamedTensor> tensors;
-  CheckValue("", "", value, kMaxValueDepth, &tensors).IgnoreError();
+void AddNamedTensors(std::vector<NamedTensor> tensors, records::SectionRecord& record) {
   for (NamedTensor& tensor : tensors) {
     records::TensorReference* reference = record.add_named_tensors();
     if (tensor.place != tensor.key) reference->set_place(std::move(tensor.place));
@@ -165,15 +162,17 @@ std::string EncodeArchitecture(const v1::Architecture& architecture) {
 
 std::string EncodeEdit(const v1::Edit& edit) { return EncodeOpaque(edit); }
 
-storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part) {
+storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part,
+                                           std::vector<std::vector<NamedTensor>> named) {
   storage::ManifestPart record;
   for (v1::Tensor& tensor : *part.mutable_tensors()) {
     TensorToRecord(&tensor, record.add_tensors());
   }
-  for (v1::Section& section : *part.mutable_sections()) {
+  for (int s = 0; s < part.sections_size(); ++s) {
+    v1::Section& section = *part.mutable_sections(s);
     records::SectionRecord* out = record.add_sections();
     out->set_name(section.name());
-    AddNamedTensors(section.value(), *out);
+    AddNamedTensors(std::move(named[s]), *out);
     out->set_value(EncodeSection(std::move(section)));
   }
   for (v1::Attachment& attachment : *part.mutable_attachments()) {

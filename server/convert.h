@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/aliases_leases.pb.h"
+#include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
+#include "proto/contract/value_check.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::server {
@@ -20,7 +22,9 @@ namespace records = ::modelstore::storage::records;
 // Into records.
 records::ModelRecord ModelToRecord(absl::string_view model_id, const v1::Model& model);
 records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint);
-storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part);
+// `named` is what ValidateManifestPart() found in the part's sections.
+storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part,
+                                           std::vector<std::vector<NamedTensor>> named);
 // What a record keeps of a section, of an architecture, of one edit.
 std::string EncodeSection(v1::Section section);
 std::string EncodeArchitecture(const v1::Architecture& architecture);

@@ -43,9 +43,12 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
     if (auto s = budget_.Add(request.manifest()); !s.ok()) return s;
     const auto bytes = static_cast<int64_t>(request.manifest().SpaceUsedLong());
     if (auto s = reservation_.Grow(bytes); !s.ok()) return s;
-    auto s = ValidateManifestPart("manifest", request.manifest(), Digests::kOptional);
+    std::vector<std::vector<NamedTensor>> named;
+    auto s =
+        ValidateManifestPart("manifest", request.manifest(), Digests::kOptional, named);
     if (!s.ok()) return s;
-    s = save_->AddManifest(ManifestPartToRecord(std::move(*request.mutable_manifest())));
+    s = save_->AddManifest(
+        ManifestPartToRecord(std::move(*request.mutable_manifest()), std::move(named)));
     if (!s.ok()) return s;
   }
   if (request.chunks_size() > 0) manifest_over_ = true;

@@ -36,12 +36,14 @@ absl::Status UploadSession::AddManifest(v1::UploadChunksRequest* request) {
     return InvalidField("manifest", "manifest_complete was sent before");
   }
   if (auto s = budget_.Add(request->manifest()); !s.ok()) return s;
-  auto s = ValidateManifestPart("manifest", request->manifest(), Digests::kRequired);
+  std::vector<std::vector<NamedTensor>> named;
+  auto s =
+      ValidateManifestPart("manifest", request->manifest(), Digests::kRequired, named);
   if (!s.ok()) return s;
   s = context_.store->uploads().AddManifest(
       model_id_, upload_id_, contribution_,
-      ManifestPartToRecord(std::move(*request->mutable_manifest())), !manifest_begun_,
-      request->manifest_complete());
+      ManifestPartToRecord(std::move(*request->mutable_manifest()), std::move(named)),
+      !manifest_begun_, request->manifest_complete());
   manifest_begun_ = true;
   manifest_complete_ = request->manifest_complete();
   return s;

@@ -292,13 +292,13 @@ absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
   return absl::OkStatus();
 }
 
-absl::Status ValidateSection(absl::string_view field, const v1::Section& section) {
+absl::Status ValidateSection(absl::string_view field, const v1::Section& section,
+                             std::vector<NamedTensor>& named) {
   if (auto s = ValidateSectionId(At(field, "name"), section.name()); !s.ok()) return s;
   const std::string name = absl::StrCat("section \"", section.name(), "\"");
-  std::vector<NamedTensor> tensors;
   if (section.has_value()) {
     auto s = CheckValue(At(field, "value"), absl::StrCat(name, ", value"),
-                        section.value(), kMaxValueDepth, &tensors);
+                        section.value(), kMaxValueDepth, &named);
     if (!s.ok()) return s;
   }
   if (!section.has_metadata()) return absl::OkStatus();
@@ -324,13 +324,15 @@ absl::Status ValidateAttachment(absl::string_view field,
 }
 
 absl::Status ValidateManifestPart(absl::string_view field, const v1::ManifestPart& part,
-                                  Digests digests) {
+                                  Digests digests,
+                                  std::vector<std::vector<NamedTensor>>& named) {
+  named.resize(part.sections_size());
   for (int i = 0; i < part.tensors_size(); ++i) {
     auto s = ValidateTensor(At(field, "tensors", i), part.tensors(i), digests);
     if (!s.ok()) return s;
   }
   for (int i = 0; i < part.sections_size(); ++i) {
-    auto s = ValidateSection(At(field, "sections", i), part.sections(i));
+    auto s = ValidateSection(At(field, "sections", i), part.sections(i), named[i]);
     if (!s.ok()) return s;
   }
   for (int i = 0; i < part.attachments_size(); ++i) {

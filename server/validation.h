@@ -2,11 +2,14 @@
 // refusal is INVALID_ARGUMENT with the path of the field, from `field` on.
 #pragma once
 
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
+#include "proto/contract/value_check.h"
 
 namespace modelstore::server {
 
@@ -37,13 +40,17 @@ enum class Digests { kRequired, kOptional };
 absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
                             Digests digests);
 
-// Its values by CheckValue(). That the tensors they name are there is seen at commit.
-absl::Status ValidateSection(absl::string_view field, const v1::Section& section);
+// Its values by CheckValue(), which adds the tensors they name to `named`. That these
+// are there is seen at commit.
+absl::Status ValidateSection(absl::string_view field, const v1::Section& section,
+                             std::vector<NamedTensor>& named);
 absl::Status ValidateAttachment(absl::string_view field,
                                 const v1::Attachment& attachment);
 
-// All of a part, with paths such as `manifest.tensors[3].shape`.
+// All of a part, with paths such as `manifest.tensors[3].shape`. `named` gets the
+// tensors that each section's values name.
 absl::Status ValidateManifestPart(absl::string_view field, const v1::ManifestPart& part,
-                                  Digests digests);
+                                  Digests digests,
+                                  std::vector<std::vector<NamedTensor>>& named);
 
 }  // namespace modelstore::server

@@ -22,6 +22,7 @@ using Values = google::protobuf::RepeatedPtrField<v1::Value>;
 constexpr size_t kMaxGlobalBytes = 1024;
 constexpr size_t kShownBytes = 64;
 constexpr size_t kShownPathBytes = 512;
+constexpr size_t kPlaceBytes = 128;
 
 bool IsDecimal(absl::string_view text) {
   if (!text.empty() && text[0] == '-') text.remove_prefix(1);
@@ -35,9 +36,13 @@ bool IsGlobalName(absl::string_view name) {
          });
 }
 
+std::string Cut(const std::string& text, size_t most) {
+  return text.size() <= most ? text : ToUtf8(text, most) + "...";
+}
+
 std::string Shown(const v1::Value& value) {
   const std::string text = PrintValue(value);
-  return text.size() <= kShownBytes ? text : ToUtf8(text, kShownBytes) + "...";
+  return Cut(text, kShownBytes);
 }
 
 class Checker {
@@ -62,28 +67,32 @@ class Checker {
     absl::string_view part;          // `~args`, or empty
     const v1::Value* key = nullptr;  // of a dict
     int index = 0;
+    // The key spelled out, once for all values below it: it may be megabytes long.
+    std::string spelled;
   };
 
-  std::string Path() const {
+  std::string Path(size_t most) {
     std::string path;
-    for (const Step& step : path_) {
+    for (Step& step : path_) {
+      if (path.size() > most) break;
       if (!step.part.empty()) absl::StrAppend(&path, path.empty() ? "" : "/", step.part);
       if (step.index < 0) continue;
-      absl::StrAppend(
-          &path, path.empty() ? "" : "/",
-          step.key != nullptr ? KeyElement(*step.key) : absl::StrCat(step.index));
+      if (step.key != nullptr && step.spelled.empty()) {
+        step.spelled = Cut(KeyElement(*step.key), kShownPathBytes);
+      }
+      absl::StrAppend(&path, path.empty() ? "" : "/",
+                      step.key != nullptr ? step.spelled : absl::StrCat(step.index));
     }
-    return path;
+    return Cut(path, most);
   }
 
-  absl::Status Refuse(absl::string_view why) const {
-    std::string path = Path();
-    if (path.size() > kShownPathBytes) path = ToUtf8(path, kShownPathBytes) + "...";
+  absl::Status Refuse(absl::string_view why) {
+    const std::string path = Path(kShownPathBytes);
     return InvalidField(field_,
                         absl::StrCat(what_, path.empty() ? "" : " ", path, ": ", why));
   }
 
-  absl::Status CheckText(absl::string_view text) const {
+  absl::Status CheckText(absl::string_view text) {
     if (IsUtf8(text)) return absl::OkStatus();
     size_t at = 0;
     while (Utf8SequenceLength(text.substr(at)) > 0) {
@@ -93,7 +102,7 @@ class Checker {
                                ": save its bytes as bytes_value"));
   }
 
-  absl::Status CheckGlobal(const v1::GlobalValue& global) const {
+  absl::Status CheckGlobal(const v1::GlobalValue& global) {
     if (IsGlobalName(global.module()) && IsGlobalName(global.qualified_name())) {
       return absl::OkStatus();
     }
@@ -108,7 +117,12 @@ class Checker {
           "tensor_value must be a key: 1 to 1024 bytes of UTF-8 without "
           "control characters");
     }
-    tensors_->push_back({key, Path()});
+    if (!named_.insert(key).second) return absl::OkStatus();
+    if (static_cast<int64_t>(named_.size()) > kMaxTensors) {
+      return Refuse(absl::StrCat("names more than ", kMaxTensors,
+                                 " tensors, which is what a checkpoint may hold"));
+    }
+    tensors_->push_back({key, Path(kPlaceBytes)});
     return absl::OkStatus();
   }
 
@@ -156,7 +170,7 @@ class Checker {
     return Refuse("a value is of a kind that this server does not know");
   }
 
-  absl::Status CheckBigInt(absl::string_view digits) const {
+  absl::Status CheckBigInt(absl::string_view digits) {
     if (!IsDecimal(digits)) {
       return Refuse(
           absl::StrCat("`", ToUtf8(digits, kShownBytes), "` is not a decimal integer"));
@@ -168,7 +182,7 @@ class Checker {
   }
 
   absl::Status CheckAll(absl::string_view part, const Values& values) {
-    path_.push_back({part});
+    path_.push_back({part, nullptr, 0, ""});
     for (int i = 0; i < values.size(); ++i) {
       path_.back().index = i;
       if (auto s = Check(values[i]); !s.ok()) return s;
@@ -179,7 +193,7 @@ class Checker {
 
   absl::Status CheckSet(const Values& values) {
     absl::flat_hash_set<std::string> seen;
-    path_.push_back({});
+    path_.push_back({"", nullptr, 0, ""});
     for (int i = 0; i < values.size(); ++i) {
       path_.back().index = i;
       if (auto s = Check(values[i]); !s.ok()) return s;
@@ -191,7 +205,7 @@ class Checker {
 
   // `role` is what the value is: `a key of a dict`.
   absl::Status CheckHashed(const v1::Value& value, absl::string_view role,
-                           absl::flat_hash_set<std::string>& seen) const {
+                           absl::flat_hash_set<std::string>& seen) {
     absl::StatusOr<std::string> identity = HashIdentity(value);
     if (!identity.ok()) {
       return Refuse(absl::StrCat(identity.status().message(), " cannot be ", role));
@@ -204,9 +218,10 @@ class Checker {
 
   absl::Status CheckEntries(absl::string_view part, const Entries& entries) {
     absl::flat_hash_set<std::string> seen;
-    path_.push_back({part});
+    path_.push_back({part, nullptr, 0, ""});
     for (const auto& entry : entries) {
       path_.back().key = &entry.key();
+      path_.back().spelled.clear();
       if (auto s = CheckKey(entry.key(), seen); !s.ok()) return s;
       if (auto s = Check(entry.value()); !s.ok()) return s;
     }
@@ -257,7 +272,7 @@ class Checker {
       if (object.attributes_size() > 0) {
         return Refuse("an object has attributes or a state, not both");
       }
-      path_.push_back({"~state", nullptr, -1});
+      path_.push_back({"~state", nullptr, -1, ""});
       if (auto s = Check(object.state()); !s.ok()) return s;
       path_.pop_back();
     }
@@ -271,6 +286,8 @@ class Checker {
   std::vector<NamedTensor>* const tensors_;
   int depth_ = 0;
   std::vector<Step> path_;
+  // Keys in the tree.
+  absl::flat_hash_set<absl::string_view> named_;
 };
 
 }  // namespace

@@ -10,10 +10,10 @@
 
 namespace modelstore {
 
-// A tensor that a tree names, and where it does.
+// A tensor that a tree names, and where it does first.
 struct NamedTensor {
   std::string key;
-  // Path of the value that names it.
+  // Path of the value that names it, cut at 128 bytes.
   std::string place;
 };
 
@@ -21,7 +21,8 @@ struct NamedTensor {
 // given back: see modelstore.v1.Value for the rules. The message is
 // `{field}: {what} {path}: {why}`, such as
 // `manifest.sections[0].value: section "extra", value a/b/3: a list cannot be ...`.
-// Appends the tensors that the tree names to `tensors`; null refuses any.
+// Appends the tensors that the tree names to `tensors`, each once and at most as many
+// as a checkpoint may hold; null refuses any.
 // Recursion stops at max_depth levels, with an error.
 absl::Status CheckValue(absl::string_view field, absl::string_view what,
                         const v1::Value& value, int max_depth,

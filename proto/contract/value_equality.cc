@@ -5,14 +5,22 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace modelstore {
 namespace {
+
+constexpr double kTwoTo63 = 9223372036854775808.0;
+constexpr size_t kDigitsOf63Bits = 19;
+// Of the largest double.
+constexpr size_t kMaxRealDigits = 309;
 
 // Classes of objects that have no hash, or whose hash is not that of their value.
 bool IsUnhashable(const v1::GlobalValue& type) {
@@ -104,21 +112,36 @@ class Writer {
     const bool negative = !digits.empty() && digits[0] == '-';
     if (negative) digits.remove_prefix(1);
     while (digits.size() > 1 && digits[0] == '0') digits.remove_prefix(1);
+    if (const std::optional<double> real = LargeReal(digits)) {
+      return WriteBits(negative ? -*real : *real, out);
+    }
     absl::StrAppend(&out, "i", negative && digits != "0" ? "-" : "", digits, ";");
+  }
+
+  // The double of at least 2^63 that is exactly this integer.
+  static std::optional<double> LargeReal(absl::string_view digits) {
+    double value;
+    if (digits.size() < kDigitsOf63Bits || digits.size() > kMaxRealDigits ||
+        !absl::SimpleAtod(digits, &value) || !(value >= kTwoTo63)) {
+      return std::nullopt;
+    }
+    std::array<char, kMaxRealDigits + 11> exact;
+    std::snprintf(exact.data(), exact.size(), "%.0f", value);
+    if (digits != exact.data()) return std::nullopt;
+    return value;
+  }
+
+  static void WriteBits(double value, std::string& out) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    absl::StrAppend(&out, "f", bits, ";");
   }
 
   void WriteReal(double value, std::string& out) {
     if (std::isnan(value)) equals_nothing_ = true;
-    if (!std::isfinite(value) || std::trunc(value) != value) {
-      uint64_t bits;
-      std::memcpy(&bits, &value, sizeof(bits));
-      absl::StrAppend(&out, "f", bits, ";");
-      return;
-    }
-    // Exact: the largest double has 309 digits.
-    std::array<char, 320> digits;
-    std::snprintf(digits.data(), digits.size(), "%.0f", value);
-    WriteInteger(digits.data(), out);
+    const bool small = std::abs(value) < kTwoTo63;
+    if (!small || std::trunc(value) != value) return WriteBits(value, out);
+    absl::StrAppend(&out, "i", static_cast<int64_t>(value), ";");
   }
 
   absl::Status WriteTuple(const v1::ListValue& tuple, std::string& out) {
@@ -131,16 +154,33 @@ class Writer {
   }
 
   absl::Status WriteSet(const v1::ListValue& set, std::string& out) {
-    std::vector<std::string> elements;
-    for (const v1::Value& element : set.values()) {
-      auto s = Write(element, elements.emplace_back());
-      if (!s.ok()) return s;
-    }
-    std::sort(elements.begin(), elements.end());
     out += '{';
-    for (const std::string& element : elements) out += element;
+    const size_t begin = out.size();
+    std::vector<std::pair<size_t, size_t>> places;
+    for (const v1::Value& element : set.values()) {
+      const size_t at = out.size();
+      if (auto s = Write(element, out); !s.ok()) return s;
+      places.emplace_back(at, out.size() - at);
+    }
+    auto element = [&out](const std::pair<size_t, size_t>& place) {
+      return absl::string_view(out).substr(place.first, place.second);
+    };
+    auto before = [&](const auto& a, const auto& b) { return element(a) < element(b); };
+    if (!std::is_sorted(places.begin(), places.end(), before)) {
+      std::sort(places.begin(), places.end(), before);
+      std::string sorted;
+      sorted.reserve(out.size() - begin);
+      for (const auto& place : places) absl::StrAppend(&sorted, element(place));
+      out.replace(begin, std::string::npos, sorted);
+    }
     out += '}';
     return absl::OkStatus();
+  }
+
+  static void WriteMessage(const google::protobuf::MessageLite& message,
+                           std::string& out) {
+    absl::StrAppend(&out, "m", message.ByteSizeLong(), ":");
+    message.AppendToString(&out);
   }
 
   static void WriteGlobal(const v1::GlobalValue& global, std::string& out) {
@@ -163,13 +203,16 @@ class Writer {
     out += '(';
     for (const v1::Value& argument : object.args()) {
       // The class decides what of them it hashes.
-      if (!Write(argument, out).ok()) out += argument.SerializeAsString();
+      const size_t begin = out.size();
+      if (Write(argument, out).ok()) continue;
+      out.resize(begin);
+      WriteMessage(argument, out);
     }
-    out += ')';
-    v1::ObjectValue rest = object;
-    rest.clear_type();
-    rest.clear_args();
-    out += rest.SerializeAsString();
+    absl::StrAppend(&out, ")", object.construction());
+    for (const auto& keyword : object.keywords()) WriteMessage(keyword, out);
+    out += ';';
+    for (const auto& attribute : object.attributes()) WriteMessage(attribute, out);
+    if (object.has_state()) WriteMessage(object.state(), out);
     return absl::OkStatus();
   }
 

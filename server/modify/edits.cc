@@ -8,6 +8,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "server/modify/lora_tensor.h"
 
 namespace modelstore::server::modify {
 
@@ -46,9 +47,19 @@ absl::Status Workshop::Reserve(int64_t bytes) {
     reserved_bytes_ += bytes;
     return s;
   }
-  return Annotate(
-      s, absl::StrCat("the modification needs ", bytes, " bytes of memory beside the ",
-                      reserved_bytes_, " that it has"));
+  return NoRoom(s, bytes);
+}
+
+absl::StatusOr<Reservation> Workshop::Borrow(int64_t bytes) const {
+  Reservation reservation(memory_);
+  if (auto s = reservation.Grow(bytes); !s.ok()) return NoRoom(s, bytes);
+  return reservation;
+}
+
+absl::Status Workshop::NoRoom(const absl::Status& status, int64_t bytes) const {
+  return Annotate(status, absl::StrCat("the modification needs ", bytes,
+                                       " bytes of memory beside the ", reserved_bytes_,
+                                       " that it has"));
 }
 
 absl::Status Workshop::ReserveGrowth() {
@@ -71,11 +82,22 @@ absl::Status Workshop::TakeElements(int64_t elements) {
 
 absl::StatusOr<const OptimizerIndex*> Workshop::Optimizer() {
   if (optimizer_ == nullptr) {
+    int64_t bytes = 0;
+    for (const auto& section : checkpoint_.base()->manifest().sections()) {
+      if (section.name() == kOptimizer) bytes = DecodedBytes(section);
+    }
+    const auto borrowed = Borrow(bytes);
+    if (!borrowed.ok()) return borrowed.status();
     auto index = OptimizerIndex::Of(checkpoint_, optimizer_names_);
     if (!index.ok()) return index.status();
     optimizer_ = std::make_unique<OptimizerIndex>(*std::move(index));
   }
   return optimizer_.get();
+}
+
+const std::shared_ptr<LoraFactors>& Workshop::lora_factors() {
+  if (lora_factors_ == nullptr) lora_factors_ = std::make_shared<LoraFactors>();
+  return lora_factors_;
 }
 
 std::string EditContext::Field(absl::string_view field) const {
@@ -125,20 +147,15 @@ absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr
                          source->working_bytes(), " bytes at once, of at most ",
                          kMaxWorkingBytes, ": make a version in between"));
   }
-  std::vector<WorkingTensor*> group = {&tensor};
-  if (tensor.tied_group != 0) {
-    group = context.checkpoint.TiedTo(tensor);
-    if (context.untie) {
-      if (group.size() > 1) {
-        context.Warn(Warning::UNTIED, tensor.key,
-                     absl::StrCat("is tied no longer to ", group.size() - 1,
-                                  " other tensor(s), which keep their bytes"));
-      }
-      tensor.tied_group = 0;
-      group = {&tensor};
+  if (context.untie) {
+    const size_t others = context.checkpoint.Untie(tensor);
+    if (others > 0) {
+      context.Warn(Warning::UNTIED, tensor.key,
+                   absl::StrCat("is tied no longer to ", others,
+                                " other tensor(s), which keep their bytes"));
     }
   }
-  for (WorkingTensor* member : group) {
+  for (WorkingTensor* member : context.checkpoint.TiedTo(tensor)) {
     member->source = source;
     member->dtype = dtype;
     member->shape = shape;

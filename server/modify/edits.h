@@ -1,7 +1,6 @@
 // The edits, one function each. An edit checks its arguments, changes the working
-// checkpoint, and warns. It reads no tensor and draws no number unless it must:
-// values that are made anew are made at once (BytesSource), everything else is
-// described and computed when all edits have been accepted.
+// checkpoint, and warns. It reads no tensor and draws no number unless it must: bytes
+// are described, and computed when all edits have been accepted.
 //
 // One that fails may leave the checkpoint half changed: the whole modification is
 // given up then. Its error bears the field path `edits[i].{kind}...`, which the
@@ -38,7 +37,7 @@ namespace modelstore::server::modify {
 // that deleting one meanwhile takes nothing away. Used by one thread at a time.
 class Sources {
  public:
-  // `base` is not asked for: its digest algorithm is what the others must have.
+  // Every source must use `base`'s digest algorithm.
   Sources(ServiceContext* context, std::shared_ptr<storage::Read> base)
       : context_(context), base_(std::move(base)) {}
 
@@ -57,6 +56,8 @@ class Sources {
 // `models/{model}/checkpoints/{version}` of what was opened.
 std::string NameOf(const storage::Read& read);
 
+class LoraFactors;
+
 // What all edits of a call together may make, and what they share.
 class Workshop {
  public:
@@ -66,7 +67,8 @@ class Workshop {
   Workshop(std::shared_ptr<SessionMemory> memory, const WorkingCheckpoint& checkpoint,
            const OptimizerIndex::Names& optimizer_names,
            std::function<absl::Status()> go_on = nullptr)
-      : reservation_(std::move(memory)),
+      : memory_(memory),
+        reservation_(std::move(memory)),
         checkpoint_(checkpoint),
         optimizer_names_(optimizer_names),
         go_on_(std::move(go_on)) {}
@@ -77,14 +79,21 @@ class Workshop {
   // RESOURCE_EXHAUSTED if the server has no room for so much more. Given back with
   // this.
   absl::Status Reserve(int64_t bytes);
+  // As Reserve(), given back with the result.
+  absl::StatusOr<Reservation> Borrow(int64_t bytes) const;
   // Reserves what the checkpoint under edit has grown by.
   absl::Status ReserveGrowth();
   // INVALID_ARGUMENT, with both figures, if edits make too many elements.
   absl::Status TakeElements(int64_t elements);
   // Of the base; made when it is first asked for.
   absl::StatusOr<const OptimizerIndex*> Optimizer();
+  // Of all adapters that are merged; made when they are first asked for.
+  const std::shared_ptr<LoraFactors>& lora_factors();
 
  private:
+  absl::Status NoRoom(const absl::Status& status, int64_t bytes) const;
+
+  const std::shared_ptr<SessionMemory> memory_;
   Reservation reservation_;
   const WorkingCheckpoint& checkpoint_;
   const OptimizerIndex::Names& optimizer_names_;
@@ -93,11 +102,8 @@ class Workshop {
   int64_t checkpoint_bytes_ = 0;
   int64_t made_elements_ = 0;
   std::unique_ptr<OptimizerIndex> optimizer_;
+  std::shared_ptr<LoraFactors> lora_factors_;
 };
-
-inline bool IsComplex(DType dtype) {
-  return dtype >= DType::kComplex32 && dtype <= DType::kComplex128;
-}
 
 // What an edit works on.
 struct EditContext {

@@ -52,8 +52,12 @@ struct Member {
 class Follower {
  public:
   Follower(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
-           WorkingCheckpoint& checkpoint, Report& report)
-      : policy_(policy), index_(index), checkpoint_(checkpoint), report_(report) {
+           WorkingCheckpoint& checkpoint, Workshop& workshop, Report& report)
+      : policy_(policy),
+        index_(index),
+        checkpoint_(checkpoint),
+        workshop_(workshop),
+        report_(report) {
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
       const WorkingTensor& tensor = checkpoint_.tensors()[t];
       if (tensor.section != "model") continue;
@@ -77,7 +81,7 @@ class Follower {
 
   absl::Status Run(OptimizerSection& section) {
     section_ = &section;
-    Join();
+    if (auto s = Join(); !s.ok()) return s;
     for (size_t g = 0; g < groups_.size(); ++g) Judge(g);
     if (auto s = Write(); !s.ok()) return s;
     for (size_t g = 0; g < groups_.size(); ++g) {
@@ -94,7 +98,8 @@ class Follower {
     return checkpoint_.tensors()[*member.tensor];
   }
 
-  // Where the parameters of the base are now; of tied ones, the first that is there.
+  // Where the parameters of the base are now; of tied ones, the first that is there and
+  // has the values that it had.
   void Place() {
     groups_.resize(index_.group_count());
     for (const OptimizerIndex::Parameter& parameter : index_.parameters()) {
@@ -103,12 +108,16 @@ class Follower {
       member.key = parameter.name;
       member.had_state = parameter.has_state;
       next_id_ = std::max(next_id_, parameter.id + 1);
+      std::pair<bool, size_t> best;
       for (const int origin : parameter.origins) {
         auto place = place_of_.find(origin);
         if (place == place_of_.end()) continue;
-        if (!member.tensor.has_value() || place->second < *member.tensor) {
-          member.tensor = place->second;
-        }
+        const bool others =
+            !checkpoint_.HasOriginalValues(checkpoint_.tensors()[place->second]);
+        const std::pair<bool, size_t> found(others, place->second);
+        if (member.tensor.has_value() && best < found) continue;
+        best = found;
+        member.tensor = place->second;
       }
       if (member.tensor.has_value()) {
         member.key = TensorOf(member).key;
@@ -129,23 +138,31 @@ class Follower {
     }
   }
 
-  // Puts new parameters behind the last one of their group that precedes them.
-  void Join() {
+  // A new one that is trained, or one that an edit has untied from the parameter that the
+  // optimizer holds.
+  bool Joins(const WorkingTensor& tensor) const {
+    if (tensor.section != "model" || tensor.role != v1::PARAMETER ||
+        !tensor.requires_grad || held_.contains(tensor.key)) {
+      return false;
+    }
+    return !tensor.origin.has_value() || index_.GroupOf(tensor).has_value();
+  }
+
+  // Puts them behind the last one of their group that precedes them.
+  absl::Status Join() {
     for (const Member& member : gone_) {
       // A parameter of that name that begins anew tells of it itself.
       if (checkpoint_.Find("model", member.key) != nullptr) continue;
       report_.SetOptimizer(member.key, {ParameterFate::STATE_DROPPED, std::nullopt});
     }
-    if (groups_.empty()) return;
+    if (groups_.empty()) return absl::OkStatus();
     std::vector<std::vector<Member>> fresh(groups_.size());
+    const auto borrowed = workshop_.Borrow(checkpoint_.PathBytes("model"));
+    if (!borrowed.ok()) return borrowed.status();
     std::optional<NearGroups> near;
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
       WorkingTensor& tensor = checkpoint_.tensors()[t];
-      if (tensor.section != "model" || tensor.role != v1::PARAMETER ||
-          tensor.origin.has_value() || !tensor.requires_grad ||
-          held_.contains(tensor.key)) {
-        continue;
-      }
+      if (!Joins(tensor)) continue;
       for (const WorkingTensor* tied : checkpoint_.TiedTo(tensor)) held_.insert(tied->key);
       Member member;
       member.id = next_id_++;
@@ -153,15 +170,16 @@ class Follower {
       member.tensor = t;
       member.added = true;
       member.had_state = gone_keys_.contains(tensor.key);
-      if (!tensor.optimizer_group.has_value() && !near.has_value()) {
-        near.emplace(index_, checkpoint_);
+      std::optional<int> group = index_.GroupOf(tensor);
+      if (!group.has_value()) {
+        if (!near.has_value()) near.emplace(index_, checkpoint_);
+        const std::vector<int> groups = near->Of(tensor.key);
+        group = groups.empty() ? 0 : groups[0];
       }
-      const std::vector<int> groups = tensor.optimizer_group.has_value()
-                                          ? std::vector<int>{*tensor.optimizer_group}
-                                          : near->Of(tensor.key);
-      fresh[groups.empty() ? 0 : groups[0]].push_back(std::move(member));
+      fresh[*group].push_back(std::move(member));
     }
     for (size_t g = 0; g < groups_.size(); ++g) Merge(std::move(fresh[g]), groups_[g]);
+    return absl::OkStatus();
   }
 
   // `fresh` is in the order of the table.
@@ -243,7 +261,7 @@ class Follower {
         if (member.fate == ParameterFate::STATE_RESET) begin_anew_.insert(member.id);
         if (member.fate == ParameterFate::STATE_SLICED) {
           auto s = SliceState(TensorOf(member), *section_->StateOf(member.id),
-                              NumberOf(initial), checkpoint_, sliced);
+                              NumberOf(initial), checkpoint_, workshop_, sliced);
           if (!s.ok()) return s;
         }
         const bool begins = member.added || member.fate == ParameterFate::STATE_RESET;
@@ -282,6 +300,7 @@ class Follower {
   const Policy::OptimizerPolicy policy_;
   const OptimizerIndex& index_;
   WorkingCheckpoint& checkpoint_;
+  Workshop& workshop_;
   Report& report_;
   OptimizerSection* section_ = nullptr;
   // By origin, where a tensor of `model` is now.
@@ -314,10 +333,10 @@ Changes ChangesOf(const WorkingCheckpoint& checkpoint) {
   const auto& old = checkpoint.base()->manifest();
   int left = 0;
   for (const auto& record : old.tensors()) {
-    left += record.section() == "model" && record.role() != v1::BUFFER ? 1 : 0;
+    left += CanBeTrained(record) ? 1 : 0;
   }
   for (const WorkingTensor& tensor : checkpoint.tensors()) {
-    if (tensor.section != "model" || tensor.role == v1::BUFFER) continue;
+    if (!CanBeTrained(tensor.section, tensor.role, tensor.dtype)) continue;
     if (!tensor.origin.has_value()) {
       if (tensor.requires_grad || tensor.role != v1::PARAMETER) changes.others = true;
       continue;
@@ -392,10 +411,11 @@ void WarnNotFollowed(const WorkingCheckpoint& checkpoint, Policy::OptimizerPolic
 }  // namespace
 
 absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
-                             WorkingCheckpoint& checkpoint, Report& report) {
+                             WorkingCheckpoint& checkpoint, Workshop& workshop,
+                             Report& report) {
   if (index.is_optimizer() && !index.resolved()) report.SetOptimizerUnknown();
   if (policy == Policy::DROP || !checkpoint.HasSection(kOptimizer)) {
-    Follower(policy, index, checkpoint, report).Drop();
+    Follower(policy, index, checkpoint, workshop, report).Drop();
     return absl::OkStatus();
   }
   if (!index.is_optimizer()) {
@@ -405,7 +425,9 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
   if (!index.resolved()) return FollowUnresolved(policy, index, checkpoint, report);
   auto section = OptimizerSection::Of(checkpoint);
   const bool fits = section.ok() && section->group_count() == index.group_count();
-  if (fits) return Follower(policy, index, checkpoint, report).Run(*section);
+  if (fits) {
+    return Follower(policy, index, checkpoint, workshop, report).Run(*section);
+  }
   // Edits of the section itself have taken it apart.
   return InvalidField(
       "edits",

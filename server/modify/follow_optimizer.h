@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "modelstore/v1/operations.pb.h"
+#include "server/modify/edits.h"
 #include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
@@ -19,6 +20,8 @@ namespace modelstore::server::modify {
 //   gone                     so is its state
 //   new, and trained         it joins the group that its edit has settled, else that
 //                            of its nearest relatives, at its place of the state dict
+//   untied by an edit        that with the values that it had keeps the state, the
+//                            others join its group as new ones
 //   frozen and in no group   it stays out
 //   none of the model's      it stays as it is
 //
@@ -31,6 +34,6 @@ namespace modelstore::server::modify {
 // `optimizer_policy`. A section that is no optimizer's stays as it is: a warning.
 absl::Status FollowOptimizer(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
                              const OptimizerIndex& index, WorkingCheckpoint& checkpoint,
-                             Report& report);
+                             Workshop& workshop, Report& report);
 
 }  // namespace modelstore::server::modify

@@ -38,7 +38,9 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
     if (tensor.section == section) keys.emplace_back(tensor.key, "");
   }
-  if (auto s = context.workshop.Reserve(KeyBytes(keys)); !s.ok()) return s;
+  const auto borrowed = context.workshop.Borrow(KeyBytes(keys));
+  if (!borrowed.ok()) return borrowed.status();
+  const int64_t path_bytes = context.checkpoint.PathBytes(section);
   absl::Status cancelled;
   const absl::Status s =
       context.checkpoint.Rename(section, [&](const WorkingTensor& tensor) {
@@ -48,9 +50,16 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
   if (!cancelled.ok()) return cancelled;
   if (!s.ok()) return context.At(field, s);
   size_t next = 0;
+  bool changed = false;
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
-    if (tensor.section == section) keys[next++].second = tensor.key;
+    if (tensor.section != section) continue;
+    keys[next].second = tensor.key;
+    changed |= keys[next].first != keys[next].second;
+    ++next;
   }
+  if (!changed) return absl::OkStatus();
+  const auto paths = context.workshop.Borrow(path_bytes);
+  if (!paths.ok()) return paths.status();
   return context.At(field, FollowKeys(section, keys, context));
 }
 

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "proto/contract/mutex.h"
 #include "proto/contract/weighted_sum.h"
 
 namespace modelstore::server::modify {
@@ -37,12 +36,15 @@ absl::StatusOr<std::vector<double>> ReadRows(const LoraFactor& factor, int64_t f
 // rounded once.
 class LoraTensor final : public TensorSource {
  public:
-  LoraTensor(SourcePtr weight, DType dtype, LoraFactor a, LoraFactor b, double scale)
+  LoraTensor(SourcePtr weight, DType dtype, LoraFactor a, LoraFactor b, double scale,
+             std::shared_ptr<LoraFactors> factors)
       : weight_(std::move(weight)),
         dtype_(dtype),
         a_(std::move(a)),
         b_(std::move(b)),
         scale_(scale),
+        factors_(std::move(factors)),
+        id_(factors_->NewId()),
         depth_(std::max({weight_->depth(), a_.source->depth(), b_.source->depth()}) + 1) {
   }
 
@@ -62,7 +64,7 @@ class LoraTensor final : public TensorSource {
 
   absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     const int64_t element = ElementSize(dtype_);
-    auto a = FactorA(end - begin);
+    auto a = FactorA();
     if (!a.ok()) return a.status();
     const int64_t first = begin / element, last = end / element;
     std::vector<double> delta(last - first, 0.0);
@@ -84,22 +86,15 @@ class LoraTensor final : public TensorSource {
   }
 
  private:
-  using Values = std::shared_ptr<const std::vector<double>>;
-
-  // Read by the first part of the weight that needs it, let go of by the last.
-  absl::StatusOr<Values> FactorA(int64_t bytes) const {
+  // Read by one thread, while others that need it wait.
+  absl::StatusOr<LoraFactors::Values> FactorA() const {
     MutexLock lock(mutex_);
-    if (values_ == nullptr) {
-      auto read = ReadRows(a_, 0, a_.rows);
-      if (!read.ok()) return read.status();
-      values_ = std::make_shared<const std::vector<double>>(*std::move(read));
-    }
-    Values values = values_;
-    visited_ += bytes;
-    if (visited_ >= size_bytes()) {
-      values_.reset();
-      visited_ = 0;
-    }
+    LoraFactors::Values values = factors_->Find(id_);
+    if (values != nullptr) return values;
+    auto read = ReadRows(a_, 0, a_.rows);
+    if (!read.ok()) return read.status();
+    values = std::make_shared<const std::vector<double>>(*std::move(read));
+    factors_->Add(id_, values);
     return values;
   }
 
@@ -138,18 +133,59 @@ class LoraTensor final : public TensorSource {
   const LoraFactor a_;
   const LoraFactor b_;
   const double scale_;
+  const std::shared_ptr<LoraFactors> factors_;
+  const int64_t id_;
   const int depth_;
+  // Held while A is read. A may itself be computed by another of these, never by this.
   mutable Mutex mutex_;
-  mutable Values values_ GUARDED_BY(mutex_);
-  mutable int64_t visited_ GUARDED_BY(mutex_) = 0;
 };
+
+int64_t BytesOf(const LoraFactors::Values& values) {
+  return static_cast<int64_t>(values->size() * sizeof(double));
+}
 
 }  // namespace
 
+int64_t LoraFactors::NewId() {
+  MutexLock lock(mutex_);
+  return ++last_id_;
+}
+
+int64_t LoraFactors::Room(int64_t bytes) {
+  MutexLock lock(mutex_);
+  const int64_t grown = std::min(bytes, kMaxBytes - expected_bytes_);
+  expected_bytes_ += grown;
+  return grown;
+}
+
+LoraFactors::Values LoraFactors::Find(int64_t id) {
+  MutexLock lock(mutex_);
+  auto held = held_.find(id);
+  return held == held_.end() ? nullptr : held->second;
+}
+
+void LoraFactors::Add(int64_t id, Values values) {
+  MutexLock lock(mutex_);
+  held_bytes_ += BytesOf(values);
+  held_.emplace(id, std::move(values));
+  order_.push_back(id);
+  while (held_bytes_ > kMaxBytes) {
+    auto oldest = held_.find(order_.front());
+    held_bytes_ -= BytesOf(oldest->second);
+    held_.erase(oldest);
+    order_.pop_front();
+  }
+}
+
+int64_t LoraFactors::held_bytes() {
+  MutexLock lock(mutex_);
+  return held_bytes_;
+}
+
 SourcePtr LoraSource(SourcePtr weight, DType dtype, LoraFactor a, LoraFactor b,
-                     double scale) {
+                     double scale, std::shared_ptr<LoraFactors> factors) {
   return std::make_shared<LoraTensor>(std::move(weight), dtype, std::move(a),
-                                      std::move(b), scale);
+                                      std::move(b), scale, std::move(factors));
 }
 
 }  // namespace modelstore::server::modify

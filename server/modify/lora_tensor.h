@@ -2,8 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "proto/contract/dtype.h"
+#include "proto/contract/mutex.h"
 #include "server/modify/tensor_source.h"
 
 namespace modelstore::server::modify {
@@ -22,10 +27,36 @@ struct LoraFactor {
   int64_t columns = 0;
 };
 
+// Factors A in float64, read once for all parts of a weight and shared by the adapters
+// of a call. Those of one weight, which kMaxWorkingBytes bounds, all fit; beyond that
+// the oldest go. Thread-safe.
+class LoraFactors {
+ public:
+  using Values = std::shared_ptr<const std::vector<double>>;
+  static constexpr int64_t kMaxBytes = kMaxWorkingBytes;
+
+  int64_t NewId() EXCLUDES(mutex_);
+  // By how much a factor of `bytes` lets this grow at most.
+  int64_t Room(int64_t bytes) EXCLUDES(mutex_);
+  // Null if it is not held.
+  Values Find(int64_t id) EXCLUDES(mutex_);
+  void Add(int64_t id, Values values) EXCLUDES(mutex_);
+  int64_t held_bytes() EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  int64_t last_id_ GUARDED_BY(mutex_) = 0;
+  int64_t expected_bytes_ GUARDED_BY(mutex_) = 0;
+  int64_t held_bytes_ GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<int64_t, Values> held_ GUARDED_BY(mutex_);
+  // Their ids, the oldest first.
+  std::deque<int64_t> order_ GUARDED_BY(mutex_);
+};
+
 // W + scale * (B * A), each element summed over A's rows in order in float64 and
 // rounded once. B has as many columns as A has rows; both, and the weight, are of types
 // that CanSum().
 SourcePtr LoraSource(SourcePtr weight, DType dtype, LoraFactor a, LoraFactor b,
-                     double scale);
+                     double scale, std::shared_ptr<LoraFactors> factors);
 
 }  // namespace modelstore::server::modify

@@ -15,6 +15,9 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Tensors that a warning names.
+constexpr size_t kListed = 10;
+
 std::string NameOf(DType dtype) { return std::string(DTypeName(dtype)); }
 
 int64_t Elements(const WorkingTensor& tensor) {
@@ -127,10 +130,53 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
                                    kMaxLoraRank, " and ", kMaxLoraElements));
   }
   const double scale = alpha / static_cast<double>(a->rows);
-  return ReplaceBytes(
-      context, *weight,
-      LoraSource(weight->source, weight->dtype, *std::move(a), *std::move(b), scale),
-      weight->dtype, weight->shape);
+  const std::shared_ptr<LoraFactors>& factors = context.workshop.lora_factors();
+  auto s = context.workshop.Reserve(
+      factors->Room(a->rows * a->columns * static_cast<int64_t>(sizeof(double))));
+  if (!s.ok()) return s;
+  return ReplaceBytes(context, *weight,
+                      LoraSource(weight->source, weight->dtype, *std::move(a),
+                                 *std::move(b), scale, factors),
+                      weight->dtype, weight->shape);
+}
+
+// Adapters that are left unmerged would be of layers that are no more.
+absl::Status CheckHasNoAdapter(const EditContext& context) {
+  for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
+    if (tensor.section != "model" ||
+        !(PathOf(tensor.key, "lora_A") || PathOf(tensor.key, "lora_B"))) {
+      continue;
+    }
+    return context.Invalid(
+        "checkpoint",
+        absl::StrCat("the checkpoint being modified holds an adapter of its own, ",
+                     tensor.key, ": merge it first, by a merge_lora without checkpoint"));
+  }
+  return absl::OkStatus();
+}
+
+void WarnOfOthers(const WorkingCheckpoint& from,
+                  const absl::flat_hash_set<std::string>& merged,
+                  const EditContext& context) {
+  std::vector<absl::string_view> others;
+  size_t count = 0;
+  for (const WorkingTensor& tensor : from.tensors()) {
+    if (tensor.section != "model" || merged.contains(tensor.key)) continue;
+    if (++count <= kListed) others.push_back(tensor.key);
+  }
+  if (count == 0) return;
+  context.Warn(Warning::TENSORS_NOT_TAKEN, others[0],
+               absl::StrCat(modify::NameOf(*from.base()), " holds ", count,
+                            " tensor(s) beside the adapters, which were not taken: ",
+                            absl::StrJoin(others, ", "), count > kListed ? ", ..." : "",
+                            ". Take them with take_from if they were trained too"));
+}
+
+// The version that is being modified, by its name.
+bool IsBase(const WorkingCheckpoint& from, const EditContext& context) {
+  const storage::Read& base = *context.checkpoint.base();
+  return from.base()->model().uid() == base.model().uid() &&
+         from.base()->checkpoint().version() == base.checkpoint().version();
 }
 
 }  // namespace
@@ -147,6 +193,10 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
     context.resolved.mutable_merge_lora()->set_checkpoint(
         modify::NameOf(*from->base()));
   }
+  const bool own = IsBase(*from, context);
+  if (!own) {
+    if (auto s = CheckHasNoAdapter(context); !s.ok()) return s;
+  }
   auto adapters = FindAdapters(*from, context);
   if (!adapters.ok()) return adapters.status();
   MergedModules modules;
@@ -156,6 +206,10 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
     if (auto s = Merge(adapter, *from, edit.alpha(), modules, context); !s.ok()) return s;
     merged.insert(adapter.key_a);
     merged.insert(adapter.key_b);
+  }
+  if (!own) {
+    WarnOfOthers(*from, merged, context);
+    return UnwrapPeft(modules, context);
   }
   const auto erased = context.checkpoint.EraseIf([&](const WorkingTensor& tensor) {
     return tensor.section == "model" && merged.contains(tensor.key);

@@ -24,6 +24,9 @@ constexpr absl::Duration kStep = absl::Milliseconds(50);
 constexpr int64_t kMaxThreadBytes = int64_t{64} << 20;
 // The list of edits is a part of the version's record, which every listing reads.
 constexpr int kMaxEdits = 1000;
+constexpr int64_t kMaxParts = int64_t{4} << 20;
+// A part in the plan, and its piece in the manifest.
+constexpr int64_t kPlannedPartBytes = 320;
 constexpr size_t kMaxEditBytes = size_t{1} << 20;
 constexpr size_t kReportPartBytes =
     static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
@@ -204,13 +207,14 @@ absl::Status ModifySession::ApplyNext() {
 absl::Status ModifySession::BeginCompute() {
   auto optimizer = workshop_->Optimizer();
   if (!optimizer.ok()) return optimizer.status();
-  auto s =
-      FollowOptimizer(request_.optimizer_policy(), **optimizer, *checkpoint_, report_);
+  auto s = FollowOptimizer(request_.optimizer_policy(), **optimizer, *checkpoint_,
+                           *workshop_, report_);
   if (!s.ok()) return s;
   if (checkpoint_->tensors().size() > static_cast<size_t>(kMaxTensors)) {
     return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),
                                               " tensors, of at most ", kMaxTensors));
   }
+  if (s = TakeRoomForParts(); !s.ok()) return s;
   out_ = std::make_shared<WriteOut>(checkpoint_.get());
   if (s = out_->CheckPlan(); !s.ok()) return s;
   // The digests, and once more in the manifest; what each thread computes with.
@@ -224,6 +228,23 @@ absl::Status ModifySession::BeginCompute() {
   out_->Begin(save_.get());
   state_ = State::kCompute;
   return absl::OkStatus();
+}
+
+// What the plan and the manifest keep of the ranges of rows that tensors are put
+// together of.
+absl::Status ModifySession::TakeRoomForParts() {
+  int64_t parts = 0;
+  for (const WorkingTensor& tensor : checkpoint_->tensors()) {
+    parts += static_cast<int64_t>(tensor.source->parts().size());
+  }
+  if (parts > kMaxParts) {
+    return InvalidField(
+        "edits", absl::StrCat("put tensors together of ", parts,
+                              " ranges of rows, of at most ", kMaxParts,
+                              ": keep rows that follow each other, or give some edits to "
+                              "another call"));
+  }
+  return workshop_->Reserve(parts * kPlannedPartBytes);
 }
 
 // As many helpers as there is room for: the step's own thread goes on alone.
@@ -272,7 +293,9 @@ storage::SaveRequest ModifySession::MakeSave() const {
   if (!metadata.has_loss() && old.has_loss()) metadata.set_loss(old.loss());
   if (metadata.metrics().empty()) *metadata.mutable_metrics() = old.metrics();
   if (checkpoint_->architecture().has_value()) {
-    metadata.set_architecture(EncodeArchitecture(*checkpoint_->architecture()));
+    v1::Architecture architecture = *checkpoint_->architecture();
+    MarkIncomplete(*architecture.mutable_root());
+    metadata.set_architecture(EncodeArchitecture(architecture));
   }
   for (const v1::Edit& edit : edits_) metadata.add_edits(EncodeEdit(edit));
   metadata.set_origin(v1::MODIFIED);

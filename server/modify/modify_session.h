@@ -46,6 +46,7 @@ class ModifySession final : public OutboundSession {
   absl::Status ApplyNext();
   absl::Status BeginCompute();
   absl::Status Compute(absl::Time until);
+  absl::Status TakeRoomForParts();
   // Settles how many threads compute, and returns what they take.
   int64_t ThreadBytes();
   absl::Status Commit();

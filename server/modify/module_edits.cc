@@ -80,8 +80,9 @@ absl::StatusOr<std::optional<int>> ChooseGroup(std::optional<int> given,
   if (groups.size() > 1) {
     return context.Invalid(
         "optimizer_group",
-        absl::StrCat("is required: the nearest parameters are in groups ",
-                     absl::StrJoin(groups, ", ")));
+        absl::StrCat("is required: the nearest parameters are in several groups, such "
+                     "as ",
+                     absl::StrJoin(groups, " and ")));
   }
   if (groups.size() == 1) return std::optional<int>(groups[0]);
   if (index.group_count() == 1) return std::optional<int>(0);
@@ -115,12 +116,16 @@ absl::Status SettleGroups(std::optional<int> given, absl::string_view path,
     const std::optional<int> group = index->GroupOf(tensor);
     if (!group.has_value()) continue;
     by_key.emplace(tensor.key, *group);
-    if (std::find(replaced.begin(), replaced.end(), *group) == replaced.end()) {
-      replaced.push_back(*group);
-    }
+    // That there are two is all that matters.
+    if (replaced.size() > 1 || (!replaced.empty() && replaced[0] == *group)) continue;
+    replaced.push_back(*group);
   }
-  const std::vector<int> near =
-      replaced.empty() ? NearGroups(*index, context.checkpoint).Of(path) : replaced;
+  std::vector<int> near = std::move(replaced);
+  if (near.empty()) {
+    const auto borrowed = context.workshop.Borrow(context.checkpoint.PathBytes("model"));
+    if (!borrowed.ok()) return borrowed.status();
+    near = NearGroups(*index, context.checkpoint).Of(path);
+  }
   for (WorkingTensor& tensor : tensors) {
     if (tensor.role != v1::PARAMETER) continue;
     auto same = by_key.find(tensor.key);
@@ -166,7 +171,8 @@ absl::Status KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensor
   absl::Status status;
   std::erase_if(tensors, [&](WorkingTensor& fresh) {
     WorkingTensor* old = context.checkpoint.Find("model", fresh.key);
-    if (old == nullptr || context.untie) return false;
+    if (old == nullptr || context.untie || !status.ok()) return false;
+    status.Update(context.workshop.CheckGoOn());
     const auto group = context.checkpoint.TiedTo(*old);
     const bool tied_elsewhere =
         std::any_of(group.begin(), group.end(), [&](const WorkingTensor* other) {

@@ -69,6 +69,7 @@ int64_t Product(const std::vector<int64_t>& shape, size_t begin, size_t end) {
 NewRowsOf::NewRowsOf(const WorkingTensor& tensor, Rows rows, int dimension,
                      SourcePtr drawn)
     : tensor_(tensor), rows_(std::move(rows)), drawn_(std::move(drawn)) {
+  slices_ = Product(tensor.shape, 0, dimension);
   row_elements_ = Product(tensor.shape, dimension + 1, tensor.shape.size());
   row_bytes_ = row_elements_ * ElementSize(tensor.dtype);
 }
@@ -98,7 +99,7 @@ absl::StatusOr<SourcePtr> NewRowsOf::Mean(int64_t slice, int64_t count,
     times[run.first + run.count] -= 1;
     kept += run.count;
   }
-  const int64_t read = std::min(kept, rows_.old_size) * row_bytes_;
+  const int64_t read = slices_ * std::min(kept, rows_.old_size) * row_bytes_;
   if (read > kMaxMeanBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("the mean of ", tensor_.key, " is that of ", read,

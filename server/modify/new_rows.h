@@ -49,6 +49,8 @@ class NewRowsOf {
   const WorkingTensor& tensor_;
   const Rows rows_;
   const SourcePtr drawn_;
+  // In each of which the rows are resized alike.
+  int64_t slices_ = 1;
   int64_t row_elements_ = 1;
   int64_t row_bytes_ = 0;
 };

@@ -75,6 +75,16 @@ const google::protobuf::RepeatedPtrField<v1::Value>* ElementsOf(const v1::Value*
   return value->has_tuple_value() ? &value->tuple_value().values() : nullptr;
 }
 
+bool CanBeTrained(absl::string_view section, v1::TensorRole role, DType dtype) {
+  return section == "model" && role != v1::BUFFER &&
+         (IsComplex(dtype) || IsFloatingPoint(dtype));
+}
+
+bool CanBeTrained(const storage::records::TensorRecord& record) {
+  return CanBeTrained(record.section(), static_cast<v1::TensorRole>(record.role()),
+                      static_cast<DType>(record.dtype()));
+}
+
 bool IsElementwise(absl::string_view field) {
   static constexpr std::array<absl::string_view, 12> kFields = {"momentum_buffer",
                                                                 "exp_avg",
@@ -154,8 +164,12 @@ NearGroups::NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& che
     absl::string_view path = tensor.key;
     do {
       path = SplitModulePath(path).first;
-      std::vector<int>& groups = groups_[path];
-      if (!absl::c_linear_search(groups, *group)) groups.push_back(*group);
+      auto [known, fresh] = groups_.try_emplace(path, Groups{*group, std::nullopt});
+      Groups& groups = known->second;
+      if (fresh || groups.first == *group) continue;
+      // So are the paths above.
+      if (groups.other.has_value()) break;
+      groups.other = *group;
     } while (!path.empty());
   }
 }
@@ -164,7 +178,10 @@ std::vector<int> NearGroups::Of(absl::string_view path) const {
   while (!path.empty()) {
     path = SplitModulePath(path).first;
     auto found = groups_.find(path);
-    if (found != groups_.end()) return found->second;
+    if (found == groups_.end()) continue;
+    std::vector<int> groups = {found->second.first};
+    if (found->second.other.has_value()) groups.push_back(*found->second.other);
+    return groups;
   }
   return {};
 }

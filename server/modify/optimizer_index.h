@@ -26,12 +26,17 @@ const v1::Value* FindEntry(const v1::Value& dict, absl::string_view key);
 // The elements of a list or tuple; null if it is neither.
 const google::protobuf::RepeatedPtrField<v1::Value>* ElementsOf(const v1::Value* value);
 
+// Whether a tensor may be a parameter that an optimizer holds: one of `model` that is no
+// buffer, of a type that has gradients. Plain state dicts have no roles.
+bool CanBeTrained(absl::string_view section, v1::TensorRole role, DType dtype);
+bool CanBeTrained(const storage::records::TensorRecord& record);
+
 // State of the shape of its parameter, element by element, in PyTorch's optimizers.
 bool IsElementwise(absl::string_view field);
 
 // FAILED_PRECONDITION, saying why, unless `optimizer` is laid out as above: `state` a
-// dict, each group a dict whose `params` are integers that no other has. What Python
-// could not step is not looked for.
+// dict, each group a dict whose `params` are integers that no other has. Values that
+// PyTorch's step() would reject are not checked.
 absl::Status CheckOptimizerLayout(const v1::Value& optimizer);
 
 // As the base was saved: edits move tensors, not what the optimizer calls them.
@@ -92,12 +97,17 @@ class NearGroups {
   NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& checkpoint);
 
   // The group that new parameters under the module at `path` join: the one of its
-  // nearest relatives, beginning with its siblings. Several where these are in
+  // nearest relatives, beginning with its siblings. Two of them where these are in
   // several; none if there is no group at all.
   std::vector<int> Of(absl::string_view path) const;
 
  private:
-  absl::flat_hash_map<std::string, std::vector<int>> groups_;
+  // The first group below a path, and another one if there is one.
+  struct Groups {
+    int first = 0;
+    std::optional<int> other;
+  };
+  absl::flat_hash_map<absl::string_view, Groups> groups_;
 };
 
 }  // namespace modelstore::server::modify

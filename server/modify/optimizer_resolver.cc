@@ -14,11 +14,9 @@ namespace {
 
 using Parameter = OptimizerIndex::Parameter;
 
-bool CanBeTrained(const storage::records::TensorRecord& record) {
-  const auto dtype = static_cast<DType>(record.dtype());
-  const bool complex = dtype >= DType::kComplex32 && dtype <= DType::kComplex128;
-  return record.section() == "model" && record.role() != v1::BUFFER &&
-         (complex || IsFloatingPoint(dtype));
+// It is trained as far as is known: plain state dicts do not tell.
+bool MayBeTrained(const storage::records::TensorRecord& record) {
+  return record.requires_grad() || record.role() == v1::TENSOR_ROLE_UNSPECIFIED;
 }
 
 }  // namespace
@@ -61,6 +59,7 @@ void OptimizerResolver::ReadModel() {
       places_.push_back({{}, {record.shape().begin(), record.shape().end()}});
     }
     places_[place].origins.push_back(t);
+    places_[place].may_be_trained |= MayBeTrained(record);
     place_of_.emplace(record.key(), place);
   }
 }
@@ -156,15 +155,23 @@ const OptimizerResolver::Shape* OptimizerResolver::ShapeOfState(int64_t id) cons
   return shape == state_shapes_.end() ? nullptr : &shape->second;
 }
 
-// Only what cannot be otherwise is assigned: a state whose shape one parameter alone
-// has, and one without a shape if all but one are assigned.
+// Assigns a parameter only where one candidate is left: a state whose shape one
+// parameter alone has, and one without a shape if all but one are assigned. If numbers
+// and parameters are not equally many, one of them may be something else's.
 std::string OptimizerResolver::ByShapes() {
   std::map<Shape, std::vector<size_t>> free;
   size_t left = 0;
   for (size_t p = 0; p < places_.size(); ++p) {
-    if (places_[p].taken) continue;
+    if (places_[p].taken || !places_[p].may_be_trained) continue;
     free[places_[p].shape].push_back(p);
     ++left;
+  }
+  const auto unnamed =
+      static_cast<size_t>(std::count(named_.begin(), named_.end(), false));
+  if (unnamed > 0 && unnamed != left) {
+    return absl::StrCat("it has no `param_names`, and ", unnamed,
+                        " parameter(s) without a name, while the model has ", left,
+                        " that may be trained");
   }
   std::vector<size_t> open;
   for (size_t p = 0; p < named_.size(); ++p) {
@@ -192,7 +199,7 @@ std::string OptimizerResolver::ByShapes() {
                         " has no state that tells which of ", left, " parameters it is");
   }
   for (Place& place : places_) {
-    if (!place.taken) Assign(index_.parameters_[open[0]], place);
+    if (!place.taken && place.may_be_trained) Assign(index_.parameters_[open[0]], place);
   }
   return "";
 }

@@ -34,6 +34,7 @@ class OptimizerResolver {
     std::vector<int> origins;
     Shape shape;
     bool taken = false;
+    bool may_be_trained = false;
   };
 
   void ReadModel();

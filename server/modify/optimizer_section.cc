@@ -41,7 +41,7 @@ absl::StatusOr<OptimizerSection> OptimizerSection::Of(WorkingCheckpoint& checkpo
   }
   if (auto s = CheckOptimizerLayout((*section)->value()); !s.ok()) return s;
   OptimizerSection optimizer(checkpoint);
-  optimizer.IndexStates();
+  optimizer.Index();
   return optimizer;
 }
 
@@ -50,27 +50,38 @@ v1::Value& OptimizerSection::value() const {
   return *(*checkpoint_->Section(kOptimizer))->mutable_value();
 }
 
-void OptimizerSection::IndexStates() {
+v1::Value& OptimizerSection::States() const {
+  return *value().mutable_dict_value()->mutable_entries(states_)->mutable_value();
+}
+
+v1::Value& OptimizerSection::Groups() const {
+  return *value().mutable_dict_value()->mutable_entries(groups_)->mutable_value();
+}
+
+void OptimizerSection::Index() {
+  const auto& all = value().dict_value().entries();
+  for (int i = 0; i < all.size(); ++i) {
+    if (all[i].key().string_value() == "state") states_ = i;
+    if (all[i].key().string_value() == "param_groups") groups_ = i;
+  }
   places_.clear();
-  const auto& entries = FindEntry(value(), "state")->dict_value().entries();
+  const auto& entries = States().dict_value().entries();
   for (int i = 0; i < entries.size(); ++i) {
     if (entries[i].key().has_int_value())
       places_.emplace(entries[i].key().int_value(), i);
   }
 }
 
-int OptimizerSection::group_count() const {
-  return ElementsOf(FindEntry(value(), "param_groups"))->size();
-}
+int OptimizerSection::group_count() const { return ElementsOf(&Groups())->size(); }
 
 v1::Value& OptimizerSection::Group(int g) {
-  return *MutableList(*FindEntry(value(), "param_groups")).mutable_values(g);
+  return *MutableList(Groups()).mutable_values(g);
 }
 
 const v1::Value* OptimizerSection::StateOf(int64_t id) const {
   auto place = places_.find(id);
   if (place == places_.end()) return nullptr;
-  return &FindEntry(value(), "state")->dict_value().entries(place->second).value();
+  return &States().dict_value().entries(place->second).value();
 }
 
 void OptimizerSection::SetParameters(int g, const std::vector<int64_t>& ids,
@@ -103,7 +114,7 @@ void OptimizerSection::RenameParameters(
 
 absl::Status OptimizerSection::Forget(absl::FunctionRef<bool(int64_t id)> gone) {
   absl::flat_hash_set<std::string> keys, kept_keys;
-  auto& entries = *FindEntry(value(), "state")->mutable_dict_value()->mutable_entries();
+  auto& entries = *States().mutable_dict_value()->mutable_entries();
   int kept = 0;
   for (int i = 0; i < entries.size(); ++i) {
     if (entries[i].key().has_int_value() && gone(entries[i].key().int_value())) {
@@ -115,14 +126,13 @@ absl::Status OptimizerSection::Forget(absl::FunctionRef<bool(int64_t id)> gone) 
     ++kept;
   }
   while (entries.size() > kept) entries.RemoveLast();
-  IndexStates();
-  if (keys.empty()) return absl::OkStatus();
-  return checkpoint_
-      ->EraseIf([&](const WorkingTensor& tensor) {
-        return tensor.section == kOptimizer && keys.contains(tensor.key) &&
-               !kept_keys.contains(tensor.key);
-      })
-      .status();
+  const auto erased = checkpoint_->EraseIf([&](const WorkingTensor& tensor) {
+    return tensor.section == kOptimizer && keys.contains(tensor.key) &&
+           !kept_keys.contains(tensor.key);
+  });
+  // What named such a tensor beside the states has gone too.
+  Index();
+  return erased.status();
 }
 
 absl::Status OptimizerSection::BeginAdagrad(const std::vector<Beginning>& parameters) {
@@ -142,7 +152,7 @@ absl::Status OptimizerSection::BeginAdagrad(const std::vector<Beginning>& parame
     if (!filled.ok()) return filled.status();
     step.source = *std::move(zero);
     total.source = *std::move(filled);
-    auto* entry = FindEntry(value(), "state")->mutable_dict_value()->add_entries();
+    auto* entry = States().mutable_dict_value()->add_entries();
     entry->mutable_key()->set_int_value(parameter.id);
     for (const WorkingTensor* field : {&step, &total}) {
       auto* named = entry->mutable_value()->mutable_dict_value()->add_entries();
@@ -152,7 +162,7 @@ absl::Status OptimizerSection::BeginAdagrad(const std::vector<Beginning>& parame
     tensors.push_back(std::move(step));
     tensors.push_back(std::move(total));
   }
-  IndexStates();
+  Index();
   if (tensors.empty()) return absl::OkStatus();
   return checkpoint_->Insert(checkpoint_->tensors().size(), std::move(tensors));
 }

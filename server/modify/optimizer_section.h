@@ -49,9 +49,14 @@ class OptimizerSection {
   explicit OptimizerSection(WorkingCheckpoint& checkpoint) : checkpoint_(&checkpoint) {}
   // Of the section, which does not move: its tensors do.
   v1::Value& value() const;
-  void IndexStates();
+  v1::Value& States() const;
+  v1::Value& Groups() const;
+  void Index();
 
   WorkingCheckpoint* checkpoint_;
+  // Places of `state` and `param_groups` in the section's dict.
+  int states_ = 0;
+  int groups_ = 0;
   // By number, its place in `state`.
   absl::flat_hash_map<int64_t, int> places_;
 };

@@ -65,7 +65,7 @@ bool CanSliceState(const WorkingTensor& parameter, const v1::Value* state,
 }
 
 absl::Status SliceState(const WorkingTensor& parameter, const v1::Value& state,
-                        double sum, WorkingCheckpoint& checkpoint,
+                        double sum, WorkingCheckpoint& checkpoint, Workshop& workshop,
                         absl::flat_hash_set<std::string>& sliced) {
   for (const auto& entry : state.dict_value().entries()) {
     if (!entry.value().has_tensor_value()) continue;
@@ -77,10 +77,13 @@ absl::Status SliceState(const WorkingTensor& parameter, const v1::Value& state,
                                                 "rows cannot follow both"));
     }
     const double fill = entry.key().string_value() == "sum" ? sum : 0;
-    auto rows = RowsOf(*field, parameter.kept_rows->rows, fill);
+    const std::vector<RowRun>& runs = parameter.kept_rows->rows;
+    auto s = workshop.Reserve(static_cast<int64_t>(runs.size()) * kPartBytes);
+    if (!s.ok()) return s;
+    auto rows = RowsOf(*field, runs, fill);
     if (!rows.ok()) return rows.status();
     // What is tied to it keeps its rows.
-    field->tied_group = 0;
+    checkpoint.Untie(*field);
     field->source = *std::move(rows);
     field->shape = parameter.shape;
   }

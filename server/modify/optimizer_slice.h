@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "server/modify/edits.h"
 #include "server/modify/working_checkpoint.h"
 
 namespace modelstore::server::modify {
@@ -17,8 +18,9 @@ bool CanSliceState(const WorkingTensor& parameter, const v1::Value* state,
 // Gives the tensors of the state the parameter's rows. New ones begin as zeros, those
 // of Adagrad's `sum` as `sum`. CanSliceState() must be true. INVALID_ARGUMENT if a
 // tensor is in `sliced`, to which this adds: two parameters cannot share one.
+// RESOURCE_EXHAUSTED if the workshop has no room for the ranges of rows.
 absl::Status SliceState(const WorkingTensor& parameter, const v1::Value& state,
-                        double sum, WorkingCheckpoint& checkpoint,
+                        double sum, WorkingCheckpoint& checkpoint, Workshop& workshop,
                         absl::flat_hash_set<std::string>& sliced);
 
 }  // namespace modelstore::server::modify

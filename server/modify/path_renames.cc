@@ -75,14 +75,6 @@ PathRenames::PathRenames(const KeyPairs& keys) {
   FindPrefix(keys);
   if (!stripped_.empty() || !added_.empty()) return;
   for (const auto& [old_key, new_key] : keys) FindNames(old_key, new_key);
-  Settle();
-}
-
-void PathRenames::Settle() {
-  for (auto& [path, name] : names_) {
-    if (!staying_.contains(path) || name.has_value()) continue;
-    name = std::string(SplitModulePath(path).second);
-  }
 }
 
 void PathRenames::FindPrefix(const KeyPairs& keys) {
@@ -99,19 +91,22 @@ void PathRenames::FindPrefix(const KeyPairs& keys) {
   added_ = std::move(added);
 }
 
-void PathRenames::FindNames(const std::string& old_key, const std::string& new_key) {
+void PathRenames::FindNames(absl::string_view old_key, absl::string_view new_key) {
   const std::vector<absl::string_view> before = absl::StrSplit(old_key, '.');
   const std::vector<absl::string_view> after = absl::StrSplit(new_key, '.');
-  std::string path;
+  absl::string_view path;
   const bool moved = before.size() != after.size();
   if (moved && moved_.empty()) moved_ = absl::StrCat(old_key, " became ", new_key);
   for (size_t i = 0; i + 1 < before.size(); ++i) {
-    absl::StrAppend(&path, i > 0 ? "." : "", before[i]);
-    std::optional<std::string> name;
-    if (!moved) name = std::string(after[i]);
-    if (name == before[i]) staying_.insert(path);
+    path = old_key.substr(0, before[i].data() + before[i].size() - old_key.data());
+    std::optional<absl::string_view> name;
+    if (!moved) name = after[i];
     auto [known, fresh] = names_.try_emplace(path, name);
-    if (!fresh && known->second != name) known->second.reset();
+    if (fresh || known->second == name) continue;
+    // A module stays where one of its tensors does.
+    const bool stays = name == before[i] || known->second == before[i];
+    known->second.reset();
+    if (stays) known->second = before[i];
   }
   if (!moved && before.back() != after.back()) changed_.insert(path);
 }
@@ -126,9 +121,9 @@ std::optional<std::string> PathRenames::Of(absl::string_view path) const {
     end = std::min(path.find('.', begin), path.size());
     auto known = names_.find(path.substr(0, end));
     if (known != names_.end() && !known->second.has_value()) return std::nullopt;
-    absl::StrAppend(&new_path, new_path.empty() ? "" : ".",
-                    known == names_.end() ? path.substr(begin, end - begin)
-                                          : absl::string_view(*known->second));
+    absl::StrAppend(
+        &new_path, new_path.empty() ? "" : ".",
+        known == names_.end() ? path.substr(begin, end - begin) : *known->second);
   }
   return new_path;
 }
@@ -166,7 +161,7 @@ std::string PathRenames::ApplyBelow(ModuleTree& module, const std::string& path,
     if (known != names_.end() && !known->second.has_value()) {
       return absl::StrCat("tensors of ", paths.back(), " went to several modules");
     }
-    names.push_back(known == names_.end() ? child.name() : *known->second);
+    names.emplace_back(known == names_.end() ? child.name() : *known->second);
   }
   if (auto s = RenameChildren("replacement", names, module); !s.ok()) {
     return std::string(s.message());

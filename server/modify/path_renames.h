@@ -23,6 +23,7 @@ using KeyPairs = std::vector<std::pair<std::string, std::string>>;
 // the others. Anything else is no rename of modules.
 class PathRenames {
  public:
+  // Keeps views of `keys`, which outlive this. Takes WorkingCheckpoint::PathBytes().
   explicit PathRenames(const KeyPairs& keys);
 
   // The new path of the module at `path`; nothing if the keys do not tell it. A module
@@ -38,8 +39,7 @@ class PathRenames {
 
  private:
   void FindPrefix(const KeyPairs& keys);
-  void FindNames(const std::string& old_key, const std::string& new_key);
-  void Settle();
+  void FindNames(absl::string_view old_key, absl::string_view new_key);
   std::string ApplyBelow(ModuleTree& module, const std::string& path,
                          const std::string& new_path,
                          std::vector<std::string>& incomplete) const;
@@ -49,11 +49,9 @@ class PathRenames {
   std::string added_;
   // By old path, the new name of the module; none where keys contradict each other, and
   // none of them keeps the old name.
-  absl::flat_hash_map<std::string, std::optional<std::string>> names_;
-  // Old paths of modules of which a tensor keeps the name.
-  absl::flat_hash_set<std::string> staying_;
+  absl::flat_hash_map<absl::string_view, std::optional<absl::string_view>> names_;
   // Old paths of modules whose own tensors have other names within them.
-  absl::flat_hash_set<std::string> changed_;
+  absl::flat_hash_set<absl::string_view> changed_;
   // A key that moved to another depth.
   std::string moved_;
 };

@@ -46,7 +46,7 @@ class Unwrapper {
     if (!s.ok()) return context_.At("checkpoint", s);
     s = context_.checkpoint.RenameMetadata(
         kModel, [&](absl::string_view path) { return PlainPath(path); });
-    if (!s.ok()) return s;
+    if (!s.ok()) return context_.At("checkpoint", s);
     UnwrapTree();
     return absl::OkStatus();
   }

@@ -1,7 +1,6 @@
 #include "server/modify/repeat_source.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -16,36 +15,39 @@ constexpr int64_t kBlockBytes = int64_t{64} << 10;
 class Repeat final : public TensorSource {
  public:
   Repeat(std::string element, int64_t count)
-      : element_bytes_(static_cast<int64_t>(element.size())),
-        size_bytes_(count * element_bytes_),
-        block_(std::move(element)) {
-    const int64_t bytes = std::min(kBlockBytes, size_bytes_);
-    if (static_cast<int64_t>(block_.size()) >= bytes) return;
-    const std::string once = block_;
-    block_.reserve(bytes + element_bytes_);
-    while (static_cast<int64_t>(block_.size()) < bytes) block_ += once;
-  }
+      : element_(std::move(element)),
+        size_bytes_(count * static_cast<int64_t>(element_.size())) {}
   int64_t size_bytes() const override { return size_bytes_; }
   int64_t read_bytes() const override { return 0; }
+  int64_t working_bytes() const override {
+    return kBlockBytes + static_cast<int64_t>(element_.size());
+  }
 
  protected:
   absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+    const auto element = static_cast<int64_t>(element_.size());
+    // Whole elements. A source keeps none of it: there may be one for each tensor.
+    std::string block;
+    const int64_t bytes = std::min(kBlockBytes, begin % element + end - begin);
+    if (element < bytes) {
+      block.reserve(bytes + element);
+      while (static_cast<int64_t>(block.size()) < bytes) block += element_;
+    }
+    absl::string_view view = element_;
+    if (!block.empty()) view = block;
     while (begin < end) {
-      const int64_t first = begin % element_bytes_;
+      const int64_t first = begin % element;
       const int64_t count =
-          std::min(end - begin, static_cast<int64_t>(block_.size()) - first);
-      auto s = take(absl::string_view(block_.data() + first, count));
-      if (!s.ok()) return s;
+          std::min(end - begin, static_cast<int64_t>(view.size()) - first);
+      if (auto s = take(view.substr(first, count)); !s.ok()) return s;
       begin += count;
     }
     return absl::OkStatus();
   }
 
  private:
-  const int64_t element_bytes_;
+  const std::string element_;
   const int64_t size_bytes_;
-  // Whole elements.
-  std::string block_;
 };
 
 }  // namespace

@@ -19,8 +19,6 @@ using Resize = v1::Edit::ResizeOutput;
 
 // Runs of rows that a tensor is put together of: beyond that, it is refused.
 constexpr int64_t kMaxRuns = 65'536;
-// A part of a source in memory, about.
-constexpr int64_t kPartBytes = 128;
 
 // Name of the argument that counts the outputs; null for other types.
 const char* OutputArgument(absl::string_view type) {

@@ -71,6 +71,7 @@ class ModuleTensors {
     absl::flat_hash_set<std::string> stay;
     for (const WorkingTensor& tensor : from_.tensors()) {
       if (!IsUnder(tensor, source_)) continue;
+      if (auto s = context_.workshop.CheckGoOn(); !s.ok()) return s;
       std::string key = absl::StrCat(target_, tensor.key.substr(source_.size()));
       WorkingTensor* existing = context_.checkpoint.Find(kModel, key);
       if (existing != nullptr && !context_.untie && IsTiedElsewhere(*existing)) {
@@ -122,6 +123,8 @@ class ModuleTensors {
 // of such modules.
 absl::Status TakeMetadata(WorkingCheckpoint& from, const std::string& source,
                           const std::string& target, EditContext& context) {
+  auto s = context.workshop.Reserve(from.UndecodedBytes(kModel));
+  if (!s.ok()) return context.At("checkpoint", s);
   auto entries = MetadataUnder(from, source, target);
   if (!entries.ok()) return entries.status();
   const ModuleTree* taken = from.architecture().has_value()

@@ -88,19 +88,6 @@ class StoredTensor final : public TensorSource {
   int64_t size_bytes_ = 0;
 };
 
-class Bytes final : public TensorSource {
- public:
-  explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
-  int64_t size_bytes() const override { return static_cast<int64_t>(bytes_.size()); }
-  int64_t read_bytes() const override { return 0; }
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
-    return take(absl::string_view(bytes_).substr(begin, end - begin));
-  }
-
- private:
-  const std::string bytes_;
-};
-
 class Range final : public TensorSource {
  public:
   Range(SourcePtr of, int64_t begin, int64_t end)
@@ -273,10 +260,6 @@ const TensorSource& WithoutCasts(const TensorSource& source) {
 
 SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor) {
   return std::make_shared<StoredTensor>(TensorSource::Stored{std::move(read), tensor});
-}
-
-SourcePtr BytesSource(std::string bytes) {
-  return std::make_shared<Bytes>(std::move(bytes));
 }
 
 SourcePtr RangeSource(SourcePtr of, int64_t begin, int64_t end) {

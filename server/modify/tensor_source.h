@@ -81,15 +81,15 @@ using SourcePtr = std::shared_ptr<const TensorSource>;
 inline constexpr int kMaxSourceDepth = 64;
 inline constexpr int64_t kMaxWorkingBytes = int64_t{96} << 20;
 
+// Memory of a source that is a part of another, about: with its pointer and its end.
+inline constexpr int64_t kPartBytes = 128;
+
 // The source whose elements these are, whatever casts lie over it.
 const TensorSource& WithoutCasts(const TensorSource& source);
 
 // A tensor of a checkpoint that is held open: its chunks are shared. It has pieces
 // of its own: of tied tensors, the first.
 SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor);
-
-// Bytes in memory: those of parameters that were made anew.
-SourcePtr BytesSource(std::string bytes);
 
 // The bytes of `of` from `begin` to `end`, such as some of its rows. Asking for what
 // `of` does not have is an error of Visit().

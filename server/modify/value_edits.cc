@@ -77,21 +77,26 @@ absl::StatusOr<std::vector<WorkingTensor*>> Averaged(
     const std::string& key, const std::vector<WorkingCheckpoint*>& checkpoints,
     const EditContext& context) {
   std::vector<WorkingTensor*> tensors;
+  auto name = [&](size_t c) { return modify::NameOf(*checkpoints[c]->base()); };
+  auto field = [](size_t c) { return absl::StrCat("checkpoints[", c, "]"); };
   for (size_t c = 0; c < checkpoints.size(); ++c) {
-    const std::string field = absl::StrCat("checkpoints[", c, "]");
-    const std::string name = modify::NameOf(*checkpoints[c]->base());
+    // One may be named several times.
+    if (c > 0 && checkpoints[c] == checkpoints[c - 1]) {
+      tensors.push_back(tensors.back());
+      continue;
+    }
     WorkingTensor* tensor = checkpoints[c]->Find("model", key);
     if (tensor == nullptr) {
-      return context.Missing(field, "tensor", absl::StrCat(name, "/model:", key));
+      return context.Missing(field(c), "tensor", absl::StrCat(name(c), "/model:", key));
     }
     if (c > 0 && (tensor->dtype != tensors[0]->dtype ||
                   tensor->shape != tensors[0]->shape)) {
       return context.Invalid(
-          field, absl::StrCat(key, " is ", NameOf(tensor->dtype), " [",
-                              absl::StrJoin(tensor->shape, ", "), "] in ", name, " and ",
-                              NameOf(tensors[0]->dtype), " [",
-                              absl::StrJoin(tensors[0]->shape, ", "), "] in ",
-                              modify::NameOf(*checkpoints[0]->base())));
+          field(c),
+          absl::StrCat(key, " is ", NameOf(tensor->dtype), " [",
+                       absl::StrJoin(tensor->shape, ", "), "] in ", name(c), " and ",
+                       NameOf(tensors[0]->dtype), " [",
+                       absl::StrJoin(tensors[0]->shape, ", "), "] in ", name(0)));
     }
     tensors.push_back(tensor);
   }
@@ -168,6 +173,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
         !done.insert(tensor.tied_group).second) {
       continue;
     }
+    if (auto s = context.workshop.CheckGoOn(); !s.ok()) return s;
     auto tensors = Averaged(tensor.key, checkpoints, context);
     if (!tensors.ok()) return tensors.status();
     const WorkingTensor& first = *tensors->front();
@@ -178,7 +184,12 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
             "patterns", absl::StrCat(tensor.key, " is of type ", NameOf(first.dtype),
                                      ", which this server does not average"));
       }
+      auto s = context.workshop.Reserve(
+          kPartBytes + edit.checkpoints_size() *
+                           static_cast<int64_t>(sizeof(SourcePtr) + sizeof(double)));
+      if (!s.ok()) return context.At("checkpoints", s);
       std::vector<SourcePtr> sources;
+      sources.reserve(tensors->size());
       for (const WorkingTensor* one : *tensors) sources.push_back(one->source);
       source = AverageSource(std::move(sources), coefficients, SummedAs(first.dtype));
       if (IsStatistic(tensor.key)) {

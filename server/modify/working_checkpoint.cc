@@ -1,6 +1,7 @@
 #include "server/modify/working_checkpoint.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -13,9 +14,11 @@
 namespace modelstore::server::modify {
 namespace {
 
-// A source that is a range of another, with its pointer and its end in the list.
-constexpr size_t kPartBytes = 128;
 constexpr size_t kMaxPathBytes = 1024;
+// A value of a few bytes is a message with a place in a list.
+constexpr int64_t kDecodedBytesPerByte = 16;
+// A path and what belongs to it, in a hash table that is half full.
+constexpr int64_t kPathBytes = 128;
 
 absl::Status TooManyBytes(absl::string_view what, int64_t bytes) {
   return absl::InvalidArgumentError(absl::StrCat(
@@ -23,6 +26,10 @@ absl::Status TooManyBytes(absl::string_view what, int64_t bytes) {
 }
 
 }  // namespace
+
+int64_t DecodedBytes(const storage::records::SectionRecord& section) {
+  return static_cast<int64_t>(section.value().size()) * kDecodedBytesPerByte;
+}
 
 absl::StatusOr<WorkingCheckpoint> WorkingCheckpoint::Of(
     std::shared_ptr<storage::Read> base) {
@@ -87,7 +94,10 @@ void WorkingCheckpoint::Reindex() {
   index_.reserve(tensors_.size());
   for (size_t t = 0; t < tensors_.size(); ++t) {
     index_.emplace(std::make_pair(tensors_[t].section, tensors_[t].key), t);
-    if (tensors_[t].tied_group != 0) groups_[tensors_[t].tied_group].push_back(t);
+    if (tensors_[t].tied_group == 0) continue;
+    TiedGroup& group = groups_[tensors_[t].tied_group];
+    group.positions.push_back(t);
+    ++group.members;
   }
 }
 
@@ -99,10 +109,16 @@ WorkingTensor* WorkingCheckpoint::Find(absl::string_view section, absl::string_v
 std::vector<WorkingTensor*> WorkingCheckpoint::TiedTo(WorkingTensor& tensor) {
   if (tensor.tied_group == 0) return {&tensor};
   std::vector<WorkingTensor*> group;
-  for (const size_t t : groups_[tensor.tied_group]) {
+  for (const size_t t : groups_[tensor.tied_group].positions) {
     if (tensors_[t].tied_group == tensor.tied_group) group.push_back(&tensors_[t]);
   }
   return group;
+}
+
+size_t WorkingCheckpoint::Untie(WorkingTensor& tensor) {
+  if (tensor.tied_group == 0) return 0;
+  const int group = std::exchange(tensor.tied_group, 0);
+  return --groups_[group].members;
 }
 
 bool WorkingCheckpoint::HasOriginalBytes(const WorkingTensor& tensor) const {
@@ -229,6 +245,14 @@ absl::StatusOr<v1::Section*> WorkingCheckpoint::Section(absl::string_view sectio
   return &*stored->section;
 }
 
+int64_t WorkingCheckpoint::UndecodedBytes(absl::string_view section) const {
+  for (const StoredSection& stored : sections_) {
+    if (stored.record.name() != section) continue;
+    return stored.section.has_value() ? 0 : DecodedBytes(stored.record);
+  }
+  return 0;
+}
+
 bool WorkingCheckpoint::DropSection(absl::string_view section) {
   if (!HasSection(section)) return false;
   std::erase_if(sections_, [&](const StoredSection& stored) {
@@ -275,26 +299,57 @@ absl::Status WorkingCheckpoint::RenameMetadata(
   if (*metadata == nullptr) return absl::OkStatus();
   auto& entries = *(*metadata)->mutable_entries();
   int64_t bytes = 0;
+  // By entry; absent for what goes and what is no module's.
+  std::vector<std::optional<std::string>> paths(entries.size());
+  std::vector<bool> gone(entries.size(), false);
+  absl::flat_hash_set<absl::string_view> renamed;
+  for (int i = 0; i < entries.size(); ++i) {
+    const std::string& old_path = entries[i].key().string_value();
+    // A module's path is shorter than the keys of its tensors.
+    if (!entries[i].key().has_string_value() || old_path.size() > kMaxPathBytes) continue;
+    paths[i] = new_path(old_path);
+    gone[i] = !paths[i].has_value();
+    if (gone[i]) continue;
+    if (paths[i]->size() > kMaxPathBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "makes a module's path of ", paths[i]->size(), " bytes in `_metadata` of ",
+          section, ", of at most ", kMaxPathBytes));
+    }
+    bytes += static_cast<int64_t>(paths[i]->size());
+    if (bytes > kMaxManifestBytes) return TooManyBytes("module paths", bytes);
+    if (*paths[i] != old_path && !renamed.insert(*paths[i]).second) {
+      return AlreadyExists("entry of `_metadata`", TensorNameOf(section, *paths[i]));
+    }
+  }
   int kept = 0;
   for (int i = 0; i < entries.size(); ++i) {
-    if (entries[i].key().has_string_value()) {
-      std::optional<std::string> path = new_path(entries[i].key().string_value());
-      if (!path.has_value()) continue;
-      // A module's path is shorter than the keys of its tensors.
-      if (path->size() > kMaxPathBytes) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "makes a module's path of ", path->size(), " bytes in `_metadata` of ",
-            section, ", of at most ", kMaxPathBytes));
-      }
-      bytes += static_cast<int64_t>(path->size());
-      if (bytes > kMaxManifestBytes) return TooManyBytes("module paths", bytes);
-      entries[i].mutable_key()->set_string_value(*std::move(path));
+    if (gone[i]) continue;
+    if (paths[i].has_value()) {
+      std::string& path = *entries[i].mutable_key()->mutable_string_value();
+      // One that was renamed has taken its place.
+      if (path == *paths[i] && renamed.contains(path)) continue;
+      path = *paths[i];
     }
     if (kept != i) entries.SwapElements(kept, i);
     ++kept;
   }
   while (entries.size() > kept) entries.RemoveLast();
   return absl::OkStatus();
+}
+
+int64_t WorkingCheckpoint::PathBytes(absl::string_view section) const {
+  int64_t paths = 0;
+  absl::string_view before;
+  for (const WorkingTensor& tensor : tensors_) {
+    if (tensor.section != section) continue;
+    // Neighbours share most of their paths.
+    const absl::string_view key = tensor.key;
+    const auto fresh =
+        std::mismatch(before.begin(), before.end(), key.begin(), key.end());
+    paths += std::count(fresh.second, key.end(), '.');
+    before = key;
+  }
+  return paths * kPathBytes;
 }
 
 int64_t WorkingCheckpoint::MemoryBytes() const {
@@ -304,7 +359,7 @@ int64_t WorkingCheckpoint::MemoryBytes() const {
         static_cast<int64_t>(sizeof(tensor) + tensor.section.size() + tensor.key.size() +
                              tensor.shape.size() * sizeof(int64_t));
     // A description: pieces of a source, runs of rows.
-    bytes += static_cast<int64_t>(tensor.source->parts().size() * kPartBytes);
+    bytes += static_cast<int64_t>(tensor.source->parts().size()) * kPartBytes;
     if (tensor.kept_rows.has_value()) {
       bytes += static_cast<int64_t>(tensor.kept_rows->rows.size() * sizeof(RowRun));
     }

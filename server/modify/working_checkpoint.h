@@ -32,6 +32,10 @@
 
 namespace modelstore::server::modify {
 
+inline bool IsComplex(DType dtype) {
+  return dtype >= DType::kComplex32 && dtype <= DType::kComplex128;
+}
+
 // Rows that follow each other: of the tensor that was, or new ones.
 struct RowRun {
   // -1 for new ones.
@@ -69,6 +73,9 @@ struct WorkingTensor {
   int changed_by = -1;
 };
 
+// What a section's values take in memory once they are decoded, about.
+int64_t DecodedBytes(const storage::records::SectionRecord& section);
+
 // Used by one thread at a time. Movable.
 class WorkingCheckpoint {
  public:
@@ -85,12 +92,14 @@ class WorkingCheckpoint {
   // In the order of the state dict. The first of a tied group in this order is the
   // one that the others will be tied to.
   const std::vector<WorkingTensor>& tensors() const { return tensors_; }
-  // Elements may be changed in place, except section and key.
+  // Elements may be changed in place, except section, key and tied_group.
   std::vector<WorkingTensor>& tensors() { return tensors_; }
   // Null if there is none. Valid until the table changes.
   WorkingTensor* Find(absl::string_view section, absl::string_view key);
   // Those of its tied group, itself among them. `tensor` is one of the table.
   std::vector<WorkingTensor*> TiedTo(WorkingTensor& tensor);
+  // Takes it out of its tied group. Returns how many others this still has.
+  size_t Untie(WorkingTensor& tensor);
   int NewTiedGroup() { return ++last_group_; }
 
   // The bytes are those that the tensor of its origin has.
@@ -119,11 +128,15 @@ class WorkingCheckpoint {
   // Its values and metadata, to be changed in place; null if there is no such
   // section. One that nobody asks for is stored as it was, byte for byte.
   absl::StatusOr<v1::Section*> Section(absl::string_view section);
+  // What the first Section() of it takes, about; 0 afterwards.
+  int64_t UndecodedBytes(absl::string_view section) const;
   // With its tensors. False if there is none.
   bool DropSection(absl::string_view section);
   // Gives the modules of a state dict's `_metadata` new paths, as Rename() gives
-  // keys. A path for which nothing is returned is dropped. INVALID_ARGUMENT for one
-  // that would be longer than a key may be.
+  // keys. A path for which nothing is returned is dropped. An entry that gets another
+  // path replaces one that is there and keeps it. ALREADY_EXISTS naming the first path
+  // that two would get; INVALID_ARGUMENT for one that would be longer than a key may be.
+  // A key that is longer already is no module's path, and stays.
   absl::Status RenameMetadata(
       absl::string_view section,
       absl::FunctionRef<std::optional<std::string>(absl::string_view path)> new_path);
@@ -131,6 +144,9 @@ class WorkingCheckpoint {
   // changed in place; null where the section has none.
   absl::StatusOr<v1::DictValue*> Metadata(absl::string_view section);
 
+  // What a table of views takes that has an entry for each path of a module above the
+  // keys of a section, at most.
+  int64_t PathBytes(absl::string_view section) const;
   // What the table and the architecture take in memory, about.
   int64_t MemoryBytes() const;
 
@@ -160,8 +176,12 @@ class WorkingCheckpoint {
   std::vector<WorkingTensor> tensors_;
   // By section and key.
   absl::flat_hash_map<std::pair<std::string, std::string>, size_t> index_;
-  // Positions by tied group, also of those that have left it.
-  absl::flat_hash_map<int, std::vector<size_t>> groups_;
+  struct TiedGroup {
+    // Also of those that have left it.
+    std::vector<size_t> positions;
+    size_t members = 0;
+  };
+  absl::flat_hash_map<int, TiedGroup> groups_;
   std::vector<StoredSection> sections_;
   // Position of the tensor that has the pieces, for each of the base.
   std::vector<int> owners_;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "proto/contract/architecture_value.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/torch_names.h"
@@ -76,7 +77,7 @@ v1::Value Object(const char* module, const char* name, std::vector<v1::Value> ar
   return value;
 }
 
-v1::Value Tensor(const char* key) {
+v1::Value Tensor(const std::string& key) {
   v1::Value value;
   value.set_tensor_value(key);
   return value;
@@ -279,6 +280,49 @@ TEST(ValueCheckTest, TensorsAreReportedWithTheirPlaces) {
   EXPECT_THAT(
       std::string(CheckValue("f", "value", tree, kMaxValueDepth, nullptr).message()),
       HasSubstr("a tensor has no place here"));
+}
+
+TEST(ValueCheckTest, EachTensorIsReportedOnceWithAShortPlaceHoweverLongItsPath) {
+  std::vector<v1::Value> values;
+  for (int i = 0; i < 1000; ++i) {
+    values.push_back(Tensor(i % 2 == 0 ? "t" : absl::StrCat("t", i)));
+  }
+  const v1::Value tree =
+      Dict({{StringValue(std::string(1 << 20, 'x')), List(std::move(values))}});
+  std::vector<NamedTensor> tensors;
+  ASSERT_TRUE(CheckValue("f", "value", tree, kMaxValueDepth, &tensors).ok());
+  ASSERT_EQ(tensors.size(), 501u);
+  EXPECT_EQ(tensors[0].place, std::string(128, 'x') + "...");
+  for (const NamedTensor& tensor : tensors) ASSERT_LE(tensor.place.size(), 131u);
+}
+
+TEST(ValueCheckTest, ATreeNamesAtMostAsManyTensorsAsACheckpointHolds) {
+  v1::Value list = List({});
+  for (int i = 0; i <= kMaxTensors; ++i) {
+    list.mutable_list_value()->add_values()->set_tensor_value(absl::StrCat(i));
+  }
+  EXPECT_THAT(Refusal(list), HasSubstr("names more than 262144 tensors"));
+  list.mutable_list_value()->mutable_values()->RemoveLast();
+  EXPECT_TRUE(Check(list).ok());
+}
+
+TEST(ValueCheckTest, IntegersBeyond63BitsEqualTheDoubleThatIsExactlyThem) {
+  auto identity = [](const v1::Value& value) { return *HashIdentity(value); };
+  for (const auto& [digits, real] : std::vector<std::pair<std::string, double>>{
+           {"9223372036854775808", std::ldexp(1.0, 63)},
+           {"-9223372036854775808", -std::ldexp(1.0, 63)},
+           {"018446744073709551616", std::ldexp(1.0, 64)},
+           {"9223372036854774784", std::ldexp(1.0, 63) - 1024}}) {
+    EXPECT_EQ(identity(Big(digits)), identity(FloatValue(real))) << digits;
+  }
+  EXPECT_EQ(identity(IntValue(std::numeric_limits<int64_t>::min())),
+            identity(FloatValue(-std::ldexp(1.0, 63))));
+  EXPECT_NE(identity(IntValue(std::numeric_limits<int64_t>::max())),
+            identity(FloatValue(std::ldexp(1.0, 63))));
+  EXPECT_NE(identity(Big("9223372036854775809")),
+            identity(FloatValue(std::ldexp(1.0, 63))));
+  EXPECT_NE(identity(Big("1" + std::string(308, '0'))), identity(FloatValue(1e308)));
+  EXPECT_LT(identity(FloatValue(1e308)).size(), 32u);
 }
 
 TEST(ValueCheckTest, AnObjectHasATypeAndAttributesOrAState) {

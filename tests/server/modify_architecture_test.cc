@@ -12,6 +12,7 @@ namespace modelstore::server {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Warning = v1::ModifyCheckpointResponse::Warning;
 
@@ -138,6 +139,52 @@ TEST_F(ModifyArchitectureTest, AModuleThatIsTakenBringsItsEntries) {
   EXPECT_THAT(Metadata(kNew), ElementsAre(": 1", "features: 1", "features.0: 1",
                                           "features.1: 1", "features.2: 2", "head: 1",
                                           "head.0: 1", "head.1: 1", "head.2: 2"));
+}
+
+TEST_F(ModifyArchitectureTest, ARenamedEntryReplacesTheOneThatIsAtItsPath) {
+  SaveModule(Net({{"a", "BatchNorm1d(2)"}, {"b", "Linear(1, 1)"}}), {}, false);
+  const std::string drop = "edits { drop_keys { patterns: 'b\\..*' } } ";
+  for (const char* rename : {"rename_module { path: 'a' new_name: 'b' }",
+                             "rename_keys { pattern: 'a(.*)' replacement: 'b\\1' }"}) {
+    const Modified modified = Modify(
+        absl::StrCat("name: 'models/m/checkpoints/1' ", drop, "edits { ", rename, " }"));
+    ASSERT_TRUE(modified.status.ok()) << modified.status;
+    EXPECT_THAT(Metadata(absl::StrCat("models/m/checkpoints/", LatestVersion())),
+                ElementsAre(": 1", "b: 2"));
+  }
+}
+
+TEST_F(ModifyArchitectureTest, TwoModulesThatWouldHaveOneEntryAreRefused) {
+  SaveModule(
+      Net({{"a", "Linear(1, 1, bias=False)"}, {"b", "BatchNorm1d(1, affine=False)"}}));
+  const Modified modified =
+      Modify("edits { rename_keys { pattern: '[ab]\\.(.*)' replacement: 'c.\\1' } }");
+  EXPECT_EQ(modified.status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(
+      std::string(modified.status.message()),
+      HasSubstr("edits[0].rename_keys.replacement: entry of `_metadata` model:c"));
+}
+
+TEST_F(ModifyArchitectureTest, AnEntryWhoseKeyIsNoPathStaysHoweverLongItIs) {
+  std::string key = "a";
+  for (int i = 0; i < 200'000; ++i) key += ".a";
+  v1::SaveCheckpointRequest request;
+  request.set_parent("models/m");
+  request.set_create_model(true);
+  const TestTensor weight = Parameter("fc.weight", {1}, {1});
+  *request.mutable_manifest()->add_tensors() = weight.tensor;
+  AddChunk(&request, weight.chunks[0]);
+  v1::Section& section = *request.mutable_manifest()->add_sections();
+  section.set_name("model");
+  auto* entry = section.mutable_metadata()->mutable_dict_value()->add_entries();
+  entry->mutable_key()->set_string_value(key);
+  entry->mutable_value()->mutable_dict_value();
+  request.set_finish(true);
+  ASSERT_TRUE(harness_.Save({request}).ok());
+  const Modified modified =
+      Modify("edits { rename_keys { pattern: 'fc(.*)' replacement: 'x\\1' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Metadata("models/m/checkpoints/3"), ElementsAre(key + ": -1"));
 }
 
 TEST_F(ModifyArchitectureTest, WithoutMetadataNoneIsMade) {

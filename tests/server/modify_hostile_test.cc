@@ -8,6 +8,8 @@
 #include "proto/contract/architecture_text.h"
 #include "server/convert.h"
 #include "server/modify/edits.h"
+#include "server/modify/optimizer_section.h"
+#include "server/modify/optimizer_slice.h"
 #include "server/modify/write_out.h"
 #include "tests/server/module_harness.h"
 
@@ -342,6 +344,109 @@ TEST_F(HostileEditTest, WhatTheServerHasNoRoomToKeepIsRefusedWithBothFigures) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("needs 200 bytes of memory beside the 900 that it has"));
+}
+
+class TightMemoryTest : public HostileEditTest {
+ protected:
+  // Applies an edit to the latest version with so much memory.
+  absl::Status Apply(const std::string& text, int64_t bytes) {
+    auto read = harness_.store().reads().Open("m", storage::VersionName{});
+    if (!read.ok()) return read.status();
+    auto checkpoint = WorkingCheckpoint::Of(*read);
+    if (!checkpoint.ok()) return checkpoint.status();
+    const OptimizerIndex::Names names;
+    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, names);
+    ServiceContext service;
+    service.store = &harness_.store();
+    Sources sources(&service, *read);
+    Report report;
+    v1::Edit edit;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &edit));
+    v1::Edit resolved = edit;
+    EditContext context{*checkpoint, report, sources, workshop,
+                        0,           "kind", false,   resolved};
+    return ApplyEdit(edit, context);
+  }
+};
+
+TEST_F(TightMemoryTest, PathsOfRenamedKeysAreReservedAndOfKeysThatStayNotMade) {
+  std::vector<TestTensor> tensors;
+  for (int i = 0; i < 20; ++i) {
+    std::string key = absl::StrCat("k", i);
+    for (int level = 0; level < 200; ++level) key += ".a";
+    tensors.push_back(Parameter(key, {1}, {1}));
+  }
+  Save(tensors);
+  const std::string rename = "rename_keys { replacement: 'x\\1' pattern: ";
+  EXPECT_EQ(Apply(rename + "'k0(.*)' }", 100'000).code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Apply(rename + "'k0(.*)' }", 1'000'000).ok());
+  EXPECT_EQ(Apply(rename + "'none(.*)' }", 100'000).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(TightMemoryTest, TensorsOfAnAverageAreReserved) {
+  Save({Parameter("a", {1}, {1}), Parameter("b", {1}, {1})});
+  std::string average = "average { ";
+  for (int i = 0; i < 256; ++i) {
+    average += "checkpoints: 'models/m/checkpoints/1' ";
+  }
+  EXPECT_EQ(Apply(average + "}", 10'000).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Apply(average + "}", 20'000).ok());
+}
+
+TEST_F(TightMemoryTest, WhatSectionsDecodeToIsReserved) {
+  with_metadata_ = true;
+  SaveModule(Net({{"a", "Linear(1, 1)"}}), {{{"a.weight", "a.bias"}}});
+  EXPECT_EQ(
+      Apply("take_from { checkpoint: 'models/m/checkpoints/1' source: 'a' }", 100).code(),
+      absl::StatusCode::kResourceExhausted);
+  auto read = harness_.store().reads().Open("m", 1);
+  ASSERT_TRUE(read.ok());
+  auto checkpoint = WorkingCheckpoint::Of(*read);
+  ASSERT_TRUE(checkpoint.ok());
+  const OptimizerIndex::Names names;
+  Workshop workshop(std::make_shared<SessionMemory>(100), *checkpoint, names);
+  EXPECT_EQ(workshop.Optimizer().status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(TightMemoryTest, RangesOfRowsOfAnOptimizersStateAreReserved) {
+  SaveModule(Net({{"a", "Linear(1, 100)"}}), {{{"a.weight"}}});
+  auto read = harness_.store().reads().Open("m", 1);
+  ASSERT_TRUE(read.ok());
+  auto checkpoint = WorkingCheckpoint::Of(*read);
+  ASSERT_TRUE(checkpoint.ok());
+  WorkingTensor& weight = *checkpoint->Find("model", "a.weight");
+  std::vector<RowRun> rows;
+  for (int row = 0; row < 100; row += 2) rows.push_back({row, 1});
+  weight.kept_rows = {weight.source, rows};
+  weight.shape[0] = static_cast<int64_t>(rows.size());
+  auto section = OptimizerSection::Of(*checkpoint);
+  ASSERT_TRUE(section.ok());
+  ASSERT_TRUE(CanSliceState(weight, section->StateOf(0), *checkpoint));
+  const OptimizerIndex::Names names;
+  for (const int64_t bytes : {1000, 10'000}) {
+    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, names);
+    absl::flat_hash_set<std::string> sliced;
+    const absl::Status s =
+        SliceState(weight, *section->StateOf(0), 0, *checkpoint, workshop, sliced);
+    EXPECT_EQ(s.ok(), bytes == 10'000) << s;
+  }
+}
+
+TEST_F(HostileEditTest, AMeanOfMoreThanOneEditReadsIsRefusedForAllSlicesTogether) {
+  SaveZeros(Net({{"c", "ConvTranspose1d(8192, 2, 262145, bias=False)"}}));
+  saved_ = 1;
+  ExpectRefused(Modify("edits { resize_output { path: 'c' size: 3 new_rows: MEAN } }"),
+                "is that of 17179934720 bytes, of at most 17179869184");
+}
+
+TEST_F(HostileEditTest, AnArchitectureThatIsStoredAnewSaysWhatCannotBeBuilt) {
+  SaveWith("Linear(4, 3, bias=False)", {3, 4});
+  StoreArchitecture("root { type: 'Net' children { name: 'fc' type: 'Linear' } }");
+  const Modified modified = Modify("edits { cast { dtype: FLOAT16 } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_TRUE(
+      modified.result.checkpoint().architecture().root().children(0).incomplete());
 }
 
 TEST_F(HostileEditTest, AShutdownEndsWhatIsNotCommitted) {

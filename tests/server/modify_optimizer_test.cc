@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/text_format.h"
 #include "tests/server/module_harness.h"
 
 namespace modelstore::server {
@@ -304,6 +305,100 @@ TEST_F(ModifyOptimizerTest, AParameterThatIsNotTheModelsStaysAsItIs) {
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("c.weight", "temperature", "c.bias")));
   EXPECT_EQ(StateOf(kNew, "temperature"), StateOf(kOld, "temperature"));
   EXPECT_EQ(StateOf(kNew, "c.bias"), StateOf(kOld, "a.bias"));
+}
+
+// A model of `tensors`, and an optimizer whose single group has these entries. Number n
+// has the state `m{n}`.
+class HandMadeOptimizerTest : public ModifyOptimizerTest {
+ protected:
+  void SaveWith(std::vector<TestTensor> tensors,
+                const std::vector<std::vector<float>>& states,
+                const std::string& group = "") {
+    std::string state, params;
+    for (size_t n = 0; n < states.size(); ++n) {
+      const std::string key = absl::StrCat("m", n);
+      tensors.push_back(MakeTensor(key, v1::FLOAT32,
+                                   {static_cast<int64_t>(states[n].size())},
+                                   BytesOf(states[n])));
+      tensors.back().tensor.set_section("optimizer");
+      absl::StrAppend(&state, "entries { key { int_value: ", n,
+                      " } value { dict_value { entries { key { string_value: 'exp_avg' } "
+                      "value { tensor_value: '",
+                      key, "' } } } } } ");
+      absl::StrAppend(&params, "values { int_value: ", n, " } ");
+    }
+    std::vector<v1::SaveCheckpointRequest> requests(2);
+    requests[0].set_parent("models/m");
+    requests[0].set_create_model(true);
+    for (const TestTensor& tensor : tensors) {
+      *requests[0].mutable_manifest()->add_tensors() = tensor.tensor;
+      for (const auto& chunk : tensor.chunks) AddChunk(&requests[0], chunk);
+    }
+    v1::Section& section = *requests[0].mutable_manifest()->add_sections();
+    section.set_name("optimizer");
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+        absl::StrCat("entries { key { string_value: 'state' } value { dict_value { ",
+                     state,
+                     "} } } entries { key { string_value: 'param_groups' } value { "
+                     "list_value { values { dict_value { entries { key { string_value: "
+                     "'params' } value { list_value { ",
+                     params, "} } } ", group, " } } } } }"),
+        section.mutable_value()->mutable_dict_value()));
+    requests[1].set_finish(true);
+    const auto saved = harness_.Save(requests);
+    ASSERT_TRUE(saved.ok()) << saved.status();
+  }
+};
+
+TEST_F(HandMadeOptimizerTest, WhatIsUntiedIsTrainedOn) {
+  const TestTensor embed = Parameter("embed", {2}, {1, 2});
+  SaveWith({embed, Tied("head", embed)}, {{5, 6}},
+           "entries { key { string_value: 'param_names' } value { list_value { values { "
+           "string_value: 'embed' } } } }");
+  Save({Parameter("w", {2}, {3, 4})}, "other");
+  int version = 1;
+  for (const std::string changed : {"head", "embed"}) {
+    const Modified modified = Modify(absl::StrCat(
+        "name: 'models/m/checkpoints/1' edits { untie: true take_from { checkpoint: "
+        "'models/other/checkpoints/1' source: 'w' target: '",
+        changed, "' } }"));
+    ASSERT_TRUE(modified.status.ok()) << modified.status;
+    const std::string made = absl::StrCat("models/m/checkpoints/", ++version);
+    const std::string kept = changed == "head" ? "embed" : "head";
+    EXPECT_THAT(Names(made), ElementsAre(ElementsAre("embed", "head")));
+    EXPECT_EQ(StateOf(made, kept), BytesOf<float>({5, 6}));
+    EXPECT_EQ(StateOf(made, changed), "none");
+    EXPECT_EQ(modified.FateOf(kept).optimizer_fate(), Fate::STATE_KEPT);
+    EXPECT_EQ(modified.FateOf(changed).optimizer_fate(), Fate::NO_STATE);
+    EXPECT_TRUE(modified.FateOf(changed).has_optimizer_group());
+  }
+}
+
+TEST_F(HandMadeOptimizerTest, AnotherModulesParameterIsNotTakenForAFrozenOneOfItsShape) {
+  TestTensor frozen = Parameter("frozen", {3}, {7, 8, 9});
+  frozen.tensor.set_requires_grad(false);
+  SaveWith({Parameter("w", {2}, {1, 2}), frozen}, {{5, 6}, {1, 2, 3}});
+  ExpectRefused(
+      Modify("edits { drop_keys { patterns: 'frozen' } }"),
+      "2 parameter(s) without a name, while the model has 1 that may be trained");
+  EXPECT_EQ(LatestVersion(), 1);
+  SaveWith({Parameter("w", {2}, {1, 2}), frozen}, {{5, 6}});
+  const Modified modified = Modify("edits { drop_keys { patterns: 'frozen' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_EQ(modified.FateOf("w").optimizer_fate(), Fate::STATE_KEPT);
+}
+
+TEST_F(HandMadeOptimizerTest, WhatCannotBeTrainedMayGoWithoutNames) {
+  std::vector<TestTensor> plain = {
+      MakeTensor("a", v1::FLOAT32, {2}, BytesOf<float>({1, 2})),
+      MakeTensor("b", v1::FLOAT32, {2}, BytesOf<float>({3, 4})),
+      MakeTensor("bn.num_batches_tracked", v1::INT64, {}, BytesOf<int64_t>({5}))};
+  SaveWith(plain, {{5, 6}, {7, 8}});
+  const Modified modified =
+      Modify("edits { drop_keys { patterns: '.*num_batches_tracked' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_EQ(Bytes(kNew).size(), 4u);
+  ExpectRefused(Modify("edits { drop_keys { patterns: 'b' } }"), "may be any of 2");
 }
 
 TEST_F(ModifyOptimizerTest, ASectionThatIsNoOptimizersStaysAndTheReportWarns) {

@@ -1,6 +1,7 @@
 // ModifyCheckpoint: adapters in PEFT's layout of keys, merged into the plain model's.
 #include <gmock/gmock.h>
 
+#include "absl/strings/str_cat.h"
 #include "proto/contract/architecture.h"
 #include "proto/contract/architecture_tensors.h"
 #include "server/modify/module_metadata.h"
@@ -70,6 +71,52 @@ TEST_F(ModifyPeftTest, APlainModelThatTakesAdaptersOfAnotherCheckpointKeepsItsKe
                   .status.ok());
   EXPECT_THAT(ModelKeys(kNew), ElementsAre("base_model.model.lin.weight"));
   EXPECT_EQ(Bytes(kNew)["model:base_model.model.lin.weight"], Merged());
+}
+
+TEST_F(ModifyPeftTest, WhatAnotherCheckpointHoldsBesideItsAdaptersIsWarnedOf) {
+  Save({Parameter("lin.weight", {2, 2}, weight_),
+        Parameter("head.weight", {1, 2}, {0, 0})});
+  std::vector<TestTensor> adapters = {
+      Parameter("base_model.model.lin.lora_A.weight", {1, 2}, a_),
+      Parameter("base_model.model.lin.lora_B.weight", {2, 1}, b_),
+      Parameter("base_model.model.head.weight", {1, 2}, head_)};
+  for (int i = 0; i < 10; ++i) {
+    adapters.push_back(Parameter(absl::StrCat("b", i), {1}, {1}));
+  }
+  Save(adapters, "adapters");
+  const std::string merge =
+      "edits { merge_lora { checkpoint: 'models/adapters/checkpoints/1' alpha: 4 } }";
+  const Modified modified = Modify(merge);
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_EQ(Bytes(kNew)["model:lin.weight"], Merged());
+  ASSERT_EQ(modified.report.warnings_size(), 2) << "of the architecture, and this";
+  const auto& warning = modified.report.warnings(0);
+  EXPECT_EQ(warning.kind(), v1::ModifyCheckpointResponse::Warning::TENSORS_NOT_TAKEN);
+  EXPECT_EQ(warning.path(), "base_model.model.head.weight");
+  EXPECT_THAT(warning.message(), HasSubstr("holds 11 tensor(s) beside the adapters"));
+  EXPECT_THAT(warning.message(), HasSubstr("b8, ..."));
+  const Modified taken =
+      Modify(merge +
+             "edits { take_from { checkpoint: 'models/adapters/checkpoints/1' "
+             "source: 'base_model.model.head.weight' target: 'head.weight' } }");
+  ASSERT_TRUE(taken.status.ok()) << taken.status;
+  EXPECT_EQ(Bytes("models/m/checkpoints/3")["model:head.weight"], BytesOf(head_));
+}
+
+TEST_F(ModifyPeftTest, AdaptersOfTheBaseAreNotThrownAwayForThoseOfAnother) {
+  Save(Wrapped("base_model.model."));
+  Save(Wrapped("base_model.model."), "other");
+  const Modified modified = Modify(
+      "edits { merge_lora { checkpoint: 'models/other/checkpoints/1' alpha: 4 } }");
+  EXPECT_EQ(modified.status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(modified.status.message()),
+              HasSubstr("holds an adapter of its own, "
+                        "base_model.model.lin.lora_A.default.weight"));
+  // The same checkpoint, by its name.
+  EXPECT_TRUE(
+      Modify("edits { merge_lora { checkpoint: 'models/m/checkpoints/1' alpha: 4 } }")
+          .status.ok());
+  EXPECT_EQ(Bytes(kNew)["model:lin.weight"], Merged());
 }
 
 TEST_F(ModifyPeftTest, AModuleThatWasTrainedWholeTakesThePlaceOfItsOriginal) {

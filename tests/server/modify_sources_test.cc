@@ -1,10 +1,12 @@
 // Sources of bytes and what is made of them: compositions over tensors in several
 // pieces and odd chunks, in any range; what is shared and what is computed.
 #include <gmock/gmock.h>
+#include <malloc.h>
 
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "server/modify/lora_tensor.h"
 #include "server/modify/repeat_source.h"
 #include "server/modify/working_checkpoint.h"
 #include "server/modify/write_out.h"
@@ -103,8 +105,9 @@ TEST_F(ModifySourcesTest, SourcesComposeInAnyRange) {
   const SourcePtr stored = Weight().source;
   const std::vector<float> more = RandomFloats(50, 2);
   // Rows 5 to 25 of the stored ones, then new ones, in float64, twice averaged.
-  const SourcePtr rows = ConcatSource(
-      {RangeSource(stored, 5 * kColumns * 4, 25 * kColumns * 4), BytesSource(BytesOf(more))});
+  const SourcePtr rows =
+      ConcatSource({RangeSource(stored, 5 * kColumns * 4, 25 * kColumns * 4),
+                    RepeatBytesSource(BytesOf(more), 1)});
   const SourcePtr doubles = CastSource(rows, DType::kFloat32, DType::kFloat64);
   const SourcePtr average =
       AverageSource({doubles, doubles, doubles}, {0.25, 0.5, 0.75}, DType::kFloat64);
@@ -124,7 +127,7 @@ TEST_F(ModifySourcesTest, SourcesComposeInAnyRange) {
 TEST_F(ModifySourcesTest, RowsThatAreKeptWholeAreSharedAndOnlyNewOnesStored) {
   const std::string more = BytesOf(RandomFloats(2 * kColumns, 3));
   WorkingTensor& weight = Weight();
-  weight.source = ConcatSource({weight.source, BytesSource(more)});
+  weight.source = ConcatSource({weight.source, RepeatBytesSource(more, 1)});
   weight.shape[0] += 2;
   const auto made = Commit();
   ASSERT_TRUE(made.ok()) << made.status();
@@ -180,7 +183,7 @@ TEST_F(ModifySourcesTest, ASourceThatIsAskedBeyondItsEndIsAnErrorAndNoLoop) {
   for (const SourcePtr& source :
        {stored, RangeSource(stored, 4, 8),
         CastSource(stored, DType::kFloat32, DType::kFloat16),
-        ConcatSource({stored, stored}), BytesSource("abcd"),
+        ConcatSource({stored, stored}), RepeatBytesSource("abcd", 1),
         AverageSource({stored, stored}, {0.5, 0.5}, DType::kFloat32),
         *RepeatSource(DType::kFloat32, 1, 3)}) {
     const int64_t end = source->size_bytes();
@@ -216,6 +219,37 @@ TEST_F(ModifySourcesTest, ARowOverAndOverIsReadFromAnyPlaceInIt) {
   EXPECT_EQ(Read(*rows, 4, 16), "efabcdefabcd");
   EXPECT_EQ(Read(*rows, 599'997, 600'000), "def");
   EXPECT_EQ(Read(*rows, 0, 600'000).size(), 600'000u);
+}
+
+TEST_F(ModifySourcesTest, ARowOverAndOverTakesMemoryOnlyWhileItIsRead) {
+  std::vector<SourcePtr> sources;
+  const size_t before = mallinfo2().uordblks;
+  for (int i = 0; i < 1000; ++i) {
+    sources.push_back(*RepeatSource(DType::kFloat32, 0, int64_t{1} << 30));
+  }
+  EXPECT_LT(mallinfo2().uordblks - before, size_t{1} << 20);
+  EXPECT_EQ(sources[0]->working_bytes(), (64 << 10) + 4);
+}
+
+TEST_F(ModifySourcesTest, FactorsOfAdaptersThatAreReadInPartAreHeldUpToABound) {
+  constexpr int64_t kElements = kMaxLoraElements;
+  const auto factors = std::make_shared<LoraFactors>();
+  const SourcePtr row = *RepeatSource(DType::kFloat32, 1, kElements);
+  const SourcePtr two = *RepeatSource(DType::kFloat32, 1, 1);
+  std::vector<SourcePtr> merged;
+  for (int i = 0; i < 5; ++i) {
+    merged.push_back(LoraSource(row, DType::kFloat32,
+                                {row, DType::kFloat32, 1, kElements},
+                                {two, DType::kFloat32, 1, 1}, i, factors));
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < merged.size(); ++i) {
+      EXPECT_EQ(ValuesOf<float>(Read(*merged[i], 4, 8)),
+                std::vector<float>{1 + static_cast<float>(i)});
+      EXPECT_LE(factors->held_bytes(), LoraFactors::kMaxBytes);
+    }
+  }
+  EXPECT_EQ(factors->held_bytes(), LoraFactors::kMaxBytes);
 }
 
 TEST_F(ModifySourcesTest, StoppedItTakesNoFurtherChunk) {

@@ -124,19 +124,23 @@ TEST(ValidationTest, AnEmptyTensorMayHaveAPieceWithoutChunks) {
 TEST(ValidationTest, AValueIsRefusedByItsSectionAndPlace) {
   v1::Section section;
   section.set_name("extra");
+  std::vector<NamedTensor> named;
   auto* entry = section.mutable_value()->mutable_dict_value()->add_entries();
   entry->mutable_key()->set_string_value("a/b");
   auto* set = entry->mutable_value()->mutable_list_value()->add_values();
-  EXPECT_THAT(std::string(ValidateSection("s", section).message()),
+  EXPECT_THAT(std::string(ValidateSection("s", section, named).message()),
               HasSubstr("s.value: section \"extra\", value a~1b/0: a value has no kind"));
   set->mutable_set_value()->add_values()->mutable_list_value();
   EXPECT_THAT(
-      std::string(ValidateSection("s", section).message()),
+      std::string(ValidateSection("s", section, named).message()),
       HasSubstr("section \"extra\", value a~1b/0/0: a list cannot be an element"));
   set->set_tensor_value("w");
-  EXPECT_TRUE(ValidateSection("s", section).ok()) << ValidateSection("s", section);
+  const absl::Status status = ValidateSection("s", section, named);
+  EXPECT_TRUE(status.ok()) << status;
+  ASSERT_EQ(named.size(), 1u);
+  EXPECT_EQ(named[0].place, "a~1b/0");
   *section.mutable_metadata() = section.value();
-  EXPECT_THAT(std::string(ValidateSection("s", section).message()),
+  EXPECT_THAT(std::string(ValidateSection("s", section, named).message()),
               HasSubstr("section \"extra\", metadata a~1b/0: a tensor has no place"));
 }
 
