@@ -113,10 +113,6 @@ absl::Status PruneSession::Delete() {
   deletions_ = *std::move(deletions);
   deletions_.held.insert(deletions_.held.end(), held.begin(), held.end());
   std::sort(deletions_.held.begin(), deletions_.held.end());
-  // Else an upload that nobody will end would keep their bytes for its whole life.
-  if (!validate_only_) {
-    context_.store->uploads().DeleteIdle(model_.uid(), deletions_.deleted);
-  }
   return absl::OkStatus();
 }
 

@@ -18,6 +18,7 @@ absl::Status SaveSession::Begin(const v1::SaveCheckpointRequest& request) {
   if (request.has_expected_latest_version()) {
     expected_latest_version_ = request.expected_latest_version();
   }
+  allow_empty_ = request.allow_empty();
   auto started = context_.store->uploads().StartOneShot(*save);
   if (!started.ok()) return started.status();
   save_ = *std::move(started);
@@ -33,7 +34,7 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
     if (auto s = Begin(request); !s.ok()) return s;
   } else if (!request.parent().empty() || request.has_checkpoint() ||
              !request.request_id().empty() || request.create_model() ||
-             request.has_expected_latest_version()) {
+             request.has_expected_latest_version() || request.allow_empty()) {
     return InvalidField("parent", "the header belongs in the first message alone");
   }
   if (request.has_manifest()) {
@@ -72,7 +73,7 @@ absl::StatusOr<std::string> SaveSession::OnEnd() {
     return absl::InvalidArgumentError(
         "the stream ended without `finish`: nothing was saved");
   }
-  auto record = save_->Commit(expected_latest_version_);
+  auto record = save_->Commit(expected_latest_version_, allow_empty_);
   if (!record.ok()) return record.status();
   auto checkpoint = CommittedCheckpoint(context_, model_id_, *record);
   if (!checkpoint.ok()) return checkpoint.status();

@@ -24,6 +24,7 @@ class SaveSession final : public InboundSession {
   ServiceContext& context_;
   std::string model_id_;
   std::optional<int64_t> expected_latest_version_;
+  bool allow_empty_ = false;
   std::unique_ptr<storage::OneShotSave> save_;
   ManifestBudget budget_;
   // Storage holds the manifest until the commit.

@@ -167,8 +167,8 @@ absl::StatusOr<v1::Checkpoint> CommitUpload(ServiceContext& context,
   if (request.has_expected_latest_version()) {
     expected = request.expected_latest_version();
   }
-  auto record =
-      context.store->uploads().Commit(name->model_id, name->upload_id, expected);
+  auto record = context.store->uploads().Commit(name->model_id, name->upload_id, expected,
+                                                request.allow_empty());
   if (!record.ok()) return record.status();
   return CommittedCheckpoint(context, name->model_id, *record);
 }

@@ -110,9 +110,14 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
         absl::StrCat(AliasNameOf(model.model_id(), move.alias), " names ", Named(from),
                      ", expected was ", Named(*move.expected_version)));
   }
-  if (move.version != 0 && from == move.version) return Answer(move, change, answer);
+  // With a request_id it is written into the history all the same: its repetition must
+  // not undo what others have moved meanwhile.
+  const bool stays = from == move.version;
+  if (stays && move.request_id.empty()) return Answer(move, change, answer);
   const std::string alias_key = keys::Alias(model.uid(), move.alias);
-  if (move.version == 0) {
+  if (stays) {
+    RETURN_IF_ERROR(Answer(move, change, answer));
+  } else if (move.version == 0) {
     model.mutable_aliases()->erase(move.alias);
     change.batch.Delete(Space::kRecords, alias_key);
   } else {

@@ -57,7 +57,7 @@ class StoreMaintenance final : public Maintenance {
   absl::Status Heal() override {
     RETURN_IF_ERROR(core_.Heal());
     core_.damage.WriteDown();
-    // Not on a full disk: there a failed write would close the catalog.
+    // Not on a full disk, where a failed write would close the catalog.
     if (core_.space.CheckRoom(1).ok()) core_.clock.WriteDown(core_.catalog());
     return absl::OkStatus();
   }
@@ -75,7 +75,7 @@ class Store final : public CheckpointStore {
         collector_(&core_),
         uploads_(MakeUploads(&core_, &collector_)),
         models_(MakeModels(&core_, uploads_.get(), &collector_)),
-        checkpoints_(MakeCheckpoints(&core_, &collector_)),
+        checkpoints_(MakeCheckpoints(&core_, uploads_.get(), &collector_)),
         aliases_(MakeAliases(&core_)),
         leases_(MakeLeases(&core_)),
         reads_(MakeReads(&core_)),

@@ -129,7 +129,8 @@ class Checkpoints {
   virtual absl::StatusOr<records::CheckpointRecord> Change(
       absl::string_view model_id, VersionName version, const Update& update,
       const ChangeOptions& options) = 0;
-  // FAILED_PRECONDITION, naming it, if an alias, a pin or a lease holds it.
+  // FAILED_PRECONDITION, naming it, if an alias, a pin or a lease holds it. Idle uploads
+  // that build on it are deleted too; likewise in DeleteEach() and Models::Delete().
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, int64_t version,
                                        const ChangeOptions& options) = 0;
   struct Deletions {
@@ -181,8 +182,9 @@ class Aliases {
     // became of the alias since; remembered among the last 256 moves of the model.
     std::string request_id;
   };
-  // Makes, moves or deletes an alias and writes it into the history. One that
-  // names the version already is left alone, unless expected_version is another.
+  // Makes, moves or deletes an alias and writes it into the history. One that names
+  // the version already is left alone, unless expected_version is another; its move
+  // from the version to itself is written only where it has a request_id.
   virtual absl::StatusOr<Alias> Set(absl::string_view model_id, const Move& move) = 0;
   // By name.
   virtual absl::StatusOr<Page<Alias>> List(absl::string_view model_id,
@@ -269,8 +271,10 @@ class OneShotSave {
   // See ChunkSink. Chunks without digest fill the manifest's pieces in order.
   virtual absl::Status Put(const std::optional<Digest>& digest,
                            absl::Span<const absl::string_view> fragments) = 0;
+  // INVALID_ARGUMENT without tensors, sections, attachments and architecture, unless
+  // `allow_empty`.
   virtual absl::StatusOr<records::CheckpointRecord> Commit(
-      std::optional<int64_t> expected_latest_version) = 0;
+      std::optional<int64_t> expected_latest_version, bool allow_empty = false) = 0;
 };
 
 class Read;
@@ -323,9 +327,6 @@ class Uploads {
                                                  absl::string_view after, int limit) = 0;
   virtual absl::Status Delete(absl::string_view model_id,
                               absl::string_view upload_id) = 0;
-  // Deletes the idle uploads that build on these versions of the model of this uid.
-  virtual void DeleteIdle(absl::string_view base_model_uid,
-                          absl::Span<const int64_t> base_versions) = 0;
   // Positions in `digests` (concatenated) of those that neither the upload nor
   // its base holds.
   virtual absl::StatusOr<std::vector<uint32_t>> FindMissing(
@@ -341,9 +342,10 @@ class Uploads {
                                    bool complete) = 0;
   virtual absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink(
       absl::string_view model_id, absl::string_view upload_id) = 0;
+  // See OneShotSave::Commit().
   virtual absl::StatusOr<records::CheckpointRecord> Commit(
       absl::string_view model_id, absl::string_view upload_id,
-      std::optional<int64_t> expected_latest_version) = 0;
+      std::optional<int64_t> expected_latest_version, bool allow_empty = false) = 0;
   virtual absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
       const SaveRequest& request) = 0;
   // The first source becomes base_checkpoint, whatever the request says of it; a
@@ -456,7 +458,7 @@ struct StoreOptions {
   int max_open_uploads = 1024;
   int max_open_uploads_per_model = 64;
   // An upload that no call and no stream has used for so long gives way: to a new one
-  // at either limit, and to a prune of its base.
+  // at either limit, and to the deletion of its base.
   absl::Duration upload_min_idle = absl::Minutes(10);
   // The wall clock, for times that are shown. Both clocks are injected by tests.
   std::function<absl::Time()> now = absl::Now;

@@ -18,8 +18,8 @@ namespace {
 
 class StoredCheckpoints final : public Checkpoints {
  public:
-  StoredCheckpoints(StoreCore* core, Collector* collector)
-      : core_(*core), collector_(*collector) {}
+  StoredCheckpoints(StoreCore* core, UploadTable* uploads, Collector* collector)
+      : core_(*core), uploads_(*uploads), collector_(*collector) {}
 
   absl::StatusOr<v1::CheckpointRecord> Get(absl::string_view model_id,
                                            VersionName version) override {
@@ -64,7 +64,13 @@ class StoredCheckpoints final : public Checkpoints {
   absl::Status PlanDeletion(const v1::CheckpointRecord& record, ModelChange& change);
   absl::StatusOr<int64_t> NewestBut(const v1::ModelRecord& model, int64_t version);
 
+  // Adds to `deletions` what became of each version.
+  absl::Status DeleteRecords(const v1::ModelRecord& model,
+                             absl::Span<const SeenVersion> versions, bool validate_only,
+                             const std::function<bool()>& go_on, Deletions& deletions);
+
   StoreCore& core_;
+  UploadTable& uploads_;
   Collector& collector_;
 };
 
@@ -221,13 +227,15 @@ absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
                                                 const ChangeOptions& options) {
   ASSIGN_OR_RETURN(const std::string uid, DeleteRecord(model_id, version, options));
   if (options.validate_only) return Freed();
+  uploads_.DeleteIdle(uid, {version});
   return collector_.AfterDeletion(uid, {version});
 }
 
-absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
-    const v1::ModelRecord& model, absl::Span<const SeenVersion> versions,
-    bool validate_only, const std::function<bool()>& go_on) {
-  Deletions deletions;
+absl::Status StoredCheckpoints::DeleteRecords(const v1::ModelRecord& model,
+                                              absl::Span<const SeenVersion> versions,
+                                              bool validate_only,
+                                              const std::function<bool()>& go_on,
+                                              Deletions& deletions) {
   for (const SeenVersion& seen : versions) {
     if (!go_on()) return absl::CancelledError("the deletions were stopped");
     const absl::Status status =
@@ -248,17 +256,30 @@ absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
       return status;
     }
   }
-  if (validate_only || deletions.deleted.empty()) return deletions;
-  ASSIGN_OR_RETURN(deletions.freed,
-                   collector_.AfterDeletion(
-                       model.uid(), {deletions.deleted.begin(), deletions.deleted.end()}));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
+    const v1::ModelRecord& model, absl::Span<const SeenVersion> versions,
+    bool validate_only, const std::function<bool()>& go_on) {
+  Deletions deletions;
+  const absl::Status status =
+      DeleteRecords(model, versions, validate_only, go_on, deletions);
+  const absl::flat_hash_set<int64_t> gone(deletions.deleted.begin(),
+                                          deletions.deleted.end());
+  // Also where it ended midway.
+  if (!validate_only && !gone.empty()) uploads_.DeleteIdle(model.uid(), gone);
+  RETURN_IF_ERROR(status);
+  if (validate_only || gone.empty()) return deletions;
+  ASSIGN_OR_RETURN(deletions.freed, collector_.AfterDeletion(model.uid(), gone));
   return deletions;
 }
 
 }  // namespace
 
-std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, Collector* collector) {
-  return std::make_unique<StoredCheckpoints>(core, collector);
+std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, UploadTable* uploads,
+                                             Collector* collector) {
+  return std::make_unique<StoredCheckpoints>(core, uploads, collector);
 }
 
 }  // namespace modelstore::storage

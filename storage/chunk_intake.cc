@@ -27,6 +27,11 @@ uint64_t NewPackId(bool is_inline) {
   return is_inline ? id | keys::kInlinePackBit : id & ~keys::kInlinePackBit;
 }
 
+absl::Status TimedOut() {
+  return Overloaded(
+      "timed out waiting for a pack write: storage is overloaded, retry later");
+}
+
 }  // namespace
 
 ChunkIntake::Feeder::Feeder(ChunkIntake* intake) : intake_(intake) {
@@ -101,12 +106,12 @@ std::vector<Renewal> ChunkIntake::Renewals() {
   if (!core_->damage.any()) return renewals;
   MutexLock lock(mutex_);
   for (const auto& [digest, held] : held_) {
+    int64_t bytes = held.size_bytes;  // counted once
     for (const auto& base : bases_) {
       const std::optional<HeldChunk> chunk = base->Find(digest);
       if (!chunk.has_value() || !core_->damage.Contains(chunk->id)) continue;
-      renewals.push_back({{chunk->id, {held.id, std::string(digest.bytes())}},
-                          static_cast<int64_t>(held.size_bytes)});
-      break;
+      renewals.push_back(
+          {{chunk->id, {held.id, std::string(digest.bytes())}}, std::exchange(bytes, 0)});
     }
   }
   return renewals;
@@ -116,7 +121,9 @@ std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {
   MutexLock lock(mutex_);
   if (auto chunk = FindInBases(digest)) return chunk;
   auto it = held_.find(digest);
-  if (it == held_.end() || it->second.pending) return std::nullopt;
+  if (it == held_.end() || it->second.pending || core_->damage.Contains(it->second.id)) {
+    return std::nullopt;
+  }
   return HeldChunk{it->second.id, it->second.size_bytes, it->second.bools};
 }
 
@@ -129,17 +136,23 @@ absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
     if (FindInBases(digest).has_value()) return false;
     auto it = held_.find(digest);
     if (it == held_.end()) break;
-    if (!it->second.pending) return false;
+    if (!it->second.pending) {
+      if (!core_->damage.Contains(it->second.id)) return false;
+      held_.erase(it);  // its own copy, from before a restart
+      break;
+    }
     // Another stream brings the same bytes at this moment: if it fails, this one
     // has them.
     const bool settled = changed_.WaitUntil(mutex_, deadline, [&]() REQUIRES(mutex_) {
       auto now = held_.find(digest);
       return now == held_.end() || !now->second.pending;
     });
-    if (!settled) return Unavailable("the disk does not keep up", 1000);
+    if (!settled) return TimedOut();
   }
   if (held_.size() >= kMaxHeldChunks) {
-    return absl::ResourceExhaustedError("the save has too many chunks: use larger ones");
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the save has ", held_.size(), " new chunks, at most ",
+                     kMaxHeldChunks, " are allowed: use larger ones"));
   }
   RETURN_IF_ERROR(grant_.Take(bytes));
   held_.emplace(digest, Held{{}, 0, true});
@@ -370,7 +383,7 @@ absl::Status ChunkIntake::Seal(Feeder& feeder) {
         [](const PackPtr& pack) { return pack->state >= IntakePack::State::kSealed; });
   };
   if (!changed_.WaitFor(mutex_, kSealDeadline, settled)) {
-    return Unavailable("the disk does not keep up", 1000);
+    return TimedOut();
   }
   absl::Status status;
   for (const PackPtr& pack : feeder.packs_) {
@@ -385,7 +398,7 @@ absl::Status ChunkIntake::WaitUntilQuiet() {
   if (!changed_.WaitFor(mutex_, kSealDeadline, [this]() REQUIRES(mutex_) {
         return pending_ == 0 && sealing_ == 0;
       })) {
-    return Unavailable("the disk does not keep up", 1000);
+    return TimedOut();
   }
   return absl::OkStatus();
 }

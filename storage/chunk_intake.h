@@ -101,7 +101,8 @@ class ChunkIntake {
 
   // A base has the chunk, damaged, and no base has it whole: it is to come again.
   bool IsDamaged(const Digest& digest) EXCLUDES(mutex_);
-  // The chunks that the save itself holds and that a base has damaged.
+  // The chunks that the save itself holds and that bases have damaged: one for each
+  // base.
   std::vector<Renewal> Renewals() EXCLUDES(mutex_);
 
   // Returns false if the chunk was dropped as a duplicate.

@@ -8,7 +8,6 @@
 #include "proto/contract/errors.h"
 #include "storage/copy_forward.h"
 #include "storage/keys.h"
-#include "storage/pack_release.h"
 #include "storage/record_codec.h"
 #include "storage/repair.h"
 #include "storage/status_macros.h"
@@ -194,7 +193,7 @@ absl::StatusOr<bool> Collector::VisitSome(
         if (!more) last = std::string(key);
         return !more;
       }));
-  // What was deleted is not passed again: the catalog would step over it each time.
+  // Skips deleted keys: the catalog would scan their tombstones each time.
   if (!last.empty()) range.begin = last + std::string(1, '\0');
   return more;
 }
@@ -249,10 +248,14 @@ absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model,
     if (changes == 0) break;
   }
   CatalogBatch batch;
-  const std::string key = keys::DeadModel(model.model_uid());
-  batch.Delete(Space::kRecords, key);
-  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-                            core_.KeyIs(Space::kRecords, key, std::nullopt));
+  batch.Delete(Space::kRecords, keys::DeadModel(model.model_uid()));
+  // Once: after a reopening the next collection makes the pass again.
+  const absl::Status status = core_.catalog().Write(batch, Durability::kDurable);
+  if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) {
+    core_.ReleaseBallast();
+    core_.Heal().IgnoreError();
+  }
+  return status;
 }
 
 absl::Status Collector::SpreadDeadModels(const std::function<bool()>& go_on) {
@@ -437,7 +440,9 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
     result.expired_uploads = uploads.SweepExpired(core_.clock.Now());
   }
   Turn turn(this, kCollectionPatience);
-  if (!turn.taken()) return Unavailable("another collection is running", 5000);
+  if (!turn.taken()) {
+    return Overloaded("another collection is running: retry later", 5000);
+  }
   // Whatever becomes garbage from here on is for the next one.
   bool possible = core_.garbage_possible.exchange(false);
   auto run = [&]() -> absl::Status {
@@ -450,7 +455,7 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
       Repair repair(&core_);
       RETURN_IF_ERROR(repair.Run(go_on));
       // Packs may have lost their last use, and others what kept them as they are.
-      if (repair.repaired() > 0) {
+      if (repair.changed()) {
         possible = true;
         stuck_.clear();
       }

@@ -21,6 +21,10 @@ constexpr size_t kPageBatchBytes = size_t{4} << 20;
 constexpr int kLostRaces = 1000;
 constexpr int kReopenings = 3;
 
+bool Names(const BuiltManifest& manifest, ChunkId chunk) {
+  return manifest.chunks.contains({chunk.pack, chunk.sequence});
+}
+
 class Commit {
  public:
   Commit(StoreCore& core, const CommitPlan& plan)
@@ -36,9 +40,13 @@ class Commit {
   CatalogBatch MakeBatch() const;
   void AddPacks(CatalogBatch& batch) const;
   absl::StatusOr<bool> WasApplied();
-  bool IsUsed(const Renewal& renewal) const {
-    return manifest_.packs.contains(renewal.copy.copy.place.pack);
+  bool IsEmpty() const {
+    return manifest_.tensor_count == 0 && manifest_.sections.empty() &&
+           manifest_.attachments.empty() && plan_.metadata.architecture().empty();
   }
+  // Damage may have been found since the manifest was built, and Repair may have taken
+  // what is damaged out of the base.
+  absl::Status CheckNotDamaged() const;
   bool PagesAhead() const { return manifest_.page_bytes > kInBatchManifestBytes; }
 
   StoreCore& core_;
@@ -91,6 +99,16 @@ absl::StatusOr<std::optional<v1::CheckpointRecord>> Commit::Earlier() {
                        : absl::StrCat(" for version ", request->version())));
 }
 
+absl::Status Commit::CheckNotDamaged() const {
+  if (!core_.damage.any()) return absl::OkStatus();
+  for (const auto& [pack, sequence] : manifest_.chunks) {
+    if (!core_.damage.Contains({pack, sequence})) continue;
+    return Unavailable("a stored chunk that the save shares is damaged; send it again",
+                       1000);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Commit::WritePagesAhead() {
   CatalogBatch batch;
   size_t bytes = 0;
@@ -137,7 +155,7 @@ void Commit::FillRecord() {
   record_.set_stored_bytes(stored);
   int64_t renewed = 0;
   for (const Renewal& renewal : plan_.renewals) {
-    if (IsUsed(renewal)) renewed += renewal.bytes;
+    if (Names(manifest_, renewal.copy.copy.place)) renewed += renewal.bytes;
   }
   record_.set_damaged_base_bytes(std::min(renewed, stored));
 
@@ -227,6 +245,11 @@ absl::StatusOr<Committed> Commit::Run() {
     if (status.ok()) {
       ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> earlier, Earlier());
       if (earlier.has_value()) return Committed{*std::move(earlier), model_.uid(), false};
+      if (IsEmpty() && !plan_.allow_empty) {
+        return InvalidField("allow_empty",
+                            "must be set for a version without tensors, sections, "
+                            "attachments and architecture");
+      }
       if (plan_.expected_latest_version.has_value() &&
           model_.latest_version() != *plan_.expected_latest_version) {
         return absl::AbortedError(absl::StrCat(
@@ -237,6 +260,7 @@ absl::StatusOr<Committed> Commit::Run() {
     }
     if (status.ok()) {
       pages_written = true;
+      RETURN_IF_ERROR(CheckNotDamaged());
       FillRecord();
       status = core_.catalog().Write(MakeBatch(), Durability::kDurable);
       if (status.ok()) return Committed{std::move(record_), model_.uid(), true};
@@ -263,8 +287,8 @@ absl::StatusOr<Committed> Commit::Run() {
       return Unavailable(absl::StrCat("nothing was changed: ", status.message()), 1000);
     }
   }
-  return absl::AbortedError(
-      absl::StrCat(ModelName(plan_.model_id), ": too many writers commit at once"));
+  return Overloaded(absl::StrCat(ModelName(plan_.model_id), " got no new version: ",
+                                 kLostRaces, " other changes came first: retry later"));
 }
 
 }  // namespace
@@ -295,9 +319,7 @@ absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& pl
     // For the versions that still name the damaged ones.
     std::vector<DamagedChunks::NewCopy> copies;
     for (const Renewal& renewal : plan.renewals) {
-      if (plan.manifest->packs.contains(renewal.copy.copy.place.pack)) {
-        copies.push_back(renewal.copy);
-      }
+      if (Names(*plan.manifest, renewal.copy.copy.place)) copies.push_back(renewal.copy);
     }
     core.damage.AddCopies(copies);
   }

@@ -31,6 +31,9 @@ struct CommitPlan {
   // Equal requests lead to one version even if what they drew differs.
   bool request_decides = false;
   std::string upload_id;  // empty unless it was an upload
+  // Commits a version without tensors, sections, attachments and architecture;
+  // otherwise INVALID_ARGUMENT.
+  bool allow_empty = false;
   std::optional<int64_t> expected_latest_version;
 
   const BuiltManifest* manifest = nullptr;

@@ -29,12 +29,13 @@ absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
   ASSIGN_OR_RETURN(v1::UploadRecord row, Decode<v1::UploadRecord>(*bytes));
   if (row.committed_version() == 0) return none;
   const int64_t expiry = core_.clock.NowUs() + row.time_to_live_us();
-  if (expiry > row.expire_time_us() + WorthWriting(row)) {
+  // If this is not written, or fails, the row goes earlier.
+  if (expiry > row.expire_time_us() + WorthWriting(row) &&
+      core_.space.CheckRoom(1).ok()) {
     row.set_expire_time_us(expiry);
     CatalogBatch batch;
     batch.Expect(Space::kRecords, key, *bytes);
     batch.Put(Space::kRecords, key, Encode(row));
-    // If this fails the row goes earlier.
     core_.catalog().Write(batch, Durability::kBuffered).IgnoreError();
   }
   return std::optional<v1::UploadRecord>(std::move(row));
@@ -102,6 +103,7 @@ void CommittedUploads::Sweep(absl::Time now) {
         return true;
       });
   // What cannot be written now, or was prolonged meanwhile, is for the next time.
+  if (status.ok() && !batch.empty()) status = core_.space.CheckRoom(1);
   if (status.ok() && !batch.empty()) {
     status = core_.catalog().Write(batch, Durability::kBuffered);
   }

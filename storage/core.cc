@@ -1,5 +1,6 @@
 #include "storage/core.h"
 
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
@@ -58,7 +59,7 @@ StoreCore::StoreCore(StoreOptions given, Engine given_engine)
       holds(options.grace, [this] { return clock.Now(); }),
       manifests(engine.catalog.get()),
       places(&engine),
-      damage(&engine, &places) {}
+      damage(&engine, &places, &space) {}
 
 void StoreCore::Event(Listener::Severity severity, absl::string_view message) const {
   if (options.listener != nullptr) options.listener->OnEvent(severity, message);
@@ -90,6 +91,22 @@ void StoreCore::RestoreBallast() {
   if (!free.ok() || *free < options.reserve_bytes) return;
   ballast_released_ = false;
   engine.restore_ballast();
+}
+
+absl::StatusOr<PinnedBytes> StoreCore::ReadChecked(ChunkId chunk, const Digest& digest) {
+  absl::StatusOr<PinnedBytes> bytes = places.Read(chunk);
+  // Any other error tells nothing about the bytes.
+  if (!bytes.ok() && !absl::IsNotFound(bytes.status()) &&
+      !absl::IsDataLoss(bytes.status())) {
+    return bytes.status();
+  }
+  if (bytes.ok() && ComputeDigest(digest.algorithm(), bytes->view()) == digest) {
+    damage.Clear(chunk);
+    return bytes;
+  }
+  damage.Mark(chunk);
+  if (absl::IsDataLoss(bytes.status())) return bytes.status();
+  return absl::DataLossError(bytes.ok() ? "does not match its digest" : "is gone");
 }
 
 absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {

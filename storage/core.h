@@ -101,6 +101,10 @@ class StoreCore {
   std::function<absl::StatusOr<bool>()> KeyIs(Space space, std::string key,
                                               std::optional<std::string> value);
 
+  // Reads a chunk and tells `damage` what came of it. DATA_LOSS if it is gone or does
+  // not match its digest.
+  absl::StatusOr<PinnedBytes> ReadChecked(ChunkId chunk, const Digest& digest);
+
   // Every pack in which something lies that the catalog names, or that is being
   // made.
   absl::StatusOr<std::vector<uint64_t>> NamedPacks();

@@ -35,7 +35,7 @@ absl::StatusOr<absl::flat_hash_set<uint64_t>> ListedPacks(ChunkStore& chunks) {
 
 }  // namespace
 
-void DamagedChunks::Pack::ForgetAllButRepaired() {
+void DamagedChunks::Pack::ForgetAllButUnshared() {
   sequences.clear();
   copies.clear();
   many = unreadable = lost = false;
@@ -44,7 +44,6 @@ void DamagedChunks::Pack::ForgetAllButRepaired() {
 absl::Status DamagedChunks::Load() {
   absl::flat_hash_map<uint64_t, Pack> found;
   CatalogBatch stale;
-  absl::Status status;
   RETURN_IF_ERROR(engine_.catalog->Scan(
       Space::kRecords, PrefixRange(keys::DamagedPacks()),
       [&](absl::string_view key, absl::string_view value) {
@@ -74,7 +73,7 @@ absl::Status DamagedChunks::Load() {
     found.erase(it++);
   }
   // What cannot be written now is found again at the next start.
-  if (!stale.empty()) {
+  if (!stale.empty() && space_.CheckRoom(1).ok()) {
     engine_.catalog->Write(stale, Durability::kBuffered).IgnoreError();
   }
   MutexLock lock(mutex_);
@@ -145,7 +144,7 @@ std::vector<uint64_t> DamagedChunks::UnreadableWith(ChunkId chunk) {
 }
 
 void DamagedChunks::Mark(ChunkId chunk) {
-  if (Contains(chunk)) return;
+  if (IsSettled(chunk)) return;
   // Bytes that are there and differ leave the rest of the pack as it is.
   const bool unread = IsGoneOrDamaged(places_.Read(chunk).status());
   const std::vector<uint64_t> unreadable =
@@ -177,9 +176,12 @@ void DamagedChunks::Clear(ChunkId chunk) {
     Pack& pack = it->second;
     const bool was_written = pack.written();
     const bool was_unreadable = std::exchange(pack.unreadable, false);
-    pack.lost = false;
+    const bool was_lost = std::exchange(pack.lost, false);
     const bool was_listed = pack.sequences.erase(chunk.sequence) > 0;
-    pack.copies.erase(chunk.sequence);
+    if (was_unreadable || was_lost || was_listed) {
+      std::erase_if(pack.copies,
+                    [&](const auto& copy) { return !pack.counts(copy.first); });
+    }
     if (was_written && (was_unreadable || was_listed)) unwritten_.insert(chunk.pack);
     if (!pack.known()) packs_.erase(it);
     any_ = !packs_.empty();
@@ -193,7 +195,7 @@ void DamagedChunks::Forget(uint64_t pack) {
   unwritten_.erase(pack);
   auto it = packs_.find(pack);
   if (it == packs_.end()) return;
-  it->second.ForgetAllButRepaired();
+  it->second.ForgetAllButUnshared();
   if (!it->second.known()) packs_.erase(it);
   any_ = !packs_.empty();
 }
@@ -207,7 +209,7 @@ void DamagedChunks::AddCopies(const std::vector<NewCopy>& copies) {
       // Read well meanwhile, or gone.
       if (it == packs_.end() || it->second.copies.size() >= kCopies) continue;
       Pack& pack = it->second;
-      if (!pack.whole() && !pack.sequences.contains(added.damaged.sequence)) continue;
+      if (!pack.counts(added.damaged.sequence)) continue;
       pack.copies[added.damaged.sequence] = added.copy;
       unwritten_.insert(added.damaged.pack);
     }
@@ -215,13 +217,16 @@ void DamagedChunks::AddCopies(const std::vector<NewCopy>& copies) {
   WriteDown();
 }
 
-std::map<uint64_t, std::map<uint32_t, DamagedChunks::Copy>> DamagedChunks::Copies()
-    const {
+std::map<uint64_t, std::map<uint32_t, DamagedChunks::Copy>> DamagedChunks::BeginRepair() {
   std::map<uint64_t, std::map<uint32_t, Copy>> copies;
   if (!any()) return copies;
   MutexLock lock(mutex_);
-  for (const auto& [id, pack] : packs_) {
-    if (!pack.copies.empty()) copies[id] = pack.copies;
+  for (auto& [id, pack] : packs_) {
+    for (const auto& [sequence, copy] : pack.copies) {
+      if (!pack.counts(sequence)) continue;
+      copies[id].emplace(sequence, copy);
+      pack.unshared.insert(sequence);
+    }
   }
   return copies;
 }
@@ -252,7 +257,7 @@ void DamagedChunks::Repaired(uint64_t id, const std::map<uint32_t, Copy>& copies
     }
     auto it = packs_.find(id);
     if (pack_is_gone && it != packs_.end()) {
-      it->second.ForgetAllButRepaired();
+      it->second.ForgetAllButUnshared();
     }
   }
   WriteDown();
@@ -266,14 +271,20 @@ void DamagedChunks::DropCopies(uint64_t id, const std::map<uint32_t, Copy>& copi
   WriteDown();
 }
 
+bool DamagedChunks::IsSettled(ChunkId chunk) const {
+  if (!any()) return false;
+  MutexLock lock(mutex_);
+  auto it = packs_.find(chunk.pack);
+  return it != packs_.end() && (it->second.counts(chunk.sequence) ||
+                                it->second.repaired.contains(chunk.sequence));
+}
+
 bool DamagedChunks::Contains(ChunkId chunk) const {
   if (!any()) return false;
   MutexLock lock(mutex_);
   auto it = packs_.find(chunk.pack);
-  if (it == packs_.end()) return false;
-  const Pack& pack = it->second;
-  return pack.whole() || pack.sequences.contains(chunk.sequence) ||
-         pack.repaired.contains(chunk.sequence);
+  return it != packs_.end() && (it->second.counts(chunk.sequence) ||
+                                it->second.unshared.contains(chunk.sequence));
 }
 
 absl::StatusOr<int64_t> DamagedChunks::Count() const {
@@ -317,7 +328,7 @@ std::string DamagedChunks::Row(const Pack& pack) const {
 // One thread writes, durably, also what others have added meanwhile.
 void DamagedChunks::WriteDown() {
   MutexLock lock(mutex_);
-  if (writing_) return;
+  if (writing_ || unwritten_.empty() || !space_.CheckRoom(1).ok()) return;
   writing_ = true;
   bool ok = true;
   while (ok && !unwritten_.empty()) {

@@ -1,7 +1,7 @@
-// Which stored chunks are known to be damaged or gone. Whoever reads a chunk reports
-// here what came of it; a save shares none of these chunks with its base and stores
-// their bytes anew instead, and Repair gives those to the older versions. One row a
-// pack in the catalog, so that a restart forgets nothing.
+// Which stored chunks are known to be damaged or gone. Readers report each result here.
+// A save shares none of these chunks with its base and stores their bytes anew instead,
+// and Repair gives those to the older versions. One row a pack in the catalog, so that
+// a restart forgets nothing.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,7 @@
 #include "storage/checkpoint_store.h"
 #include "storage/chunk_store.h"
 #include "storage/pack_places.h"
+#include "storage/space.h"
 
 namespace modelstore::storage {
 
@@ -26,9 +27,9 @@ namespace modelstore::storage {
 // copied since.
 class DamagedChunks {
  public:
-  // Both outlive it.
-  DamagedChunks(Engine* engine, PackPlaces* places)
-      : engine_(*engine), places_(*places) {}
+  // All outlive it.
+  DamagedChunks(Engine* engine, PackPlaces* places, SpaceAdmission* space)
+      : engine_(*engine), places_(*places), space_(*space) {}
 
   // Reads the rows; deletes those of packs that no version uses any more.
   absl::Status Load() EXCLUDES(mutex_);
@@ -42,8 +43,8 @@ class DamagedChunks {
   void Mark(ChunkId chunk) EXCLUDES(mutex_);
   // The chunk was read and matches its digest. Cheap unless something is damaged.
   void Clear(ChunkId chunk) EXCLUDES(mutex_);
-  // The pack's record was deleted, and its row in the same batch; what was repaired of
-  // it stays known.
+  // The pack's record was deleted, and its row in the same batch. What no save shares
+  // any more stays known.
   void Forget(uint64_t pack) EXCLUDES(mutex_);
 
   bool any() const { return any_.load(std::memory_order_acquire); }
@@ -63,36 +64,44 @@ class DamagedChunks {
   };
   // Notes copies for Repair, at most 4096 a pack.
   void AddCopies(const std::vector<NewCopy>& copies) EXCLUDES(mutex_);
-  // By pack and sequence.
-  std::map<uint64_t, std::map<uint32_t, Copy>> Copies() const EXCLUDES(mutex_);
-  // Every version uses the copies by now. The chunks are not counted any more, and no
-  // save shares them still: an index of the time before may name them.
+  // The copies of chunks that count as damaged, by pack and sequence. From now on no
+  // save shares these chunks, whatever is read of them: Repair may take them away.
+  std::map<uint64_t, std::map<uint32_t, Copy>> BeginRepair() EXCLUDES(mutex_);
+  // Every version uses the copies by now. The chunks no longer count as damaged, but
+  // saves still do not share them: an older index may name them.
   void Repaired(uint64_t pack, const std::map<uint32_t, Copy>& copies, bool pack_is_gone)
       EXCLUDES(mutex_);
   // These copies are not there any more.
   void DropCopies(uint64_t pack, const std::map<uint32_t, Copy>& copies) EXCLUDES(mutex_);
 
-  // Writes what could not be written when it was noticed.
+  // Writes what could not be written when it was noticed. Not on a full disk, where a
+  // failed write would close the catalog.
   void WriteDown() EXCLUDES(mutex_);
 
  private:
   struct Pack {
     absl::flat_hash_set<uint32_t> sequences;
     std::map<uint32_t, Copy> copies;
-    // Repaired: no version of the catalog names them. Forgotten with the process.
-    absl::flat_hash_set<uint32_t> repaired;
+    // Repair may have taken them out of manifests: an older index may name them. Of
+    // these, those that no manifest names any more. Both forgotten with the process.
+    absl::flat_hash_set<uint32_t> unshared, repaired;
     bool many = false;        // more than are listed
     bool unreadable = false;  // none of its chunks could be read
     bool lost = false;        // the chunk store does not have it: not written down
 
     bool whole() const { return many || unreadable || lost; }
+    bool counts(uint32_t sequence) const {
+      return whole() || sequences.contains(sequence);
+    }
     bool written() const {
       return many || unreadable || !sequences.empty() || !copies.empty();
     }
-    void ForgetAllButRepaired();
-    bool known() const { return written() || lost || !repaired.empty(); }
+    void ForgetAllButUnshared();
+    bool known() const { return written() || lost || !unshared.empty(); }
   };
 
+  // Counts as damaged, or no manifest names it any more.
+  bool IsSettled(ChunkId chunk) const EXCLUDES(mutex_);
   // The packs that cannot be read along with `chunk`'s own; none if others of its
   // chunks can be.
   std::vector<uint64_t> UnreadableWith(ChunkId chunk);
@@ -103,6 +112,7 @@ class DamagedChunks {
 
   Engine& engine_;
   PackPlaces& places_;
+  SpaceAdmission& space_;
   mutable Mutex mutex_;
   std::atomic<bool> any_{false};
   absl::flat_hash_map<uint64_t, Pack> packs_ GUARDED_BY(mutex_);

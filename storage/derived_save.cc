@@ -119,6 +119,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
   plan.request_id = request_.request_id;
   plan.request_digest = request_.request_digest;
   plan.request_decides = true;
+  plan.allow_empty = true;  // as its source may be
   plan.expected_latest_version = expected_latest_version;
   return save_.Commit(std::move(plan));
 }

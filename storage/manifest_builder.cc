@@ -4,11 +4,11 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
 #include "storage/manifest_check.h"
@@ -47,21 +47,6 @@ absl::Status Incomplete(absl::string_view what, const std::vector<std::string>& 
     absl::StrAppend(&message, " and ", names.size() - shown, " more");
   }
   return absl::FailedPreconditionError(message);
-}
-
-// Loaded as bools, other bytes than 0 and 1 are undefined behaviour.
-absl::Status CheckBools(const v1::TensorRecord& tensor, int64_t index,
-                        const HeldChunk& chunk, ManifestBuilder::ReadChunk read) {
-  bool only = chunk.bools == HeldChunk::Bools::kOnly;
-  if (chunk.bools == HeldChunk::Bools::kUnknown) {
-    ASSIGN_OR_RETURN(const PinnedBytes bytes, read(chunk.id));
-    only = HoldsOnlyBools(bytes.view());
-  }
-  if (only) return absl::OkStatus();
-  return InvalidField(
-      absl::StrCat("tensor ", TensorNameOf(tensor.section(), tensor.key())),
-      absl::StrCat("is of bools, and chunk ", index,
-                   " holds a byte that is neither 0 nor 1"));
 }
 
 }  // namespace
@@ -141,6 +126,23 @@ absl::Status ManifestBuilder::Add(v1::ManifestPage part) {
   for (auto& attachment : *part.mutable_attachments()) {
     RETURN_IF_ERROR(AddAttachment(std::move(attachment)));
   }
+  return CheckCounts();
+}
+
+absl::Status ManifestBuilder::CheckCounts() const {
+  if (manifest_.sections_size() > kMaxSections) {
+    return InvalidField("manifest.sections",
+                        absl::StrCat(manifest_.sections_size(),
+                                     " sections so far, those that tensors name "
+                                     "included; a checkpoint holds at most ",
+                                     kMaxSections));
+  }
+  if (manifest_.attachments_size() > kMaxAttachments) {
+    return InvalidField("manifest.attachments",
+                        absl::StrCat(manifest_.attachments_size(),
+                                     " attachments so far; a checkpoint holds at most ",
+                                     kMaxAttachments));
+  }
   return absl::OkStatus();
 }
 
@@ -211,9 +213,34 @@ absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
   return absl::OkStatus();
 }
 
+// Loaded as bools, other bytes than 0 and 1 are undefined behaviour.
+absl::Status ManifestBuilder::CheckBools(const v1::TensorRecord& tensor, int64_t index,
+                                         const HeldChunk& chunk, const Digest& digest,
+                                         ReadChunk read) {
+  const std::pair<uint64_t, uint32_t> place(chunk.id.pack, chunk.id.sequence);
+  bool only = chunk.bools == HeldChunk::Bools::kOnly;
+  if (chunk.bools == HeldChunk::Bools::kUnknown && !(only = bools_.contains(place))) {
+    const absl::StatusOr<PinnedBytes> bytes = read(chunk.id, digest);
+    if (absl::IsDataLoss(bytes.status())) {
+      return Unavailable(
+          absl::StrCat("tensor ", TensorNameOf(tensor.section(), tensor.key()),
+                       ": the stored chunk ", index, " is damaged; send it again"),
+          1000);
+    }
+    RETURN_IF_ERROR(bytes.status());
+    only = HoldsOnlyBools(bytes->view());
+    if (only) bools_.insert(place);
+  }
+  if (only) return absl::OkStatus();
+  return InvalidField(
+      absl::StrCat("tensor ", TensorNameOf(tensor.section(), tensor.key())),
+      absl::StrCat("is of bools, and chunk ", index,
+                   " holds a byte that is neither 0 nor 1"));
+}
+
 absl::Status ManifestBuilder::Locate(v1::TensorRecord& tensor, FindChunk find,
                                      ReadChunk read, std::vector<std::string>& missing,
-                                     BuiltManifest& built) const {
+                                     BuiltManifest& built) {
   const bool bools = tensor.dtype() == static_cast<uint32_t>(DType::kBool);
   const size_t length = DigestLength(algorithm_);
   int64_t absent = 0;
@@ -241,7 +268,7 @@ absl::Status ManifestBuilder::Locate(v1::TensorRecord& tensor, FindChunk find,
                          expected, " belong"));
       }
       if (bools) {
-        RETURN_IF_ERROR(CheckBools(tensor, i, *chunk, read));
+        RETURN_IF_ERROR(CheckBools(tensor, i, *chunk, digest, read));
       }
       piece.add_packs(chunk->id.pack);
       piece.add_sequences(chunk->id.sequence);
@@ -290,12 +317,11 @@ void ManifestBuilder::CountSections(BuiltManifest& built) {
 
 // A chunk that several places share counts once.
 void ManifestBuilder::CountPackUses(BuiltManifest& built) const {
-  absl::flat_hash_set<std::pair<uint64_t, uint32_t>> seen;
   for (const v1::TensorRecord& tensor : manifest_.tensors()) {
     for (const v1::PieceRecord& piece : tensor.pieces()) {
       const int64_t piece_bytes = PieceBytes(tensor, piece);
       for (int i = 0; i < piece.packs_size(); ++i) {
-        if (!seen.emplace(piece.packs(i), piece.sequences(i)).second) continue;
+        if (!built.chunks.emplace(piece.packs(i), piece.sequences(i)).second) continue;
         built.packs[piece.packs(i)].used_bytes +=
             ChunkBytes(piece_bytes, piece.chunk_size_bytes(), i);
       }
@@ -351,6 +377,7 @@ absl::StatusOr<BuiltManifest> ManifestBuilder::Build(FindChunk find, ReadChunk r
   }
   if (!gaps.empty()) return Incomplete("boxes leave gaps", gaps);
   CountSections(built);
+  RETURN_IF_ERROR(CheckCounts());
   built.digest = ContentDigest();
   for (v1::TensorRecord& tensor : *manifest_.mutable_tensors()) {
     RETURN_IF_ERROR(Locate(tensor, find, read, missing, built));

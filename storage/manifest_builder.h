@@ -6,9 +6,11 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,20 +34,25 @@ struct BuiltManifest {
   std::vector<v1::SectionRecord> sections;  // without values
   std::vector<v1::AttachmentSummary> attachments;
   std::map<uint64_t, PackUse> packs;
+  // Packs and sequences of all chunks that it names.
+  absl::flat_hash_set<std::pair<uint64_t, uint32_t>> chunks;
 };
 
 // Used by one thread.
 class ManifestBuilder {
  public:
   using FindChunk = absl::FunctionRef<std::optional<HeldChunk>(const Digest&)>;
-  using ReadChunk = absl::FunctionRef<absl::StatusOr<PinnedBytes>(ChunkId)>;
+  // DATA_LOSS if the chunk is gone or does not match the digest.
+  using ReadChunk =
+      absl::FunctionRef<absl::StatusOr<PinnedBytes>(ChunkId, const Digest&)>;
 
   explicit ManifestBuilder(DigestAlgorithm algorithm) : algorithm_(algorithm) {}
 
   // Adds a part that CheckManifestPart() has accepted. A tensor that was added
   // before gets further pieces. INVALID_ARGUMENT if the two differ in dtype,
   // shape or tie; if a section or attachment comes twice with other content; if
-  // a tie does not lead to an earlier tensor of its kind.
+  // a tie does not lead to an earlier tensor of its kind; beyond kMaxSections or
+  // kMaxAttachments.
   absl::Status Add(v1::ManifestPage part);
 
   // The parts so far, for those who fill in digests.
@@ -55,17 +62,21 @@ class ManifestBuilder {
   // not know a chunk; INVALID_ARGUMENT where boxes overlap with other bytes, a
   // chunk has another size than its place, a tensor of bools another byte than 0 and
   // 1, or a section names a tensor that it does not have. `read` reads a chunk of
-  // which only that is unknown. To be called once.
+  // which only that is unknown; UNAVAILABLE where it gives DATA_LOSS. To be called
+  // once.
   absl::StatusOr<BuiltManifest> Build(FindChunk find, ReadChunk read);
 
  private:
   absl::Status AddTensor(v1::TensorRecord tensor);
   absl::Status AddSection(v1::SectionRecord section);
   absl::Status AddAttachment(v1::AttachmentRecord attachment);
+  absl::Status CheckCounts() const;
   absl::Status CheckNamedTensors();
   absl::Status Tile(v1::TensorRecord& tensor, std::vector<std::string>& gaps) const;
   absl::Status Locate(v1::TensorRecord& tensor, FindChunk find, ReadChunk read,
-                      std::vector<std::string>& missing, BuiltManifest& built) const;
+                      std::vector<std::string>& missing, BuiltManifest& built);
+  absl::Status CheckBools(const v1::TensorRecord& tensor, int64_t index,
+                          const HeldChunk& chunk, const Digest& digest, ReadChunk read);
   void CountSections(BuiltManifest& built);
   void CountPackUses(BuiltManifest& built) const;
   std::string ContentDigest() const;
@@ -76,6 +87,9 @@ class ManifestBuilder {
   absl::flat_hash_map<std::string, int> tensors_;
   absl::flat_hash_map<std::string, int> sections_;
   absl::flat_hash_map<std::string, int> attachments_;
+  // Chunks that were read and hold only bools: each is read once, however often it is
+  // named.
+  absl::flat_hash_set<std::pair<uint64_t, uint32_t>> bools_;
 };
 
 }  // namespace modelstore::storage

@@ -38,7 +38,7 @@ class StoredOneShotSave final : public OneShotSave {
   absl::Status Put(const std::optional<Digest>& digest,
                    absl::Span<const absl::string_view> fragments) override;
   absl::StatusOr<v1::CheckpointRecord> Commit(
-      std::optional<int64_t> expected_latest_version) override;
+      std::optional<int64_t> expected_latest_version, bool allow_empty) override;
 
  private:
   // The next place of the manifest that has no digest yet; null at the end.
@@ -115,7 +115,7 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
 }
 
 absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
-    std::optional<int64_t> expected_latest_version) {
+    std::optional<int64_t> expected_latest_version, bool allow_empty) {
   if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
   CommitPlan plan;
   plan.model_id = request_.model_id;
@@ -133,6 +133,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
   plan.request_id = request_.request_id;
   plan.request_digest = request_.request_digest;
   plan.expected_latest_version = expected_latest_version;
+  plan.allow_empty = allow_empty;
   absl::StatusOr<v1::CheckpointRecord> committed = save_.Commit(std::move(plan));
   if (committed.ok() && target_.base.has_value()) target_.base->hold = Hold();
   return committed;

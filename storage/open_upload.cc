@@ -96,8 +96,9 @@ absl::Status OpenUpload::CheckOpen() {
   RETURN_IF_ERROR(CheckExists());
   if (state_ == State::kOpen) {
     if (!in_doubt_) return absl::OkStatus();
-    return Unavailable(
-        absl::StrCat("the commit of upload ", Name(), " is undecided: repeat it"), 1000);
+    return Unavailable(absl::StrCat("the commit or deletion of upload ", Name(),
+                                    " is undecided: repeat it"),
+                       1000);
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "upload ", Name(),
@@ -114,8 +115,7 @@ void OpenUpload::SettleDoubt() {
     if (!in_doubt_ || state_ != State::kOpen) return;
     state_ = State::kCommitting;
   }
-  const absl::StatusOr<int64_t> version = CommittedVersion();
-  EndTurn(version.ok() && *version != 0 ? State::kCommitted : State::kOpen);
+  EndTurn(StoredState().value_or(State::kOpen));
 }
 
 absl::Status OpenUpload::Touch() {
@@ -126,7 +126,8 @@ absl::Status OpenUpload::Touch() {
   const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
   if (state_ == State::kCommitting || in_doubt_ ||
-      expiry < written_expiry_us_ + WorthWriting(record_)) {
+      expiry < written_expiry_us_ + WorthWriting(record_) ||
+      !core_->space.CheckRoom(1).ok()) {
     return absl::OkStatus();
   }
   CatalogBatch batch;
@@ -170,7 +171,7 @@ absl::Duration OpenUpload::IdleFor() {
   return IdleForLocked();
 }
 
-bool OpenUpload::DeleteIfIdle() {
+absl::StatusOr<bool> OpenUpload::DeleteIfIdle() {
   {
     MutexLock lock(mutex_);
     const absl::Duration idle = IdleForLocked();
@@ -179,7 +180,8 @@ bool OpenUpload::DeleteIfIdle() {
     }
     state_ = State::kCommitting;
   }
-  return RunDelete().ok();
+  RETURN_IF_ERROR(RunDelete());
+  return true;
 }
 
 UploadState OpenUpload::GetState() {
@@ -319,8 +321,8 @@ absl::Status OpenUpload::TakeTurn() {
   if (!changed_.WaitFor(mutex_, kTurnDeadline, [this]() REQUIRES(mutex_) {
         return state_ != State::kCommitting;
       })) {
-    return Unavailable(absl::StrCat("upload ", Name(), " is still being committed"),
-                       1000);
+    return Overloaded(
+        absl::StrCat("upload ", Name(), " is still being committed: retry later"));
   }
   RETURN_IF_ERROR(CheckExists());
   if (state_ == State::kOpen) state_ = State::kCommitting;
@@ -338,14 +340,15 @@ void OpenUpload::EndTurn(State state) {
   changed_.NotifyAll();
 }
 
-absl::StatusOr<int64_t> OpenUpload::CommittedVersion() {
+absl::StatusOr<OpenUpload::State> OpenUpload::StoredState() {
   ASSIGN_OR_RETURN(const std::optional<v1::UploadRecord> row,
                    GetRecord<v1::UploadRecord>(core_->catalog(), RowKey()));
-  const int64_t version = row.has_value() ? row->committed_version() : 0;
   MutexLock lock(mutex_);
   in_doubt_ = false;
-  if (version != 0) record_.set_committed_version(version);
-  return version;
+  if (!row.has_value()) return State::kDeleted;
+  if (row->committed_version() == 0) return State::kOpen;
+  record_.set_committed_version(row->committed_version());
+  return State::kCommitted;
 }
 
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommittedRecord(int64_t version) {
@@ -359,16 +362,24 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommittedRecord(int64_t version
 }
 
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::Commit(
-    std::optional<int64_t> expected_latest_version) {
+    std::optional<int64_t> expected_latest_version, bool allow_empty) {
   RETURN_IF_ERROR(TakeTurn());
   if (committed()) return CommittedRecord(record().committed_version());
-  absl::StatusOr<v1::CheckpointRecord> result = RunCommit(expected_latest_version);
-  if (IsUndecided(result.status())) {
-    MutexLock lock(mutex_);
-    in_doubt_ = true;
+  const absl::StatusOr<State> stored = StoredState();
+  if (stored.ok() && *stored == State::kOpen) {
+    absl::StatusOr<v1::CheckpointRecord> result =
+        RunCommit(expected_latest_version, allow_empty);
+    if (IsUndecided(result.status())) {
+      MutexLock lock(mutex_);
+      in_doubt_ = true;
+    }
+    EndTurn(result.ok() ? State::kCommitted : State::kOpen);
+    return result;
   }
-  EndTurn(result.ok() ? State::kCommitted : State::kOpen);
-  return result;
+  EndTurn(stored.value_or(State::kOpen));
+  if (!stored.ok()) return stored.status();
+  if (*stored == State::kDeleted) return NoSuch("upload", Name());
+  return CommittedRecord(record().committed_version());
 }
 
 absl::Status OpenUpload::CheckContributions() {
@@ -439,9 +450,7 @@ absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
 }
 
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
-    std::optional<int64_t> expected) {
-  ASSIGN_OR_RETURN(const int64_t earlier, CommittedVersion());
-  if (earlier != 0) return CommittedRecord(earlier);
+    std::optional<int64_t> expected, bool allow_empty) {
   RETURN_IF_ERROR(CheckContributions());
   RETURN_IF_ERROR(LoadBase());
   intake_.Refuse(absl::FailedPreconditionError(
@@ -452,7 +461,9 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,
       builder.Build([this](const Digest& digest) { return intake_.Find(digest); },
-                    [this](ChunkId chunk) { return core_->places.Read(chunk); }));
+                    [this](ChunkId chunk, const Digest& digest) {
+                      return core_->ReadChecked(chunk, digest);
+                    }));
   CatalogBatch rows;
   RETURN_IF_ERROR(DeleteRows(rows, /*with_chunks=*/false));
   const v1::UploadRecord open = record();
@@ -468,6 +479,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   plan.request_digest = open.request_digest();
   plan.upload_id = upload_id_;
   plan.expected_latest_version = expected;
+  plan.allow_empty = allow_empty;
   plan.manifest = &manifest;
   plan.sealed = intake_.sealed();
   plan.renewals = intake_.Renewals();
@@ -526,27 +538,32 @@ absl::Status OpenUpload::Delete() {
 }
 
 absl::Status OpenUpload::RunDelete() {
-  auto run = [this]() -> absl::Status {
-    ASSIGN_OR_RETURN(const int64_t version, CommittedVersion());
-    intake_.Refuse(NoSuch("upload", Name()));
-    RETURN_IF_ERROR(intake_.AbandonOpen());
-    CatalogBatch batch;
-    RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
-    batch.Delete(Space::kRecords, RowKey());
-    const v1::UploadRecord known = record();
-    if (version == 0 && !known.request_id().empty()) {
-      batch.Delete(Space::kRecords, keys::Request(model_uid_, known.request_id()));
-    }
-    return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-                               core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
-  };
-  const absl::Status status = run();
-  const State state = status.ok()                         ? State::kDeleted
-                      : record().committed_version() != 0 ? State::kCommitted
-                                                          : State::kOpen;
-  EndTurn(state);
+  const absl::StatusOr<State> stored = StoredState();
+  absl::Status status = stored.status();
+  if (stored.ok() && *stored != State::kDeleted) status = DeleteStored(*stored);
+  if (IsUndecided(status)) {
+    MutexLock lock(mutex_);
+    in_doubt_ = true;
+  }
+  const State before =
+      record().committed_version() != 0 ? State::kCommitted : State::kOpen;
+  EndTurn(status.ok() ? State::kDeleted : before);
   core_->garbage_possible = true;
   return status;
+}
+
+absl::Status OpenUpload::DeleteStored(State stored) {
+  intake_.Refuse(NoSuch("upload", Name()));
+  RETURN_IF_ERROR(intake_.AbandonOpen());
+  CatalogBatch batch;
+  RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
+  batch.Delete(Space::kRecords, RowKey());
+  const v1::UploadRecord known = record();
+  if (stored == State::kOpen && !known.request_id().empty()) {
+    batch.Delete(Space::kRecords, keys::Request(model_uid_, known.request_id()));
+  }
+  return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                             core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
 }
 
 }  // namespace modelstore::storage

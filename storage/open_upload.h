@@ -40,8 +40,8 @@ class OpenUpload final : public PackJournal,
   const std::string& model_uid() const { return model_uid_; }
   const std::string& upload_id() const { return upload_id_; }
 
-  // Prolongs its life; finds out what became of an undecided commit. NOT_FOUND once
-  // it is deleted.
+  // Prolongs its life; finds out what became of an undecided commit or deletion.
+  // NOT_FOUND once it is deleted.
   absl::Status Touch() EXCLUDES(mutex_);
   v1::UploadRecord record() EXCLUDES(mutex_);
   bool committed() EXCLUDES(mutex_);
@@ -58,12 +58,13 @@ class OpenUpload final : public PackJournal,
                            bool complete) EXCLUDES(mutex_);
   absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() EXCLUDES(mutex_);
   absl::StatusOr<v1::CheckpointRecord> Commit(
-      std::optional<int64_t> expected_latest_version) EXCLUDES(mutex_);
+      std::optional<int64_t> expected_latest_version, bool allow_empty) EXCLUDES(mutex_);
   // Deletes its records, unless it was committed: then it is only forgotten.
   // Its packs are garbage afterwards.
   absl::Status Delete() EXCLUDES(mutex_);
-  // Deletes it unless it was used within StoreOptions::upload_min_idle. True if done.
-  bool DeleteIfIdle() EXCLUDES(mutex_);
+  // Deletes it unless it was used within StoreOptions::upload_min_idle. False if it
+  // was.
+  absl::StatusOr<bool> DeleteIfIdle() EXCLUDES(mutex_);
 
   absl::Status Record(const v1::SealedPackRecord& record,
                       const std::vector<std::string>& inline_chunks) override;
@@ -85,12 +86,15 @@ class OpenUpload final : public PackJournal,
   absl::Status TakeTurn() EXCLUDES(mutex_);
   // In this call's turn.
   absl::Status RunDelete() EXCLUDES(mutex_);
+  absl::Status DeleteStored(State stored) EXCLUDES(mutex_);
   absl::Duration IdleForLocked() REQUIRES(mutex_);
   void SettleDoubt() EXCLUDES(mutex_);
   void EndTurn(State state) EXCLUDES(mutex_);
-  // The upload as the catalog knows it: an undecided commit may have happened.
-  absl::StatusOr<int64_t> CommittedVersion();
-  absl::StatusOr<v1::CheckpointRecord> RunCommit(std::optional<int64_t> expected);
+  // The upload as the catalog knows it: an undecided commit or deletion may have
+  // happened. Its row is there from its creation until it is deleted.
+  absl::StatusOr<State> StoredState() EXCLUDES(mutex_);
+  absl::StatusOr<v1::CheckpointRecord> RunCommit(std::optional<int64_t> expected,
+                                                 bool allow_empty);
   absl::StatusOr<v1::CheckpointRecord> CommittedRecord(int64_t version);
   absl::Status DeleteParts(uint32_t contribution, CatalogBatch& batch);
   absl::Status CheckContributions() EXCLUDES(mutex_);
@@ -119,7 +123,7 @@ class OpenUpload final : public PackJournal,
   int open_sinks_ GUARDED_BY(mutex_) = 0;
   // On the steady clock; a restart counts as a use.
   absl::Duration used_ GUARDED_BY(mutex_);
-  // A commit may have happened: nothing is written until its fate is known.
+  // A commit or a deletion may have happened: nothing is written until that is known.
   bool in_doubt_ GUARDED_BY(mutex_) = false;
   bool base_loaded_ GUARDED_BY(mutex_) = false;
   Hold base_hold_ GUARDED_BY(mutex_);

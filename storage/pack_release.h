@@ -11,13 +11,13 @@
 
 namespace modelstore::storage {
 
-// What the end of uses leaves without a user.
+// Packs that no version uses any more.
 struct UnusedPacks {
   std::vector<uint64_t> packs;
   // Packs that held chunks of it, and may hold those of others.
   std::vector<uint64_t> shared;
   int64_t inline_bytes = 0;
-  // All of them by the names that versions knew them by: their records go.
+  // Ids of all released packs, as manifests name them. Their records are deleted.
   std::vector<uint64_t> gone;
 
   void Add(const UnusedPacks& other);

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "absl/container/flat_hash_set.h"
 #include "storage/core.h"
 #include "storage/open_upload.h"
 
@@ -17,8 +18,13 @@ class UploadTable : public Uploads {
   virtual void Restore(std::shared_ptr<OpenUpload> upload) = 0;
   // Deletes those whose life is over. Returns how many.
   virtual int64_t SweepExpired(absl::Time now) = 0;
-  // Deletes those of a model that does not exist any more.
+  // Deletes those of a model that does not exist any more, and the idle ones of others
+  // that build on its versions.
   virtual void DeleteOfModel(absl::string_view model_uid) = 0;
+  // Deletes the idle uploads that build on these versions of the model of this uid:
+  // otherwise an upload that nobody will end would keep their bytes for its whole life.
+  virtual void DeleteIdle(absl::string_view base_model_uid,
+                          const absl::flat_hash_set<int64_t>& base_versions) = 0;
   virtual int64_t open_count() = 0;
 };
 
@@ -26,7 +32,8 @@ class UploadTable : public Uploads {
 std::unique_ptr<UploadTable> MakeUploads(StoreCore* core, Collector* collector);
 std::unique_ptr<Models> MakeModels(StoreCore* core, UploadTable* uploads,
                                    Collector* collector);
-std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, Collector* collector);
+std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, UploadTable* uploads,
+                                             Collector* collector);
 std::unique_ptr<Aliases> MakeAliases(StoreCore* core);
 std::unique_ptr<Leases> MakeLeases(StoreCore* core);
 std::unique_ptr<Reads> MakeReads(StoreCore* core);

@@ -36,7 +36,9 @@ absl::StatusOr<v1::CheckpointRecord> PendingSave::Commit(CommitPlan plan) {
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,
       builder_.Build([this](const Digest& digest) { return intake_.Find(digest); },
-                     [this](ChunkId chunk) { return core_.places.Read(chunk); }));
+                     [this](ChunkId chunk, const Digest& digest) {
+                       return core_.ReadChecked(chunk, digest);
+                     }));
   RETURN_IF_ERROR(core_.space.CheckRoom(manifest.page_bytes));
   plan.manifest = &manifest;
   plan.sealed = intake_.sealed();

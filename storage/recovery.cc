@@ -135,8 +135,9 @@ absl::Status Recovery::RestoreUploads() {
   for (const v1::UploadRecord& record : records) {
     RETURN_IF_ERROR(RestoreUpload(record));
   }
-  if (stale_.empty()) return absl::OkStatus();
-  // The journal named these packs before they were published, and never were.
+  // The journal named these packs before they were published, and never were. On a
+  // full disk they are left to the next start: a failed write would close the catalog.
+  if (stale_.empty() || !core_.space.CheckRoom(1).ok()) return absl::OkStatus();
   return core_.catalog().Write(stale_, Durability::kBuffered);
 }
 

@@ -1,8 +1,9 @@
 #include "storage/repair.h"
 
-#include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -99,27 +100,70 @@ absl::Status Repair::ReadModels() {
                               });
 }
 
-absl::StatusOr<std::optional<uint64_t>> Repair::Plan(int64_t version, uint64_t pack,
-                                                     const Copies& copies,
-                                                     ModelChange& change) {
-  const std::optional<uint64_t> none;
+absl::StatusOr<bool> Repair::IsWhole(const DamagedChunks::Copy& copy) {
+  if (core_.damage.Contains(copy.place)) return false;
+  // While this thread collects no pack loses its record.
+  ASSIGN_OR_RETURN(const std::optional<std::string> record,
+                   core_.catalog().Get(Space::kRecords, keys::Pack(copy.place.pack)));
+  if (!record.has_value()) return false;
+  const absl::StatusOr<PinnedBytes> bytes = core_.places.Read(copy.place);
+  if (absl::IsNotFound(bytes.status()) || absl::IsDataLoss(bytes.status())) return false;
+  if (!bytes.ok()) return bytes.status();
+  return ComputeDigest(kAlgorithm, bytes->view()).bytes() == copy.digest;
+}
+
+absl::Status Repair::CheckCopies(const v1::ManifestPage& manifest) {
+  for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    for (const v1::PieceRecord& piece : tensor.pieces()) {
+      for (int i = 0; i < piece.packs_size(); ++i) {
+        if (piece.packs(i) != pack_ || checked_.contains(piece.sequences(i))) continue;
+        auto copy = copies_.find(piece.sequences(i));
+        if (copy == copies_.end()) continue;
+        ASSIGN_OR_RETURN(const bool whole, IsWhole(copy->second));
+        if (whole) {
+          checked_.insert(copy->first);
+        } else {
+          gone_.insert(copies_.extract(copy));
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& change) {
+  Planned planned;
   v1::ModelRecord& model = change.model;
   ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> record,
                    GetRecord<v1::CheckpointRecord>(core_.catalog(),
                                                    keys::Version(model.uid(), version)));
-  if (!record.has_value()) return none;  // deleted
+  if (!record.has_value()) return planned;  // deleted
+  planned.manifest_id = record->manifest_id();
   // DATA_LOSS if it does not hold together.
-  RETURN_IF_ERROR(core_.manifests.Load(*record).status());
+  ASSIGN_OR_RETURN(const std::shared_ptr<const v1::ManifestPage> before,
+                   core_.manifests.Load(*record));
+  RETURN_IF_ERROR(CheckCopies(*before));
   CatalogBatch& batch = change.batch;
-  MovedManifest manifest(pack, copies);
+  MovedManifest manifest(pack_, copies_);
   RETURN_IF_ERROR(manifest.Run(core_.catalog(), record->manifest_id(), batch));
-  if (!manifest.moved()) return none;
+  planned.moved = manifest.moved();
   RETURN_IF_ERROR(core_.space.CheckRoom(manifest.bytes()));
+  // Who holds it from now on reads the new manifest; but for the chunks that move here,
+  // which no save shares any more, the pack is the same to those who know the old one.
+  const bool held = core_.holds.IsHeld(model.uid(), version);
+  std::vector<uint64_t> kept;
   UnusedPacks unused;
   for (uint64_t used : record->packs()) {
     if (manifest.uses().contains(used)) continue;
+    if (held) {
+      kept.push_back(used);
+      continue;
+    }
     RETURN_IF_ERROR(ReleasePack(core_, used, model.uid(), version, batch, unused));
+    planned.released = true;
   }
+  planned.waits = !kept.empty();
+  if (!planned.moved && !planned.released) return planned;
   record->clear_packs();
   for (const auto& [used, bytes] : manifest.uses()) {
     v1::PackUseRecord use;
@@ -127,40 +171,42 @@ absl::StatusOr<std::optional<uint64_t>> Repair::Plan(int64_t version, uint64_t p
     batch.Put(Space::kRecords, keys::PackUse(used, model.uid(), version), Encode(use));
     record->add_packs(used);
   }
+  for (uint64_t used : kept) record->add_packs(used);
   batch.Put(Space::kRecords, keys::Version(model.uid(), version), Encode(*record));
   // No change that an etag tells; but whoever changes the version at the same time
   // reads it again.
   model.set_lease_change(RandomNumber());
   change.skip = false;
-  return std::optional<uint64_t>(record->manifest_id());
+  return planned;
 }
 
-absl::Status Repair::RepairVersion(const std::string& uid, int64_t version, uint64_t pack,
-                                   const Copies& copies) {
+absl::Status Repair::RepairVersion(const std::string& uid, int64_t version, bool& whole) {
   auto model = models_.find(uid);
   if (model == models_.end()) return absl::OkStatus();  // deleted
-  std::optional<uint64_t> manifest_id;
+  Planned planned;
   const absl::Status status =
       ChangeModel(core_, model->second, StoreCore::Room::kOrdinary,
                   [&](ModelChange& change) -> absl::Status {
                     change.skip = true;
-                    manifest_id.reset();
+                    planned = {};
                     if (change.model.uid() != uid) return absl::OkStatus();
-                    ASSIGN_OR_RETURN(manifest_id, Plan(version, pack, copies, change));
+                    ASSIGN_OR_RETURN(planned, Plan(version, change));
                     return absl::OkStatus();
                   })
           .status();
   if (absl::IsNotFound(status)) return absl::OkStatus();  // deleted
   // Also where it is not known whether it was changed.
-  if (manifest_id.has_value()) core_.manifests.Forget(*manifest_id);
-  if (status.ok() && manifest_id.has_value()) ++repaired_;
-  return status;
+  if (planned.moved) core_.manifests.Forget(planned.manifest_id);
+  RETURN_IF_ERROR(status);
+  if (planned.moved) ++repaired_;
+  if (planned.moved || planned.released) changed_ = true;
+  if (planned.waits) whole = false;
+  return absl::OkStatus();
 }
 
-absl::StatusOr<bool> Repair::RepairPack(uint64_t pack, const Copies& copies,
-                                        const std::function<bool()>& go_on) {
+absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& go_on) {
   std::vector<std::pair<std::string, int64_t>> users;
-  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::Pack(pack)),
+  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::Pack(pack_)),
                                        [&](absl::string_view key, absl::string_view) {
                                          keys::PackKey parsed = keys::ParsePackKey(key);
                                          if (!parsed.uid.empty())
@@ -171,49 +217,31 @@ absl::StatusOr<bool> Repair::RepairPack(uint64_t pack, const Copies& copies,
   bool whole = true;
   for (const auto& [uid, version] : users) {
     if (!go_on()) return absl::CancelledError("the collection was stopped");
-    // Whoever reads it now knows the old places, and what is whole there stays.
-    if (core_.holds.IsHeld(uid, version)) {
-      whole = false;
-      continue;
-    }
-    const absl::Status status = RepairVersion(uid, version, pack, copies);
-    // A manifest that is damaged itself is left; a full disk waits for another time.
-    if (status.ok() || absl::IsDataLoss(status)) continue;
-    if (!absl::IsResourceExhausted(status)) return status;
+    const absl::Status status = RepairVersion(uid, version, whole);
+    if (status.ok()) continue;
+    // A manifest that is damaged itself is left, and still names the chunks; a full disk
+    // waits for another time.
+    if (!absl::IsDataLoss(status) && !absl::IsResourceExhausted(status)) return status;
     whole = false;
   }
   return whole;
 }
 
-// Of a copy whose version was deleted since nothing may be left. While this thread
-// collects no other pack goes.
-absl::Status Repair::DropGone(uint64_t pack, Copies& copies) {
-  Copies gone;
-  for (auto it = copies.begin(); it != copies.end();) {
-    ASSIGN_OR_RETURN(
-        const std::optional<std::string> there,
-        core_.catalog().Get(Space::kRecords, keys::Pack(it->second.place.pack)));
-    if (there.has_value() && !core_.damage.Contains(it->second.place)) {
-      ++it;
-    } else {
-      gone.insert(copies.extract(it++));
-    }
-  }
-  if (!gone.empty()) core_.damage.DropCopies(pack, gone);
-  return absl::OkStatus();
-}
-
 absl::Status Repair::Run(const std::function<bool()>& go_on) {
-  for (auto& [pack, copies] : core_.damage.Copies()) {
-    RETURN_IF_ERROR(DropGone(pack, copies));
-    if (copies.empty()) continue;
+  for (auto& [pack, copies] : core_.damage.BeginRepair()) {
+    pack_ = pack;
+    copies_ = std::move(copies);
+    checked_.clear();
+    gone_.clear();
     RETURN_IF_ERROR(ReadModels());
-    ASSIGN_OR_RETURN(const bool whole, RepairPack(pack, copies, go_on));
-    if (!whole) continue;
+    const absl::StatusOr<bool> whole = RepairPack(go_on);
+    if (!gone_.empty()) core_.damage.DropCopies(pack, gone_);
+    RETURN_IF_ERROR(whole.status());
+    if (!*whole || copies_.empty()) continue;
     ASSIGN_OR_RETURN(const std::optional<std::string> used,
                      core_.catalog().Get(Space::kRecords, keys::Pack(pack)));
     if (!used.has_value()) core_.places.Forget(pack);
-    core_.damage.Repaired(pack, copies, /*pack_is_gone=*/!used.has_value());
+    core_.damage.Repaired(pack, copies_, /*pack_is_gone=*/!used.has_value());
   }
   if (repaired_ > 0) {
     core_.Event(Listener::Severity::kInfo,

@@ -2,8 +2,8 @@
 // with the steady clock, so that a step of the wall clock neither expires anything nor
 // stops anything from expiring.
 //
-// It begins as the wall's time. How far it has come apart from the wall is kept in the
-// catalog, so that a restart does not take the step over. While the server is down only
+// It begins as the wall's time. The offset from the wall clock is stored in the catalog,
+// so that a restart does not apply a past step. While the server is down only
 // the wall clock tells how long: a step then counts as time that has passed, and the
 // grace after a start is what holders of leases have to renew them. It never goes back.
 #pragma once

@@ -2,7 +2,7 @@
 #include <map>
 #include <utility>
 
-#include "absl/algorithm/container.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
@@ -49,7 +49,7 @@ class StoredUploads final : public UploadTable {
     return absl::OkStatus();
   }
   void DeleteIdle(absl::string_view base_model_uid,
-                  absl::Span<const int64_t> base_versions) override;
+                  const absl::flat_hash_set<int64_t>& base_versions) override;
   absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view model_id,
                                                     absl::string_view upload_id,
                                                     absl::string_view digests) override {
@@ -83,11 +83,11 @@ class StoredUploads final : public UploadTable {
   }
   absl::StatusOr<v1::CheckpointRecord> Commit(
       absl::string_view model_id, absl::string_view upload_id,
-      std::optional<int64_t> expected_latest_version) override {
+      std::optional<int64_t> expected_latest_version, bool allow_empty) override {
     ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
     if (found.open == nullptr) return committed_.Version(found.committed);
     absl::StatusOr<v1::CheckpointRecord> committed =
-        found.open->Commit(expected_latest_version);
+        found.open->Commit(expected_latest_version, allow_empty);
     if (committed.ok()) LeaveToItsRow(found.open);
     return committed;
   }
@@ -130,19 +130,28 @@ class StoredUploads final : public UploadTable {
   void Insert(Pointer upload);
   void Remove(const Pointer& upload);
   std::vector<Pointer> All();
-  // What the same request led to before; absent: nothing.
   // As callers see it: its expiry by the wall clock.
   v1::UploadRecord Shown(v1::UploadRecord record) const {
     record.set_expire_time_us(core_.clock.ToWallUs(record.expire_time_us()));
     return record;
   }
+  // What the same request led to before; absent: nothing.
   absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
                                                           const v1::ModelRecord& model);
   absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
-  // At a limit, deletes the upload that was idle for longest, of the model (by its
-  // uid) or of all. Overloaded if there is none.
-  absl::Status MakeRoom(const v1::ModelRecord& model);
-  bool DeleteIdlest(absl::string_view model_uid);
+  // One attempt. Absent, with `gives_way` set: that upload must go first.
+  absl::StatusOr<std::optional<v1::UploadRecord>> TryCreate(const SaveRequest& request,
+                                                            uint32_t contribution_count,
+                                                            absl::Duration time_to_live,
+                                                            Pointer& gives_way)
+      EXCLUDES(create_mutex_);
+  // At a limit, the upload that was idle for longest, of the model or of all; null
+  // below it. Overloaded if none is idle.
+  absl::StatusOr<Pointer> FindWhatGivesWay(const v1::ModelRecord& model);
+  Pointer Idlest(absl::string_view model_uid);
+  // Deletes it unless it was used meanwhile.
+  absl::Status GiveWay(const Pointer& upload);
+  bool DeleteIdleWhere(absl::FunctionRef<bool(const v1::UploadRecord&)> wanted);
 
   StoreCore& core_;
   Collector& collector_;
@@ -212,8 +221,9 @@ std::vector<StoredUploads::Pointer> StoredUploads::All() {
 
 int64_t StoredUploads::open_count() {
   const std::vector<Pointer> all = All();
-  return std::count_if(all.begin(), all.end(),
-                       [](const Pointer& upload) { return !upload->committed(); });
+  return std::count_if(all.begin(), all.end(), [](const Pointer& upload) {
+    return !upload->committed() && !upload->deleted();
+  });
 }
 
 absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::Earlier(
@@ -271,7 +281,7 @@ absl::Status StoredUploads::Write(const SaveTarget& target,
                             core_.KeyIs(Space::kRecords, key, Encode(record)));
 }
 
-bool StoredUploads::DeleteIdlest(absl::string_view model_uid) {
+StoredUploads::Pointer StoredUploads::Idlest(absl::string_view model_uid) {
   Pointer idlest;
   absl::Duration longest;
   for (const Pointer& upload : All()) {
@@ -282,56 +292,70 @@ bool StoredUploads::DeleteIdlest(absl::string_view model_uid) {
       longest = idle;
     }
   }
-  if (idlest == nullptr || !idlest->DeleteIfIdle()) return false;
-  Remove(idlest);
-  core_.Event(Listener::Severity::kInfo,
-              absl::StrCat("upload ", UploadNameOf(idlest->model_id(), idlest->upload_id()),
-                           " was idle for ", absl::FormatDuration(longest),
-                           " and gave way to a new one"));
-  collector_.AfterUploadDeletion();
-  return true;
+  return longest >= core_.options.upload_min_idle ? idlest : nullptr;
 }
 
-absl::Status StoredUploads::MakeRoom(const v1::ModelRecord& model) {
+absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindWhatGivesWay(
+    const v1::ModelRecord& model) {
   int open = 0, of_model = 0;
   for (const Pointer& upload : All()) {
     if (upload->committed() || upload->deleted()) continue;
     ++open;
     if (upload->model_uid() == model.uid()) ++of_model;
   }
-  const std::string remedy = absl::StrCat(
-      ", and each was used within the last ",
-      absl::FormatDuration(core_.options.upload_min_idle),
-      ": commit or delete some, or retry later");
-  if (of_model >= core_.options.max_open_uploads_per_model) {
-    if (DeleteIdlest(model.uid())) return absl::OkStatus();
-    return Overloaded(absl::StrCat(ModelName(model.model_id()), " has ", of_model,
-                                   " open uploads, the most there may be of a model",
-                                   remedy),
+  const bool model_is_full = of_model >= core_.options.max_open_uploads_per_model;
+  if (!model_is_full && open < core_.options.max_open_uploads) return Pointer();
+  Pointer idlest = Idlest(model_is_full ? model.uid() : "");
+  if (idlest != nullptr) return idlest;
+  return Overloaded(
+      absl::StrCat(model_is_full
+                       ? absl::StrCat(ModelName(model.model_id()), " has ", of_model,
+                                      " open uploads, the most there may be of a model")
+                       : absl::StrCat(open, " uploads are open, the most there may be"),
+                   ", and each was used within the last ",
+                   absl::FormatDuration(core_.options.upload_min_idle),
+                   ": commit or delete some, or retry later"),
+      kRoomDelayMs);
+}
+
+absl::Status StoredUploads::GiveWay(const Pointer& upload) {
+  const std::string name = UploadNameOf(upload->model_id(), upload->upload_id());
+  const absl::Duration idle = upload->IdleFor();
+  const absl::StatusOr<bool> deleted = upload->DeleteIfIdle();
+  if (!deleted.ok()) {
+    return Overloaded(absl::StrCat("as many uploads are open as there may be, and ", name,
+                                   ", which is idle, could not be removed: ",
+                                   deleted.status().message()),
                       kRoomDelayMs);
   }
-  if (open >= core_.options.max_open_uploads && !DeleteIdlest("")) {
-    return Overloaded(absl::StrCat(open, " uploads are open, the most there may be",
-                                   remedy),
-                      kRoomDelayMs);
-  }
+  if (!*deleted) return absl::OkStatus();
+  Remove(upload);
+  core_.Event(Listener::Severity::kInfo,
+              absl::StrCat("upload ", name, " was idle for ", absl::FormatDuration(idle),
+                           " and gave way to a new one"));
   return absl::OkStatus();
 }
 
-void StoredUploads::DeleteIdle(absl::string_view base_model_uid,
-                               absl::Span<const int64_t> base_versions) {
-  bool deleted = false;
+bool StoredUploads::DeleteIdleWhere(
+    absl::FunctionRef<bool(const v1::UploadRecord&)> wanted) {
+  bool any = false;
   for (const Pointer& upload : All()) {
-    const v1::UploadRecord record = upload->record();
-    if (record.base_model_uid() != base_model_uid ||
-        absl::c_find(base_versions, record.base_version()) == base_versions.end() ||
-        !upload->DeleteIfIdle()) {
-      continue;
-    }
+    if (!wanted(upload->record())) continue;
+    const absl::StatusOr<bool> deleted = upload->DeleteIfIdle();
+    if (!deleted.ok() || !*deleted) continue;
     Remove(upload);
-    deleted = true;
+    any = true;
   }
-  if (deleted) collector_.AfterUploadDeletion();
+  return any;
+}
+
+void StoredUploads::DeleteIdle(absl::string_view base_model_uid,
+                               const absl::flat_hash_set<int64_t>& base_versions) {
+  const bool any = DeleteIdleWhere([&](const v1::UploadRecord& record) {
+    return record.base_model_uid() == base_model_uid &&
+           base_versions.contains(record.base_version());
+  });
+  if (any) collector_.AfterUploadDeletion();
 }
 
 absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& request,
@@ -346,42 +370,64 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
   if (time_to_live <= absl::ZeroDuration()) {
     time_to_live = core_.options.default_upload_ttl;
   }
-  MutexLock lock(create_mutex_);
-  for (int attempt = 0; attempt < kLostRaces; ++attempt) {
-    ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(core_, request));
-    ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> earlier,
-                     Earlier(request, target.model));
-    if (earlier.has_value()) return Shown(*std::move(earlier));
-    RETURN_IF_ERROR(MakeRoom(target.model));
-    v1::UploadRecord record;
-    record.set_upload_id(RandomHexId());
-    record.set_model_uid(target.model.uid());
-    record.set_model_id(target.model.model_id());
-    *record.mutable_metadata() = request.metadata;
-    record.set_contribution_count(std::max(contribution_count, 1u));
-    record.set_request_id(request.request_id);
-    record.set_request_digest(request.request_digest);
-    record.set_create_time_us(core_.NowUs());
-    record.set_time_to_live_us(absl::ToInt64Microseconds(time_to_live));
-    record.set_expire_time_us(core_.clock.NowUs() + record.time_to_live_us());
-    Hold hold;
-    std::optional<v1::CheckpointRecord> base;
-    if (target.base.has_value()) {
-      record.set_base_model_uid(target.base->model.uid());
-      record.set_base_model_id(target.base->model.model_id());
-      record.set_base_version(target.base->checkpoint.version());
-      hold = std::move(target.base->hold);
-      base = std::move(target.base->checkpoint);
+  bool some_gave_way = false;
+  auto run = [&]() -> absl::StatusOr<v1::UploadRecord> {
+    for (int attempt = 0; attempt < kLostRaces; ++attempt) {
+      Pointer gives_way;
+      ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> made,
+                       TryCreate(request, contribution_count, time_to_live, gives_way));
+      if (made.has_value()) return Shown(*std::move(made));
+      if (gives_way == nullptr) continue;
+      // Without the lock: it may have to wait for a stream and for the disk.
+      RETURN_IF_ERROR(GiveWay(gives_way));
+      some_gave_way = true;
     }
-    const absl::Status status = Write(target, record);
-    if (absl::IsAborted(status)) continue;
-    RETURN_IF_ERROR(status);
-    Insert(std::make_shared<OpenUpload>(&core_, record, AlgorithmOf(target.model),
-                                        std::move(hold), std::move(base)));
-    return Shown(std::move(record));
+    return Overloaded(absl::StrCat("no upload was opened in ",
+                                   ModelName(request.model_id), ": ", kLostRaces,
+                                   " changes came first: retry later"));
+  };
+  absl::StatusOr<v1::UploadRecord> made = run();
+  if (some_gave_way) collector_.AfterUploadDeletion();
+  return made;
+}
+
+absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::TryCreate(
+    const SaveRequest& request, uint32_t contribution_count, absl::Duration time_to_live,
+    Pointer& gives_way) {
+  const std::optional<v1::UploadRecord> none;
+  MutexLock lock(create_mutex_);
+  ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(core_, request));
+  ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> earlier,
+                   Earlier(request, target.model));
+  if (earlier.has_value()) return earlier;
+  ASSIGN_OR_RETURN(gives_way, FindWhatGivesWay(target.model));
+  if (gives_way != nullptr) return none;
+  v1::UploadRecord record;
+  record.set_upload_id(RandomHexId());
+  record.set_model_uid(target.model.uid());
+  record.set_model_id(target.model.model_id());
+  *record.mutable_metadata() = request.metadata;
+  record.set_contribution_count(std::max(contribution_count, 1u));
+  record.set_request_id(request.request_id);
+  record.set_request_digest(request.request_digest);
+  record.set_create_time_us(core_.NowUs());
+  record.set_time_to_live_us(absl::ToInt64Microseconds(time_to_live));
+  record.set_expire_time_us(core_.clock.NowUs() + record.time_to_live_us());
+  Hold hold;
+  std::optional<v1::CheckpointRecord> base;
+  if (target.base.has_value()) {
+    record.set_base_model_uid(target.base->model.uid());
+    record.set_base_model_id(target.base->model.model_id());
+    record.set_base_version(target.base->checkpoint.version());
+    hold = std::move(target.base->hold);
+    base = std::move(target.base->checkpoint);
   }
-  return Overloaded(absl::StrCat("no upload was opened in ", ModelName(request.model_id),
-                                 ": ", kLostRaces, " changes came first: retry later"));
+  const absl::Status status = Write(target, record);
+  if (absl::IsAborted(status)) return none;
+  RETURN_IF_ERROR(status);
+  Insert(std::make_shared<OpenUpload>(&core_, record, AlgorithmOf(target.model),
+                                      std::move(hold), std::move(base)));
+  return std::optional<v1::UploadRecord>(std::move(record));
 }
 
 absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id,
@@ -415,7 +461,8 @@ int64_t StoredUploads::SweepExpired(absl::Time now) {
   committed_.Sweep(now);
   int64_t swept = 0;
   for (const Pointer& upload : All()) {
-    if (!upload->Expired(now)) continue;
+    if (upload->deleted()) Remove(upload);  // by a deletion that was undecided
+    if (upload->deleted() || !upload->Expired(now)) continue;
     const bool open = !upload->committed();
     if (!upload->Delete().ok()) continue;
     Remove(upload);
@@ -430,6 +477,9 @@ void StoredUploads::DeleteOfModel(absl::string_view model_uid) {
     // What fails here is deleted once its life is over.
     if (upload->Delete().ok()) Remove(upload);
   }
+  DeleteIdleWhere([&](const v1::UploadRecord& record) {
+    return record.base_model_uid() == model_uid;
+  });
 }
 
 }  // namespace

@@ -297,6 +297,7 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   request.mutable_checkpoint()->set_base_checkpoint(base);
   request.set_request_id(options_.request_id);
   request.set_create_model(options_.create_model);
+  request.set_allow_empty(options_.allow_empty);
   if (options_.expected_latest_version.has_value()) {
     request.set_expected_latest_version(*options_.expected_latest_version);
   }
@@ -464,6 +465,7 @@ absl::StatusOr<v1::Checkpoint> Save::Commit(const v1::Upload& upload) {
     return absl::CancelledError("the save was cancelled");
   v1::CommitUploadRequest request;
   request.set_name(upload.name());
+  request.set_allow_empty(options_.allow_empty);
   if (options_.expected_latest_version.has_value()) {
     request.set_expected_latest_version(*options_.expected_latest_version);
   }

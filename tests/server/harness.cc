@@ -105,6 +105,7 @@ absl::StatusOr<v1::Checkpoint> Harness::SaveTensors(
   std::vector<v1::SaveCheckpointRequest> requests(1);
   requests[0].set_parent(parent);
   requests[0].set_create_model(true);
+  requests[0].set_allow_empty(tensors.empty());
   for (const TestTensor& t : tensors) {
     *requests[0].mutable_manifest()->add_tensors() = t.tensor;
   }

@@ -358,6 +358,7 @@ class FilterTest : public LifeTest {
       if (v != 5) checkpoint->set_loss(v == 3 ? std::nan("") : 1.0 / v);
       if (v % 2 == 0) (*checkpoint->mutable_metrics())["accuracy"] = v;
       (*checkpoint->mutable_labels())["parity"] = v % 2 == 0 ? "even" : "od\"d";
+      request.set_allow_empty(true);
       request.set_finish(true);
       auto saved = harness_.Save({request});
       ASSERT_TRUE(saved.ok()) << saved.status();

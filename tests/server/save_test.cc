@@ -145,6 +145,19 @@ TEST_F(SaveTest, WithoutFinishNothingIsSaved) {
   EXPECT_FALSE(ModelHasVersion(1));
 }
 
+TEST_F(SaveTest, ASaveOfNothingIsRefusedUnlessItSaysSo) {
+  v1::SaveCheckpointRequest request;
+  request.set_parent("models/m");
+  request.set_create_model(true);
+  request.set_finish(true);
+  EXPECT_THAT(harness_.Save({request}),
+              FailsWith(absl::StatusCode::kInvalidArgument, "allow_empty"));
+  EXPECT_FALSE(ModelHasVersion(1));
+  request.set_allow_empty(true);
+  EXPECT_TRUE(harness_.Save({request}).ok());
+  EXPECT_TRUE(ModelHasVersion(1));
+}
+
 TEST_F(SaveTest, ACutStreamLeavesNothing) {
   auto session =
       harness_.service().OpenInbound(absl::StrCat(kTransfer, "SaveCheckpoint"));

@@ -161,6 +161,22 @@ TEST_F(UploadsTest, AnUploadIsListedUntilItIsDeleted) {
   EXPECT_THAT(Commit(*upload), FailsWith(absl::StatusCode::kNotFound, ""));
 }
 
+TEST_F(UploadsTest, AnUploadOfNothingIsRefusedUnlessTheCommitSaysSo) {
+  auto upload = Create("job");
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  v1::UploadChunksRequest nothing;
+  nothing.set_upload(upload->name());
+  nothing.set_manifest_complete(true);
+  ASSERT_TRUE(harness_.Upload({nothing}).ok());
+  EXPECT_THAT(Commit(*upload),
+              FailsWith(absl::StatusCode::kInvalidArgument, "allow_empty"));
+  v1::CommitUploadRequest request;
+  request.set_name(upload->name());
+  request.set_allow_empty(true);
+  EXPECT_TRUE(Call<v1::Checkpoint>("CommitUpload", request).ok());
+  EXPECT_TRUE(Commit(*upload).ok()) << "it is committed already";
+}
+
 TEST_F(UploadsTest, GetUploadTellsTheStateOfContributions) {
   auto upload = Create("job", 2);
   ASSERT_TRUE(upload.ok()) << upload.status();

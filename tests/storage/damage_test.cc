@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "absl/time/clock.h"
+#include "proto/contract/dtype.h"
 #include "tests/storage/store_world.h"
 
 namespace modelstore::storage {
@@ -290,6 +292,64 @@ TEST_F(DamageTest, ItIsKeptWhereItCannotBeWrittenDownYet) {
   ASSERT_OK(store().maintenance().Heal());
   ASSERT_OK(world_.Reopen());
   EXPECT_EQ(Damaged(), 1);
+}
+
+TEST_F(DamageTest, OnAFullDiskNothingIsWrittenDown) {
+  const auto upload = uploads().Create(RequestOf({}), 1, absl::Seconds(100));
+  ASSERT_OK(upload.status());
+  ASSERT_OK(
+      SaveByUpload(store(), content_, {.model = "other", .request_id = "r"}).status());
+  Flip(1, 0, 3);
+  absl::SleepFor(absl::Milliseconds(150));  // until free bytes are asked for again
+  world_.disk().SetCapacity(1);
+  world_.Advance(absl::Hours(20));
+  const int64_t calls = world_.disk().calls();
+  ExpectDamaged(1);
+  ASSERT_OK(store().maintenance().Heal());
+  ASSERT_OK(uploads().Get("m", upload->upload_id()).status());
+  ASSERT_OK(
+      uploads().Create(RequestOf({.model = "other", .request_id = "r"}), 1, {}).status());
+  EXPECT_EQ(world_.disk().calls(), calls);
+  EXPECT_EQ(Damaged(), 1);
+  world_.disk().SetCapacity(0);
+  ASSERT_OK(store().maintenance().Heal());
+  ASSERT_OK(world_.Reopen());
+  EXPECT_EQ(Damaged(), 1);
+}
+
+TEST_F(DamageTest, ATensorOfBoolsIsNotCheckedAgainstDamagedBytes) {
+  TestContent bits = RandomContent(7, 1, 3 << 20);
+  bits[0].key = "bits";
+  for (char& byte : bits[0].bytes) byte &= 1;
+  ASSERT_OK(SaveByUpload(store(), bits, {.model = "bits"}).status());
+  const auto read = store().reads().Open("bits", 1);
+  const auto& piece = (*read)->manifest().tensors(0).pieces(0);
+  ManifestPart part = PartOf(bits);
+  part.mutable_tensors(0)->set_dtype(static_cast<uint32_t>(DType::kBool));
+  const auto save = [&](const std::vector<std::string>& chunks) {
+    auto made = uploads().StartOneShot(RequestOf({.model = "bits"}));
+    EXPECT_OK((*made)->AddManifest(part));
+    for (const std::string& chunk : chunks) {
+      EXPECT_OK((*made)->Put(DigestOf(chunk), {chunk}));
+    }
+    return (*made)->Commit({}).status();
+  };
+  const std::string first = ChunksOf(bits)[0];
+  ASSERT_TRUE(world_.disk().FlipBit(piece.packs(0), piece.sequences(0), 9));
+  EXPECT_TRUE(absl::IsUnavailable(save({})));
+  EXPECT_EQ(Damaged(), 1);
+  EXPECT_OK(save({first}));
+  EXPECT_EQ(LoadAll(store(), 2, "bits")->at("model:bits"), bits[0].bytes);
+  // What is gone, likewise.
+  Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+  ASSERT_OK(engine.chunks->Reopen({}));
+  ASSERT_OK(engine.chunks->DropPacks({{piece.packs(1)}}));
+  SaveRequest request = RequestOf({.model = "bits"});
+  request.base_version = VersionName(1);
+  auto made = uploads().StartOneShot(request);
+  ASSERT_OK((*made)->AddManifest(part));
+  ASSERT_OK((*made)->Put(DigestOf(first), {first}));
+  EXPECT_TRUE(absl::IsUnavailable((*made)->Commit({}).status()));
 }
 
 TEST_F(DamageTest, VeryManyChunksAreNotListedOneByOne) {

@@ -121,6 +121,21 @@ TEST_F(LifeTest, ARepeatedMoveIsMadeOnceWhateverBecameOfTheAliasSince) {
   EXPECT_EQ(Resolve("production"), 1);
 }
 
+TEST_F(LifeTest, AMoveThatFoundTheAliasInPlaceIsNotMadeLaterEither) {
+  Aliases& aliases = world_.store().aliases();
+  ASSERT_OK(Set("production", 2).status());
+  const Aliases::Move move{.alias = "production", .version = 2, .request_id = "id"};
+  ASSERT_OK(aliases.Set("m", move).status());
+  ASSERT_EQ(Moves().size(), 2u);
+  EXPECT_EQ(Moves()[0].from_version(), 2);
+  EXPECT_EQ(Moves()[0].to_version(), 2);
+  ASSERT_OK(Set("production", 3).status());
+  const auto again = aliases.Set("m", move);
+  ASSERT_OK(again.status());
+  EXPECT_EQ(again->version, 3);
+  EXPECT_EQ(Resolve("production"), 3);
+}
+
 TEST_F(LifeTest, ARefusalNamesAllHoldersAtOnce) {
   ASSERT_OK(Set("production", 2).status());
   ASSERT_OK(Set("best", 2).status());

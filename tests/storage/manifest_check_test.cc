@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "proto/contract/limits.h"
 #include "storage/manifest_builder.h"
 #include "tests/storage/store_world.h"
@@ -149,6 +150,33 @@ TEST(ManifestCheckTest, TheLimitsOfACheckpointHold) {
   part.mutable_attachments(0)->set_data("a");
   part.mutable_attachments(0)->set_name("../etc/passwd");
   EXPECT_TRUE(absl::IsInvalidArgument(Check(part)));
+}
+
+TEST(ManifestCountsTest, SectionsAndAttachmentsAreLimited) {
+  const auto nothing = [](const Digest&) { return std::optional<HeldChunk>(); };
+  const auto unread = [](ChunkId, const Digest&) {
+    return absl::StatusOr<PinnedBytes>(absl::InternalError("nothing is to be read"));
+  };
+  for (const int count : {kMaxSections, kMaxSections + 1}) {
+    ManifestPart sections, attachments, tensors;
+    for (int i = 0; i < count; ++i) {
+      const std::string name = absl::StrCat("n", i);
+      sections.add_sections()->set_name(name);
+      attachments.add_attachments()->set_name(name);
+      auto& tensor = *tensors.add_tensors();
+      tensor.set_section(name);
+      tensor.set_key("w");
+      tensor.set_dtype(2);
+      tensor.add_shape(0);
+    }
+    for (const ManifestPart& part : {sections, attachments, tensors}) {
+      ManifestBuilder builder(kAlgorithm);
+      absl::Status status = builder.Add(part);
+      if (status.ok()) status = builder.Build(nothing, unread).status();
+      EXPECT_EQ(status.ok(), count == kMaxSections) << status;
+      EXPECT_TRUE(status.ok() || absl::IsInvalidArgument(status)) << status;
+    }
+  }
 }
 
 class TieTest : public ::testing::Test {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "storage/keys.h"
 #include "tests/storage/store_world.h"
 
 namespace modelstore::storage {
@@ -118,6 +119,26 @@ TEST_F(ModelDeletionTest, WhatWasBufferedAndLostInBetweenIsFoundAgain) {
                 .status());
   EXPECT_GT(asked, 4);
   EXPECT_LT(world_.UsedAfterCollection(), 100);
+}
+
+TEST_F(ModelDeletionTest, AfterAFaultAnotherPassIsMade) {
+  SaveMany(20);
+  const auto waiting = [&] {
+    int rows = 0;
+    const Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+    EXPECT_OK(engine.catalog->Scan(Space::kRecords, PrefixRange(keys::DeadModels()),
+                                   [&](absl::string_view, absl::string_view) {
+                                     ++rows;
+                                     return true;
+                                   }));
+    return rows;
+  };
+  // After the model's deletion and the batch that spreads it.
+  world_.disk().SetFault({.at_call = 3});
+  DeleteModel();
+  EXPECT_EQ(waiting(), 1);
+  EXPECT_LT(world_.UsedAfterCollection(), 100);
+  EXPECT_EQ(waiting(), 0);
 }
 
 TEST_F(ModelDeletionTest, ALoadGoesOnWhileItsModelGoes) {

@@ -135,17 +135,93 @@ TEST_F(RepairTest, CopiesThatAreGoneRepairNothingAndHurtNothing) {
   ExpectWhole(1, first_);
 }
 
-TEST_F(RepairTest, AVersionThatIsReadIsRepairedAfterwards) {
-  DropPackOfTheFirst();
+TEST_F(RepairTest, AVersionThatIsHeldIsRepairedAndItsPackWaits) {
+  Damage(0, 3);
+  for (int chunk = 0; chunk < 12; ++chunk) {
+    if (chunk != 3) Damage(0, chunk);
+    Damage(1, chunk);
+  }
   SaveAgain(2 * kBytes);
-  auto read = store().reads().Open("m", 2);
+  const auto upload = store().uploads().Create(
+      [] {
+        SaveRequest request = RequestOf({});
+        request.base_version = VersionName(2);
+        return request;
+      }(),
+      1, {});
+  ASSERT_OK(upload.status());
+  const auto read = store().reads().Open("m", 1);
+  const size_t packs = world_.Packs().size();
+  for (int round = 0; round < 2; ++round) {
+    Collect();
+    ExpectWhole(1, first_);
+    ExpectWhole(2, second_);
+    EXPECT_EQ(world_.Packs().size(), packs);
+  }
+  ASSERT_OK(store().uploads().Delete("m", upload->upload_id()));
   Collect();
-  ExpectWhole(1, first_);
-  EXPECT_TRUE(IsDamaged(2));
-  read->reset();
+  EXPECT_EQ(world_.Packs().size(), packs) << "the version that is read keeps it";
+  const_cast<std::shared_ptr<Read>&>(*read).reset();
   Collect();
-  ExpectWhole(2, second_);
+  EXPECT_EQ(world_.Packs().size(), packs - 1);
   EXPECT_EQ(Damaged(), 0);
+  ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
+  ASSERT_OK(world_.Reopen());
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  ExpectNothingIsLeft();
+}
+
+// The copy is dead once the version that stored it is deleted, and a collection copies
+// the rest of its pack forward without it.
+TEST_F(RepairTest, ACopyThatIsGoneFromAPackThatStaysRepairsNothing) {
+  Damage(0, 3);
+  SaveAgain(kTestChunk);
+  const auto saved = store().checkpoints().Get("m", 3);
+  ASSERT_OK(saved.status());
+  const auto read = store().reads().Open("m", 3);
+  const auto& piece = (*read)->manifest().tensors(0).pieces(0);
+  const ChunkId copy{piece.packs(3), piece.sequences(3)};
+  ASSERT_TRUE(world_.disk().FlipBit(copy.pack, copy.sequence, 9)) << "nobody notices";
+  Collect();
+  EXPECT_TRUE(IsDamaged(1));
+  EXPECT_TRUE(IsDamaged(2));
+  const auto first = store().reads().Open("m", 1);
+  EXPECT_NE((*first)->manifest().tensors(0).pieces(0).packs(3), copy.pack);
+  EXPECT_GE(Damaged(), 1);
+}
+
+TEST_F(RepairTest, ACopyThatTheSaveDidNotUseIsNotNoted) {
+  Damage(0, 3);
+  const std::vector<std::string> chunks = ChunksOf(first_);
+  // It brings the bytes, in a pack that it uses, and does not name them.
+  TestContent other = {Vector("other", std::string(kBytes, 'x'))};
+  auto save = store().uploads().StartOneShot(RequestOf({}));
+  ASSERT_OK((*save)->AddManifest(PartOf(other)));
+  ASSERT_OK((*save)->Put(DigestOf(chunks[3]), {chunks[3]}));
+  for (const std::string& chunk : ChunksOf(other)) {
+    ASSERT_OK((*save)->Put(DigestOf(chunk), {chunk}));
+  }
+  const auto saved = (*save)->Commit({});
+  ASSERT_OK(saved.status());
+  EXPECT_EQ(saved->damaged_base_bytes(), 0);
+  Collect();
+  EXPECT_TRUE(IsDamaged(1));
+  EXPECT_EQ(Damaged(), 1);
+}
+
+TEST_F(RepairTest, ACopyOfAChunkThatIsReadWellAgainIsNotUsed) {
+  const auto read = store().reads().Open("m", 1);
+  const auto& piece = (*read)->manifest().tensors(0).pieces(0);
+  const ChunkId chunk{piece.packs(3), piece.sequences(3)};
+  Damage(0, 3);
+  SaveAgain(kTestChunk);
+  ASSERT_TRUE(world_.disk().FlipBit(chunk.pack, chunk.sequence, 9));
+  ASSERT_OK((*read)->ReadChunk(0, 0, 3).status());
+  EXPECT_EQ(Damaged(), 0);
+  Collect();
+  const auto after = store().reads().Open("m", 2);
+  EXPECT_EQ((*after)->manifest().tensors(0).pieces(0).packs(3), chunk.pack);
 }
 
 TEST_F(RepairTest, AnOpenUploadSharesNothingThatItsBaseHadDamaged) {

@@ -230,6 +230,25 @@ TEST_F(OneShotTest, TheSameRequestWithOtherBytesIsRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(other.status())) << other.status();
 }
 
+TEST_P(BothSavesTest, OfNothingItIsRefusedUnlessThatIsAllowed) {
+  ASSERT_OK(Save(RandomContent(1, 1, 100)).status());
+  EXPECT_TRUE(absl::IsInvalidArgument(Save({}).status()));
+  EXPECT_EQ(world_.store().models().Get("m")->latest_version(), 1);
+  SaveRequest request = RequestOf({});
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      (*world_.store().uploads().StartOneShot(request))->Commit({}).status()));
+  EXPECT_OK((*world_.store().uploads().StartOneShot(request))->Commit({}, true).status());
+  const auto upload = world_.store().uploads().Create(request, 1, {});
+  const std::string id = upload->upload_id();
+  ASSERT_OK(world_.store().uploads().AddManifest("m", id, 0, {}, true, true));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(world_.store().uploads().Commit("m", id, {}).status()));
+  EXPECT_OK(world_.store().uploads().Commit("m", id, {}, true).status());
+  EXPECT_EQ(world_.store().uploads().Commit("m", id, {})->version(), 3);
+  request.metadata.set_architecture("of a module without tensors");
+  EXPECT_OK((*world_.store().uploads().StartOneShot(request))->Commit({}).status());
+}
+
 TEST_F(OneShotTest, GivenUpItLeavesNothing) {
   ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 50)).status());
   const int64_t used = world_.UsedAfterCollection();

@@ -402,6 +402,30 @@ TEST_F(UploadsTest, DeletedItLeavesNothing) {
   }
 }
 
+TEST_F(UploadsTest, WhetherItIsDeletedIsFoundOutBeforeAnythingElse) {
+  const TestContent content = RandomContent(1, 2, 1000);
+  for (const bool happened : {true, false}) {
+    const std::string id = Create({.no_base = true});
+    ASSERT_OK(Send(id, ChunksOf(content)));
+    ASSERT_OK(Describe(id, 0, content));
+    world_.disk().SetFault({.at_call = 1, .after_effect = happened});
+    world_.disk().SetReopenFails(true);
+    EXPECT_TRUE(absl::IsUnavailable(uploads().Delete("m", id)));
+    EXPECT_TRUE(absl::IsUnavailable(uploads().Commit("m", id, {}).status()));
+    world_.disk().SetReopenFails(false);
+    ASSERT_OK(world_.store().maintenance().Heal());
+    const auto committed = uploads().Commit("m", id, {});
+    if (happened) {
+      EXPECT_TRUE(absl::IsNotFound(committed.status())) << committed.status();
+      EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", id).status()));
+    } else {
+      ASSERT_OK(committed.status());
+      EXPECT_EQ(*LoadAll(world_.store(), committed->version()), Expected(content));
+    }
+    EXPECT_EQ(world_.store().maintenance().Stats()->open_upload_count, 0);
+  }
+}
+
 TEST_F(UploadsTest, UnnamedForItsTimeToLiveItExpires) {
   const int64_t used = world_.UsedAfterCollection();
   const auto upload = uploads().Create(RequestOf({.model = "m"}), 1, absl::Minutes(10));
@@ -450,6 +474,41 @@ TEST_F(UploadsTest, ABaseThatIsDeletedStaysForTheUploadThatNamesIt) {
   EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
 }
 
+TEST_F(UploadsTest, AnIdleOneKeepsNothingOfADeletedBase) {
+  Checkpoints& checkpoints = world_.store().checkpoints();
+  for (const std::string how : {"version", "model", "some of many"}) {
+    for (int v = 1; v <= 2; ++v) {
+      ASSERT_OK(SaveOneShot(world_.store(), RandomContent(v, 1, 2 << 20),
+                            {.model = "base", .no_base = true})
+                    .status());
+    }
+    const auto model = world_.store().models().Get("base");
+    SaveRequest request = RequestOf({});
+    request.base_model_id = "base";
+    request.base_version = VersionName(1);
+    const auto upload = uploads().Create(request, 1, {});
+    ASSERT_OK(upload.status());
+    world_.Advance(world_.options().upload_min_idle);
+    if (how == "version") {
+      EXPECT_EQ(checkpoints.Delete("base", 1, {})->freed_bytes, 2 << 20);
+    } else if (how == "model") {
+      EXPECT_EQ(world_.store().models().Delete("base", true, {})->freed_bytes, 4 << 20);
+    } else {
+      int asked = 0;
+      EXPECT_TRUE(absl::IsCancelled(
+          checkpoints
+              .DeleteEach(*model, {{1, 1}, {2, 1}}, false, [&] { return ++asked < 2; })
+              .status()));
+    }
+    EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", upload->upload_id()).status()))
+        << how;
+    if (how != "model") {
+      EXPECT_OK(checkpoints.Get("base", 2).status());
+      ASSERT_OK(world_.store().models().Delete("base", true, {}).status());
+    }
+  }
+}
+
 TEST_F(UploadsTest, ListedInPages) {
   std::vector<std::string> ids;
   for (int i = 0; i < 5; ++i) ids.push_back(Create());
@@ -489,6 +548,19 @@ TEST_F(UploadsTest, AtALimitAnUploadIsRefusedForNowUnlessAnIdleOneGivesWay) {
   EXPECT_OK(uploads().Get("m", fresh).status());
   world_.Advance(absl::Minutes(9));
   EXPECT_TRUE(IsOverloaded(uploads().Create(RequestOf({}), 1, {}).status()));
+}
+
+TEST_F(UploadsTest, AnIdleOneThatCannotBeRemovedIsNamed) {
+  world_.options().max_open_uploads = 1;
+  ASSERT_OK(world_.Reopen());
+  const std::string idle = Create();
+  world_.Advance(world_.options().upload_min_idle);
+  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  const absl::Status status = uploads().Create(RequestOf({}), 1, {}).status();
+  world_.disk().SetFault({});
+  EXPECT_TRUE(IsOverloaded(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr(idle), HasSubstr("could not be removed")));
 }
 
 TEST_F(UploadsTest, AJobThatOpensUploadsForEverKeepsNoOtherModelFromIt) {
