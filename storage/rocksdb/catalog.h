@@ -55,6 +55,8 @@ class RocksCatalog final : public Catalog {
   absl::Status CheckFiles(bool all_records, bool accept_data_loss);
   // Compares the journals with what HIGH_WATER knows of them.
   absl::Status CheckJournals(bool all_records, bool accept_data_loss);
+  // Keeps the first `bytes` of a journal.
+  absl::Status CutJournal(const std::string& name, size_t bytes);
   // Opens what the files say, and compares the number of the last durable write with
   // HIGH_WATER's. DATA_LOSS if it is less, or if anything is damaged.
   absl::Status OpenWhole(bool accept_data_loss, std::unique_ptr<Database>* database)

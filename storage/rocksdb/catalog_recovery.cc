@@ -12,6 +12,7 @@
 #include "storage/rocksdb/catalog_salvage.h"
 #include "storage/rocksdb/journal_format.h"
 #include "storage/rocksdb/options.h"
+#include "storage/rocksdb/quarantine.h"
 #include "storage/rocksdb/status.h"
 
 namespace modelstore::storage::rocks {
@@ -25,7 +26,7 @@ constexpr absl::string_view kAdvice =
     "without "
     "what was lost, which is kept in quarantine/";
 
-// Whether HIGH_WATER notes the journal, and none of its bytes behind `end`.
+// Whether HIGH_WATER notes the journal, and no byte of it after `end`.
 bool IsNotedUpTo(const HighWater& mark, absl::string_view name, size_t end) {
   for (const SyncedJournal& journal : mark.journals()) {
     if (journal.name == name) {
@@ -113,9 +114,10 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
     rocksdb::IOStatus s = rocksdb::ReadFileToString(fs_.get(), path, &content);
     if (!s.ok()) s = rocksdb::ReadFileToString(fs_.get(), path, &content);
     status = FromRocks(s, path);
-    // It may pass, unless the operator says that it does not.
-    if (absl::IsUnavailable(status) && accept_data_loss)
+    // The error may pass; with the flag the operator says that it does not.
+    if (absl::IsUnavailable(status) && accept_data_loss) {
       return Damaged(path, s.ToString());
+    }
     if (absl::IsUnavailable(status)) {
       return absl::UnavailableError(
           absl::StrCat("the catalog cannot be read: ", status.message(),
@@ -125,14 +127,11 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
     status = CheckJournal(*mark_, name, content);
     if (!status.ok()) return Damaged(path, status.message());
     const Journal journal = ReadJournal(content);
-    if (journal.recycled && name == files.wals.back() &&
+    if (journal.recycled && !files.wals.empty() && name == files.wals.back() &&
         IsNotedUpTo(*mark_, name, journal.sound_bytes) &&
-        IsGarbage(content, journal.sound_bytes)) {
-      s = fs_->Truncate(path, journal.sound_bytes, {}, nullptr);
-      if (!s.ok()) return FromRocks(s, path);
-      folder_->Report(Listener::Severity::kInfo,
-                      absl::StrCat("what a power loss left behind the last record of ",
-                                   path, " was cut off"));
+        IsGarbage(content, journal.readable_bytes)) {
+      status = CutJournal(name, journal.sound_bytes);
+      if (!status.ok()) return status;
       continue;
     }
     // RocksDB 9.10 would read it for ever.
@@ -141,6 +140,22 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
       return Damaged(path, "a record is damaged");
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status RocksCatalog::CutJournal(const std::string& name, size_t bytes) {
+  const std::string path = absl::StrCat(folder_->catalog(), "/", name);
+  // RocksDB deletes a draft of this name that a crash leaves. Its own file system cannot
+  // truncate a file by path.
+  const std::string draft =
+      absl::StrCat(folder_->catalog(), "/", FileNumber(name), ".dbtmp");
+  rocksdb::IOStatus s = CopyBytes(fs_.get(), path, draft, bytes);
+  if (s.ok()) s = fs_->RenameFile(draft, path, {}, nullptr);
+  if (s.ok()) s = SyncFolder(fs_.get(), folder_->catalog());
+  if (!s.ok()) return FromRocks(s, absl::StrCat("cut ", path));
+  folder_->Report(Listener::Severity::kWarning,
+                  absl::StrCat("unsynced bytes that a power loss left at the end of ",
+                               path, " were cut off"));
   return absl::OkStatus();
 }
 

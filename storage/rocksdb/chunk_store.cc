@@ -97,6 +97,7 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   rocksdb::Status s = CheckOuterBlocks(fs_.get(), rocks->path());
   if (s.ok()) s = use->db->IngestExternalFile({rocks->path()}, PackIngestOptions());
   if (!s.ok()) {
+    fs_->DeleteArrivals();
     return Judge(s, absl::StrCat("publish pack ", rocks->pack()),
                  fs_->journal_appends() != journal_appends);
   }

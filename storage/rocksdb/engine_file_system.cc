@@ -88,6 +88,12 @@ std::vector<std::string> EngineFileSystem::TakeArrivals() {
   return std::exchange(arrivals_, {});
 }
 
+void EngineFileSystem::DeleteArrivals() {
+  for (const std::string& name : TakeArrivals()) {
+    DeleteFile(packs_prefix_ + name, {}, nullptr).PermitUncheckedError();
+  }
+}
+
 void EngineFileSystem::Arrive(const std::string& path) {
   std::string name = GuardedName(path);
   if (name.empty()) return;

@@ -42,7 +42,7 @@ class SoundBlocksOnly {
 class EngineFileSystem final : public rocksdb::FileSystemWrapper {
  public:
   // Guards the .sst files of `packs_folder`; of none if it is empty. Where links are not
-  // possible a file is copied to `drafts_folder` and renamed into it.
+  // possible a file is copied to `drafts_folder` and renamed into `packs_folder`.
   EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base, std::string packs_folder,
                    std::string drafts_folder);
 
@@ -76,6 +76,9 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
   // Files that came into the packs folder since the last call. They may be deleted
   // until they are kept: their pack was not acknowledged yet.
   std::vector<std::string> TakeArrivals() EXCLUDES(mutex_);
+  // Deletes the arrivals of a failed ingestion. RocksDB does so itself, unless what
+  // failed was the sync of a link.
+  void DeleteArrivals() EXCLUDES(mutex_);
 
   rocksdb::IOStatus NewSequentialFile(const std::string& path,
                                       const rocksdb::FileOptions& options,

@@ -48,16 +48,15 @@ uint32_t Crc32c(absl::string_view bytes) {
 // RocksDB stores a checksum turned by 15 bits and shifted by a constant.
 uint32_t Masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }
 
-// What stands in front of a record.
 struct Header {
-  // Of a record, of which at least the header is there.
+  // `record` holds at least the header.
   explicit Header(absl::string_view record)
       : bytes(ByteAt(record, 4) + (size_t{ByteAt(record, 5)} << 8)),
         type(ByteAt(record, 6)) {
     for (size_t i = 4; i-- > 0;) checksum = checksum << 8 | ByteAt(record, i);
   }
 
-  // Whether the record is all there and has its checksum, which covers the type, too.
+  // Whether the record is complete and its checksum, which covers the type, matches.
   bool IsSound(absl::string_view record) const {
     return record.size() - kHeader >= bytes &&
            checksum == Masked(Crc32c(record.substr(kHeader - 1, bytes + 1)));
@@ -68,8 +67,8 @@ struct Header {
   uint8_t type = 0;
 };
 
-// Whether RocksDB comes to a recycled record when it reads on from `at`: behind a record
-// that it cannot read it goes on at the next block.
+// Whether RocksDB meets a recycled record when it reads on from `at`. After a record that
+// it cannot read it continues with the next block.
 bool MeetsRecycledRecord(absl::string_view journal, size_t at) {
   while (at < journal.size()) {
     const size_t left = kBlock - at % kBlock;
@@ -94,6 +93,7 @@ Journal ReadJournal(absl::string_view journal) {
   size_t at = 0;
   const auto ends = [&](Journal::End end) {
     result.end = end;
+    result.readable_bytes = at;
     result.recycled = end != Journal::End::kWhole && MeetsRecycledRecord(journal, at);
     return result;
   };

@@ -25,19 +25,21 @@ struct Journal {
   std::vector<std::string> records;
   // Where the last of them ends.
   size_t sound_bytes = 0;
+  // Where reading stopped: behind `sound_bytes` if parts of a record can be read.
+  size_t readable_bytes = 0;
   End end = End::kWhole;
-  // From `sound_bytes` on: HasRecycledRecord().
+  // HasRecycledRecord() of what follows `readable_bytes`.
   bool recycled = false;
 };
 
 Journal ReadJournal(absl::string_view journal);
 
-// Whether RocksDB would come to a record that says that it belongs to a journal whose
-// file was used before. None of ours does; RocksDB 9.10 reads such a record for ever.
+// Whether RocksDB would read a record whose type belongs to a recycled journal file. The
+// engine recycles none; RocksDB 9.10 reads such a record for ever.
 bool HasRecycledRecord(absl::string_view journal);
 
-// Whether no record begins at `at` or behind it, not even one whose type is damaged: so
-// looks what a power loss leaves of an append that was not synced.
+// Whether no record begins at `at` or later, not even one of which only the type is
+// damaged. A power loss may leave such bytes of an append that was not synced.
 bool IsGarbage(absl::string_view journal, size_t at);
 
 }  // namespace modelstore::storage::rocks

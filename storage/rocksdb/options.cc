@@ -98,7 +98,8 @@ rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
   options.disable_auto_compactions = true;
   options.ttl = 0;
   options.periodic_compaction_seconds = 0;
-  // For PackIngestOptions(). Not stored: a database that was made without it is the same.
+  // PackIngestOptions() needs it. A database that was made without it opens, too: its
+  // packs are in the last level already.
   options.allow_ingest_behind = true;
   // Chunks of a load are read in order: keep the kernel's readahead.
   options.advise_random_on_open = false;
@@ -113,8 +114,8 @@ rocksdb::IngestExternalFileOptions PackIngestOptions() {
   options.move_files = true;
   // EngineFileSystem::LinkFile() copies where links are not possible.
   options.failed_move_fall_back_to_copy = false;
-  // Looks for the keys of a pack in the metadata of the others. Else RocksDB opens the
-  // pack next to it and reads from it, and refuses this one if that one is damaged.
+  // Compares the pack's range of keys with the metadata of the others. Otherwise RocksDB
+  // reads the neighbouring pack, and refuses this one if that one is damaged.
   options.ingest_behind = true;
   options.snapshot_consistency = false;
   options.write_global_seqno = false;

@@ -38,6 +38,7 @@ class Recovery {
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
   absl::Status TakeInFolder(const std::string& folder);
   absl::Status TakeIn(const std::string& path, uint64_t pack);
+  rocksdb::Status Ingest(const std::string& path);
   absl::Status Quarantine(const std::string& path, const std::string& name,
                           absl::string_view why);
   absl::Status Remove(const std::string& folder, const std::string& name);
@@ -107,7 +108,7 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
     std::optional<uint64_t> pack;
     rocksdb::IOStatus read = PackOfFile(&fs_, path, &pack);
     if (!read.ok()) read = PackOfFile(&fs_, path, &pack);
-    // Nobody knows whether it is garbage, and the error may pass.
+    // The file may hold an expected pack, and the error may pass.
     absl::Status status =
         FromRocks(read, absl::StrCat("read ", path,
                                      " (if it stays so, move the file out of the "
@@ -127,6 +128,13 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
+rocksdb::Status Recovery::Ingest(const std::string& path) {
+  rocksdb::Status s = CheckOuterBlocks(&fs_, path);
+  if (s.ok()) s = database_->db->IngestExternalFile({path}, PackIngestOptions());
+  if (!s.ok()) fs_.DeleteArrivals();
+  return s;
+}
+
 absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
   const std::string name = PackFileName(pack);
   std::string waiting = path;
@@ -143,8 +151,9 @@ absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
     absl::Status removed = Remove(folder_.packs(), path.substr(path.rfind('/') + 1));
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
-  rocksdb::Status s = CheckOuterBlocks(&fs_, waiting);
-  if (s.ok()) s = database_->db->IngestExternalFile({waiting}, PackIngestOptions());
+  rocksdb::Status s = Ingest(waiting);
+  // RocksDB takes some failed reads for damage.
+  if (s.IsCorruption() || s.IsInvalidArgument()) s = Ingest(waiting);
   if (s.ok()) {
     for (const std::string& arrival : fs_.TakeArrivals()) {
       fs_.Keep(arrival);

@@ -281,6 +281,16 @@ TEST_F(CatalogSalvageTest, ARecycledRecordInALaterBlockIsNotGivenToRocksDB) {
   }
 }
 
+TEST_F(CatalogSalvageTest, ARecycledRecordOfAManifestIsRefusedWhereNoWalExists) {
+  ASSERT_NO_FATAL_FAILURE(Make(2));
+  for (const std::string& wal : store_.Files("catalog", ".log")) fs::remove(wal);
+  fs::remove(store_.path() + "/HIGH_WATER");
+  std::string bytes = FileBytes(Manifest());
+  bytes[rocks::JournalRecords(bytes).at(1) + 6] = '\5';
+  WriteBytes(Manifest(), bytes);
+  ASSERT_NO_FATAL_FAILURE(RefusedFor(Manifest()));
+}
+
 // Of an append that was not synced, whatever it looks like.
 TEST_F(CatalogSalvageTest, WhatAPowerLossLeftBehindTheLastRecordIsCutOff) {
   ASSERT_NO_FATAL_FAILURE(Make(2));
@@ -296,6 +306,7 @@ TEST_F(CatalogSalvageTest, WhatAPowerLossLeftBehindTheLastRecordIsCutOff) {
     const auto catalog = OpenCatalog(store_.path(), false);
     ASSERT_TRUE(catalog.ok()) << catalog.status();
     EXPECT_TRUE(ContentOf(**catalog) == content_);
+    EXPECT_THAT(store_.Files("catalog", "dbtmp"), ::testing::IsEmpty());
   }
   // Not where it could be more: nothing is noted, or there is a record.
   fs::remove_all(store_.path());
@@ -312,6 +323,51 @@ TEST_F(CatalogSalvageTest, WhatAPowerLossLeftBehindTheLastRecordIsCutOff) {
   std::string later = garbage;
   later.replace(65'536, record.size(), record);
   EXPECT_FALSE(rocks::IsGarbage(later, 0));
+}
+
+TEST_F(CatalogSalvageTest, GarbageMayFollowAPartOfARecord) {
+  constexpr size_t kBlock = 32768;
+  ASSERT_NO_FATAL_FAILURE(Make(1));
+  std::string garbage = TestBytes(100'000, 1);
+  garbage[6] = '\6';
+  const std::string wal = FileBytes(store_.Files("catalog", ".log").back());
+  ASSERT_GT(wal.size(), 3 * kBlock);
+  const std::string bytes = wal.substr(0, 2 * kBlock) + garbage;
+  const rocks::Journal journal = rocks::ReadJournal(bytes);
+  EXPECT_TRUE(journal.recycled);
+  EXPECT_LE(journal.sound_bytes, 2 * kBlock);
+  EXPECT_EQ(journal.readable_bytes, 2 * kBlock);
+  EXPECT_TRUE(rocks::IsGarbage(bytes, journal.readable_bytes));
+}
+
+// A power loss may cut the last journal anywhere; RocksDB opens all of these.
+TEST_F(CatalogSalvageTest, AJournalThatIsCutAnywhereIsNeitherDamagedNorRecycled) {
+  constexpr size_t kBlock = 32768;
+  ASSERT_NO_FATAL_FAILURE(Make(1));
+  const std::string bytes = FileBytes(store_.Files("catalog", ".log").back());
+  ASSERT_GT(bytes.size(), 2 * kBlock);
+  std::vector<size_t> ends;
+  for (size_t end = 0; end < 64; ++end) ends.push_back(end);
+  for (size_t end = kBlock - 64; end < kBlock + 64; ++end) ends.push_back(end);
+  for (size_t end = 64; end < bytes.size(); end += 997) ends.push_back(end);
+  size_t records = 0;
+  std::sort(ends.begin(), ends.end());
+  for (const size_t end : ends) {
+    const std::string cut = bytes.substr(0, end);
+    const rocks::Journal journal = rocks::ReadJournal(cut);
+    EXPECT_NE(journal.end, rocks::Journal::End::kDamaged) << end;
+    EXPECT_FALSE(journal.recycled) << end;
+    EXPECT_FALSE(rocks::HasRecycledRecord(cut)) << end;
+    EXPECT_LE(journal.sound_bytes, end);
+    EXPECT_GE(journal.records.size(), records) << end;
+    records = journal.records.size();
+    // A file that was made larger before it was written ends in zeros.
+    const std::string whole = bytes.substr(0, journal.sound_bytes);
+    const rocks::Journal longer = rocks::ReadJournal(whole + std::string(100'000, '\0'));
+    EXPECT_EQ(longer.end, rocks::Journal::End::kWhole) << end;
+    EXPECT_EQ(longer.records.size(), records) << end;
+  }
+  EXPECT_GT(records, 10u);
 }
 
 TEST_F(CatalogSalvageTest, AJournalThatCannotBeReadIsRefusedByName) {
@@ -406,6 +462,21 @@ TEST_F(CatalogSalvageTest, ABadPlaceOfAWalGivesTheStateBeforeIt) {
     EXPECT_GT(state - states.begin(), 5);
     EXPECT_LT(state - states.begin(), 35);
   }
+}
+
+TEST_F(CatalogSalvageTest, AManifestThatCannotBeReadIsMadeAnewOnceTheLossIsAccepted) {
+  ASSERT_NO_FATAL_FAILURE(Make(3));
+  {
+    auto folder = Folder::Open(
+        {.path = store_.path(),
+         .ballast_bytes = 0,
+         .file_system = std::make_shared<BadPlaceFileSystem>(Manifest(), 0)});
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    const auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/true);
+    ASSERT_TRUE(catalog.ok()) << catalog.status();
+    EXPECT_TRUE(ContentOf(**catalog) == content_);
+  }
+  ASSERT_NO_FATAL_FAILURE(SalvagedWith(content_));
 }
 
 // Of a WAL whose families were written to tables at different times.

@@ -257,6 +257,48 @@ TEST_F(RocksLimitsTest, APackOfSeveralBlocksIsReadBeforeItIsPublished) {
   CheckPacks(1);
 }
 
+// RocksDB itself leaves the link of which the sync failed.
+TEST_F(RocksLimitsTest, APackWhoseLinkCannotBeSyncedLeavesNoFile) {
+  Open();
+  ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+  auto writer = engine_.chunks->NewPack(1);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  ASSERT_TRUE((*writer)->Append(PackChunk(1)).ok());
+  ASSERT_EQ((*writer)->Finish(), absl::OkStatus());
+  disk_->SetFault({.ops = testing::kSync, .kind = FileKind::kPack});
+  const absl::Status refused = engine_.chunks->Publish(*std::move(writer));
+  disk_->ClearFault();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(folder_.Files("packs", ".sst"), IsEmpty());
+  EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty());
+  ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+  EXPECT_EQ(AddPack(*engine_.chunks, 1), absl::OkStatus());
+  EXPECT_THAT(folder_.Files("packs", ".sst"), ::testing::SizeIs(1));
+  CheckPacks(1);
+}
+
+TEST_F(RocksLimitsTest, ARecoveryOfWhichOneReadFailsLosesNoPack) {
+  Open();
+  ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
+  ASSERT_EQ(AddPack(*engine_.chunks, 1), absl::OkStatus());
+  ASSERT_EQ(AddPack(*engine_.chunks, 2), absl::OkStatus());
+  for (int64_t at = 1; at <= 45; ++at) {
+    engine_ = Engine();
+    fs::remove(folder_.path() + "/packs/CURRENT");
+    Open();
+    disk_->SetFault({.ops = testing::kRead, .kind = FileKind::kPack, .at = at});
+    const absl::Status status = engine_.chunks->Reopen(Numbers(2));
+    disk_->ClearFault();
+    if (!status.ok()) {
+      EXPECT_TRUE(absl::IsUnavailable(status)) << at << ": " << status;
+      ASSERT_EQ(engine_.chunks->Reopen(Numbers(2)), absl::OkStatus()) << at;
+    }
+    EXPECT_THAT(folder_.Files("quarantine", ""), IsEmpty()) << at;
+    EXPECT_THAT(folder_.Files("packs", ".sst"), ::testing::SizeIs(2)) << at;
+    CheckPacks(2);
+  }
+}
+
 TEST_F(RocksLimitsTest, ARecoveryWhoseReadsFailLosesNoPack) {
   Open();
   ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
