@@ -24,7 +24,7 @@ struct SoundWal {
 
 struct RebuiltCatalog {
   int tables = 0;
-  // Says which files were left out; empty if none.
+  // Names the tables that were left out; empty if none.
   std::string left_out;
 };
 
@@ -41,7 +41,7 @@ bool ReadBatchHead(const std::string& batch, uint64_t* sequence, uint32_t* count
 // A table without an end and with a number above `newest_manifest` may be one that a
 // crash cut short, whose entries are in the WALs or in the tables that it was made of; it
 // is left out and named. Tables with lower numbers were complete when that MANIFEST was
-// made. DATA_LOSS if one of them, or a table with an end, is damaged, as nobody knows
+// written. DATA_LOSS if one of them, or a table with an end, is damaged, as nobody knows
 // which keys are missing then.
 absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs,
                             rocksdb::Env* env, const CatalogFiles& files,

@@ -119,9 +119,9 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
       return Damaged(path, s.ToString());
     }
     if (absl::IsUnavailable(status)) {
-      return absl::UnavailableError(
-          absl::StrCat("the catalog cannot be read: ", status.message(),
-                       "; try again; if it stays so, it is damaged", kAdvice));
+      return absl::UnavailableError(absl::StrCat(
+          "the catalog cannot be read: ", status.message(),
+          "; try again; if the error persists, the file is damaged", kAdvice));
     }
     if (!status.ok()) return status;
     status = CheckJournal(*mark_, name, content);

@@ -43,7 +43,7 @@ class Salvage {
   std::string SoundManifest();
   // The highest number of a MANIFEST that exists, is noted or is named by CURRENT.
   uint64_t NewestManifest() const;
-  // Says if a table holds what the kept part of damaged WALs does not.
+  // Reports tables that are newer than the kept part of damaged WALs.
   void CompareTablesWithWals(rocksdb::DB* db);
   absl::Status Empty();
   // The new catalog of the old one's own state.
@@ -119,7 +119,7 @@ void Salvage::CompareTablesWithWals(rocksdb::DB* db) {
   });
   if (ahead) {
     absl::StrAppend(&said_,
-                    "; tables hold later writes than the journals: versions may lack "
+                    "; tables may hold later writes than the journals: versions may lack "
                     "parts, run VerifyCheckpoint");
   }
 }

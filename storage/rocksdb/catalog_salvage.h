@@ -20,15 +20,15 @@ absl::Status CheckJournal(const HighWater& mark, absl::string_view name,
 struct Salvaged {
   // Says what was done.
   std::string said;
-  // Made of all entries that were found, without a MANIFEST: see RebuildCatalog().
+  // Whether it was made without a MANIFEST, by RebuildCatalog().
   bool rebuilt = false;
 };
 
 // Makes the new catalog beside the old one:
-//   - where the MANIFEST is sound, of the same tables, and of the WALs up to the first
-//     damage: the state at one moment, unless a table was written of what stood behind
-//     the damage, which is said then;
-//   - else of all entries of all tables and WALs, the newest of each key.
+//   - if the MANIFEST is sound, of the same tables, and of the WALs up to the first
+//     damage: the state before that write, unless a table holds later ones, which
+//     Salvaged::said reports;
+//   - otherwise of all entries of all tables and WALs, the newest of each key.
 // Then moves the old one to quarantine, as it was found, and the new one into its place,
 // and leaves the loss open (Quarantine). The catalog must be closed. DATA_LOSS, with
 // everything as it was, if tables that are needed are damaged, too. Takes about 150 bytes

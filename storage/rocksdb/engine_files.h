@@ -17,9 +17,9 @@ std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
     std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, EngineFileSystem* fs,
     std::atomic<int64_t>* appends);
 
-// A pack: while one block is being copied the disk fetches the next. Where a thread has
-// SoundBlocksOnly, what it reads of the blocks in front of `index`, and the index, is
-// checked; the rest was checked when the file was opened.
+// A pack: while one block is being copied the disk fetches the next. For a thread with
+// SoundBlocksOnly, the index at `index` and the blocks before it are checked when they
+// are read; the rest was checked when the file was opened.
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile> file, const BlockHandle& index);
 

@@ -111,8 +111,8 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
     // The file may hold an expected pack, and the error may pass.
     absl::Status status =
         FromRocks(read, absl::StrCat("read ", path,
-                                     " (if it stays so, move the file out of the "
-                                     "store; its chunks are lost then)"));
+                                     " (if the error persists, move the file out of the "
+                                     "store, which loses its chunks)"));
     if (!status.ok()) return status;
     if (pack.has_value() && expected_.count(*pack) > 0 && known_.count(*pack) == 0) {
       status = TakeIn(path, *pack);
