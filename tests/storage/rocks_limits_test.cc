@@ -141,9 +141,11 @@ TEST_P(ForbiddenLinks, ACopyIsWholeOrNotThere) {
   fault_ = {.ops = testing::kLink, .for_good = true, .error = GetParam()};
   Open();
   ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
-  disk_->SetQuota(disk_->used_bytes() + 35'000);
-  const absl::Status full = AddPack(*engine_.chunks, 1);
+  // Enough for the pack of 80,000 bytes and for the MANIFEST, not for the copy.
+  disk_->SetQuota(disk_->used_bytes() + 130'000);
+  const absl::Status full = AddPack(*engine_.chunks, 1, /*chunks_in_it=*/4);
   EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
+  EXPECT_GT(disk_->failures(), 0);  // it came to the link
   EXPECT_THAT(folder_.Files("packs", ".sst"), IsEmpty());
   EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty());
 
