@@ -148,7 +148,8 @@ class Checkpoints {
   };
   // Deletes of `versions` what nothing holds and nobody has changed since, each on
   // its own, of the model of this uid alone: NOT_FOUND once that is gone, whoever has
-  // its name. `go_on` is asked before each: CANCELLED, and what is gone is gone.
+  // its name. `go_on` is asked before each: CANCELLED. An error's message says how
+  // many versions are already deleted and names the first ten.
   virtual absl::StatusOr<Deletions> DeleteEach(const records::ModelRecord& model,
                                                absl::Span<const SeenVersion> versions,
                                                bool validate_only,

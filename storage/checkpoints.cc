@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/collector.h"
@@ -15,6 +17,9 @@
 
 namespace modelstore::storage {
 namespace {
+
+// Versions that an error names.
+constexpr size_t kNamedVersions = 10;
 
 class StoredCheckpoints final : public Checkpoints {
  public:
@@ -259,6 +264,16 @@ absl::Status StoredCheckpoints::DeleteRecords(const v1::ModelRecord& model,
   return absl::OkStatus();
 }
 
+// For the message of a call that ended midway: its caller gets no Deletions.
+std::string AlreadyDeleted(const std::vector<int64_t>& versions) {
+  const size_t named = std::min(versions.size(), kNamedVersions);
+  return absl::StrCat(versions.size(),
+                      versions.size() == 1 ? " version is already deleted: "
+                                           : " versions are already deleted: ",
+                      absl::StrJoin(versions.begin(), versions.begin() + named, ", "),
+                      versions.size() > named ? ", ..." : "");
+}
+
 absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
     const v1::ModelRecord& model, absl::Span<const SeenVersion> versions,
     bool validate_only, const std::function<bool()>& go_on) {
@@ -267,10 +282,13 @@ absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
       DeleteRecords(model, versions, validate_only, go_on, deletions);
   const absl::flat_hash_set<int64_t> gone(deletions.deleted.begin(),
                                           deletions.deleted.end());
+  if (validate_only || gone.empty()) {
+    RETURN_IF_ERROR(status);
+    return deletions;
+  }
   // Also where it ended midway.
-  if (!validate_only && !gone.empty()) uploads_.DeleteIdle(model.uid(), gone);
-  RETURN_IF_ERROR(status);
-  if (validate_only || gone.empty()) return deletions;
+  uploads_.DeleteIdle(model.uid(), gone);
+  if (!status.ok()) return AppendTo(status, AlreadyDeleted(deletions.deleted));
   ASSIGN_OR_RETURN(deletions.freed, collector_.AfterDeletion(model.uid(), gone));
   return deletions;
 }

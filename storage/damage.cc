@@ -328,10 +328,15 @@ std::string DamagedChunks::Row(const Pack& pack) const {
 // One thread writes, durably, also what others have added meanwhile.
 void DamagedChunks::WriteDown() {
   MutexLock lock(mutex_);
-  if (writing_ || unwritten_.empty() || !space_.CheckRoom(1).ok()) return;
+  if (writing_) return;
   writing_ = true;
   bool ok = true;
   while (ok && !unwritten_.empty()) {
+    // Not under the lock, which each read of a chunk takes: it may ask the disk.
+    lock.Unlock();
+    const bool room = space_.CheckRoom(1).ok();
+    lock.Lock();
+    if (!room || unwritten_.empty()) break;
     absl::flat_hash_set<uint64_t> packs;
     packs.swap(unwritten_);
     CatalogBatch batch;

@@ -218,8 +218,8 @@ absl::Status ManifestBuilder::CheckBools(const v1::TensorRecord& tensor, int64_t
                                          const HeldChunk& chunk, const Digest& digest,
                                          ReadChunk read) {
   const std::pair<uint64_t, uint32_t> place(chunk.id.pack, chunk.id.sequence);
-  bool only = chunk.bools == HeldChunk::Bools::kOnly;
-  if (chunk.bools == HeldChunk::Bools::kUnknown && !(only = bools_.contains(place))) {
+  bool only = chunk.bools == HeldChunk::Bools::kOnly || bools_.contains(place);
+  if (!only && chunk.bools == HeldChunk::Bools::kUnknown) {
     const absl::StatusOr<PinnedBytes> bytes = read(chunk.id, digest);
     if (absl::IsDataLoss(bytes.status())) {
       return Unavailable(

@@ -66,6 +66,8 @@ OpenUpload::OpenUpload(StoreCore* core, v1::UploadRecord record,
       model_id_(record.model_id()),
       model_uid_(record.model_uid()),
       upload_id_(record.upload_id()),
+      base_model_uid_(record.base_model_uid()),
+      base_version_(record.base_version()),
       base_(std::move(base)),
       intake_(core, algorithm, this) {
   MutexLock lock(mutex_);
@@ -125,7 +127,8 @@ absl::Status OpenUpload::Touch() {
   used_ = core_->options.steady_now();
   const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
-  if (state_ == State::kCommitting || in_doubt_ ||
+  // The row of a committed one holds what the record in memory does not.
+  if (state_ != State::kOpen || in_doubt_ ||
       expiry < written_expiry_us_ + WorthWriting(record_) ||
       !core_->space.CheckRoom(1).ok()) {
     return absl::OkStatus();

@@ -39,6 +39,9 @@ class OpenUpload final : public PackJournal,
   const std::string& model_id() const { return model_id_; }
   const std::string& model_uid() const { return model_uid_; }
   const std::string& upload_id() const { return upload_id_; }
+  // Empty and 0 without a base.
+  const std::string& base_model_uid() const { return base_model_uid_; }
+  int64_t base_version() const { return base_version_; }
 
   // Prolongs its life; finds out what became of an undecided commit or deletion.
   // NOT_FOUND once it is deleted.
@@ -109,6 +112,8 @@ class OpenUpload final : public PackJournal,
   const std::string model_id_;
   const std::string model_uid_;
   const std::string upload_id_;
+  const std::string base_model_uid_;
+  const int64_t base_version_;
   const std::optional<v1::CheckpointRecord> base_;
   ChunkIntake intake_;
 

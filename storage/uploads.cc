@@ -151,7 +151,7 @@ class StoredUploads final : public UploadTable {
   Pointer Idlest(absl::string_view model_uid);
   // Deletes it unless it was used meanwhile.
   absl::Status GiveWay(const Pointer& upload);
-  bool DeleteIdleWhere(absl::FunctionRef<bool(const v1::UploadRecord&)> wanted);
+  bool DeleteIdleWhere(absl::FunctionRef<bool(const OpenUpload&)> wanted);
 
   StoreCore& core_;
   Collector& collector_;
@@ -336,11 +336,10 @@ absl::Status StoredUploads::GiveWay(const Pointer& upload) {
   return absl::OkStatus();
 }
 
-bool StoredUploads::DeleteIdleWhere(
-    absl::FunctionRef<bool(const v1::UploadRecord&)> wanted) {
+bool StoredUploads::DeleteIdleWhere(absl::FunctionRef<bool(const OpenUpload&)> wanted) {
   bool any = false;
   for (const Pointer& upload : All()) {
-    if (!wanted(upload->record())) continue;
+    if (!wanted(*upload)) continue;
     const absl::StatusOr<bool> deleted = upload->DeleteIfIdle();
     if (!deleted.ok() || !*deleted) continue;
     Remove(upload);
@@ -351,9 +350,9 @@ bool StoredUploads::DeleteIdleWhere(
 
 void StoredUploads::DeleteIdle(absl::string_view base_model_uid,
                                const absl::flat_hash_set<int64_t>& base_versions) {
-  const bool any = DeleteIdleWhere([&](const v1::UploadRecord& record) {
-    return record.base_model_uid() == base_model_uid &&
-           base_versions.contains(record.base_version());
+  const bool any = DeleteIdleWhere([&](const OpenUpload& upload) {
+    return upload.base_model_uid() == base_model_uid &&
+           base_versions.contains(upload.base_version());
   });
   if (any) collector_.AfterUploadDeletion();
 }
@@ -477,9 +476,8 @@ void StoredUploads::DeleteOfModel(absl::string_view model_uid) {
     // What fails here is deleted once its life is over.
     if (upload->Delete().ok()) Remove(upload);
   }
-  DeleteIdleWhere([&](const v1::UploadRecord& record) {
-    return record.base_model_uid() == model_uid;
-  });
+  DeleteIdleWhere(
+      [&](const OpenUpload& upload) { return upload.base_model_uid() == model_uid; });
 }
 
 }  // namespace

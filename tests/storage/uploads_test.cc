@@ -426,6 +426,28 @@ TEST_F(UploadsTest, WhetherItIsDeletedIsFoundOutBeforeAnythingElse) {
   }
 }
 
+TEST_F(UploadsTest, AnUndecidedCommitLeavesItsRowAsItWroteIt) {
+  const TestContent content = RandomContent(1, 2, 1000);
+  const auto upload =
+      uploads().Create(RequestOf({.no_base = true}), 1, absl::Minutes(10));
+  ASSERT_OK(upload.status());
+  const std::string& id = upload->upload_id();
+  ASSERT_OK(Send(id, ChunksOf(content)));
+  ASSERT_OK(Describe(id, 0, content));
+  world_.disk().SetFault({.at_call = 1, .after_effect = true});
+  world_.disk().SetReopenFails(true);
+  EXPECT_TRUE(absl::IsUnavailable(uploads().Commit("m", id, {}).status()));
+  world_.disk().SetReopenFails(false);
+  ASSERT_OK(world_.store().maintenance().Heal());
+  world_.Advance(absl::Minutes(5));
+  const auto state = uploads().Get("m", id);
+  ASSERT_OK(state.status());
+  EXPECT_EQ(state->record.committed_version(), 1);
+  EXPECT_GT(state->sealed_bytes, 0);
+  ASSERT_EQ(state->contributions.size(), 1u);
+  EXPECT_EQ(state->contributions[0].tensor_count, 2);
+}
+
 TEST_F(UploadsTest, UnnamedForItsTimeToLiveItExpires) {
   const int64_t used = world_.UsedAfterCollection();
   const auto upload = uploads().Create(RequestOf({.model = "m"}), 1, absl::Minutes(10));
@@ -495,10 +517,13 @@ TEST_F(UploadsTest, AnIdleOneKeepsNothingOfADeletedBase) {
       EXPECT_EQ(world_.store().models().Delete("base", true, {})->freed_bytes, 4 << 20);
     } else {
       int asked = 0;
-      EXPECT_TRUE(absl::IsCancelled(
+      const absl::Status stopped =
           checkpoints
               .DeleteEach(*model, {{1, 1}, {2, 1}}, false, [&] { return ++asked < 2; })
-              .status()));
+              .status();
+      EXPECT_TRUE(absl::IsCancelled(stopped)) << stopped;
+      EXPECT_THAT(std::string(stopped.message()),
+                  HasSubstr("1 version is already deleted: 1"));
     }
     EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", upload->upload_id()).status()))
         << how;
