@@ -16,11 +16,11 @@
 namespace modelstore::storage {
 namespace {
 
-// Each rides in the model's record, which every commit writes.
+// Aliases are part of the model's record, which every commit writes.
 constexpr int kMaxAliases = 1000;
-// Of the history, within which a repeated request finds its move.
+// Last moves that are searched for the request_id of a repeated request.
 constexpr int kRememberedMoves = 256;
-// Of the history, for a page of one alias's moves, which may then be short.
+// Moves read for one page of an alias's history; the page may be short.
 constexpr int kScannedMoves = 10'000;
 
 std::string Named(int64_t version) {
@@ -51,7 +51,7 @@ class StoredAliases final : public Aliases {
   absl::StatusOr<std::optional<v1::AliasMoveRecord>> Earlier(const Move& move,
                                                              const v1::ModelRecord& model);
   absl::Status Plan(const Move& move, ModelChange& change, Alias& answer);
-  // What a caller reads who changes nothing.
+  // Fills in the answer of a call that changes nothing.
   absl::Status Answer(const Move& move, ModelChange& change, Alias& answer);
 
   StoreCore& core_;
@@ -93,8 +93,8 @@ absl::Status StoredAliases::Answer(const Move& move, ModelChange& change,
 absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& answer) {
   v1::ModelRecord& model = change.model;
   RETURN_IF_ERROR(CheckUid(model, move.model_uid));
-  // Before all else: a request whose answer was lost is told that it was done, also
-  // where others have moved the alias since, and does it only once.
+  // First: a request whose answer was lost succeeds again, even if others have moved
+  // the alias since, and moves it only once.
   ASSIGN_OR_RETURN(const std::optional<v1::AliasMoveRecord> earlier,
                    Earlier(move, model));
   if (earlier.has_value()) return Answer(move, change, answer);
@@ -103,15 +103,15 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   if (move.version == 0 && from == 0) {
     return NoSuch("alias", AliasNameOf(model.model_id(), move.alias));
   }
-  // Also where it is at `version` already: of two callers that move it from and to
-  // the same versions, one is told that the other did it.
+  // Also if it already names `version`: of two callers that make the same move, one
+  // learns that the other has made it.
   if (move.expected_version.has_value() && *move.expected_version != from) {
     return absl::AbortedError(
         absl::StrCat(AliasNameOf(model.model_id(), move.alias), " names ", Named(from),
                      ", expected was ", Named(*move.expected_version)));
   }
-  // With a request_id it is written into the history all the same: its repetition must
-  // not undo what others have moved meanwhile.
+  // With a request_id the move is added to the history even if it changes nothing: a
+  // repeated one must not undo later moves of others.
   const bool stays = from == move.version;
   if (stays && move.request_id.empty()) return Answer(move, change, answer);
   const std::string alias_key = keys::Alias(model.uid(), move.alias);
@@ -150,7 +150,7 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
 absl::StatusOr<Aliases::Alias> StoredAliases::Set(absl::string_view model_id,
                                                   const Move& move) {
   Alias answer;
-  // What it held may be deleted afterwards, on a full disk too.
+  // Must work on a full disk: it allows the deletion of the version it named.
   const StoreCore::Room room =
       move.version == 0 ? StoreCore::Room::kFreesSpace : StoreCore::Room::kOrdinary;
   RETURN_IF_ERROR(ChangeModel(core_, model_id, room, [&](ModelChange& change) {

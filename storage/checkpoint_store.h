@@ -4,9 +4,9 @@
 //
 //   auto store = CheckpointStore::Open(options, std::move(engine));
 //   auto upload = (*store)->uploads().Create(...);
-//   auto sink = (*store)->uploads().OpenSink(upload->upload_id());
+//   auto sink = (*store)->uploads().OpenSink("m", upload->upload_id());
 //   sink->Put(digest, fragments); ... sink->Close();
-//   auto record = (*store)->uploads().Commit(upload->upload_id(), {});
+//   auto record = (*store)->uploads().Commit("m", upload->upload_id(), {});
 #pragma once
 
 #include <chrono>
@@ -60,14 +60,14 @@ struct Freed {
                               // the rest of their pack
 };
 
-// How a change is to be made.
+// Conditions and mode of a change.
 struct ChangeOptions {
-  // NOT_FOUND if the model of this name has another uid: it was deleted and made
-  // anew. Empty: whichever has the name now.
+  // NOT_FOUND if the model of this name has another uid: it was deleted and created
+  // again. Empty: any uid.
   std::string model_uid;
   // ABORTED if the resource's generation is another.
   std::optional<uint64_t> generation;
-  // Checks everything and changes nothing; the answer is what would be.
+  // Validates and returns the result without changing anything.
   bool validate_only = false;
 };
 
@@ -97,9 +97,8 @@ class Models {
   virtual absl::StatusOr<Freed> Delete(absl::string_view model_id, bool force,
                                        const ChangeOptions& options) = 0;
 
-  // What happened to a model after it had this generation, oldest first, at most
-  // `limit` entries. Each change is one generation. OUT_OF_RANGE where that was
-  // so long ago that it is not known any more.
+  // Events of a model after this generation, oldest first, at most `limit`. Each
+  // change is one generation. OUT_OF_RANGE if those events have been trimmed.
   struct Event {
     uint64_t generation = 0;
     records::EventRecord record;
@@ -146,9 +145,9 @@ class Checkpoints {
     int64_t version = 0;
     uint64_t generation = 0;
   };
-  // Deletes of `versions` what nothing holds and nobody has changed since, each on
-  // its own, of the model of this uid alone: NOT_FOUND once that is gone, whoever has
-  // its name. `go_on` is asked before each: CANCELLED. An error's message says how
+  // Deletes those of `versions` that nothing holds and that have not changed since,
+  // each in its own batch. NOT_FOUND once the model of this uid is gone. `go_on` is
+  // called before each; if it returns false: CANCELLED. An error's message says how
   // many versions are already deleted and names the first ten.
   virtual absl::StatusOr<Deletions> DeleteEach(const records::ModelRecord& model,
                                                absl::Span<const SeenVersion> versions,
@@ -179,13 +178,13 @@ class Aliases {
     bool validate_only = false;
     // See ChangeOptions.
     std::string model_uid;
-    // Names this move, so that its repetition changes nothing and succeeds, whatever
-    // became of the alias since; remembered among the last 256 moves of the model.
+    // Identifies this move: a repeated one succeeds and changes nothing, even if the
+    // alias was moved again since. Kept for the last 256 moves of the model.
     std::string request_id;
   };
-  // Makes, moves or deletes an alias and writes it into the history. One that names
-  // the version already is left alone, unless expected_version is another; its move
-  // from the version to itself is written only where it has a request_id.
+  // Creates, moves or deletes an alias and adds the move to the history. If the alias
+  // already names the version, nothing changes; the move is added to the history only
+  // if it has a request_id.
   virtual absl::StatusOr<Alias> Set(absl::string_view model_id, const Move& move) = 0;
   // By name.
   virtual absl::StatusOr<Page<Alias>> List(absl::string_view model_id,
@@ -196,7 +195,7 @@ class Aliases {
       int limit) = 0;
 };
 
-// What keeps versions from being deleted for a time.
+// Prevents deletion of versions for a time.
 class Leases {
  public:
   virtual ~Leases() = default;
@@ -220,8 +219,8 @@ class Leases {
                                            absl::string_view after, int limit) = 0;
 };
 
-// Takes in chunks on behalf of one stream of one upload. Used by one thread at a
-// time. Destroyed, it is closed as by Close(), its status unseen.
+// Receives the chunks of one stream of an upload. Used by one thread at a time. The
+// destructor calls Close() and ignores its status.
 class ChunkSink {
  public:
   virtual ~ChunkSink() = default;
@@ -244,7 +243,7 @@ class ChunkSink {
   virtual Counts counts() const = 0;
 };
 
-// Who a save belongs to and what it is to be.
+// Target, metadata and identity of a save.
 struct SaveRequest {
   std::string model_id;
   bool create_model = false;
@@ -262,9 +261,10 @@ struct SaveRequest {
 // packs. A piece without digests is allowed in a OneShotSave alone.
 using ManifestPart = records::ManifestPage;
 
-// A save in one stream that nothing can resume: SaveCheckpoint. Small ones live
-// in memory until Commit() and cost one sync; larger ones write packs as they
-// come. Used by one thread at a time; destroyed uncommitted, it leaves nothing.
+// A save in one stream that cannot be resumed: SaveCheckpoint. A small one stays in
+// memory until Commit() and costs one sync; a larger one writes packs as chunks
+// arrive. Used by one thread at a time. If it is destroyed before its commit, nothing
+// remains.
 class OneShotSave {
  public:
   virtual ~OneShotSave() = default;
@@ -280,10 +280,10 @@ class OneShotSave {
 
 class Read;
 
-// A version that is made of the chunks of existing checkpoints, without copying
-// them, and of new ones: what a copy or a modification commits. Its sources are
-// held while it lives, and may be deleted before or after its commit. Destroyed
-// uncommitted, it leaves nothing.
+// A version made of chunks of existing checkpoints, which are not copied, and of new
+// chunks: the commit of a copy or a modification. Its sources are held while it lives
+// and may be deleted before or after its commit. If it is destroyed before its commit,
+// nothing remains.
 class DerivedSave {
  public:
   virtual ~DerivedSave() = default;
@@ -316,8 +316,8 @@ class Uploads {
   virtual ~Uploads() = default;
   // The same request_id returns the same upload (or one with committed_version
   // set, if the version exists already); INVALID_ARGUMENT if request_digest
-  // differs. Where as many are open as may be, of the model or in all, the one that
-  // was idle for longest gives way; overloaded if there is none.
+  // differs. At a limit, of the model or in all, deletes the upload that was idle for
+  // longest; overloaded if none is idle.
   virtual absl::StatusOr<records::UploadRecord> Create(const SaveRequest& request,
                                                        uint32_t contribution_count,
                                                        absl::Duration time_to_live) = 0;
@@ -349,20 +349,19 @@ class Uploads {
       std::optional<int64_t> expected_latest_version, bool allow_empty = false) = 0;
   virtual absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
       const SaveRequest& request) = 0;
-  // The first source becomes base_checkpoint, whatever the request says of it; a
-  // second request of the same id and request_digest leads to the first's version.
+  // The first source becomes base_checkpoint and replaces the one of the request. A
+  // repeated request with the same id and request_digest returns the first's version.
   // INVALID_ARGUMENT if a source's model has another digest algorithm.
   virtual absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerived(
       const SaveRequest& request, std::vector<std::shared_ptr<Read>> sources) = 0;
-  // The version that a request made before, so that its repetition need not be
-  // worked out; absent also once that was deleted. INVALID_ARGUMENT if
-  // request_digest differs.
+  // The version that an earlier request with this id has committed; absent if there
+  // is none or it was deleted. INVALID_ARGUMENT if request_digest differs.
   virtual absl::StatusOr<std::optional<records::CheckpointRecord>> FindRequested(
       absl::string_view model_id, absl::string_view request_id,
       absl::string_view request_digest) = 0;
 };
 
-// A checkpoint opened for reading. Holds its bytes in place. Thread-safe.
+// A checkpoint opened for reading. Its bytes stay readable. Thread-safe.
 class Read {
  public:
   virtual ~Read() = default;
@@ -380,10 +379,10 @@ class Reads {
   virtual ~Reads() = default;
   virtual absl::StatusOr<std::shared_ptr<Read>> Open(absl::string_view model_id,
                                                      VersionName version) = 0;
-  // A name for this read that Reopen() accepts until the grace time after the
-  // last Read of the checkpoint has died; not across restarts.
+  // A token for Reopen(). Valid until the grace time after the last Read of the
+  // checkpoint is destroyed, and not after a restart.
   virtual std::string Token(const Read& read) = 0;
-  // FAILED_PRECONDITION if the token is not known any more.
+  // FAILED_PRECONDITION if the token has expired.
   virtual absl::StatusOr<std::shared_ptr<Read>> Reopen(absl::string_view token) = 0;
 };
 
@@ -406,7 +405,7 @@ struct StoreStats {
   int64_t disk_free_bytes = 0;
   int64_t reserved_bytes = 0;
   int64_t reopen_count = 0;
-  // Known to be damaged or gone, those of lost packs among them.
+  // Chunks known to be damaged or gone, including those of lost packs.
   int64_t damaged_chunks = 0;
 };
 
@@ -422,7 +421,7 @@ class Maintenance {
   virtual absl::Status Heal() = 0;
 };
 
-// What storage tells its owner. Called from any thread; must not call back.
+// Receives events of storage. Called from any thread; must not call back.
 class Listener {
  public:
   enum class Severity { kInfo, kWarning, kError };
@@ -436,35 +435,35 @@ struct Engine {
   std::unique_ptr<ChunkStore> chunks;
   // Free bytes of the disk; unset means without bound.
   std::function<absl::StatusOr<int64_t>()> free_bytes;
-  // Gives back the ballast so that a delete or reopen finds room, and takes it
-  // again when there is room. Either may be unset.
+  // Frees the ballast, so that a delete or reopen has room, and allocates it again
+  // when there is room. Either may be unset.
   std::function<void()> release_ballast;
   std::function<void()> restore_ballast;
 };
 
 struct StoreOptions {
-  // A pack is sealed when it has grown to this.
+  // Size at which a pack is sealed.
   int64_t pack_bytes = int64_t{256} << 20;
   // An upload opens a second pack only once its first holds this much.
   int64_t second_pack_bytes = int64_t{64} << 20;
-  // So many small packs (of less than an eighth of pack_bytes) are merged.
+  // Number of small packs (less than an eighth of pack_bytes) that are merged.
   size_t merge_packs = 16;
   // Kept free on the disk; saves are refused below it.
   int64_t reserve_bytes = int64_t{256} << 20;
   // How long the bytes of a deleted checkpoint stay readable for resumed loads.
   absl::Duration grace = absl::Seconds(60);
   absl::Duration default_upload_ttl = absl::Hours(24);
-  // Nothing expires so soon after a start.
+  // No expiry for this long after startup.
   absl::Duration start_grace = absl::Minutes(10);
   int max_open_uploads = 1024;
   int max_open_uploads_per_model = 64;
-  // An upload that no call and no stream has used for so long gives way: to a new one
-  // at either limit, and to the deletion of its base.
+  // An upload unused by calls and streams for this long is idle: it is deleted when a
+  // new one exceeds either limit, and when its base is deleted.
   absl::Duration upload_min_idle = absl::Minutes(10);
   // The wall clock, for times that are shown. Both clocks are injected by tests.
   std::function<absl::Time()> now = absl::Now;
-  // Since some moment; steps of the wall clock do not move it. What expires, expires
-  // by it.
+  // Time since an arbitrary moment; unaffected by steps of the wall clock. Used for
+  // all expiry.
   std::function<absl::Duration()> steady_now = [] {
     return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
   };
@@ -473,8 +472,8 @@ struct StoreOptions {
 
 class CheckpointStore {
  public:
-  // Recovers: brings catalog and chunk store into agreement, sweeps what a crash
-  // left. Fails if the engine's catalog is damaged.
+  // Recovers: makes catalog and chunk store consistent and deletes what a crash left.
+  // Fails if the engine's catalog is damaged.
   static absl::StatusOr<std::unique_ptr<CheckpointStore>> Open(StoreOptions options,
                                                                Engine engine);
   virtual ~CheckpointStore() = default;
@@ -487,9 +486,9 @@ class CheckpointStore {
   virtual Reads& reads() = 0;
   virtual Maintenance& maintenance() = 0;
 
-  // `changed` is called, from any thread, when the model of a uid has changed,
-  // durably, or was deleted; with an empty uid, when any may have. It must neither
-  // block nor call back. Takes the place of the one before; unset: nobody is told.
+  // `changed` is called, from any thread, after a durable change or deletion of the
+  // model with this uid; with an empty uid, any model may have changed. It must neither
+  // block nor call back. Replaces the previous one; may be unset.
   virtual void WatchModels(std::function<void(absl::string_view model_uid)> changed) = 0;
 };
 

@@ -65,7 +65,7 @@ class StoredCheckpoints final : public Checkpoints {
   // Deletes the record; the bytes are the collector's. Returns the model's uid.
   absl::StatusOr<std::string> DeleteRecord(absl::string_view model_id, int64_t version,
                                            const ChangeOptions& options);
-  // What it would be to delete the version.
+  // Adds the deletion of the version to `change`.
   absl::Status PlanDeletion(const v1::CheckpointRecord& record, ModelChange& change);
   absl::StatusOr<int64_t> NewestBut(const v1::ModelRecord& model, int64_t version);
 
@@ -147,7 +147,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
     absl::string_view model_id, VersionName version, const Update& update,
     const ChangeOptions& options) {
   v1::CheckpointRecord record;
-  // An unpinned version may be deleted afterwards, on a full disk too.
+  // Unpinning must work on a full disk: it allows the deletion of the version.
   const StoreCore::Room room = update.pinned == false ? StoreCore::Room::kFreesSpace
                                                       : StoreCore::Room::kOrdinary;
   RETURN_IF_ERROR(
@@ -264,7 +264,7 @@ absl::Status StoredCheckpoints::DeleteRecords(const v1::ModelRecord& model,
   return absl::OkStatus();
 }
 
-// For the message of a call that ended midway: its caller gets no Deletions.
+// For the message of a failed call, which returns no Deletions.
 std::string AlreadyDeleted(const std::vector<int64_t>& versions) {
   const size_t named = std::min(versions.size(), kNamedVersions);
   return absl::StrCat(versions.size(),

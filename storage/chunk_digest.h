@@ -1,4 +1,4 @@
-// What a chunk is known by once it has arrived.
+// Size and digest of a chunk that has arrived.
 #pragma once
 
 #include <cstdint>

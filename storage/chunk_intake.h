@@ -1,11 +1,10 @@
-// Takes in the new chunks of one save: drops those that are there already, and
-// packs the rest. Used by uploads, where any number of streams feed it, and by
-// one-shot saves.
+// Receives the chunks of one save: drops those that are stored already and packs the
+// rest. Used by uploads, with any number of streams, and by one-shot saves.
 //
-// While a save is small its chunks gather in memory as one inline pack; it moves
-// into an ordinary pack once the save has grown. A pack is open, then sealing,
-// then sealed, or failed at any point: then the save does not hold its chunks any
-// more, and whoever fed it is told.
+// While a save is small, its chunks are kept in memory as one inline pack, which becomes
+// an ordinary pack once the save has grown. A pack is open, then sealing, then sealed.
+// It may fail at any point: the save then no longer holds its chunks, and the feeders
+// get the error.
 #pragma once
 
 #include <array>
@@ -53,7 +52,7 @@ class PackJournal {
                               const std::vector<std::string>& inline_chunks) = 0;
 };
 
-// A chunk that a save stored anew, since its base's is damaged.
+// A chunk that a save stored again because its base's is damaged.
 struct Renewal {
   DamagedChunks::NewCopy copy;
   int64_t bytes = 0;
@@ -95,14 +94,13 @@ class ChunkIntake {
   // Takes over a pack that an earlier run had sealed.
   void Restore(const v1::SealedPackRecord& record) EXCLUDES(mutex_);
 
-  // A base or the save itself holds the chunk. What is known to be damaged of a base
-  // it does not hold.
+  // The chunk, if a base or the save itself holds it and it is not known to be damaged.
   std::optional<HeldChunk> Find(const Digest& digest) EXCLUDES(mutex_);
 
-  // A base has the chunk, damaged, and no base has it whole: it is to come again.
+  // True if a base has the chunk damaged and no base has it whole: it must be sent
+  // again.
   bool IsDamaged(const Digest& digest) EXCLUDES(mutex_);
-  // The chunks that the save itself holds and that bases have damaged: one for each
-  // base.
+  // The save's own chunks that bases have damaged, one entry a base.
   std::vector<Renewal> Renewals() EXCLUDES(mutex_);
 
   // Returns false if the chunk was dropped as a duplicate.

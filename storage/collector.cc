@@ -15,7 +15,7 @@
 namespace modelstore::storage {
 namespace {
 
-// A deletion waits so long for a running collection.
+// Time that a deletion waits for a running collection.
 constexpr absl::Duration kDeletionPatience = absl::Milliseconds(200);
 constexpr absl::Duration kCollectionPatience = absl::Minutes(5);
 constexpr size_t kSpreadAtOnce = 500;
@@ -110,8 +110,8 @@ absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> Collector::ReadDead(
 
 absl::StatusOr<Freed> Collector::AfterDeletion(
     const std::string& model_uid, const absl::flat_hash_set<int64_t>& versions) {
-  // They are deleted, durably: whatever fails from here on is no failure of the
-  // deletion, and the next collection goes on with it.
+  // The deletion is durable: errors from here on do not fail it, and the next
+  // collection continues.
   Freed freed;
   std::vector<v1::DeadCheckpointRecord> dead;
   for (int64_t version : versions) {
@@ -198,8 +198,8 @@ absl::StatusOr<bool> Collector::VisitSome(
   return more;
 }
 
-// Turns the versions of a deleted model into deleted versions, some at a time: there
-// may be very many. Returns how many rows were changed.
+// Turns the versions of a deleted model into deleted versions, in batches. Returns the
+// number of rows changed.
 absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
                                               const std::function<bool()>& go_on) {
   const std::string& uid = model.model_uid();
@@ -241,15 +241,15 @@ absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
 
 absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model,
                                         const std::function<bool()>& go_on) {
-  // A reopening after a fault may bring back what was only buffered: the record goes
-  // once a whole pass has found nothing.
+  // A reopening after a fault may undo buffered writes: the record is deleted once a
+  // whole pass has found nothing.
   while (true) {
     ASSIGN_OR_RETURN(const int64_t changes, SpreadOnce(model, go_on));
     if (changes == 0) break;
   }
   CatalogBatch batch;
   batch.Delete(Space::kRecords, keys::DeadModel(model.model_uid()));
-  // Once: after a reopening the next collection makes the pass again.
+  // Not retried: after a reopening the next collection must make the pass again.
   const absl::Status status = core_.catalog().Write(batch, Durability::kDurable);
   if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) {
     core_.ReleaseBallast();
@@ -451,10 +451,10 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
       const int64_t total = static_cast<int64_t>(before.size());
       const auto go_on = [&] { return !progress || progress(0, total); };
       RETURN_IF_ERROR(SpreadDeadModels(go_on));
-      // First, for what a deleted version holds may be the only copy.
+      // Before deleted versions are freed: they may hold the only whole copy.
       Repair repair(&core_);
       RETURN_IF_ERROR(repair.Run(go_on));
-      // Packs may have lost their last use, and others what kept them as they are.
+      // Packs may have lost their last use, and stuck ones the chunks that were damaged.
       if (repair.changed()) {
         possible = true;
         stuck_.clear();

@@ -1,6 +1,6 @@
 // Frees what nothing needs: the bytes of deleted checkpoints once nobody reads
-// them, the dead part of packs, packs and manifests of saves that came to nothing,
-// models' remains.
+// them, the dead part of packs, packs and manifests of failed saves, and the records
+// of deleted models.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ class Collector {
  public:
   explicit Collector(StoreCore* core) : core_(*core) {}
 
-  // After the records were deleted: frees at once what may go at once, and tells
-  // what went and what waits. Leaves it to a running collection, if there is one.
+  // Called after the records are deleted: frees what can be freed at once and returns
+  // the bytes freed and waiting. Leaves all of it to a running collection.
   absl::StatusOr<Freed> AfterDeletion(const std::string& model_uid,
                                       const absl::flat_hash_set<int64_t>& versions);
   absl::StatusOr<Freed> AfterModelDeletion(const v1::ModelRecord& model);
@@ -39,7 +39,7 @@ class Collector {
   DeadBytes last_measure() EXCLUDES(mutex_);
 
  private:
-  // True if the caller is now the one that collects.
+  // True if the caller may collect now.
   bool Begin(absl::Duration patience) EXCLUDES(mutex_);
   void End() EXCLUDES(mutex_);
   class Turn;
@@ -49,15 +49,16 @@ class Collector {
       absl::FunctionRef<bool(absl::string_view key, absl::string_view value)> visit);
   absl::StatusOr<int64_t> SpreadOnce(const v1::DeadModelRecord& model,
                                      const std::function<bool()>& go_on);
-  // `go_on` is asked before each batch: CANCELLED, and the next call goes on.
+  // `go_on` is called before each batch; if it returns false: CANCELLED, and the next
+  // call continues.
   absl::Status SpreadDeadModel(const v1::DeadModelRecord& model,
                                const std::function<bool()>& go_on);
   absl::Status SpreadDeadModels(const std::function<bool()>& go_on);
-  // The next few thousand of a range, whose begin moves behind them.
+  // Reads the next few thousand rows and moves the begin of `range` behind them.
   absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> ReadDead(KeyRange& range);
   absl::Status FinalizeAll(const PackSizes& sizes, const std::function<bool()>& go_on,
                            GarbageResult& result);
-  // Frees those of `dead` that nobody reads; returns the bytes that went.
+  // Frees those of `dead` that nobody reads; returns the bytes freed.
   absl::StatusOr<int64_t> Finalize(const std::vector<v1::DeadCheckpointRecord>& dead,
                                    const PackSizes& sizes, GarbageResult& result);
   absl::Status FinalizeOne(const v1::DeadCheckpointRecord& dead, Durability durability,

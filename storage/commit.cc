@@ -33,7 +33,7 @@ class Commit {
 
  private:
   absl::Status ReadModel();
-  // The version that the same request made before, if it did.
+  // The version that an earlier run of the same request has committed, if any.
   absl::StatusOr<std::optional<v1::CheckpointRecord>> Earlier();
   absl::Status WritePagesAhead();
   void FillRecord();
@@ -44,8 +44,8 @@ class Commit {
     return manifest_.tensor_count == 0 && manifest_.sections.empty() &&
            manifest_.attachments.empty() && plan_.metadata.architecture().empty();
   }
-  // Damage may have been found since the manifest was built, and Repair may have taken
-  // what is damaged out of the base.
+  // UNAVAILABLE if damage was found since the manifest was built: Repair may have
+  // removed the damaged chunks from the base, and nothing else keeps them.
   absl::Status CheckNotDamaged() const;
   bool PagesAhead() const { return manifest_.page_bytes > kInBatchManifestBytes; }
 
@@ -281,7 +281,7 @@ absl::StatusOr<Committed> Commit::Run() {
       if (!applied.ok()) return UndecidedError(applied.status().message());
       if (*applied) return Committed{std::move(record_), model_.uid(), true};
     }
-    // What a full disk did to the log looks like any other fault of it.
+    // A full disk may be the cause: the catalog reports it like any other fault.
     RETURN_IF_ERROR(core_.space.CheckRoom(manifest_.page_bytes));
     if (++reopenings > kReopenings) {
       return Unavailable(absl::StrCat("nothing was changed: ", status.message()), 1000);
@@ -312,7 +312,7 @@ v1::ModelRecord NewModelRecord(const StoreCore& core, const v1::ModelRecord& giv
 absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& plan) {
   Commit commit(core, plan);
   absl::StatusOr<Committed> committed = commit.Run();
-  // Packs, pages and chunks that it did not use.
+  // It may have left packs, pages and chunks unused.
   core.garbage_possible = true;
   if (committed.ok() && committed->fresh) {
     core.Changed(committed->model_uid);

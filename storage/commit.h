@@ -14,12 +14,12 @@
 
 namespace modelstore::storage {
 
-// What a save is to become, once its bytes are in place.
+// Input of a commit; the save's bytes are in place.
 struct CommitPlan {
   std::string model_id;
-  // The model must still be this one; empty: it may be made by this commit.
+  // Uid that the model must have; empty: this commit may create the model.
   std::string model_uid;
-  // Put if there is no model of this id.
+  // Written if there is no model of this id.
   std::optional<v1::ModelRecord> create;
 
   v1::CheckpointMetadata metadata;
@@ -28,7 +28,8 @@ struct CommitPlan {
   int64_t base_version = 0;
   std::string request_id;
   std::string request_digest;
-  // Equal requests lead to one version even if what they drew differs.
+  // Equal requests return the same version even if their manifests differ, as random
+  // values do.
   bool request_decides = false;
   std::string upload_id;  // empty unless it was an upload
   // Commits a version without tensors, sections, attachments and architecture;
@@ -40,23 +41,23 @@ struct CommitPlan {
   std::vector<Renewal> renewals;
   // The save's own packs, used or not.
   std::vector<ChunkIntake::Sealed> sealed;
-  // Further changes that belong to the commit; called once an attempt.
+  // Adds further changes to the commit's batch; called once an attempt.
   std::function<void(const v1::CheckpointRecord&, CatalogBatch&)> further_changes;
 };
 
 struct Committed {
   v1::CheckpointRecord checkpoint;
   std::string model_uid;
-  // False: the request had been committed before, and nothing was changed.
+  // False: the request was committed before; nothing was changed.
   bool fresh = true;
 };
 
-// Tries again by itself when another writer of the model was faster, unless
-// that contradicts expected_latest_version (ABORTED). UNAVAILABLE with
-// IsUndecided() if storage cannot tell what became of it.
+// Retries when another writer of the model was faster, unless that contradicts
+// expected_latest_version (ABORTED). UNAVAILABLE with IsUndecided() if the outcome is
+// unknown.
 absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& plan);
 
-// A new record for a model of this id; `given` has what its maker may choose.
+// A new record for a model; `given` holds the fields that the caller may choose.
 v1::ModelRecord NewModelRecord(const StoreCore& core, const v1::ModelRecord& given);
 
 }  // namespace modelstore::storage

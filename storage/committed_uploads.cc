@@ -29,7 +29,7 @@ absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
   ASSIGN_OR_RETURN(v1::UploadRecord row, Decode<v1::UploadRecord>(*bytes));
   if (row.committed_version() == 0) return none;
   const int64_t expiry = core_.clock.NowUs() + row.time_to_live_us();
-  // If this is not written, or fails, the row goes earlier.
+  // If this is not written, the row expires earlier.
   if (expiry > row.expire_time_us() + WorthWriting(row) &&
       core_.space.CheckRoom(1).ok()) {
     row.set_expire_time_us(expiry);
@@ -49,7 +49,7 @@ absl::StatusOr<UploadState> CommittedUploads::State(v1::UploadRecord row) {
         {static_cast<uint32_t>(c), true, row.committed_tensor_counts(c)});
   }
   absl::StatusOr<v1::CheckpointRecord> version = Version(row);
-  // With the version went its metadata.
+  // A deleted version has no metadata any more.
   if (!version.ok() && !absl::IsNotFound(version.status())) return version.status();
   if (version.ok()) row.mutable_metadata()->Swap(version->mutable_metadata());
   row.set_expire_time_us(core_.clock.ToWallUs(row.expire_time_us()));
@@ -102,7 +102,7 @@ void CommittedUploads::Sweep(absl::Time now) {
         batch.Delete(Space::kRecords, std::string(key));
         return true;
       });
-  // What cannot be written now, or was prolonged meanwhile, is for the next time.
+  // A failed write, or a row that was prolonged meanwhile, is left to the next sweep.
   if (status.ok() && !batch.empty()) status = core_.space.CheckRoom(1);
   if (status.ok() && !batch.empty()) {
     status = core_.catalog().Write(batch, Durability::kBuffered);

@@ -23,16 +23,16 @@ class CommittedUploads {
   // committed.
   absl::StatusOr<std::optional<v1::UploadRecord>> Find(absl::string_view model_uid,
                                                        absl::string_view upload_id);
-  // What GetUpload says of it.
+  // The answer of GetUpload.
   absl::StatusOr<UploadState> State(v1::UploadRecord row);
-  // The version that it made. NOT_FOUND once that is deleted.
+  // The version that it was committed as. NOT_FOUND once that is deleted.
   absl::StatusOr<v1::CheckpointRecord> Version(const v1::UploadRecord& row);
   // Deletes the row; the version stays.
   absl::Status Delete(const v1::UploadRecord& row);
 
-  // An upload was committed, and its row is all that is left.
+  // Called when a committed upload leaves memory: only its row is left.
   void Left(const v1::UploadRecord& row) EXCLUDES(mutex_);
-  // Deletes the rows whose life is over, at most 1000. Scans the rows only if one may
+  // Deletes expired rows, at most 1000. Scans the rows only if one may
   // have expired.
   void Sweep(absl::Time now) EXCLUDES(mutex_);
 

@@ -55,7 +55,7 @@ void CopyForward::Plan(const Liveness& liveness) {
     const int64_t living =
         state.chunk_bytes - state.reclaimable_bytes - state.waiting_bytes;
     auto size = sizes_.find(pack);
-    // It will go whole once nobody reads it; or it is lost.
+    // Dropped as a whole once nobody reads it; or lost.
     if (living <= 0 || size == sizes_.end()) continue;
     if (MostlyDead(state)) dead[pack] = &state;
     if (size->second < core_.options.pack_bytes / kSmallShare) small[pack] = &state;
@@ -101,8 +101,8 @@ void CopyForward::GiveUpOn(uint64_t host, absl::string_view why) {
                            ". Delete the checkpoints that it damages to free it"));
 }
 
-// A commit that comes later uses nothing of these packs that a version does not use
-// now: it finds chunks in its base alone, which it holds.
+// A later commit uses no chunk of these packs that no version uses now: it shares chunks
+// only with its base, which it holds.
 absl::StatusOr<std::vector<CopyForward::Tenant>> CopyForward::FindNeeded(
     const Group& group) {
   const size_t length = DigestLength(kAlgorithm);

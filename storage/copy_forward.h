@@ -1,9 +1,9 @@
-// Gives back the space inside packs: copies what somebody needs out of packs that
-// are mostly dead into a new one, and merges small packs, so that there are few.
+// Frees the dead space inside packs: copies the living chunks of mostly dead packs
+// into a new one, and merges small packs.
 //
 // A crash between any two steps loses nothing: the new pack is garbage until one
-// durable batch moves every PackRecord there, the old ones are from then on. A chunk
-// that is damaged is never copied: its pack stays as it is.
+// durable batch moves every PackRecord there, and the old ones are garbage after it. A
+// damaged chunk is never copied: its pack stays as it is.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +23,16 @@ namespace modelstore::storage {
 // One round; used by the one thread that collects. All arguments outlive it.
 class CopyForward {
  public:
-  // `stuck` are packs that cannot be copied for their damage; it grows.
+  // Adds packs that cannot be copied, because they are damaged, to `stuck`.
   CopyForward(StoreCore* core, const PackSizes* sizes, const Liveness& liveness,
               absl::flat_hash_set<uint64_t>* stuck);
 
   bool empty() const { return groups_.empty() && inline_.empty(); }
-  // What Run() frees, about.
+  // Estimate of the bytes that Run() frees.
   int64_t planned_bytes() const { return planned_bytes_; }
 
-  // Returns the bytes that went from the disk. Where there is no room to copy the
-  // rest stays for another time. `go_on` is asked at each chunk; CANCELLED.
+  // Returns the bytes freed on the disk. Stops early if there is no room to copy.
+  // `go_on` is called at each chunk; if it returns false: CANCELLED.
   absl::StatusOr<int64_t> Run(const std::function<bool()>& go_on);
 
  private:
@@ -63,7 +63,7 @@ class CopyForward {
   absl::Status Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& grant,
                     uint32_t& next);
   absl::Status Switch(const std::vector<Tenant>& tenants);
-  // What is wrong with it is told once.
+  // Reports the damage of a pack once.
   void GiveUpOn(uint64_t host, absl::string_view why);
 
   StoreCore& core_;

@@ -13,7 +13,7 @@ namespace {
 constexpr absl::Duration kHealDeadline = absl::Seconds(60);
 constexpr int kWriteAttempts = 3;
 
-// What a batch writes, about.
+// Approximate bytes that a batch writes.
 int64_t BytesOf(const CatalogBatch& batch) {
   int64_t bytes = 0;
   for (const CatalogBatch::Change& change : batch.changes()) {
@@ -95,7 +95,7 @@ void StoreCore::RestoreBallast() {
 
 absl::StatusOr<PinnedBytes> StoreCore::ReadChecked(ChunkId chunk, const Digest& digest) {
   absl::StatusOr<PinnedBytes> bytes = places.Read(chunk);
-  // Any other error tells nothing about the bytes.
+  // Other errors say nothing about the bytes.
   if (!bytes.ok() && !absl::IsNotFound(bytes.status()) &&
       !absl::IsDataLoss(bytes.status())) {
     return bytes.status();
@@ -133,7 +133,7 @@ absl::Status StoreCore::HealNow() {
           absl::StrCat("reopening the catalog: ", health.message()));
     absl::Status status = catalog().Reopen();
     if (!status.ok()) {
-      // A full disk is the one cause that the store itself can do away with.
+      // Of all causes, the store can only remedy a full disk.
       ReleaseBallast();
       status = catalog().Reopen();
     }
@@ -181,7 +181,7 @@ absl::Status StoreCore::Heal() {
   if (status.ok()) return status;
   Event(Listener::Severity::kError,
         absl::StrCat("storage could not be reopened: ", status.message()));
-  // A full disk or a limit of descriptors: for somebody to change, not to wait for.
+  // A full disk or a limit of descriptors: retrying alone does not help.
   if (absl::IsResourceExhausted(status)) return status;
   return Unavailable(absl::StrCat("storage cannot be reopened: ", status.message()),
                      5000);
@@ -211,7 +211,7 @@ absl::Status StoreCore::WriteSettled(
     if (room == Room::kOrdinary) RETURN_IF_ERROR(space.CheckRoom(BytesOf(batch)));
   }
   if (!absl::IsUnavailable(status)) return status;
-  // The mark is off: what became of the write is known.
+  // Not undecided: the outcome is known.
   return Unavailable(absl::StrCat("nothing was changed: ", status.message()), 1000);
 }
 

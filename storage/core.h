@@ -56,7 +56,7 @@ class StoreCore {
   const StoreOptions options;
   Engine engine;
   SpaceAdmission space;
-  // What expires, expires by it. Times that are only shown are NowUs().
+  // Used for all expiry. Times that are only shown use NowUs().
   StoreClock clock;
   Holds holds;
   ManifestCache manifests;
@@ -73,18 +73,18 @@ class StoreCore {
   ChunkStore& chunks() { return *engine.chunks; }
   // The wall clock's time.
   int64_t NowUs() const { return absl::ToUnixMicros(options.now()); }
-  // So soon after a start nothing expires.
+  // Nothing expires during this time after startup.
   bool InStartGrace() const { return clock.Uptime() < options.start_grace; }
   int64_t reopen_count() const { return reopen_count_; }
   void Event(Listener::Severity severity, absl::string_view message) const;
-  // Tells whoever watches models that one has changed; without uid, that any may.
+  // Notifies the watch of a change of the model; empty: any model may have changed.
   void Changed(absl::string_view model_uid) const EXCLUDES(watch_mutex_);
   using ModelWatch = std::function<void(absl::string_view model_uid)>;
   void SetWatch(ModelWatch watch) EXCLUDES(watch_mutex_);
 
-  // Reopens what a fault has closed. One call works, the others wait for it.
+  // Reopens what a fault has closed. One call at a time; the others wait for it.
   absl::Status Heal() EXCLUDES(heal_mutex_);
-  // Gives the ballast back to the disk, or takes it again if there is room.
+  // Frees the ballast, or allocates it again if there is room.
   void ReleaseBallast();
   void RestoreBallast();
 
@@ -92,21 +92,20 @@ class StoreCore {
     kOrdinary,
     kFreesSpace,  // Must work on a full disk: may use the ballast.
   };
-  // Writes a batch and finds out what became of it: heals after an undecided
-  // write, asks `applied`, and tries again if it was not. UNAVAILABLE if it
-  // stays open or failed; nothing was applied if IsUndecided() is false.
+  // Writes a batch and settles its outcome: after an undecided write it heals, calls
+  // `applied`, and retries if the batch was not applied. UNAVAILABLE if the write failed
+  // or its outcome stays unknown; nothing was applied if IsUndecided() is false.
   absl::Status WriteSettled(const CatalogBatch& batch, Durability durability, Room room,
                             const std::function<absl::StatusOr<bool>()>& applied);
   // `applied` for a batch that puts (or deletes, if absent) this key.
   std::function<absl::StatusOr<bool>()> KeyIs(Space space, std::string key,
                                               std::optional<std::string> value);
 
-  // Reads a chunk and tells `damage` what came of it. DATA_LOSS if it is gone or does
+  // Reads a chunk and reports the result to `damage`. DATA_LOSS if it is gone or does
   // not match its digest.
   absl::StatusOr<PinnedBytes> ReadChecked(ChunkId chunk, const Digest& digest);
 
-  // Every pack in which something lies that the catalog names, or that is being
-  // made.
+  // Every pack that holds chunks the catalog names, or that is being written.
   absl::StatusOr<std::vector<uint64_t>> NamedPacks();
 
  private:

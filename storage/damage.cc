@@ -13,7 +13,7 @@ namespace {
 
 // A pack with more of them counts as a whole: bounds its row, and the memory.
 constexpr size_t kListedChunks = 1024;
-// Chunks of a pack that are tried when one could not be read.
+// Chunks of a pack that are read when one of them cannot be.
 constexpr uint32_t kTried = 8;
 // Copies that are kept for a pack: bounds its row, too.
 constexpr size_t kCopies = 4096;
@@ -58,7 +58,7 @@ absl::Status DamagedChunks::Load() {
                                             copy.digest()};
           }
         }
-        // A row that is damaged itself says that something was.
+        // A damaged row still tells that some chunk is damaged.
         pack.many = !row.ok() || row->many();
         return true;
       }));
@@ -72,7 +72,7 @@ absl::Status DamagedChunks::Load() {
     stale.Delete(Space::kRecords, keys::DamagedPack(it->first));
     found.erase(it++);
   }
-  // What cannot be written now is found again at the next start.
+  // If this is not written, the next start finds the rows again.
   if (!stale.empty() && space_.CheckRoom(1).ok()) {
     engine_.catalog->Write(stale, Durability::kBuffered).IgnoreError();
   }
@@ -125,7 +125,7 @@ std::vector<uint64_t> DamagedChunks::UnreadableWith(ChunkId chunk) {
   if (!listed.ok()) return none;
   bool damaged = !listed->contains(host);
   if (!damaged) {
-    // Numbers may have gaps, which are no loss: at least one must be damaged.
+    // Sequences may have gaps, which are no loss: at least one must be damaged.
     const uint32_t count = std::max<uint32_t>((*record)->chunk_count(), 1);
     const uint32_t step = std::max<uint32_t>(count / kTried, 1);
     for (uint32_t sequence = 0; sequence < count; sequence += step) {
@@ -145,7 +145,7 @@ std::vector<uint64_t> DamagedChunks::UnreadableWith(ChunkId chunk) {
 
 void DamagedChunks::Mark(ChunkId chunk) {
   if (IsSettled(chunk)) return;
-  // Bytes that are there and differ leave the rest of the pack as it is.
+  // A chunk that can be read but differs says nothing about the rest of the pack.
   const bool unread = IsGoneOrDamaged(places_.Read(chunk).status());
   const std::vector<uint64_t> unreadable =
       unread ? UnreadableWith(chunk) : std::vector<uint64_t>();
@@ -325,14 +325,14 @@ std::string DamagedChunks::Row(const Pack& pack) const {
   return Encode(row);
 }
 
-// One thread writes, durably, also what others have added meanwhile.
+// One thread writes at a time, including rows that others have changed meanwhile.
 void DamagedChunks::WriteDown() {
   MutexLock lock(mutex_);
   if (writing_) return;
   writing_ = true;
   bool ok = true;
   while (ok && !unwritten_.empty()) {
-    // Not under the lock, which each read of a chunk takes: it may ask the disk.
+    // Without the lock, which each read of a chunk takes: this may query the disk.
     lock.Unlock();
     const bool room = space_.CheckRoom(1).ok();
     lock.Lock();
@@ -351,7 +351,7 @@ void DamagedChunks::WriteDown() {
     lock.Unlock();
     ok = engine_.catalog->Write(batch, Durability::kDurable).ok();
     lock.Lock();
-    // It holds until the end of the process at least, and is tried again.
+    // Kept in memory, and written by a later call.
     if (!ok) unwritten_.insert(packs.begin(), packs.end());
   }
   writing_ = false;

@@ -1,7 +1,7 @@
 // Which stored chunks are known to be damaged or gone. Readers report each result here.
-// A save shares none of these chunks with its base and stores their bytes anew instead,
-// and Repair gives those to the older versions. One row a pack in the catalog, so that
-// a restart forgets nothing.
+// A save does not share these chunks with its base but stores their bytes again, and
+// Repair gives those copies to the older versions. One row a pack in the catalog keeps
+// this across restarts.
 #pragma once
 
 #include <atomic>
@@ -37,21 +37,22 @@ class DamagedChunks {
   // does not have.
   absl::Status FindLostPacks() EXCLUDES(mutex_);
 
-  // A read found the chunk damaged or gone. If that is so of every chunk of its pack
-  // that is tried, the whole pack counts, and each other that lies in the same file.
-  // An error of the disk is no damage: not to be reported here.
+  // Reports that a read found the chunk damaged or gone. If all tried chunks of its
+  // pack are, the whole pack counts, and all packs in the same file. Callers must not
+  // report I/O errors, which are no damage.
   void Mark(ChunkId chunk) EXCLUDES(mutex_);
-  // The chunk was read and matches its digest. Cheap unless something is damaged.
+  // Reports that the chunk was read and matches its digest. Cheap unless something is
+  // damaged.
   void Clear(ChunkId chunk) EXCLUDES(mutex_);
-  // The pack's record was deleted, and its row in the same batch. What no save shares
-  // any more stays known.
+  // Called after the batch that deletes the pack's record and row. Chunks that no save
+  // may share stay known.
   void Forget(uint64_t pack) EXCLUDES(mutex_);
 
   bool any() const { return any_.load(std::memory_order_acquire); }
   bool Contains(ChunkId chunk) const EXCLUDES(mutex_);
-  // Chunks that are marked, and all of the packs that are marked as a whole.
+  // Number of marked chunks, plus all chunks of packs marked as a whole.
   absl::StatusOr<int64_t> Count() const EXCLUDES(mutex_);
-  // A whole copy of a chunk that is damaged, as a later save stored it.
+  // A copy of a damaged chunk, stored by a later save.
   struct Copy {
     ChunkId place;
     std::string digest;
@@ -62,32 +63,33 @@ class DamagedChunks {
     ChunkId damaged;
     Copy copy;
   };
-  // Notes copies for Repair, at most 4096 a pack.
+  // Records copies for Repair, at most 4096 a pack.
   void AddCopies(const std::vector<NewCopy>& copies) EXCLUDES(mutex_);
   // The copies of chunks that count as damaged, by pack and sequence. From now on no
-  // save shares these chunks, whatever is read of them: Repair may take them away.
+  // save shares these chunks, even if they are read well: Repair may remove them.
   std::map<uint64_t, std::map<uint32_t, Copy>> BeginRepair() EXCLUDES(mutex_);
   // Every version uses the copies by now. The chunks no longer count as damaged, but
   // saves still do not share them: an older index may name them.
   void Repaired(uint64_t pack, const std::map<uint32_t, Copy>& copies, bool pack_is_gone)
       EXCLUDES(mutex_);
-  // These copies are not there any more.
+  // These copies no longer exist.
   void DropCopies(uint64_t pack, const std::map<uint32_t, Copy>& copies) EXCLUDES(mutex_);
 
-  // Writes what could not be written when it was noticed. Not on a full disk, where a
-  // failed write would close the catalog.
+  // Writes the rows that have changed. Does nothing on a full disk, where a failed write
+  // would close the catalog; a later call writes them.
   void WriteDown() EXCLUDES(mutex_);
 
  private:
   struct Pack {
     absl::flat_hash_set<uint32_t> sequences;
     std::map<uint32_t, Copy> copies;
-    // Repair may have taken them out of manifests: an older index may name them. Of
-    // these, those that no manifest names any more. Both forgotten with the process.
+    // `unshared`: Repair may have removed them from manifests; older indexes may name
+    // them. `repaired`: those of them that no manifest names. Neither outlives the
+    // process.
     absl::flat_hash_set<uint32_t> unshared, repaired;
     bool many = false;        // more than are listed
     bool unreadable = false;  // none of its chunks could be read
-    bool lost = false;        // the chunk store does not have it: not written down
+    bool lost = false;        // not in the chunk store; not part of the row
 
     bool whole() const { return many || unreadable || lost; }
     bool counts(uint32_t sequence) const {
@@ -105,7 +107,7 @@ class DamagedChunks {
   // The packs that cannot be read along with `chunk`'s own; none if others of its
   // chunks can be.
   std::vector<uint64_t> UnreadableWith(ChunkId chunk);
-  // Takes copies off a pack that are still the ones it has; returns their sequences.
+  // Removes those of `copies` that the pack still has; returns their sequences.
   std::vector<uint32_t> TakeCopies(uint64_t pack, const std::map<uint32_t, Copy>& copies)
       REQUIRES(mutex_);
   std::string Row(const Pack& pack) const REQUIRES(mutex_);
@@ -116,7 +118,7 @@ class DamagedChunks {
   mutable Mutex mutex_;
   std::atomic<bool> any_{false};
   absl::flat_hash_map<uint64_t, Pack> packs_ GUARDED_BY(mutex_);
-  // Packs whose rows are not what is known of them.
+  // Packs whose rows must be written.
   absl::flat_hash_set<uint64_t> unwritten_ GUARDED_BY(mutex_);
   bool writing_ GUARDED_BY(mutex_) = false;
 };

@@ -59,7 +59,7 @@ class StoredDerivedSave final : public DerivedSave {
   StoreCore& core_;
   const SaveRequest request_;
   const SaveTarget target_;
-  // Held until the save is over: their packs are this version's own by then.
+  // Held until the save ends; then the new version uses their packs itself.
   const std::vector<std::shared_ptr<Read>> sources_;
   const DigestAlgorithm algorithm_;
   PendingSave save_;
@@ -124,8 +124,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
   return save_.Commit(std::move(plan));
 }
 
-// A model that was deleted and made anew is another one: not what the caller has
-// read.
+// A source's model that was deleted and created again is not the one that was read.
 absl::Status CheckSources(const SaveTarget& target,
                           const std::vector<std::shared_ptr<Read>>& sources) {
   if (sources.empty()) {

@@ -16,7 +16,7 @@
 namespace modelstore::storage {
 namespace {
 
-// A refusal travels in trailers: the rest is a count.
+// Holders that a refusal names; it travels in trailers, so the rest is a count.
 constexpr size_t kMostNamed = 20;
 
 // Collects what holds one version, or all of a model.

@@ -1,5 +1,5 @@
-// What keeps versions from being deleted: aliases, pins, leases. A refusal names
-// all of it at once, so that a caller need not find one after the other.
+// What prevents deletion of versions: aliases, pins, leases. A refusal names all of
+// them at once.
 #pragma once
 
 #include "absl/status/status.h"
@@ -8,7 +8,7 @@
 namespace modelstore::storage {
 
 // FAILED_PRECONDITION naming everything that holds the version. A batch that expects
-// the model's bytes as they were read for this misses none that comes meanwhile.
+// the model's bytes as read before this call fails if a holder was added meanwhile.
 absl::Status CheckNotHeld(StoreCore& core, const v1::ModelRecord& model,
                           const v1::CheckpointRecord& checkpoint);
 // The same for all versions of a model.

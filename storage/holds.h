@@ -1,9 +1,9 @@
-// Who is reading which checkpoint. A held checkpoint keeps its bytes, also once
-// it is deleted, and for the grace time after the last hold has gone.
+// Counts the users of each checkpoint. A held checkpoint keeps its bytes, even if it is
+// deleted, until the grace time after the last hold is released.
 //
-// Whoever takes a hold looks afterwards whether the version still exists; the
-// collector marks a version as ending only while nobody holds it, and after it
-// was deleted. So one of the two always notices the other.
+// A user acquires the hold first and checks afterwards that the version exists; the
+// collector finalizes a version only after its deletion and while nobody holds it. So
+// one of the two always notices the other.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@
 
 namespace modelstore::storage {
 
-// What a token leads back to.
+// The content that a token stands for.
 struct HeldCheckpoint {
   v1::ModelRecord model;
   v1::CheckpointRecord checkpoint;
@@ -56,19 +56,19 @@ class Holds {
   Holds(absl::Duration grace, std::function<absl::Time()> now)
       : grace_(grace), now_(std::move(now)) {}
 
-  // Absent while the collector ends this very checkpoint.
+  // Absent while the collector finalizes this checkpoint.
   std::optional<Hold> Acquire(const std::string& uid, int64_t version) EXCLUDES(mutex_);
 
-  // Somebody holds it at this moment.
+  // True if somebody holds it now.
   bool IsHeld(const std::string& uid, int64_t version) EXCLUDES(mutex_);
 
-  // A name for the checkpoint that the hold is on.
+  // A token for the held checkpoint.
   std::string Token(const Hold& hold, const HeldCheckpoint& content) EXCLUDES(mutex_);
   struct Reopened {
     Hold hold;
     std::shared_ptr<const HeldCheckpoint> content;
   };
-  // Absent if the token is not known, or not any more.
+  // Absent if the token is unknown or has expired.
   std::optional<Reopened> Reopen(absl::string_view token) EXCLUDES(mutex_);
 
   // True if nobody holds a checkpoint that died at `dead_since` and its grace

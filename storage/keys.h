@@ -1,6 +1,6 @@
 // The keys of the catalog. Numbers are big-endian, so that key order is their
-// order; uids and upload ids are 32 hex digits, so that no key is a prefix of a
-// stranger's. One letter tells the kinds of Space::kRecords apart.
+// order; uids and upload ids are 32 hex digits, so that no key is a prefix of
+// another owner's. One letter tells the kinds of Space::kRecords apart.
 #pragma once
 
 #include <cstdint>

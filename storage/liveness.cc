@@ -84,7 +84,7 @@ absl::Status Measure::ReadDead() {
       });
 }
 
-// The pack that the scan is at has so many dead bytes, where it lies.
+// Adds the dead bytes of the current pack to the pack that hosts it.
 void Measure::AddTenant(int64_t waiting, int64_t reclaimable) {
   const bool moved = record_.has_place();
   const uint64_t host = moved ? record_.place().pack() : pack_;
@@ -173,7 +173,7 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
   }
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
       core_.manifests.Load(manifest_id);
-  // A damaged manifest keeps what it names: that is for its readers to find out.
+  // A damaged manifest keeps all that it may name; readers report the damage.
   if (absl::IsDataLoss(manifest.status())) {
     KeepAllOf(version);
     return absl::OkStatus();
@@ -223,7 +223,7 @@ absl::StatusOr<Liveness> Measure::Run(
     state.reclaimable_bytes +=
         std::max<int64_t>(0, shared.total - shared.living - shared.dead);
   }
-  // What was copied there for packs that have gone since.
+  // Chunks copied there for packs that no longer exist.
   for (const auto& [host, known] : known_bytes_) {
     PackState& state = result_.packs[host];
     state.reclaimable_bytes += std::max<int64_t>(0, state.chunk_bytes - known);

@@ -1,5 +1,5 @@
-// How much of the packs is dead. Nothing is counted per chunk on disk: the
-// catalog knows which version uses which pack, and the manifests know the rest.
+// Measures how much of the packs is dead. The disk holds no counts per chunk: the
+// catalog tells which version uses which pack, and the manifests which chunks.
 #pragma once
 
 #include <cstdint>

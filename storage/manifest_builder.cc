@@ -163,7 +163,7 @@ absl::Status ManifestBuilder::CheckNamedTensors() {
   return absl::OkStatus();
 }
 
-// Sorts the pieces, keeps one of equal ones, and sees that they tile the rows.
+// Sorts the pieces, drops duplicates, and checks that they tile the rows.
 absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
                                    std::vector<std::string>& gaps) const {
   if (!tensor.tied_to().empty() || BytesOf(tensor) == 0) return absl::OkStatus();
@@ -213,7 +213,7 @@ absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
   return absl::OkStatus();
 }
 
-// Loaded as bools, other bytes than 0 and 1 are undefined behaviour.
+// Loading bytes other than 0 and 1 as bools is undefined behaviour.
 absl::Status ManifestBuilder::CheckBools(const v1::TensorRecord& tensor, int64_t index,
                                          const HeldChunk& chunk, const Digest& digest,
                                          ReadChunk read) {
@@ -329,7 +329,7 @@ void ManifestBuilder::CountPackUses(BuiltManifest& built) const {
   }
 }
 
-// Each record with its length before it, so that no two manifests run together.
+// Each record is preceded by its length, so that different manifests never hash alike.
 std::string ManifestBuilder::ContentDigest() const {
   Digester digester(algorithm_);
   auto add = [&digester](const auto& record) {

@@ -1,5 +1,5 @@
-// Puts the parts of a manifest together and makes of them what a commit writes:
-// pages with the places of all chunks, the digest, the summaries.
+// Joins the parts of a manifest and builds what a commit writes: pages with the places
+// of all chunks, the digest, the summaries.
 #pragma once
 
 #include <cstdint>
@@ -50,19 +50,19 @@ class ManifestBuilder {
 
   // Adds a part that CheckManifestPart() has accepted. A tensor that was added
   // before gets further pieces. INVALID_ARGUMENT if the two differ in dtype,
-  // shape or tie; if a section or attachment comes twice with other content; if
-  // a tie does not lead to an earlier tensor of its kind; beyond kMaxSections or
+  // shape or tie; if a section or attachment is repeated with other content; if
+  // a tie does not refer to an earlier tensor of the same kind; above kMaxSections or
   // kMaxAttachments.
   absl::Status Add(v1::ManifestPage part);
 
-  // The parts so far, for those who fill in digests.
+  // The parts so far; callers may fill in digests.
   v1::ManifestPage& manifest() { return manifest_; }
 
-  // FAILED_PRECONDITION, naming tensors, where boxes leave a gap or `find` does
-  // not know a chunk; INVALID_ARGUMENT where boxes overlap with other bytes, a
-  // chunk has another size than its place, a tensor of bools another byte than 0 and
-  // 1, or a section names a tensor that it does not have. `read` reads a chunk of
-  // which only that is unknown; UNAVAILABLE where it gives DATA_LOSS. To be called
+  // FAILED_PRECONDITION, naming tensors, if boxes leave a gap or `find` does not find
+  // a chunk; INVALID_ARGUMENT if boxes overlap with other bytes, a chunk has another
+  // size than its place, a tensor of bools has a byte other than 0 and 1, or a section
+  // names a tensor that it does not have. `read` reads a chunk that is not known to
+  // hold only bools; if it returns DATA_LOSS, Build() returns UNAVAILABLE. To be called
   // once.
   absl::StatusOr<BuiltManifest> Build(FindChunk find, ReadChunk read);
 
@@ -87,8 +87,7 @@ class ManifestBuilder {
   absl::flat_hash_map<std::string, int> tensors_;
   absl::flat_hash_map<std::string, int> sections_;
   absl::flat_hash_map<std::string, int> attachments_;
-  // Chunks that were read and hold only bools: each is read once, however often it is
-  // named.
+  // Chunks that were read and hold only bools; none is read twice.
   absl::flat_hash_set<std::pair<uint64_t, uint32_t>> bools_;
 };
 

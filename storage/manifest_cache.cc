@@ -21,7 +21,7 @@ void ForgetDead(Map& map) {
   absl::erase_if(map, [](const auto& entry) { return entry.second.expired(); });
 }
 
-// What a commit has written holds together; what a disk made of it may not.
+// A committed manifest is consistent; a damaged disk may return another.
 bool IsSound(const v1::ManifestPage& manifest) {
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
     if (!DTypeFromNumber(static_cast<int>(tensor.dtype())).ok()) return false;
@@ -137,7 +137,7 @@ void ManifestCache::Forget(uint64_t manifest_id) {
   ++forgotten_;
   manifests_.erase(manifest_id);
   indexes_.erase(manifest_id);
-  // Those of others are made again where they are asked for.
+  // Those of other manifests are built again when needed.
   recent_.clear();
 }
 

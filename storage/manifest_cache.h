@@ -16,12 +16,12 @@
 
 namespace modelstore::storage {
 
-// A chunk that is there already.
+// A chunk that is already stored.
 struct HeldChunk {
   ChunkId id;
   uint32_t size_bytes = 0;
-  // See HoldsOnlyBools(). Known of chunks that a tensor of bools holds already, and of
-  // those that came since the start.
+  // See HoldsOnlyBools(). Known for chunks of stored tensors of bools, and for those
+  // received since startup.
   enum class Bools : uint8_t { kUnknown, kOnly, kNotOnly };
   Bools bools = Bools::kUnknown;
 };
@@ -63,7 +63,7 @@ class ManifestCache {
   absl::StatusOr<std::shared_ptr<const ChunkIndex>> LoadIndex(
       const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) EXCLUDES(mutex_);
 
-  // Its places were changed: who asks from now on reads it anew.
+  // Called after its places were changed: later calls read it again.
   void Forget(uint64_t manifest_id) EXCLUDES(mutex_);
 
  private:
@@ -72,13 +72,13 @@ class ManifestCache {
 
   Catalog* const catalog_;
   Mutex mutex_;
-  // Counts what was forgotten: what was read before it is not kept after it.
+  // Number of Forget() calls: a manifest read before one is not cached after it.
   uint64_t forgotten_ GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<uint64_t, std::weak_ptr<const v1::ManifestPage>> manifests_
       GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::weak_ptr<const ChunkIndex>> indexes_
       GUARDED_BY(mutex_);
-  // The last few small ones are kept, for the calls of one save follow each other.
+  // The last few small ones, kept for the next calls of the same save.
   std::deque<std::shared_ptr<const ChunkIndex>> recent_ GUARDED_BY(mutex_);
 };
 

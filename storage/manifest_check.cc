@@ -12,7 +12,7 @@
 namespace modelstore::storage {
 namespace {
 
-// A location takes about so many bytes beside each digest.
+// Approximate bytes of a chunk's location, stored with each digest.
 constexpr int64_t kLocationBytes = 13;
 constexpr uint32_t kMaxRole = 2;
 

@@ -1,6 +1,6 @@
-// The first look at a part of a manifest, as a client sent it: everything that
-// can be told without its other parts. Whether boxes tile, names repeat and
-// chunks are there is for ManifestBuilder, at commit.
+// Validates one part of a manifest, as a client sent it, without the other parts.
+// ManifestBuilder checks at commit that boxes tile, that names are unique and that
+// chunks exist.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace modelstore::storage {
 
-// What the parts of one manifest, or of one contribution, add up to.
+// Sums over the parts of one manifest or one contribution.
 struct ManifestTotals {
   int64_t tensors = 0;
   int64_t bytes = 0;

@@ -40,7 +40,7 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
     if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
     ModelChange change;
     ASSIGN_OR_RETURN(change.model, Decode<v1::ModelRecord>(*bytes));
-    // The race may have been lost to a deletion, and the name be another's now.
+    // The faster writer may have deleted the model, and another may have its name now.
     RETURN_IF_ERROR(CheckUid(change.model, uid));
     uid = change.model.uid();
     RETURN_IF_ERROR(plan(change));

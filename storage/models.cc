@@ -192,8 +192,8 @@ absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(
                                        : events[0].generation == after_generation + 1;
   if (complete) return events;
   return absl::OutOfRangeError(absl::StrCat(ModelName(model.model_id()),
-                                            ": what happened after generation ",
-                                            after_generation, " is not known any more"));
+                                            ": the events after generation ",
+                                            after_generation, " have been trimmed"));
 }
 
 }  // namespace

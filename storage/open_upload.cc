@@ -109,8 +109,8 @@ absl::Status OpenUpload::CheckOpen() {
                                   : " is being committed"));
 }
 
-// Not only a repeated commit clears the doubt: who comes back after a crash begins
-// with CreateUpload, and would be turned away for good.
+// Called by Touch() too: a client that comes back after a crash begins with
+// CreateUpload, not with the commit, and would be refused for good.
 void OpenUpload::SettleDoubt() {
   {
     MutexLock lock(mutex_);
@@ -127,7 +127,7 @@ absl::Status OpenUpload::Touch() {
   used_ = core_->options.steady_now();
   const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
-  // The row of a committed one holds what the record in memory does not.
+  // Not that of a committed one, which holds more than the record in memory.
   if (state_ != State::kOpen || in_doubt_ ||
       expiry < written_expiry_us_ + WorthWriting(record_) ||
       !core_->space.CheckRoom(1).ok()) {
@@ -207,7 +207,7 @@ UploadState OpenUpload::GetState() {
   return state;
 }
 
-// A base whose manifest cannot be read is no base: its chunks are asked for anew.
+// A base whose manifest cannot be read is ignored: its chunks must be sent again.
 absl::Status OpenUpload::LoadBase() {
   {
     MutexLock lock(mutex_);
@@ -229,7 +229,7 @@ absl::StatusOr<std::vector<uint32_t>> OpenUpload::FindMissing(absl::string_view 
   });
 }
 
-// All that lie there: a write that is believed to have failed may have left one.
+// Deletes all stored parts: a write that seemed to fail may have left one.
 absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch) {
   const std::string row = keys::Contribution(upload_id_, contribution);
   return core_->catalog().Scan(Space::kRecords, PrefixRange(row),
@@ -261,7 +261,7 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
       CheckManifestPart(algorithm_, DigestsWanted::kAll, checked, next.totals));
   ManifestTotals all = next.totals;
   for (const auto& [index, other] : contributions_) {
-    // The same replica may come from every worker, so that only sizes add up.
+    // Workers may send the same replica: tensors do not add up, sizes do.
     if (index != contribution) all.bytes += other.totals.bytes;
   }
   RETURN_IF_ERROR(CheckManifestTotals(all));
@@ -299,7 +299,7 @@ void OpenUpload::SinkClosed() {
   MutexLock lock(mutex_);
   --open_sinks_;
   used_ = core_->options.steady_now();
-  // A stream that ran for long counts as a call that named the upload.
+  // The end of a stream counts as a use.
   const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
 }
@@ -410,9 +410,9 @@ std::vector<int64_t> OpenUpload::TensorCounts() {
   return counts;
 }
 
-// The parts that the contributions are known to consist of, and no others: of a write
-// that is believed to have failed a part may lie there. One that is known may be gone:
-// only the last part of a contribution is written durably.
+// Reads only the parts that the contributions are known to have: a write that seemed to
+// fail may have left another. A known part may be lost, as only the last part of a
+// contribution is written durably.
 absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   std::map<uint32_t, uint32_t> unread;
   {
@@ -512,7 +512,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   return std::move(committed.checkpoint);
 }
 
-// The journal and the contributions; for a committed upload they are gone.
+// Deletes the journal and the contributions; a committed upload has none.
 absl::Status OpenUpload::DeleteRows(CatalogBatch& batch, bool with_chunks) {
   RETURN_IF_ERROR(core_->catalog().Scan(
       Space::kRecords, PrefixRange(keys::SealedPacks(upload_id_)),

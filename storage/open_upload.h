@@ -1,5 +1,5 @@
-// One upload in memory: its record, what it holds, its streams. The catalog has
-// all of it that a restart needs: record, journal of sealed packs, contributions.
+// One upload in memory: its record, its chunks, its streams. The catalog has what a
+// restart needs: record, journal of sealed packs, contributions.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@
 
 namespace modelstore::storage {
 
-// A prolongation of an upload's life by less is not written: a part of it is lost at
-// most.
+// Microseconds by which the expiry must move before it is written again; a restart
+// loses less than that.
 int64_t WorthWriting(const v1::UploadRecord& record);
 
 // Thread-safe. Owned by shared pointers: a sink keeps the upload in memory, not
@@ -32,7 +32,7 @@ class OpenUpload final : public PackJournal,
   OpenUpload(StoreCore* core, v1::UploadRecord record, DigestAlgorithm algorithm,
              Hold base_hold, std::optional<v1::CheckpointRecord> base);
 
-  // Takes over what an earlier run had written down.
+  // Restores what an earlier run has written.
   void Restore(const v1::SealedPackRecord& pack) { intake_.Restore(pack); }
   void Restore(uint32_t contribution, const v1::ContributionRecord& record);
 
@@ -43,15 +43,16 @@ class OpenUpload final : public PackJournal,
   const std::string& base_model_uid() const { return base_model_uid_; }
   int64_t base_version() const { return base_version_; }
 
-  // Prolongs its life; finds out what became of an undecided commit or deletion.
-  // NOT_FOUND once it is deleted.
+  // Prolongs its life and settles an undecided commit or deletion. NOT_FOUND once it is
+  // deleted.
   absl::Status Touch() EXCLUDES(mutex_);
   v1::UploadRecord record() EXCLUDES(mutex_);
   bool committed() EXCLUDES(mutex_);
   bool deleted() EXCLUDES(mutex_);
-  // Neither a call nor a running stream has named it for its time to live.
+  // True if no call and no stream has used it for its time to live.
   bool Expired(absl::Time now) EXCLUDES(mutex_);
-  // How long nobody has used it; nothing while it is in use or settled.
+  // Time since its last use; zero while it is in use, and once it is committed or
+  // deleted.
   absl::Duration IdleFor() EXCLUDES(mutex_);
   UploadState GetState() EXCLUDES(mutex_);
 
@@ -62,8 +63,7 @@ class OpenUpload final : public PackJournal,
   absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() EXCLUDES(mutex_);
   absl::StatusOr<v1::CheckpointRecord> Commit(
       std::optional<int64_t> expected_latest_version, bool allow_empty) EXCLUDES(mutex_);
-  // Deletes its records, unless it was committed: then it is only forgotten.
-  // Its packs are garbage afterwards.
+  // Deletes its records. The packs of one that is not committed are garbage afterwards.
   absl::Status Delete() EXCLUDES(mutex_);
   // Deletes it unless it was used within StoreOptions::upload_min_idle. False if it
   // was.
@@ -87,14 +87,14 @@ class OpenUpload final : public PackJournal,
   std::string Name() const;
   std::string RowKey() const;
   absl::Status TakeTurn() EXCLUDES(mutex_);
-  // In this call's turn.
+  // Only after TakeTurn().
   absl::Status RunDelete() EXCLUDES(mutex_);
   absl::Status DeleteStored(State stored) EXCLUDES(mutex_);
   absl::Duration IdleForLocked() REQUIRES(mutex_);
   void SettleDoubt() EXCLUDES(mutex_);
   void EndTurn(State state) EXCLUDES(mutex_);
-  // The upload as the catalog knows it: an undecided commit or deletion may have
-  // happened. Its row is there from its creation until it is deleted.
+  // Reads the state from the catalog: an undecided commit or deletion may have
+  // happened. The row exists from creation to deletion.
   absl::StatusOr<State> StoredState() EXCLUDES(mutex_);
   absl::StatusOr<v1::CheckpointRecord> RunCommit(std::optional<int64_t> expected,
                                                  bool allow_empty);
@@ -128,7 +128,7 @@ class OpenUpload final : public PackJournal,
   int open_sinks_ GUARDED_BY(mutex_) = 0;
   // On the steady clock; a restart counts as a use.
   absl::Duration used_ GUARDED_BY(mutex_);
-  // A commit or a deletion may have happened: nothing is written until that is known.
+  // A commit or deletion may have happened: nothing is written until that is settled.
   bool in_doubt_ GUARDED_BY(mutex_) = false;
   bool base_loaded_ GUARDED_BY(mutex_) = false;
   Hold base_hold_ GUARDED_BY(mutex_);

@@ -1,6 +1,6 @@
-// Where the chunks of a pack lie now. Manifests, indexes and uploads name a chunk
-// by the pack that it was saved in, for good; copying forward moves its bytes and
-// writes the new place into the catalog's PackRecord, which alone counts.
+// Maps packs to where their chunks lie now. Manifests, indexes and uploads always name
+// a chunk by the pack that it was saved in; copying forward moves its bytes and writes
+// the new place into the catalog's PackRecord, which is authoritative.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,9 @@ class PackPlaces {
   // is gone. The caller checks the digest.
   absl::StatusOr<PinnedBytes> Read(ChunkId chunk) EXCLUDES(mutex_);
 
-  // The chunks of `pack` were moved; what is read from here on is read there.
+  // Called after the chunks of `pack` were moved: later reads use the new place.
   void Moved(uint64_t pack, const v1::PackPlace& place) EXCLUDES(mutex_);
-  // Its record was deleted.
+  // Called after its record was deleted.
   void Forget(uint64_t pack) EXCLUDES(mutex_);
 
  private:

@@ -18,8 +18,8 @@ absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
   batch.Delete(Space::kRecords, own);
   bool others = false;
   v1::PackRecord record;
-  // From the end, for the oldest versions end first: the rows of those that ended
-  // before are not passed again.
+  // From the end: the oldest versions are usually deleted first, and a scan from the
+  // front would pass their tombstones.
   KeyRange uses = PrefixRange(keys::Pack(pack));
   uses.reverse = true;
   RETURN_IF_ERROR(core.catalog().Scan(

@@ -1,4 +1,4 @@
-// The end of a version's use of a pack.
+// Ends a version's use of a pack.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct UnusedPacks {
   void Add(const UnusedPacks& other);
 };
 
-// Adds to `batch` what deletes a version's use of `pack` and, if nobody else uses it,
-// the pack's records and inline chunks. By the one thread that collects.
+// Adds to `batch` the deletion of a version's use of `pack` and, if no other version
+// uses it, of the pack's records and inline chunks. Only the collecting thread calls it.
 absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
                          int64_t version, CatalogBatch& batch, UnusedPacks& unused);
 

@@ -11,18 +11,18 @@ namespace modelstore::storage {
 
 class Collector;
 
-// The table of uploads, beside what callers see of it.
+// The table of uploads, with calls for other parts of storage.
 class UploadTable : public Uploads {
  public:
   // At open, before anyone calls.
   virtual void Restore(std::shared_ptr<OpenUpload> upload) = 0;
-  // Deletes those whose life is over. Returns how many.
+  // Deletes expired uploads and returns their number.
   virtual int64_t SweepExpired(absl::Time now) = 0;
-  // Deletes those of a model that does not exist any more, and the idle ones of others
-  // that build on its versions.
+  // Deletes the uploads of a deleted model, and idle ones of other models that build on
+  // its versions.
   virtual void DeleteOfModel(absl::string_view model_uid) = 0;
-  // Deletes the idle uploads that build on these versions of the model of this uid:
-  // otherwise an upload that nobody will end would keep their bytes for its whole life.
+  // Deletes the idle uploads that build on these versions of the model of this uid: an
+  // abandoned one would keep their bytes until it expires.
   virtual void DeleteIdle(absl::string_view base_model_uid,
                           const absl::flat_hash_set<int64_t>& base_versions) = 0;
   virtual int64_t open_count() = 0;

@@ -10,11 +10,11 @@ namespace modelstore::storage {
 
 PendingSave::~PendingSave() {
   if (ended_) return;
-  intake_.Refuse(absl::CancelledError("the save was given up"));
+  intake_.Refuse(absl::CancelledError("the save was abandoned"));
   if (intake_.AbandonOpen().ok()) DropUnused(nullptr);
 }
 
-// An error is not lost: the collector drops what no record names.
+// Errors are ignored: the collector drops packs that no record names.
 void PendingSave::DropUnused(const BuiltManifest* used) {
   std::vector<uint64_t> packs;
   for (const ChunkIntake::Sealed& own : intake_.sealed()) {
@@ -29,9 +29,9 @@ void PendingSave::DropUnused(const BuiltManifest* used) {
 absl::StatusOr<v1::CheckpointRecord> PendingSave::Commit(CommitPlan plan) {
   intake_.Refuse(absl::FailedPreconditionError("the save has ended"));
   RETURN_IF_ERROR(intake_.SealAll());
-  // The builder gives its manifest away: what it would build again is another.
+  // Build() moves the manifest out of the builder, so it cannot be repeated.
   if (std::exchange(built_, true)) {
-    return absl::FailedPreconditionError("the save was refused: begin it anew");
+    return absl::FailedPreconditionError("the save was refused; start a new one");
   }
   ASSIGN_OR_RETURN(
       const BuiltManifest manifest,

@@ -1,5 +1,5 @@
-// A save that lives in one object until it is committed: what OneShotSave and
-// DerivedSave have in common. Given up before that, it leaves nothing.
+// A save that is kept in one object until its commit: the common part of OneShotSave
+// and DerivedSave. If it is destroyed before its commit, nothing remains.
 #pragma once
 
 #include <memory>
@@ -25,8 +25,8 @@ class PendingSave {
   ChunkIntake& intake() { return intake_; }
   bool ended() const { return ended_; }
 
-  // Fills in the plan's manifest and packs. Only once: refused, it is over as well,
-  // and its packs go with it.
+  // Fills in the plan's manifest and packs and commits. To be called once: a refused
+  // save has ended too, and its packs are dropped.
   absl::StatusOr<v1::CheckpointRecord> Commit(CommitPlan plan);
 
  private:

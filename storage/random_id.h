@@ -1,5 +1,4 @@
-// Names that are drawn, not counted: nothing has to be remembered to keep them
-// from being given twice.
+// Random ids: unique without stored counters.
 #pragma once
 
 #include <cstdint>

@@ -88,7 +88,7 @@ class StoredReads final : public Reads {
     std::optional<Holds::Reopened> reopened = core_.holds.Reopen(token);
     if (!reopened.has_value()) {
       return absl::FailedPreconditionError(
-          "the resume_token is not known any more: plan the load again");
+          "the resume_token has expired: plan the load again");
     }
     return Start({std::move(reopened->hold), reopened->content->model,
                   reopened->content->checkpoint});

@@ -62,10 +62,9 @@ absl::Status Recovery::OpenChunks() {
   RETURN_IF_ERROR(core_.damage.Load());
   RETURN_IF_ERROR(core_.damage.FindLostPacks());
   if (unnamed.empty()) return absl::OkStatus();
-  core_.Event(
-      Listener::Severity::kInfo,
-      absl::StrCat("dropping ", unnamed.size(), " packs of saves that came to nothing"));
-  // What cannot be dropped now is found again by the collector.
+  core_.Event(Listener::Severity::kInfo,
+              absl::StrCat("dropping ", unnamed.size(), " packs of unfinished saves"));
+  // On an error the collector finds them again.
   core_.chunks().DropPacks(unnamed).IgnoreError();
   return absl::OkStatus();
 }
@@ -82,8 +81,7 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
     ASSIGN_OR_RETURN(base, GetRecord<v1::CheckpointRecord>(
                                core_.catalog(), keys::Version(record.base_model_uid(),
                                                               record.base_version())));
-    // Deleted, its manifest may still be there; without it the upload brings all
-    // of its chunks itself.
+    // Without the record of a deleted base, the upload must send all of its chunks.
     if (base.has_value() && taken.has_value()) hold = *std::move(taken);
   }
   auto upload = std::make_shared<OpenUpload>(
@@ -135,8 +133,8 @@ absl::Status Recovery::RestoreUploads() {
   for (const v1::UploadRecord& record : records) {
     RETURN_IF_ERROR(RestoreUpload(record));
   }
-  // The journal named these packs before they were published, and never were. On a
-  // full disk they are left to the next start: a failed write would close the catalog.
+  // The journal names packs before they are published; these never were. On a full disk
+  // they are left to the next start: a failed write would close the catalog.
   if (stale_.empty() || !core_.space.CheckRoom(1).ok()) return absl::OkStatus();
   return core_.catalog().Write(stale_, Durability::kBuffered);
 }

@@ -19,7 +19,7 @@ namespace {
 // Every digest of this format is of the one algorithm that there is.
 constexpr DigestAlgorithm kAlgorithm = DigestAlgorithm::kXxh3_128;
 
-// The manifest of one version on its way to other places.
+// Rewrites the places in the manifest of one version.
 class MovedManifest {
  public:
   MovedManifest(uint64_t pack, const std::map<uint32_t, DamagedChunks::Copy>& copies)
@@ -102,7 +102,7 @@ absl::Status Repair::ReadModels() {
 
 absl::StatusOr<bool> Repair::IsWhole(const DamagedChunks::Copy& copy) {
   if (core_.damage.Contains(copy.place)) return false;
-  // While this thread collects no pack loses its record.
+  // Only the collecting thread, which is this one, deletes records of packs.
   ASSIGN_OR_RETURN(const std::optional<std::string> record,
                    core_.catalog().Get(Space::kRecords, keys::Pack(copy.place.pack)));
   if (!record.has_value()) return false;
@@ -148,8 +148,9 @@ absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& chang
   RETURN_IF_ERROR(manifest.Run(core_.catalog(), record->manifest_id(), batch));
   planned.moved = manifest.moved();
   RETURN_IF_ERROR(core_.space.CheckRoom(manifest.bytes()));
-  // Who holds it from now on reads the new manifest; but for the chunks that move here,
-  // which no save shares any more, the pack is the same to those who know the old one.
+  // Holders of before know the old manifest: their packs are kept. One that acquires a
+  // hold from here on may read it too, but then finds only the damaged chunks gone, and
+  // no save shares these since BeginRepair().
   const bool held = core_.holds.IsHeld(model.uid(), version);
   std::vector<uint64_t> kept;
   UnusedPacks unused;
@@ -173,8 +174,7 @@ absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& chang
   }
   for (uint64_t used : kept) record->add_packs(used);
   batch.Put(Space::kRecords, keys::Version(model.uid(), version), Encode(*record));
-  // No change that an etag tells; but whoever changes the version at the same time
-  // reads it again.
+  // Does not change the etag, but makes concurrent changes of the version read it again.
   model.set_lease_change(RandomNumber());
   change.skip = false;
   return planned;
@@ -195,7 +195,7 @@ absl::Status Repair::RepairVersion(const std::string& uid, int64_t version, bool
                   })
           .status();
   if (absl::IsNotFound(status)) return absl::OkStatus();  // deleted
-  // Also where it is not known whether it was changed.
+  // Also if the outcome is unknown.
   if (planned.moved) core_.manifests.Forget(planned.manifest_id);
   RETURN_IF_ERROR(status);
   if (planned.moved) ++repaired_;
@@ -219,8 +219,8 @@ absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& go_on) {
     if (!go_on()) return absl::CancelledError("the collection was stopped");
     const absl::Status status = RepairVersion(uid, version, whole);
     if (status.ok()) continue;
-    // A manifest that is damaged itself is left, and still names the chunks; a full disk
-    // waits for another time.
+    // A damaged manifest is left as it is and still names the chunks; on a full disk a
+    // later round repairs it.
     if (!absl::IsDataLoss(status) && !absl::IsResourceExhausted(status)) return status;
     whole = false;
   }

@@ -1,6 +1,6 @@
-// Gives the versions that use a damaged chunk the copy of it that a later save has
-// stored: their manifests name the copy's place from then on. What they hold, their
-// digests and etags stay as they are.
+// Repairs versions that use a damaged chunk of which a later save has stored a copy:
+// their manifests name the copy's place afterwards. Content, digests and etags do not
+// change.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +22,13 @@ class Repair {
  public:
   explicit Repair(StoreCore* core) : core_(*core) {}
 
-  // Repairs each version of a pack that DamagedChunks has copies for. A version that is
-  // held keeps its use of the pack: a later round releases it. Packs that lose their
-  // last use by it are named by nothing afterwards. `go_on` is asked before each
-  // version: CANCELLED, and what is repaired is repaired.
+  // Repairs each version of the packs that DamagedChunks has copies for. A held version
+  // keeps its use of the pack until a later round. The records of packs that lose their
+  // last use are deleted. `go_on` is called before each version; if it returns false:
+  // CANCELLED, and versions already repaired stay so.
   absl::Status Run(const std::function<bool()>& go_on);
 
-  // Versions were given copies, or released a pack.
+  // True if a version was given copies or released a pack.
   bool changed() const { return changed_; }
 
  private:
@@ -42,17 +42,17 @@ class Repair {
     uint64_t manifest_id = 0;
     bool moved = false;     // the manifest names other places
     bool released = false;  // packs
-    bool waits = false;     // a pack that it does not name any more stays for a reader
+    bool waits = false;     // a pack it no longer names is kept for its holders
   };
   absl::StatusOr<Planned> Plan(int64_t version, ModelChange& change);
   // Checks the bytes of the copies that the manifest is about to name, each once a
-  // round: the version that stored one may be deleted since, and the copy with it.
+  // round: a copy may be gone, with the version that stored it.
   absl::Status CheckCopies(const v1::ManifestPage& manifest);
   absl::StatusOr<bool> IsWhole(const DamagedChunks::Copy& copy);
 
   StoreCore& core_;
   absl::flat_hash_map<std::string, std::string> models_;  // ids by uid
-  // The pack that is repaired, and its copies; by sequence those that were checked.
+  // The current pack and its copies; `checked_` by sequence.
   uint64_t pack_ = 0;
   Copies copies_, gone_;
   absl::flat_hash_set<uint32_t> checked_;

@@ -31,7 +31,7 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
     return sampled_free_ - reserve_bytes_ - written_since_ - outstanding_;
   };
   const absl::Time now = SteadyNow();
-  // Asked again early when it would refuse: space may have been freed.
+  // Sampled again before a refusal: space may have been freed.
   if (now - sampled_at_ > kSampleLife || left() < bytes) {
     absl::StatusOr<int64_t> free = FreeBytes();
     if (!free.ok()) return free.status();
@@ -41,7 +41,7 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
   }
   available = left();
   if (available >= bytes) return absl::OkStatus();
-  // A caller that does not know yet how much it will write asks for nothing.
+  // A caller that does not know the size yet passes 0.
   const std::string wanted =
       bytes > 0 ? absl::StrCat(bytes, " bytes do not fit, ") : std::string();
   return absl::ResourceExhaustedError(

@@ -1,5 +1,5 @@
-// Admission of bytes: nothing is accepted that the disk has no room for. What
-// was granted and is not written yet counts as used.
+// Admission control for disk space: refuses bytes that the disk has no room for. Bytes
+// granted but not yet written count as used.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +48,7 @@ class SpaceAdmission {
   int64_t outstanding_ GUARDED_BY(mutex_) = 0;
 };
 
-// What one save may still write. Gives the rest back when it dies. Used by one
+// Bytes that one save may still write. The destructor returns the rest. Used by one
 // thread at a time.
 class SpaceGrant {
  public:

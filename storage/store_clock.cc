@@ -39,7 +39,7 @@ absl::Duration StoreClock::Uptime() const { return steady_() - began_; }
 
 int64_t StoreClock::ToWallUs(int64_t store_time_us) const {
   const int64_t ahead = absl::ToInt64Microseconds(Ahead());
-  // The clocks are read one after the other: what is no step is not shown as one.
+  // The clocks are read one after the other: small differences are no step.
   return absl::AbsDuration(absl::Microseconds(ahead)) < kStep ? store_time_us
                                                               : store_time_us - ahead;
 }

@@ -4,8 +4,8 @@
 //
 // It begins as the wall's time. The offset from the wall clock is stored in the catalog,
 // so that a restart does not apply a past step. While the server is down only
-// the wall clock tells how long: a step then counts as time that has passed, and the
-// grace after a start is what holders of leases have to renew them. It never goes back.
+// the wall clock measures time: a step then counts as elapsed time, and holders of
+// leases have the grace after startup to renew them. It never goes back.
 #pragma once
 
 #include <cstdint>

@@ -62,7 +62,7 @@ class StoredUploads final : public UploadTable {
     const DigestAlgorithm algorithm = DigestAlgorithm::kXxh3_128;
     const absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
         core_.manifests.LoadIndex(checkpoint, algorithm);
-    // Deleted meanwhile, or damaged: it has nothing to share.
+    // Deleted meanwhile, or damaged: no chunk is shared.
     if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
     return FindMissingDigests(algorithm, digests, [&](const Digest& digest) {
       if (!index.ok()) return false;
@@ -114,7 +114,7 @@ class StoredUploads final : public UploadTable {
   using Pointer = std::shared_ptr<OpenUpload>;
   using Key = std::pair<std::string, std::string>;
 
-  // A committed upload leaves memory: its row in the catalog answers for it.
+  // A committed upload is not kept in memory: calls are answered from its row.
   struct Found {
     Pointer open;  // null: committed
     v1::UploadRecord committed;
@@ -130,23 +130,24 @@ class StoredUploads final : public UploadTable {
   void Insert(Pointer upload);
   void Remove(const Pointer& upload);
   std::vector<Pointer> All();
-  // As callers see it: its expiry by the wall clock.
+  // The record for callers: expiry by the wall clock.
   v1::UploadRecord Shown(v1::UploadRecord record) const {
     record.set_expire_time_us(core_.clock.ToWallUs(record.expire_time_us()));
     return record;
   }
-  // What the same request led to before; absent: nothing.
+  // The upload that the same request has created before, if any.
   absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
                                                           const v1::ModelRecord& model);
   absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
-  // One attempt. Absent, with `gives_way` set: that upload must go first.
+  // One attempt. Absent if a race was lost or, with `gives_way` set, if that upload must
+  // be deleted first.
   absl::StatusOr<std::optional<v1::UploadRecord>> TryCreate(const SaveRequest& request,
                                                             uint32_t contribution_count,
                                                             absl::Duration time_to_live,
                                                             Pointer& gives_way)
       EXCLUDES(create_mutex_);
-  // At a limit, the upload that was idle for longest, of the model or of all; null
-  // below it. Overloaded if none is idle.
+  // At a limit, returns the upload that was idle for longest, of the model or of all;
+  // null below the limits. Overloaded if none is idle.
   absl::StatusOr<Pointer> FindWhatGivesWay(const v1::ModelRecord& model);
   Pointer Idlest(absl::string_view model_uid);
   // Deletes it unless it was used meanwhile.
@@ -156,8 +157,8 @@ class StoredUploads final : public UploadTable {
   StoreCore& core_;
   Collector& collector_;
   CommittedUploads committed_;
-  // One upload is created at a time, so that a request finds what it led to
-  // before in memory as well.
+  // One upload is created at a time, so that a repeated request finds the upload of
+  // the first one in memory.
   Mutex create_mutex_;
   Mutex mutex_;
   std::map<Key, Pointer> uploads_ GUARDED_BY(mutex_);
@@ -377,7 +378,7 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
                        TryCreate(request, contribution_count, time_to_live, gives_way));
       if (made.has_value()) return Shown(*std::move(made));
       if (gives_way == nullptr) continue;
-      // Without the lock: it may have to wait for a stream and for the disk.
+      // Without create_mutex_: this may wait for a stream and for the disk.
       RETURN_IF_ERROR(GiveWay(gives_way));
       some_gave_way = true;
     }
@@ -473,7 +474,7 @@ int64_t StoredUploads::SweepExpired(absl::Time now) {
 void StoredUploads::DeleteOfModel(absl::string_view model_uid) {
   for (const Pointer& upload : All()) {
     if (upload->model_uid() != model_uid) continue;
-    // What fails here is deleted once its life is over.
+    // On an error it is deleted when it expires.
     if (upload->Delete().ok()) Remove(upload);
   }
   DeleteIdleWhere(

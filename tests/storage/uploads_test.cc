@@ -575,6 +575,21 @@ TEST_F(UploadsTest, AtALimitAnUploadIsRefusedForNowUnlessAnIdleOneGivesWay) {
   EXPECT_TRUE(IsOverloaded(uploads().Create(RequestOf({}), 1, {}).status()));
 }
 
+TEST_F(UploadsTest, ARequestThatIsRefusedRemovesNoIdleOne) {
+  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 100), {.request_id = "r"})
+                .status());
+  world_.options().max_open_uploads = 1;
+  ASSERT_OK(world_.Reopen());
+  const std::string idle = Create();
+  world_.Advance(world_.options().upload_min_idle);
+  SaveRequest request = RequestOf({});
+  request.base_version = VersionName(7);
+  EXPECT_TRUE(absl::IsNotFound(uploads().Create(request, 1, {}).status()));
+  request = RequestOf({.request_id = "r", .request_digest = "other"});
+  EXPECT_TRUE(absl::IsInvalidArgument(uploads().Create(request, 1, {}).status()));
+  EXPECT_OK(uploads().Get("m", idle).status());
+}
+
 TEST_F(UploadsTest, AnIdleOneThatCannotBeRemovedIsNamed) {
   world_.options().max_open_uploads = 1;
   ASSERT_OK(world_.Reopen());
