@@ -1,5 +1,5 @@
-// The first of the two seams an engine implements: everything small. An ordered
-// map from keys to values with atomic, conditional, durable batches.
+// The first of the two interfaces an engine implements, for small data: an ordered map
+// from keys to values with atomic, conditional, durable batches.
 //
 // Contract, held by every engine and checked by the conformance suite:
 //   - A batch applies whole or not at all, also across a crash.
@@ -7,9 +7,9 @@
 //     before it, outlives power loss.
 //   - A Write that failed before anything was applied says so with its code
 //     (ABORTED: an expectation differs; RESOURCE_EXHAUSTED: no space). A Write
-//     whose fate is open returns UNAVAILABLE, IsUndecided() is true of it, and
-//     the catalog answers UNAVAILABLE to everything until Reopen(), after which
-//     a read tells whether it was applied.
+//     with unknown outcome returns UNAVAILABLE and IsUndecided() is true of its
+//     status; every call then returns UNAVAILABLE until Reopen(), after which a
+//     read tells whether it was applied.
 //   - Reads see every batch that returned OK.
 // Thread-safe.
 #pragma once
@@ -105,7 +105,7 @@ class Catalog {
   virtual absl::Status Reopen() = 0;
 };
 
-// True of the status of a Write whose fate only a Reopen() can tell.
+// True for the status of a Write whose outcome is unknown until Reopen().
 bool IsUndecided(const absl::Status& status);
 absl::Status UndecidedError(absl::string_view message);
 

@@ -429,7 +429,7 @@ class Listener {
   virtual void OnEvent(Severity severity, absl::string_view message) = 0;
 };
 
-// The two seams of one engine, and the disk they share.
+// The two interfaces of one engine, and the disk they share.
 struct Engine {
   std::unique_ptr<Catalog> catalog;
   std::unique_ptr<ChunkStore> chunks;

@@ -1,6 +1,6 @@
-// The second of the two seams an engine implements: bulk bytes. Chunks live in
-// packs; a pack is written once by one writer, then published whole, then read,
-// then dropped whole.
+// The second of the two interfaces an engine implements, for bulk bytes. Chunks live in
+// packs; a pack is written once by one writer, then published, read and dropped as a
+// whole.
 //
 // Contract, held by every engine and checked by the conformance suite:
 //   - Until Publish() nothing of a pack is visible; an abandoned writer leaves

@@ -435,7 +435,7 @@ absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
 absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool validate_only,
                                                  const Progress& progress) {
   GarbageResult result;
-  // Before the turn is taken: deleting uploads takes it too.
+  // Before the turn is taken, as deleting uploads takes it too.
   if (!validate_only && !core_.InStartGrace()) {
     result.expired_uploads = uploads.SweepExpired(core_.clock.Now());
   }
@@ -443,7 +443,7 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
   if (!turn.taken()) {
     return Overloaded("another collection is running: retry later", 5000);
   }
-  // Whatever becomes garbage from here on is for the next one.
+  // Garbage that appears from here on is left to the next collection.
   bool possible = core_.garbage_possible.exchange(false);
   auto run = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const PackSizes before, ReadPackSizes(core_));

@@ -146,7 +146,7 @@ absl::Status ManifestBuilder::CheckCounts() const {
   return absl::OkStatus();
 }
 
-// What was checked is no part of the content.
+// Fields that only served a check are not part of the content.
 absl::Status ManifestBuilder::CheckNamedTensors() {
   for (v1::SectionRecord& section : *manifest_.mutable_sections()) {
     for (const v1::TensorReference& named : section.named_tensors()) {
