@@ -1,11 +1,14 @@
 #include "server/collect_session.h"
 
+#include "proto/contract/steady_time.h"
 #include "server/wire.h"
 
 namespace modelstore::server {
 namespace {
 
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
+// How often Next() looks at a running collection, and for the end of another.
+constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
 
 OutboundMessage ProgressMessage(int64_t checked, int64_t total) {
   v1::CollectGarbageResponse response;
@@ -43,7 +46,6 @@ CollectSession::~CollectSession() {
 void CollectSession::Cancel() {
   MutexLock lock(mutex_);
   cancelled_ = true;
-  changed_.NotifyAll();
 }
 
 void CollectSession::Collect() {
@@ -54,26 +56,33 @@ void CollectSession::Collect() {
         total_ = total;
         return !cancelled_;
       });
+  *context_.collecting = false;
   MutexLock lock(mutex_);
   result_ = std::move(result);
   done_ = true;
-  changed_.NotifyAll();
 }
 
 absl::StatusOr<std::optional<OutboundMessage>> CollectSession::Next() {
-  if (!worker_.joinable()) worker_ = std::thread([this] { Collect(); });
   MutexLock lock(mutex_);
-  // Progress is told at most every half second, and only where there is some.
-  while (!done_ && !cancelled_) {
-    changed_.WaitFor(mutex_, kProgressInterval, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return done_ || cancelled_;
-    });
-    if (!done_ && !cancelled_ && checked_ != told_ && total_ > 0) {
-      told_ = checked_;
-      return ProgressMessage(checked_, total_);
+  if (cancelled_ && !done_) return absl::CancelledError("the collection was cancelled");
+  if (!worker_.joinable()) {
+    // Storage runs one collection at a time, and a thread that waits there cannot be
+    // cancelled.
+    if (context_.collecting->exchange(true)) {
+      return OutboundMessage::AgainAfter(kPollInterval);
     }
+    tell_at_ = SteadyNow() + kProgressInterval;
+    worker_ = std::thread([this] { Collect(); });
   }
-  if (!done_) return absl::CancelledError("the collection was cancelled");
+  if (!done_) {
+    const absl::Time now = SteadyNow();
+    if (now < tell_at_ || checked_ == told_ || total_ == 0) {
+      return OutboundMessage::AgainAfter(kPollInterval);
+    }
+    tell_at_ = now + kProgressInterval;
+    told_ = checked_;
+    return ProgressMessage(checked_, total_);
+  }
   if (!result_.ok()) return result_.status();
   if (result_told_) return std::nullopt;
   // The last progress is told once, whole, so that every stream has one.

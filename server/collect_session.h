@@ -4,6 +4,7 @@
 #include <memory>
 #include <thread>
 
+#include "absl/time/time.h"
 #include "proto/contract/mutex.h"
 #include "server/handlers.h"
 #include "server/service.h"
@@ -23,15 +24,16 @@ class CollectSession final : public OutboundSession {
   CollectSession(ServiceContext& context, bool validate_only)
       : context_(context), validate_only_(validate_only) {}
 
-  // On a thread of its own, so that Next() can tell how far it is.
+  // Runs on a thread of its own: Next() tells progress meanwhile and never waits.
   void Collect();
 
   ServiceContext& context_;
   const bool validate_only_;
   std::thread worker_;
+  // On the steady clock; not before then is progress told.
+  absl::Time tell_at_;
 
   Mutex mutex_;
-  CondVar changed_;
   bool cancelled_ GUARDED_BY(mutex_) = false;
   int64_t checked_ GUARDED_BY(mutex_) = 0;
   int64_t total_ GUARDED_BY(mutex_) = 0;

@@ -2,6 +2,8 @@
 // request, calls storage and converts the answer.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -24,6 +26,9 @@ struct ServiceContext {
   std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
   std::shared_ptr<HelperThreads> helpers = std::make_shared<HelperThreads>(0);
   std::shared_ptr<ModelWatchers> watchers = std::make_shared<ModelWatchers>();
+  // A CollectGarbage call runs its collection; the others wait for it.
+  std::shared_ptr<std::atomic<bool>> collecting =
+      std::make_shared<std::atomic<bool>>(false);
 
   // See ServiceOptions::for_each.
   void ForEach(int count, const std::function<void(int)>& each) const {

@@ -1,5 +1,10 @@
 // Models and checkpoints as an administrator sees them.
+#include <chrono>
+#include <future>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
@@ -249,20 +254,67 @@ TEST_F(ModelsTest, WhatIsNotBuiltSaysSoByName) {
 
 TEST_F(ModelsTest, ACollectionTellsItsResultOnce) {
   SaveVersions("models/m", 1);
-  auto session =
-      harness_.service().OpenOutbound(absl::StrCat(kStore, "CollectGarbage"), "");
-  ASSERT_TRUE(session.ok()) << session.status();
-  int results = 0;
-  for (int i = 0; i < 100; ++i) {
-    auto message = (*session)->Next();
+  auto responses = harness_.Stream<v1::CollectGarbageResponse>(
+      absl::StrCat(kStore, "CollectGarbage"), v1::CollectGarbageRequest());
+  ASSERT_TRUE(responses.ok()) << responses.status();
+  ASSERT_GE(responses->size(), 2u);
+  EXPECT_TRUE(responses->back().has_result());
+  responses->pop_back();
+  for (const auto& response : *responses) EXPECT_TRUE(response.has_progress());
+}
+
+TEST_F(ModelsTest, ACollectionThatWaitsForAnotherHoldsNoThread) {
+  // Large enough to be a pack, which a collection tells.
+  const std::string bytes = MakeBytes(2 << 20, 1);
+  ASSERT_TRUE(
+      harness_.SaveTensors("models/m", {MakeTensor("w", v1::UINT8, {2 << 20}, bytes)})
+          .ok());
+  std::promise<void> begun, release;
+  std::shared_future<void> released = release.get_future().share();
+  auto running = std::async(std::launch::async, [&] {
+    bool first = true;
+    auto result =
+        harness_.store().maintenance().CollectGarbage(false, [&](int64_t, int64_t) {
+          if (std::exchange(first, false)) begun.set_value();
+          released.wait_for(std::chrono::seconds(20));
+          return true;
+        });
+    EXPECT_TRUE(result.ok()) << result.status();
+  });
+  EXPECT_EQ(begun.get_future().wait_for(std::chrono::seconds(20)),
+            std::future_status::ready);
+  const auto open = [&] {
+    return *harness_.service().OpenOutbound(absl::StrCat(kStore, "CollectGarbage"), "");
+  };
+  auto first = open(), second = open();
+  for (OutboundSession* session : {first.get(), second.get(), first.get()}) {
+    auto message = session->Next();
     ASSERT_TRUE(message.ok()) << message.status();
-    if (!message->has_value()) break;
-    v1::CollectGarbageResponse response;
-    ASSERT_TRUE(response.ParseFromString((*message)->head));
-    EXPECT_EQ(results, 0) << "nothing follows the result";
-    if (response.has_result()) ++results;
+    ASSERT_TRUE(message->has_value());
+    EXPECT_TRUE((*message)->again_after.has_value());
   }
-  EXPECT_EQ(results, 1);
+  // Nor does one that is cancelled wait.
+  second.reset();
+  EXPECT_EQ(released.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  release.set_value();
+  running.get();
+  auto third = open();
+  for (OutboundSession* session : {first.get(), third.get()}) {
+    bool told = false;
+    for (int i = 0; i < 2000 && !told; ++i) {
+      auto message = session->Next();
+      ASSERT_TRUE(message.ok()) << message.status();
+      ASSERT_TRUE(message->has_value());
+      if ((*message)->again_after) {
+        absl::SleepFor(*(*message)->again_after);
+        continue;
+      }
+      v1::CollectGarbageResponse response;
+      ASSERT_TRUE(response.ParseFromString((*message)->head));
+      told = response.has_result();
+    }
+    EXPECT_TRUE(told);
+  }
 }
 
 }  // namespace
