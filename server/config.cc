@@ -120,7 +120,7 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
       "Address to listen on, such as 127.0.0.1, ::1 or unix:/run/modelstore.sock");
   settings.Add("port", &c->port, "Port to listen on; 0 takes a free one")
       ->check(CLI::Range(0, 65535));
-  settings.Add("port-file", &c->port_file, "File that the bound port is written to");
+  settings.Add("port-file", &c->port_file, "File to write the bound port to");
   settings.AddFlag("insecure", &c->insecure,
                    "Serve other machines, unencrypted and to everyone who can connect");
   settings
@@ -135,26 +135,28 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
       ->check(CLI::PositiveNumber);
   settings.AddDuration("idle-timeout", &c->idle_timeout,
                        "Idle time after which a stream is closed");
-  settings.AddDuration("stall-timeout", &c->stall_timeout,
-                       "The same for a load while other loads wait for its memory");
-  settings.AddDuration("keepalive-time", &c->keepalive_time,
-                       "A silent connection is probed after this, and ended if it does not "
-                       "answer within 20s");
+  settings.AddDuration(
+      "stall-timeout", &c->stall_timeout,
+      "Idle time after which a load is closed while other loads wait for its memory");
+  settings.AddDuration(
+      "keepalive-time", &c->keepalive_time,
+      "Silence after which a connection is probed; it is closed if it does "
+      "not answer within 20s");
   settings.AddDuration("shutdown-deadline", &c->shutdown_deadline,
-                       "How long running RPCs may take to end after SIGTERM");
+                       "Time that running RPCs have to finish after SIGTERM");
 }
 
 void AddStorageSettings(Settings& settings, ServerConfig* c) {
-  settings.Add("data-dir", &c->data_dir, "Folder of the store; made if it is not there");
+  settings.Add("data-dir", &c->data_dir, "Directory of the store; created if missing");
   settings.AddFlag("accept-data-loss", &c->accept_data_loss,
                    "Open a store whose catalog has lost acknowledged writes");
   settings.AddSize("reserve", &c->reserve_bytes,
                    "Disk space kept free: saves are refused below it");
   settings.AddSize("ballast", &c->ballast_bytes,
                    "File released when a delete meets a full disk; 0 for none");
-  settings.AddSize("pack-size", &c->pack_bytes, "A pack is sealed at this size");
+  settings.AddSize("pack-size", &c->pack_bytes, "Size at which a pack is sealed");
   settings.AddDuration("grace", &c->grace,
-                       "How long a deleted checkpoint stays readable to resumed loads");
+                       "Time that a deleted checkpoint stays readable for resumed loads");
   settings.AddDuration("upload-ttl", &c->upload_ttl,
                        "Idle time after which an upload is deleted");
   settings.AddDuration("start-grace", &c->start_grace,
@@ -167,14 +169,13 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
       ->check(CLI::PositiveNumber);
   settings.AddDuration(
       "upload-min-idle", &c->upload_min_idle,
-      "Idle time after which an upload may be deleted to make room for a new "
-      "one");
+      "Idle time after which an upload may be deleted to make room for a new one");
   settings.AddDuration("collect-interval", &c->collect_interval,
-                       "How often space is reclaimed by itself; 0s for never");
+                       "Interval between automatic collections; 0s disables them");
   settings.AddDuration("heal-interval", &c->heal_interval,
-                       "How often storage closed by a fault is opened again");
+                       "Interval between attempts to reopen storage after a fault");
   settings.AddSize("scrub-rate", &c->scrub_bytes_per_second,
-                   "Bytes a second that the background scrub reads; 0 for no scrub");
+                   "Bytes per second that the background scrub reads; 0 disables it");
   settings.AddDuration("scrub-period", &c->scrub_period, "Interval between full scrubs");
 }
 
