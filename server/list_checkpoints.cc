@@ -18,7 +18,8 @@ namespace {
 
 // A page looks at no more records than this, and only so many are sorted.
 constexpr int kMaxScanned = 10'000;
-constexpr int kScanAtOnce = 500;
+// Records that are read at once; each may hold an architecture of megabytes.
+constexpr int kScanAtOnce = 50;
 
 class Lister {
  public:
