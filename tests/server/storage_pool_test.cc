@@ -6,7 +6,7 @@
 #include <future>
 #include <thread>
 
-#include "absl/time/clock.h"
+#include "proto/contract/steady_time.h"
 #include "server/buffers.h"
 
 namespace modelstore::server {
@@ -43,9 +43,10 @@ TEST(StoragePoolTest, AStepThatWaitsHoldsNoThread) {
   StoragePool pool(1, 8);
   std::promise<absl::Time> later, sooner;
   std::promise<void> other;
-  const absl::Time begin = absl::Now();
-  pool.ContinueAt(begin + absl::Milliseconds(200), [&] { later.set_value(absl::Now()); });
-  pool.ContinueAt(begin + absl::Milliseconds(100), [&] { sooner.set_value(absl::Now()); });
+  const absl::Time begin = SteadyNow();
+  pool.ContinueAt(begin + absl::Milliseconds(200), [&] { later.set_value(SteadyNow()); });
+  pool.ContinueAt(begin + absl::Milliseconds(100),
+                  [&] { sooner.set_value(SteadyNow()); });
   pool.Continue([&] { other.set_value(); });
   ASSERT_EQ(other.get_future().wait_for(kLong), std::future_status::ready);
   const absl::Time first = sooner.get_future().get(), second = later.get_future().get();
@@ -55,13 +56,13 @@ TEST(StoragePoolTest, AStepThatWaitsHoldsNoThread) {
 
 TEST(StoragePoolTest, WhatWaitsForItsTimeRunsBeforeThePoolEnds) {
   bool ran = false;
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   {
     StoragePool pool(2, 8);
     pool.ContinueAt(begin + absl::Minutes(10), [&] { ran = true; });
   }
   EXPECT_TRUE(ran);
-  EXPECT_LT(absl::Now() - begin, absl::Minutes(1));
+  EXPECT_LT(SteadyNow() - begin, absl::Minutes(1));
 }
 
 TEST(StoragePoolTest, ForEachEndsWhenAllIsDoneAlsoWhereEveryOtherThreadIsBlocked) {

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <string>
+
 #include "proto/contract/limits.h"
+#include "server/convert.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
@@ -229,6 +233,59 @@ TEST(ValidationTest, UnknownFieldsCountAgainstALimit) {
   status = ValidateCheckpoint("c", checkpoint);
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("c.producer: has 10485"));
+}
+
+// Sets each text of `message`, one at a time, to 1 MiB and calls `check` with its name.
+// Not those of maps, nor of what no listing tells.
+void ForEachText(google::protobuf::Message& message,
+                 const std::function<void(const std::string& name)>& check) {
+  using Field = google::protobuf::FieldDescriptor;
+  const auto* descriptor = message.GetDescriptor();
+  const auto* reflection = message.GetReflection();
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    const Field* field = descriptor->field(i);
+    if (field->is_repeated() || field->name() == "architecture") continue;
+    if (field->cpp_type() == Field::CPPTYPE_STRING) {
+      reflection->SetString(&message, field, std::string(1 << 20, 'x'));
+      check(field->full_name());
+    } else if (field->cpp_type() == Field::CPPTYPE_MESSAGE) {
+      ForEachText(*reflection->MutableMessage(&message, field), check);
+    }
+    reflection->ClearField(&message, field);
+  }
+}
+
+TEST(ValidationTest, WhateverIsStoredAndListedHasALimit) {
+  constexpr size_t kSmall = 64 << 10;
+  int texts = 0;
+  v1::Model model;
+  ForEachText(model, [&](const std::string& name) {
+    ++texts;
+    const bool refused = absl::IsInvalidArgument(ValidateModel("m", model));
+    EXPECT_TRUE(refused || ModelToRecord("m", model).ByteSizeLong() < kSmall) << name;
+  });
+  (*model.mutable_labels())["k"] = std::string(257, 'x');
+  EXPECT_TRUE(absl::IsInvalidArgument(ValidateModel("m", model)));
+  v1::Checkpoint checkpoint;
+  ForEachText(checkpoint, [&](const std::string& name) {
+    ++texts;
+    const bool refused = absl::IsInvalidArgument(ValidateCheckpoint("c", checkpoint));
+    EXPECT_TRUE(refused || MetadataToRecord(checkpoint).ByteSizeLong() < kSmall) << name;
+  });
+  EXPECT_GE(texts, 14);
+  (*checkpoint.mutable_labels())[std::string(257, 'x')] = "v";
+  EXPECT_TRUE(absl::IsInvalidArgument(ValidateCheckpoint("c", checkpoint)));
+  checkpoint.clear_labels();
+  (*checkpoint.mutable_metrics())[std::string(257, 'x')] = 1;
+  EXPECT_TRUE(absl::IsInvalidArgument(ValidateCheckpoint("c", checkpoint)));
+  v1::Attachment attachment;
+  attachment.set_name("a");
+  attachment.set_media_type(std::string(257, 'x'));
+  EXPECT_TRUE(absl::IsInvalidArgument(ValidateAttachment("a", attachment)));
+  attachment.set_name(std::string(129, 'x'));
+  attachment.clear_media_type();
+  EXPECT_TRUE(absl::IsInvalidArgument(ValidateAttachment("a", attachment)));
+  EXPECT_TRUE(absl::IsInvalidArgument(ValidateNote("n", std::string(4097, 'x'))));
 }
 
 TEST(ValidationTest, MissingPiecesAreNamedWhereTheManifestIsWhole) {
