@@ -10,6 +10,8 @@
 namespace modelstore::server {
 namespace {
 
+constexpr char kSaveMethod[] = "/modelstore.v1.CheckpointTransfer/SaveCheckpoint";
+
 // Stores one message on the pool while the one after it is being read:
 //
 //   while (read(&message)) session.OnMessage(message);
@@ -53,11 +55,11 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
     Advance([&]() REQUIRES(mutex_) {
       if (over_ || working_ || next_ || !reading_ || read_since_ > idle_since) return;
-      EndWith(absl::DeadlineExceededError(
-          absl::StrCat("stream idle for ",
-                       absl::FormatDuration(absl::Trunc(SteadyNow() - read_since_,
-                                                        absl::Milliseconds(100))),
-                       ", closed; uploaded chunks are kept")));
+      const absl::Duration idle =
+          absl::Trunc(SteadyNow() - read_since_, absl::Milliseconds(100));
+      EndWith(absl::DeadlineExceededError(absl::StrCat(
+          "stream idle for ", absl::FormatDuration(idle), ", closed; ",
+          method_ == kSaveMethod ? "nothing was saved" : "uploaded chunks are kept")));
     });
   }
 

@@ -102,7 +102,7 @@ class Service {
 struct Gauges {
   std::atomic<int> active_save_streams = 0;
   std::atomic<int> active_load_streams = 0;
-  // Payload bytes that the storage pool holds.
+  // Bytes of messages that are being stored or sent.
   std::atomic<int64_t> buffered_bytes = 0;
   // Of the background scrub; see Stats.
   std::atomic<int64_t> scrubbed_bytes = 0;

@@ -1,6 +1,6 @@
 // WatchModel: the present state or what came after a cursor, then each change. A
 // session keeps its cursor alone and reads the model's log in storage, one entry a
-// message: a slow watcher costs no memory.
+// message: a slow watcher holds no more than the messages that gRPC is sending.
 #pragma once
 
 #include <memory>

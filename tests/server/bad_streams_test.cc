@@ -167,13 +167,28 @@ TEST_F(ShortPatience, ASilentUploadIsEndedAndWhatItBroughtIsKept) {
   ASSERT_TRUE(harness_.transfer().CreateUpload(&c1, create, &upload).ok());
   Stalled stalled(harness_, upload.name(), 1);
   const grpc::Status status = stalled.stream->Finish();
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED)
-      << status.error_message();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(status.error_message(), testing::StartsWith("stream idle for "));
+  EXPECT_THAT(status.error_message(),
+              testing::EndsWith(", closed; uploaded chunks are kept"));
   Context c2;
   v1::GetUploadRequest get;
   get.set_name(upload.name());
   ASSERT_TRUE(harness_.transfer().GetUpload(&c2, get, &upload).ok());
   EXPECT_EQ(upload.sealed_bytes(), 100'000);
+}
+
+TEST_F(ShortPatience, ASilentSaveIsToldThatNothingWasSaved) {
+  Context context;
+  v1::Checkpoint saved;
+  auto stream = harness_.transfer().SaveCheckpoint(&context, &saved);
+  v1::SaveCheckpointRequest request;
+  request.set_parent("models/m");
+  request.set_create_model(true);
+  ASSERT_TRUE(stream->Write(request));
+  const grpc::Status status = stream->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(status.error_message(), testing::EndsWith(", closed; nothing was saved"));
 }
 
 TEST_F(ShortPatience, ALoadThatNobodyReadsIsCutAndItsMemoryFreed) {
