@@ -138,14 +138,12 @@ class Follower {
     }
   }
 
-  // A new one that is trained, or one that an edit has untied from the parameter that the
-  // optimizer holds.
+  // True for a new tensor that is trained, and for one that an edit has untied from a
+  // parameter of the optimizer, whatever its role: plain state dicts have none.
   bool Joins(const WorkingTensor& tensor) const {
-    if (tensor.section != "model" || tensor.role != v1::PARAMETER ||
-        !tensor.requires_grad || held_.contains(tensor.key)) {
-      return false;
-    }
-    return !tensor.origin.has_value() || index_.GroupOf(tensor).has_value();
+    if (tensor.section != "model" || held_.contains(tensor.key)) return false;
+    if (tensor.origin.has_value()) return index_.GroupOf(tensor).has_value();
+    return tensor.role == v1::PARAMETER && tensor.requires_grad;
   }
 
   // Puts them behind the last one of their group that precedes them.
@@ -157,8 +155,7 @@ class Follower {
     }
     if (groups_.empty()) return absl::OkStatus();
     std::vector<std::vector<Member>> fresh(groups_.size());
-    const auto borrowed = workshop_.Borrow(checkpoint_.PathBytes("model"));
-    if (!borrowed.ok()) return borrowed.status();
+    std::optional<Reservation> borrowed;
     std::optional<NearGroups> near;
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
       WorkingTensor& tensor = checkpoint_.tensors()[t];
@@ -172,7 +169,12 @@ class Follower {
       member.had_state = gone_keys_.contains(tensor.key);
       std::optional<int> group = index_.GroupOf(tensor);
       if (!group.has_value()) {
-        if (!near.has_value()) near.emplace(index_, checkpoint_);
+        if (!near.has_value()) {
+          auto room = workshop_.Borrow(checkpoint_.PathBytes("model"));
+          if (!room.ok()) return room.status();
+          borrowed.emplace(*std::move(room));
+          near.emplace(index_, checkpoint_);
+        }
         const std::vector<int> groups = near->Of(tensor.key);
         group = groups.empty() ? 0 : groups[0];
       }
@@ -320,7 +322,7 @@ class Follower {
 
 // What became of the model's parameters, all together.
 struct Changes {
-  // Some are gone, new and trained, or of another shape.
+  // Some are gone, new and trained, of another shape, or no longer tied.
   bool others = false;
   // Values of some are others.
   bool values = false;
@@ -332,6 +334,8 @@ Changes ChangesOf(const WorkingCheckpoint& checkpoint) {
   Changes changes;
   const auto& old = checkpoint.base()->manifest();
   int left = 0;
+  // By the tensor of the base that has the bytes, the tied group of those that share it.
+  absl::flat_hash_map<int, int> tied;
   for (const auto& record : old.tensors()) {
     left += CanBeTrained(record) ? 1 : 0;
   }
@@ -342,6 +346,11 @@ Changes ChangesOf(const WorkingCheckpoint& checkpoint) {
       continue;
     }
     --left;
+    const auto [group, first] =
+        tied.try_emplace(checkpoint.OwnerOf(*tensor.origin), tensor.tied_group);
+    if (!first && (tensor.tied_group == 0 || group->second != tensor.tied_group)) {
+      changes.others = true;
+    }
     const auto& record = old.tensors(*tensor.origin);
     if (!std::equal(tensor.shape.begin(), tensor.shape.end(), record.shape().begin(),
                     record.shape().end())) {
@@ -422,6 +431,8 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
     WarnNotFollowed(checkpoint, policy, report);
     return absl::OkStatus();
   }
+  auto s = workshop.Reserve(checkpoint.UndecodedBytes(kOptimizer));
+  if (!s.ok()) return s;
   if (!index.resolved()) return FollowUnresolved(policy, index, checkpoint, report);
   auto section = OptimizerSection::Of(checkpoint);
   const bool fits = section.ok() && section->group_count() == index.group_count();

@@ -143,8 +143,9 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
 // Adapters that are left unmerged would be of layers that are no more.
 absl::Status CheckHasNoAdapter(const EditContext& context) {
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
-    if (tensor.section != "model" ||
-        !(PathOf(tensor.key, "lora_A") || PathOf(tensor.key, "lora_B"))) {
+    // Whatever the adapter's name.
+    if (tensor.section != "model" || !(absl::StrContains(tensor.key, ".lora_A.") ||
+                                       absl::StrContains(tensor.key, ".lora_B."))) {
       continue;
     }
     return context.Invalid(

@@ -8,6 +8,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture.h"
+#include "proto/contract/limits.h"
 #include "server/convert.h"
 #include "server/modify/optimizer_resolver.h"
 
@@ -111,6 +112,10 @@ absl::Status CheckOptimizerLayout(const v1::Value& optimizer) {
   absl::flat_hash_set<int64_t> seen;
   for (int g = 0; g < groups->size(); ++g) {
     if (auto s = CheckGroup(g, (*groups)[g], seen); !s.ok()) return s;
+    if (static_cast<int64_t>(seen.size()) > kMaxTensors) {
+      return Malformed(absl::StrCat("it holds more than ", kMaxTensors,
+                                    " parameters, which is what a checkpoint may hold"));
+    }
   }
   return absl::OkStatus();
 }

@@ -102,6 +102,9 @@ class WorkingCheckpoint {
   size_t Untie(WorkingTensor& tensor);
   int NewTiedGroup() { return ++last_group_; }
 
+  // Position in the base of the tensor that stores the bytes of the one at `origin`:
+  // tied tensors have the same.
+  int OwnerOf(int origin) const { return owners_[origin]; }
   // The bytes are those that the tensor of its origin has.
   bool HasOriginalBytes(const WorkingTensor& tensor) const;
   // ... or the same elements in another type.

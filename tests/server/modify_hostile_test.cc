@@ -6,8 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/text_format.h"
 #include "proto/contract/architecture_text.h"
+#include "proto/contract/limits.h"
 #include "server/convert.h"
 #include "server/modify/edits.h"
+#include "server/modify/follow_optimizer.h"
+#include "server/modify/optimizer_index.h"
 #include "server/modify/optimizer_section.h"
 #include "server/modify/optimizer_slice.h"
 #include "server/modify/write_out.h"
@@ -407,6 +410,33 @@ TEST_F(TightMemoryTest, WhatSectionsDecodeToIsReserved) {
   const OptimizerIndex::Names names;
   Workshop workshop(std::make_shared<SessionMemory>(100), *checkpoint, names);
   EXPECT_EQ(workshop.Optimizer().status().code(), absl::StatusCode::kResourceExhausted);
+  const auto index = OptimizerIndex::Of(*checkpoint, names);
+  ASSERT_TRUE(index.ok());
+  Report report;
+  EXPECT_EQ(FollowOptimizer(v1::ModifyCheckpointRequest::RESET, *index, *checkpoint,
+                            workshop, report)
+                .code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(HostileEditTest, AnOptimizerOfMoreParametersThanTensorsIsNotTakenApart) {
+  v1::Value optimizer;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "dict_value { entries { key { string_value: 'state' } value { dict_value { } } } "
+      "entries { key { string_value: 'param_groups' } value { list_value { values { "
+      "dict_value { entries { key { string_value: 'params' } value { list_value { } } } "
+      "} } } } } }",
+      &optimizer));
+  v1::ListValue& ids =
+      *FindEntry(
+           *FindEntry(optimizer, "param_groups")->mutable_list_value()->mutable_values(0),
+           "params")
+           ->mutable_list_value();
+  for (int64_t id = 0; id < kMaxTensors; ++id) ids.add_values()->set_int_value(id);
+  EXPECT_TRUE(CheckOptimizerLayout(optimizer).ok());
+  ids.add_values()->set_int_value(kMaxTensors);
+  EXPECT_THAT(std::string(CheckOptimizerLayout(optimizer).message()),
+              HasSubstr("more than 262144 parameters"));
 }
 
 TEST_F(TightMemoryTest, RangesOfRowsOfAnOptimizersStateAreReserved) {

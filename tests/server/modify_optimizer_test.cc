@@ -350,8 +350,17 @@ class HandMadeOptimizerTest : public ModifyOptimizerTest {
   }
 };
 
-TEST_F(HandMadeOptimizerTest, WhatIsUntiedIsTrainedOn) {
-  const TestTensor embed = Parameter("embed", {2}, {1, 2});
+class UntiedOptimizerTest : public HandMadeOptimizerTest,
+                            public ::testing::WithParamInterface<v1::TensorRole> {};
+
+// Plain state dicts have no roles.
+INSTANTIATE_TEST_SUITE_P(Roles, UntiedOptimizerTest,
+                         ::testing::Values(v1::PARAMETER, v1::TENSOR_ROLE_UNSPECIFIED));
+
+TEST_P(UntiedOptimizerTest, WhatIsUntiedIsTrainedOn) {
+  TestTensor embed = Parameter("embed", {2}, {1, 2});
+  embed.tensor.set_role(GetParam());
+  embed.tensor.set_requires_grad(GetParam() == v1::PARAMETER);
   SaveWith({embed, Tied("head", embed)}, {{5, 6}},
            "entries { key { string_value: 'param_names' } value { list_value { values { "
            "string_value: 'embed' } } } }");
@@ -372,6 +381,15 @@ TEST_F(HandMadeOptimizerTest, WhatIsUntiedIsTrainedOn) {
     EXPECT_EQ(modified.FateOf(changed).optimizer_fate(), Fate::NO_STATE);
     EXPECT_TRUE(modified.FateOf(changed).has_optimizer_group());
   }
+}
+
+TEST_F(HandMadeOptimizerTest, NothingIsUntiedWhereTheOptimizersParametersAreNotKnown) {
+  const TestTensor embed = Parameter("embed", {2}, {1, 2});
+  SaveWith({embed, Tied("head", embed), Parameter("w", {2}, {3, 4})}, {{5, 6}, {7, 8}});
+  const std::string take =
+      "take_from { checkpoint: 'models/m/checkpoints/1' source: 'w' target: 'head' } }";
+  ExpectRefused(Modify("edits { untie: true " + take), "may be any of 2");
+  EXPECT_TRUE(Modify("edits { " + take).status.ok()) << "tied, they change together";
 }
 
 TEST_F(HandMadeOptimizerTest, AnotherModulesParameterIsNotTakenForAFrozenOneOfItsShape) {

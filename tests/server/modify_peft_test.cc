@@ -112,6 +112,14 @@ TEST_F(ModifyPeftTest, AdaptersOfTheBaseAreNotThrownAwayForThoseOfAnother) {
   EXPECT_THAT(std::string(modified.status.message()),
               HasSubstr("holds an adapter of its own, "
                         "base_model.model.lin.lora_A.default.weight"));
+  Save({Parameter("lin.base_layer.weight", {2, 2}, weight_),
+        Parameter("lin.lora_A.named.weight", {1, 2}, a_),
+        Parameter("lin.lora_B.named.weight", {2, 1}, b_)},
+       "named");
+  EXPECT_EQ(Modify("name: 'models/named/checkpoints/1' edits { merge_lora { checkpoint: "
+                   "'models/other/checkpoints/1' alpha: 4 } }")
+                .status.code(),
+            absl::StatusCode::kInvalidArgument);
   // The same checkpoint, by its name.
   EXPECT_TRUE(
       Modify("edits { merge_lora { checkpoint: 'models/m/checkpoints/1' alpha: 4 } }")
