@@ -431,10 +431,11 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
     WarnNotFollowed(checkpoint, policy, report);
     return absl::OkStatus();
   }
-  auto s = workshop.Reserve(checkpoint.UndecodedBytes(kOptimizer));
-  if (!s.ok()) return s;
+  const auto borrowed = workshop.Borrow(checkpoint.UndecodedBytes(kOptimizer));
+  if (!borrowed.ok()) return borrowed.status();
   if (!index.resolved()) return FollowUnresolved(policy, index, checkpoint, report);
   auto section = OptimizerSection::Of(checkpoint);
+  if (auto s = workshop.ReserveGrowth(); !s.ok()) return s;
   const bool fits = section.ok() && section->group_count() == index.group_count();
   if (fits) {
     return Follower(policy, index, checkpoint, workshop, report).Run(*section);

@@ -27,13 +27,13 @@ struct LoraFactor {
   int64_t columns = 0;
 };
 
-// Factors A in float64, read once for all parts of a weight and shared by the adapters
-// of a call. Those of one weight, which kMaxWorkingBytes bounds, all fit; beyond that
-// the oldest go. Thread-safe.
+// Cache of factors A in float64, shared by the adapters of a call: weights are computed
+// one after another, so that each factor is read once for all parts of its weight. The
+// oldest factors go first. Thread-safe.
 class LoraFactors {
  public:
   using Values = std::shared_ptr<const std::vector<double>>;
-  static constexpr int64_t kMaxBytes = kMaxWorkingBytes;
+  static constexpr int64_t kMaxBytes = kMaxLoraElements * int64_t{sizeof(double)};
 
   int64_t NewId() EXCLUDES(mutex_);
   // By how much a factor of `bytes` lets this grow at most.

@@ -463,6 +463,25 @@ TEST_F(TightMemoryTest, RangesOfRowsOfAnOptimizersStateAreReserved) {
   }
 }
 
+TEST_F(HostileEditTest, RangesOfRowsThatAreWrittenAreReserved) {
+  SaveWith("Linear(1, 2000, bias=False)", {2000, 1});
+  ServiceOptions options;
+  options.memory_budget_bytes = 500'000;
+  const auto service = MakeService(&harness_.store(), options);
+  v1::ModifyCheckpointRequest request;
+  request.set_name("models/m/checkpoints/1");
+  auto* resize = request.add_edits()->mutable_resize_output();
+  resize->set_path("fc");
+  resize->set_size(1000);
+  for (int row = 0; row < 2000; row += 2) resize->add_keep_rows(row);
+  auto session = service->OpenOutbound(absl::StrCat(kStore, "ModifyCheckpoint"),
+                                       request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  const absl::Status s = (*session)->Next().status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(s.message()), HasSubstr("needs 320000 bytes of memory"));
+}
+
 TEST_F(HostileEditTest, AMeanOfMoreThanOneEditReadsIsRefusedForAllSlicesTogether) {
   SaveZeros(Net({{"c", "ConvTranspose1d(8192, 2, 262145, bias=False)"}}));
   saved_ = 1;
