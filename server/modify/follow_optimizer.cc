@@ -111,7 +111,11 @@ class Follower {
       std::pair<bool, size_t> best;
       for (const int origin : parameter.origins) {
         auto place = place_of_.find(origin);
-        if (place == place_of_.end()) continue;
+        if (place == place_of_.end()) {
+          gone_groups_.emplace(checkpoint_.base()->manifest().tensors(origin).key(),
+                               parameter.group);
+          continue;
+        }
         const bool others =
             !checkpoint_.HasOriginalValues(checkpoint_.tensors()[place->second]);
         const std::pair<bool, size_t> found(others, place->second);
@@ -139,11 +143,15 @@ class Follower {
   }
 
   // True for a new tensor that is trained, and for one that an edit has untied from a
-  // parameter of the optimizer, whatever its role: plain state dicts have none.
+  // parameter of the optimizer. Plain state dicts have no roles: there, for a new tensor
+  // at the key of such a parameter.
   bool Joins(const WorkingTensor& tensor) const {
     if (tensor.section != "model" || held_.contains(tensor.key)) return false;
     if (tensor.origin.has_value()) return index_.GroupOf(tensor).has_value();
-    return tensor.role == v1::PARAMETER && tensor.requires_grad;
+    if (tensor.role == v1::PARAMETER) return tensor.requires_grad;
+    return tensor.role == v1::TENSOR_ROLE_UNSPECIFIED &&
+           CanBeTrained(tensor.section, tensor.role, tensor.dtype) &&
+           gone_groups_.contains(tensor.key);
   }
 
   // Puts them behind the last one of their group that precedes them.
@@ -168,6 +176,8 @@ class Follower {
       member.added = true;
       member.had_state = gone_keys_.contains(tensor.key);
       std::optional<int> group = index_.GroupOf(tensor);
+      const auto replaced = gone_groups_.find(tensor.key);
+      if (!group.has_value() && replaced != gone_groups_.end()) group = replaced->second;
       if (!group.has_value()) {
         if (!near.has_value()) {
           auto room = workshop_.Borrow(checkpoint_.PathBytes("model"));
@@ -311,6 +321,9 @@ class Follower {
   // Had a state, and are gone.
   std::vector<Member> gone_;
   absl::flat_hash_set<std::string> gone_keys_;
+  // By key, the groups of parameters of the base, and of what was tied to them, that are
+  // gone.
+  absl::flat_hash_map<std::string, int> gone_groups_;
   // Numbers whose state goes.
   absl::flat_hash_set<int64_t> begin_anew_;
   // Keys of parameters, and of what is tied to them, that are in a group.

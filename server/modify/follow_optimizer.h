@@ -19,7 +19,8 @@ namespace modelstore::server::modify {
 //   other bytes              its state begins anew, and the report warns of it
 //   gone                     so is its state
 //   new, and trained         it joins the group that its edit has settled, else that
-//                            of its nearest relatives, at its place of the state dict
+//                            of the parameter that had its key, else that of its
+//                            nearest relatives, at its place of the state dict
 //   untied by an edit        that with the values that it had keeps the state, the
 //                            others join its group as new ones
 //   frozen and in no group   it stays out

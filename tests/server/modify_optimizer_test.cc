@@ -383,6 +383,35 @@ TEST_P(UntiedOptimizerTest, WhatIsUntiedIsTrainedOn) {
   }
 }
 
+TEST_F(HandMadeOptimizerTest, AParameterOfAPlainStateDictThatIsReplacedIsTrainedOn) {
+  auto plain = [](const char* key) {
+    return MakeTensor(key, v1::FLOAT32, {2}, BytesOf<float>({1, 2}));
+  };
+  SaveWith({plain("a.w"), plain("b.w")}, {{5, 6}, {7, 8}},
+           "entries { key { string_value: 'param_names' } value { list_value { values { "
+           "string_value: 'a.w' } values { string_value: 'b.w' } } } }");
+  Save({plain("a.w"), plain("a.x")}, "other");
+  const Modified modified = Modify(
+      "edits { take_from { checkpoint: 'models/other/checkpoints/1' source: 'a' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("a.w", "b.w")))
+      << "nothing tells whether a.x is trained";
+  EXPECT_EQ(StateOf(kNew, "a.w"), "none");
+  EXPECT_EQ(StateOf(kNew, "b.w"), BytesOf<float>({7, 8}));
+  EXPECT_EQ(modified.FateOf("a.w").optimizer_fate(), Fate::STATE_RESET);
+}
+
+TEST_F(ModifyOptimizerTest, WhatIsTakenJoinsTheGroupOfTheParameterThatItReplaces) {
+  SaveModule(Net({{"a", "Linear(2, 2)"}, {"b", "Linear(2, 2)"}}, {"a", "b"}),
+             {{{"a.weight", "b.weight"}, {"a.bias", "b.bias"}}});
+  const Modified modified = Modify(
+      "edits { take_from { checkpoint: 'models/m/checkpoints/1' source: 'b' "
+      "target: 'a' } }");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("a.weight", "b.weight"),
+                                       ElementsAre("a.bias", "b.bias")));
+}
+
 TEST_F(HandMadeOptimizerTest, NothingIsUntiedWhereTheOptimizersParametersAreNotKnown) {
   const TestTensor embed = Parameter("embed", {2}, {1, 2});
   SaveWith({embed, Tied("head", embed), Parameter("w", {2}, {3, 4})}, {{5, 6}, {7, 8}});
