@@ -98,8 +98,8 @@ class Follower {
     return checkpoint_.tensors()[*member.tensor];
   }
 
-  // Where the parameters of the base are now; of tied ones, the first that is there and
-  // has the values that it had.
+  // Finds the tensor that each parameter of the base is now. Of tied ones that is the
+  // first with unchanged values, or else the first.
   void Place() {
     groups_.resize(index_.group_count());
     for (const OptimizerIndex::Parameter& parameter : index_.parameters()) {

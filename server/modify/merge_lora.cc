@@ -140,7 +140,8 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
                       weight->dtype, weight->shape);
 }
 
-// Adapters that are left unmerged would be of layers that are no more.
+// UnwrapPeft() unwraps the adapted layers: an adapter of the checkpoint itself would be
+// left without its layer.
 absl::Status CheckHasNoAdapter(const EditContext& context) {
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
     // Whatever the adapter's name.

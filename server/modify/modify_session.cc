@@ -230,8 +230,8 @@ absl::Status ModifySession::BeginCompute() {
   return absl::OkStatus();
 }
 
-// What the plan and the manifest keep of the ranges of rows that tensors are put
-// together of.
+// Bounds and reserves what the plan and the manifest keep for each range of rows that a
+// tensor is composed of.
 absl::Status ModifySession::TakeRoomForParts() {
   int64_t parts = 0;
   for (const WorkingTensor& tensor : checkpoint_->tensors()) {

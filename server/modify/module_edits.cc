@@ -116,7 +116,7 @@ absl::Status SettleGroups(std::optional<int> given, absl::string_view path,
     const std::optional<int> group = index->GroupOf(tensor);
     if (!group.has_value()) continue;
     by_key.emplace(tensor.key, *group);
-    // That there are two is all that matters.
+    // ChooseGroup() refuses several: two are enough.
     if (replaced.size() > 1 || (!replaced.empty() && replaced[0] == *group)) continue;
     replaced.push_back(*group);
   }

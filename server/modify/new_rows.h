@@ -49,7 +49,7 @@ class NewRowsOf {
   const WorkingTensor& tensor_;
   const Rows rows_;
   const SourcePtr drawn_;
-  // In each of which the rows are resized alike.
+  // Blocks before the resized dimension. Each gets the same rows.
   int64_t slices_ = 1;
   int64_t row_elements_ = 1;
   int64_t row_bytes_ = 0;

@@ -172,7 +172,7 @@ NearGroups::NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& che
       auto [known, fresh] = groups_.try_emplace(path, Groups{*group, std::nullopt});
       Groups& groups = known->second;
       if (fresh || groups.first == *group) continue;
-      // So are the paths above.
+      // The paths above have two groups already.
       if (groups.other.has_value()) break;
       groups.other = *group;
     } while (!path.empty());

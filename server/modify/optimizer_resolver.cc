@@ -14,7 +14,7 @@ namespace {
 
 using Parameter = OptimizerIndex::Parameter;
 
-// It is trained as far as is known: plain state dicts do not tell.
+// Plain state dicts have no roles: any of their tensors may be trained.
 bool MayBeTrained(const storage::records::TensorRecord& record) {
   return record.requires_grad() || record.role() == v1::TENSOR_ROLE_UNSPECIFIED;
 }

@@ -26,7 +26,8 @@ class Repeat final : public TensorSource {
  protected:
   absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
     const auto element = static_cast<int64_t>(element_.size());
-    // Whole elements. A source keeps none of it: there may be one for each tensor.
+    // Holds whole elements. It is not kept between calls: a call may make a source for
+    // each of many tensors.
     std::string block;
     const int64_t bytes = std::min(kBlockBytes, begin % element + end - begin);
     if (element < bytes) {

@@ -73,7 +73,7 @@ struct WorkingTensor {
   int changed_by = -1;
 };
 
-// What a section's values take in memory once they are decoded, about.
+// Approximate memory of a section's decoded values.
 int64_t DecodedBytes(const storage::records::SectionRecord& section);
 
 // Used by one thread at a time. Movable.
@@ -131,7 +131,7 @@ class WorkingCheckpoint {
   // Its values and metadata, to be changed in place; null if there is no such
   // section. One that nobody asks for is stored as it was, byte for byte.
   absl::StatusOr<v1::Section*> Section(absl::string_view section);
-  // What the first Section() of it takes, about; 0 afterwards.
+  // Approximate memory that decoding the section takes; 0 once Section() has done so.
   int64_t UndecodedBytes(absl::string_view section) const;
   // With its tensors. False if there is none.
   bool DropSection(absl::string_view section);
@@ -147,8 +147,8 @@ class WorkingCheckpoint {
   // changed in place; null where the section has none.
   absl::StatusOr<v1::DictValue*> Metadata(absl::string_view section);
 
-  // What a table of views takes that has an entry for each path of a module above the
-  // keys of a section, at most.
+  // Upper bound of the memory of a hash table with one entry for each module path above
+  // the keys of a section. Its keys are views.
   int64_t PathBytes(absl::string_view section) const;
   // What the table and the architecture take in memory, about.
   int64_t MemoryBytes() const;
