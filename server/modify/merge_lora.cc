@@ -133,7 +133,7 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
   const std::shared_ptr<LoraFactors>& factors = context.workshop.lora_factors();
   auto s = context.workshop.Reserve(
       factors->Room(a->rows * a->columns * static_cast<int64_t>(sizeof(double))));
-  if (!s.ok()) return s;
+  if (!s.ok()) return context.At("checkpoint", s);
   return ReplaceBytes(context, *weight,
                       LoraSource(weight->source, weight->dtype, *std::move(a),
                                  *std::move(b), scale, factors),

@@ -250,6 +250,10 @@ TEST_F(ModifySourcesTest, FactorsOfAdaptersThatAreReadInPartAreHeldUpToABound) {
     }
   }
   EXPECT_EQ(factors->held_bytes(), LoraFactors::kMaxBytes);
+  // Far below the default memory budget, however many adapters there are.
+  int64_t room = 0;
+  for (int i = 0; i < 300; ++i) room += factors->Room(int64_t{512} << 10);
+  EXPECT_EQ(room, int64_t{32} << 20);
 }
 
 TEST_F(ModifySourcesTest, StoppedItTakesNoFurtherChunk) {
