@@ -88,7 +88,8 @@ absl::Status CallDelete(Connection& connection, std::string_view method,
                  const absl::Status s =
                      CallOnce<Response>(connection, full, bytes, attempt).status();
                  const bool done = repeated && absl::IsNotFound(s);
-                 repeated = true;
+                 // A refusal for overload has had no effect.
+                 repeated |= !IsOverloaded(s);
                  return done ? absl::OkStatus() : s;
                });
 }

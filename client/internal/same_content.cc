@@ -218,7 +218,7 @@ absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
   SameContent same(ours, whole);
   absl::Status listed =
       ListInto(same, connection, checkpoint, /*with_digests=*/true, deadline, sleeper);
-  if (absl::IsOutOfRange(listed)) {
+  if (absl::IsOutOfRange(listed) || absl::IsUnimplemented(listed)) {
     const std::string digests = TakeDigests(ours);
     same = SameContent(std::move(ours), whole);
     listed =

@@ -47,8 +47,9 @@ class SameContent {
 };
 
 // Reads the manifest of a stored version and compares it with `ours`, as SameContent
-// does. Empty if there is no difference. Where a tensor has more digests than an answer
-// holds, the version need only have every chunk of `ours`, wherever.
+// does. Empty if there is no difference. If the server cannot list the digests, such as
+// those of a tensor that has more than one answer holds, the version need only have
+// every chunk of `ours`, in whatever place.
 absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
                                            const std::string& checkpoint,
                                            std::vector<v1::ManifestPart> ours, bool whole,

@@ -181,8 +181,8 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
     saved = SaveInOneStream(options_.base_checkpoint, all);
   } else if (all_staged_ && plan_->may_change()) {
-    // Whoever may change what we copied goes on to compute. The fewer threads want a core, the more
-    // rarely one of them waits on the core that computes, and takes its share there.
+    // The caller, who may change what was copied, goes on to compute. Fewer threads of
+    // the save compete with it for a core.
     streams_ = OnePerTwoCores(streams_);
     RunYielding([&] { saved = SaveByUpload(); });
   } else {
@@ -266,8 +266,13 @@ absl::StatusOr<std::vector<uint32_t>> Save::FindMissing(const std::string& name,
 absl::StatusOr<v1::Checkpoint> Save::SaveInOneStream(
     const std::string& base, const std::vector<uint32_t>& chunks) {
   return Retry(RetryPolicy::Of(connection_.options()), Idempotency::kIdempotent,
-               job_.deadline, MakeSleeper(),
-               [&](Deadline) { return TryOneStream(base, chunks); });
+               job_.deadline, MakeSleeper(), [&](Deadline) {
+                 const SaveOutcome before = outcome_;
+                 auto saved = TryOneStream(base, chunks);
+                 // A refusal for overload has had no effect.
+                 if (IsOverloaded(saved.status())) outcome_ = before;
+                 return saved;
+               });
 }
 
 absl::StatusOr<v1::Checkpoint> Save::TryOneStream(const std::string& base,
@@ -522,6 +527,8 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
       if (state.ok() && state->committed_version() == 0) {
         return absl::AbortedError(absl::StrCat(upload, " was deleted before its commit"));
       }
+      // It may also have expired, and another upload with its request_id was committed.
+      if (state.ok()) return EarlierSave(state->committed_version());
     }
     if (!state.ok()) return state.status();
     if (state->committed_version() > 0) return GetCommitted(state->committed_version());

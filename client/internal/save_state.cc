@@ -7,8 +7,8 @@
 namespace modelstore {
 namespace {
 
-// A save ends by itself at its timeout; it may need this long to tell so, and a
-// cancelled one to end.
+// How long a save may take to report that its timeout has passed, and a cancelled save
+// to end.
 constexpr std::chrono::seconds kEndsWithin{2};
 constexpr std::chrono::seconds kCancelledWithin{30};
 
@@ -52,11 +52,6 @@ void SaveHandle::State::Cancel() {
   cancellation.Cancel();
 }
 
-bool SaveHandle::State::done() const {
-  MutexLock lock(mutex);
-  return result.has_value();
-}
-
 absl::Status SaveHandle::State::TakeUnseenFailure() {
   MutexLock lock(mutex);
   if (!result.has_value() || result->ok() || seen) return absl::OkStatus();
@@ -75,15 +70,14 @@ absl::Status SaveHandle::State::WaitStaged(Deadline deadline) {
   return *staged;
 }
 
-absl::StatusOr<CheckpointInfo> SaveHandle::State::WaitDurable(Deadline deadline) {
+std::optional<absl::StatusOr<CheckpointInfo>> SaveHandle::State::WaitResult(
+    Deadline deadline) {
   if (getpid() != pid) return Forked();
   MutexLock lock(mutex);
-  if (!changed.WaitUntil(mutex, deadline,
-                         [this]() REQUIRES(mutex) { return result.has_value(); })) {
-    return absl::DeadlineExceededError("the save goes on, and is not durable yet");
-  }
-  seen = true;
-  return *result;
+  changed.WaitUntil(mutex, deadline,
+                    [this]() REQUIRES(mutex) { return result.has_value(); });
+  if (result.has_value()) seen = true;
+  return result;
 }
 
 Progress SaveHandle::State::progress() const {
@@ -100,7 +94,9 @@ absl::Status SaveHandle::Staged(Deadline deadline) const {
 }
 
 absl::StatusOr<CheckpointInfo> SaveHandle::Durable(Deadline deadline) const {
-  return state_->WaitDurable(deadline);
+  auto result = state_->WaitResult(deadline);
+  if (result.has_value()) return *std::move(result);
+  return absl::DeadlineExceededError("the save goes on, and is not durable yet");
 }
 
 Progress SaveHandle::progress() const { return state_->progress(); }
@@ -112,16 +108,17 @@ SaveHandle SaveHandle::Failed(absl::Status status) {
 }
 
 absl::StatusOr<CheckpointInfo> SaveHandle::Finish() const {
-  absl::StatusOr<CheckpointInfo> saved =
-      state_->WaitDurable(Later(state_->deadline, kEndsWithin));
-  if (!absl::IsDeadlineExceeded(saved.status()) || state_->done()) return saved;
+  auto result = state_->WaitResult(Later(state_->deadline, kEndsWithin));
+  if (result.has_value()) return *std::move(result);
   Cancel();
-  saved = state_->WaitDurable(After(kCancelledWithin));
-  if (saved.ok()) return saved;
+  result = state_->WaitResult(After(kCancelledWithin));
+  if (!result.has_value()) {
+    return absl::DeadlineExceededError(
+        "not durable in time; it is being cancelled, and its commit may be decided");
+  }
+  if (result->ok()) return *std::move(result);
   return absl::DeadlineExceededError(
-      state_->done() ? absl::StrCat("not durable in time; ", saved.status().message())
-                     : "not durable in time; it is being cancelled, and its commit may "
-                       "be decided");
+      absl::StrCat("not durable in time; ", result->status().message()));
 }
 
 void SaveHandle::Cancel() const {

@@ -17,12 +17,13 @@ struct SaveHandle::State {
   // The first status wins. Staging that comes to no end ends with the save.
   void SetStaged(const absl::Status& status) EXCLUDES(mutex);
   void SetResult(absl::StatusOr<CheckpointInfo> result) EXCLUDES(mutex);
-  bool done() const EXCLUDES(mutex);
   // The failure of the save, if it failed and nobody was told: tells it.
   absl::Status TakeUnseenFailure() EXCLUDES(mutex);
 
   absl::Status WaitStaged(Deadline deadline) EXCLUDES(mutex);
-  absl::StatusOr<CheckpointInfo> WaitDurable(Deadline deadline) EXCLUDES(mutex);
+  // Absent if the save has not ended by then.
+  std::optional<absl::StatusOr<CheckpointInfo>> WaitResult(Deadline deadline)
+      EXCLUDES(mutex);
   Progress progress() const;
 
   // False if it was cancelled before: then it must not begin.

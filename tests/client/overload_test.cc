@@ -7,6 +7,7 @@
 #include <map>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "modelstore/inspect.h"
 #include "modelstore/lifecycle.h"
 #include "proto/contract/errors.h"
@@ -113,6 +114,19 @@ TEST(OverloadTest, AModelIsMadeOnceTheServerTakesTheCall) {
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(connection->attempts(), 3);
   EXPECT_FALSE(connection->pressed());
+}
+
+TEST(OverloadTest, ADeletionOfWhatIsNotThereIsToldAsSuchAfterARefusal) {
+  TestStore store;
+  ASSERT_TRUE(store.NewClient().CreateModel("m").ok());
+  const auto connection = Overload(store, [](std::string_view method, int, int attempt) {
+    const bool refuse = absl::EndsWith(method, "DeleteAlias") && attempt == 1;
+    return refuse ? Refused() : absl::OkStatus();
+  });
+  Client client(connection);
+  const absl::Status s = DeleteAlias(client, "models/m/aliases/production");
+  EXPECT_EQ(s.code(), absl::StatusCode::kNotFound) << s;
+  EXPECT_EQ(connection->attempts(), 3);
 }
 
 TEST(OverloadTest, OneStreamIsEnoughForALoad) {

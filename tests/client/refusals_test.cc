@@ -66,6 +66,29 @@ TEST_F(RefusalsTest, ASaveOfNothingIsRefusedUnlessItIsMeant) {
   EXPECT_TRUE(client_.SaveAsync("models/m", {}, options).Durable(Soon()).ok());
 }
 
+TEST_F(RefusalsTest, ADistributedSaveOfNothingIsRefusedUnlessItIsMeant) {
+  SaveOptions options;
+  options.contribution_count = 2;
+  for (const bool allow_empty : {false, true}) {
+    options.request_id = allow_empty ? "meant" : "mistake";
+    options.allow_empty = allow_empty;
+    options.contribution = 0;
+    const SaveHandle zero = client_.SaveAsync("models/m", {}, options);
+    options.contribution = 1;
+    Client second = store_.NewClient();
+    const SaveHandle one = second.SaveAsync("models/m", {}, options);
+    const absl::Status s = zero.Durable(Soon()).status();
+    EXPECT_EQ(s.code(),
+              allow_empty ? absl::StatusCode::kOk : absl::StatusCode::kInvalidArgument)
+        << s;
+    if (!allow_empty) {
+      EXPECT_THAT(std::string(s.message()), HasSubstr("allow_empty"));
+      one.Cancel();
+    }
+    EXPECT_EQ(one.Durable(Soon()).ok(), allow_empty);
+  }
+}
+
 TEST_F(RefusalsTest, AVersionOfSectionsAloneIsNoEmptyOne) {
   SaveContent content;
   content.sections.push_back({.name = "rng", .value = Value(int64_t{1}), .metadata = {}});

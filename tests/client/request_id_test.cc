@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <thread>
 
@@ -10,6 +11,7 @@
 #include "modelstore/lifecycle.h"
 #include "modelstore/modify.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/errors.h"
 #include "tests/client/hooked_connection.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
@@ -315,6 +317,7 @@ TEST_F(RequestIdTest, AWorkerIsComparedInEveryPieceThatItBrings) {
 TEST_F(RequestIdTest, WithoutTheDigestsTheVersionMustHaveEveryChunk) {
   auto first = Save(Content(2 * kMiB));
   ASSERT_TRUE(first.ok()) << first.status();
+  absl::Status why = absl::OutOfRangeError("tensor model:x has more digests");
   int refused = 0;
   client_ = Client(std::make_shared<HookedConnection>(
       store_.connection(),
@@ -326,12 +329,16 @@ TEST_F(RequestIdTest, WithoutTheDigestsTheVersionMustHaveEveryChunk) {
           return std::nullopt;
         }
         ++refused;
-        return absl::OutOfRangeError("tensor model:x has more digests than an answer");
+        return why;
       }));
-  auto again = Save(Content(2 * kMiB));
-  ASSERT_TRUE(again.ok()) << again.status();
-  EXPECT_EQ(again->version, first->version);
-  EXPECT_EQ(refused, 1);
+  for (const absl::Status& s : {why, absl::UnimplementedError("no digests")}) {
+    why = s;
+    refused = 0;
+    auto again = Save(Content(2 * kMiB));
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->version, first->version);
+    EXPECT_EQ(refused, 1);
+  }
   const auto expect_refused = [&](const std::function<void(SaveContent&)>& change) {
     SaveContent other = Content(2 * kMiB);
     change(other);
@@ -398,6 +405,60 @@ TEST_F(RequestIdTest, ACommitThatWasRefusedCannotBeDecided) {
   const absl::Status s = Save(Content(2 * kMiB)).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("nothing was saved"));
+}
+
+TEST_F(RequestIdTest, ASaveThatWasRefusedForOverloadCannotBeDecided) {
+  ConnectOptions options = support::ImpatientOptions();
+  options.retry_timeout = std::chrono::milliseconds(0);
+  TestStore store(options);
+  client_ = Client(std::make_shared<HookedConnection>(
+      store.connection(), nullptr, [](std::string_view) {
+        return std::make_unique<ScriptedStream>(std::vector<std::string>(),
+                                                Overloaded("too many streams"));
+      }));
+  const absl::Status s = Save(Content(1000)).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
+  EXPECT_THAT(std::string(s.message()), HasSubstr("nothing was saved"));
+}
+
+// The worker delivered to an upload that expired. Others began the save anew.
+TEST_F(RequestIdTest, AWorkerIsToldOfNoVersionThatOtherWorkersMadeWithoutIt) {
+  const std::string rows[3] = {RandomBytes(1, 2 * kMiB), RandomBytes(2, 2 * kMiB),
+                               RandomBytes(3, 2 * kMiB)};
+  const auto save = [&](Client& client, int worker, int bytes) {
+    SaveContent content;
+    content.tensors = {Rows(rows[bytes], 2 * worker, 2, kMiB)};
+    SaveOptions options = options_;
+    options.contribution = worker;
+    options.contribution_count = 2;
+    return client.SaveAsync("models/m", content, options);
+  };
+  for (const int bytes : {1, 2}) {
+    options_.request_id = absl::StrCat("epoch-", bytes);
+    std::atomic<bool> expired{false};
+    Client late(std::make_shared<HookedConnection>(
+        store_.connection(),
+        [&](std::string_view method,
+            const std::string& request) -> std::optional<absl::StatusOr<std::string>> {
+          if (method != "GetUpload") return std::nullopt;
+          if (!expired.exchange(true)) {
+            // Both requests hold the upload's name alone.
+            EXPECT_TRUE(store_.connection()
+                            .Call("/modelstore.v1.CheckpointTransfer/DeleteUpload",
+                                  request, Soon())
+                            .ok());
+            const SaveHandle zero = save(client_, 0, 0);
+            Client other = store_.NewClient();
+            EXPECT_TRUE(save(other, 1, 1).Durable(Soon()).ok());
+            EXPECT_TRUE(zero.Durable(Soon()).ok());
+          }
+          return absl::NotFoundError("the upload is gone");
+        }));
+    const absl::Status s = save(late, 1, bytes).Durable(Soon()).status();
+    EXPECT_EQ(s.code(),
+              bytes == 1 ? absl::StatusCode::kOk : absl::StatusCode::kInvalidArgument)
+        << s;
+  }
 }
 
 TEST_F(RequestIdTest, CopiesAndModificationsRefuseAnotherRequestToo) {
