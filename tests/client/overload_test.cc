@@ -7,7 +7,6 @@
 #include <map>
 #include <thread>
 
-#include "absl/strings/match.h"
 #include "modelstore/inspect.h"
 #include "modelstore/lifecycle.h"
 #include "proto/contract/errors.h"
@@ -120,7 +119,7 @@ TEST(OverloadTest, ADeletionOfWhatIsNotThereIsToldAsSuchAfterARefusal) {
   TestStore store;
   ASSERT_TRUE(store.NewClient().CreateModel("m").ok());
   const auto connection = Overload(store, [](std::string_view method, int, int attempt) {
-    const bool refuse = absl::EndsWith(method, "DeleteAlias") && attempt == 1;
+    const bool refuse = method.ends_with("DeleteAlias") && attempt == 1;
     return refuse ? Refused() : absl::OkStatus();
   });
   Client client(connection);
