@@ -143,9 +143,9 @@ TEST_F(ModifyArchitectureTest, AModuleThatIsTakenBringsItsEntries) {
 
 TEST_F(ModifyArchitectureTest, ARenamedEntryReplacesTheOneThatIsAtItsPath) {
   SaveModule(Net({{"a", "BatchNorm1d(2)"}, {"b", "Linear(1, 1)"}}), {}, false);
-  const std::string drop = "edits { drop_keys { patterns: 'b\\..*' } } ";
+  const std::string drop = "edits { drop_keys { patterns: 'b\\\\..*' } } ";
   for (const char* rename : {"rename_module { path: 'a' new_name: 'b' }",
-                             "rename_keys { pattern: 'a(.*)' replacement: 'b\\1' }"}) {
+                             "rename_keys { pattern: 'a(.*)' replacement: 'b\\\\1' }"}) {
     const Modified modified = Modify(
         absl::StrCat("name: 'models/m/checkpoints/1' ", drop, "edits { ", rename, " }"));
     ASSERT_TRUE(modified.status.ok()) << modified.status;
@@ -158,7 +158,7 @@ TEST_F(ModifyArchitectureTest, TwoModulesThatWouldHaveOneEntryAreRefused) {
   SaveModule(
       Net({{"a", "Linear(1, 1, bias=False)"}, {"b", "BatchNorm1d(1, affine=False)"}}));
   const Modified modified =
-      Modify("edits { rename_keys { pattern: '[ab]\\.(.*)' replacement: 'c.\\1' } }");
+      Modify("edits { rename_keys { pattern: '[ab]\\\\.(.*)' replacement: 'c.\\\\1' } }");
   EXPECT_EQ(modified.status.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_THAT(
       std::string(modified.status.message()),
@@ -182,7 +182,7 @@ TEST_F(ModifyArchitectureTest, AnEntryWhoseKeyIsNoPathStaysHoweverLongItIs) {
   request.set_finish(true);
   ASSERT_TRUE(harness_.Save({request}).ok());
   const Modified modified =
-      Modify("edits { rename_keys { pattern: 'fc(.*)' replacement: 'x\\1' } }");
+      Modify("edits { rename_keys { pattern: 'fc(.*)' replacement: 'x\\\\1' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Metadata("models/m/checkpoints/3"), ElementsAre(key + ": -1"));
 }

@@ -106,7 +106,7 @@ TEST_F(WatchersTest, WhatASlowOneIsSentIsCountedUntilItLeaves) {
     (*request.mutable_model()->mutable_labels())[absl::StrCat(i)] = std::string(256, 'x');
   }
   // More than its connection takes in without a reader.
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 400; ++i) {
     (*request.mutable_model()->mutable_labels())["0"] = absl::StrCat(i);
     Context context;
     v1::Model model;

@@ -162,6 +162,9 @@ TEST_P(ForbiddenLinks, ACopyIsWholeOrNotThere) {
     EXPECT_THAT(folder_.Files("quarantine", ""), IsEmpty()) << at;
     EXPECT_THAT(folder_.Files("incoming", ""), IsEmpty()) << at;
     EXPECT_LE(folder_.Files("packs", ".sst").size(), 1u) << at;
+    if (is_over) break;
+    ASSERT_LT(at, 1000);
+    ASSERT_EQ(engine_.chunks->DropPacks({1}), absl::OkStatus()) << at;
   }
   CheckPacks(1);
 }
