@@ -147,7 +147,7 @@ TEST_F(ModifyArchitectureTest, ARenamedEntryReplacesTheOneThatIsAtItsPath) {
   for (const char* rename : {"rename_module { path: 'a' new_name: 'b' }",
                              "rename_keys { pattern: 'a(.*)' replacement: 'b\\\\1' }"}) {
     const Modified modified = Modify(
-        absl::StrCat("name: 'models/m/checkpoints/1' ", drop, "edits { ", rename, " }"));
+        absl::StrCat("name: 'models/m/checkpoints/2' ", drop, "edits { ", rename, " }"));
     ASSERT_TRUE(modified.status.ok()) << modified.status;
     EXPECT_THAT(Metadata(absl::StrCat("models/m/checkpoints/", LatestVersion())),
                 ElementsAre(": 1", "b: 2"));
