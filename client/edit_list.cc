@@ -6,6 +6,7 @@
 #include "client/internal/check_strings.h"
 #include "client/internal/rpc.h"
 #include "modelstore/v1/edits.pb.h"
+#include "proto/contract/message_codec.h"
 
 namespace modelstore {
 namespace {
@@ -66,7 +67,7 @@ std::pair<std::string, std::string> Encode(Change change) {
   if (absl::Status s = internal::CheckStrings(edit); !s.ok()) {
     return {"", std::string(s.message())};
   }
-  return {internal::SerializeDeterministic(edit), ""};
+  return {SerializeDeterministic(edit), ""};
 }
 
 }  // namespace
@@ -216,9 +217,9 @@ EditList& EditList::MergeLora(double alpha, std::string_view checkpoint) {
 EditList& EditList::Untie() {
   if (encoded_.empty()) return *this;
   v1::Edit edit;
-  internal::Parse(encoded_.back(), &edit);
+  ParseMessage(encoded_.back(), &edit);
   edit.set_untie(true);
-  encoded_.back() = internal::SerializeDeterministic(edit);
+  encoded_.back() = SerializeDeterministic(edit);
   return *this;
 }
 

@@ -7,6 +7,7 @@
 #include "client/internal/retry.h"
 #include "client/internal/rpc.h"
 #include "modelstore/v1/operations.pb.h"
+#include "proto/contract/message_codec.h"
 
 namespace modelstore {
 namespace {
@@ -49,7 +50,7 @@ absl::Status ReadOnce(Connection& connection, const std::string& method,
     std::string bytes;
     for (const std::string_view fragment : message->fragments) bytes += fragment;
     Response response;
-    if (!internal::Parse(bytes, &response)) {
+    if (!ParseMessage(bytes, &response)) {
       return absl::InternalError(method + ": an answer is malformed");
     }
     complete = response.has_result();
@@ -67,7 +68,7 @@ absl::Status ReadAll(const Client& client, std::string_view method,
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   const std::string full = std::string(kModelStore) + std::string(method);
-  const std::string bytes = internal::SerializeDeterministic(request);
+  const std::string bytes = SerializeDeterministic(request);
   internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()), deadline,
                              internal::RealSleeper());
   for (;;) {

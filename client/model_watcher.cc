@@ -14,6 +14,7 @@
 #include "modelstore/lifecycle.h"
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 
 namespace modelstore {
@@ -119,7 +120,7 @@ struct ModelWatcher::State {
     std::string bytes;
     for (const std::string_view fragment : message->fragments) bytes += fragment;
     v1::WatchModelResponse response;
-    if (!internal::Parse(bytes, &response)) {
+    if (!ParseMessage(bytes, &response)) {
       stream.reset();
       return absl::InternalError(absl::StrCat(name, ": the server's event is malformed"));
     }

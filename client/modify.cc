@@ -10,6 +10,7 @@
 #include "google/protobuf/util/json_util.h"
 #include "modelstore/v1/model_store.pb.h"
 #include "modelstore/v1/operations.pb.h"
+#include "proto/contract/message_codec.h"
 
 namespace modelstore {
 namespace {
@@ -23,7 +24,7 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
   request.set_name(std::string(name));
   if (!edits.error().empty()) return absl::InvalidArgumentError(edits.error());
   for (const std::string& encoded : edits.encoded()) {
-    if (!internal::Parse(encoded, request.add_edits())) {
+    if (!ParseMessage(encoded, request.add_edits())) {
       return absl::InternalError("an edit is malformed");
     }
   }
@@ -107,7 +108,7 @@ absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& 
     std::string bytes;
     for (const std::string_view fragment : message->fragments) bytes += fragment;
     Response response;
-    if (!internal::Parse(bytes, &response)) {
+    if (!ParseMessage(bytes, &response)) {
       (*stream)->Cancel();
       return absl::InternalError("ModifyCheckpoint: the answer is malformed");
     }
@@ -140,7 +141,7 @@ absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_
   auto request = MakeRequest(name, edits, options);
   if (!request.ok()) return request.status();
   if (absl::Status s = internal::CheckStrings(*request); !s.ok()) return s;
-  const std::string bytes = internal::SerializeDeterministic(*request);
+  const std::string bytes = SerializeDeterministic(*request);
   internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
                              deadline, internal::RealSleeper());
   while (true) {

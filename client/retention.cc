@@ -4,6 +4,7 @@
 
 #include "client/internal/rpc.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/message_codec.h"
 
 namespace modelstore {
 namespace {
@@ -68,7 +69,7 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
     std::string bytes;
     for (std::string_view fragment : message->fragments) bytes += fragment;
     v1::PruneCheckpointsResponse response;
-    if (!internal::Parse(bytes, &response)) {
+    if (!ParseMessage(bytes, &response)) {
       (*stream)->Cancel();
       return absl::InternalError(method + ": the answer is malformed");
     }
@@ -146,7 +147,7 @@ absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
   const absl::StatusOr<std::string> uid = UidOf(**connection, model, deadline);
   if (!uid.ok()) return uid.status();
   request.set_model_uid(*uid);
-  const std::string bytes = internal::SerializeDeterministic(request);
+  const std::string bytes = SerializeDeterministic(request);
   internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
                              deadline, internal::RealSleeper());
   while (true) {

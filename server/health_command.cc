@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "proto/contract/status_codec.h"
-#include "server/buffers.h"
+#include "server/rpc/byte_buffers.h"
 
 namespace modelstore::server {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/config.h"
-#include "server/service.h"
+#include "server/method_table.h"
 
 namespace modelstore::server {
 

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "storage/collector.h"
+#include "storage/garbage/collector.h"
 #include "storage/core.h"
 #include "storage/keys.h"
 #include "storage/parts.h"

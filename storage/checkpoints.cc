@@ -6,7 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/collector.h"
+#include "storage/garbage/collector.h"
 #include "storage/holders.h"
 #include "storage/keys.h"
 #include "storage/model_change.h"

@@ -5,7 +5,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "storage/core.h"
-#include "storage/open_upload.h"
+#include "storage/save/open_upload.h"
 
 namespace modelstore::storage {
 

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/commit.h"
+#include "storage/save/commit.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"

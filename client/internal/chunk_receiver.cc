@@ -10,6 +10,7 @@
 #include "client/internal/rpc.h"
 #include "proto/contract/chunk_wire.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
 
@@ -60,7 +61,7 @@ absl::Status ChunkReceiver::Take(const ReceivedMessage& message, int64_t end,
   }
   absl::StatusOr<SplitMessage> split = SplitChunkMessage(views, kMaxHeadBytes);
   v1::LoadCheckpointResponse response;
-  if (!split.ok() || !Parse(split->head, &response)) {
+  if (!split.ok() || !ParseMessage(split->head, &response)) {
     return NotAskedFor("a malformed message");
   }
   Source source{split->data};

@@ -14,6 +14,7 @@
 #include "proto/contract/chunk_wire.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 
 namespace modelstore {
@@ -28,7 +29,7 @@ absl::Status AddPart(absl::Span<const std::string_view> fragments, FetchedPlan* 
   for (const std::string_view f : fragments) views.emplace_back(f.data(), f.size());
   absl::StatusOr<SplitMessage> split = SplitChunkMessage(views, kMaxHeadBytes);
   v1::LoadCheckpointResponse response;
-  if (!split.ok() || !Parse(split->head, &response)) {
+  if (!split.ok() || !ParseMessage(split->head, &response)) {
     return absl::InternalError("LoadCheckpoint: a message is malformed");
   }
   v1::LoadPlan& part = *response.mutable_plan();

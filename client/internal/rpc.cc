@@ -1,27 +1,6 @@
 #include "client/internal/rpc.h"
 
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
-#include "proto/contract/limits.h"
-
 namespace modelstore::internal {
-
-std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
-  std::string bytes;
-  google::protobuf::io::StringOutputStream out(&bytes);
-  google::protobuf::io::CodedOutputStream coded(&out);
-  coded.SetSerializationDeterministic(true);
-  message.SerializeToCodedStream(&coded);
-  coded.Trim();
-  return bytes;
-}
-
-bool Parse(absl::string_view bytes, google::protobuf::MessageLite* message) {
-  google::protobuf::io::CodedInputStream in(
-      reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
-  in.SetRecursionLimit(kMaxNestedMessages);
-  return message->ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
-}
 
 absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline) {
   if (absl::IsDeadlineExceeded(seen)) {

@@ -13,6 +13,7 @@
 #include "google/protobuf/message.h"
 #include "modelstore/client.h"
 #include "modelstore/connection.h"
+#include "proto/contract/message_codec.h"
 
 namespace modelstore::internal {
 
@@ -22,12 +23,6 @@ inline constexpr std::string_view kTransfer = "/modelstore.v1.CheckpointTransfer
 // Messages that carry chunks have a small head; nothing honest comes near this.
 inline constexpr size_t kMaxHeadBytes = size_t{4} << 20;
 
-// Maps come in one order only, so that a repeated request has the same bytes.
-std::string SerializeDeterministic(const google::protobuf::MessageLite& message);
-
-// As ParseFromString(), but takes trees of values as deep as the contract allows.
-bool Parse(absl::string_view bytes, google::protobuf::MessageLite* message);
-
 // One attempt.
 template <typename Response>
 absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& method,
@@ -35,7 +30,7 @@ absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& met
   absl::StatusOr<std::string> bytes = connection.Call(method, request, deadline);
   if (!bytes.ok()) return bytes.status();
   Response response;
-  if (!Parse(*bytes, &response)) {
+  if (!ParseMessage(*bytes, &response)) {
     return absl::InternalError(method + ": the answer is malformed");
   }
   return response;

@@ -12,6 +12,7 @@
 #include "proto/contract/digest.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 
 namespace modelstore::internal {

@@ -38,6 +38,7 @@
 #include "proto/contract/chunk_wire.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 
 namespace modelstore::internal {
@@ -288,7 +289,7 @@ absl::StatusOr<v1::Checkpoint> Save::TryOneStream(const std::string& base,
   absl::StatusOr<std::string> bytes = CloseAndReceive(**stream, StepDeadline());
   if (!bytes.ok()) return bytes.status();
   v1::Checkpoint checkpoint;
-  if (!Parse(*bytes, &checkpoint)) {
+  if (!ParseMessage(*bytes, &checkpoint)) {
     return absl::InternalError("SaveCheckpoint: the answer is malformed");
   }
   return checkpoint;

@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/torch/built_module.h"
 #include "modelstore/torch.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore::torch_internal {
 namespace architecture_build {

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "proto/contract/architecture_types.h"
+#include "proto/contract/architecture/types.h"
 
 namespace modelstore::torch_internal {
 

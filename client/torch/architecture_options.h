@@ -9,8 +9,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "proto/contract/architecture_types.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/types.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore::torch_internal::leaves {
 

@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/torch/architecture_leaves.h"
 #include "client/torch/built_module.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/value.h"
 #include "proto/contract/errors.h"
 
 namespace modelstore::torch_internal {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore::torch_internal {
 namespace forward_steps {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "client/torch/architecture_leaves.h"
-#include "proto/contract/architecture.h"
+#include "proto/contract/architecture/architecture.h"
 
 namespace modelstore::torch_internal {
 

@@ -11,8 +11,8 @@
 #include "client/torch/state_dict.h"
 #include "modelstore/architecture.h"
 #include "modelstore/v1/model_store.pb.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/text.h"
 
 namespace modelstore {
 namespace torch_internal {

@@ -5,7 +5,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/value.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"

@@ -8,6 +8,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "server/core/resource_names.h"
 #include "server/modify/lora_tensor.h"
 
 namespace modelstore::server::modify {

@@ -25,7 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/edits.pb.h"
-#include "server/handlers.h"
+#include "server/core/service_context.h"
 #include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/edits.pb.h"
-#include "proto/contract/architecture_tensors.h"
+#include "proto/contract/architecture/tensors.h"
 #include "server/modify/draws_module.h"
 #include "server/modify/tensor_source.h"
 

@@ -10,7 +10,7 @@
 #include "server/modify/edits.h"
 #include "server/modify/key_selection.h"
 #include "server/modify/path_renames.h"
-#include "server/pattern.h"
+#include "server/core/pattern.h"
 
 namespace modelstore::server::modify {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/names.h"
-#include "server/pattern.h"
+#include "server/core/pattern.h"
 
 namespace modelstore::server::modify {
 namespace {

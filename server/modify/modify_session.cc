@@ -4,17 +4,19 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/text.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 #include "proto/contract/steady_time.h"
-#include "server/convert.h"
-#include "server/helper_threads.h"
+#include "server/core/convert.h"
+#include "server/core/helper_threads.h"
+#include "server/core/request_codec.h"
 #include "server/modify/follow_optimizer.h"
 #include "server/modify/misfits.h"
-#include "server/validation.h"
-#include "server/wire.h"
+#include "server/core/validation.h"
+#include "server/core/resource_names.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -89,7 +91,7 @@ OutboundMessage Message(const v1::ModifyCheckpointResponse& response) {
 absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
     ServiceContext& context, absl::string_view bytes) {
   v1::ModifyCheckpointRequest request;
-  if (auto s = ParseMessage(bytes, &request); !s.ok()) return s;
+  if (auto s = ParseRequest(bytes, &request); !s.ok()) return s;
   auto ref = ParseCheckpointRef("name", request.name());
   if (!ref.ok()) return ref.status();
   if (auto s = CheckRequest(request); !s.ok()) return s;

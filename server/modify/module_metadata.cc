@@ -4,8 +4,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore::server::modify {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "proto/contract/architecture_types.h"
+#include "proto/contract/architecture/types.h"
 #include "server/modify/working_checkpoint.h"
 
 namespace modelstore::server::modify {

@@ -8,8 +8,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore::server::modify {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "proto/contract/architecture_types.h"
+#include "proto/contract/architecture/types.h"
 
 namespace modelstore::server::modify {
 

@@ -7,9 +7,9 @@
 #include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
+#include "proto/contract/architecture/architecture.h"
 #include "proto/contract/limits.h"
-#include "server/convert.h"
+#include "server/core/convert.h"
 #include "server/modify/optimizer_resolver.h"
 
 namespace modelstore::server::modify {

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "proto/contract/architecture.h"
+#include "proto/contract/architecture/architecture.h"
 #include "server/modify/module_metadata.h"
 
 namespace modelstore::server::modify {

@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "proto/contract/architecture_types.h"
+#include "proto/contract/architecture/types.h"
 #include "server/modify/edits.h"
 
 namespace modelstore::server::modify {

@@ -5,7 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "proto/contract/architecture.h"
+#include "proto/contract/architecture/architecture.h"
 
 namespace modelstore::server::modify {
 namespace {

@@ -5,7 +5,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
+#include "proto/contract/architecture/architecture.h"
 #include "server/modify/edits.h"
 #include "server/modify/module_metadata.h"
 

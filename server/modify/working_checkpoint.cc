@@ -8,7 +8,7 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
-#include "server/convert.h"
+#include "server/core/convert.h"
 #include "server/modify/value_references.h"
 
 namespace modelstore::server::modify {

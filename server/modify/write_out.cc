@@ -10,7 +10,7 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "proto/contract/steady_time.h"
-#include "server/convert.h"
+#include "server/core/convert.h"
 
 namespace modelstore::server::modify {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "modelstore/client.h"
-#include "server/service.h"
+#include "server/method_table.h"
 #include "storage/checkpoint_store.h"
 #include "storage/memory/engine.h"
 #include "tests/support/in_process_connection.h"

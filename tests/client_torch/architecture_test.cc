@@ -9,9 +9,9 @@
 #include "client/torch/architecture_read.h"
 #include "client/torch/element_type.h"
 #include "client/torch/state_dict.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_tensors.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/text.h"
 #include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "server/service.h"
+#include "server/method_table.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::support {

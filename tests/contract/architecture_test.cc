@@ -1,13 +1,13 @@
 // The tree of modules: edits, forward steps, bounds. That modules print and have
 // tensors as in PyTorch is held against Python in tests/interop.
-#include "proto/contract/architecture.h"
+#include "proto/contract/architecture/architecture.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture_text.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/text.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore {
 namespace {

@@ -1,5 +1,5 @@
 // One module as a string: what is read, what is refused and how that is said.
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,10 +7,10 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_parse.h"
-#include "proto/contract/architecture_tensors.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/parse.h"
+#include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/value.h"
 
 namespace modelstore {
 namespace {

@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture_value.h"
+#include "proto/contract/architecture/value.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/torch_names.h"
 #include "proto/contract/value_equality.h"

@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "modelstore/v1/operations.pb.h"
-#include "server/service.h"
+#include "server/method_table.h"
 #include "tests/fault/store_scenario.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/support/fault_file_system.h"

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "google/protobuf/stubs/logging.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_tensors.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/text.h"
 #include "proto/contract/utf8.h"
 #include "tests/fuzz/mutator.h"
 #include "tests/support/seed.h"

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_tensors.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/text.h"
 #include "tests/interop/python.h"
 
 namespace modelstore {

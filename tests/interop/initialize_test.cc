@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/text_format.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/text.h"
 #include "tests/interop/python.h"
 #include "tests/support/temp_folder.h"
 

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "server/buffers.h"
+#include "server/rpc/byte_buffers.h"
 
 namespace modelstore::server {
 

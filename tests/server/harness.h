@@ -15,7 +15,7 @@
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/digest.h"
-#include "server/service.h"
+#include "server/method_table.h"
 #include "storage/memory/engine.h"
 
 namespace modelstore::server {
@@ -47,7 +47,7 @@ void AddChunk(Request* request, const std::string& bytes, bool with_digest = tru
 // What a load brought: its plan, put together, and its bytes, each run's digest
 // checked.
 struct Loaded {
-  v1::LoadPlan plan;
+  v1::TensorPlan plan;
   std::string bytes;
   int64_t first_position = -1;
   int messages = 0;

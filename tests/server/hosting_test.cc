@@ -7,7 +7,7 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/status_codec.h"
-#include "server/buffers.h"
+#include "server/rpc/byte_buffers.h"
 #include "server/health_command.h"
 #include "tests/server/grpc_harness.h"
 

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_tensors.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/text.h"
 #include "tests/server/module_harness.h"
 
 namespace modelstore::server {

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/text_format.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/text.h"
 #include "proto/contract/limits.h"
-#include "server/convert.h"
+#include "server/core/convert.h"
 #include "server/modify/edits.h"
 #include "server/modify/follow_optimizer.h"
 #include "server/modify/optimizer_index.h"

@@ -2,8 +2,8 @@
 #include <gmock/gmock.h>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture.h"
-#include "proto/contract/architecture_tensors.h"
+#include "proto/contract/architecture/architecture.h"
+#include "proto/contract/architecture/tensors.h"
 #include "server/modify/module_metadata.h"
 #include "tests/server/module_harness.h"
 

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/text.h"
 #include "tests/server/modify_harness.h"
 
 namespace modelstore::server {

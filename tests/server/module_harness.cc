@@ -3,8 +3,8 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture_tensors.h"
-#include "proto/contract/architecture_text.h"
+#include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/text.h"
 #include "server/modify/module_metadata.h"
 #include "server/modify/optimizer_index.h"
 

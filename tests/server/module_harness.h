@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "proto/contract/architecture_types.h"
+#include "proto/contract/architecture/types.h"
 #include "tests/server/modify_harness.h"
 
 namespace modelstore::server {

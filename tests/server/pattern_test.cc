@@ -1,4 +1,4 @@
-#include "server/pattern.h"
+#include "server/core/pattern.h"
 
 #include "tests/server/harness.h"
 

@@ -1,6 +1,6 @@
 // The background scrub: reads everything there is, names what is damaged, and lets
 // nobody wait.
-#include "server/scrub.h"
+#include "server/background/scrub.h"
 
 #include <memory>
 

@@ -1,4 +1,4 @@
-#include "server/storage_pool.h"
+#include "server/rpc/storage_pool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "proto/contract/steady_time.h"
-#include "server/buffers.h"
+#include "server/rpc/byte_buffers.h"
 
 namespace modelstore::server {
 namespace {

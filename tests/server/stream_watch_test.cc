@@ -2,7 +2,7 @@
 
 #include <future>
 
-#include "server/rpc_host.h"
+#include "server/rpc/rpc_host.h"
 
 namespace modelstore::server {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/validation.h"
+#include "server/core/validation.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <string>
 
 #include "proto/contract/limits.h"
-#include "server/convert.h"
+#include "server/core/convert.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {

@@ -1,5 +1,5 @@
 // Manifests as a hostile client may send them.
-#include "storage/manifest_check.h"
+#include "storage/save/manifest_check.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/limits.h"
-#include "storage/manifest_builder.h"
+#include "storage/save/manifest_builder.h"
 #include "tests/storage/store_world.h"
 
 namespace modelstore::storage {

@@ -14,7 +14,7 @@
 
 #include "modelstore/connection.h"
 #include "proto/contract/mutex.h"
-#include "server/service.h"
+#include "server/method_table.h"
 
 namespace modelstore::support {
 

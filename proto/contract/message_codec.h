@@ -1,0 +1,20 @@
+// Messages to bytes and back, with the limits of the contract instead of the library's
+// defaults.
+#pragma once
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "google/protobuf/message_lite.h"
+
+namespace modelstore {
+
+// Equal messages give equal bytes: maps are written in key order. Compare-and-set,
+// repeated requests and digests of content rest on it.
+std::string SerializeDeterministic(const google::protobuf::MessageLite& message);
+
+// As ParseFromString(), but takes trees of values as deep as the contract allows
+// (kMaxNestedMessages). False if `bytes` is not a well-formed message of that type.
+bool ParseMessage(absl::string_view bytes, google::protobuf::MessageLite* message);
+
+}  // namespace modelstore

@@ -1,0 +1,201 @@
+#include "server/background/scrub.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/contract/names.h"
+#include "proto/contract/steady_time.h"
+
+namespace modelstore::server {
+namespace {
+
+// So long a checkpoint is held at a time.
+constexpr absl::Duration kHoldTime = absl::Seconds(2);
+// A store that does not answer is asked again after this.
+constexpr absl::Duration kRetryInterval = absl::Seconds(1);
+constexpr int kPageSize = 100;
+// Chunks of a model that are remembered, about 100 bytes each. Where there are more,
+// some that are shared are read again.
+constexpr size_t kMostSeen = 200'000;
+
+bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
+}
+
+}  // namespace
+
+Scrub::Scrub(storage::CheckpointStore* store, const Log* log,
+             std::shared_ptr<Gauges> gauges, Options options)
+    : store_(store),
+      log_(log),
+      gauges_(std::move(gauges)),
+      options_(options),
+      pace_(options.bytes_per_second),
+      thread_([this] { Run(); }) {}
+
+Scrub::~Scrub() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  thread_.join();
+}
+
+bool Scrub::Sleep(absl::Duration time) {
+  MutexLock lock(mutex_);
+  return !changed_.WaitFor(
+      mutex_, time, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_; });
+}
+
+bool Scrub::stopping() {
+  MutexLock lock(mutex_);
+  return stopping_;
+}
+
+void Scrub::Run() {
+  absl::Duration wait = options_.first_after;
+  while (Sleep(wait)) {
+    const absl::Time begin = SteadyNow();
+    gauges_->scrub_damaged_tensors = 0;
+    Pass pass;
+    const absl::Status status = RunPass(pass);
+    if (stopping()) return;
+    const absl::Time end = SteadyNow();
+    if (status.ok()) {
+      gauges_->last_scrub_time_us = absl::ToUnixMicros(absl::Now());
+      log_->Write(pass.damaged_tensors > 0 ? LogLevel::kError : LogLevel::kInfo, "scrub",
+                  {{"checkpoints", pass.checkpoints},
+                   {"bytes", pass.bytes},
+                   {"damaged_tensors", pass.damaged_tensors},
+                   {"seconds", absl::ToDoubleSeconds(end - begin)}});
+    } else {
+      log_->Write(LogLevel::kWarning, "scrub_failed", {{"message", status.message()}});
+    }
+    wait = std::max(begin + options_.period - end, kRetryInterval);
+  }
+}
+
+absl::Status Scrub::RunPass(Pass& pass) {
+  std::string after;
+  do {
+    auto models = store_->models().List("", after, kPageSize);
+    if (!models.ok()) return models.status();
+    for (const auto& model : models->items) {
+      pass.seen.clear();
+      const absl::Status status = ScrubModel(model.model_id(), pass);
+      // Deleted meanwhile.
+      if (!status.ok() && !absl::IsNotFound(status)) return status;
+    }
+    after = models->next;
+  } while (!after.empty() && !stopping());
+  return absl::OkStatus();
+}
+
+absl::Status Scrub::ScrubModel(const std::string& model_id, Pass& pass) {
+  std::string after;
+  do {
+    auto versions =
+        store_->checkpoints().List(model_id, /*newest_first=*/true, after, kPageSize);
+    if (!versions.ok()) return versions.status();
+    for (const auto& record : versions->items) {
+      absl::Status status = ScrubCheckpoint(model_id, record.version(), pass);
+      // Storage is being reopened after a fault: that passes.
+      while (absl::IsUnavailable(status) && Sleep(kRetryInterval)) {
+        status = ScrubCheckpoint(model_id, record.version(), pass);
+      }
+      if (!status.ok() && !absl::IsNotFound(status)) return status;
+      if (stopping()) return absl::OkStatus();
+      ++pass.checkpoints;
+    }
+    after = versions->next;
+  } while (!after.empty());
+  return absl::OkStatus();
+}
+
+absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version,
+                                    Pass& pass) {
+  Cursor cursor;
+  std::string uid;
+  while (!stopping()) {
+    auto read = store_->reads().Open(model_id, version);
+    if (absl::IsDataLoss(read.status())) {
+      TellDamage("", CheckpointNameOf(model_id, version), read.status().message(), pass);
+      return absl::OkStatus();
+    }
+    if (!read.ok()) return read.status();
+    // Another model of the same name: its turn comes in the next pass.
+    if (!uid.empty() && (*read)->model().uid() != uid) return absl::OkStatus();
+    uid = (*read)->model().uid();
+    if (auto s = ScrubSome(**read, cursor, pass); !s.ok()) return s;
+    if (cursor.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
+    read->reset();
+    Sleep(pace_.Wait(SteadyNow()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Scrub::ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass) {
+  const absl::Time until = SteadyNow() + kHoldTime;
+  const auto& tensors = read.manifest().tensors();
+  while (cursor.tensor < tensors.size()) {
+    const auto& tensor = tensors[cursor.tensor];
+    if (tensor.tied_to().empty()) {
+      const auto spans = TensorSpans(read, cursor.tensor);
+      if (!spans.ok()) {
+        TellDamage(FullTensorName(tensor), FullCheckpointName(read),
+                   spans.status().message(), pass);
+      }
+      const int64_t end = spans.ok() && !spans->empty() ? spans->back().end : 0;
+      while (cursor.position < end) {
+        // A wait that is too long to hold the checkpoint through it is left to the
+        // caller.
+        const absl::Time now = SteadyNow();
+        const absl::Duration wait = pace_.Wait(now);
+        if (now + wait > until || !Sleep(wait)) return absl::OkStatus();
+        const ChunkSpan chunk = ChunkAt(tensor, *spans, cursor.position);
+        if (auto s = CheckChunk(read, chunk, cursor, pass); !s.ok()) return s;
+        cursor.position = chunk.end;
+      }
+    }
+    cursor = {cursor.tensor + 1, 0, false};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Scrub::CheckChunk(storage::Read& read, const ChunkSpan& chunk,
+                               Cursor& cursor, Pass& pass) {
+  const auto& tensor = read.manifest().tensors(cursor.tensor);
+  const auto& piece = tensor.pieces(chunk.piece);
+  const int index = static_cast<int>(chunk.index);
+  ChunkKey key;
+  if (index < piece.packs_size()) key = {piece.packs(index), piece.sequences(index)};
+  auto found = pass.seen.find(key);
+  if (found == pass.seen.end()) {
+    const auto bytes = read.ReadChunk(cursor.tensor, chunk.piece, chunk.index);
+    if (!bytes.ok() && !IsDamage(bytes.status())) return bytes.status();
+    const int64_t size = chunk.end - chunk.begin;
+    pass.bytes += size;
+    gauges_->scrubbed_bytes += size;
+    pace_.Spend(size, SteadyNow());
+    if (pass.seen.size() == kMostSeen) pass.seen.clear();
+    found = pass.seen.emplace(key, std::string(bytes.status().message())).first;
+  }
+  if (!found->second.empty() && !cursor.damaged) {
+    cursor.damaged = true;
+    TellDamage(FullTensorName(tensor), FullCheckpointName(read), found->second, pass);
+  }
+  return absl::OkStatus();
+}
+
+void Scrub::TellDamage(absl::string_view tensor, absl::string_view checkpoint,
+                       absl::string_view what, Pass& pass) {
+  ++pass.damaged_tensors;
+  gauges_->scrub_damaged_tensors++;
+  log_->Write(LogLevel::kError, "scrub_damage",
+              {{"tensor", tensor}, {"checkpoint", checkpoint}, {"message", what}});
+}
+
+}  // namespace modelstore::server

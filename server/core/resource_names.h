@@ -1,0 +1,37 @@
+// The resources that a request names, and the conditions that it sets on them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "proto/contract/names.h"
+#include "server/core/service_context.h"
+#include "storage/checkpoint_store.h"
+
+namespace modelstore::server {
+
+// A checkpoint as a client names it.
+struct CheckpointRef {
+  std::string model_id;
+  storage::VersionName version;
+};
+absl::StatusOr<CheckpointRef> ParseCheckpointRef(absl::string_view field,
+                                                 absl::string_view name);
+// What is destroyed or given back is named by its number: INVALID_ARGUMENT else.
+absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
+                                                       absl::string_view name);
+// The model of this name, whose uid must be this one unless it is empty: NOT_FOUND.
+absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,
+                                                         absl::string_view model_id,
+                                                         absl::string_view uid);
+// The generation that an etag stands for; absent for an empty one. ABORTED if it
+// is not `present`.
+absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
+                                                  absl::string_view etag,
+                                                  absl::string_view present,
+                                                  uint64_t generation);
+
+}  // namespace modelstore::server

@@ -1,0 +1,134 @@
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/message_codec.h"
+#include "proto/contract/names.h"
+#include "server/core/convert.h"
+#include "server/handlers/handlers.h"
+#include "server/core/reservation.h"
+#include "server/core/validation.h"
+#include "server/core/resource_names.h"
+#include "server/core/save_request.h"
+
+namespace modelstore::server {
+namespace {
+
+// What the same request_id must come with again.
+std::string RequestDigest(const v1::CopyCheckpointRequest& request) {
+  v1::CopyCheckpointRequest given = request;
+  given.clear_request_id();
+  given.clear_expected_latest_version();
+  given.clear_validate_only();
+  const std::string content =
+      absl::StrCat("CopyCheckpoint\n", SerializeDeterministic(given));
+  return std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, content).bytes());
+}
+
+// All but the metadata, which is the source's.
+absl::StatusOr<storage::SaveRequest> MakeRequest(
+    const v1::CopyCheckpointRequest& request) {
+  auto model_id = ParseModelName("parent", request.parent());
+  if (!model_id.ok()) return model_id.status();
+  if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
+  v1::Checkpoint described;
+  *described.mutable_labels() = request.labels();
+  described.set_description(request.description());
+  // Its fields are the request's own.
+  if (auto s = ValidateCheckpoint("", described); !s.ok()) return s;
+  storage::SaveRequest save;
+  save.model_id = *std::move(model_id);
+  save.create_model = request.create_model();
+  save.request_id = request.request_id();
+  save.request_digest = RequestDigest(request);
+  return save;
+}
+
+// The destination may be made by the copy; then there is nothing to differ from.
+absl::StatusOr<records::ModelRecord> CheckDestination(
+    ServiceContext& context, const v1::CopyCheckpointRequest& request,
+    const std::string& model_id, const storage::Read& source) {
+  auto model = context.store->models().Get(model_id);
+  if (absl::IsNotFound(model.status()) && request.create_model()) {
+    records::ModelRecord planned;
+    planned.set_model_id(model_id);
+    planned.set_next_version(1);
+    return planned;
+  }
+  if (!model.ok()) return model.status();
+  if (model->digest_algorithm() != source.model().digest_algorithm()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        request.parent(), " has another digest algorithm than ",
+        ModelName(source.model().model_id()), ": load the checkpoint and save it there"));
+  }
+  return model;
+}
+
+// What the copy would be.
+absl::StatusOr<v1::Checkpoint> Plan(const v1::CopyCheckpointRequest& request,
+                                    const records::ModelRecord& destination,
+                                    const storage::SaveRequest& save,
+                                    const storage::Read& source) {
+  if (request.has_expected_latest_version() &&
+      request.expected_latest_version() != destination.latest_version()) {
+    return absl::AbortedError(absl::StrCat(
+        request.parent(), ": the latest version is ", destination.latest_version(),
+        ", expected was ", request.expected_latest_version()));
+  }
+  records::CheckpointRecord record = source.checkpoint();
+  *record.mutable_metadata() = save.metadata;
+  record.set_version(destination.next_version());
+  record.set_base_model_id(source.model().model_id());
+  record.set_base_model_uid(source.model().uid());
+  record.set_base_version(source.checkpoint().version());
+  record.set_request_id(request.request_id());
+  record.set_stored_bytes(0);
+  record.clear_pinned();
+  record.clear_expire_time_us();
+  record.clear_create_time_us();
+  v1::Checkpoint planned = CheckpointFromRecord(destination, record);
+  planned.clear_etag();
+  planned.clear_create_time();
+  return planned;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
+                                              const v1::CopyCheckpointRequest& request) {
+  auto ref = ParseCheckpointRef("name", request.name());
+  if (!ref.ok()) return ref.status();
+  auto save = MakeRequest(request);
+  if (!save.ok()) return save.status();
+  // First: where the source's name leads may have changed since.
+  auto earlier = context.store->uploads().FindRequested(
+      save->model_id, save->request_id, save->request_digest);
+  if (!earlier.ok()) return earlier.status();
+  if (earlier->has_value()) {
+    return CommittedCheckpoint(context, save->model_id, **earlier);
+  }
+  auto source = context.store->reads().Open(ref->model_id, ref->version);
+  if (!source.ok()) return source.status();
+  auto destination = CheckDestination(context, request, save->model_id, **source);
+  if (!destination.ok()) return destination.status();
+
+  save->metadata = (*source)->checkpoint().metadata();
+  *save->metadata.mutable_labels() = request.labels();
+  save->metadata.set_description(request.description());
+  save->metadata.set_origin(v1::COPIED);
+  save->metadata.clear_edits();
+  if (request.validate_only()) return Plan(request, *destination, *save, **source);
+
+  Reservation memory(context.memory);
+  // The part, and what the save makes of it.
+  const auto bytes = static_cast<int64_t>((*source)->manifest().SpaceUsedLong());
+  if (auto s = memory.Grow(2 * bytes); !s.ok()) return s;
+  auto copy = context.store->uploads().StartDerived(*save, {*source});
+  if (!copy.ok()) return copy.status();
+  auto record = (*copy)->Commit((*source)->manifest(),
+                                request.has_expected_latest_version()
+                                    ? std::optional(request.expected_latest_version())
+                                    : std::nullopt);
+  if (!record.ok()) return record.status();
+  return CommittedCheckpoint(context, save->model_id, *record);
+}
+
+}  // namespace modelstore::server

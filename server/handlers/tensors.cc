@@ -1,0 +1,148 @@
+#include <charconv>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "re2/re2.h"
+#include "server/core/convert.h"
+#include "server/handlers/handlers.h"
+#include "server/core/page_filler.h"
+#include "server/core/page_token.h"
+#include "server/core/pattern.h"
+#include "server/core/resource_names.h"
+
+namespace modelstore::server {
+namespace {
+
+// Where a page of the tensor table ends: the manifest's page, and the tensor
+// within it that comes next.
+struct TablePosition {
+  uint32_t page = 0;
+  int tensor = 0;
+
+  std::string ToString() const { return absl::StrCat(page, ":", tensor); }
+};
+
+absl::StatusOr<TablePosition> ParsePosition(absl::string_view text) {
+  TablePosition position;
+  if (text.empty()) return position;
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, ':');
+  if (parts.size() == 2 && absl::SimpleAtoi(parts[0], &position.page) &&
+      absl::SimpleAtoi(parts[1], &position.tensor) && position.tensor >= 0) {
+    return position;
+  }
+  return InvalidField("page_token", "not a next_page_token of this list");
+}
+
+bool Selected(const v1::ListTensorsRequest& request, const RE2* regex,
+              const records::TensorRecord& tensor) {
+  if (!request.section().empty() && tensor.section() != request.section()) return false;
+  if (!absl::StartsWith(tensor.key(), request.prefix())) return false;
+  return regex == nullptr || RE2::FullMatch(tensor.key(), *regex);
+}
+
+// Appends tensors from `position` on until the page is full. Absent at the end
+// of the table, else where the next page begins.
+absl::StatusOr<std::optional<TablePosition>> FillTensors(
+    ServiceContext& context, const records::CheckpointRecord& record,
+    const v1::ListTensorsRequest& request, const RE2* regex, TablePosition position,
+    int limit, v1::ListTensorsResponse* response) {
+  const Pieces pieces = request.with_digests() ? Pieces::kHexDigests : Pieces::kBoxes;
+  size_t bytes = 0;
+  for (; position.page < record.manifest_pages(); ++position.page, position.tensor = 0) {
+    auto page = context.store->checkpoints().ReadManifestPage(record, position.page);
+    if (!page.ok()) return page.status();
+    for (; position.tensor < page->tensors_size(); ++position.tensor) {
+      const records::TensorRecord& stored = page->tensors(position.tensor);
+      if (!Selected(request, regex, stored)) continue;
+      if (response->tensors_size() == limit) return position;
+      v1::Tensor tensor = TensorFromRecord(stored, pieces);
+      const size_t size = tensor.ByteSizeLong() + 8;
+      if (size > kPageBytes) {
+        return absl::OutOfRangeError(
+            absl::StrCat("tensor ", TensorNameOf(stored.section(), stored.key()),
+                         " has more digests than an answer of 4 MiB holds: leave out "
+                         "with_digests"));
+      }
+      if (bytes + size > kPageBytes) return position;
+      bytes += size;
+      *response->add_tensors() = std::move(tensor);
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::ListTensorsResponse> ListTensors(
+    ServiceContext& context, const v1::ListTensorsRequest& request) {
+  auto ref = ParseCheckpointRef("parent", request.parent());
+  if (!ref.ok()) return ref.status();
+  auto limit = PageSize(request.page_size(), 1000, 10'000);
+  if (!limit.ok()) return limit.status();
+  std::unique_ptr<RE2> regex;
+  if (!request.regex().empty()) {
+    auto compiled = CompilePattern("regex", request.regex());
+    if (!compiled.ok()) return compiled.status();
+    regex = *std::move(compiled);
+  }
+  auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
+  if (!record.ok()) return record.status();
+  const std::string scope =
+      absl::StrCat("ListTensors/", record->manifest_id(), "/", request.section(), "/",
+                   request.prefix(), "/", request.regex(), "/", request.with_digests());
+  auto token = ReadPageToken(scope, request.page_token());
+  if (!token.ok()) return token.status();
+  auto position = ParsePosition(*token);
+  if (!position.ok()) return position.status();
+  v1::ListTensorsResponse response;
+  auto next =
+      FillTensors(context, *record, request, regex.get(), *position, *limit, &response);
+  if (!next.ok()) return next.status();
+  if (next->has_value()) {
+    response.set_next_page_token(MakePageToken(scope, (*next)->ToString()));
+  }
+  return response;
+}
+
+absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
+                                       const v1::GetSectionRequest& request) {
+  auto ref = ParseCheckpointRef("parent", request.parent());
+  if (!ref.ok()) return ref.status();
+  if (auto s = ValidateSectionId("section", request.section()); !s.ok()) return s;
+  auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
+  if (!record.ok()) return record.status();
+  const std::string checkpoint = CheckpointNameOf(ref->model_id, record->version());
+  const records::SectionRecord* summary = nullptr;
+  for (const auto& section : record->sections()) {
+    if (section.name() == request.section()) summary = &section;
+  }
+  if (summary == nullptr) {
+    return NoSuch("section", absl::StrCat(checkpoint, "/sections/", request.section()));
+  }
+  for (uint32_t page = record->manifest_pages(); page-- > 0;) {
+    auto manifest = context.store->checkpoints().ReadManifestPage(*record, page);
+    if (!manifest.ok()) return manifest.status();
+    for (const auto& stored : manifest->sections()) {
+      if (stored.name() != request.section()) continue;
+      auto section = SectionFromRecord(stored);
+      if (!section.ok()) return Annotate(section.status(), checkpoint);
+      section->set_tensor_count(summary->tensor_count());
+      section->set_logical_bytes(summary->logical_bytes());
+      if (section->ByteSizeLong() > static_cast<size_t>(kMaxUnaryAnswerBytes)) {
+        return absl::OutOfRangeError(
+            absl::StrCat("section ", request.section(), " of ", checkpoint,
+                         " exceeds the 4 MiB of an answer: read it by LoadCheckpoint"));
+      }
+      return *std::move(section);
+    }
+    if (manifest->sections_size() == 0 && manifest->tensors_size() > 0) break;
+  }
+  // A plain state dict: its tensors, and no value beside them.
+  return SectionFromRecord(*summary);
+}
+
+}  // namespace modelstore::server

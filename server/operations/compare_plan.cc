@@ -1,0 +1,181 @@
+#include "server/operations/compare_plan.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "server/core/convert.h"
+#include "server/core/tensor_selector.h"
+
+namespace modelstore::server {
+namespace {
+
+using Difference = v1::CompareCheckpointsResponse::TensorDifference;
+using Names = absl::flat_hash_map<std::string, int>;
+
+Names NamesOf(const storage::Read& read) {
+  Names names;
+  for (int i = 0; i < read.manifest().tensors_size(); ++i) {
+    names.emplace(FullTensorName(read.manifest().tensors(i)), i);
+  }
+  return names;
+}
+
+// The tensor that holds the bytes of tensor `index`.
+absl::StatusOr<int> SourceOf(const storage::Read& read, const Names& names, int index) {
+  const auto& tensor = read.manifest().tensors(index);
+  if (tensor.tied_to().empty()) return index;
+  const auto target = names.find(tensor.tied_to());
+  if (target != names.end()) return target->second;
+  return TensorDataLoss(
+      FullCheckpointName(read), FullTensorName(tensor),
+      absl::StrCat("it is tied to ", tensor.tied_to(), ", which no tensor is"));
+}
+
+// A section without values is stored or left out: both mean the same.
+bool HasValues(const records::SectionRecord& record) {
+  auto section = SectionFromRecord(record);
+  if (!section.ok()) return true;
+  section->clear_name();
+  section->clear_tensor_count();
+  section->clear_logical_bytes();
+  return section->ByteSizeLong() > 0;
+}
+
+absl::flat_hash_map<std::string, std::string> ValuesOf(const storage::Read& read,
+                                                       const TensorSelector& selector) {
+  absl::flat_hash_map<std::string, std::string> values;
+  for (const auto& section : read.manifest().sections()) {
+    if (selector.TakesSection(section.name()) && HasValues(section)) {
+      values[section.name()] = section.value();
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+ByDigest CompareChunk(const TensorStream& first, const TensorStream& other,
+                      int64_t position) {
+  const ChunkSpan a = first.Chunk(position), b = other.Chunk(position);
+  if (a.begin != b.begin || a.end != b.end) return ByDigest::kUnknown;
+  return first.ChunkDigest(a) == other.ChunkDigest(b) ? ByDigest::kEqual
+                                                      : ByDigest::kDifferent;
+}
+
+ByDigest CompareDigests(const TensorStream& first, const TensorStream& other) {
+  ByDigest all = ByDigest::kEqual;
+  int64_t position = 0;
+  while (position < first.size_bytes()) {
+    const ByDigest chunk = CompareChunk(first, other, position);
+    if (chunk == ByDigest::kDifferent) return chunk;
+    if (chunk == ByDigest::kUnknown) all = chunk;
+    position = std::min(first.Chunk(position).end, other.Chunk(position).end);
+  }
+  return all;
+}
+
+absl::StatusOr<ComparePlan> ComparePlan::Make(std::shared_ptr<storage::Read> first,
+                                              std::shared_ptr<storage::Read> other,
+                                              const v1::TensorSelection& selection) {
+  if (auto s = CheckSelectionSize(selection); !s.ok()) return s;
+  auto selector = TensorSelector::Make(selection);
+  if (!selector.ok()) return selector.status();
+  if (auto s = selector->CheckSections(*first, other.get()); !s.ok()) return s;
+  ComparePlan plan;
+  plan.first_ = std::move(first);
+  plan.other_ = std::move(other);
+  const Names names = NamesOf(*plan.first_), other_names = NamesOf(*plan.other_);
+  const auto& table = plan.first_->manifest().tensors();
+  for (int i = 0; i < table.size(); ++i) {
+    const std::string name = FullTensorName(table[i]);
+    if (!selector->Takes(table[i], name)) continue;
+    ComparedTensor tensor;
+    tensor.first = i;
+    const auto match = other_names.find(name);
+    if (match == other_names.end()) {
+      tensor.kind = Difference::REMOVED;
+      plan.tensors_.push_back(tensor);
+      continue;
+    }
+    tensor.other = match->second;
+    auto source = SourceOf(*plan.first_, names, tensor.first);
+    if (!source.ok()) return source.status();
+    tensor.first_source = *source;
+    source = SourceOf(*plan.other_, other_names, tensor.other);
+    if (!source.ok()) return source.status();
+    tensor.other_source = *source;
+    if (auto s = plan.Decide(&tensor); !s.ok()) return s;
+    plan.tensors_.push_back(tensor);
+  }
+  const auto& other_table = plan.other_->manifest().tensors();
+  for (int i = 0; i < other_table.size(); ++i) {
+    const std::string name = FullTensorName(other_table[i]);
+    if (!selector->Takes(other_table[i], name) || names.contains(name)) continue;
+    ComparedTensor tensor;
+    tensor.other = i;
+    tensor.kind = Difference::ADDED;
+    plan.tensors_.push_back(tensor);
+  }
+  if (auto s = selector->CheckMatches(*plan.first_, plan.other_.get()); !s.ok()) return s;
+  return plan;
+}
+
+absl::Status ComparePlan::Decide(ComparedTensor* tensor) const {
+  const auto& a = first_->manifest().tensors(tensor->first);
+  const auto& b = other_->manifest().tensors(tensor->other);
+  if (!std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(),
+                  b.shape().end())) {
+    tensor->kind = Difference::SHAPE;
+    return absl::OkStatus();
+  }
+  if (a.dtype() != b.dtype()) {
+    tensor->kind = Difference::DTYPE;
+    return absl::OkStatus();
+  }
+  auto first = TensorStream::Open(first_, tensor->first_source);
+  if (!first.ok()) return first.status();
+  auto other = TensorStream::Open(other_, tensor->other_source);
+  if (!other.ok()) return other.status();
+  const ByDigest verdict =
+      DigestsComparable() ? CompareDigests(*first, *other) : ByDigest::kUnknown;
+  if (verdict == ByDigest::kDifferent) tensor->kind = Difference::CONTENT;
+  tensor->undecided = verdict == ByDigest::kUnknown;
+  return absl::OkStatus();
+}
+
+bool ComparePlan::DigestsComparable() const {
+  return first_->model().digest_algorithm() == other_->model().digest_algorithm();
+}
+
+bool ComparePlan::IsRead(const ComparedTensor& tensor, bool with_norms) {
+  return tensor.undecided || (with_norms && (tensor.kind == Difference::CONTENT ||
+                                             tensor.kind == Difference::DTYPE));
+}
+
+int64_t ComparePlan::SizeBytes(const ComparedTensor& tensor) const {
+  return StoredTensorBytes(first_->manifest().tensors(tensor.first));
+}
+
+std::vector<std::string> ComparePlan::DifferentSections(
+    const v1::TensorSelection& selection) const {
+  // It was made once already.
+  auto selector = TensorSelector::Make(selection);
+  if (!selector.ok()) return {};
+  const auto values = ValuesOf(*first_, *selector), others = ValuesOf(*other_, *selector);
+  std::set<std::string> different;
+  for (const auto& [name, value] : values) {
+    const auto match = others.find(name);
+    if (match == others.end() || match->second != value) different.insert(name);
+  }
+  for (const auto& [name, value] : others) {
+    if (!values.contains(name)) different.insert(name);
+  }
+  return {different.begin(), different.end()};
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,283 @@
+#include "server/operations/compare_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proto/contract/limits.h"
+#include "proto/contract/steady_time.h"
+#include "server/core/request_codec.h"
+#include "server/core/resource_names.h"
+
+namespace modelstore::server {
+namespace {
+
+using Difference = v1::CompareCheckpointsResponse::TensorDifference;
+
+constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
+// Of one step, after which other RPCs have their turn: about 10 ms.
+constexpr int64_t kStepBytes = int64_t{16} << 20;
+constexpr size_t kStepJobs = 1024;
+// Room for one difference more, whose key and shapes are bounded.
+constexpr size_t kDifferencesBytes = static_cast<size_t>(kMaxManifestMessageBytes) / 2;
+
+absl::StatusOr<std::shared_ptr<storage::Read>> OpenRead(ServiceContext& context,
+                                                        absl::string_view field,
+                                                        const std::string& name) {
+  auto ref = ParseCheckpointRef(field, name);
+  if (!ref.ok()) return ref.status();
+  return context.store->reads().Open(ref->model_id, ref->version);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutboundSession>> CompareSession::Open(
+    ServiceContext& context, absl::string_view bytes) {
+  v1::CompareCheckpointsRequest request;
+  if (auto s = ParseRequest(bytes, &request); !s.ok()) return s;
+  auto first = OpenRead(context, "name", request.name());
+  if (!first.ok()) return first.status();
+  auto other = OpenRead(context, "other", request.other());
+  if (!other.ok()) return other.status();
+  Reservation reservation(context.memory);
+  const int64_t tensors =
+      (*first)->manifest().tensors_size() + (*other)->manifest().tensors_size();
+  auto reserved =
+      reservation.Grow(tensors * static_cast<int64_t>(sizeof(ComparedTensor)));
+  if (!reserved.ok()) return reserved;
+  auto plan =
+      ComparePlan::Make(*std::move(first), *std::move(other), request.selection());
+  if (!plan.ok()) return plan.status();
+  return std::unique_ptr<OutboundSession>(
+      new CompareSession(context, *std::move(plan), std::move(reservation), request));
+}
+
+CompareSession::CompareSession(ServiceContext& context, ComparePlan plan,
+                               Reservation reservation,
+                               const v1::CompareCheckpointsRequest& request)
+    : context_(context),
+      plan_(std::move(plan)),
+      reservation_(std::move(reservation)),
+      request_(request) {
+  for (const ComparedTensor& tensor : plan_.tensors()) {
+    if (ComparePlan::IsRead(tensor, request_.with_norms())) {
+      total_bytes_ += plan_.SizeBytes(tensor);
+    }
+  }
+  const storage::Read& first = *plan_.first();
+  const storage::Read& other = *plan_.other();
+  result_.set_checkpoint(FullCheckpointName(first));
+  result_.set_other(FullCheckpointName(other));
+  result_.set_identical(plan_.DigestsComparable() &&
+                        first.checkpoint().manifest_digest() ==
+                            other.checkpoint().manifest_digest());
+  result_.set_different_architecture(first.checkpoint().metadata().architecture() !=
+                                     other.checkpoint().metadata().architecture());
+  for (const std::string& section : plan_.DifferentSections(request_.selection())) {
+    result_.add_different_sections(section);
+  }
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> CompareSession::Next() {
+  if (cancelled_) return absl::CancelledError("the comparison was cancelled");
+  if (ready_.empty()) {
+    if (result_told_) return std::nullopt;
+    const absl::Time now = SteadyNow();
+    const bool done = taken_ == plan_.tensors().size();
+    const bool due = done || now - told_at_ >= kProgressInterval;
+    // What is found is told as it goes on, before the progress.
+    if (due && differences_bytes_ > 0) return TakeDifferences();
+    if (done && whole_told_) {
+      result_told_ = true;
+      return ResultMessage();
+    }
+    if (due) {
+      whole_told_ = done;
+      told_at_ = now;
+      return ProgressMessage();
+    }
+    if (auto s = Step(); !s.ok()) return s;
+  }
+  if (ready_.empty()) return OutboundMessage::AgainAfter(absl::ZeroDuration());
+  OutboundMessage message = std::move(ready_.front());
+  ready_.pop_front();
+  return message;
+}
+
+absl::Status CompareSession::Step() {
+  auto jobs = Gather();
+  if (!jobs.ok()) return jobs.status();
+  context_.ForEach(static_cast<int>(jobs->size()), [&](int i) {
+    Job& job = (*jobs)[i];
+    if (job.reading != nullptr && !cancelled_) job.status = ReadRun(job);
+  });
+  for (const Job& job : *jobs) {
+    if (!job.status.ok()) return job.status;
+    compared_bytes_ += job.end - job.begin;
+    if (job.reading == nullptr) {
+      EndTensor(plan_.tensors()[taken_++]);
+    } else {
+      differs_ |= job.differs;
+      sums_.Merge(job.sums);
+    }
+  }
+  // Where nothing is measured, the first difference decides.
+  if (differs_ && !request_.with_norms()) {
+    compared_bytes_ += reading_->first.size_bytes() - position_;
+    position_ = reading_->first.size_bytes();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<CompareSession::Job>> CompareSession::Gather() {
+  std::vector<Job> jobs;
+  int64_t bytes = 0;
+  while (bytes < kStepBytes && jobs.size() < kStepJobs && at_ < plan_.tensors().size()) {
+    const ComparedTensor& tensor = plan_.tensors()[at_];
+    if (reading_ == nullptr && ComparePlan::IsRead(tensor, request_.with_norms())) {
+      if (auto s = Enter(tensor); !s.ok()) return s;
+    }
+    Job job;
+    if (reading_ != nullptr && position_ < reading_->first.size_bytes()) {
+      // Up to the end of whichever chunk reaches farther: so only one that crosses
+      // that end is read twice.
+      const int64_t size = ElementSize(reading_->first_dtype);
+      const int64_t other_size = ElementSize(reading_->other_dtype);
+      const int64_t other_position = position_ / size * other_size;
+      job.reading = reading_;
+      job.begin = position_;
+      job.end = std::max(reading_->first.Chunk(position_).end,
+                         reading_->other.Chunk(other_position).end / other_size * size);
+      position_ = job.end;
+      bytes += job.end - job.begin;
+    } else {
+      reading_.reset();
+      ++at_;
+    }
+    jobs.push_back(std::move(job));
+  }
+  return jobs;
+}
+
+absl::Status CompareSession::Enter(const ComparedTensor& tensor) {
+  auto first = TensorStream::Open(plan_.first(), tensor.first_source);
+  if (!first.ok()) return first.status();
+  auto other = TensorStream::Open(plan_.other(), tensor.other_source);
+  if (!other.ok()) return other.status();
+  const auto dtype = [](const storage::Read& read, int index) {
+    return static_cast<DType>(read.manifest().tensors(index).dtype());
+  };
+  const DType first_dtype = dtype(*plan_.first(), tensor.first_source);
+  const DType other_dtype = dtype(*plan_.other(), tensor.other_source);
+  reading_ = std::make_shared<const Reading>(
+      Reading{*std::move(first), *std::move(other), first_dtype, other_dtype,
+              first_dtype == other_dtype && plan_.DigestsComparable()});
+  position_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status CompareSession::ReadRun(Job& job) const {
+  const Reading& reading = *job.reading;
+  const bool same_type = reading.first_dtype == reading.other_dtype;
+  const int64_t size = ElementSize(reading.first_dtype);
+  const int64_t other_size = ElementSize(reading.other_dtype);
+  TensorStream first = reading.first.From(job.begin);
+  TensorStream other = reading.other.From(job.begin / size * other_size);
+  while (first.position() < job.end) {
+    int64_t count = (job.end - first.position()) / size;
+    const bool equal = reading.by_digest &&
+                       CompareChunk(first, other, first.position()) == ByDigest::kEqual;
+    if (equal && !request_.with_norms()) {
+      count = std::min(count, (first.Chunk(first.position()).end - first.position()) / size);
+    } else {
+      auto bytes = first.Peek();
+      if (!bytes.ok()) return bytes.status();
+      auto other_bytes = equal ? bytes : other.Peek();
+      if (!other_bytes.ok()) return other_bytes.status();
+      count = std::min({count, static_cast<int64_t>(bytes->size()) / size,
+                        static_cast<int64_t>(other_bytes->size()) / other_size});
+      if (same_type && !equal && !job.differs) {
+        job.differs = bytes->substr(0, count * size) != other_bytes->substr(0, count * size);
+      }
+      if (request_.with_norms()) {
+        job.sums.Add(reading.first_dtype, bytes->data(), reading.other_dtype,
+                     other_bytes->data(), count);
+      } else if (job.differs) {
+        return absl::OkStatus();
+      }
+    }
+    first.Advance(count * size);
+    other.Advance(count * other_size);
+  }
+  return absl::OkStatus();
+}
+
+void CompareSession::EndTensor(const ComparedTensor& tensor) {
+  const ComparedTensor::Kind kind =
+      tensor.undecided && differs_ ? Difference::CONTENT : tensor.kind;
+  switch (kind) {
+    case Difference::ADDED:
+      result_.set_added_tensors(result_.added_tensors() + 1);
+      break;
+    case Difference::REMOVED:
+      result_.set_removed_tensors(result_.removed_tensors() + 1);
+      break;
+    case Difference::KIND_UNSPECIFIED:
+      result_.set_equal_tensors(result_.equal_tensors() + 1);
+      break;
+    default:
+      result_.set_different_tensors(result_.different_tensors() + 1);
+  }
+  if (kind != Difference::KIND_UNSPECIFIED) AddDifference(tensor, kind);
+  differs_ = false;
+  sums_ = DifferenceSums();
+}
+
+void CompareSession::AddDifference(const ComparedTensor& tensor,
+                                   ComparedTensor::Kind kind) {
+  Difference difference;
+  difference.set_kind(kind);
+  if (tensor.other >= 0) {
+    const auto& record = plan_.other()->manifest().tensors(tensor.other);
+    difference.set_tensor(FullTensorName(record));
+    difference.set_other_dtype(static_cast<v1::DType>(record.dtype()));
+    *difference.mutable_other_shape() = record.shape();
+  }
+  if (tensor.first >= 0) {
+    const auto& record = plan_.first()->manifest().tensors(tensor.first);
+    difference.set_tensor(FullTensorName(record));
+    difference.set_dtype(static_cast<v1::DType>(record.dtype()));
+    *difference.mutable_shape() = record.shape();
+  }
+  if (request_.with_norms() && (kind == Difference::CONTENT || kind == Difference::DTYPE)) {
+    difference.set_max_abs_difference(sums_.max_abs_difference());
+    difference.set_difference_norm(sums_.difference_norm());
+    difference.set_norm(sums_.norm());
+    difference.set_differing_elements(sums_.differing_elements());
+    difference.set_nan_differences(sums_.nan_differences());
+  }
+  differences_bytes_ += difference.ByteSizeLong() + 8;
+  *differences_.mutable_differences()->add_tensors() = std::move(difference);
+  if (differences_bytes_ >= kDifferencesBytes) ready_.push_back(TakeDifferences());
+}
+
+OutboundMessage CompareSession::TakeDifferences() {
+  OutboundMessage message{differences_.SerializeAsString(), {}};
+  differences_.Clear();
+  differences_bytes_ = 0;
+  return message;
+}
+
+OutboundMessage CompareSession::ProgressMessage() const {
+  v1::CompareCheckpointsResponse response;
+  response.mutable_progress()->set_compared_bytes(compared_bytes_);
+  response.mutable_progress()->set_total_bytes(total_bytes_);
+  return {response.SerializeAsString(), {}};
+}
+
+OutboundMessage CompareSession::ResultMessage() const {
+  v1::CompareCheckpointsResponse response;
+  *response.mutable_result() = result_;
+  return {response.SerializeAsString(), {}};
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,189 @@
+#include "server/operations/prune_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/time/clock.h"
+#include "proto/contract/names.h"
+#include "server/core/convert.h"
+#include "server/core/request_codec.h"
+#include "server/core/validation.h"
+#include "server/core/resource_names.h"
+
+namespace modelstore::server {
+namespace {
+
+// Records that are read at once; each may hold an architecture of megabytes.
+constexpr int kAtOnce = 50;
+// Versions that the result lists.
+constexpr size_t kListed = 100'000;
+// Decisions in a message, about 250 KiB.
+constexpr int kDecisions = 20'000;
+// Memory for a version: the plan's, what is asked of storage (16 bytes), and an entry
+// of one list of Deletions, which grows by doubling.
+constexpr int64_t kBytesPerVersion = RetentionPlan::kBytesPerVersion + 32;
+
+bool Lists(const std::vector<int64_t>& versions, int64_t version) {
+  return std::binary_search(versions.begin(), versions.end(), version);
+}
+
+}  // namespace
+
+PruneSession::PruneSession(ServiceContext& context, storage::records::ModelRecord model,
+                           const v1::RetentionPolicy& policy, bool validate_only)
+    : context_(context),
+      model_(std::move(model)),
+      validate_only_(validate_only),
+      memory_(context.memory),
+      plan_(policy, absl::Now()) {}
+
+absl::StatusOr<std::unique_ptr<OutboundSession>> PruneSession::Open(
+    ServiceContext& context, absl::string_view bytes) {
+  v1::PruneCheckpointsRequest request;
+  if (auto s = ParseRequest(bytes, &request); !s.ok()) return s;
+  auto id = ParseModelName("parent", request.parent());
+  if (!id.ok()) return id.status();
+  if (auto s = ValidateRetention("policy", request.policy()); !s.ok()) return s;
+  auto model = ModelOfUid(context, *id, request.model_uid());
+  if (!model.ok()) return model.status();
+  const v1::RetentionPolicy policy = request.has_policy()
+                                         ? request.policy()
+                                         : ModelFromRecord(*model).retention_policy();
+  return std::unique_ptr<OutboundSession>(
+      new PruneSession(context, *std::move(model), policy, request.validate_only()));
+}
+
+absl::StatusOr<OutboundMessage> PruneSession::Look() {
+  auto page =
+      context_.store->checkpoints().List(model_.model_id(), true, after_, kAtOnce);
+  if (!page.ok()) return page.status();
+  // A uid never comes back: if it is the model's now, it was when the page was read.
+  auto now = ModelOfUid(context_, model_.model_id(), model_.uid());
+  if (!now.ok()) return now.status();
+  auto reserved =
+      memory_.Grow(static_cast<int64_t>(page->items.size()) * kBytesPerVersion);
+  if (!reserved.ok()) return reserved;
+  for (const auto& record : page->items) plan_.Look(record);
+  after_ = page->next;
+  looked_ = after_.empty();
+  v1::PruneCheckpointsResponse response;
+  auto* progress = response.mutable_progress();
+  progress->set_checked_checkpoints(plan_.looked_at());
+  progress->set_total_checkpoints(
+      looked_ ? plan_.looked_at()
+              : std::max(plan_.looked_at(), model_.checkpoint_count()));
+  return OutboundMessage{response.SerializeAsString(), {}};
+}
+
+absl::StatusOr<absl::flat_hash_set<int64_t>> PruneSession::BasesOfUploads() const {
+  absl::flat_hash_set<int64_t> bases;
+  std::string after;
+  do {
+    auto page = context_.store->uploads().List("", after, kAtOnce);
+    if (!page.ok()) return page.status();
+    for (const storage::UploadState& upload : page->items) {
+      if (upload.record.base_model_uid() == model_.uid() && !upload.idle) {
+        bases.insert(upload.record.base_version());
+      }
+    }
+    after = page->next;
+  } while (!after.empty());
+  return bases;
+}
+
+absl::Status PruneSession::Delete() {
+  auto verdicts = plan_.Finish(ModelName(model_.model_id()));
+  if (!verdicts.ok()) return verdicts.status();
+  verdicts_ = *std::move(verdicts);
+  auto bases = BasesOfUploads();
+  if (!bases.ok()) return bases.status();
+  std::vector<storage::Checkpoints::SeenVersion> leaving;
+  std::vector<int64_t> held;
+  for (const RetentionPlan::Verdict& verdict : verdicts_) {
+    if (!verdict.leaves) continue;
+    if (bases->contains(verdict.seen.version)) {
+      held.push_back(verdict.seen.version);
+    } else {
+      leaving.push_back(verdict.seen);
+    }
+  }
+  auto deletions = context_.store->checkpoints().DeleteEach(
+      model_, leaving, validate_only_, [this] { return !cancelled_; });
+  if (!deletions.ok()) return deletions.status();
+  deletions_ = *std::move(deletions);
+  deletions_.held.insert(deletions_.held.end(), held.begin(), held.end());
+  std::sort(deletions_.held.begin(), deletions_.held.end());
+  return absl::OkStatus();
+}
+
+std::optional<RetentionPlan::Decision> PruneSession::DecisionOf(
+    const RetentionPlan::Verdict& verdict) const {
+  using Decision = RetentionPlan::Decision;
+  const int64_t version = verdict.seen.version;
+  Decision decision;
+  decision.set_version(version);
+  decision.set_outcome(Decision::KEPT);
+  if (verdict.leaves) {
+    if (Lists(deletions_.changed, version)) {
+      decision.add_rules(Decision::CHANGED);
+      return decision;
+    }
+    const bool held = Lists(deletions_.held, version);
+    if (!held && !Lists(deletions_.deleted, version)) return std::nullopt;
+    decision.set_outcome(held ? Decision::HELD : Decision::PRUNED);
+  }
+  for (int rule = Decision::NEWEST; rule <= Decision::EXPIRED; ++rule) {
+    if ((verdict.rules >> rule & 1) != 0) {
+      decision.add_rules(static_cast<Decision::Rule>(rule));
+    }
+  }
+  return decision;
+}
+
+v1::PruneCheckpointsResponse::Result PruneSession::Result() const {
+  v1::PruneCheckpointsResponse::Result result;
+  const auto list = [](const std::vector<int64_t>& versions, auto* out) {
+    const size_t listed = std::min(versions.size(), kListed);
+    out->Add(versions.begin(), versions.begin() + static_cast<std::ptrdiff_t>(listed));
+  };
+  list(deletions_.deleted, result.mutable_pruned_versions());
+  list(deletions_.held, result.mutable_held_versions());
+  const auto stays = [](const RetentionPlan::Verdict& verdict) {
+    return !verdict.leaves;
+  };
+  result.set_kept_count(std::count_if(verdicts_.begin(), verdicts_.end(), stays) +
+                        static_cast<int64_t>(deletions_.changed.size()));
+  result.set_pruned_count(static_cast<int64_t>(deletions_.deleted.size()));
+  result.set_held_count(static_cast<int64_t>(deletions_.held.size()));
+  result.set_freed_bytes(deletions_.freed.freed_bytes);
+  result.set_waiting_bytes(deletions_.freed.waiting_bytes);
+  return result;
+}
+
+OutboundMessage PruneSession::Answer() {
+  v1::PruneCheckpointsResponse response;
+  auto* part = response.mutable_decisions();
+  while (told_ < verdicts_.size() && part->decisions_size() < kDecisions) {
+    auto decision = DecisionOf(verdicts_[told_++]);
+    if (decision.has_value()) *part->add_decisions() = *std::move(decision);
+  }
+  if (part->decisions().empty()) {
+    *response.mutable_result() = Result();
+    done_ = true;
+  }
+  return OutboundMessage{response.SerializeAsString(), {}};
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> PruneSession::Next() {
+  if (cancelled_) return absl::CancelledError("the call was cancelled");
+  if (done_) return std::nullopt;
+  if (!looked_) return Look();
+  if (!deleted_) {
+    if (auto s = Delete(); !s.ok()) return s;
+    deleted_ = true;
+  }
+  return Answer();
+}
+
+}  // namespace modelstore::server

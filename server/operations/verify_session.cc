@@ -1,0 +1,209 @@
+#include "server/operations/verify_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/steady_time.h"
+#include "server/core/request_codec.h"
+#include "server/core/resource_names.h"
+
+namespace modelstore::server {
+namespace {
+
+using Finding = v1::VerifyCheckpointResponse::Finding;
+
+constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
+// So soon a cancelled call that waits for its pace comes to know.
+constexpr absl::Duration kLongestWait = absl::Milliseconds(200);
+// Of one step, after which other RPCs have their turn: about 10 ms.
+constexpr int64_t kStepBytes = int64_t{16} << 20;
+constexpr size_t kStepJobs = 1024;
+
+// An error that tells of stored bytes and not of the store.
+bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutboundSession>> VerifySession::Open(
+    ServiceContext& context, absl::string_view bytes) {
+  v1::VerifyCheckpointRequest request;
+  if (auto s = ParseRequest(bytes, &request); !s.ok()) return s;
+  auto ref = ParseCheckpointRef("name", request.name());
+  if (!ref.ok()) return ref.status();
+  if (request.max_bytes_per_second() < 0) {
+    return InvalidField("max_bytes_per_second", "must not be negative; 0 for no limit");
+  }
+  auto read = context.store->reads().Open(ref->model_id, ref->version);
+  if (!read.ok()) return read.status();
+  Reservation reservation(context.memory);
+  const int64_t tensors = (*read)->manifest().tensors_size();
+  auto reserved = reservation.Grow(tensors *
+                                   static_cast<int64_t>(sizeof(PlannedTensor) + sizeof(Finding)));
+  if (!reserved.ok()) return reserved;
+  v1::LoadCheckpointRequest selection;
+  *selection.mutable_selection() = request.selection();
+  auto plan = TensorPlan::Make(*std::move(read), selection);
+  if (!plan.ok()) return plan.status();
+  return std::unique_ptr<OutboundSession>(
+      new VerifySession(context, *std::move(plan), std::move(reservation), request));
+}
+
+VerifySession::VerifySession(ServiceContext& context, TensorPlan plan,
+                             Reservation reservation,
+                             const v1::VerifyCheckpointRequest& request)
+    : context_(context),
+      plan_(std::move(plan)),
+      reservation_(std::move(reservation)),
+      count_non_finite_(request.count_non_finite()),
+      pace_(request.max_bytes_per_second()) {
+  result_.set_checkpoint(FullCheckpointName(plan_.read()));
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> VerifySession::Next() {
+  if (cancelled_) return absl::CancelledError("the verification was cancelled");
+  if (ready_.empty()) {
+    const absl::Time now = SteadyNow();
+    const bool done = at_ == plan_.tensors().size();
+    if (result_told_) return std::nullopt;
+    if (done && whole_told_) {
+      result_told_ = true;
+      return ResultMessage();
+    }
+    if (done || now - told_at_ >= kProgressInterval) {
+      whole_told_ = done;
+      told_at_ = now;
+      return ProgressMessage();
+    }
+    if (const absl::Duration wait = pace_.Wait(now); wait > absl::ZeroDuration()) {
+      return OutboundMessage::AgainAfter(std::min(wait, kLongestWait));
+    }
+    if (auto s = Step(); !s.ok()) return s;
+  }
+  if (ready_.empty()) return OutboundMessage::AgainAfter(absl::ZeroDuration());
+  OutboundMessage message = std::move(ready_.front());
+  ready_.pop_front();
+  return message;
+}
+
+absl::Status VerifySession::Step() {
+  std::vector<Job> jobs = Gather(pace_.StepBytes(kStepBytes));
+  context_.ForEach(static_cast<int>(jobs.size()), [&](int i) { ReadOne(jobs[i]); });
+  int64_t bytes = 0;
+  for (const Job& job : jobs) {
+    if (!job.status.ok() && !IsDamage(job.status)) return job.status;
+    bytes += job.chunk.end - job.chunk.begin;
+    if (job.is_end) {
+      EndTensor(job.tensor);
+    } else {
+      TakeChunk(job);
+    }
+  }
+  result_.set_verified_bytes(result_.verified_bytes() + bytes);
+  pace_.Spend(bytes, SteadyNow());
+  return absl::OkStatus();
+}
+
+std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
+  std::vector<Job> jobs;
+  while (bytes > 0 && jobs.size() < kStepJobs && at_ < plan_.tensors().size()) {
+    const PlannedTensor& tensor = plan_.tensors()[at_];
+    Job job;
+    job.tensor = at_;
+    if (!entered_ && tensor.tied_to.empty()) {
+      auto spans = plan_.Spans(tensor);
+      entered_ = true;
+      position_ = 0;
+      if (spans.ok()) {
+        spans_ = *std::move(spans);
+      } else {
+        // Nothing of it can be read.
+        job.chunk.end = position_ = tensor.size_bytes;
+        job.status = spans.status();
+        jobs.push_back(job);
+        continue;
+      }
+    }
+    if (position_ < tensor.size_bytes) {
+      const auto& record = plan_.read().manifest().tensors(tensor.source);
+      job.chunk = ChunkAt(record, spans_, position_);
+      position_ = job.chunk.end;
+      bytes -= job.chunk.end - job.chunk.begin;
+    } else {
+      job.is_end = true;
+      entered_ = false;
+      ++at_;
+    }
+    jobs.push_back(std::move(job));
+  }
+  return jobs;
+}
+
+void VerifySession::ReadOne(Job& job) const {
+  if (job.is_end || !job.status.ok() || cancelled_) return;
+  const PlannedTensor& tensor = plan_.tensors()[job.tensor];
+  auto bytes =
+      plan_.shared_read()->ReadChunk(tensor.source, job.chunk.piece, job.chunk.index);
+  job.status = bytes.status();
+  if (!bytes.ok() || !count_non_finite_) return;
+  const absl::string_view view = bytes->view();
+  job.found = CountNonFinite(tensor.from, view.data(),
+                             static_cast<int64_t>(view.size()) / ElementSize(tensor.from));
+}
+
+void VerifySession::TakeChunk(const Job& job) {
+  current_.set_nan_count(current_.nan_count() + job.found.nan);
+  current_.set_infinity_count(current_.infinity_count() + job.found.infinite);
+  if (job.status.ok()) return;
+  const PlannedTensor& tensor = plan_.tensors()[job.tensor];
+  current_.set_damaged_bytes(current_.damaged_bytes() + job.chunk.end - job.chunk.begin);
+  if (!current_.damage().empty()) return;
+  // The first says it for all. The finding names the tensor already.
+  const std::string prefix = absl::StrCat(
+      "tensor ", FullTensorName(plan_.read().manifest().tensors(tensor.source)), " of ",
+      result_.checkpoint(), ": ");
+  current_.set_damage(std::string(absl::StripPrefix(job.status.message(), prefix)));
+}
+
+void VerifySession::EndTensor(size_t index) {
+  const PlannedTensor& tensor = plan_.tensors()[index];
+  result_.set_verified_tensors(result_.verified_tensors() + 1);
+  if (tensor.tied_to.empty()) {
+    // Elements are counted once, however many tensors share them.
+    result_.set_nan_count(result_.nan_count() + current_.nan_count());
+    result_.set_infinity_count(result_.infinity_count() + current_.infinity_count());
+    if (!current_.damage().empty() || current_.nan_count() + current_.infinity_count() > 0) {
+      findings_[tensor.source] = std::move(current_);
+    }
+    current_.Clear();
+  }
+  const auto found = findings_.find(tensor.source);
+  if (found == findings_.end()) return;
+  if (!found->second.damage().empty()) {
+    result_.set_damaged_tensors(result_.damaged_tensors() + 1);
+  }
+  v1::VerifyCheckpointResponse response;
+  *response.mutable_finding() = found->second;
+  response.mutable_finding()->set_tensor(
+      FullTensorName(plan_.read().manifest().tensors(tensor.described)));
+  ready_.push_back({response.SerializeAsString(), {}});
+}
+
+OutboundMessage VerifySession::ProgressMessage() const {
+  v1::VerifyCheckpointResponse response;
+  response.mutable_progress()->set_verified_bytes(result_.verified_bytes());
+  response.mutable_progress()->set_total_bytes(plan_.total_bytes());
+  return {response.SerializeAsString(), {}};
+}
+
+OutboundMessage VerifySession::ResultMessage() const {
+  v1::VerifyCheckpointResponse response;
+  *response.mutable_result() = result_;
+  return {response.SerializeAsString(), {}};
+}
+
+}  // namespace modelstore::server

@@ -1,0 +1,280 @@
+#include "server/transfer/load_session.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "proto/contract/chunk_wire.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+#include "proto/contract/numeric.h"
+#include "server/core/convert.h"
+#include "server/core/request_codec.h"
+#include "server/core/resource_names.h"
+
+namespace modelstore::server {
+namespace {
+
+// Runs travel together up to this: a message passes between several threads, and
+// waking them costs the same whatever its size. A connection that breaks again and
+// again brings only whole messages: so the first are small, and each twice as large
+// as the one before.
+constexpr int64_t kBatchBytes = kMaxChunkBytes;
+constexpr int kBatchRuns = 4096;
+constexpr size_t kPlanPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
+
+// Takes the place of a resume_token's request, whose own fields must be unset.
+absl::Status CheckTokenRequest(const v1::LoadCheckpointRequest& request) {
+  if (request.has_selection() || request.slices_size() != 0 ||
+      request.target_dtype() != v1::DTYPE_UNSPECIFIED || !request.device().empty()) {
+    return InvalidField("resume_token",
+                        "stands for selection, slices, target_dtype and device: leave "
+                        "them unset");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRange(const v1::LoadCheckpointRequest& request, int64_t total) {
+  const int64_t begin = request.start_position();
+  const int64_t end = request.end_position();
+  if (begin < 0 || begin > total) {
+    return absl::OutOfRangeError(
+        absl::StrCat("start_position ", begin, " of a sequence of ", total, " bytes"));
+  }
+  if (end < 0 || end > total || (end != 0 && end < begin)) {
+    return absl::OutOfRangeError(absl::StrCat("end_position ", end, " of a sequence of ",
+                                              total, " bytes that is read from ", begin));
+  }
+  return absl::OkStatus();
+}
+
+// The token is only good for the checkpoint it was made for.
+absl::Status CheckName(const CheckpointRef& ref, const storage::Read& read) {
+  if (ref.model_id == read.model().model_id() &&
+      (!ref.version.number || *ref.version.number == read.checkpoint().version())) {
+    return absl::OkStatus();
+  }
+  return InvalidField(
+      "resume_token",
+      absl::StrCat("was given for ", CheckpointNameOf(read.model().model_id(),
+                                                      read.checkpoint().version())));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutboundSession>> LoadSession::Open(
+    ServiceContext& context, absl::string_view bytes) {
+  v1::LoadCheckpointRequest request;
+  if (auto s = ParseRequest(bytes, &request); !s.ok()) return s;
+  auto ref = ParseCheckpointRef("name", request.name());
+  if (!ref.ok()) return ref.status();
+  absl::StatusOr<std::shared_ptr<storage::Read>> read;
+  v1::LoadCheckpointRequest selection = request;
+  if (request.resume_token().empty()) {
+    if (request.omit_plan()) {
+      return InvalidField("omit_plan", "needs the resume_token of the plan");
+    }
+    read = context.store->reads().Open(ref->model_id, ref->version);
+  } else {
+    if (auto s = CheckTokenRequest(request); !s.ok()) return s;
+    auto kept = ReadResumeToken(request.resume_token());
+    if (!kept.ok()) return kept.status();
+    selection = *std::move(kept);
+    read = context.store->reads().Reopen(selection.resume_token());
+    if (read.ok()) {
+      if (auto s = CheckName(*ref, **read); !s.ok()) return s;
+    }
+  }
+  if (!read.ok()) return read.status();
+  Reservation reservation(context.memory);
+  const int64_t tensors = (*read)->manifest().tensors_size();
+  auto reserved = reservation.Grow(tensors * static_cast<int64_t>(sizeof(PlannedTensor)));
+  if (!reserved.ok()) return reserved;
+  auto plan = TensorPlan::Make(*read, selection);
+  if (!plan.ok()) return plan.status();
+  if (auto s = CheckRange(request, plan->total_bytes()); !s.ok()) return s;
+  std::string token = request.resume_token();
+  if (token.empty()) {
+    token = MakeResumeToken(context.store->reads().Token(**read), selection);
+  }
+  request.set_device(selection.device().empty() ? "cpu" : selection.device());
+  return std::unique_ptr<OutboundSession>(new LoadSession(
+      *std::move(plan), std::move(reservation), std::move(request), std::move(token)));
+}
+
+LoadSession::LoadSession(TensorPlan plan, Reservation reservation,
+                         v1::LoadCheckpointRequest request, std::string token)
+    : plan_(std::move(plan)),
+      reservation_(std::move(reservation)),
+      request_(std::move(request)),
+      token_(std::move(token)),
+      plan_done_(request_.omit_plan()),
+      position_(request_.start_position()),
+      end_(request_.end_position() == 0 ? plan_.total_bytes() : request_.end_position()) {
+  if (request_.plan_only()) end_ = position_;
+  if (position_ < end_) at_ = plan_.Find(position_);
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> LoadSession::Next() {
+  if (cancelled_) return absl::CancelledError("the load was cancelled");
+  if (!plan_done_) return NextPlanPart();
+  if (position_ >= end_) return std::nullopt;
+  return NextChunks();
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
+  v1::LoadCheckpointResponse response;
+  v1::TensorPlan* part = response.mutable_plan();
+  const storage::Read& read = plan_.read();
+  if (first_part_) {
+    *part->mutable_checkpoint() = CheckpointFromRecord(read.model(), read.checkpoint());
+    part->set_resume_token(token_);
+    part->set_total_bytes(plan_.total_bytes());
+    (*part->mutable_bytes_by_device())[request_.device()] = plan_.total_bytes();
+    first_part_ = false;
+  }
+  size_t bytes = part->ByteSizeLong();
+  const bool has_header = bytes > 0;
+  while (told_sections_ < plan_.sections().size()) {
+    const auto& record = read.manifest().sections(plan_.sections()[told_sections_]);
+    // A value that exceeds a part by itself travels alone.
+    const bool alone = !has_header && part->sections_size() == 0;
+    if (bytes + record.value().size() > kPlanPartBytes && !alone) break;
+    auto section = SectionFromRecord(record);
+    if (!section.ok()) return section.status();
+    for (const auto& summary : read.checkpoint().sections()) {
+      if (summary.name() != section->name()) continue;
+      section->set_tensor_count(summary.tensor_count());
+      section->set_logical_bytes(summary.logical_bytes());
+    }
+    bytes += section->ByteSizeLong() + 16;
+    *part->add_sections() = *std::move(section);
+    ++told_sections_;
+  }
+  while (told_sections_ == plan_.sections().size() &&
+         told_tensors_ < plan_.tensors().size()) {
+    v1::Tensor tensor = plan_.Describe(plan_.tensors()[told_tensors_]);
+    bytes += tensor.ByteSizeLong() + 8;
+    if (bytes > kPlanPartBytes && (part->tensors_size() > 0 || has_header)) break;
+    *part->add_tensors() = std::move(tensor);
+    ++told_tensors_;
+  }
+  plan_done_ = told_tensors_ == plan_.tensors().size() &&
+               told_sections_ == plan_.sections().size();
+  part->set_complete(plan_done_);
+  return OutboundMessage{response.SerializeAsString(), {}};
+}
+
+absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
+  v1::LoadCheckpointResponse response;
+  OutboundMessage message;
+  int64_t bytes = 0;
+  while (position_ < end_ && bytes < batch_bytes_ && response.chunks_size() < kBatchRuns) {
+    if (auto s = EnterTensor(); !s.ok()) return s;
+    const Run run = PlanRun();
+    if (bytes > 0 && bytes + run.size_bytes > batch_bytes_) break;
+    v1::LoadedChunk* header = response.add_chunks();
+    header->set_position(position_);
+    header->set_size_bytes(run.size_bytes);
+    if (auto s = ReadRun(run, header, &message); !s.ok()) return s;
+    bytes += run.size_bytes;
+    position_ += run.size_bytes;
+  }
+  first_chunks_ = false;
+  batch_bytes_ = std::min(2 * batch_bytes_, kBatchBytes);
+  message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
+  return message;
+}
+
+absl::Status LoadSession::EnterTensor() {
+  const auto& tensors = plan_.tensors();
+  while (position_ >= tensors[at_].position + tensors[at_].size_bytes) {
+    ++at_;
+    entered_ = false;
+  }
+  if (entered_) return absl::OkStatus();
+  auto spans = plan_.Spans(tensors[at_]);
+  if (!spans.ok()) return spans.status();
+  spans_ = *std::move(spans);
+  entered_ = true;
+  return absl::OkStatus();
+}
+
+LoadSession::Run LoadSession::PlanRun() const {
+  const PlannedTensor& tensor = plan_.tensors()[at_];
+  const auto& record = plan_.read().manifest().tensors(tensor.source);
+  Run run;
+  run.cast = tensor.from != tensor.to;
+  const int64_t in = run.cast ? ElementSize(tensor.from) : 1;
+  const int64_t out = run.cast ? ElementSize(tensor.to) : 1;
+  const int64_t offset = position_ - tensor.position;
+  const int64_t first = offset / out;
+  run.skip = offset % out;
+  run.begin = tensor.source_begin + first * in;
+
+  const ChunkSpan chunk = ChunkAt(record, spans_, run.begin);
+  run.piece = chunk.piece;
+  run.chunk = chunk.index;
+  run.chunk_begin = chunk.begin;
+  run.chunk_end = chunk.end;
+
+  const int64_t wanted = std::min(end_ - tensor.position, tensor.size_bytes);
+  int64_t last =
+      std::min((run.chunk_end - tensor.source_begin) / in, (wanted + out - 1) / out);
+  last = std::min(last, first + (first_chunks_ ? kInitialSendBytes : kMaxChunkBytes) / out);
+  run.end = tensor.source_begin + last * in;
+  run.size_bytes = std::min(last * out, wanted) - offset;
+  return run;
+}
+
+absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
+                                  OutboundMessage* message) {
+  const PlannedTensor& tensor = plan_.tensors()[at_];
+  const auto& record = plan_.read().manifest().tensors(tensor.source);
+  if (current_.source != tensor.source || current_.piece != run.piece ||
+      current_.chunk != run.chunk) {
+    auto bytes = plan_.shared_read()->ReadChunk(tensor.source, run.piece, run.chunk);
+    if (!bytes.ok()) return bytes.status();
+    if (static_cast<int64_t>(bytes->view().size()) != run.chunk_end - run.chunk_begin) {
+      return TensorDataLoss(CheckpointNameOf(plan_.read().model().model_id(),
+                                             plan_.read().checkpoint().version()),
+                            TensorNameOf(record.section(), record.key()),
+                            "a chunk is not as long as its piece says");
+    }
+    current_ = {tensor.source, run.piece, run.chunk,
+                std::make_shared<storage::PinnedBytes>(*std::move(bytes))};
+  }
+  const absl::string_view taken =
+      current_.bytes->view().substr(run.begin - run.chunk_begin, run.end - run.begin);
+  const auto algorithm = DigestAlgorithm::kXxh3_128;
+  absl::string_view sent = taken.substr(0, run.cast ? 0 : run.size_bytes);
+  std::shared_ptr<void> owner = current_.bytes;
+  if (run.cast) {
+    const int64_t count = (run.end - run.begin) / ElementSize(tensor.from);
+    auto cast = std::make_shared<std::string>();
+    cast->resize(count * ElementSize(tensor.to));
+    auto s = Cast(tensor.from, taken.data(), tensor.to, cast->data(), count);
+    if (!s.ok()) return s;
+    sent = absl::string_view(*cast).substr(run.skip, run.size_bytes);
+    owner = std::move(cast);
+  }
+  const bool whole = !run.cast && sent.size() == current_.bytes->view().size();
+  const size_t length = DigestLength(algorithm);
+  const std::string& digests = record.pieces(run.piece).digests();
+  if (whole && digests.size() >= (run.chunk + 1) * length) {
+    header->set_digest(digests.substr(run.chunk * length, length));
+  } else {
+    header->set_digest(std::string(ComputeDigest(algorithm, sent).bytes()));
+  }
+  if (first_chunks_ && !whole) {
+    // A client that never reads holds these bytes, not the chunk they are part of.
+    auto copy = std::make_shared<std::string>(sent);
+    sent = *copy;
+    owner = std::move(copy);
+  }
+  message->payloads.emplace_back(sent, std::move(owner));
+  if (first_chunks_ || run.end == run.chunk_end) current_ = Current{};
+  return absl::OkStatus();
+}
+
+}  // namespace modelstore::server

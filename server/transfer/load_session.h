@@ -1,0 +1,81 @@
+// LoadCheckpoint: sends the plan, then the bytes, chunk by chunk.
+#pragma once
+
+#include "server/core/service_context.h"
+#include "server/core/session.h"
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "server/core/tensor_plan.h"
+
+namespace modelstore::server {
+
+class LoadSession final : public OutboundSession {
+ public:
+  static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
+                                                               absl::string_view request);
+
+  absl::StatusOr<std::optional<OutboundMessage>> Next() override;
+  void Cancel() override { cancelled_ = true; }
+
+ private:
+  // A run of bytes of the sequence that comes from one stored chunk.
+  struct Run {
+    int piece = 0;
+    int64_t chunk = 0;
+    // The chunk's place in the bytes of the stored tensor.
+    int64_t chunk_begin = 0;
+    int64_t chunk_end = 0;
+    // What is taken of the stored tensor: whole elements where they are cast.
+    int64_t begin = 0;
+    int64_t end = 0;
+    // What is sent: `size_bytes` after the first `skip` of the bytes taken.
+    int64_t skip = 0;
+    int64_t size_bytes = 0;
+    bool cast = false;
+  };
+  // The chunk read last, kept while more of it is wanted.
+  struct Current {
+    int source = -1;
+    int piece = -1;
+    int64_t chunk = -1;
+    std::shared_ptr<storage::PinnedBytes> bytes;
+  };
+
+  LoadSession(TensorPlan plan, Reservation reservation, v1::LoadCheckpointRequest request,
+              std::string token);
+
+  absl::StatusOr<std::optional<OutboundMessage>> NextPlanPart();
+  absl::StatusOr<std::optional<OutboundMessage>> NextChunks();
+  // Makes position_ lie in the tensor at_, and knows its spans.
+  absl::Status EnterTensor();
+  Run PlanRun() const;
+  absl::Status ReadRun(const Run& run, v1::LoadedChunk* header, OutboundMessage* message);
+
+  const TensorPlan plan_;
+  const Reservation reservation_;
+  const v1::LoadCheckpointRequest request_;
+  const std::string token_;
+  std::atomic<bool> cancelled_ = false;
+
+  // Of the plan: the next section and tensor to tell.
+  size_t told_sections_ = 0;
+  size_t told_tensors_ = 0;
+  bool first_part_ = true;
+  bool plan_done_ = false;
+  // No chunk was sent yet: the first message of them is small (kInitialSendBytes).
+  bool first_chunks_ = true;
+  // Of the next message of chunks.
+  int64_t batch_bytes_ = kInitialSendBytes;
+
+  // Of the sequence.
+  int64_t position_ = 0;
+  int64_t end_ = 0;
+  size_t at_ = 0;
+  bool entered_ = false;
+  std::vector<PieceSpan> spans_;
+  Current current_;
+};
+
+}  // namespace modelstore::server

@@ -1,0 +1,484 @@
+#include "storage/garbage/collector.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
+#include "storage/garbage/copy_forward.h"
+#include "storage/keys.h"
+#include "storage/record_codec.h"
+#include "storage/garbage/repair.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+// Time that a deletion waits for a running collection.
+constexpr absl::Duration kDeletionPatience = absl::Milliseconds(200);
+constexpr absl::Duration kCollectionPatience = absl::Minutes(5);
+constexpr size_t kSpreadAtOnce = 500;
+constexpr size_t kFinalizedAtOnce = 4096;
+// Of rows, that DeleteModel writes itself; the next collection goes on.
+constexpr int kBatchesInCall = 3;
+constexpr int64_t kProgressEvery = 256;
+
+// Each once.
+std::vector<uint64_t> PacksOf(const std::vector<v1::DeadCheckpointRecord>& dead) {
+  absl::flat_hash_set<uint64_t> packs;
+  for (const auto& one : dead) packs.insert(one.packs().begin(), one.packs().end());
+  return std::vector<uint64_t>(packs.begin(), packs.end());
+}
+
+// Its journal and its contributions go with it: that is for the upload itself.
+bool IsOpenUpload(absl::string_view key, absl::string_view value) {
+  if (!absl::StartsWith(key, keys::AllUploads())) return false;
+  const absl::StatusOr<v1::UploadRecord> upload = Decode<v1::UploadRecord>(value);
+  return upload.ok() && upload->committed_version() == 0;
+}
+
+void SpreadVersion(const v1::DeadModelRecord& model, absl::string_view key,
+                   absl::string_view value, CatalogBatch& batch) {
+  v1::DeadCheckpointRecord dead;
+  dead.set_model_uid(model.model_uid());
+  dead.set_model_id(model.model_id());
+  dead.set_version(keys::VersionOf(key));
+  absl::StatusOr<v1::CheckpointRecord> version = Decode<v1::CheckpointRecord>(value);
+  if (version.ok()) {
+    dead.set_manifest_id(version->manifest_id());
+    *dead.mutable_packs() = version->packs();
+  }
+  dead.set_dead_since_us(model.dead_since_us());
+  batch.Delete(Space::kRecords, std::string(key));
+  batch.Put(Space::kRecords, keys::DeadCheckpoint(model.model_uid(), dead.version()),
+            Encode(dead));
+}
+
+}  // namespace
+
+class Collector::Turn {
+ public:
+  Turn(Collector* collector, absl::Duration patience)
+      : collector_(collector), taken_(collector->Begin(patience)) {}
+  ~Turn() {
+    if (taken_) collector_->End();
+  }
+  bool taken() const { return taken_; }
+
+ private:
+  Collector* const collector_;
+  const bool taken_;
+};
+
+bool Collector::Begin(absl::Duration patience) {
+  MutexLock lock(mutex_);
+  if (!ended_.WaitFor(mutex_, patience,
+                      [this]() REQUIRES(mutex_) { return !collecting_; })) {
+    return false;
+  }
+  collecting_ = true;
+  return true;
+}
+
+void Collector::End() {
+  MutexLock lock(mutex_);
+  collecting_ = false;
+  ended_.NotifyAll();
+}
+
+DeadBytes Collector::last_measure() {
+  MutexLock lock(mutex_);
+  return last_;
+}
+
+absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> Collector::ReadDead(
+    KeyRange& range) {
+  std::vector<v1::DeadCheckpointRecord> dead;
+  absl::Status status;
+  RETURN_IF_ERROR(VisitSome(range, [&](absl::string_view, absl::string_view value) {
+                    if (dead.size() == kFinalizedAtOnce) return false;
+                    absl::StatusOr<v1::DeadCheckpointRecord> record =
+                        Decode<v1::DeadCheckpointRecord>(value);
+                    status = record.status();
+                    if (record.ok()) dead.push_back(*std::move(record));
+                    return status.ok();
+                  }).status());
+  RETURN_IF_ERROR(status);
+  return dead;
+}
+
+absl::StatusOr<Freed> Collector::AfterDeletion(
+    const std::string& model_uid, const absl::flat_hash_set<int64_t>& versions) {
+  // The deletion is durable: errors from here on do not fail it, and the next
+  // collection continues.
+  Freed freed;
+  std::vector<v1::DeadCheckpointRecord> dead;
+  for (int64_t version : versions) {
+    KeyRange range = PrefixRange(keys::DeadCheckpoint(model_uid, version));
+    absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> one = ReadDead(range);
+    if (!one.ok()) return freed;
+    dead.insert(dead.end(), one->begin(), one->end());
+  }
+  absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
+  if (!sizes.ok() || dead.empty()) return freed;
+  absl::StatusOr<Liveness> measured = MeasureLiveness(
+      core_, *sizes, PacksOf(dead), [&](const std::string& uid, int64_t version) {
+        return uid == model_uid && versions.contains(version);
+      });
+  Turn turn(this, kDeletionPatience);
+  if (turn.taken()) {
+    GarbageResult result;
+    absl::StatusOr<int64_t> went = Finalize(dead, *sizes, result);
+    if (went.ok()) freed.freed_bytes = *went;
+  }
+  if (measured.ok()) {
+    freed.waiting_bytes =
+        std::max<int64_t>(0, measured->bytes.waiting_bytes - freed.freed_bytes);
+  }
+  return freed;
+}
+
+absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model) {
+  Freed later;
+  later.waiting_bytes = model.stored_bytes();
+  Turn turn(this, kDeletionPatience);
+  const std::string uid = model.uid();
+  absl::StatusOr<std::optional<v1::DeadModelRecord>> record =
+      GetRecord<v1::DeadModelRecord>(core_.catalog(), keys::DeadModel(uid));
+  if (!turn.taken() || !record.ok() || !record->has_value()) return later;
+  // Of a large model the caller does not wait for all of it.
+  int batches = 0;
+  if (!SpreadDeadModel(**record, [&] { return ++batches <= kBatchesInCall; }).ok()) {
+    return later;
+  }
+  std::string prefix = keys::DeadCheckpoint(uid, 0);
+  prefix.resize(prefix.size() - sizeof(int64_t));
+  KeyRange range = PrefixRange(prefix);
+  absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> dead = ReadDead(range);
+  absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
+  if (!dead.ok() || !sizes.ok()) return later;
+  absl::StatusOr<Liveness> measured =
+      MeasureLiveness(core_, *sizes, PacksOf(*dead),
+                      [&](const std::string& other, int64_t) { return other == uid; });
+  GarbageResult result;
+  absl::StatusOr<int64_t> went = Finalize(*dead, *sizes, result);
+  Freed freed;
+  if (went.ok()) freed.freed_bytes = *went;
+  if (measured.ok()) {
+    freed.waiting_bytes =
+        std::max<int64_t>(0, measured->bytes.waiting_bytes - freed.freed_bytes);
+  }
+  return freed;
+}
+
+void Collector::AfterUploadDeletion() {
+  Turn turn(this, kDeletionPatience);
+  absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
+  if (!turn.taken() || !sizes.ok()) return;
+  GarbageResult result;
+  DropUnnamed(/*validate_only=*/false, *sizes, nullptr, result).IgnoreError();
+}
+
+// Visits rows of a range, moves its begin behind them, and returns true if there are
+// more. `visit` returns false at one that is too many.
+absl::StatusOr<bool> Collector::VisitSome(
+    KeyRange& range,
+    absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) {
+  bool more = false;
+  std::string last;
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view key, absl::string_view value) {
+        more = !visit(key, value);
+        if (!more) last = std::string(key);
+        return !more;
+      }));
+  // Skips deleted keys: the catalog would scan their tombstones each time.
+  if (!last.empty()) range.begin = last + std::string(1, '\0');
+  return more;
+}
+
+// Turns the versions of a deleted model into deleted versions, in batches. Returns the
+// number of rows changed.
+absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
+                                              const std::function<bool()>& go_on) {
+  const std::string& uid = model.model_uid();
+  KeyRange versions = PrefixRange(keys::Versions(uid));
+  std::vector<KeyRange> remains;
+  for (const std::string& prefix :
+       {keys::Requests(uid), keys::Aliases(uid), keys::AliasMoves(uid), keys::Events(uid),
+        keys::Leases(uid), keys::Uploads(uid)}) {
+    remains.push_back(PrefixRange(prefix));
+  }
+  int64_t changes = 0;
+  for (bool more = true; more;) {
+    if (!go_on()) return absl::CancelledError("the collection was stopped");
+    CatalogBatch batch;
+    ASSIGN_OR_RETURN(
+        more, VisitSome(versions, [&](absl::string_view key, absl::string_view value) {
+          if (batch.changes().size() >= 2 * kSpreadAtOnce) return false;
+          SpreadVersion(model, key, value, batch);
+          return true;
+        }));
+    for (KeyRange& range : remains) {
+      ASSIGN_OR_RETURN(const bool left, VisitSome(range, [&](absl::string_view key,
+                                                             absl::string_view value) {
+                         if (batch.changes().size() >= 4 * kSpreadAtOnce) return false;
+                         if (!IsOpenUpload(key, value))
+                           batch.Delete(Space::kRecords, std::string(key));
+                         return true;
+                       }));
+      more = more || left;
+    }
+    if (batch.empty()) continue;
+    changes += static_cast<int64_t>(batch.changes().size());
+    RETURN_IF_ERROR(core_.WriteSettled(
+        batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
+        [] { return absl::StatusOr<bool>(false); }));  // may be written twice
+  }
+  return changes;
+}
+
+absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model,
+                                        const std::function<bool()>& go_on) {
+  // A reopening after a fault may undo buffered writes: the record is deleted once a
+  // whole pass has found nothing.
+  while (true) {
+    ASSIGN_OR_RETURN(const int64_t changes, SpreadOnce(model, go_on));
+    if (changes == 0) break;
+  }
+  CatalogBatch batch;
+  batch.Delete(Space::kRecords, keys::DeadModel(model.model_uid()));
+  // Not retried: after a reopening the next collection must make the pass again.
+  const absl::Status status = core_.catalog().Write(batch, Durability::kDurable);
+  if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) {
+    core_.ReleaseBallast();
+    core_.Heal().IgnoreError();
+  }
+  return status;
+}
+
+absl::Status Collector::SpreadDeadModels(const std::function<bool()>& go_on) {
+  std::vector<v1::DeadModelRecord> models;
+  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::DeadModels()),
+                                       [&](absl::string_view, absl::string_view value) {
+                                         absl::StatusOr<v1::DeadModelRecord> model =
+                                             Decode<v1::DeadModelRecord>(value);
+                                         if (model.ok())
+                                           models.push_back(*std::move(model));
+                                         return true;
+                                       }));
+  for (const auto& model : models) RETURN_IF_ERROR(SpreadDeadModel(model, go_on));
+  return absl::OkStatus();
+}
+
+absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
+                                    Durability durability, UnusedPacks& unused) {
+  CatalogBatch batch;
+  const std::string key = keys::DeadCheckpoint(dead.model_uid(), dead.version());
+  batch.Delete(Space::kRecords, key);
+  UnusedPacks mine;
+  for (uint64_t pack : dead.packs()) {
+    RETURN_IF_ERROR(
+        ReleasePack(core_, pack, dead.model_uid(), dead.version(), batch, mine));
+  }
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kManifests, PrefixRange(keys::ManifestPages(dead.manifest_id())),
+      [&](absl::string_view page, absl::string_view) {
+        batch.Delete(Space::kManifests, std::string(page));
+        return true;
+      }));
+  RETURN_IF_ERROR(core_.WriteSettled(batch, durability, StoreCore::Room::kFreesSpace,
+                                     core_.KeyIs(Space::kRecords, key, std::nullopt)));
+  for (uint64_t pack : mine.gone) {
+    core_.places.Forget(pack);
+    core_.damage.Forget(pack);
+  }
+  unused.Add(mine);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> Collector::Finalize(
+    const std::vector<v1::DeadCheckpointRecord>& dead, const PackSizes& sizes,
+    GarbageResult& result) {
+  std::vector<const v1::DeadCheckpointRecord*> ending;
+  for (const v1::DeadCheckpointRecord& one : dead) {
+    if (core_.holds.BeginFinalize(one.model_uid(), one.version(),
+                                  absl::FromUnixMicros(one.dead_since_us()))) {
+      ending.push_back(&one);
+    }
+  }
+  UnusedPacks unused;
+  absl::Status status;
+  for (const v1::DeadCheckpointRecord* one : ending) {
+    // A pack may go only once the records that named it are gone for good; the
+    // last durable write covers those before it.
+    const Durability durability =
+        one == ending.back() ? Durability::kDurable : Durability::kBuffered;
+    if (status.ok()) status = FinalizeOne(*one, durability, unused);
+    core_.holds.EndFinalize(one->model_uid(), one->version());
+  }
+  RETURN_IF_ERROR(status);
+  absl::flat_hash_set<uint64_t> going(unused.packs.begin(), unused.packs.end());
+  if (!unused.shared.empty()) {
+    going.insert(unused.shared.begin(), unused.shared.end());
+    ASSIGN_OR_RETURN(const std::vector<uint64_t> named, core_.NamedPacks());
+    for (uint64_t pack : named) going.erase(pack);
+  }
+  int64_t freed = unused.inline_bytes;
+  for (uint64_t pack : going) {
+    auto size = sizes.find(pack);
+    if (size != sizes.end()) freed += size->second;
+  }
+  if (!going.empty()) {
+    core_.garbage_possible = true;  // until they are dropped
+    RETURN_IF_ERROR(
+        core_.chunks().DropPacks(std::vector<uint64_t>(going.begin(), going.end())));
+  }
+  result.dropped_packs += static_cast<int64_t>(going.size());
+  result.freed_bytes += freed;
+  return freed;
+}
+
+absl::Status Collector::FinalizeAll(const PackSizes& sizes,
+                                    const std::function<bool()>& go_on,
+                                    GarbageResult& result) {
+  KeyRange range = PrefixRange(keys::DeadCheckpoints());
+  while (true) {
+    ASSIGN_OR_RETURN(const std::vector<v1::DeadCheckpointRecord> dead, ReadDead(range));
+    if (dead.empty()) return absl::OkStatus();
+    RETURN_IF_ERROR(Finalize(dead, sizes, result).status());
+    if (!go_on()) return absl::CancelledError("the collection was stopped");
+  }
+}
+
+absl::Status Collector::SweepManifests() {
+  std::vector<std::string> rows;
+  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords,
+                                       PrefixRange(keys::RunningManifests()),
+                                       [&](absl::string_view key, absl::string_view) {
+                                         rows.emplace_back(key);
+                                         return true;
+                                       }));
+  // Read after the rows: one that is in neither has ended, and if its row is
+  // there still, it came to nothing.
+  const absl::flat_hash_set<uint64_t> running = core_.running_manifests.All();
+  for (const std::string& row : rows) {
+    const uint64_t id = keys::RunningManifestOf(row);
+    if (running.contains(id)) continue;
+    CatalogBatch batch;
+    batch.Expect(Space::kRecords, row, "");
+    batch.Delete(Space::kRecords, row);
+    RETURN_IF_ERROR(
+        core_.catalog().Scan(Space::kManifests, PrefixRange(keys::ManifestPages(id)),
+                             [&](absl::string_view key, absl::string_view) {
+                               batch.Delete(Space::kManifests, std::string(key));
+                               return true;
+                             }));
+    const absl::Status status =
+        core_.WriteSettled(batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
+                           core_.KeyIs(Space::kRecords, row, std::nullopt));
+    if (!status.ok() && !absl::IsAborted(status)) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Collector::DropUnnamed(bool validate_only, const PackSizes& sizes,
+                                    const Progress& progress, GarbageResult& result) {
+  // `sizes` was read before: a pack that came later is not looked at.
+  ASSIGN_OR_RETURN(const std::vector<uint64_t> names, core_.NamedPacks());
+  const absl::flat_hash_set<uint64_t> named(names.begin(), names.end());
+  std::vector<uint64_t> unnamed;
+  int64_t bytes = 0, checked = 0;
+  const int64_t total = static_cast<int64_t>(sizes.size());
+  for (const auto& [pack, size] : sizes) {
+    if (!named.contains(pack)) {
+      unnamed.push_back(pack);
+      bytes += size;
+    }
+    ++checked;
+    if (progress && (checked % kProgressEvery == 0 || checked == total) &&
+        !progress(checked, total)) {
+      return absl::CancelledError("the collection was stopped");
+    }
+  }
+  if (!unnamed.empty() && !validate_only) {
+    RETURN_IF_ERROR(core_.chunks().DropPacks(unnamed));
+  }
+  result.dropped_packs += static_cast<int64_t>(unnamed.size());
+  result.freed_bytes += bytes;
+  return absl::OkStatus();
+}
+
+absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
+                                 const Progress& progress, GarbageResult& result) {
+  ASSIGN_OR_RETURN(Liveness measured,
+                   MeasureLiveness(core_, sizes, std::nullopt, nullptr));
+  CopyForward copy(&core_, &sizes, measured, &stuck_);
+  if (validate_only) {
+    result.freed_bytes += copy.planned_bytes();
+    result.reclaimable_bytes -= copy.planned_bytes();
+  } else if (!copy.empty()) {
+    const int64_t total = static_cast<int64_t>(sizes.size());
+    ASSIGN_OR_RETURN(const int64_t freed, copy.Run([&] {
+      return !progress || progress(total, total);
+    }));
+    result.freed_bytes += freed;
+    ASSIGN_OR_RETURN(const PackSizes now, ReadPackSizes(core_));
+    ASSIGN_OR_RETURN(measured, MeasureLiveness(core_, now, std::nullopt, nullptr));
+  }
+  MutexLock lock(mutex_);
+  last_ = measured.bytes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool validate_only,
+                                                 const Progress& progress) {
+  GarbageResult result;
+  // Before the turn is taken, as deleting uploads takes it too.
+  if (!validate_only && !core_.InStartGrace()) {
+    result.expired_uploads = uploads.SweepExpired(core_.clock.Now());
+  }
+  Turn turn(this, kCollectionPatience);
+  if (!turn.taken()) {
+    return Overloaded("another collection is running: retry later", 5000);
+  }
+  // Garbage that appears from here on is left to the next collection.
+  bool possible = core_.garbage_possible.exchange(false);
+  auto run = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const PackSizes before, ReadPackSizes(core_));
+    if (!validate_only) {
+      const int64_t total = static_cast<int64_t>(before.size());
+      const auto go_on = [&] { return !progress || progress(0, total); };
+      RETURN_IF_ERROR(SpreadDeadModels(go_on));
+      // Before deleted versions are freed: they may hold the only whole copy.
+      Repair repair(&core_);
+      RETURN_IF_ERROR(repair.Run(go_on));
+      // Packs may have lost their last use, and stuck ones the chunks that were damaged.
+      if (repair.changed()) {
+        possible = true;
+        stuck_.clear();
+      }
+      RETURN_IF_ERROR(FinalizeAll(before, go_on, result));
+      RETURN_IF_ERROR(SweepManifests());
+    }
+    ASSIGN_OR_RETURN(const PackSizes sizes, ReadPackSizes(core_));
+    if (possible || validate_only || progress) {
+      RETURN_IF_ERROR(DropUnnamed(validate_only, sizes, progress, result));
+    }
+    if (!possible && !validate_only) return absl::OkStatus();
+    return MakeRoom(validate_only, sizes, progress, result);
+  };
+  const absl::Status status = run();
+  if (!status.ok() || validate_only) core_.garbage_possible = true;
+  RETURN_IF_ERROR(status);
+  core_.RestoreBallast();
+  const DeadBytes measured = last_measure();
+  result.waiting_bytes = measured.waiting_bytes;
+  result.reclaimable_bytes += measured.reclaimable_bytes;
+  // Waiting bytes become free by time alone.
+  if (measured.waiting_bytes > 0) core_.garbage_possible = true;
+  return result;
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,78 @@
+// Frees the dead space inside packs: copies the living chunks of mostly dead packs
+// into a new one, and merges small packs.
+//
+// A crash between any two steps loses nothing: the new pack is garbage until one
+// durable batch moves every PackRecord there, and the old ones are garbage after it. A
+// damaged chunk is never copied: its pack stays as it is.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/core.h"
+#include "storage/garbage/liveness.h"
+
+namespace modelstore::storage {
+
+// One round; used by the one thread that collects. All arguments outlive it.
+class CopyForward {
+ public:
+  // Adds packs that cannot be copied, because they are damaged, to `stuck`.
+  CopyForward(StoreCore* core, const PackSizes* sizes, const Liveness& liveness,
+              absl::flat_hash_set<uint64_t>* stuck);
+
+  bool empty() const { return groups_.empty() && inline_.empty(); }
+  // Estimate of the bytes that Run() frees.
+  int64_t planned_bytes() const { return planned_bytes_; }
+
+  // Returns the bytes freed on the disk. Stops early if there is no room to copy.
+  // `go_on` is called at each chunk; if it returns false: CANCELLED.
+  absl::StatusOr<int64_t> Run(const std::function<bool()>& go_on);
+
+ private:
+  // One pack as versions name it, and what they need of it.
+  struct Tenant {
+    uint64_t pack = 0;
+    uint64_t host = 0;
+    std::string record_bytes;
+    v1::PackRecord record;
+    std::vector<uint32_t> sizes;  // by sequence; 0: nobody needs it
+    std::string digests;          // by sequence
+    v1::PackPlace place;          // the new one
+
+    int64_t needed_bytes() const;
+  };
+  // The packs that go into one new pack.
+  struct Group {
+    std::vector<uint64_t> hosts;
+    std::vector<uint64_t> tenants;
+  };
+
+  void Plan(const Liveness& liveness);
+  absl::StatusOr<std::vector<Tenant>> FindNeeded(const Group& group);
+  absl::Status MarkNeeded(const std::string& uid, int64_t version,
+                          std::vector<Tenant>& tenants);
+  absl::StatusOr<int64_t> ShrinkInline(uint64_t pack);
+  absl::StatusOr<int64_t> MoveGroup(const Group& group);
+  absl::Status Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& grant,
+                    uint32_t& next);
+  absl::Status Switch(const std::vector<Tenant>& tenants);
+  // Reports the damage of a pack once.
+  void GiveUpOn(uint64_t host, absl::string_view why);
+
+  StoreCore& core_;
+  const PackSizes& sizes_;
+  absl::flat_hash_set<uint64_t>& stuck_;
+  std::function<bool()> go_on_;
+  std::vector<Group> groups_;
+  std::vector<uint64_t> inline_;
+  int64_t planned_bytes_ = 0;
+};
+
+}  // namespace modelstore::storage

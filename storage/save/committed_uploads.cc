@@ -1,0 +1,114 @@
+#include "storage/save/committed_uploads.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/keys.h"
+#include "storage/save/open_upload.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr size_t kSweptAtOnce = 1000;
+
+}  // namespace
+
+absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
+    absl::string_view model_uid, absl::string_view upload_id) {
+  const std::optional<v1::UploadRecord> none;
+  if (upload_id.empty()) return none;
+  const std::string key = keys::Upload(model_uid, upload_id);
+  ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                   core_.catalog().Get(Space::kRecords, key));
+  if (!bytes.has_value()) return none;
+  ASSIGN_OR_RETURN(v1::UploadRecord row, Decode<v1::UploadRecord>(*bytes));
+  if (row.committed_version() == 0) return none;
+  const int64_t expiry = core_.clock.NowUs() + row.time_to_live_us();
+  // If this is not written, the row expires earlier.
+  if (expiry > row.expire_time_us() + WorthWriting(row) &&
+      core_.space.CheckRoom(1).ok()) {
+    row.set_expire_time_us(expiry);
+    CatalogBatch batch;
+    batch.Expect(Space::kRecords, key, *bytes);
+    batch.Put(Space::kRecords, key, Encode(row));
+    core_.catalog().Write(batch, Durability::kBuffered).IgnoreError();
+  }
+  return std::optional<v1::UploadRecord>(std::move(row));
+}
+
+absl::StatusOr<UploadState> CommittedUploads::State(v1::UploadRecord row) {
+  UploadState state;
+  state.sealed_bytes = state.received_bytes = row.committed_bytes();
+  for (int c = 0; c < row.committed_tensor_counts_size(); ++c) {
+    state.contributions.push_back(
+        {static_cast<uint32_t>(c), true, row.committed_tensor_counts(c)});
+  }
+  absl::StatusOr<v1::CheckpointRecord> version = Version(row);
+  // A deleted version has no metadata any more.
+  if (!version.ok() && !absl::IsNotFound(version.status())) return version.status();
+  if (version.ok()) row.mutable_metadata()->Swap(version->mutable_metadata());
+  row.set_expire_time_us(core_.clock.ToWallUs(row.expire_time_us()));
+  state.record = std::move(row);
+  return state;
+}
+
+absl::StatusOr<v1::CheckpointRecord> CommittedUploads::Version(
+    const v1::UploadRecord& row) {
+  ASSIGN_OR_RETURN(
+      std::optional<v1::CheckpointRecord> version,
+      GetRecord<v1::CheckpointRecord>(
+          core_.catalog(), keys::Version(row.model_uid(), row.committed_version())));
+  if (version.has_value()) return *std::move(version);
+  return NoSuch("checkpoint", CheckpointNameOf(row.model_id(), row.committed_version()));
+}
+
+absl::Status CommittedUploads::Delete(const v1::UploadRecord& row) {
+  CatalogBatch batch;
+  const std::string key = keys::Upload(row.model_uid(), row.upload_id());
+  batch.Delete(Space::kRecords, key);
+  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                            core_.KeyIs(Space::kRecords, key, std::nullopt));
+}
+
+void CommittedUploads::Left(const v1::UploadRecord& row) {
+  MutexLock lock(mutex_);
+  next_expiry_ = std::min(next_expiry_, absl::FromUnixMicros(row.expire_time_us()));
+}
+
+void CommittedUploads::Sweep(absl::Time now) {
+  {
+    MutexLock lock(mutex_);
+    if (now < next_expiry_) return;
+    next_expiry_ = absl::InfiniteFuture();
+  }
+  absl::Time next = absl::InfiniteFuture();
+  CatalogBatch batch;
+  absl::Status status = core_.catalog().Scan(
+      Space::kRecords, PrefixRange(keys::AllUploads()),
+      [&](absl::string_view key, absl::string_view value) {
+        const absl::StatusOr<v1::UploadRecord> row = Decode<v1::UploadRecord>(value);
+        if (!row.ok() || row->committed_version() == 0) return true;
+        const absl::Time expiry = absl::FromUnixMicros(row->expire_time_us());
+        if (expiry >= now || batch.changes().size() == kSweptAtOnce) {
+          next = std::min(next, expiry);
+          return true;
+        }
+        batch.Expect(Space::kRecords, std::string(key), std::string(value));
+        batch.Delete(Space::kRecords, std::string(key));
+        return true;
+      });
+  // A failed write, or a row that was prolonged meanwhile, is left to the next sweep.
+  if (status.ok() && !batch.empty()) status = core_.space.CheckRoom(1);
+  if (status.ok() && !batch.empty()) {
+    status = core_.catalog().Write(batch, Durability::kBuffered);
+  }
+  MutexLock lock(mutex_);
+  next_expiry_ = std::min(next_expiry_, status.ok() ? next : now);
+}
+
+}  // namespace modelstore::storage

@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/names.h"
+#include "storage/save/chunk_digest.h"
+#include "storage/keys.h"
+#include "storage/save/manifest_check.h"
+#include "storage/parts.h"
+#include "storage/save/pending_save.h"
+#include "storage/record_codec.h"
+#include "storage/resolve.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr size_t kNamedTensors = 10;
+
+class StoredDerivedSave final : public DerivedSave {
+ public:
+  StoredDerivedSave(StoreCore* core, const SaveRequest& request, SaveTarget target,
+                    std::vector<std::shared_ptr<Read>> sources)
+      : core_(*core),
+        request_(request),
+        target_(std::move(target)),
+        sources_(std::move(sources)),
+        algorithm_(AlgorithmOf(target_.model)),
+        save_(core, algorithm_) {}
+
+  absl::Status LoadSources() {
+    for (const std::shared_ptr<Read>& source : sources_) {
+      ASSIGN_OR_RETURN(std::shared_ptr<const ChunkIndex> index,
+                       core_.manifests.LoadIndex(source->checkpoint(), algorithm_));
+      save_.intake().AddBase(std::move(index));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Digest> Put(absl::string_view bytes) override {
+    ASSIGN_OR_RETURN(const ArrivedChunk chunk,
+                     CheckChunk(algorithm_, std::nullopt, {&bytes, 1}));
+    ChunkIntake::Feeder feeder(&save_.intake());
+    ASSIGN_OR_RETURN([[maybe_unused]] const bool taken,
+                     save_.intake().Put(feeder, chunk));
+    return chunk.digest;
+  }
+
+  absl::StatusOr<v1::CheckpointRecord> Commit(
+      ManifestPart manifest, std::optional<int64_t> expected_latest_version) override;
+
+ private:
+  // DATA_LOSS, naming the tensors, if it needs chunks that are known to be damaged in
+  // every source that has them.
+  absl::Status CheckNotDamaged(const v1::ManifestPage& manifest);
+
+  StoreCore& core_;
+  const SaveRequest request_;
+  const SaveTarget target_;
+  // Held until the save ends; then the new version uses their packs itself.
+  const std::vector<std::shared_ptr<Read>> sources_;
+  const DigestAlgorithm algorithm_;
+  PendingSave save_;
+};
+
+absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest) {
+  if (!core_.damage.any()) return absl::OkStatus();
+  const size_t length = DigestLength(algorithm_);
+  std::vector<std::string> damaged;
+  for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    int64_t chunks = 0;
+    for (const v1::PieceRecord& piece : tensor.pieces()) {
+      const absl::string_view digests = piece.digests();
+      for (size_t at = 0; at + length <= digests.size(); at += length) {
+        ASSIGN_OR_RETURN(const Digest digest,
+                         Digest::FromBytes(algorithm_, digests.substr(at, length)));
+        if (!save_.intake().Find(digest).has_value() &&
+            save_.intake().IsDamaged(digest)) {
+          ++chunks;
+        }
+      }
+    }
+    if (chunks == 0) continue;
+    damaged.push_back(absl::StrCat(TensorNameOf(tensor.section(), tensor.key()), " (",
+                                   chunks, chunks == 1 ? " chunk)" : " chunks)"));
+  }
+  if (damaged.empty()) return absl::OkStatus();
+  const size_t named = std::min(damaged.size(), kNamedTensors);
+  return absl::DataLossError(absl::StrCat(
+      "the sources hold only damaged chunks of ",
+      absl::StrJoin(damaged.begin(), damaged.begin() + named, ", "),
+      damaged.size() > named ? absl::StrCat(" and ", damaged.size() - named, " more")
+                             : "",
+      "; save these tensors again first, or leave them out"));
+}
+
+absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
+    ManifestPart manifest, std::optional<int64_t> expected_latest_version) {
+  if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
+  ManifestTotals totals;
+  RETURN_IF_ERROR(
+      CheckManifestPart(algorithm_, DigestsWanted::kAll, manifest, totals));
+  RETURN_IF_ERROR(CheckManifestTotals(totals));
+  RETURN_IF_ERROR(CheckNotDamaged(manifest));
+  RETURN_IF_ERROR(save_.builder().Add(std::move(manifest)));
+  CommitPlan plan;
+  plan.model_id = request_.model_id;
+  if (target_.model_is_new) {
+    plan.create = target_.model;
+  } else {
+    plan.model_uid = target_.model.uid();
+  }
+  plan.metadata = request_.metadata;
+  plan.base_model_uid = sources_.front()->model().uid();
+  plan.base_model_id = sources_.front()->model().model_id();
+  plan.base_version = sources_.front()->checkpoint().version();
+  plan.request_id = request_.request_id;
+  plan.request_digest = request_.request_digest;
+  plan.request_decides = true;
+  plan.allow_empty = true;  // as its source may be
+  plan.expected_latest_version = expected_latest_version;
+  return save_.Commit(std::move(plan));
+}
+
+// A source's model that was deleted and created again is not the one that was read.
+absl::Status CheckSources(const SaveTarget& target,
+                          const std::vector<std::shared_ptr<Read>>& sources) {
+  if (sources.empty()) {
+    return absl::InvalidArgumentError("a derived version needs a source");
+  }
+  for (const std::shared_ptr<Read>& source : sources) {
+    const v1::ModelRecord& model = source->model();
+    if (model.model_id() == target.model.model_id() && model.uid() != target.model.uid()) {
+      return NoSuch("model", ModelName(model.model_id()));
+    }
+    if (model.digest_algorithm() != target.model.digest_algorithm()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          ModelName(model.model_id()), " has another digest algorithm than ",
+          ModelName(target.model.model_id()), ": chunks are not shared"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
+    StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources) {
+  RETURN_IF_ERROR(
+      core->space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
+  request.no_base = true;
+  ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
+  if (target.model_is_new && !sources.empty()) {
+    target.model.set_digest_algorithm(sources.front()->model().digest_algorithm());
+  }
+  RETURN_IF_ERROR(CheckSources(target, sources));
+  auto save = std::make_unique<StoredDerivedSave>(core, request, std::move(target),
+                                                  std::move(sources));
+  RETURN_IF_ERROR(save->LoadSources());
+  return save;
+}
+
+absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
+    StoreCore& core, absl::string_view model_id, absl::string_view request_id,
+    absl::string_view request_digest) {
+  const std::optional<v1::CheckpointRecord> none;
+  if (request_id.empty()) return none;
+  absl::StatusOr<v1::ModelRecord> model = GetModel(core, model_id);
+  if (absl::IsNotFound(model.status())) return none;
+  if (!model.ok()) return model.status();
+  ASSIGN_OR_RETURN(const std::optional<v1::RequestRecord> request,
+                   GetRecord<v1::RequestRecord>(
+                       core.catalog(), keys::Request(model->uid(), request_id)));
+  if (!request.has_value()) return none;
+  if (request->request_digest() != request_digest) {
+    return InvalidField("request_id",
+                        absl::StrCat(request_id, " was used with another request"));
+  }
+  if (request->version() == 0) return none;
+  return GetRecord<v1::CheckpointRecord>(
+      core.catalog(), keys::Version(model->uid(), request->version()));
+}
+
+}  // namespace modelstore::storage

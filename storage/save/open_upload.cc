@@ -1,0 +1,572 @@
+#include "storage/save/open_upload.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
+#include "proto/contract/names.h"
+#include "storage/save/chunk_digest.h"
+#include "storage/save/commit.h"
+#include "storage/save/find_missing.h"
+#include "storage/keys.h"
+#include "storage/random_id.h"
+#include "storage/record_codec.h"
+#include "storage/status_macros.h"
+
+namespace modelstore::storage {
+namespace {
+
+constexpr absl::Duration kTurnDeadline = absl::Minutes(2);
+constexpr size_t kNamedContributions = 10;
+
+}  // namespace
+
+int64_t WorthWriting(const v1::UploadRecord& record) {
+  return std::max<int64_t>(record.time_to_live_us() / 8, 1'000'000);
+}
+
+// Brings the chunks of one stream into an upload.
+class UploadSink final : public ChunkSink {
+ public:
+  explicit UploadSink(std::shared_ptr<OpenUpload> upload)
+      : upload_(std::move(upload)), feeder_(&upload_->intake_) {}
+  ~UploadSink() override {
+    Close().IgnoreError();
+    upload_->SinkClosed();
+  }
+
+  absl::StatusOr<Digest> Put(const std::optional<Digest>& digest,
+                             absl::Span<const absl::string_view> fragments) override {
+    ASSIGN_OR_RETURN(const ArrivedChunk chunk,
+                     CheckChunk(upload_->algorithm_, digest, fragments));
+    ASSIGN_OR_RETURN(const bool taken, upload_->intake_.Put(feeder_, chunk));
+    ++counts_.chunks;
+    counts_.bytes += chunk.bytes;
+    if (!taken) counts_.duplicate_bytes += chunk.bytes;
+    return chunk.digest;
+  }
+
+  absl::Status Close() override { return upload_->intake_.Seal(feeder_); }
+  Counts counts() const override { return counts_; }
+
+ private:
+  const std::shared_ptr<OpenUpload> upload_;
+  ChunkIntake::Feeder feeder_;
+  Counts counts_;
+};
+
+OpenUpload::OpenUpload(StoreCore* core, v1::UploadRecord record,
+                       DigestAlgorithm algorithm, Hold base_hold,
+                       std::optional<v1::CheckpointRecord> base)
+    : core_(core),
+      algorithm_(algorithm),
+      model_id_(record.model_id()),
+      model_uid_(record.model_uid()),
+      upload_id_(record.upload_id()),
+      base_model_uid_(record.base_model_uid()),
+      base_version_(record.base_version()),
+      base_(std::move(base)),
+      intake_(core, algorithm, this) {
+  MutexLock lock(mutex_);
+  base_hold_ = std::move(base_hold);
+  base_loaded_ = !base_.has_value();
+  written_expiry_us_ = record.expire_time_us();
+  used_ = core_->options.steady_now();
+  record_ = std::move(record);
+}
+
+void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& record) {
+  MutexLock lock(mutex_);
+  contributions_[contribution] = {
+      record.part_count(),
+      record.complete(),
+      {record.tensor_count(), record.manifest_bytes(), record.attachment_bytes()}};
+}
+
+std::string OpenUpload::Name() const { return UploadNameOf(model_id_, upload_id_); }
+std::string OpenUpload::RowKey() const { return keys::Upload(model_uid_, upload_id_); }
+
+absl::Status OpenUpload::CheckExists() {
+  if (state_ == State::kDeleted) return NoSuch("upload", Name());
+  return absl::OkStatus();
+}
+
+absl::Status OpenUpload::CheckOpen() {
+  RETURN_IF_ERROR(CheckExists());
+  if (state_ == State::kOpen) {
+    if (!in_doubt_) return absl::OkStatus();
+    return Unavailable(absl::StrCat("the commit or deletion of upload ", Name(),
+                                    " is undecided: repeat it"),
+                       1000);
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "upload ", Name(),
+      state_ == State::kCommitted ? absl::StrCat(" is committed already, as version ",
+                                                 record_.committed_version())
+                                  : " is being committed"));
+}
+
+// Called by Touch() too: a client that comes back after a crash begins with
+// CreateUpload, not with the commit, and would be refused for good.
+void OpenUpload::SettleDoubt() {
+  {
+    MutexLock lock(mutex_);
+    if (!in_doubt_ || state_ != State::kOpen) return;
+    state_ = State::kCommitting;
+  }
+  EndTurn(StoredState().value_or(State::kOpen));
+}
+
+absl::Status OpenUpload::Touch() {
+  SettleDoubt();
+  MutexLock lock(mutex_);
+  RETURN_IF_ERROR(CheckExists());
+  used_ = core_->options.steady_now();
+  const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
+  record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
+  // Not that of a committed one, which holds more than the record in memory.
+  if (state_ != State::kOpen || in_doubt_ ||
+      expiry < written_expiry_us_ + WorthWriting(record_) ||
+      !core_->space.CheckRoom(1).ok()) {
+    return absl::OkStatus();
+  }
+  CatalogBatch batch;
+  batch.Put(Space::kRecords, RowKey(), Encode(record_));
+  if (core_->catalog().Write(batch, Durability::kBuffered).ok()) {
+    written_expiry_us_ = record_.expire_time_us();
+  }
+  return absl::OkStatus();
+}
+
+v1::UploadRecord OpenUpload::record() {
+  MutexLock lock(mutex_);
+  return record_;
+}
+
+bool OpenUpload::committed() {
+  MutexLock lock(mutex_);
+  return state_ == State::kCommitted;
+}
+
+bool OpenUpload::deleted() {
+  MutexLock lock(mutex_);
+  return state_ == State::kDeleted;
+}
+
+bool OpenUpload::Expired(absl::Time now) {
+  MutexLock lock(mutex_);
+  return open_sinks_ == 0 && state_ != State::kCommitting &&
+         absl::FromUnixMicros(record_.expire_time_us()) < now;
+}
+
+absl::Duration OpenUpload::IdleForLocked() {
+  if (open_sinks_ > 0 || state_ != State::kOpen || in_doubt_) {
+    return absl::ZeroDuration();
+  }
+  return core_->options.steady_now() - used_;
+}
+
+absl::Duration OpenUpload::IdleFor() {
+  MutexLock lock(mutex_);
+  return IdleForLocked();
+}
+
+absl::StatusOr<bool> OpenUpload::DeleteIfIdle() {
+  {
+    MutexLock lock(mutex_);
+    const absl::Duration idle = IdleForLocked();
+    if (idle == absl::ZeroDuration() || idle < core_->options.upload_min_idle) {
+      return false;
+    }
+    state_ = State::kCommitting;
+  }
+  RETURN_IF_ERROR(RunDelete());
+  return true;
+}
+
+UploadState OpenUpload::GetState() {
+  UploadState state;
+  {
+    MutexLock lock(mutex_);
+    state.record = record_;
+    state.record.set_expire_time_us(core_->clock.ToWallUs(record_.expire_time_us()));
+    const absl::Duration idle = IdleForLocked();
+    state.idle =
+        idle > absl::ZeroDuration() && idle >= core_->options.upload_min_idle;
+    for (const auto& [index, contribution] : contributions_) {
+      state.contributions.push_back(
+          {index, contribution.complete, contribution.totals.tensors});
+    }
+  }
+  // In this order: what is sealed was received before.
+  state.sealed_bytes = intake_.sealed_bytes();
+  state.received_bytes = std::max(intake_.received_bytes(), state.sealed_bytes);
+  return state;
+}
+
+// A base whose manifest cannot be read is ignored: its chunks must be sent again.
+absl::Status OpenUpload::LoadBase() {
+  {
+    MutexLock lock(mutex_);
+    if (base_loaded_) return absl::OkStatus();
+  }
+  absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
+      core_->manifests.LoadIndex(*base_, algorithm_);
+  if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
+  if (index.ok()) intake_.AddBase(*std::move(index));
+  MutexLock lock(mutex_);
+  base_loaded_ = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<uint32_t>> OpenUpload::FindMissing(absl::string_view digests) {
+  RETURN_IF_ERROR(LoadBase());
+  return FindMissingDigests(algorithm_, digests, [this](const Digest& digest) {
+    return intake_.Find(digest).has_value();
+  });
+}
+
+// Deletes all stored parts: a write that seemed to fail may have left one.
+absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch) {
+  const std::string row = keys::Contribution(upload_id_, contribution);
+  return core_->catalog().Scan(Space::kRecords, PrefixRange(row),
+                               [&](absl::string_view key, absl::string_view) {
+                                 if (key != row) {
+                                   batch.Delete(Space::kRecords, std::string(key));
+                                 }
+                                 return true;
+                               });
+}
+
+absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& part,
+                                     bool begin, bool complete) {
+  RETURN_IF_ERROR(core_->space.CheckRoom(static_cast<int64_t>(part.ByteSizeLong())));
+  ManifestPart checked = part;
+  MutexLock lock(mutex_);
+  RETURN_IF_ERROR(CheckOpen());
+  if (contribution >= record_.contribution_count()) {
+    return InvalidField("contribution",
+                        absl::StrCat("must be below ", record_.contribution_count()));
+  }
+  CatalogBatch batch;
+  Contribution next = contributions_[contribution];
+  if (begin) {
+    RETURN_IF_ERROR(DeleteParts(contribution, batch));
+    next = {};
+  }
+  RETURN_IF_ERROR(
+      CheckManifestPart(algorithm_, DigestsWanted::kAll, checked, next.totals));
+  ManifestTotals all = next.totals;
+  for (const auto& [index, other] : contributions_) {
+    // Workers may send the same replica: tensors do not add up, sizes do.
+    if (index != contribution) all.bytes += other.totals.bytes;
+  }
+  RETURN_IF_ERROR(CheckManifestTotals(all));
+  if (checked.ByteSizeLong() > 0) {
+    batch.Put(Space::kRecords,
+              keys::ContributionPart(upload_id_, contribution, next.parts++),
+              Encode(checked));
+  }
+  next.complete = complete;
+  v1::ContributionRecord row;
+  row.set_part_count(next.parts);
+  row.set_complete(complete);
+  row.set_tensor_count(next.totals.tensors);
+  row.set_manifest_bytes(next.totals.bytes);
+  row.set_attachment_bytes(next.totals.attachment_bytes);
+  row.set_change_id(RandomNumber());
+  const std::string key = keys::Contribution(upload_id_, contribution);
+  batch.Put(Space::kRecords, key, Encode(row));
+  RETURN_IF_ERROR(core_->WriteSettled(
+      batch, complete ? Durability::kDurable : Durability::kBuffered,
+      StoreCore::Room::kOrdinary, core_->KeyIs(Space::kRecords, key, Encode(row))));
+  contributions_[contribution] = next;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ChunkSink>> OpenUpload::OpenSink() {
+  RETURN_IF_ERROR(LoadBase());
+  MutexLock lock(mutex_);
+  RETURN_IF_ERROR(CheckOpen());
+  ++open_sinks_;
+  return std::make_unique<UploadSink>(shared_from_this());
+}
+
+void OpenUpload::SinkClosed() {
+  MutexLock lock(mutex_);
+  --open_sinks_;
+  used_ = core_->options.steady_now();
+  // The end of a stream counts as a use.
+  const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
+  record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
+}
+
+absl::Status OpenUpload::Record(const v1::SealedPackRecord& record,
+                                const std::vector<std::string>& inline_chunks) {
+  CatalogBatch batch;
+  for (size_t c = 0; c < inline_chunks.size(); ++c) {
+    batch.Put(Space::kChunks, keys::Chunk(record.pack(), static_cast<uint32_t>(c)),
+              inline_chunks[c]);
+  }
+  const std::string key = keys::SealedPack(upload_id_, record.pack());
+  const std::string value = Encode(record);
+  batch.Put(Space::kRecords, key, value);
+  return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
+                             core_->KeyIs(Space::kRecords, key, value));
+}
+
+// One commit or deletion at a time; a repeated one waits for the first.
+absl::Status OpenUpload::TakeTurn() {
+  MutexLock lock(mutex_);
+  if (!changed_.WaitFor(mutex_, kTurnDeadline, [this]() REQUIRES(mutex_) {
+        return state_ != State::kCommitting;
+      })) {
+    return Overloaded(
+        absl::StrCat("upload ", Name(), " is still being committed: retry later"));
+  }
+  RETURN_IF_ERROR(CheckExists());
+  if (state_ == State::kOpen) state_ = State::kCommitting;
+  return absl::OkStatus();
+}
+
+void OpenUpload::EndTurn(State state) {
+  MutexLock lock(mutex_);
+  state_ = state;
+  intake_.Refuse(CheckOpen());
+  if (state != State::kOpen) {
+    base_hold_ = Hold();
+    intake_.ForgetChunks();
+  }
+  changed_.NotifyAll();
+}
+
+absl::StatusOr<OpenUpload::State> OpenUpload::StoredState() {
+  ASSIGN_OR_RETURN(const std::optional<v1::UploadRecord> row,
+                   GetRecord<v1::UploadRecord>(core_->catalog(), RowKey()));
+  MutexLock lock(mutex_);
+  in_doubt_ = false;
+  if (!row.has_value()) return State::kDeleted;
+  if (row->committed_version() == 0) return State::kOpen;
+  record_.set_committed_version(row->committed_version());
+  return State::kCommitted;
+}
+
+absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommittedRecord(int64_t version) {
+  ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> record,
+                   GetRecord<v1::CheckpointRecord>(core_->catalog(),
+                                                   keys::Version(model_uid_, version)));
+  if (!record.has_value()) {
+    return NoSuch("checkpoint", CheckpointNameOf(model_id_, version));
+  }
+  return *std::move(record);
+}
+
+absl::StatusOr<v1::CheckpointRecord> OpenUpload::Commit(
+    std::optional<int64_t> expected_latest_version, bool allow_empty) {
+  RETURN_IF_ERROR(TakeTurn());
+  if (committed()) return CommittedRecord(record().committed_version());
+  const absl::StatusOr<State> stored = StoredState();
+  if (stored.ok() && *stored == State::kOpen) {
+    absl::StatusOr<v1::CheckpointRecord> result =
+        RunCommit(expected_latest_version, allow_empty);
+    if (IsUndecided(result.status())) {
+      MutexLock lock(mutex_);
+      in_doubt_ = true;
+    }
+    EndTurn(result.ok() ? State::kCommitted : State::kOpen);
+    return result;
+  }
+  EndTurn(stored.value_or(State::kOpen));
+  if (!stored.ok()) return stored.status();
+  if (*stored == State::kDeleted) return NoSuch("upload", Name());
+  return CommittedRecord(record().committed_version());
+}
+
+absl::Status OpenUpload::CheckContributions() {
+  MutexLock lock(mutex_);
+  std::vector<uint32_t> missing;
+  for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
+    auto it = contributions_.find(c);
+    if (it == contributions_.end() || !it->second.complete) missing.push_back(c);
+  }
+  if (missing.empty()) return absl::OkStatus();
+  const size_t named = std::min(missing.size(), kNamedContributions);
+  return absl::FailedPreconditionError(
+      absl::StrCat("upload ", Name(), ": ", missing.size(), " of ",
+                   record_.contribution_count(), " contributions are missing: ",
+                   absl::StrJoin(missing.begin(), missing.begin() + named, ", "),
+                   missing.size() > named ? ", ..." : ""));
+}
+
+std::vector<int64_t> OpenUpload::TensorCounts() {
+  MutexLock lock(mutex_);
+  std::vector<int64_t> counts;
+  for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
+    counts.push_back(contributions_[c].totals.tensors);
+  }
+  return counts;
+}
+
+// Reads only the parts that the contributions are known to have: a write that seemed to
+// fail may have left another. A known part may be lost, as only the last part of a
+// contribution is written durably.
+absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
+  std::map<uint32_t, uint32_t> unread;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [index, contribution] : contributions_) {
+      unread[index] = contribution.parts;
+    }
+  }
+  const std::map<uint32_t, uint32_t> known = unread;
+  absl::Status status;
+  RETURN_IF_ERROR(core_->catalog().Scan(
+      Space::kRecords, PrefixRange(keys::Contributions(upload_id_)),
+      [&](absl::string_view key, absl::string_view value) {
+        const std::optional<keys::PartKey> part = keys::ParseContributionPart(key);
+        if (!part.has_value()) return true;
+        auto contribution = known.find(part->contribution);
+        if (contribution == known.end() || part->part >= contribution->second)
+          return true;
+        --unread[part->contribution];
+        absl::StatusOr<v1::ManifestPage> page = Decode<v1::ManifestPage>(value);
+        status = page.ok() ? builder.Add(*std::move(page)) : page.status();
+        return status.ok();
+      }));
+  RETURN_IF_ERROR(status);
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [index, parts] : unread) {
+      if (parts > 0) contributions_[index] = {};
+    }
+  }
+  RETURN_IF_ERROR(CheckContributions());
+  ManifestTotals totals;
+  totals.tensors = builder.manifest().tensors_size();
+  for (const auto& attachment : builder.manifest().attachments()) {
+    totals.attachment_bytes += static_cast<int64_t>(attachment.data().size());
+  }
+  return CheckManifestTotals(totals);
+}
+
+absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
+    std::optional<int64_t> expected, bool allow_empty) {
+  RETURN_IF_ERROR(CheckContributions());
+  RETURN_IF_ERROR(LoadBase());
+  intake_.Refuse(absl::FailedPreconditionError(
+      absl::StrCat("upload ", Name(), " is being committed")));
+  RETURN_IF_ERROR(intake_.SealAll());
+  ManifestBuilder builder(algorithm_);
+  RETURN_IF_ERROR(ReadManifest(builder));
+  ASSIGN_OR_RETURN(
+      const BuiltManifest manifest,
+      builder.Build([this](const Digest& digest) { return intake_.Find(digest); },
+                    [this](ChunkId chunk, const Digest& digest) {
+                      return core_->ReadChecked(chunk, digest);
+                    }));
+  CatalogBatch rows;
+  RETURN_IF_ERROR(DeleteRows(rows, /*with_chunks=*/false));
+  const v1::UploadRecord open = record();
+  const std::vector<int64_t> tensor_counts = TensorCounts();
+  CommitPlan plan;
+  plan.model_id = model_id_;
+  plan.model_uid = model_uid_;
+  plan.metadata = open.metadata();
+  plan.base_model_uid = open.base_model_uid();
+  plan.base_model_id = open.base_model_id();
+  plan.base_version = open.base_version();
+  plan.request_id = open.request_id();
+  plan.request_digest = open.request_digest();
+  plan.upload_id = upload_id_;
+  plan.expected_latest_version = expected;
+  plan.allow_empty = allow_empty;
+  plan.manifest = &manifest;
+  plan.sealed = intake_.sealed();
+  plan.renewals = intake_.Renewals();
+  plan.further_changes = [&](const v1::CheckpointRecord& checkpoint,
+                             CatalogBatch& batch) {
+    for (const CatalogBatch::Change& change : rows.changes()) {
+      batch.Delete(change.space, change.key);
+    }
+    v1::UploadRecord committed = open;
+    committed.clear_metadata();
+    committed.set_committed_version(checkpoint.version());
+    committed.set_committed_bytes(intake_.sealed_bytes());
+    for (const int64_t tensors : tensor_counts) {
+      committed.add_committed_tensor_counts(tensors);
+    }
+    batch.Put(Space::kRecords, RowKey(), Encode(committed));
+  };
+  ASSIGN_OR_RETURN(Committed committed, CommitCheckpoint(*core_, plan));
+  if (!committed.fresh) {
+    CatalogBatch batch;
+    RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
+    plan.further_changes(committed.checkpoint, batch);
+    RETURN_IF_ERROR(core_->catalog().Write(batch, Durability::kDurable));
+  }
+  MutexLock lock(mutex_);
+  record_.set_committed_version(committed.checkpoint.version());
+  return std::move(committed.checkpoint);
+}
+
+// Deletes the journal and the contributions; a committed upload has none.
+absl::Status OpenUpload::DeleteRows(CatalogBatch& batch, bool with_chunks) {
+  RETURN_IF_ERROR(core_->catalog().Scan(
+      Space::kRecords, PrefixRange(keys::SealedPacks(upload_id_)),
+      [&](absl::string_view key, absl::string_view value) {
+        batch.Delete(Space::kRecords, std::string(key));
+        const uint64_t pack = keys::SealedPackOf(key);
+        if (!with_chunks || !keys::IsInlinePack(pack)) return true;
+        absl::StatusOr<v1::SealedPackRecord> record = Decode<v1::SealedPackRecord>(value);
+        const int count = record.ok() ? record->sizes_size() : 0;
+        for (int c = 0; c < count; ++c) {
+          batch.Delete(Space::kChunks, keys::Chunk(pack, static_cast<uint32_t>(c)));
+        }
+        return true;
+      }));
+  return core_->catalog().Scan(Space::kRecords,
+                               PrefixRange(keys::Contributions(upload_id_)),
+                               [&](absl::string_view key, absl::string_view) {
+                                 batch.Delete(Space::kRecords, std::string(key));
+                                 return true;
+                               });
+}
+
+absl::Status OpenUpload::Delete() {
+  RETURN_IF_ERROR(TakeTurn());
+  return RunDelete();
+}
+
+absl::Status OpenUpload::RunDelete() {
+  const absl::StatusOr<State> stored = StoredState();
+  absl::Status status = stored.status();
+  if (stored.ok() && *stored != State::kDeleted) status = DeleteStored(*stored);
+  if (IsUndecided(status)) {
+    MutexLock lock(mutex_);
+    in_doubt_ = true;
+  }
+  const State before =
+      record().committed_version() != 0 ? State::kCommitted : State::kOpen;
+  EndTurn(status.ok() ? State::kDeleted : before);
+  core_->garbage_possible = true;
+  return status;
+}
+
+absl::Status OpenUpload::DeleteStored(State stored) {
+  intake_.Refuse(NoSuch("upload", Name()));
+  RETURN_IF_ERROR(intake_.AbandonOpen());
+  CatalogBatch batch;
+  RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
+  batch.Delete(Space::kRecords, RowKey());
+  const v1::UploadRecord known = record();
+  if (stored == State::kOpen && !known.request_id().empty()) {
+    batch.Delete(Space::kRecords, keys::Request(model_uid_, known.request_id()));
+  }
+  return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                             core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
+}
+
+}  // namespace modelstore::storage
