@@ -69,8 +69,8 @@ absl::Status ReadAll(const Client& client, std::string_view method,
   if (!connection.ok()) return connection.status();
   const std::string full = std::string(kModelStore) + std::string(method);
   const std::string bytes = SerializeDeterministic(request);
-  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()), deadline,
-                             internal::RealSleeper());
+  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
+                             deadline, internal::RealSleeper());
   for (;;) {
     begin();
     int64_t messages = 0;

@@ -83,8 +83,8 @@ struct ModelWatcher::State {
   }
 
   absl::Status Connect(Deadline deadline) {
-    auto opened = connection->Open(
-        std::string(internal::kModelStore) + "WatchModel", kWatchLane, deadline);
+    auto opened = connection->Open(std::string(internal::kModelStore) + "WatchModel",
+                                   kWatchLane, deadline);
     if (!opened.ok()) return opened.status();
     v1::WatchModelRequest request;
     request.set_name(name);

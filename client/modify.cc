@@ -36,9 +36,8 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
   metadata.labels = options.labels;
   metadata.description = options.description;
   internal::ToMetadata(metadata, request.mutable_checkpoint());
-  request.set_optimizer_policy(
-      static_cast<v1::ModifyCheckpointRequest::OptimizerPolicy>(
-          options.optimizer_policy));
+  request.set_optimizer_policy(static_cast<v1::ModifyCheckpointRequest::OptimizerPolicy>(
+      options.optimizer_policy));
   for (const std::string& parameter : options.optimizer_param_names) {
     request.add_optimizer_param_names(parameter);
   }
@@ -92,8 +91,8 @@ absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& 
   auto step = [&] {
     return std::min(deadline, After(connection.options().stall_timeout));
   };
-  auto stream = connection.Open(
-      std::string(internal::kModelStore) + "ModifyCheckpoint", 0, step());
+  auto stream =
+      connection.Open(std::string(internal::kModelStore) + "ModifyCheckpoint", 0, step());
   if (!stream.ok()) return stream.status();
   absl::Status s = internal::SendRequest(**stream, request, step());
   ModifyResult result;

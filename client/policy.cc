@@ -46,11 +46,12 @@ absl::Status RequestFinalSaveOnSignal(int signal) {
   // A read or a wait that the signal interrupts goes on by itself.
   action.sa_flags = SA_RESTART;
   if (sigaction(signal, &action, nullptr) == 0) return absl::OkStatus();
-  return InvalidField("signal", absl::StrCat(signal, " cannot be handled: ",
-                                             std::strerror(errno)));
+  return InvalidField("signal",
+                      absl::StrCat(signal, " cannot be handled: ", std::strerror(errno)));
 }
 
-absl::StatusOr<CheckpointPolicy> CheckpointPolicy::Create(CheckpointPolicyOptions options) {
+absl::StatusOr<CheckpointPolicy> CheckpointPolicy::Create(
+    CheckpointPolicyOptions options) {
   const auto negative = [](absl::string_view field) {
     return InvalidField(field, "must not be negative");
   };
@@ -59,8 +60,8 @@ absl::StatusOr<CheckpointPolicy> CheckpointPolicy::Create(CheckpointPolicyOption
   if (options.every.count() < 0) return negative("every");
   if (options.final_save_within.count() < 0) return negative("final_save_within");
   if (!(options.min_improvement >= 0)) return negative("min_improvement");
-  if (options.every_epochs == 0 && options.every_steps == 0 && options.every.count() == 0 &&
-      options.metric.empty()) {
+  if (options.every_epochs == 0 && options.every_steps == 0 &&
+      options.every.count() == 0 && options.metric.empty()) {
     return InvalidField("every_epochs",
                         "or every_steps, every or metric must be set: nothing would be "
                         "saved");

@@ -78,13 +78,13 @@ absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& req
     }
     if (!response.has_result()) continue;
     const v1::PruneCheckpointsResponse::Result& result = response.result();
-    pruned = PruneResult{
-        {result.pruned_versions().begin(), result.pruned_versions().end()},
-        {result.held_versions().begin(), result.held_versions().end()},
-        result.kept_count(),
-        result.freed_bytes(),
-        result.waiting_bytes(),
-        {}};
+    pruned =
+        PruneResult{{result.pruned_versions().begin(), result.pruned_versions().end()},
+                    {result.held_versions().begin(), result.held_versions().end()},
+                    result.kept_count(),
+                    result.freed_bytes(),
+                    result.waiting_bytes(),
+                    {}};
   }
   if (absl::Status s = (*stream)->Finish(step()); !s.ok()) return s;
   if (!pruned.has_value()) {
@@ -119,22 +119,17 @@ absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
   request.set_name(std::string(model));
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
-  const absl::StatusOr<v1::Model> answer =
-      CallRpc<v1::Model>(**connection, kModelStore, "GetModel", request,
-                         Idempotency::kIdempotent, deadline);
+  const absl::StatusOr<v1::Model> answer = CallRpc<v1::Model>(
+      **connection, kModelStore, "GetModel", request, Idempotency::kIdempotent, deadline);
   if (!answer.ok()) return answer.status();
   const v1::RetentionPolicy& policy = answer->retention_policy();
-  return RetentionPolicy{policy.keep_latest(),
-                         policy.keep_best(),
-                         policy.metric(),
-                         policy.maximize(),
-                         policy.keep_every_steps(),
-                         policy.keep_younger_than_seconds(),
+  return RetentionPolicy{policy.keep_latest(),      policy.keep_best(),
+                         policy.metric(),           policy.maximize(),
+                         policy.keep_every_steps(), policy.keep_younger_than_seconds(),
                          policy.prune_unranked()};
 }
 
-absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client,
-                                             std::string_view model,
+absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_view model,
                                              const PruneOptions& options,
                                              Deadline deadline) {
   v1::PruneCheckpointsRequest request;

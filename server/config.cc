@@ -275,7 +275,8 @@ absl::Status ValidateConfig(const ServerConfig& config) {
     return absl::InvalidArgumentError("--reserve and --ballast must not be negative");
   }
   if (config.scrub_bytes_per_second < 0) {
-    return absl::InvalidArgumentError("--scrub-rate must not be negative; 0 for no scrub");
+    return absl::InvalidArgumentError(
+        "--scrub-rate must not be negative; 0 for no scrub");
   }
   if (config.idle_timeout <= absl::ZeroDuration() ||
       config.stall_timeout <= absl::ZeroDuration() ||

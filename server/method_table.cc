@@ -7,16 +7,16 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "server/core/request_codec.h"
+#include "server/handlers/handlers.h"
+#include "server/modify/modify_session.h"
 #include "server/operations/collect_session.h"
 #include "server/operations/compare_session.h"
-#include "server/handlers/handlers.h"
-#include "server/transfer/load_session.h"
-#include "server/modify/modify_session.h"
 #include "server/operations/prune_session.h"
-#include "server/transfer/save_session.h"
-#include "server/transfer/upload_session.h"
 #include "server/operations/verify_session.h"
 #include "server/operations/watch_session.h"
+#include "server/transfer/load_session.h"
+#include "server/transfer/save_session.h"
+#include "server/transfer/upload_session.h"
 
 namespace modelstore::server {
 namespace {

@@ -15,11 +15,11 @@
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.pb.h"
 #include "proto/contract/limits.h"
-#include "server/listen_address.h"
 #include "server/background/maintenance_loop.h"
+#include "server/background/scrub.h"
+#include "server/listen_address.h"
 #include "server/rpc/raw_service.h"
 #include "server/rpc/rpc_host.h"
-#include "server/background/scrub.h"
 #include "storage/rocksdb/engine.h"
 
 namespace modelstore::server {

@@ -42,14 +42,14 @@ class StoredAliases final : public Aliases {
  private:
   absl::StatusOr<v1::AliasRecord> Record(const v1::ModelRecord& model,
                                          absl::string_view alias) {
-    ASSIGN_OR_RETURN(const std::optional<v1::AliasRecord> record,
-                     GetRecord<v1::AliasRecord>(core_.catalog(),
-                                                keys::Alias(model.uid(), alias)));
+    ASSIGN_OR_RETURN(
+        const std::optional<v1::AliasRecord> record,
+        GetRecord<v1::AliasRecord>(core_.catalog(), keys::Alias(model.uid(), alias)));
     return record.value_or(v1::AliasRecord());
   }
   // The move that bears the request's id, if there is one among the last.
-  absl::StatusOr<std::optional<v1::AliasMoveRecord>> Earlier(const Move& move,
-                                                             const v1::ModelRecord& model);
+  absl::StatusOr<std::optional<v1::AliasMoveRecord>> Earlier(
+      const Move& move, const v1::ModelRecord& model);
   absl::Status Plan(const Move& move, ModelChange& change, Alias& answer);
   // Fills in the answer of a call that changes nothing.
   absl::Status Answer(const Move& move, ModelChange& change, Alias& answer);
@@ -80,8 +80,7 @@ absl::StatusOr<std::optional<v1::AliasMoveRecord>> StoredAliases::Earlier(
   return earlier;
 }
 
-absl::Status StoredAliases::Answer(const Move& move, ModelChange& change,
-                                   Alias& answer) {
+absl::Status StoredAliases::Answer(const Move& move, ModelChange& change, Alias& answer) {
   change.skip = true;
   const auto present = change.model.aliases().find(move.alias);
   ASSIGN_OR_RETURN(v1::AliasRecord record, Record(change.model, move.alias));
@@ -106,9 +105,9 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   // Also if it already names `version`: of two callers that make the same move, one
   // learns that the other has made it.
   if (move.expected_version.has_value() && *move.expected_version != from) {
-    return absl::AbortedError(
-        absl::StrCat(AliasNameOf(model.model_id(), move.alias), " names ", Named(from),
-                     ", expected was ", Named(*move.expected_version)));
+    return absl::AbortedError(absl::StrCat(AliasNameOf(model.model_id(), move.alias),
+                                           " names ", Named(from), ", expected was ",
+                                           Named(*move.expected_version)));
   }
   // With a request_id the move is added to the history even if it changes nothing: a
   // repeated one must not undo later moves of others.
@@ -141,8 +140,8 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   entry.set_note(move.note);
   entry.set_mover(move.mover);
   entry.set_request_id(move.request_id);
-  change.batch.Put(Space::kRecords,
-                   keys::AliasMove(model.uid(), model.generation() + 1), Encode(entry));
+  change.batch.Put(Space::kRecords, keys::AliasMove(model.uid(), model.generation() + 1),
+                   Encode(entry));
   change.skip = move.validate_only;
   return absl::OkStatus();
 }

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "storage/garbage/collector.h"
 #include "storage/core.h"
+#include "storage/garbage/collector.h"
 #include "storage/keys.h"
 #include "storage/parts.h"
 #include "storage/record_codec.h"

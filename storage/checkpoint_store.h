@@ -467,7 +467,7 @@ struct StoreOptions {
   std::function<absl::Duration()> steady_now = [] {
     return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
   };
-  Listener* listener = nullptr;                 // Not owned; may be null.
+  Listener* listener = nullptr;  // Not owned; may be null.
 };
 
 class CheckpointStore {

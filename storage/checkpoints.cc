@@ -148,8 +148,8 @@ absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
     const ChangeOptions& options) {
   v1::CheckpointRecord record;
   // Unpinning must work on a full disk: it allows the deletion of the version.
-  const StoreCore::Room room = update.pinned == false ? StoreCore::Room::kFreesSpace
-                                                      : StoreCore::Room::kOrdinary;
+  const StoreCore::Room room =
+      update.pinned == false ? StoreCore::Room::kFreesSpace : StoreCore::Room::kOrdinary;
   RETURN_IF_ERROR(
       ChangeModel(core_, model_id, room, [&](ModelChange& change) -> absl::Status {
         v1::ModelRecord& model = change.model;
@@ -222,7 +222,8 @@ absl::StatusOr<std::string> StoredCheckpoints::DeleteRecord(
                     RETURN_IF_ERROR(CheckGeneration(change.model, record, options));
                     change.skip = options.validate_only;
                     return PlanDeletion(record, change);
-                  }).status());
+                  })
+          .status());
   if (!options.validate_only) core_.garbage_possible = true;
   return uid;
 }

@@ -118,8 +118,8 @@ absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {
                                    packs.insert(keys::SealedPackOf(key));
                                    return true;
                                  }));
-  RETURN_IF_ERROR(ScanPackRecords(
-      catalog(), [&](uint64_t pack, const v1::PackRecord& record) {
+  RETURN_IF_ERROR(
+      ScanPackRecords(catalog(), [&](uint64_t pack, const v1::PackRecord& record) {
         packs.insert(record.has_place() ? record.place().pack() : pack);
       }));
   absl::erase_if(packs, [](uint64_t pack) { return keys::IsInlinePack(pack); });

@@ -58,10 +58,10 @@ class Holders {
     if (pins_) remedies.push_back("unpin by UpdateCheckpoint");
     if (leases_) remedies.push_back("release the leases or let them expire");
     const size_t more = count_ - named_.size();
-    return absl::FailedPreconditionError(absl::StrCat(
-        what, " is held by ", absl::StrJoin(named_, ", "),
-        more > 0 ? absl::StrCat(" and ", more, " more") : "", ": ",
-        absl::StrJoin(remedies, ", "), " first"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(what, " is held by ", absl::StrJoin(named_, ", "),
+                     more > 0 ? absl::StrCat(" and ", more, " more") : "", ": ",
+                     absl::StrJoin(remedies, ", "), " first"));
   }
 
  private:
@@ -103,17 +103,17 @@ absl::Status CheckNoneHeld(StoreCore& core, const v1::ModelRecord& model) {
   holders.AddAliases(std::nullopt);
   int64_t pinned = model.pinned_count();
   if (pinned > 0) {
-    RETURN_IF_ERROR(core.catalog().Scan(
-        Space::kRecords, PrefixRange(keys::Versions(model.uid())),
-        [&](absl::string_view key, absl::string_view value) {
-          absl::StatusOr<v1::CheckpointRecord> record =
-              Decode<v1::CheckpointRecord>(value);
-          if (record.ok() && record->pinned()) {
-            holders.AddPin(keys::VersionOf(key));
-            --pinned;
-          }
-          return pinned > 0;
-        }));
+    RETURN_IF_ERROR(
+        core.catalog().Scan(Space::kRecords, PrefixRange(keys::Versions(model.uid())),
+                            [&](absl::string_view key, absl::string_view value) {
+                              absl::StatusOr<v1::CheckpointRecord> record =
+                                  Decode<v1::CheckpointRecord>(value);
+                              if (record.ok() && record->pinned()) {
+                                holders.AddPin(keys::VersionOf(key));
+                                --pinned;
+                              }
+                              return pinned > 0;
+                            }));
   }
   RETURN_IF_ERROR(holders.AddLeases(core, keys::Leases(model.uid())));
   return holders.Refusal(ModelName(model.model_id()));

@@ -46,18 +46,18 @@ class StoredLeases final : public Leases {
 
 absl::Status StoredLeases::SweepExpired(const std::string& prefix, const std::string& own,
                                         ModelChange& change, int& live) {
-  return core_.catalog().Scan(
-      Space::kRecords, PrefixRange(prefix),
-      [&](absl::string_view key, absl::string_view value) {
-        if (key == own) return true;
-        absl::StatusOr<v1::LeaseRecord> lease = Decode<v1::LeaseRecord>(value);
-        if (!lease.ok() || IsLive(core_, *lease)) {
-          ++live;
-        } else {
-          change.batch.Delete(Space::kRecords, std::string(key));
-        }
-        return true;
-      });
+  return core_.catalog().Scan(Space::kRecords, PrefixRange(prefix),
+                              [&](absl::string_view key, absl::string_view value) {
+                                if (key == own) return true;
+                                absl::StatusOr<v1::LeaseRecord> lease =
+                                    Decode<v1::LeaseRecord>(value);
+                                if (!lease.ok() || IsLive(core_, *lease)) {
+                                  ++live;
+                                } else {
+                                  change.batch.Delete(Space::kRecords, std::string(key));
+                                }
+                                return true;
+                              });
 }
 
 absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
@@ -75,20 +75,19 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
     lease.version = checkpoint.version();
     const std::string key = keys::Lease(model.uid(), lease.version, holder);
     int live = 0;
-    RETURN_IF_ERROR(SweepExpired(keys::Leases(model.uid(), lease.version), key, change,
-                                 live));
+    RETURN_IF_ERROR(
+        SweepExpired(keys::Leases(model.uid(), lease.version), key, change, live));
     if (live >= kMaxLeases) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          CheckpointNameOf(model_id, lease.version), " has ", kMaxLeases,
-          " leases: share one among the workers of a job"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat(CheckpointNameOf(model_id, lease.version), " has ", kMaxLeases,
+                       " leases: share one among the workers of a job"));
     }
     ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
                      GetRecord<v1::LeaseRecord>(core_.catalog(), key));
     lease.record.set_create_time_us(present.has_value() && IsLive(core_, *present)
                                         ? present->create_time_us()
                                         : core_.NowUs());
-    lease.record.set_expire_time_us(
-        absl::ToUnixMicros(core_.clock.Now() + time_to_live));
+    lease.record.set_expire_time_us(absl::ToUnixMicros(core_.clock.Now() + time_to_live));
     model.set_lease_change(RandomNumber());
     change.batch.Put(Space::kRecords, key, Encode(lease.record));
     return absl::OkStatus();
@@ -102,23 +101,24 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
 absl::Status StoredLeases::Release(absl::string_view model_id, int64_t version,
                                    absl::string_view holder,
                                    absl::string_view model_uid) {
-  return ChangeModel(
-      core_, model_id, StoreCore::Room::kFreesSpace,
-      [&](ModelChange& change) -> absl::Status {
-        v1::ModelRecord& model = change.model;
-        RETURN_IF_ERROR(CheckUid(model, model_uid));
-        RETURN_IF_ERROR(GetVersion(core_, model, version).status());
-        const std::string key = keys::Lease(model.uid(), version, holder);
-        ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
-                         GetRecord<v1::LeaseRecord>(core_.catalog(), key));
-        if (!present.has_value() || !IsLive(core_, *present)) {
-          return NoSuch("lease", absl::StrCat("of ", absl::CEscape(holder), " on ",
-                                              CheckpointNameOf(model_id, version)));
-        }
-        model.set_lease_change(RandomNumber());
-        change.batch.Delete(Space::kRecords, key);
-        return absl::OkStatus();
-      }).status();
+  return ChangeModel(core_, model_id, StoreCore::Room::kFreesSpace,
+                     [&](ModelChange& change) -> absl::Status {
+                       v1::ModelRecord& model = change.model;
+                       RETURN_IF_ERROR(CheckUid(model, model_uid));
+                       RETURN_IF_ERROR(GetVersion(core_, model, version).status());
+                       const std::string key = keys::Lease(model.uid(), version, holder);
+                       ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
+                                        GetRecord<v1::LeaseRecord>(core_.catalog(), key));
+                       if (!present.has_value() || !IsLive(core_, *present)) {
+                         return NoSuch("lease",
+                                       absl::StrCat("of ", absl::CEscape(holder), " on ",
+                                                    CheckpointNameOf(model_id, version)));
+                       }
+                       model.set_lease_change(RandomNumber());
+                       change.batch.Delete(Space::kRecords, key);
+                       return absl::OkStatus();
+                     })
+      .status();
 }
 
 absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_id,
@@ -158,8 +158,7 @@ absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_i
         last_key = std::string(key);
         keys::LeaseKey named = keys::ParseLeaseKey(key);
         ShowByWall(*lease);
-        page.items.push_back(
-            {named.version, std::move(named.holder), *std::move(lease)});
+        page.items.push_back({named.version, std::move(named.holder), *std::move(lease)});
         return true;
       }));
   RETURN_IF_ERROR(status);

@@ -52,9 +52,8 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
       model.set_update_time_us(core.NowUs());
       change.event->set_change_id(RandomNumber());
       AddEvent(model, *change.event, change.batch);
-      applied =
-          core.KeyIs(Space::kRecords, keys::Event(model.uid(), model.generation()),
-                     Encode(*change.event));
+      applied = core.KeyIs(Space::kRecords, keys::Event(model.uid(), model.generation()),
+                           Encode(*change.event));
     } else {
       applied = core.KeyIs(Space::kRecords, key, Encode(model));
     }

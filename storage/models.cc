@@ -5,13 +5,13 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/garbage/collector.h"
-#include "storage/save/commit.h"
 #include "storage/holders.h"
 #include "storage/keys.h"
 #include "storage/model_change.h"
 #include "storage/parts.h"
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
+#include "storage/save/commit.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {

@@ -19,16 +19,16 @@ absl::Status ScanPackRecords(
     Catalog& catalog,
     absl::FunctionRef<void(uint64_t pack, const v1::PackRecord& record)> visit) {
   absl::Status status;
-  RETURN_IF_ERROR(catalog.Scan(
-      Space::kRecords, PrefixRange(keys::Packs()),
-      [&](absl::string_view key, absl::string_view value) {
-        const keys::PackKey parsed = keys::ParsePackKey(key);
-        if (!parsed.uid.empty()) return true;  // one of its uses
-        const absl::StatusOr<v1::PackRecord> record = Decode<v1::PackRecord>(value);
-        if (record.ok()) visit(parsed.pack, *record);
-        status = record.status();
-        return status.ok();
-      }));
+  RETURN_IF_ERROR(catalog.Scan(Space::kRecords, PrefixRange(keys::Packs()),
+                               [&](absl::string_view key, absl::string_view value) {
+                                 const keys::PackKey parsed = keys::ParsePackKey(key);
+                                 if (!parsed.uid.empty()) return true;  // one of its uses
+                                 const absl::StatusOr<v1::PackRecord> record =
+                                     Decode<v1::PackRecord>(value);
+                                 if (record.ok()) visit(parsed.pack, *record);
+                                 status = record.status();
+                                 return status.ok();
+                               }));
   return status;
 }
 

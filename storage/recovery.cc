@@ -117,18 +117,17 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
 absl::Status Recovery::RestoreUploads() {
   std::vector<v1::UploadRecord> records;
   absl::Status status;
-  RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::AllUploads()),
-                                       [&](absl::string_view, absl::string_view value) {
-                                         absl::StatusOr<v1::UploadRecord> record =
-                                             Decode<v1::UploadRecord>(value);
-                                         if (!record.ok()) status = record.status();
-                                         // A committed one answers from its row.
-                                         if (record.ok() &&
-                                             record->committed_version() == 0) {
-                                           records.push_back(*std::move(record));
-                                         }
-                                         return status.ok();
-                                       }));
+  RETURN_IF_ERROR(core_.catalog().Scan(
+      Space::kRecords, PrefixRange(keys::AllUploads()),
+      [&](absl::string_view, absl::string_view value) {
+        absl::StatusOr<v1::UploadRecord> record = Decode<v1::UploadRecord>(value);
+        if (!record.ok()) status = record.status();
+        // A committed one answers from its row.
+        if (record.ok() && record->committed_version() == 0) {
+          records.push_back(*std::move(record));
+        }
+        return status.ok();
+      }));
   RETURN_IF_ERROR(status);
   for (const v1::UploadRecord& record : records) {
     RETURN_IF_ERROR(RestoreUpload(record));

@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/save/commit.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
+#include "storage/save/commit.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -89,9 +89,9 @@ absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& reque
       request.base_model_id.has_value() || request.base_version.has_value();
   if (!named && (target.model_is_new || target.model.latest_version() == 0))
     return target;
-  absl::StatusOr<HeldVersion> base = HoldVersion(
-      core, request.base_model_id.value_or(request.model_id),
-      request.base_version.value_or(VersionName()));
+  absl::StatusOr<HeldVersion> base =
+      HoldVersion(core, request.base_model_id.value_or(request.model_id),
+                  request.base_version.value_or(VersionName()));
   if (!base.ok()) {
     // Without a name, no latest version is no error.
     if (!named && absl::IsNotFound(base.status())) return target;

@@ -15,8 +15,8 @@
 
 namespace {
 
-int Save(const std::string& server, const std::string& name, const vgg16::Options& options,
-         uint64_t seed, int64_t image) {
+int Save(const std::string& server, const std::string& name,
+         const vgg16::Options& options, uint64_t seed, int64_t image) {
   auto client = modelstore::Client::Connect(server);
   if (!client.ok()) {
     std::cerr << "save_vgg16: " << client.status() << "\n";

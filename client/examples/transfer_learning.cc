@@ -41,7 +41,8 @@ absl::StatusOr<std::string> ReplaceHead(modelstore::Client& client, const Flags&
                                              std::to_string(flags.classes) + ")")
           .SetRequiresGrad(false, {"features\\..*"}));
   if (!made.ok()) return made.status();
-  std::cout << "before:\n" << made->architecture_before << "\nafter:\n"
+  std::cout << "before:\n"
+            << made->architecture_before << "\nafter:\n"
             << made->architecture_after << "\n"
             << made->checkpoint.name << ": " << made->new_tensor_bytes
             << " bytes of new tensors\n";
@@ -146,7 +147,8 @@ int main(int argc, char** argv) {
   CLI::App app("Fine-tunes a stored VGG16 for other classes");
   app.option_defaults()->always_capture_default();
   app.add_option("--server", flags.server, "Address of modelstored");
-  app.add_option("--classes", flags.classes, "Of the new head")->check(CLI::Range(2, 1000));
+  app.add_option("--classes", flags.classes, "Of the new head")
+      ->check(CLI::Range(2, 1000));
   app.add_option("--image", flags.image, "Height and width of the images");
   app.add_option("--epochs", flags.epochs, "Steps, a version each")
       ->check(CLI::Range(2, 100));

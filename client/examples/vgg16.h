@@ -10,9 +10,9 @@
 namespace vgg16 {
 
 struct Options {
-  int64_t channels = 64;   // of the first convolutions; the last have 8 times as many
-  int64_t hidden = 4096;   // features between the layers of the classifier
-  int64_t pooled = 7;      // height and width of what enters the classifier
+  int64_t channels = 64;  // of the first convolutions; the last have 8 times as many
+  int64_t hidden = 4096;  // features between the layers of the classifier
+  int64_t pooled = 7;     // height and width of what enters the classifier
   int64_t classes = 1000;
 };
 

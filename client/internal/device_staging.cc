@@ -10,12 +10,13 @@ namespace {
 
 constexpr size_t kAlignment = 256;  // what devices copy to at full speed
 
-size_t Rounded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+size_t Rounded(size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 }  // namespace
 
-DeviceStaging::DeviceStaging(const std::vector<PlannedChunk*>& chunks,
-                             size_t block_bytes)
+DeviceStaging::DeviceStaging(const std::vector<PlannedChunk*>& chunks, size_t block_bytes)
     : most_block_bytes_(block_bytes) {
   for (PlannedChunk* chunk : chunks) {
     if (chunk->source == nullptr || chunk->data != nullptr) continue;
@@ -33,10 +34,9 @@ absl::Status DeviceStaging::TakeRoom(ByteSource& source, size_t bytes, Staged* s
     block_ = source.MakeRoom(block_bytes_);
     used_ = 0;
     if (block_ == nullptr) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("staging ", bytes_, " bytes that lie on devices: ", block_bytes_,
-                       " bytes of memory could not be page-locked, with ", left_,
-                       " still to come"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "staging ", bytes_, " bytes that lie on devices: ", block_bytes_,
+          " bytes of memory could not be page-locked, with ", left_, " still to come"));
     }
   }
   staged->data = block_.get() + used_;

@@ -97,9 +97,7 @@ class Save {
   absl::Status Send(Stream& stream, const v1::SaveCheckpointRequest& request,
                     std::vector<Payload> payloads, int64_t payload_bytes);
 
-  absl::Status DigestAll() {
-    return plan_->DigestAll(streams_, job_.deadline);
-  }
+  absl::Status DigestAll() { return plan_->DigestAll(streams_, job_.deadline); }
   absl::StatusOr<v1::Checkpoint> SaveByUpload();
   // In one stream, if `base` lacks little of it; else nothing is saved.
   absl::StatusOr<std::optional<v1::Checkpoint>> SaveDifference(const std::string& base);

@@ -31,8 +31,7 @@ void StreamLinesSse2(char* to, const char* from, size_t bytes) {
 __attribute__((target("avx512f"))) void StreamLinesAvx512(char* to, const char* from,
                                                           size_t bytes) {
   for (size_t i = 0; i < bytes; i += kLine) {
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i),
-                        _mm512_loadu_si512(from + i));
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
   }
 }
 
@@ -43,7 +42,8 @@ void CopyBy(char* to, const char* from, size_t bytes) {
   std::memcpy(to, from, head);
   stream_lines(to + head, from + head, lines);
   std::memcpy(to + head + lines, from + head + lines, bytes - head - lines);
-  // A release, such as that of a mutex or the end of a thread, need not order such stores.
+  // A release, such as that of a mutex or the end of a thread, need not order such
+  // stores.
   _mm_sfence();
 }
 #endif

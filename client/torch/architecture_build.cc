@@ -80,7 +80,8 @@ Built BuildEncoderLayer(const std::string& path, const ModuleTree& node) {
 }
 
 // `parent` is null for the root.
-Built BuildTree(const std::string& path, const ModuleTree& node, const ModuleTree* parent);
+Built BuildTree(const std::string& path, const ModuleTree& node,
+                const ModuleTree* parent);
 
 // Why a module without a forward cannot run.
 std::string NoForward(const std::string& path, const ModuleTree& node) {
@@ -139,7 +140,9 @@ Built BuildContainer(const std::string& path, const ModuleTree& node,
     }
     module->AddStep(*std::move(step), std::move(child));
   }
-  result.forward = [raw = module.get()](const torch::Tensor& x) { return raw->forward(x); };
+  result.forward = [raw = module.get()](const torch::Tensor& x) {
+    return raw->forward(x);
+  };
   return result;
 }
 

@@ -108,7 +108,10 @@ class Table {
   template <typename Impl, typename Options>
   void AddInplace(const char* name) {
     Add<Impl>(
-        name, [](const auto& o) { return NamedValues{{"inplace", V(o.inplace())}}; },
+        name,
+        [](const auto& o) {
+          return NamedValues{{"inplace", V(o.inplace())}};
+        },
         [](const Arguments& a) { return Options(a.Flag("inplace")); });
   }
 
@@ -116,14 +119,22 @@ class Table {
   void AddDropout(const char* name) {
     Add<Impl>(
         name,
-        [](const auto& o) { return NamedValues{{"p", V(o.p())}, {"inplace", V(o.inplace())}}; },
-        [](const Arguments& a) { return Options(a.Number("p")).inplace(a.Flag("inplace")); });
+        [](const auto& o) {
+          return NamedValues{{"p", V(o.p())}, {"inplace", V(o.inplace())}};
+        },
+        [](const Arguments& a) {
+          return Options(a.Number("p")).inplace(a.Flag("inplace"));
+        });
   }
 
   template <typename Impl, typename Options>
   void AddDim(const char* name) {
-    Add<Impl>(name, [](const auto& o) { return NamedValues{{"dim", V(o.dim())}}; },
-              [](const Arguments& a) { return Options(a.Int("dim")); });
+    Add<Impl>(
+        name,
+        [](const auto& o) {
+          return NamedValues{{"dim", V(o.dim())}};
+        },
+        [](const Arguments& a) { return Options(a.Int("dim")); });
   }
 
   template <size_t D, typename Conv, typename Transposed>

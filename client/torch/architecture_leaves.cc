@@ -133,8 +133,9 @@ Options MakeEmbedding(const Arguments& a) {
 }
 
 void Table::AddEmbeddings() {
-  Add<nn::EmbeddingImpl>("Embedding", [](const auto& o) { return ReadEmbedding(o); },
-                         MakeEmbedding<nn::EmbeddingOptions>);
+  Add<nn::EmbeddingImpl>(
+      "Embedding", [](const auto& o) { return ReadEmbedding(o); },
+      MakeEmbedding<nn::EmbeddingOptions>);
   Add<nn::EmbeddingBagImpl>(
       "EmbeddingBag",
       [](const auto& o) {
@@ -157,13 +158,11 @@ void Table::AddRecurrent(const char* name) {
   Add<Impl>(
       name,
       [](const auto& o) {
-        NamedValues values = {{"input_size", V(o.input_size())},
-                              {"hidden_size", V(o.hidden_size())},
-                              {"num_layers", V(o.num_layers())},
-                              {"bias", V(o.bias())},
-                              {"batch_first", V(o.batch_first())},
-                              {"dropout", V(o.dropout())},
-                              {"bidirectional", V(o.bidirectional())}};
+        NamedValues values = {
+            {"input_size", V(o.input_size())},      {"hidden_size", V(o.hidden_size())},
+            {"num_layers", V(o.num_layers())},      {"bias", V(o.bias())},
+            {"batch_first", V(o.batch_first())},    {"dropout", V(o.dropout())},
+            {"bidirectional", V(o.bidirectional())}};
         if constexpr (requires { o.proj_size(); }) {
           values.emplace_back("proj_size", V(o.proj_size()));
         }

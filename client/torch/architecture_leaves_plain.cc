@@ -33,9 +33,7 @@ void Table::AddActivations() {
   Add<nn::CELUImpl>("CELU", alpha, [](const Arguments& a) {
     return nn::CELUOptions().alpha(a.Number("alpha")).inplace(a.Flag("inplace"));
   });
-  const auto lambda = [](const auto& o) {
-    return NamedValues{{"lambd", V(o.lambda())}};
-  };
+  const auto lambda = [](const auto& o) { return NamedValues{{"lambd", V(o.lambda())}}; };
   Add<nn::HardshrinkImpl>("Hardshrink", lambda, [](const Arguments& a) {
     return nn::HardshrinkOptions(a.Number("lambd"));
   });
@@ -93,7 +91,8 @@ void Table::AddActivations() {
   Add<nn::PReLUImpl>(
       "PReLU",
       [](const auto& o) {
-        return NamedValues{{"num_parameters", V(o.num_parameters())}, {"init", V(o.init())}};
+        return NamedValues{{"num_parameters", V(o.num_parameters())},
+                           {"init", V(o.init())}};
       },
       [](const Arguments& a) {
         return nn::PReLUOptions()
@@ -106,11 +105,15 @@ void Table::AddActivations() {
         return NamedValues{{"beta", V(o.beta())}, {"threshold", V(o.threshold())}};
       },
       [](const Arguments& a) {
-        return nn::SoftplusOptions().beta(a.Number("beta")).threshold(a.Number("threshold"));
+        return nn::SoftplusOptions()
+            .beta(a.Number("beta"))
+            .threshold(a.Number("threshold"));
       });
   Add<nn::GELUImpl>(
       "GELU",
-      [](const auto& o) { return NamedValues{{"approximate", V(o.approximate())}}; },
+      [](const auto& o) {
+        return NamedValues{{"approximate", V(o.approximate())}};
+      },
       [](const Arguments& a) {
         return nn::GELUOptions().approximate(a.Text("approximate"));
       });
@@ -137,7 +140,9 @@ void Table::AddShapes() {
         return NamedValues{{"start_dim", V(o.start_dim())}, {"end_dim", V(o.end_dim())}};
       },
       [](const Arguments& a) {
-        return nn::FlattenOptions().start_dim(a.Int("start_dim")).end_dim(a.Int("end_dim"));
+        return nn::FlattenOptions()
+            .start_dim(a.Int("start_dim"))
+            .end_dim(a.Int("end_dim"));
       });
   Add<nn::UnflattenImpl>(
       "Unflatten",
@@ -148,15 +153,19 @@ void Table::AddShapes() {
         return nn::UnflattenOptions(a.Int("dim"), a.Ints("unflattened_size"));
       });
   // A dimension by its name is no integer: nothing can be told of it.
-  by_name["Unflatten"].read =
-      [read = by_name["Unflatten"].read](const nn::Module& m) -> std::optional<NamedValues> {
+  by_name["Unflatten"].read = [read = by_name["Unflatten"].read](
+                                  const nn::Module& m) -> std::optional<NamedValues> {
     if (NamesItsDimension(dynamic_cast<const nn::UnflattenImpl&>(m).options)) return {};
     return read(m);
   };
   Add<nn::PixelShuffleImpl>(
       "PixelShuffle",
-      [](const auto& o) { return NamedValues{{"upscale_factor", V(o.upscale_factor())}}; },
-      [](const Arguments& a) { return nn::PixelShuffleOptions(a.Int("upscale_factor")); });
+      [](const auto& o) {
+        return NamedValues{{"upscale_factor", V(o.upscale_factor())}};
+      },
+      [](const Arguments& a) {
+        return nn::PixelShuffleOptions(a.Int("upscale_factor"));
+      });
   Add<nn::PixelUnshuffleImpl>(
       "PixelUnshuffle",
       [](const auto& o) {
@@ -223,7 +232,8 @@ void Table::AddUpsample() {
       [](const auto& o) {
         return NamedValues{
             {"size", o.size() ? OneOrEach(*o.size()) : NoneValue()},
-            {"scale_factor", o.scale_factor() ? OneOrEach(*o.scale_factor()) : NoneValue()},
+            {"scale_factor",
+             o.scale_factor() ? OneOrEach(*o.scale_factor()) : NoneValue()},
             {"mode", Word(o.mode())},
             {"align_corners", V(o.align_corners())}};
       },
@@ -236,7 +246,8 @@ void Table::AddUpsample() {
         if (a.Flag("recompute_scale_factor")) a.Refuse();  // LibTorch has no such option.
         return options;
       });
-  by_name["Upsample"].build = [build = by_name["Upsample"].build](const ModuleTree& node) {
+  by_name["Upsample"].build = [build =
+                                   by_name["Upsample"].build](const ModuleTree& node) {
     Leaf leaf = build(node);
     if (leaf.module == nullptr) return leaf;
     leaf.forward = [raw = leaf.module.get()](const torch::Tensor& x) {

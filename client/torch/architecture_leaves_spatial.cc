@@ -6,10 +6,14 @@ namespace modelstore::torch_internal::leaves {
 // Both kinds of convolution keep their options in one struct.
 template <size_t D>
 NamedValues ReadConvolution(const nn::detail::ConvNdOptions<D>& o) {
-  return {{"in_channels", V(o.in_channels())}, {"out_channels", V(o.out_channels())},
-          {"kernel_size", V(o.kernel_size())}, {"stride", V(o.stride())},
-          {"dilation", V(o.dilation())},       {"groups", V(o.groups())},
-          {"bias", V(o.bias())},               {"padding_mode", Word(o.padding_mode())}};
+  return {{"in_channels", V(o.in_channels())},
+          {"out_channels", V(o.out_channels())},
+          {"kernel_size", V(o.kernel_size())},
+          {"stride", V(o.stride())},
+          {"dilation", V(o.dilation())},
+          {"groups", V(o.groups())},
+          {"bias", V(o.bias())},
+          {"padding_mode", Word(o.padding_mode())}};
 }
 
 struct PaddingValue {
@@ -176,9 +180,12 @@ void Table::AddLpPool(const char* name) {
 }
 
 void Table::AddSpatial() {
-  AddConvolutions<1, nn::Conv1dImpl, nn::ConvTranspose1dImpl>("Conv1d", "ConvTranspose1d");
-  AddConvolutions<2, nn::Conv2dImpl, nn::ConvTranspose2dImpl>("Conv2d", "ConvTranspose2d");
-  AddConvolutions<3, nn::Conv3dImpl, nn::ConvTranspose3dImpl>("Conv3d", "ConvTranspose3d");
+  AddConvolutions<1, nn::Conv1dImpl, nn::ConvTranspose1dImpl>("Conv1d",
+                                                              "ConvTranspose1d");
+  AddConvolutions<2, nn::Conv2dImpl, nn::ConvTranspose2dImpl>("Conv2d",
+                                                              "ConvTranspose2d");
+  AddConvolutions<3, nn::Conv3dImpl, nn::ConvTranspose3dImpl>("Conv3d",
+                                                              "ConvTranspose3d");
   AddPools<1, nn::MaxPool1dImpl, nn::AvgPool1dImpl>("MaxPool1d", "AvgPool1d");
   AddPools<2, nn::MaxPool2dImpl, nn::AvgPool2dImpl>("MaxPool2d", "AvgPool2d");
   AddPools<3, nn::MaxPool3dImpl, nn::AvgPool3dImpl>("MaxPool3d", "AvgPool3d");
@@ -200,7 +207,10 @@ void Table::AddSpatial() {
   AddPads<3, nn::ReflectionPad3dImpl, nn::ReplicationPad3dImpl, nn::ConstantPad3dImpl>(
       "ReflectionPad3d", "ReplicationPad3d", "ConstantPad3d");
   Add<nn::ZeroPad2dImpl>(
-      "ZeroPad2d", [](const auto& o) { return NamedValues{{"padding", V(o.padding())}}; },
+      "ZeroPad2d",
+      [](const auto& o) {
+        return NamedValues{{"padding", V(o.padding())}};
+      },
       [](const Arguments& a) { return nn::ZeroPad2dOptions(a.Sizes<4>("padding")); });
 }
 

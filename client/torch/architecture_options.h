@@ -32,16 +32,15 @@ inline v1::Value V(const std::vector<double>& v) {
 
 // An optional, whichever LibTorch of this version uses.
 template <typename T>
-  requires requires(const T& o) { o.has_value(); }
-inline v1::Value V(const T& o) {
-  return o.has_value() ? V(*o) : NoneValue();
-}
+requires requires(const T& o) { o.has_value(); }
+inline v1::Value V(const T& o) { return o.has_value() ? V(*o) : NoneValue(); }
 
 // Nobody knows whether (2, 2) or 2 was typed: as PyTorch's users do, 2.
 template <size_t D>
 inline v1::Value V(const torch::ExpandingArray<D>& array) {
   const bool equal = std::equal(array->begin() + 1, array->end(), array->begin());
-  return equal ? IntValue(array->front()) : V(std::vector<int64_t>(array->begin(), array->end()));
+  return equal ? IntValue(array->front())
+               : V(std::vector<int64_t>(array->begin(), array->end()));
 }
 
 // A size or a factor of one dimension stands for all of them.
@@ -58,7 +57,8 @@ v1::Value Tuple(const torch::ExpandingArray<D>& array) {
 template <size_t D>
 v1::Value Tuple(const torch::ExpandingArrayWithOptionalElem<D>& array) {
   v1::Value tuple;
-  for (const auto& element : *array) *tuple.mutable_tuple_value()->add_values() = V(element);
+  for (const auto& element : *array)
+    *tuple.mutable_tuple_value()->add_values() = V(element);
   return tuple;
 }
 

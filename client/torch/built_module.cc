@@ -48,13 +48,12 @@ const std::unordered_map<std::string_view, Function>& Functions() {
       {"silu", [](const Tensor& x, const A&, bool) { return torch::silu(x); }},
       {"selu", [](const Tensor& x, const A&, bool) { return torch::selu(x); }},
       {"mish", [](const Tensor& x, const A&, bool) { return torch::mish(x); }},
-      {"leaky_relu",
-       [](const Tensor& x, const A& a, bool) {
-         return torch::leaky_relu(x, a.Number(0, 0.01));
-       }},
+      {"leaky_relu", [](const Tensor& x, const A& a,
+                        bool) { return torch::leaky_relu(x, a.Number(0, 0.01)); }},
       {"hardswish", [](const Tensor& x, const A&, bool) { return torch::hardswish(x); }},
       {"sigmoid", [](const Tensor& x, const A&, bool) { return torch::sigmoid(x); }},
-      {"logsigmoid", [](const Tensor& x, const A&, bool) { return torch::log_sigmoid(x); }},
+      {"logsigmoid",
+       [](const Tensor& x, const A&, bool) { return torch::log_sigmoid(x); }},
       {"tanh", [](const Tensor& x, const A&, bool) { return torch::tanh(x); }},
       {"softplus", [](const Tensor& x, const A&, bool) { return torch::softplus(x); }},
       {"softmax",
@@ -65,10 +64,8 @@ const std::unordered_map<std::string_view, Function>& Functions() {
        [](const Tensor& x, const A& a, bool training) {
          return torch::dropout(x, a.Number(0, 0.5), training);
        }},
-      {"flatten",
-       [](const Tensor& x, const A& a, bool) {
-         return torch::flatten(x, a.Int(0, 0), a.Int(1, -1));
-       }},
+      {"flatten", [](const Tensor& x, const A& a,
+                     bool) { return torch::flatten(x, a.Int(0, 0), a.Int(1, -1)); }},
       {"view", [](const Tensor& x, const A& a, bool) { return x.reshape(a.Ints()); }},
       {"squeeze", [](const Tensor& x, const A& a, bool) { return x.squeeze(a.Int(0)); }},
       {"unsqueeze",

@@ -217,10 +217,9 @@ class Loader {
     if (!args_.optimizer || wanted_.count("optimizer") == 0) return absl::OkStatus();
     const SectionContent* content = FindSection("optimizer");
     const SectionContent none;
-    absl::StatusOr<OptimizerLoad> load =
-        PlanOptimizer(args_, content ? *content : none, *index_,
-                      names_.has_value() ? *names_ : ParameterNames({}), renames_,
-                      result_.report);
+    absl::StatusOr<OptimizerLoad> load = PlanOptimizer(
+        args_, content ? *content : none, *index_,
+        names_.has_value() ? *names_ : ParameterNames({}), renames_, result_.report);
     if (!load.ok()) return load.status();
     for (const OptimizerLoad::ParameterState& state : load->states) {
       for (const auto& [name, index] : state.number_tensors) {
@@ -272,7 +271,8 @@ class Loader {
   absl::Status PlanScheduler() {
     if (!args_.scheduler || wanted_.count("scheduler") == 0) return absl::OkStatus();
     const SectionContent* content = FindSection("scheduler");
-    absl::StatusOr<int64_t> steps = ReadSchedulerSteps(content ? content->value : Value());
+    absl::StatusOr<int64_t> steps =
+        ReadSchedulerSteps(content ? content->value : Value());
     if (!steps.ok()) return steps.status();
     scheduler_steps_ = *steps;
     if (args_.settings == Policy::kIgnore) return absl::OkStatus();
@@ -396,7 +396,7 @@ class Loader {
   std::optional<LoadPlan> plan_;
   std::optional<PlanIndex> index_;
   std::vector<Match> matches_;
-  std::map<int64_t, int> fresh_;  // their devices, by position
+  std::map<int64_t, int> fresh_;             // their devices, by position
   std::vector<StateEntry> entries_;          // as forward() uses them
   std::optional<ParameterNames> names_;      // of the tensors as registered
   std::vector<std::vector<size_t>> shared_;  // positions of matches_

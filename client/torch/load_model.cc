@@ -32,8 +32,9 @@ absl::StatusOr<v1::Checkpoint> FetchArchitecture(Client& client, std::string_vie
   if (!checkpoint.ok()) return checkpoint.status();
   if (checkpoint->has_architecture()) return checkpoint;
   return absl::FailedPreconditionError(
-      absl::StrCat(checkpoint->name(), " has no architecture: save it from a module, with "
-                                       "SaveArgs.architecture"));
+      absl::StrCat(checkpoint->name(),
+                   " has no architecture: save it from a module, with "
+                   "SaveArgs.architecture"));
 }
 
 // Places the tensors that the module lacks in its containers.
@@ -46,8 +47,7 @@ absl::Status PlaceWhatIsLeft(const std::vector<TensorInfo>& stored,
     if (tensor.section != "model" || there.contains(tensor.key)) continue;
     absl::StatusOr<torch::ScalarType> type = DTypeToTorch(tensor.dtype);
     if (!type.ok()) return type.status();
-    own.push_back(
-        {tensor.key, tensor.shape, *type, tensor.role == TensorRole::kBuffer});
+    own.push_back({tensor.key, tensor.shape, *type, tensor.role == TensorRole::kBuffer});
   }
   PlaceOwnTensors(own, module);
   return absl::OkStatus();
@@ -108,7 +108,8 @@ absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
   }
   Freeze(*stored, *built->module);
   built->module->eval();
-  return LoadedModel{built->module, std::move(loaded.checkpoint), std::move(loaded.report),
+  return LoadedModel{built->module, std::move(loaded.checkpoint),
+                     std::move(loaded.report),
                      PrintModule(checkpoint->architecture().root()), built->forward};
 }
 

@@ -26,9 +26,8 @@ bool IsOnDevice(const torch::Tensor& tensor) {
 bool TakesBytes(const torch::Tensor& tensor, DType stored) {
   absl::StatusOr<DType> dtype = DTypeFromTorch(tensor.scalar_type());
   return dtype.ok() && *dtype == stored &&
-         (tensor.device().is_cpu() || IsOnDevice(tensor)) &&
-         tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg() &&
-         !tensor._is_zerotensor();
+         (tensor.device().is_cpu() || IsOnDevice(tensor)) && tensor.is_contiguous() &&
+         !tensor.is_conj() && !tensor.is_neg() && !tensor._is_zerotensor();
 }
 
 }  // namespace
@@ -48,7 +47,8 @@ void Transfer::ChooseWays() {
     if (!is_first) continue;
     if (!live_[i].target.device().is_cpu() && !live_[i].target.is_cuda()) continue;
     // One that is wanted fresh too, perhaps elsewhere, has memory of its own.
-    if (!aside_ && PlaceOf(root) == kCpu && TakesBytes(live_[i].target, index_.info(root).dtype)) {
+    if (!aside_ && PlaceOf(root) == kCpu &&
+        TakesBytes(live_[i].target, index_.info(root).dtype)) {
       ways_[i] = Way::kDirect;
     }
     const auto [begin, end] = Addresses(live_[i].target);
@@ -175,9 +175,8 @@ absl::Status Transfer::AllocateOn(int device, const Bytes& need) {
     if (PlaceOf(root) != device) continue;
     const TensorInfo& info = index_.info(root);
     const torch::ScalarType type = *DTypeToTorch(info.dtype);
-    landings_[root] = {device == kCpu
-                           ? maker.Make(info.shape, type)
-                           : device::Runtime().Empty(info.shape, type, device),
+    landings_[root] = {device == kCpu ? maker.Make(info.shape, type)
+                                      : device::Runtime().Empty(info.shape, type, device),
                        false};
   }
   return absl::OkStatus();
@@ -208,7 +207,8 @@ absl::Status Transfer::FinishDevices(Deadline deadline) {
     const std::string error = load.Finish(deadline);
     if (error.empty()) continue;
     devices_failed_ = true;
-    status.Update(absl::InternalError(absl::StrCat("loading to cuda:", device, ": ", error)));
+    status.Update(
+        absl::InternalError(absl::StrCat("loading to cuda:", device, ": ", error)));
   }
   return status;
 }
@@ -277,8 +277,8 @@ absl::Status Transfer::Run(Deadline deadline, LoadReport& report) {
   if (!status.ok()) return status;
   status = plan_.Run(deadline);
   // Given some time even if the transfer used up all there was.
-  absl::Status placed = FinishDevices(
-      std::max(deadline, After(std::chrono::seconds(10))));
+  absl::Status placed =
+      FinishDevices(std::max(deadline, After(std::chrono::seconds(10))));
   if (status.ok()) status = placed;
   if (status.ok()) {
     status = Guarded("comparing what shares memory", [&] { return CheckShared(report); });

@@ -107,13 +107,12 @@ OptimizerTable AdamTable(const char* name) {
                  {"max_exp_avg_sq", StateKind::kLikeParameter}};
   table.read_options = [](const OptimizerOptions& any) {
     const auto& options = static_cast<const AdamOptions&>(any);
-    return Options{
-        {"lr", options.lr()},
-        {"betas",
-         Value::Tuple({std::get<0>(options.betas()), std::get<1>(options.betas())})},
-        {"eps", options.eps()},
-        {"weight_decay", options.weight_decay()},
-        {"amsgrad", options.amsgrad()}};
+    return Options{{"lr", options.lr()},
+                   {"betas", Value::Tuple({std::get<0>(options.betas()),
+                                           std::get<1>(options.betas())})},
+                   {"eps", options.eps()},
+                   {"weight_decay", options.weight_decay()},
+                   {"amsgrad", options.amsgrad()}};
   };
   table.make_options = [](const Value& group) {
     auto options = std::make_unique<AdamOptions>(Number(group, "lr"));

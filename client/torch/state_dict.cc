@@ -31,8 +31,8 @@ void Walk(const torch::nn::Module& module, const KeyPatterns& non_persistent,
     const std::string key = prefix + buffer.key();
     if (!buffer.value().defined() || non_persistent.Match(key)) continue;
     const bool later = buffer.key() == "num_batches_tracked";
-    entries.push_back({key, buffer.value(), TensorRole::kBuffer,
-                       later ? ModuleVersion(module) : 1});
+    entries.push_back(
+        {key, buffer.value(), TensorRole::kBuffer, later ? ModuleVersion(module) : 1});
   }
   for (const auto& child : module.named_children()) {
     Walk(*child.value(), non_persistent, prefix + child.key() + ".", entries);
@@ -50,15 +50,15 @@ void WalkMetadata(const torch::nn::Module& module, const std::string& path,
 
 // `keys` are those of this module's subtree, with `prefix` still on them.
 void WalkUnexpected(const torch::nn::Module& module, const KeyPatterns& non_persistent,
-                    const std::string& prefix,
-                    const std::vector<std::string_view>& keys,
+                    const std::string& prefix, const std::vector<std::string_view>& keys,
                     std::vector<std::string>& unexpected) {
   std::unordered_set<std::string> tensors;
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
     if (parameter.value().defined()) tensors.insert(parameter.key());
   }
   for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
-    if (!buffer.value().defined() || non_persistent.Match(prefix + buffer.key())) continue;
+    if (!buffer.value().defined() || non_persistent.Match(prefix + buffer.key()))
+      continue;
     tensors.insert(buffer.key());
   }
   const auto children = module.named_children();

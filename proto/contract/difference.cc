@@ -67,9 +67,10 @@ NonFinite CountIeee(const char* bytes, int64_t count, Bits infinity) {
 
 // float8 types without infinity, whose NaN are a few patterns.
 NonFinite CountPatterns(const char* bytes, int64_t count, uint8_t mask, uint8_t pattern) {
-  return {std::count_if(bytes, bytes + count,
-                        [=](char c) { return (static_cast<uint8_t>(c) & mask) == pattern; }),
-          0};
+  return {
+      std::count_if(bytes, bytes + count,
+                    [=](char c) { return (static_cast<uint8_t>(c) & mask) == pattern; }),
+      0};
 }
 
 template <typename Bits>
@@ -307,7 +308,8 @@ struct DifferenceKernels {
                     DifferenceSums& sums) {
     for (int64_t i = 0; i < count; ++i) {
       AddOne(a[i] != a[i], b[i] != b[i], a[i] == b[i],
-             static_cast<double>(std::fabs(a[i] - b[i])), static_cast<double>(a[i]), sums);
+             static_cast<double>(std::fabs(a[i] - b[i])), static_cast<double>(a[i]),
+             sums);
     }
   }
 

@@ -64,9 +64,8 @@ template <typename To>
   const double magnitude = FromBits(Bits(v) & 0x7fffffffffffffff);
   const float odd = ToOdd(v);
   // The sign survives a result of zero.
-  const float fine = static_cast<float>(
-      FromBits((Bits(ToStep(v, step)) & 0x7fffffffffffffff) |
-               (Bits(v) & 0x8000000000000000)));
+  const float fine = static_cast<float>(FromBits(
+      (Bits(ToStep(v, step)) & 0x7fffffffffffffff) | (Bits(v) & 0x8000000000000000)));
   return To::FromFloat(magnitude < normal ? fine : odd);
 }
 
@@ -127,8 +126,8 @@ void RoundBaseline(const double* sums, char* to, int64_t count) {
 
 #if defined(__x86_64__)
 template <typename Type>
-[[gnu::target("avx2")]] void AddAvx2(const char* from, double c, bool begin,
-                                     double* sums, int64_t count) {
+[[gnu::target("avx2")]] void AddAvx2(const char* from, double c, bool begin, double* sums,
+                                     int64_t count) {
   AddLoop<Type>(from, c, begin, sums, count);
 }
 template <typename Type>

@@ -46,8 +46,8 @@ Scrub::~Scrub() {
 
 bool Scrub::Sleep(absl::Duration time) {
   MutexLock lock(mutex_);
-  return !changed_.WaitFor(
-      mutex_, time, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_; });
+  return !changed_.WaitFor(mutex_, time,
+                           [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_; });
 }
 
 bool Scrub::stopping() {

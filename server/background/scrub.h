@@ -12,10 +12,10 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "proto/contract/mutex.h"
-#include "server/log.h"
 #include "server/core/rate_limiter.h"
 #include "server/core/service_context.h"
 #include "server/core/tensor_stream.h"
+#include "server/log.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::server {

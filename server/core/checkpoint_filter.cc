@@ -15,8 +15,7 @@ namespace modelstore::server {
 namespace {
 
 constexpr size_t kMaxFilterBytes = 4096;
-constexpr absl::string_view kFigures =
-    "version, epoch, step, loss, metrics.NAME";
+constexpr absl::string_view kFigures = "version, epoch, step, loss, metrics.NAME";
 
 bool IsNameCharacter(char c) {
   return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ||
@@ -93,8 +92,8 @@ class CheckpointFilter::Parser {
 
  private:
   absl::Status Bad(absl::string_view what) const {
-    return InvalidField("filter", absl::StrCat("at byte ", rest_.data() - text_.data(),
-                                               ": ", what));
+    return InvalidField(
+        "filter", absl::StrCat("at byte ", rest_.data() - text_.data(), ": ", what));
   }
 
   void Skip() { rest_ = absl::StripLeadingAsciiWhitespace(rest_); }
@@ -124,7 +123,8 @@ class CheckpointFilter::Parser {
 
   absl::Status ReadString(std::string* out) {
     Skip();
-    if (!absl::ConsumePrefix(&rest_, "\"")) return Bad("expected a string in double quotes");
+    if (!absl::ConsumePrefix(&rest_, "\""))
+      return Bad("expected a string in double quotes");
     while (!rest_.empty()) {
       char c = rest_[0];
       rest_.remove_prefix(1);
@@ -166,8 +166,7 @@ class CheckpointFilter::Parser {
     }
     auto figure = CheckpointFigure::Parse(whole);
     if (!figure) {
-      return Bad(
-          absl::StrCat("`", whole, "` is none of ", kFigures, ", labels.NAME"));
+      return Bad(absl::StrCat("`", whole, "` is none of ", kFigures, ", labels.NAME"));
     }
     condition->figure = *std::move(figure);
     if (auto s = ReadOperator(&condition->op); !s.ok()) return s;
@@ -234,8 +233,8 @@ absl::StatusOr<CheckpointOrder> ParseOrder(absl::string_view text) {
   order.descending = words.size() > 1 && words[1] == "desc";
   const bool direction = words.size() == 1 || order.descending || words[1] == "asc";
   if (!order.figure || !direction || words.size() > 2) {
-    return InvalidField("order_by", absl::StrCat("one of ", kFigures,
-                                                 ", with `desc` behind it or not"));
+    return InvalidField(
+        "order_by", absl::StrCat("one of ", kFigures, ", with `desc` behind it or not"));
   }
   if (words[0] == "version") order.figure.reset();
   return order;

@@ -31,10 +31,9 @@ bool HelperThreads::TryRun(std::function<void()> task) {
 void HelperThreads::Work() {
   MutexLock lock(mutex_);
   for (;;) {
-    changed_.WaitUntil(mutex_, absl::InfiniteFuture(),
-                       [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                         return stopping_ || !tasks_.empty();
-                       });
+    changed_.WaitUntil(
+        mutex_, absl::InfiniteFuture(),
+        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || !tasks_.empty(); });
     if (tasks_.empty()) return;
     const std::function<void()> task = std::move(tasks_.back());
     tasks_.pop_back();

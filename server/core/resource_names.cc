@@ -34,8 +34,8 @@ absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
 }
 
 absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,
-                                                absl::string_view model_id,
-                                                absl::string_view uid) {
+                                                         absl::string_view model_id,
+                                                         absl::string_view uid) {
   auto record = context.store->models().Get(model_id);
   if (!record.ok() || uid.empty() || record->uid() == uid) return record;
   return NoSuch("model", absl::StrCat(ModelName(model_id), " of uid ", uid));

@@ -69,9 +69,9 @@ absl::Status ApplySlice(const records::TensorRecord& tensor, const Rows& rows,
                                               " is 0-dimensional and has no rows"));
   }
   if (rows.end > tensor.shape(0)) {
-    return absl::OutOfRangeError(
-        absl::StrCat("slices[", rows.field, "]: rows [", rows.begin, ", ", rows.end,
-                     ") of tensor ", name, ", which has ", tensor.shape(0)));
+    return absl::OutOfRangeError(absl::StrCat("slices[", rows.field, "]: rows [",
+                                              rows.begin, ", ", rows.end, ") of tensor ",
+                                              name, ", which has ", tensor.shape(0)));
   }
   const int64_t row_bytes = tensor.shape(0) == 0 ? 0 : stored_bytes / tensor.shape(0);
   planned->rows = rows.end - rows.begin;
@@ -83,7 +83,7 @@ absl::Status ApplySlice(const records::TensorRecord& tensor, const Rows& rows,
 }  // namespace
 
 absl::StatusOr<TensorPlan> TensorPlan::Make(std::shared_ptr<storage::Read> read,
-                                        const v1::LoadCheckpointRequest& request) {
+                                            const v1::LoadCheckpointRequest& request) {
   auto bounded =
       CheckSelectionSize(request.selection(), request.slices_size(),
                          request.ByteSizeLong() - request.selection().ByteSizeLong());

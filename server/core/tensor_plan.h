@@ -41,7 +41,7 @@ class TensorPlan {
   // `request` has been resolved: no resume_token. The fields that select are
   // checked here.
   static absl::StatusOr<TensorPlan> Make(std::shared_ptr<storage::Read> read,
-                                       const v1::LoadCheckpointRequest& request);
+                                         const v1::LoadCheckpointRequest& request);
 
   const storage::Read& read() const { return *read_; }
   const std::shared_ptr<storage::Read>& shared_read() const { return read_; }

@@ -33,9 +33,9 @@ absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
       if (stored.name() != request.attachment()) continue;
       const auto size = static_cast<int64_t>(stored.data().size());
       if (request.offset() > size) {
-        return absl::OutOfRangeError(
-            absl::StrCat("offset: attachment ", stored.name(), " of ", checkpoint,
-                         " has ", size, " bytes"));
+        return absl::OutOfRangeError(absl::StrCat("offset: attachment ", stored.name(),
+                                                  " of ", checkpoint, " has ", size,
+                                                  " bytes"));
       }
       if (ComputeDigest(DigestAlgorithm::kXxh3_128, stored.data()).bytes() !=
           stored.digest()) {

@@ -6,8 +6,8 @@
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
 #include "server/core/resource_names.h"
-#include "server/handlers/handlers.h"
 #include "server/core/validation.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 namespace {

@@ -3,11 +3,11 @@
 #include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
-#include "server/handlers/handlers.h"
 #include "server/core/reservation.h"
-#include "server/core/validation.h"
 #include "server/core/resource_names.h"
 #include "server/core/save_request.h"
+#include "server/core/validation.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 namespace {
@@ -99,8 +99,8 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   auto save = MakeRequest(request);
   if (!save.ok()) return save.status();
   // First: where the source's name leads may have changed since.
-  auto earlier = context.store->uploads().FindRequested(
-      save->model_id, save->request_id, save->request_digest);
+  auto earlier = context.store->uploads().FindRequested(save->model_id, save->request_id,
+                                                        save->request_digest);
   if (!earlier.ok()) return earlier.status();
   if (earlier->has_value()) {
     return CommittedCheckpoint(context, save->model_id, **earlier);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+
 #include "absl/status/statusor.h"
 #include "google/protobuf/empty.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"

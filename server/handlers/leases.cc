@@ -2,10 +2,10 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
-#include "server/handlers/handlers.h"
 #include "server/core/page_filler.h"
 #include "server/core/page_token.h"
 #include "server/core/resource_names.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 namespace {
@@ -26,9 +26,8 @@ absl::StatusOr<v1::Lease> AcquireLease(ServiceContext& context,
   if (time_to_live < kShortestLease || time_to_live > kLongestLease) {
     return InvalidField("time_to_live", "from 1 s to 30 days");
   }
-  auto lease = context.store->leases().Acquire(ref->model_id, ref->version,
-                                               request.holder(), time_to_live,
-                                               request.model_uid());
+  auto lease = context.store->leases().Acquire(
+      ref->model_id, ref->version, request.holder(), time_to_live, request.model_uid());
   if (!lease.ok()) return lease.status();
   return LeaseFrom(ref->model_id, *lease);
 }

@@ -9,9 +9,9 @@
 #include "proto/contract/names.h"
 #include "server/core/checkpoint_filter.h"
 #include "server/core/convert.h"
-#include "server/handlers/handlers.h"
 #include "server/core/page_filler.h"
 #include "server/core/page_token.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 namespace {
@@ -31,8 +31,8 @@ class Lister {
         order_(std::move(order)) {}
 
   // One page, from the position on.
-  absl::StatusOr<storage::Page<records::CheckpointRecord>> Fetch(
-      const std::string& after, int limit) {
+  absl::StatusOr<storage::Page<records::CheckpointRecord>> Fetch(const std::string& after,
+                                                                 int limit) {
     if (!order_.figure && filter_.empty()) {
       return context_.store->checkpoints().List(model_.model_id(), order_.descending,
                                                 after, limit);
@@ -45,9 +45,8 @@ class Lister {
                                                                     int limit) {
     storage::Page<records::CheckpointRecord> page;
     for (int scanned = 0; scanned < kMaxScanned;) {
-      auto some = context_.store->checkpoints().List(model_.model_id(),
-                                                     order_.descending, after,
-                                                     kScanAtOnce);
+      auto some = context_.store->checkpoints().List(model_.model_id(), order_.descending,
+                                                     after, kScanAtOnce);
       if (!some.ok()) return some.status();
       for (auto& record : some->items) {
         if (page.items.size() == static_cast<size_t>(limit)) {
@@ -70,9 +69,8 @@ class Lister {
       const std::string& after, int limit) {
     if (model_.checkpoint_count() > kMaxScanned) {
       return absl::OutOfRangeError(absl::StrCat(
-          "order_by: ", ModelName(model_.model_id()), " has ",
-          model_.checkpoint_count(), " versions; up to ", kMaxScanned,
-          " can be ordered by anything but `version`"));
+          "order_by: ", ModelName(model_.model_id()), " has ", model_.checkpoint_count(),
+          " versions; up to ", kMaxScanned, " can be ordered by anything but `version`"));
     }
     size_t begin = 0;
     if (!after.empty() && !absl::SimpleAtoi(after, &begin)) {

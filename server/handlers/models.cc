@@ -2,11 +2,11 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
-#include "server/handlers/handlers.h"
 #include "server/core/page_filler.h"
 #include "server/core/page_token.h"
 #include "server/core/resource_names.h"
 #include "server/core/validation.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 

@@ -8,11 +8,11 @@
 #include "proto/contract/names.h"
 #include "re2/re2.h"
 #include "server/core/convert.h"
-#include "server/handlers/handlers.h"
 #include "server/core/page_filler.h"
 #include "server/core/page_token.h"
 #include "server/core/pattern.h"
 #include "server/core/resource_names.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 namespace {

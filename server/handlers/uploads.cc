@@ -3,12 +3,12 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
-#include "server/handlers/handlers.h"
 #include "server/core/page_filler.h"
 #include "server/core/page_token.h"
-#include "server/core/validation.h"
 #include "server/core/resource_names.h"
 #include "server/core/save_request.h"
+#include "server/core/validation.h"
+#include "server/handlers/handlers.h"
 
 namespace modelstore::server {
 namespace {

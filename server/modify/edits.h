@@ -132,8 +132,7 @@ struct EditContext {
                      absl::string_view name) const;
   // Puts the field before a status that does not name it yet.
   absl::Status At(absl::string_view field, const absl::Status& status) const;
-  void Warn(Warning::Kind kind, absl::string_view path,
-            absl::string_view message) const {
+  void Warn(Warning::Kind kind, absl::string_view path, absl::string_view message) const {
     report.Warn(kind, index, path, message);
   }
 };

@@ -168,7 +168,8 @@ class Follower {
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
       WorkingTensor& tensor = checkpoint_.tensors()[t];
       if (!Joins(tensor)) continue;
-      for (const WorkingTensor* tied : checkpoint_.TiedTo(tensor)) held_.insert(tied->key);
+      for (const WorkingTensor* tied : checkpoint_.TiedTo(tensor))
+        held_.insert(tied->key);
       Member member;
       member.id = next_id_++;
       member.key = tensor.key;

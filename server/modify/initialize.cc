@@ -302,8 +302,7 @@ absl::Status Initializer::Apply() {
 
 }  // namespace
 
-absl::Status CheckInitialization(absl::string_view field,
-                                 const v1::Initialization& how) {
+absl::Status CheckInitialization(absl::string_view field, const v1::Initialization& how) {
   auto invalid = [&](absl::string_view name, absl::string_view what) {
     return InvalidField(absl::StrCat(field, ".", name), what);
   };
@@ -318,7 +317,8 @@ absl::Status CheckInitialization(absl::string_view field,
   if (how.scheme() == Scheme::UNIFORM && (!std::isfinite(high) || high < how.low())) {
     return invalid("high", "must be finite, not below low");
   }
-  if (how.has_gain() && !std::isfinite(how.gain())) return invalid("gain", "must be finite");
+  if (how.has_gain() && !std::isfinite(how.gain()))
+    return invalid("gain", "must be finite");
   if (!std::isfinite(how.negative_slope())) {
     return invalid("negative_slope", "must be finite");
   }
@@ -342,9 +342,8 @@ absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module
     elements += size;
   }
   if (elements > static_cast<double>(kMaxNewElements)) {
-    return absl::InvalidArgumentError(absl::StrCat("has ", elements,
-                                                   " elements; one edit makes at most ",
-                                                   kMaxNewElements));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "has ", elements, " elements; one edit makes at most ", kMaxNewElements));
   }
   Initializer initializer(std::move(wanted->tensors), how, go_on);
   if (auto s = initializer.Construct(module, ""); !s.ok()) return s;

@@ -26,8 +26,7 @@ struct NewTensor {
 };
 
 // INVALID_ARGUMENT naming a field below `field`, such as `{field}.std`.
-absl::Status CheckInitialization(absl::string_view field,
-                                 const v1::Initialization& how);
+absl::Status CheckInitialization(absl::string_view field, const v1::Initialization& how);
 
 // Parameters and buffers of the module and all below it, in state_dict() order.
 // With `how.seed` they are bit for bit those of

@@ -7,10 +7,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/names.h"
+#include "server/core/pattern.h"
 #include "server/modify/edits.h"
 #include "server/modify/key_selection.h"
 #include "server/modify/path_renames.h"
-#include "server/core/pattern.h"
 
 namespace modelstore::server::modify {
 namespace {

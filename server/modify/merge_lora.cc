@@ -55,9 +55,9 @@ absl::StatusOr<std::vector<Adapter>> FindAdapters(WorkingCheckpoint& from,
            from.Find("model", *of_b + ".lora_A.default.weight") != nullptr)) {
         continue;
       }
-      return context.Invalid("checkpoint",
-                             absl::StrCat("holds ", tensor.key,
-                                          ", which is no pair of lora_A and lora_B"));
+      return context.Invalid(
+          "checkpoint",
+          absl::StrCat("holds ", tensor.key, ", which is no pair of lora_A and lora_B"));
     }
     std::string key_b = tensor.key;
     key_b.replace(path->size() + 1, 6, "lora_B");
@@ -67,8 +67,7 @@ absl::StatusOr<std::vector<Adapter>> FindAdapters(WorkingCheckpoint& from,
     adapters.push_back({*path, tensor.key, std::move(key_b)});
   }
   if (!adapters.empty()) return adapters;
-  return context.Invalid("checkpoint",
-                         "holds no adapter: no key ends in .lora_A.weight");
+  return context.Invalid("checkpoint", "holds no adapter: no key ends in .lora_A.weight");
 }
 
 WorkingTensor* FindWeight(const std::string& path, MergedModules& merged,
@@ -111,17 +110,17 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
   auto b = FactorOf(*from.Find("model", adapter.key_b), context);
   if (!b.ok()) return b.status();
   if (!CanSum(weight->dtype)) {
-    return context.Invalid("checkpoint",
-                           absl::StrCat(weight->key, " is of type ",
-                                        NameOf(weight->dtype), ", not floating-point"));
+    return context.Invalid(
+        "checkpoint", absl::StrCat(weight->key, " is of type ", NameOf(weight->dtype),
+                                   ", not floating-point"));
   }
   if (weight->shape.empty() || b->columns != a->rows || weight->shape[0] != b->rows ||
       Elements(*weight) != b->rows * a->columns) {
     return context.Invalid(
-        "checkpoint", absl::StrCat("B * A of ", adapter.path, " is [", b->rows, ", ",
-                                   a->columns, "] by rank ", b->columns, " and ", a->rows,
-                                   ", while ", weight->key, " is [",
-                                   absl::StrJoin(weight->shape, ", "), "]"));
+        "checkpoint",
+        absl::StrCat("B * A of ", adapter.path, " is [", b->rows, ", ", a->columns,
+                     "] by rank ", b->columns, " and ", a->rows, ", while ", weight->key,
+                     " is [", absl::StrJoin(weight->shape, ", "), "]"));
   }
   if (a->rows > kMaxLoraRank || a->rows * a->columns > kMaxLoraElements) {
     return context.Invalid(
@@ -192,8 +191,7 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
     auto opened = context.sources.Open(edit.checkpoint());
     if (!opened.ok()) return context.At("checkpoint", opened.status());
     from = *opened;
-    context.resolved.mutable_merge_lora()->set_checkpoint(
-        modify::NameOf(*from->base()));
+    context.resolved.mutable_merge_lora()->set_checkpoint(modify::NameOf(*from->base()));
   }
   const bool own = IsBase(*from, context);
   if (!own) {

@@ -13,10 +13,10 @@
 #include "server/core/convert.h"
 #include "server/core/helper_threads.h"
 #include "server/core/request_codec.h"
+#include "server/core/resource_names.h"
+#include "server/core/validation.h"
 #include "server/modify/follow_optimizer.h"
 #include "server/modify/misfits.h"
-#include "server/core/validation.h"
-#include "server/core/resource_names.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -30,8 +30,7 @@ constexpr int64_t kMaxParts = int64_t{4} << 20;
 // A part in the plan, and its piece in the manifest.
 constexpr int64_t kPlannedPartBytes = 320;
 constexpr size_t kMaxEditBytes = size_t{1} << 20;
-constexpr size_t kReportPartBytes =
-    static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
+constexpr size_t kReportPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
 
 // What makes two requests the same: all that decides what the version will be.
 std::string DigestOf(const v1::ModifyCheckpointRequest& request) {
@@ -96,8 +95,8 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
   if (!ref.ok()) return ref.status();
   if (auto s = CheckRequest(request); !s.ok()) return s;
   std::string digest = DigestOf(request);
-  auto earlier = context.store->uploads().FindRequested(ref->model_id,
-                                                        request.request_id(), digest);
+  auto earlier =
+      context.store->uploads().FindRequested(ref->model_id, request.request_id(), digest);
   if (!earlier.ok()) return earlier.status();
   std::unique_ptr<ModifySession> session(
       new ModifySession(context, std::move(request), std::move(digest)));
@@ -134,10 +133,9 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   const int64_t latest = model_.latest_version();
   if (request_.has_expected_latest_version() &&
       request_.expected_latest_version() != latest) {
-    return absl::AbortedError(absl::StrCat(ModelName(model_.model_id()),
-                                           ": the latest version is ", latest,
-                                           ", expected was ",
-                                           request_.expected_latest_version()));
+    return absl::AbortedError(
+        absl::StrCat(ModelName(model_.model_id()), ": the latest version is ", latest,
+                     ", expected was ", request_.expected_latest_version()));
   }
   sources_ = std::make_unique<Sources>(&context_, read);
   Reservation reservation(context_.memory);
@@ -282,8 +280,7 @@ absl::Status ModifySession::Compute(absl::Time until) {
 }
 
 storage::SaveRequest ModifySession::MakeSave() const {
-  const records::CheckpointMetadata& old =
-      checkpoint_->base()->checkpoint().metadata();
+  const records::CheckpointMetadata& old = checkpoint_->base()->checkpoint().metadata();
   v1::Checkpoint given = request_.checkpoint();
   given.clear_architecture();
   storage::SaveRequest save;

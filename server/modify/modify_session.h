@@ -9,14 +9,14 @@
 // was computed before a cancel or an error is dropped with the session.
 #pragma once
 
-#include "server/core/service_context.h"
-#include "server/core/session.h"
 #include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "server/core/service_context.h"
+#include "server/core/session.h"
 #include "server/modify/edits.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"

@@ -57,10 +57,9 @@ size_t PlaceOf(const WorkingCheckpoint& checkpoint, absl::string_view path) {
   for (size_t t = 0; t < tensors.size(); ++t) {
     if (tensors[t].section != "model") continue;
     end = t + 1;
-    const bool behind =
-        architecture.has_value()
-            ? before.contains(SplitModulePath(tensors[t].key).first)
-            : parent.empty() || IsUnder(tensors[t], parent);
+    const bool behind = architecture.has_value()
+                            ? before.contains(SplitModulePath(tensors[t].key).first)
+                            : parent.empty() || IsUnder(tensors[t], parent);
     if (behind) place = t + 1;
   }
   return place == 0 && !architecture.has_value() ? end : place;
@@ -73,9 +72,9 @@ absl::StatusOr<std::optional<int>> ChooseGroup(std::optional<int> given,
                                                const EditContext& context) {
   if (given.has_value()) {
     if (*given >= 0 && *given < index.group_count()) return given;
-    return context.Invalid("optimizer_group",
-                           absl::StrCat("the optimizer has ", index.group_count(),
-                                        " parameter group(s)"));
+    return context.Invalid(
+        "optimizer_group",
+        absl::StrCat("the optimizer has ", index.group_count(), " parameter group(s)"));
   }
   if (groups.size() > 1) {
     return context.Invalid(
@@ -157,8 +156,8 @@ absl::Status CheckNameFromKeys(const EditContext& context, absl::string_view pat
   return absl::OkStatus();
 }
 
-absl::StatusOr<ModuleTree> ParseNew(const EditContext& context,
-                                    const std::string& path, const std::string& text) {
+absl::StatusOr<ModuleTree> ParseNew(const EditContext& context, const std::string& path,
+                                    const std::string& text) {
   if (path.empty()) return context.Invalid("path", "is required");
   if (text.empty()) return context.Invalid("module", "is required");
   return ParseModule(context.Field("module"), text);
@@ -175,9 +174,8 @@ absl::Status KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensor
     status.Update(context.workshop.CheckGoOn());
     const auto group = context.checkpoint.TiedTo(*old);
     const bool tied_elsewhere =
-        std::any_of(group.begin(), group.end(), [&](const WorkingTensor* other) {
-          return !IsUnder(*other, path);
-        });
+        std::any_of(group.begin(), group.end(),
+                    [&](const WorkingTensor* other) { return !IsUnder(*other, path); });
     if (!tied_elsewhere) return false;
     status.Update(ReplaceBytes(context, *old, fresh.source, fresh.dtype, fresh.shape));
     stay.insert(fresh.key);

@@ -48,11 +48,11 @@ std::optional<Sizes> SizesOf(const ModuleTree& module) {
 // Elementwise, or over other dimensions than that of the features.
 bool KeepsFeatures(const ModuleTree& module, Axis axis) {
   static constexpr std::array<absl::string_view, 27> kElementwise = {
-      "ReLU",    "ReLU6",       "ELU",       "SELU",     "CELU",        "GELU",
-      "SiLU",    "Mish",        "Sigmoid",   "Tanh",     "LeakyReLU",   "Softplus",
-      "Dropout", "Hardtanh",    "Hardswish", "Identity", "Hardsigmoid", "Softsign",
-      "PReLU",   "LogSigmoid",  "Softmax",   "Softmin",  "LogSoftmax",  "Tanhshrink",
-      "RReLU",   "Hardshrink",  "Softshrink"};
+      "ReLU",    "ReLU6",      "ELU",       "SELU",     "CELU",        "GELU",
+      "SiLU",    "Mish",       "Sigmoid",   "Tanh",     "LeakyReLU",   "Softplus",
+      "Dropout", "Hardtanh",   "Hardswish", "Identity", "Hardsigmoid", "Softsign",
+      "PReLU",   "LogSigmoid", "Softmax",   "Softmin",  "LogSoftmax",  "Tanhshrink",
+      "RReLU",   "Hardshrink", "Softshrink"};
   const std::string& type = module.type();
   if (absl::c_linear_search(kElementwise, type)) return true;
   if (absl::StartsWith(type, "Dropout") || absl::StrContains(type, "Norm")) return true;

@@ -21,8 +21,8 @@ absl::StatusOr<MakeDrawsModule> LoadModule() {
         "this server was built without torch and draws no new parameters as PyTorch "
         "does; ZEROS, ONES and CONSTANT need no drawing");
   }
-  static const auto* const loaded = new absl::StatusOr<MakeDrawsModule>(
-      []() -> absl::StatusOr<MakeDrawsModule> {
+  static const auto* const loaded =
+      new absl::StatusOr<MakeDrawsModule>([]() -> absl::StatusOr<MakeDrawsModule> {
         void* module = dlopen(kModule, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         void* symbol = module == nullptr ? nullptr : dlsym(module, kMakeDrawsModule);
         if (symbol != nullptr) return reinterpret_cast<MakeDrawsModule>(symbol);

@@ -251,8 +251,9 @@ class Resizer {
     const bool transposed = absl::StartsWith(module.type(), "ConvTranspose");
     if (transposed) dimension = 1;
     if (groups > 1 && transposed) {
-      return context_.Invalid("path", "outputs of a transposed convolution in groups are "
-                                      "not rows: replace it");
+      return context_.Invalid("path",
+                              "outputs of a transposed convolution in groups are "
+                              "not rows: replace it");
     }
     if (edit_.size() % groups == 0) return absl::OkStatus();
     return context_.Invalid("size", absl::StrCat("is no multiple of groups, ", groups));

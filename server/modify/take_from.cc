@@ -85,10 +85,9 @@ class ModuleTensors {
       if (tensor.tied_group != 0) fresh.tied_group = GroupOf(tensor.tied_group);
       added.push_back(std::move(fresh));
     }
-    const size_t place =
-        PlaceOf(context_.checkpoint, [&](const WorkingTensor& tensor) {
-          return IsUnder(tensor, target_) && !stay.contains(tensor.key);
-        });
+    const size_t place = PlaceOf(context_.checkpoint, [&](const WorkingTensor& tensor) {
+      return IsUnder(tensor, target_) && !stay.contains(tensor.key);
+    });
     auto erased = context_.checkpoint.EraseIf([&](const WorkingTensor& tensor) {
       return IsUnder(tensor, target_) && !stay.contains(tensor.key);
     });
@@ -178,9 +177,9 @@ absl::Status ApplyTakeFrom(const v1::Edit::TakeFrom& edit, EditContext& context)
     return context.Invalid("target", "is a tensor, while source is none");
   }
   ModuleTensors tensors(**from, edit.source(), target, context);
-  const bool in_tree = (*from)->architecture().has_value() &&
-                       FindModule((*from)->architecture()->root(), edit.source()) !=
-                           nullptr;
+  const bool in_tree =
+      (*from)->architecture().has_value() &&
+      FindModule((*from)->architecture()->root(), edit.source()) != nullptr;
   if (tensors.empty() && !in_tree) {
     return context.Missing("source", "module or tensor",
                            absl::StrCat(NameOf(*(*from)->base()), "/", edit.source()));

@@ -57,11 +57,11 @@ class StoredTensor final : public TensorSource {
       const int64_t chunk_size = std::max<int64_t>(
           record().pieces(static_cast<int>(piece)).chunk_size_bytes(), 1);
       const int64_t index = (begin - piece_begin) / chunk_size;
-      auto chunk = stored_.read->ReadChunk(stored_.tensor, static_cast<int>(piece), index);
+      auto chunk =
+          stored_.read->ReadChunk(stored_.tensor, static_cast<int>(piece), index);
       if (!chunk.ok()) return chunk.status();
       const int64_t chunk_begin = piece_begin + index * chunk_size;
-      const int64_t chunk_end =
-          chunk_begin + static_cast<int64_t>(chunk->view().size());
+      const int64_t chunk_end = chunk_begin + static_cast<int64_t>(chunk->view().size());
       const int64_t stop = std::min(end, chunk_end);
       if (stop <= begin) return Loss("a chunk is not as long as its piece says");
       auto status = take(chunk->view().substr(begin - chunk_begin, stop - begin));

@@ -34,9 +34,9 @@ absl::StatusOr<std::vector<size_t>> CastTargets(const v1::Edit::Cast& edit,
       return context.Missing(field, "tensor", TensorNameOf(section, edit.keys(k)));
     }
     if (!IsFloatingPoint(tensor->dtype)) {
-      return context.Invalid(field, absl::StrCat(edit.keys(k), " is of type ",
-                                                 NameOf(tensor->dtype),
-                                                 ": only floating-point tensors are cast"));
+      return context.Invalid(
+          field, absl::StrCat(edit.keys(k), " is of type ", NameOf(tensor->dtype),
+                              ": only floating-point tensors are cast"));
     }
     targets.push_back(tensor - tensors.data());
   }
@@ -69,7 +69,8 @@ absl::Status CheckCoefficients(const v1::Edit::Average& edit,
   }
   if (edit.any_sum() || std::abs(sum - 1) <= kSumTolerance) return absl::OkStatus();
   return context.Invalid(
-      "coefficients", absl::StrCat("sum to ", sum, ", not to 1: set any_sum to allow it"));
+      "coefficients",
+      absl::StrCat("sum to ", sum, ", not to 1: set any_sum to allow it"));
 }
 
 // The tensor of one key in each of the checkpoints, all alike.
@@ -89,8 +90,8 @@ absl::StatusOr<std::vector<WorkingTensor*>> Averaged(
     if (tensor == nullptr) {
       return context.Missing(field(c), "tensor", absl::StrCat(name(c), "/model:", key));
     }
-    if (c > 0 && (tensor->dtype != tensors[0]->dtype ||
-                  tensor->shape != tensors[0]->shape)) {
+    if (c > 0 &&
+        (tensor->dtype != tensors[0]->dtype || tensor->shape != tensors[0]->shape)) {
       return context.Invalid(
           field(c),
           absl::StrCat(key, " is ", NameOf(tensor->dtype), " [",

@@ -72,9 +72,9 @@ absl::Status WorkingCheckpoint::AddTensors() {
     } else {
       auto owner = positions.find(record.tied_to());
       if (owner == positions.end()) {
-        return absl::DataLossError(absl::StrCat(
-            TensorNameOf(record.section(), record.key()), " is tied to ",
-            record.tied_to(), ", which is not before it in the table"));
+        return absl::DataLossError(
+            absl::StrCat(TensorNameOf(record.section(), record.key()), " is tied to ",
+                         record.tied_to(), ", which is not before it in the table"));
       }
       owners_.back() = owner->second;
       WorkingTensor& first = tensors_[owner->second];

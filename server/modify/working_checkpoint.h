@@ -121,9 +121,8 @@ class WorkingCheckpoint {
   // those that stay. Values of the section that name them follow. ALREADY_EXISTS
   // naming the first key that two would have; INVALID_ARGUMENT for a malformed
   // one; in both cases nothing has changed.
-  absl::Status Rename(
-      absl::string_view section,
-      absl::FunctionRef<std::string(const WorkingTensor&)> new_key);
+  absl::Status Rename(absl::string_view section,
+                      absl::FunctionRef<std::string(const WorkingTensor&)> new_key);
 
   // Ids in their order, also those that hold no tensor.
   std::vector<std::string> SectionNames() const;
@@ -170,9 +169,9 @@ class WorkingCheckpoint {
   StoredSection* FindSection(absl::string_view section);
   // Calls `change` with each value of the section that names a tensor; a section
   // of which nothing changes stays as it is stored.
-  absl::Status ChangeReferences(absl::string_view section,
-                                absl::FunctionRef<std::optional<std::string>(
-                                    const std::string& key)> new_key);
+  absl::Status ChangeReferences(
+      absl::string_view section,
+      absl::FunctionRef<std::optional<std::string>(const std::string& key)> new_key);
 
   std::shared_ptr<storage::Read> base_;
   std::optional<v1::Architecture> architecture_;

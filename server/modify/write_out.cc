@@ -44,8 +44,8 @@ bool HasRowsOf(const WorkingTensor& tensor, const TensorSource& source) {
 
 WriteOut::WriteOut(const WorkingCheckpoint* checkpoint)
     : checkpoint_(*checkpoint),
-      algorithm_(static_cast<DigestAlgorithm>(
-          checkpoint->base()->model().digest_algorithm())) {
+      algorithm_(
+          static_cast<DigestAlgorithm>(checkpoint->base()->model().digest_algorithm())) {
   const auto& tensors = checkpoint_.tensors();
   pieces_.resize(tensors.size());
   tied_to_.resize(tensors.size());

@@ -187,7 +187,8 @@ absl::Status CompareSession::ReadRun(Job& job) const {
     const bool equal = reading.by_digest &&
                        CompareChunk(first, other, first.position()) == ByDigest::kEqual;
     if (equal && !request_.with_norms()) {
-      count = std::min(count, (first.Chunk(first.position()).end - first.position()) / size);
+      count =
+          std::min(count, (first.Chunk(first.position()).end - first.position()) / size);
     } else {
       auto bytes = first.Peek();
       if (!bytes.ok()) return bytes.status();
@@ -196,7 +197,8 @@ absl::Status CompareSession::ReadRun(Job& job) const {
       count = std::min({count, static_cast<int64_t>(bytes->size()) / size,
                         static_cast<int64_t>(other_bytes->size()) / other_size});
       if (same_type && !equal && !job.differs) {
-        job.differs = bytes->substr(0, count * size) != other_bytes->substr(0, count * size);
+        job.differs =
+            bytes->substr(0, count * size) != other_bytes->substr(0, count * size);
       }
       if (request_.with_norms()) {
         job.sums.Add(reading.first_dtype, bytes->data(), reading.other_dtype,
@@ -248,7 +250,8 @@ void CompareSession::AddDifference(const ComparedTensor& tensor,
     difference.set_dtype(static_cast<v1::DType>(record.dtype()));
     *difference.mutable_shape() = record.shape();
   }
-  if (request_.with_norms() && (kind == Difference::CONTENT || kind == Difference::DTYPE)) {
+  if (request_.with_norms() &&
+      (kind == Difference::CONTENT || kind == Difference::DTYPE)) {
     difference.set_max_abs_difference(sums_.max_abs_difference());
     difference.set_difference_norm(sums_.difference_norm());
     difference.set_norm(sums_.norm());

@@ -8,8 +8,8 @@
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
 #include "server/core/request_codec.h"
-#include "server/core/validation.h"
 #include "server/core/resource_names.h"
+#include "server/core/validation.h"
 
 namespace modelstore::server {
 namespace {

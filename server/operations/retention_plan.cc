@@ -18,9 +18,8 @@ constexpr uint32_t Bit(Decision::Rule rule) { return 1u << rule; }
 
 std::optional<CheckpointFigure> FigureOf(const v1::RetentionPolicy& policy) {
   if (policy.keep_best() == 0) return std::nullopt;
-  return CheckpointFigure::Parse(policy.metric() == "loss"
-                                     ? "loss"
-                                     : absl::StrCat("metrics.", policy.metric()));
+  return CheckpointFigure::Parse(
+      policy.metric() == "loss" ? "loss" : absl::StrCat("metrics.", policy.metric()));
 }
 
 bool HasMetric(const storage::records::CheckpointRecord& record,
@@ -35,8 +34,7 @@ RetentionPlan::RetentionPlan(const v1::RetentionPolicy& policy, absl::Time now)
     : policy_(policy),
       now_(now),
       has_rules_(policy.keep_latest() > 0 || policy.keep_best() > 0 ||
-                 policy.keep_every_steps() > 0 ||
-                 policy.keep_younger_than_seconds() > 0),
+                 policy.keep_every_steps() > 0 || policy.keep_younger_than_seconds() > 0),
       figure_(FigureOf(policy)) {}
 
 uint32_t RetentionPlan::KeptBy(const storage::records::CheckpointRecord& record) const {

@@ -42,8 +42,8 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> VerifySession::Open(
   if (!read.ok()) return read.status();
   Reservation reservation(context.memory);
   const int64_t tensors = (*read)->manifest().tensors_size();
-  auto reserved = reservation.Grow(tensors *
-                                   static_cast<int64_t>(sizeof(PlannedTensor) + sizeof(Finding)));
+  auto reserved = reservation.Grow(
+      tensors * static_cast<int64_t>(sizeof(PlannedTensor) + sizeof(Finding)));
   if (!reserved.ok()) return reserved;
   v1::LoadCheckpointRequest selection;
   *selection.mutable_selection() = request.selection();
@@ -151,8 +151,9 @@ void VerifySession::ReadOne(Job& job) const {
   job.status = bytes.status();
   if (!bytes.ok() || !count_non_finite_) return;
   const absl::string_view view = bytes->view();
-  job.found = CountNonFinite(tensor.from, view.data(),
-                             static_cast<int64_t>(view.size()) / ElementSize(tensor.from));
+  job.found =
+      CountNonFinite(tensor.from, view.data(),
+                     static_cast<int64_t>(view.size()) / ElementSize(tensor.from));
 }
 
 void VerifySession::TakeChunk(const Job& job) {
@@ -176,7 +177,8 @@ void VerifySession::EndTensor(size_t index) {
     // Elements are counted once, however many tensors share them.
     result_.set_nan_count(result_.nan_count() + current_.nan_count());
     result_.set_infinity_count(result_.infinity_count() + current_.infinity_count());
-    if (!current_.damage().empty() || current_.nan_count() + current_.infinity_count() > 0) {
+    if (!current_.damage().empty() ||
+        current_.nan_count() + current_.infinity_count() > 0) {
       findings_[tensor.source] = std::move(current_);
     }
     current_.Clear();

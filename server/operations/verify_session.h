@@ -11,10 +11,10 @@
 #include "absl/container/flat_hash_map.h"
 #include "modelstore/v1/operations.pb.h"
 #include "proto/contract/difference.h"
-#include "server/core/tensor_plan.h"
 #include "server/core/rate_limiter.h"
 #include "server/core/service_context.h"
 #include "server/core/session.h"
+#include "server/core/tensor_plan.h"
 
 namespace modelstore::server {
 

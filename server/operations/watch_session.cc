@@ -154,7 +154,8 @@ absl::StatusOr<std::optional<OutboundMessage>> WatchSession::Next() {
   began_ = true;
   const absl::Time now = SteadyNow();
   if (response->kind_case() == v1::WatchModelResponse::KIND_NOT_SET) {
-    if (now < told_ + context_.options.watch_heartbeat) return OutboundMessage::AgainAfter(absl::ZeroDuration());
+    if (now < told_ + context_.options.watch_heartbeat)
+      return OutboundMessage::AgainAfter(absl::ZeroDuration());
     response->mutable_heartbeat();
   }
   told_ = now;

@@ -87,17 +87,19 @@ absl::Status RpcHost::Admit() const {
 absl::Status RpcHost::AdmitStream() const {
   if (auto status = Admit(); !status.ok()) return status;
   if (streams <= max_streams) return absl::OkStatus();
-  return Overloaded(absl::StrFormat("%d streams are open, the most of --max-streams: "
-                                    "retry later",
-                                    max_streams));
+  return Overloaded(
+      absl::StrFormat("%d streams are open, the most of --max-streams: "
+                      "retry later",
+                      max_streams));
 }
 
 absl::Status RpcHost::AdmitWatcher() const {
   if (auto status = Admit(); !status.ok()) return status;
   if (watchers <= max_watchers) return absl::OkStatus();
-  return Overloaded(absl::StrFormat("%d WatchModel streams are open, the most of "
-                                    "--max-watchers: retry later",
-                                    max_watchers));
+  return Overloaded(
+      absl::StrFormat("%d WatchModel streams are open, the most of "
+                      "--max-watchers: retry later",
+                      max_watchers));
 }
 
 RpcRecord::RpcRecord(const RpcHost* host, const std::string& method,

@@ -14,9 +14,9 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "proto/contract/mutex.h"
-#include "server/log.h"
 #include "server/core/service.h"
 #include "server/core/service_context.h"
+#include "server/log.h"
 #include "server/rpc/storage_pool.h"
 
 namespace modelstore::server {

@@ -1,8 +1,7 @@
-#include "server/rpc/reactors.h"
-
 #include "proto/contract/errors.h"
 #include "proto/contract/status_codec.h"
 #include "server/rpc/byte_buffers.h"
+#include "server/rpc/reactors.h"
 
 namespace modelstore::server {
 namespace {

@@ -169,7 +169,8 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
   v1::LoadCheckpointResponse response;
   OutboundMessage message;
   int64_t bytes = 0;
-  while (position_ < end_ && bytes < batch_bytes_ && response.chunks_size() < kBatchRuns) {
+  while (position_ < end_ && bytes < batch_bytes_ &&
+         response.chunks_size() < kBatchRuns) {
     if (auto s = EnterTensor(); !s.ok()) return s;
     const Run run = PlanRun();
     if (bytes > 0 && bytes + run.size_bytes > batch_bytes_) break;
@@ -221,7 +222,8 @@ LoadSession::Run LoadSession::PlanRun() const {
   const int64_t wanted = std::min(end_ - tensor.position, tensor.size_bytes);
   int64_t last =
       std::min((run.chunk_end - tensor.source_begin) / in, (wanted + out - 1) / out);
-  last = std::min(last, first + (first_chunks_ ? kInitialSendBytes : kMaxChunkBytes) / out);
+  last =
+      std::min(last, first + (first_chunks_ ? kInitialSendBytes : kMaxChunkBytes) / out);
   run.end = tensor.source_begin + last * in;
   run.size_bytes = std::min(last * out, wanted) - offset;
   return run;

@@ -1,12 +1,12 @@
 // LoadCheckpoint: sends the plan, then the bytes, chunk by chunk.
 #pragma once
 
-#include "server/core/service_context.h"
-#include "server/core/session.h"
 #include <atomic>
 #include <memory>
 #include <vector>
 
+#include "server/core/service_context.h"
+#include "server/core/session.h"
 #include "server/core/tensor_plan.h"
 
 namespace modelstore::server {

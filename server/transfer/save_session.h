@@ -1,10 +1,10 @@
 // SaveCheckpoint: header, manifest, chunks, `finish`.
 #pragma once
 
-#include "server/core/service_context.h"
-#include "server/core/session.h"
 #include <memory>
 
+#include "server/core/service_context.h"
+#include "server/core/session.h"
 #include "server/transfer/chunk_message.h"
 
 namespace modelstore::server {

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "storage/garbage/copy_forward.h"
+#include "storage/garbage/repair.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
-#include "storage/garbage/repair.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -420,9 +420,8 @@ absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
     result.reclaimable_bytes -= copy.planned_bytes();
   } else if (!copy.empty()) {
     const int64_t total = static_cast<int64_t>(sizes.size());
-    ASSIGN_OR_RETURN(const int64_t freed, copy.Run([&] {
-      return !progress || progress(total, total);
-    }));
+    ASSIGN_OR_RETURN(const int64_t freed,
+                     copy.Run([&] { return !progress || progress(total, total); }));
     result.freed_bytes += freed;
     ASSIGN_OR_RETURN(const PackSizes now, ReadPackSizes(core_));
     ASSIGN_OR_RETURN(measured, MeasureLiveness(core_, now, std::nullopt, nullptr));

@@ -112,17 +112,17 @@ absl::StatusOr<std::vector<CopyForward::Tenant>> CopyForward::FindNeeded(
     Tenant tenant;
     tenant.pack = pack;
     std::vector<VersionKey> own;
-    RETURN_IF_ERROR(core_.catalog().Scan(
-        Space::kRecords, PrefixRange(keys::Pack(pack)),
-        [&](absl::string_view key, absl::string_view value) {
-          keys::PackKey parsed = keys::ParsePackKey(key);
-          if (parsed.uid.empty()) {
-            tenant.record_bytes = std::string(value);
-          } else {
-            own.emplace_back(std::move(parsed.uid), parsed.version);
-          }
-          return true;
-        }));
+    RETURN_IF_ERROR(
+        core_.catalog().Scan(Space::kRecords, PrefixRange(keys::Pack(pack)),
+                             [&](absl::string_view key, absl::string_view value) {
+                               keys::PackKey parsed = keys::ParsePackKey(key);
+                               if (parsed.uid.empty()) {
+                                 tenant.record_bytes = std::string(value);
+                               } else {
+                                 own.emplace_back(std::move(parsed.uid), parsed.version);
+                               }
+                               return true;
+                             }));
     if (own.empty()) continue;
     ASSIGN_OR_RETURN(tenant.record, Decode<v1::PackRecord>(tenant.record_bytes));
     tenant.host = tenant.record.has_place() ? tenant.record.place().pack() : pack;
@@ -175,8 +175,8 @@ absl::Status CopyForward::MarkNeeded(const std::string& uid, int64_t version,
         if (sequence >= tenant.sizes.size()) {
           return absl::DataLossError("a manifest names a chunk that its pack never had");
         }
-        tenant.sizes[sequence] = static_cast<uint32_t>(
-            ChunkBytes(piece_bytes, piece.chunk_size_bytes(), i));
+        tenant.sizes[sequence] =
+            static_cast<uint32_t>(ChunkBytes(piece_bytes, piece.chunk_size_bytes(), i));
         tenant.digests.replace(sequence * length, length, piece.digests(), i * length,
                                length);
       }

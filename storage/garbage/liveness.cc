@@ -203,8 +203,7 @@ void Measure::KeepAllOf(const VersionKey& version) {
   }
 }
 
-absl::StatusOr<Liveness> Measure::Run(
-    const std::optional<std::vector<uint64_t>>& packs) {
+absl::StatusOr<Liveness> Measure::Run(const std::optional<std::vector<uint64_t>>& packs) {
   RETURN_IF_ERROR(ReadDead());
   if (packs.has_value()) {
     for (uint64_t pack : *packs) RETURN_IF_ERROR(ScanPacks(keys::Pack(pack)));

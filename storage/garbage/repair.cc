@@ -7,8 +7,8 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "storage/keys.h"
 #include "storage/garbage/pack_release.h"
+#include "storage/keys.h"
 #include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"

@@ -64,9 +64,9 @@ BufferPool::~BufferPool() {
 void* BufferPool::Allocate(size_t size) {
   const int size_class = ClassOf(size, kClasses);
   if (size_class == kSmall) {
-    void* raw = std::aligned_alloc(
-        alignof(Header), (sizeof(Header) + size + sizeof(Header) - 1) / sizeof(Header) *
-                             sizeof(Header));
+    void* raw =
+        std::aligned_alloc(alignof(Header), (sizeof(Header) + size + sizeof(Header) - 1) /
+                                                sizeof(Header) * sizeof(Header));
     if (raw == nullptr) throw std::bad_alloc();
     Header* header = new (raw) Header{kSmall, 0};
     MutexLock lock(mutex_);
@@ -74,7 +74,8 @@ void* BufferPool::Allocate(size_t size) {
     return header + 1;
   }
   const size_t bytes =
-      (sizeof(Header) + (size_class == kOversize ? size : ClassBytes(size_class)) + 4095) &
+      (sizeof(Header) + (size_class == kOversize ? size : ClassBytes(size_class)) +
+       4095) &
       ~size_t{4095};
   {
     MutexLock lock(mutex_);

@@ -81,8 +81,8 @@ absl::StatusOr<std::optional<std::string>> RocksCatalog::Get(Space space,
   DbGate::Use use = gate_.Enter();
   if (!use) return Reopening();
   std::string value;
-  const rocksdb::Status s = use->db->Get(rocksdb::ReadOptions(), FamilyOf(use, space),
-                                         ToSlice(key), &value);
+  const rocksdb::Status s =
+      use->db->Get(rocksdb::ReadOptions(), FamilyOf(use, space), ToSlice(key), &value);
   if (s.IsNotFound()) return std::optional<std::string>();
   if (!s.ok()) return Failed(s, "read catalog");
   return std::optional<std::string>(std::move(value));

@@ -81,7 +81,8 @@ absl::StatusOr<std::unique_ptr<PackWriter>> RocksChunkStore::NewPack(uint64_t pa
 
 absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   auto* rocks = static_cast<RocksPackWriter*>(writer.get());
-  if (!rocks->finished()) return absl::FailedPreconditionError("the pack is not finished");
+  if (!rocks->finished())
+    return absl::FailedPreconditionError("the pack is not finished");
   MutexLock lock(change_mutex_);
   absl::Status status = Health();
   if (!status.ok()) return status;
@@ -203,9 +204,9 @@ absl::Status RocksChunkStore::Judge(const rocksdb::Status& status, absl::string_
                                     bool journal_touched) {
   // Before its MANIFEST was touched RocksDB goes on as if nothing had been asked.
   if (journal_touched) {
-    SetHealth(absl::UnavailableError(absl::StrCat(
-        "the chunk store waits to be reopened after a failed change: ",
-        status.ToString())));
+    SetHealth(absl::UnavailableError(
+        absl::StrCat("the chunk store waits to be reopened after a failed change: ",
+                     status.ToString())));
   }
   return FromRocks(status, what);
 }
@@ -251,7 +252,8 @@ void RocksChunkStore::LoadPacks(rocksdb::DB* db) {
   for (const auto& file : files) {
     const std::optional<ChunkId> first = DecodeChunkKey(file.smallestkey);
     if (!first.has_value()) continue;
-    packs_[first->pack] = {static_cast<int64_t>(file.size), TableFileName(file.file_number)};
+    packs_[first->pack] = {static_cast<int64_t>(file.size),
+                           TableFileName(file.file_number)};
   }
 }
 

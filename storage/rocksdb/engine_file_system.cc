@@ -70,9 +70,9 @@ void EngineFileSystem::NoteSync(const SyncedJournal& journal) {
   std::function<void()> on_sync;
   {
     MutexLock lock(mutex_);
-    const auto it = std::find_if(journals_.begin(), journals_.end(), [&](const auto& known) {
-      return known.name == journal.name;
-    });
+    const auto it =
+        std::find_if(journals_.begin(), journals_.end(),
+                     [&](const auto& known) { return known.name == journal.name; });
     if (it == journals_.end()) {
       journals_.push_back(journal);
     } else {
@@ -177,7 +177,8 @@ rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
   return s;
 }
 
-rocksdb::IOStatus EngineFileSystem::LinkFile(const std::string& from, const std::string& to,
+rocksdb::IOStatus EngineFileSystem::LinkFile(const std::string& from,
+                                             const std::string& to,
                                              const rocksdb::IOOptions& options,
                                              rocksdb::IODebugContext* dbg) {
   {

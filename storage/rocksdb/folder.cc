@@ -165,7 +165,8 @@ absl::Status Folder::WriteBallast() {
   }
   for (int64_t left = ballast_bytes_; s.ok() && left > 0;) {
     const auto bytes = std::min(left, static_cast<int64_t>(block.size()));
-    s = file->Append(rocksdb::Slice(block.data(), static_cast<size_t>(bytes)), {}, nullptr);
+    s = file->Append(rocksdb::Slice(block.data(), static_cast<size_t>(bytes)), {},
+                     nullptr);
     left -= bytes;
   }
   if (s.ok()) s = file->Close({}, nullptr);

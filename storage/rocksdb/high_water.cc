@@ -108,7 +108,8 @@ absl::StatusOr<std::unique_ptr<HighWater>> HighWater::Open(rocksdb::FileSystem* 
   for (size_t i = 0; i < kSlots; ++i) {
     std::string scratch(kSlotBytes, '\0');
     rocksdb::Slice bytes;
-    s = mark->file_->Read(i * kSlotBytes, kSlotBytes, {}, &bytes, scratch.data(), nullptr);
+    s = mark->file_->Read(i * kSlotBytes, kSlotBytes, {}, &bytes, scratch.data(),
+                          nullptr);
     if (!s.ok()) return FromRocks(s, path);
     Slot slot;
     if (!Decode(bytes, &slot)) continue;

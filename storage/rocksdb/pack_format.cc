@@ -12,7 +12,8 @@ namespace {
 // here), the bytes of its key and of its value, all varints; then come the key, and
 // what RocksDB adds to it.
 bool TakeEntryHead(absl::string_view* in, absl::string_view* key, uint64_t* value_bytes) {
-  if (in->size() < 2 || (*in)[0] != 0 || (*in)[1] != static_cast<char>(kInternalKeyBytes)) {
+  if (in->size() < 2 || (*in)[0] != 0 ||
+      (*in)[1] != static_cast<char>(kInternalKeyBytes)) {
     return false;
   }
   in->remove_prefix(2);
@@ -30,7 +31,8 @@ bool TakeEntryHead(absl::string_view* in, absl::string_view* key, uint64_t* valu
 ChunkKey EncodeChunkKey(ChunkId chunk) {
   ChunkKey key;
   for (int i = 0; i < 8; ++i) key[i] = static_cast<char>(chunk.pack >> (56 - 8 * i));
-  for (int i = 0; i < 4; ++i) key[8 + i] = static_cast<char>(chunk.sequence >> (24 - 8 * i));
+  for (int i = 0; i < 4; ++i)
+    key[8 + i] = static_cast<char>(chunk.sequence >> (24 - 8 * i));
   return key;
 }
 

@@ -174,10 +174,11 @@ absl::Status Recovery::Quarantine(const std::string& path, const std::string& na
   const std::string to = FreeName(&fs_, absl::StrCat(folder_.quarantine(), "/", name));
   if (s.ok()) s = fs_.RenameFile(path, to, {}, nullptr);
   if (!s.ok()) return FromRocks(s, absl::StrCat("quarantine ", path));
-  folder_.Report(Listener::Severity::kError,
-                 absl::StrCat("a pack file is damaged beyond use and its chunks are lost; "
-                              "it is kept as ",
-                              to, ": ", why));
+  folder_.Report(
+      Listener::Severity::kError,
+      absl::StrCat("a pack file is damaged beyond use and its chunks are lost; "
+                   "it is kept as ",
+                   to, ": ", why));
   return absl::OkStatus();
 }
 

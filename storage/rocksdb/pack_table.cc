@@ -99,7 +99,8 @@ rocksdb::IOStatus PackTable::Add(const ChunkKey& key, uint64_t bytes,
                                  absl::Span<const absl::string_view> fragments) {
   // With its lengths, its restart, and its part of the trailer.
   const size_t needed = kInternalKeyBytes + bytes + kEntryOverhead;
-  if (entry_count_ > 0 && std::memcmp(key.data(), last_key_.data(), kChunkKeyBytes) <= 0) {
+  if (entry_count_ > 0 &&
+      std::memcmp(key.data(), last_key_.data(), kChunkKeyBytes) <= 0) {
     return rocksdb::IOStatus::InvalidArgument("the keys of a pack do not rise");
   }
   rocksdb::IOStatus s;

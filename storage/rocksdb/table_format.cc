@@ -23,7 +23,8 @@ std::optional<BlockHandle> FindProperties(absl::string_view block) {
   if (block.size() < sizeof(uint32_t)) return std::nullopt;
   const uint64_t restarts = Fixed(block.substr(block.size() - sizeof(uint32_t)));
   if (restarts >= block.size() / sizeof(uint32_t)) return std::nullopt;
-  absl::string_view in = block.substr(0, block.size() - (restarts + 1) * sizeof(uint32_t));
+  absl::string_view in =
+      block.substr(0, block.size() - (restarts + 1) * sizeof(uint32_t));
   while (!in.empty()) {
     uint64_t shared = 0, name_bytes = 0, value_bytes = 0;
     if (!TakeVarint(&in, kLengthBytes, &shared) || shared != 0 ||

@@ -28,10 +28,10 @@ absl::StatusOr<ArrivedChunk> CheckChunk(DigestAlgorithm algorithm,
     chunk.digest = digester.Finish();
   }
   if (expected.has_value() && !(chunk.digest == *expected)) {
-    return InvalidField("chunks.digest",
-                        absl::StrCat("is ", expected->ToHex(), ", but the bytes have ",
-                                     chunk.digest.ToHex(),
-                                     ": they were changed on the way"));
+    return InvalidField(
+        "chunks.digest",
+        absl::StrCat("is ", expected->ToHex(), ", but the bytes have ",
+                     chunk.digest.ToHex(), ": they were changed on the way"));
   }
   chunk.only_bools = std::all_of(fragments.begin(), fragments.end(), HoldsOnlyBools);
   return chunk;

@@ -20,8 +20,8 @@
 #include "modelstore/storage/v1/records.pb.h"
 #include "proto/contract/digest.h"
 #include "proto/contract/mutex.h"
-#include "storage/save/chunk_digest.h"
 #include "storage/core.h"
+#include "storage/save/chunk_digest.h"
 
 namespace modelstore::storage {
 

@@ -8,8 +8,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "storage/save/chunk_intake.h"
 #include "storage/core.h"
+#include "storage/save/chunk_intake.h"
 #include "storage/save/manifest_builder.h"
 
 namespace modelstore::storage {

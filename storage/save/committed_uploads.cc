@@ -7,8 +7,8 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/keys.h"
-#include "storage/save/open_upload.h"
 #include "storage/record_codec.h"
+#include "storage/save/open_upload.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {

@@ -5,13 +5,13 @@
 #include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/save/chunk_digest.h"
 #include "storage/keys.h"
-#include "storage/save/manifest_check.h"
 #include "storage/parts.h"
-#include "storage/save/pending_save.h"
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
+#include "storage/save/chunk_digest.h"
+#include "storage/save/manifest_check.h"
+#include "storage/save/pending_save.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -100,8 +100,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
     ManifestPart manifest, std::optional<int64_t> expected_latest_version) {
   if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
   ManifestTotals totals;
-  RETURN_IF_ERROR(
-      CheckManifestPart(algorithm_, DigestsWanted::kAll, manifest, totals));
+  RETURN_IF_ERROR(CheckManifestPart(algorithm_, DigestsWanted::kAll, manifest, totals));
   RETURN_IF_ERROR(CheckManifestTotals(totals));
   RETURN_IF_ERROR(CheckNotDamaged(manifest));
   RETURN_IF_ERROR(save_.builder().Add(std::move(manifest)));
@@ -132,13 +131,14 @@ absl::Status CheckSources(const SaveTarget& target,
   }
   for (const std::shared_ptr<Read>& source : sources) {
     const v1::ModelRecord& model = source->model();
-    if (model.model_id() == target.model.model_id() && model.uid() != target.model.uid()) {
+    if (model.model_id() == target.model.model_id() &&
+        model.uid() != target.model.uid()) {
       return NoSuch("model", ModelName(model.model_id()));
     }
     if (model.digest_algorithm() != target.model.digest_algorithm()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          ModelName(model.model_id()), " has another digest algorithm than ",
-          ModelName(target.model.model_id()), ": chunks are not shared"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(ModelName(model.model_id()), " has another digest algorithm than ",
+                       ModelName(target.model.model_id()), ": chunks are not shared"));
     }
   }
   return absl::OkStatus();
@@ -171,16 +171,16 @@ absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
   if (absl::IsNotFound(model.status())) return none;
   if (!model.ok()) return model.status();
   ASSIGN_OR_RETURN(const std::optional<v1::RequestRecord> request,
-                   GetRecord<v1::RequestRecord>(
-                       core.catalog(), keys::Request(model->uid(), request_id)));
+                   GetRecord<v1::RequestRecord>(core.catalog(),
+                                                keys::Request(model->uid(), request_id)));
   if (!request.has_value()) return none;
   if (request->request_digest() != request_digest) {
     return InvalidField("request_id",
                         absl::StrCat(request_id, " was used with another request"));
   }
   if (request->version() == 0) return none;
-  return GetRecord<v1::CheckpointRecord>(
-      core.catalog(), keys::Version(model->uid(), request->version()));
+  return GetRecord<v1::CheckpointRecord>(core.catalog(),
+                                         keys::Version(model->uid(), request->version()));
 }
 
 }  // namespace modelstore::storage

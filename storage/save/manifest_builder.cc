@@ -11,8 +11,8 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
-#include "storage/save/manifest_check.h"
 #include "storage/record_codec.h"
+#include "storage/save/manifest_check.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {

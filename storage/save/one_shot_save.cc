@@ -3,11 +3,11 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
+#include "storage/parts.h"
+#include "storage/resolve.h"
 #include "storage/save/chunk_digest.h"
 #include "storage/save/manifest_check.h"
-#include "storage/parts.h"
 #include "storage/save/pending_save.h"
-#include "storage/resolve.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -105,8 +105,7 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
                                        " has room for ", expected));
     }
   }
-  ASSIGN_OR_RETURN([[maybe_unused]] const bool taken,
-                   save_.intake().Put(feeder_, chunk));
+  ASSIGN_OR_RETURN([[maybe_unused]] const bool taken, save_.intake().Put(feeder_, chunk));
   if (piece != nullptr) {
     const absl::string_view bytes = chunk.digest.bytes();
     piece->mutable_digests()->append(bytes.data(), bytes.size());

@@ -8,12 +8,12 @@
 #include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
-#include "storage/save/chunk_digest.h"
-#include "storage/save/commit.h"
-#include "storage/save/find_missing.h"
 #include "storage/keys.h"
 #include "storage/random_id.h"
 #include "storage/record_codec.h"
+#include "storage/save/chunk_digest.h"
+#include "storage/save/commit.h"
+#include "storage/save/find_missing.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -194,8 +194,7 @@ UploadState OpenUpload::GetState() {
     state.record = record_;
     state.record.set_expire_time_us(core_->clock.ToWallUs(record_.expire_time_us()));
     const absl::Duration idle = IdleForLocked();
-    state.idle =
-        idle > absl::ZeroDuration() && idle >= core_->options.upload_min_idle;
+    state.idle = idle > absl::ZeroDuration() && idle >= core_->options.upload_min_idle;
     for (const auto& [index, contribution] : contributions_) {
       state.contributions.push_back(
           {index, contribution.complete, contribution.totals.tensors});

@@ -6,9 +6,9 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
+#include "storage/core.h"
 #include "storage/save/chunk_intake.h"
 #include "storage/save/commit.h"
-#include "storage/core.h"
 #include "storage/save/manifest_builder.h"
 
 namespace modelstore::storage {

@@ -8,13 +8,13 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "storage/garbage/collector.h"
-#include "storage/save/committed_uploads.h"
-#include "storage/save/find_missing.h"
 #include "storage/keys.h"
 #include "storage/parts.h"
 #include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
+#include "storage/save/committed_uploads.h"
+#include "storage/save/find_missing.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {

@@ -51,13 +51,17 @@ void TouchMemory(size_t bytes) {
 class Section {
  public:
   Section(std::string name, double gigabytes)
-      : name_(std::move(name)), gigabytes_(gigabytes), begin_(Seconds()), cpu_(CpuSeconds()) {}
+      : name_(std::move(name)),
+        gigabytes_(gigabytes),
+        begin_(Seconds()),
+        cpu_(CpuSeconds()) {}
   ~Section() {
     const double seconds = Seconds() - begin_;
     const double cpu = CpuSeconds() - cpu_;
-    std::printf("{\"name\": \"%s\", \"value\": %.2f, \"unit\": \"GB/s\", "
-                "\"cpu_s_per_gb\": %.3f}\n",
-                name_.c_str(), gigabytes_ / seconds, cpu / gigabytes_);
+    std::printf(
+        "{\"name\": \"%s\", \"value\": %.2f, \"unit\": \"GB/s\", "
+        "\"cpu_s_per_gb\": %.3f}\n",
+        name_.c_str(), gigabytes_ / seconds, cpu / gigabytes_);
     std::fflush(stdout);
   }
 
@@ -200,9 +204,10 @@ int main(int argc, char** argv) {
     }
   }
   const auto counts = store.pool_counts();
-  std::printf("{\"name\": \"engine_pool\", \"fresh\": %lld, \"reused\": %lld, "
-              "\"copied_reads\": %lld}\n",
-              static_cast<long long>(counts.fresh), static_cast<long long>(counts.reused),
-              static_cast<long long>(store.copied_reads()));
+  std::printf(
+      "{\"name\": \"engine_pool\", \"fresh\": %lld, \"reused\": %lld, "
+      "\"copied_reads\": %lld}\n",
+      static_cast<long long>(counts.fresh), static_cast<long long>(counts.reused),
+      static_cast<long long>(store.copied_reads()));
   return 0;
 }

@@ -1,4 +1,6 @@
 // Verifying and comparing what is stored, beside reading the same files plainly.
+#include "modelstore/inspect.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -10,7 +12,6 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "modelstore/inspect.h"
 #include "proto/contract/digest.h"
 #include "tests/benchmarks/bench.h"
 #include "tests/benchmarks/machine.h"
@@ -58,7 +59,8 @@ absl::StatusOr<double> ReadSeconds(const std::vector<std::string>& files, int th
   const auto work = [&] {
     std::vector<char> buffer(kRead);
     for (size_t i = next++; i < runs.size(); i = next++) {
-      const ssize_t n = pread(runs[i].first, buffer.data(), buffer.size(), runs[i].second);
+      const ssize_t n =
+          pread(runs[i].first, buffer.data(), buffer.size(), runs[i].second);
       if (n <= 0) failed = true;
       if (n <= 0 || !with_digest) continue;
       const absl::string_view read(buffer.data(), static_cast<size_t>(n));
@@ -113,7 +115,8 @@ void MeasureInspect(const Settings& settings, Report& report) {
     const CompareReport compared = OrDie(CompareCheckpoints(
         client, first.name, second.name, patience(), {.with_norms = true}));
     timed(compare, 2 * state.total_bytes(), watch.seconds());
-    if (compared.equal_tensors != 0) OrDie(absl::InternalError("a tensor did not change"));
+    if (compared.equal_tensors != 0)
+      OrDie(absl::InternalError("a tensor did not change"));
   }
   OrDie(server.DeleteModel("models/inspect"));
   const std::map<std::string, double> limits = {

@@ -38,8 +38,8 @@ std::vector<char> Noise(size_t size) {
 // Sends until all is out or the other end is gone.
 void SendAll(int fd, int64_t bytes, const std::vector<char>& block) {
   while (bytes > 0) {
-    const auto size = static_cast<size_t>(
-        std::min<int64_t>(bytes, static_cast<int64_t>(block.size())));
+    const auto size =
+        static_cast<size_t>(std::min<int64_t>(bytes, static_cast<int64_t>(block.size())));
     const ssize_t n = send(fd, block.data(), size, MSG_NOSIGNAL);
     if (n <= 0) return;
     bytes -= n;
@@ -47,8 +47,8 @@ void SendAll(int fd, int64_t bytes, const std::vector<char>& block) {
 }
 
 void TouchAndFree(size_t bytes, int advice) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return;
   madvise(memory, bytes, advice);
   for (size_t i = 0; i < bytes; i += 4096) {
@@ -79,8 +79,7 @@ absl::StatusOr<double> DiskWriteSeconds(const std::string& path, int64_t bytes) 
   Stopwatch watch;
   for (int64_t left = bytes; left > 0;) {
     const ssize_t n =
-        write(fd, block.data(),
-              static_cast<size_t>(std::min<int64_t>(left, 4 * kBlock)));
+        write(fd, block.data(), static_cast<size_t>(std::min<int64_t>(left, 4 * kBlock)));
     if (n <= 0) return absl::ErrnoToStatus(errno, path);
     left -= n;
   }

@@ -132,8 +132,8 @@ class StalledUploads {
     grpc::ChannelArguments args;
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     const auto open = [&](const std::string& address) {
-      return v1::CheckpointTransfer::NewStub(grpc::CreateCustomChannel(
-          address, grpc::InsecureChannelCredentials(), args));
+      return v1::CheckpointTransfer::NewStub(
+          grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args));
     };
     v1::CreateUploadRequest create;
     create.set_parent(absl::StrCat("models/stalled-", index));
@@ -193,7 +193,8 @@ Stalled StalledMib(const Settings& settings, int64_t healthy_bytes) {
   ServerProcess server =
       OrDie(ServerProcess::Start(settings.server_binary, settings.folder + "/server"));
   const double idle = IdleMib(server);
-  const int port = std::atoi(server.address().substr(server.address().find(':') + 1).c_str());
+  const int port =
+      std::atoi(server.address().substr(server.address().find(':') + 1).c_str());
   StallingProxy proxy(port, 64 << 10, 331 << 10);
   Worker healthy(server.address(), healthy_bytes, 99);
   Stalled result;

@@ -1,5 +1,7 @@
 // Modifications on the server, alternating with the same work in Python: a file is
 // loaded, converted or averaged, and saved and synced under another name.
+#include "modelstore/modify.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "modelstore/modify.h"
 #include "tests/benchmarks/bench.h"
 #include "tests/benchmarks/machine.h"
 #include "tests/benchmarks/peer.h"
@@ -31,8 +32,8 @@ class Setup {
         server_(OrDie(
             ServerProcess::Start(settings.server_binary, settings.folder + "/server"))),
         client_(OrDie(Client::Connect(server_.address()))),
-        peer_(OrDie(
-            TorchPeer::Start(settings.peer_script, elements_, settings.folder + "/peer.log"))),
+        peer_(OrDie(TorchPeer::Start(settings.peer_script, elements_,
+                                     settings.folder + "/peer.log"))),
         out_(settings.folder + "/peer-out.pt") {
     TrainingState state(elements_);
     bytes_ = state.total_bytes();
@@ -70,8 +71,9 @@ class Setup {
   double Peer(const std::string& command, size_t files) {
     Settle(settings_.touch_bytes);
     return OrDie(peer_.Run(
-        command, absl::StrCat(out_, " ",
-                              absl::StrJoin(files_.begin(), files_.begin() + files, " "))));
+        command,
+        absl::StrCat(out_, " ",
+                     absl::StrJoin(files_.begin(), files_.begin() + files, " "))));
   }
 
  private:

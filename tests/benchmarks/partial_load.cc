@@ -86,8 +86,8 @@ void MeasurePartialLoad(const Settings& settings, Report& report) {
               Median(ratios),
               "ratio",
               {{"asked_bytes", static_cast<double>(asked)},
-               {"checkpoint_bytes", static_cast<double>(rows * kColumns * 4 * 3 *
-                                                        (kLayers + 1))}}});
+               {"checkpoint_bytes",
+                static_cast<double>(rows * kColumns * 4 * 3 * (kLayers + 1))}}});
 }
 
 }  // namespace modelstore::bench

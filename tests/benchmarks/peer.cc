@@ -24,7 +24,8 @@ absl::StatusOr<TorchPeer> TorchPeer::Start(const std::string& script,
                                            const std::vector<int64_t>& elements,
                                            const std::string& log) {
   // Debian's torch runs under Debian's Python; another may come first in PATH.
-  absl::StatusOr<Process> process = Process::Start({"/usr/bin/python3", script}, log, true);
+  absl::StatusOr<Process> process =
+      Process::Start({"/usr/bin/python3", script}, log, true);
   if (!process.ok()) return process.status();
   TorchPeer peer(*std::move(process));
   absl::StatusOr<std::string> built =

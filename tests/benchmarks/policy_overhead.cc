@@ -33,9 +33,8 @@ class Loop {
   Loop(const Settings& settings, int threads, int server_nice)
       : settings_(settings),
         state_(StateShape(settings.state_bytes)),
-        server_(OrDie(
-            ServerProcess::Start(settings.server_binary, settings.folder + "/server",
-                                 server_nice))),
+        server_(OrDie(ServerProcess::Start(settings.server_binary,
+                                           settings.folder + "/server", server_nice))),
         client_(OrDie(Client::Connect(server_.address()))) {
     TrainingState::SetThreads(threads);
     // As many multiplications as fill the time.
@@ -191,8 +190,8 @@ Overhead Measure(const Settings& settings, int pairs, int threads, int server_ni
 // computing there. On a shared machine epochs without any save differ by a fifth: the
 // standard deviation of the median of 42 pairs is about 0.03.
 //
-// Where one thread computes, beside the ratio what the machine's drift does not touch: how
-// much longer that thread waited in an epoch with a save, and what the save took.
+// Where one thread computes, beside the ratio what the machine's drift does not touch:
+// how much longer that thread waited in an epoch with a save, and what the save took.
 void MeasurePolicyOverhead(const Settings& settings, Report& report) {
   const int cores = TrainingState::Threads();
   const int half_of_cores = std::max(1, cores / 2);

@@ -163,7 +163,9 @@ absl::StatusOr<double> CoreWaitSeconds() {
   return waited * 1e-9;
 }
 
-int64_t WriteBytes(pid_t pid) { return FindNumber(ProcPath(pid, "io"), "\nwrite_bytes:"); }
+int64_t WriteBytes(pid_t pid) {
+  return FindNumber(ProcPath(pid, "io"), "\nwrite_bytes:");
+}
 
 double RssAnonMib(pid_t pid) {
   return static_cast<double>(FindNumber(ProcPath(pid, "status"), "RssAnon:")) / 1024;

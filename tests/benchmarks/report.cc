@@ -17,13 +17,20 @@ struct Target {
   double bound;
 };
 constexpr Target kTargets[] = {
-    {"save_vs_torch_save_fsync", true, 1.5}, {"load_vs_torch_load", true, 1.2},
-    {"async_stall_vs_torch_save", false, 0.2}, {"resave_speedup", true, 5},
-    {"resave_bytes_ratio", false, 1.1},      {"write_amplification", false, 1.02},
-    {"server_rss_mib", false, 256},          {"small_save_fsyncs", false, 1},
-    {"partial_load_bytes_ratio", false, 1.05}, {"policy_overhead", false, 1.1},
-    {"modify_cast_vs_torch", true, 1.5},     {"modify_average_vs_torch", true, 1.5},
-    {"modify_rss_mib", false, 256},          {"modify_head_ms", false, 100},
+    {"save_vs_torch_save_fsync", true, 1.5},
+    {"load_vs_torch_load", true, 1.2},
+    {"async_stall_vs_torch_save", false, 0.2},
+    {"resave_speedup", true, 5},
+    {"resave_bytes_ratio", false, 1.1},
+    {"write_amplification", false, 1.02},
+    {"server_rss_mib", false, 256},
+    {"small_save_fsyncs", false, 1},
+    {"partial_load_bytes_ratio", false, 1.05},
+    {"policy_overhead", false, 1.1},
+    {"modify_cast_vs_torch", true, 1.5},
+    {"modify_average_vs_torch", true, 1.5},
+    {"modify_rss_mib", false, 256},
+    {"modify_head_ms", false, 100},
     {"modify_head_stored_bytes", false, 163880},
     {"reclaim_ratio", true, 0.95},
     {"watch_latency_ms", false, 100},
@@ -106,9 +113,9 @@ void Report::PrintLine(const std::string& line) const {
 }
 
 void Report::Add(Figure figure) {
-  std::string line =
-      absl::StrCat("{\"name\": ", JsonText(figure.name), ", \"value\": ",
-                   Number(figure.value), ", \"unit\": ", JsonText(figure.unit));
+  std::string line = absl::StrCat("{\"name\": ", JsonText(figure.name),
+                                  ", \"value\": ", Number(figure.value),
+                                  ", \"unit\": ", JsonText(figure.unit));
   for (const auto& [key, value] : figure.details) {
     absl::StrAppend(&line, ", ", JsonText(key), ": ", Number(value));
   }

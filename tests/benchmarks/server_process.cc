@@ -38,16 +38,15 @@ ServerProcess::~ServerProcess() {
 }
 
 absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& binary,
-                                                   const std::string& folder,
-                                                   int nice) {
+                                                   const std::string& folder, int nice) {
   std::error_code error;
   std::filesystem::remove_all(folder, error);
   std::filesystem::create_directories(folder, error);
   const std::string port_file = folder + "/port";
   absl::StatusOr<Process> process =
-      Process::Start({"nice", "-n", absl::StrCat(nice), binary, "--port", "0", "--port-file", port_file, "--data-dir",
-                      folder + "/data", "--grace", "3s", "--scrub-rate", "0",
-                      "--log-level", "warning"},
+      Process::Start({"nice", "-n", absl::StrCat(nice), binary, "--port", "0",
+                      "--port-file", port_file, "--data-dir", folder + "/data", "--grace",
+                      "3s", "--scrub-rate", "0", "--log-level", "warning"},
                      folder + "/log", false);
   if (!process.ok()) return process.status();
   // The file appears once the server accepts connections.

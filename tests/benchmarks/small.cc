@@ -99,8 +99,8 @@ void MeasureSmallSaves(const Settings& settings, Report& report) {
               {{"p50", Quantile(ms, 0.5)},
                {"p99", Quantile(ms, 0.99)},
                {"saves", static_cast<double>(saves)}}});
-  report.Add({"small_save_fsyncs", SyncsPerSave(settings, server, model, client, 50),
-              "calls"});
+  report.Add(
+      {"small_save_fsyncs", SyncsPerSave(settings, server, model, client, 50), "calls"});
 }
 
 }  // namespace modelstore::bench

@@ -38,8 +38,7 @@ bool Pass(int from, int to, int64_t limit, int64_t* passed) {
   if (n < 0) return errno == EAGAIN || errno == EINTR;
   if (n == 0) return false;
   for (ssize_t done = 0; done < n;) {
-    const ssize_t m =
-        send(to, data + done, static_cast<size_t>(n - done), MSG_NOSIGNAL);
+    const ssize_t m = send(to, data + done, static_cast<size_t>(n - done), MSG_NOSIGNAL);
     if (m <= 0) return false;
     done += m;
   }

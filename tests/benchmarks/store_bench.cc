@@ -3,10 +3,10 @@
 // back. One JSON object a line.
 //
 //   store_bench --folder DIR [--quick] [--reclaim]
-#include <CLI/CLI.hpp>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -117,7 +117,8 @@ void GrowTo(ChunkStore& packs, int count, int* have) {
   const std::string chunk = Bytes(1024, 7);
   for (; *have < count; ++*have) {
     // Far from the ids that the store gives.
-    auto writer = OrDie(packs.NewPack((uint64_t{1} << 40) + static_cast<uint64_t>(*have)));
+    auto writer =
+        OrDie(packs.NewPack((uint64_t{1} << 40) + static_cast<uint64_t>(*have)));
     OrDie(writer->Append(chunk));
     OrDie(writer->Finish());
     OrDie(packs.Publish(std::move(writer)));
@@ -205,7 +206,8 @@ void SpaceAfterDeletions(const std::string& folder, bool quick, Report& report) 
   for (int i = 0; i < kSaves; ++i) {
     ManifestPart part;
     for (int t = 0; t < kTensors; ++t) {
-      if (i % (t + 1) == 0) tensors[t] = Bytes(bytes, static_cast<uint64_t>(i * 10 + t + 1));
+      if (i % (t + 1) == 0)
+        tensors[t] = Bytes(bytes, static_cast<uint64_t>(i * 10 + t + 1));
       AddTensor(absl::StrCat("t", t), tensors[t], part);
     }
     SaveRequest request = RequestOf("m", i);

@@ -26,8 +26,7 @@ std::vector<int64_t> StateShape(int64_t total_bytes) {
     std::vector<int64_t> out;
     for (int i = 0; i < kTensors; ++i) {
       const double x = std::pow(static_cast<double>(i) / (kTensors - 1), p);
-      out.push_back(
-          static_cast<int64_t>(kSmallest * std::pow(largest / kSmallest, x)));
+      out.push_back(static_cast<int64_t>(kSmallest * std::pow(largest / kSmallest, x)));
     }
     return out;
   };
@@ -43,8 +42,8 @@ std::vector<int64_t> StateShape(int64_t total_bytes) {
   }
   std::vector<int64_t> elements = sizes(high);
   // One tensor of 1 % of the bytes, for the resave, and the rounding.
-  auto one_percent = std::min_element(
-      elements.begin(), elements.end(), [&](int64_t a, int64_t b) {
+  auto one_percent =
+      std::min_element(elements.begin(), elements.end(), [&](int64_t a, int64_t b) {
         return std::fabs(static_cast<double>(a) - total / 100) <
                std::fabs(static_cast<double>(b) - total / 100);
       });

@@ -112,7 +112,8 @@ void MeasureSaves(const Settings& settings, Report& report) {
                      ours = watch.seconds();
                      cpu = setup.Cpu() - cpu_before;
                      sync();
-                     written = static_cast<double>(WriteBytes(setup.server.pid()) - before);
+                     written =
+                         static_cast<double>(WriteBytes(setup.server.pid()) - before);
                    },
                    [&] { peer = setup.TimePeer("save_fsync"); },
                    [&] {
@@ -138,16 +139,17 @@ void MeasureStall(const Settings& settings, Report& report) {
   std::vector<double> ours, peer, ratio;
   for (int round = 0; round <= settings.pairs; ++round) {
     double stall = 0, save = 0;
-    Rotate(round, {[&] {
-                     setup.state.ChangeAll();
-                     std::vector<SaveHandle> handle;
-                     stall = setup.Time([&] {
-                       handle.push_back(setup.state.SaveAsync(setup.client, "models/stall"));
-                       OrDie(handle.back().Staged(After(std::chrono::minutes(2))));
-                     });
-                     OrDie(handle.back().Durable(After(std::chrono::minutes(5))));
-                   },
-                   [&] { save = setup.TimePeer("save"); }});
+    Rotate(round,
+           {[&] {
+              setup.state.ChangeAll();
+              std::vector<SaveHandle> handle;
+              stall = setup.Time([&] {
+                handle.push_back(setup.state.SaveAsync(setup.client, "models/stall"));
+                OrDie(handle.back().Staged(After(std::chrono::minutes(2))));
+              });
+              OrDie(handle.back().Durable(After(std::chrono::minutes(5))));
+            },
+            [&] { save = setup.TimePeer("save"); }});
     // The first save allocates the staging pool.
     if (round == 0) continue;
     // Old versions go, so that the disk does not fill.
@@ -192,10 +194,11 @@ void MeasureResaves(const Settings& settings, Report& report) {
     speedup.push_back(first / second);
     wire.push_back(crossed / static_cast<double>(changed));
   }
-  report.Add({"resave_speedup",
-              Median(speedup),
-              "ratio",
-              {{"first_save_ms", Median(full) * 1e3}, {"resave_ms", Median(again) * 1e3}}});
+  report.Add(
+      {"resave_speedup",
+       Median(speedup),
+       "ratio",
+       {{"first_save_ms", Median(full) * 1e3}, {"resave_ms", Median(again) * 1e3}}});
   // All traffic of the interface, both directions, headers too.
   report.Add({"resave_bytes_ratio",
               Median(wire),

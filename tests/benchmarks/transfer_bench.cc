@@ -2,17 +2,16 @@
 //
 // Figures that need many packs or versions come from store_bench, a program of
 // its own without a server.
-#include <CLI/CLI.hpp>
+#include <google/protobuf/stubs/common.h>
+#include <grpcpp/grpcpp.h>
 
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <google/protobuf/stubs/common.h>
-#include <grpcpp/grpcpp.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -25,13 +24,13 @@ namespace modelstore::bench {
 namespace {
 
 // Runs store_bench and takes its figures over.
-void RunStoreBench(const Settings& settings, bool reclaim, int expected,
-                   Report& report) {
+void RunStoreBench(const Settings& settings, bool reclaim, int expected, Report& report) {
   std::vector<std::string> argv = {settings.store_bench, "--folder",
                                    settings.folder + "/store"};
   if (reclaim) argv.push_back("--reclaim");
   if (settings.quick) argv.push_back("--quick");
-  Process process = OrDie(Process::Start(argv, settings.folder + "/store_bench.log", true));
+  Process process =
+      OrDie(Process::Start(argv, settings.folder + "/store_bench.log", true));
   int figures = 0;
   for (;;) {
     absl::StatusOr<std::string> line = process.ReadLine(1800);
@@ -43,8 +42,8 @@ void RunStoreBench(const Settings& settings, bool reclaim, int expected,
     }
   }
   if (figures < expected) {
-    OrDie(absl::UnavailableError(absl::StrCat("store_bench gave ", figures, " of its ",
-                                              expected, " figures")));
+    OrDie(absl::UnavailableError(
+        absl::StrCat("store_bench gave ", figures, " of its ", expected, " figures")));
   }
 }
 
@@ -122,11 +121,12 @@ int Main(int argc, char** argv) {
   std::FILE* json_file = json.empty() ? nullptr : std::fopen(json.c_str(), "w");
   Report report(json_file);
   report.Note("machine", DescribeMachine(settings.folder));
-  report.Note("versions",
-              absl::StrCat("gRPC ", grpc::Version(), ", protobuf ",
-                           google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION),
-                           ", LibTorch ", TrainingState::LibTorchVersion(), ", g++ ",
-                           __VERSION__));
+  report.Note(
+      "versions",
+      absl::StrCat("gRPC ", grpc::Version(), ", protobuf ",
+                   google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION),
+                   ", LibTorch ", TrainingState::LibTorchVersion(), ", g++ ",
+                   __VERSION__));
   int groups = 0;
   for (const Group& group : Groups()) {
     if (!Wanted(group, only)) continue;

@@ -26,7 +26,8 @@ void SaveOne(Client& client, float value) {
   view.data = &value;
   SaveContent content;
   content.tensors = {view};
-  OrDie(client.SaveAsync(kModel, std::move(content)).Durable(After(std::chrono::seconds(30))));
+  OrDie(client.SaveAsync(kModel, std::move(content))
+            .Durable(After(std::chrono::seconds(30))));
 }
 
 // Follows the model and notes when it heard of each change.

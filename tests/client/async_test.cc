@@ -266,10 +266,8 @@ TEST(AsyncTest, ASaveThatStepsBackUsesAtMostOneStreamPerTwoCores) {
     Live live(most * 8 * kMiB, immutable ? 1 : 2);
     SaveContent content = live.Content();
     content.tensors[0].immutable = immutable;
-    ASSERT_TRUE(
-        client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
-    EXPECT_EQ(connection->streams(),
-              immutable ? most : std::clamp(cores / 2, 1, most));
+    ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+    EXPECT_EQ(connection->streams(), immutable ? most : std::clamp(cores / 2, 1, most));
   }
 }
 

@@ -166,8 +166,8 @@ TEST_F(GrpcConnectionTest, AWatcherWaitsInShortStepsAndOutlivesTheServersDeath) 
   // What comes while nobody waits is there for the next who does.
   for (int64_t round = 0; round < 20; ++round) {
     for (int i = 0; i < 5; ++i) {
-      EXPECT_TRUE(absl::IsDeadlineExceeded(
-          watcher->Next(After(milliseconds(2))).status()));
+      EXPECT_TRUE(
+          absl::IsDeadlineExceeded(watcher->Next(After(milliseconds(2))).status()));
     }
     ASSERT_TRUE(SetAlias(*client, absl::StrCat("models/m/aliases/a", round), 1).ok());
     auto event = watcher->Next(Soon());

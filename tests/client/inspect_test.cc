@@ -77,8 +77,8 @@ TEST_F(InspectTest, DamageIsAFindingThatNamesTheTensor) {
   EXPECT_EQ(report->findings[0].tensor, damaged);
   EXPECT_THAT(report->findings[0].damage, HasSubstr("does not match its digest"));
   EXPECT_GT(report->findings[0].damaged_bytes, 0);
-  auto others = VerifyCheckpoint(client_, name_, Soon(),
-                                 {.selection = {.exclude = {damaged}}});
+  auto others =
+      VerifyCheckpoint(client_, name_, Soon(), {.selection = {.exclude = {damaged}}});
   ASSERT_TRUE(others.ok()) << others.status();
   EXPECT_TRUE(others->intact());
 }
@@ -89,7 +89,8 @@ TEST_F(InspectTest, NonFiniteElementsAreCountedOnRequest) {
           Floats({1, std::nanf(""), INFINITY, -INFINITY}));
   auto saved = Save(client_, "models/odd", odd);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  auto report = VerifyCheckpoint(client_, saved->name, Soon(), {.count_non_finite = true});
+  auto report =
+      VerifyCheckpoint(client_, saved->name, Soon(), {.count_non_finite = true});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_TRUE(report->intact());
   EXPECT_EQ(report->nan_count, 1);
@@ -109,8 +110,9 @@ TEST_F(InspectTest, AChangedTensorIsToldWithItsMeasure) {
   after.Add(w, Floats({3, 6}));
   ASSERT_TRUE(Save(client_, "models/c", before).ok());
   ASSERT_TRUE(Save(client_, "models/c", after).ok());
-  auto report = CompareCheckpoints(client_, "models/c/checkpoints/1",
-                                   "models/c/checkpoints/2", Soon(), {.with_norms = true});
+  auto report =
+      CompareCheckpoints(client_, "models/c/checkpoints/1", "models/c/checkpoints/2",
+                         Soon(), {.with_norms = true});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_FALSE(report->identical);
   EXPECT_EQ(report->different_tensors, 1);

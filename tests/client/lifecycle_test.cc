@@ -55,7 +55,8 @@ class LifecycleTest : public ::testing::Test {
 };
 
 TEST_F(LifecycleTest, AnAliasIsLoadedLikeAVersionAndFollowsItsMoves) {
-  auto alias = SetAlias(client_, kProduction, 1, {.expected_version = 0, .note = "first"});
+  auto alias =
+      SetAlias(client_, kProduction, 1, {.expected_version = 0, .note = "first"});
   ASSERT_TRUE(alias.ok()) << alias.status();
   EXPECT_EQ(alias->name, kProduction);
   EXPECT_EQ(alias->version, 1);
@@ -69,8 +70,8 @@ TEST_F(LifecycleTest, AnAliasIsLoadedLikeAVersionAndFollowsItsMoves) {
   EXPECT_THAT(plan->checkpoint().aliases, ElementsAre("production"));
   EXPECT_EQ(client_.GetModel("models/iris")->aliases.at("production"), 3);
   EXPECT_EQ(client_.ListTensors(name)->size(), plan->tensors().size());
-  EXPECT_TRUE(absl::IsNotFound(
-      client_.PlanLoad("models/iris/checkpoints/absent").status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(client_.PlanLoad("models/iris/checkpoints/absent").status()));
 }
 
 TEST_F(LifecycleTest, OfTwoThreadsThatMakeTheSameStepsOneMakesEach) {
@@ -201,7 +202,8 @@ TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
   ASSERT_EQ(aliases->size(), 2u);
   EXPECT_EQ((*aliases)[0].name, "models/iris/aliases/best");
   EXPECT_EQ((*aliases)[1].note, "better");
-  EXPECT_TRUE(absl::IsAborted(DeleteAlias(client_, kProduction, {.expected_version = 1})));
+  EXPECT_TRUE(
+      absl::IsAborted(DeleteAlias(client_, kProduction, {.expected_version = 1})));
   ASSERT_TRUE(DeleteAlias(client_, kProduction, {.note = "retired"}).ok());
   EXPECT_TRUE(absl::IsNotFound(DeleteAlias(client_, kProduction)));
   auto moves = ListAliasMoves(client_, "models/iris", "production");
@@ -231,8 +233,7 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
   EXPECT_THAT(std::string(client_.DeleteCheckpoint(Version(2)).message()),
               HasSubstr("pin"));
   EXPECT_TRUE(ReleaseLease(client_, lease->checkpoint, "serving-7").ok());
-  EXPECT_TRUE(
-      absl::IsNotFound(ReleaseLease(client_, lease->checkpoint, "serving-7")));
+  EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, lease->checkpoint, "serving-7")));
   EXPECT_TRUE(UpdateCheckpoint(client_, Version(2), {.pinned = false}).ok());
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(3)).ok());
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(2)).ok());

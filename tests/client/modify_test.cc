@@ -86,7 +86,8 @@ TEST(EditListTest, EachSchemeOfInitializationCarriesItsOwnNumbers) {
     module.initialization = {scheme, 1, 2, 3, 4, 5, 6, 7, true, std::nullopt};
     ExpectEdit(EditList().ReplaceModule("p", "ReLU()", module),
                absl::StrCat(R"e(replace_module { path: "p" module: "ReLU()"
-                                 initialization { )e", text, " } }"));
+                                 initialization { )e",
+                            text, " } }"));
   };
   expect(Scheme::kZeros, "scheme: ZEROS");
   expect(Scheme::kConstant, "scheme: CONSTANT value: 1");

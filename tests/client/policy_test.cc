@@ -133,8 +133,8 @@ TEST_F(PolicyTest, AFinalSaveIsAskedForOnceAndBeforeAllElse) {
 }
 
 TEST_F(PolicyTest, TheTimeOfAFinalSaveRunsFromItsRequest) {
-  auto policy = CheckpointPolicy::Create(
-      {.every_epochs = 1, .final_save_within = seconds(30)});
+  auto policy =
+      CheckpointPolicy::Create({.every_epochs = 1, .final_save_within = seconds(30)});
   ASSERT_TRUE(policy.ok()) << policy.status();
   EXPECT_EQ(policy->FinalSaveTimeLeft(), seconds(30));
   RequestFinalSave();

@@ -118,7 +118,8 @@ TEST_F(RefusalsTest, ExcludesThatLeaveNothingAreRefused) {
   const absl::Status s = client_.PlanLoad(name_, {.exclude = {".*:.*"}}).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("exclude_patterns"));
-  EXPECT_TRUE(client_.PlanLoad(name_, {.exclude = {".*:.*"}, .allow_unmatched = true}).ok());
+  EXPECT_TRUE(
+      client_.PlanLoad(name_, {.exclude = {".*:.*"}, .allow_unmatched = true}).ok());
   // One that drops nothing does what it says.
   EXPECT_TRUE(client_.PlanLoad(name_, {.exclude = {"no_such.*"}}).ok());
 }

@@ -286,7 +286,8 @@ TEST(RoundTripTest, AnEmptyCheckpointThatIsMeantIsOne) {
   Client client = store.NewClient();
   SaveContent content;
   content.epoch = 3;
-  auto info = client.SaveAsync("models/m", content, {.allow_empty = true}).Durable(Soon());
+  auto info =
+      client.SaveAsync("models/m", content, {.allow_empty = true}).Durable(Soon());
   ASSERT_TRUE(info.ok()) << info.status();
   auto plan = client.PlanLoad(info->name);
   ASSERT_TRUE(plan.ok()) << plan.status();

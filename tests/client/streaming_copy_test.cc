@@ -22,8 +22,8 @@ TEST(StreamingCopyTest, EachWayCopiesAllBytesAndNoOthers) {
         std::string expected = to;
         expected.replace(to_offset, bytes, from, from_offset, bytes);
         copy(to.data() + to_offset, from.data() + from_offset, bytes);
-        ASSERT_EQ(to, expected) << bytes << " bytes from " << from_offset << " to "
-                                << to_offset;
+        ASSERT_EQ(to, expected)
+            << bytes << " bytes from " << from_offset << " to " << to_offset;
       }
     }
   }

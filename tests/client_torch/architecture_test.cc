@@ -40,41 +40,102 @@ v1::Architecture Parsed(const std::string& text) {
 // As every module of LibTorch that has no children prints where its arguments can be
 // known: pools with an integer, adaptive ones with a tuple.
 const char* const kLeaves[] = {
-    "Linear(3, 2, bias=False)", "Bilinear(2, 3, 4)", "Conv1d(4, 6, 3)",
+    "Linear(3, 2, bias=False)",
+    "Bilinear(2, 3, 4)",
+    "Conv1d(4, 6, 3)",
     "Conv2d(4, 8, (3, 5), stride=2, padding=(1, 2), dilation=2, groups=4, bias=False)",
     "Conv2d(3, 4, 3, padding='same', padding_mode='reflect')",
     "Conv3d(2, 2, 3, padding='valid', padding_mode='replicate')",
     "Conv2d(3, 4, 3, padding=1, padding_mode='circular')",
     "ConvTranspose1d(4, 2, 3, stride=2, output_padding=1)",
-    "ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, False)", "ConvTranspose3d(2, 4, (1, 2, 3))",
-    "BatchNorm1d(10)", "BatchNorm2d(4, eps=0.001, momentum=None)",
-    "BatchNorm3d(2, affine=False, track_running_stats=False)", "InstanceNorm1d(4)",
+    "ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, False)",
+    "ConvTranspose3d(2, 4, (1, 2, 3))",
+    "BatchNorm1d(10)",
+    "BatchNorm2d(4, eps=0.001, momentum=None)",
+    "BatchNorm3d(2, affine=False, track_running_stats=False)",
+    "InstanceNorm1d(4)",
     "InstanceNorm2d(4, affine=True, track_running_stats=True)",
-    "InstanceNorm3d(4, momentum=0.2)", "GroupNorm(2, 8)", "LayerNorm((3, 4), eps=1e-06)",
-    "LocalResponseNorm(2, k=2.5)", "CrossMapLRN2d(5, alpha=0.001)",
+    "InstanceNorm3d(4, momentum=0.2)",
+    "GroupNorm(2, 8)",
+    "LayerNorm((3, 4), eps=1e-06)",
+    "LocalResponseNorm(2, k=2.5)",
+    "CrossMapLRN2d(5, alpha=0.001)",
     "Embedding(10, 3, padding_idx=1, max_norm=1.5)",
-    "EmbeddingBag(10, 3, mode='sum', padding_idx=1)", "EmbeddingBag(10, 3, mode='max')",
+    "EmbeddingBag(10, 3, mode='sum', padding_idx=1)",
+    "EmbeddingBag(10, 3, mode='max')",
     "RNN(3, 5, 2, nonlinearity='relu', bias=False)",
     "LSTM(3, 5, num_layers=2, batch_first=True, dropout=0.5, bidirectional=True)",
-    "LSTM(3, 5, proj_size=2)", "GRU(3, 5, 2)", "RNNCell(3, 5, nonlinearity='relu')",
-    "LSTMCell(3, 5, bias=False)", "GRUCell(3, 5)", "Dropout(0.25, inplace=True)",
-    "Dropout2d()", "Dropout3d(0.1)", "AlphaDropout()", "FeatureAlphaDropout()",
-    "ReLU(True)", "ReLU6()", "SELU()", "SiLU()", "Mish()", "ELU(0.5)", "CELU(2.0)",
-    "Hardshrink(0.25)", "Softshrink()", "LeakyReLU(0.2)", "RReLU()", "Hardtanh(-2.5, 2.5)",
-    "Threshold(0.5, 20.5)", "PReLU(4)", "Softplus()", "Softplus(2.5)", "GELU('tanh')",
-    "GLU()", "Softmax(1)", "Softmin(-1)", "LogSoftmax(1)", "Softmax2d()", "Sigmoid()",
-    "LogSigmoid()", "Softsign()", "Tanh()", "Tanhshrink()", "MaxPool1d(2)",
-    "MaxPool2d((3, 2), stride=(2, 1), ceil_mode=True)", "MaxPool3d(2)", "AvgPool1d(3)",
-    "AvgPool2d(3, divisor_override=2)", "AvgPool3d(2, 1)", "LPPool1d(2.0, 3, 3)",
-    "LPPool2d(1.5, (3, 2), (2, 1))", "AdaptiveAvgPool1d((5,))",
-    "AdaptiveAvgPool2d((7, None))", "AdaptiveAvgPool3d((1, 2, 3))",
-    "AdaptiveMaxPool1d((5,))", "AdaptiveMaxPool2d((7, 7))", "AdaptiveMaxPool3d((1, 2, 3))",
-    "ReflectionPad1d(2)", "ReflectionPad2d((1, 1, 2, 0))", "ReflectionPad3d(1)",
-    "ReplicationPad1d((3, 1))", "ReplicationPad2d(2)", "ReplicationPad3d(1)",
-    "ZeroPad2d((1, 1, -1, 2))", "ConstantPad1d(2, 3.5)", "ConstantPad2d(1, 0.5)",
-    "ConstantPad3d(1, 0.5)", "Flatten()", "Unflatten(1, (2, 5))", "PixelShuffle(3)",
-    "PixelUnshuffle(2)", "Upsample(scale_factor=2)", "Upsample(4, mode='nearest')",
-    "Upsample(size=(4, 5), mode='bilinear', align_corners=True)", "Fold((4, 5), 2)", "Unfold((2, 3))", "Identity()"};
+    "LSTM(3, 5, proj_size=2)",
+    "GRU(3, 5, 2)",
+    "RNNCell(3, 5, nonlinearity='relu')",
+    "LSTMCell(3, 5, bias=False)",
+    "GRUCell(3, 5)",
+    "Dropout(0.25, inplace=True)",
+    "Dropout2d()",
+    "Dropout3d(0.1)",
+    "AlphaDropout()",
+    "FeatureAlphaDropout()",
+    "ReLU(True)",
+    "ReLU6()",
+    "SELU()",
+    "SiLU()",
+    "Mish()",
+    "ELU(0.5)",
+    "CELU(2.0)",
+    "Hardshrink(0.25)",
+    "Softshrink()",
+    "LeakyReLU(0.2)",
+    "RReLU()",
+    "Hardtanh(-2.5, 2.5)",
+    "Threshold(0.5, 20.5)",
+    "PReLU(4)",
+    "Softplus()",
+    "Softplus(2.5)",
+    "GELU('tanh')",
+    "GLU()",
+    "Softmax(1)",
+    "Softmin(-1)",
+    "LogSoftmax(1)",
+    "Softmax2d()",
+    "Sigmoid()",
+    "LogSigmoid()",
+    "Softsign()",
+    "Tanh()",
+    "Tanhshrink()",
+    "MaxPool1d(2)",
+    "MaxPool2d((3, 2), stride=(2, 1), ceil_mode=True)",
+    "MaxPool3d(2)",
+    "AvgPool1d(3)",
+    "AvgPool2d(3, divisor_override=2)",
+    "AvgPool3d(2, 1)",
+    "LPPool1d(2.0, 3, 3)",
+    "LPPool2d(1.5, (3, 2), (2, 1))",
+    "AdaptiveAvgPool1d((5,))",
+    "AdaptiveAvgPool2d((7, None))",
+    "AdaptiveAvgPool3d((1, 2, 3))",
+    "AdaptiveMaxPool1d((5,))",
+    "AdaptiveMaxPool2d((7, 7))",
+    "AdaptiveMaxPool3d((1, 2, 3))",
+    "ReflectionPad1d(2)",
+    "ReflectionPad2d((1, 1, 2, 0))",
+    "ReflectionPad3d(1)",
+    "ReplicationPad1d((3, 1))",
+    "ReplicationPad2d(2)",
+    "ReplicationPad3d(1)",
+    "ZeroPad2d((1, 1, -1, 2))",
+    "ConstantPad1d(2, 3.5)",
+    "ConstantPad2d(1, 0.5)",
+    "ConstantPad3d(1, 0.5)",
+    "Flatten()",
+    "Unflatten(1, (2, 5))",
+    "PixelShuffle(3)",
+    "PixelUnshuffle(2)",
+    "Upsample(scale_factor=2)",
+    "Upsample(4, mode='nearest')",
+    "Upsample(size=(4, 5), mode='bilinear', align_corners=True)",
+    "Fold((4, 5), 2)",
+    "Unfold((2, 3))",
+    "Identity()"};
 
 TEST(Architecture, WhatIsBuiltOfAModulesTextReadsBackAsTheSameModule) {
   for (const char* text : kLeaves) {
@@ -118,8 +179,9 @@ TEST(Architecture, LibTorchsModulesThatHoldOthersPrintAsPythons) {
   const auto of_text = [](const char* text) { return PrintModule(Parsed(text).root()); };
   nn::TransformerEncoderLayer layer(nn::TransformerEncoderLayerOptions(8, 2));
   EXPECT_EQ(printed(*layer), of_text("TransformerEncoderLayer(8, 2)"));
-  EXPECT_EQ(printed(*nn::TransformerDecoderLayer(nn::TransformerDecoderLayerOptions(8, 2))),
-            of_text("TransformerDecoderLayer(8, 2)"));
+  EXPECT_EQ(
+      printed(*nn::TransformerDecoderLayer(nn::TransformerDecoderLayerOptions(8, 2))),
+      of_text("TransformerDecoderLayer(8, 2)"));
   EXPECT_EQ(printed(*nn::MultiheadAttention(8, 2)), of_text("MultiheadAttention(8, 2)"));
   EXPECT_EQ(printed(*nn::TransformerEncoder(nn::TransformerEncoderOptions(layer, 2))),
             of_text("TransformerEncoder(TransformerEncoderLayer(8, 2), 2)"));
@@ -178,7 +240,8 @@ TEST(LoadModel, AProgramThatDoesNotKnowTheClassGetsTheSameOutputBitForBit) {
   EXPECT_FALSE(model->module->is_training());
   ExpectSameBits(GetCpuRngState(), state, "the generator");
   ExpectSameBits(model->Forward(images), net(images), "the output");
-  EXPECT_THAT(model->text, HasSubstr("  (avgpool): AdaptiveAvgPool2d(output_size=(2, 2))"));
+  EXPECT_THAT(model->text,
+              HasSubstr("  (avgpool): AdaptiveAvgPool2d(output_size=(2, 2))"));
   EXPECT_THAT(model->text,
               HasSubstr("    (4): MaxPool2d(kernel_size=2, stride=2, padding=0, "
                         "dilation=1, ceil_mode=False)"));
@@ -251,8 +314,7 @@ TEST(LoadModel, AnEncoderRunsItsLayersInOrderAndThenItsNorm) {
       nn::AnyModule(nn::LayerNorm(nn::LayerNormOptions({8})))));
   for (torch::Tensor& p : encoder->parameters()) p.data().normal_();
   encoder->eval();
-  ASSERT_TRUE(
-      SaveCheckpoint(world.client(), "models/m", {.module = encoder.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = encoder.get()}).ok());
   const auto model = LoadModel(world.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   const torch::Tensor words = torch::rand({5, 2, 8});
@@ -374,19 +436,33 @@ TEST(SaveForward, StepsThatDoNotFitAreRefusedBeforeAnythingIsSent) {
 TEST(ForwardFunctions, EachRunsAsTorchsOwn) {
   const torch::Tensor x = torch::randn({2, 3, 8, 8});
   const std::map<std::string, torch::Tensor> wanted = {
-      {"relu", x.relu()}, {"relu6", torch::relu6(x)}, {"gelu", torch::gelu(x)},
-      {"elu(0.5)", torch::elu(x, 0.5)}, {"silu", torch::silu(x)}, {"selu", torch::selu(x)},
-      {"mish", torch::mish(x)}, {"leaky_relu(0.2)", torch::leaky_relu(x, 0.2)},
-      {"hardswish", torch::hardswish(x)}, {"sigmoid", x.sigmoid()},
-      {"logsigmoid", torch::log_sigmoid(x)}, {"tanh", x.tanh()},
-      {"softplus", torch::softplus(x)}, {"softmax(1)", x.softmax(1)},
-      {"log_softmax(-1)", x.log_softmax(-1)}, {"dropout(0.9)", x},
-      {"flatten(1)", x.flatten(1)}, {"view(2, -1)", x.view({2, -1})},
-      {"squeeze(0)", x.squeeze(0)}, {"unsqueeze(1)", x.unsqueeze(1)},
-      {"transpose(1, 2)", x.transpose(1, 2)}, {"select(1, -1)", x.select(1, -1)},
-      {"mean(2, 3)", x.mean({2, 3})}, {"max_pool2d(2)", torch::max_pool2d(x, 2)},
+      {"relu", x.relu()},
+      {"relu6", torch::relu6(x)},
+      {"gelu", torch::gelu(x)},
+      {"elu(0.5)", torch::elu(x, 0.5)},
+      {"silu", torch::silu(x)},
+      {"selu", torch::selu(x)},
+      {"mish", torch::mish(x)},
+      {"leaky_relu(0.2)", torch::leaky_relu(x, 0.2)},
+      {"hardswish", torch::hardswish(x)},
+      {"sigmoid", x.sigmoid()},
+      {"logsigmoid", torch::log_sigmoid(x)},
+      {"tanh", x.tanh()},
+      {"softplus", torch::softplus(x)},
+      {"softmax(1)", x.softmax(1)},
+      {"log_softmax(-1)", x.log_softmax(-1)},
+      {"dropout(0.9)", x},
+      {"flatten(1)", x.flatten(1)},
+      {"view(2, -1)", x.view({2, -1})},
+      {"squeeze(0)", x.squeeze(0)},
+      {"unsqueeze(1)", x.unsqueeze(1)},
+      {"transpose(1, 2)", x.transpose(1, 2)},
+      {"select(1, -1)", x.select(1, -1)},
+      {"mean(2, 3)", x.mean({2, 3})},
+      {"max_pool2d(2)", torch::max_pool2d(x, 2)},
       {"avg_pool2d(3, 2, 1)", torch::avg_pool2d(x, 3, 2, 1)},
-      {"adaptive_avg_pool2d(2)", torch::adaptive_avg_pool2d(x, {2, 2})}, {"add", x + x},
+      {"adaptive_avg_pool2d(2)", torch::adaptive_avg_pool2d(x, {2, 2})},
+      {"add", x + x},
       {"mul", x * x}};
   std::set<std::string> tried;
   for (const auto& [step, want] : wanted) {

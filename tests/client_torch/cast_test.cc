@@ -164,8 +164,7 @@ TEST_F(CastTest, IntoANarrowerModuleTheServerCastsAndTheReportSaysTheSame) {
 TEST_F(CastTest, IntoAFloat8ModuleTheClientCasts) {
   const StateDict stored = {{"w", torch::randn({1 << 18})}};
   Save({.state_dict = &stored});
-  const torch::Tensor narrow =
-      torch::zeros({1 << 18}).to(c10::ScalarType::Float8_e4m3fn);
+  const torch::Tensor narrow = torch::zeros({1 << 18}).to(c10::ScalarType::Float8_e4m3fn);
   Bag bag(StateDict{{"w", narrow}});
   const LoadResult result =
       LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
@@ -178,7 +177,8 @@ TEST_F(CastTest, IntoAFloat8ModuleTheClientCasts) {
 #endif
 
 TEST_F(CastTest, WhereOneTensorOfTheModuleIsWiderTheStoredBytesTravel) {
-  const StateDict stored = {{"w", torch::randn({1 << 18})}, {"v", torch::randn({1 << 18})}};
+  const StateDict stored = {{"w", torch::randn({1 << 18})},
+                            {"v", torch::randn({1 << 18})}};
   Save({.state_dict = &stored});
   const torch::Tensor half = torch::zeros({1 << 18}, torch::kBFloat16);
   const torch::Tensor same = torch::zeros({1 << 18});

@@ -52,7 +52,8 @@ class DeviceTest : public ::testing::Test {
   DeviceTest() : in_place_of_torch_(&fake_) {}
 
   void SaveValues() {
-    ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", {.state_dict = &values_}).ok());
+    ASSERT_TRUE(
+        SaveCheckpoint(world_.client(), "models/m", {.state_dict = &values_}).ok());
   }
   LoadResult Load(LoadArgs args) {
     loaded_.clear();
@@ -99,7 +100,9 @@ TEST_F(DeviceTest, ThePlacementRuleThatMatchesFirstDecides) {
                                           {"features.*", "cuda:1"},
                                           {"other:features.*", "cpu"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  const auto device_of = [&](const char* key) { return fake_.DeviceOf(At(loaded_, key)); };
+  const auto device_of = [&](const char* key) {
+    return fake_.DeviceOf(At(loaded_, key));
+  };
   EXPECT_EQ(device_of("features_0"), 2);
   EXPECT_EQ(device_of("features_1"), 2);
   EXPECT_EQ(device_of("features_2"), 1);
@@ -118,8 +121,8 @@ TEST_F(DeviceTest, AModuleOnADeviceIsLoadedThereWhateverTheArgumentsSay) {
   }
   Bag bag(live);
   const int64_t allocated = fake_.allocations();
-  LoadResult result = LoadCheckpoint(world_.client(), kLatest,
-                                     {.module = bag.get(), .device = "cuda:2"});
+  LoadResult result =
+      LoadCheckpoint(world_.client(), kLatest, {.module = bag.get(), .device = "cuda:2"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   ExpectValues(live);
   EXPECT_EQ(fake_.allocations(), allocated) << "memory of the device was taken";
@@ -130,7 +133,8 @@ TEST_F(DeviceTest, AModuleOnADeviceIsLoadedThereWhateverTheArgumentsSay) {
 
 TEST_F(DeviceTest, OptimizerStateGoesWhereItsParameterIs) {
   const auto sgd_of = [](torch::nn::Linear& net) {
-    return torch::optim::SGD(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+    return torch::optim::SGD(net->parameters(),
+                             torch::optim::SGDOptions(0.1).momentum(0.9));
   };
   const auto momentum = [](torch::optim::SGD& sgd) {
     std::map<int64_t, torch::Tensor> by_dim;  // The weight's has two, the bias's one.
@@ -169,17 +173,18 @@ TEST_F(DeviceTest, TooLittleMemoryIsToldWithBothFiguresBeforeAnythingIsAllocated
   fake_.SetCapacity(1, 1'000'000);
   const absl::Status status = Load({.device = "cuda:1"}).status;
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  EXPECT_THAT(std::string(status.message()),
-              ::testing::ContainsRegex(
-                  "needs 48[0-9]+ bytes of memory on cuda:1, 1000000 of 1000000 are free"));
+  EXPECT_THAT(
+      std::string(status.message()),
+      ::testing::ContainsRegex(
+          "needs 48[0-9]+ bytes of memory on cuda:1, 1000000 of 1000000 are free"));
   EXPECT_EQ(fake_.allocations(), 0);
 }
 
 TEST_F(DeviceTest, WithFallbackTheCpuTakesWhatDoesNotFitAndTheReportSaysSo) {
   SaveValues();
   fake_.SetCapacity(1, 1'000'000);
-  LoadResult result = Load(
-      {.device = "cuda:1", .placement = {{"head.*", "cuda:2"}}, .fallback = "cpu"});
+  LoadResult result =
+      Load({.device = "cuda:1", .placement = {{"head.*", "cuda:2"}}, .fallback = "cpu"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(fake_.DeviceOf(At(loaded_, "features_0")), -1);
   EXPECT_EQ(fake_.DeviceOf(At(loaded_, "head_0")), 2) << "it has room";
@@ -268,8 +273,11 @@ TEST_F(DeviceTest, AThousandLoadsThatFailHalfWayLeaveNoDeviceMemoryBehind) {
   std::mt19937_64 random(23);
   int failed = 0;
   for (int i = 0; i < 1000; ++i) {
-    const auto one_of = [&](uint64_t n) { return static_cast<int64_t>(1 + random() % n); };
-    if (i % 3 == 0) world.connection().SetFaults({.cut_at = 1 + one_of(4), .cut_every = 1});
+    const auto one_of = [&](uint64_t n) {
+      return static_cast<int64_t>(1 + random() % n);
+    };
+    if (i % 3 == 0)
+      world.connection().SetFaults({.cut_at = 1 + one_of(4), .cut_every = 1});
     if (i % 3 == 1) fake_.SetFaults({.copy = one_of(8)});
     if (i % 3 == 2) fake_.SetFaults({.allocation = one_of(8)});
     StateDict loaded;
@@ -323,9 +331,9 @@ TEST_F(DeviceTest, OnlyOfTensorsAtRestASaveBelievesThatNobodyChangesThem) {
 
 TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
   const StateDict live = {{"w", OnDevice(2, torch::rand({10}))}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m",
-                             {.state_dict = &live, .rng = true})
-                  .ok());
+  ASSERT_TRUE(
+      SaveCheckpoint(world_.client(), "models/m", {.state_dict = &live, .rng = true})
+          .ok());
   FakeRuntime smaller(1);
   const device::ScopedRuntime one_device(&smaller);
   LoadResult result = Load({.rng = true});
@@ -336,9 +344,9 @@ TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
 
 TEST_F(DeviceTest, AGeneratorOfADeviceInUseThatIsNotStoredIsReportedAsSkipped) {
   const StateDict on_cpu = {{"w", torch::rand({10})}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m",
-                             {.state_dict = &on_cpu, .rng = true})
-                  .ok());
+  ASSERT_TRUE(
+      SaveCheckpoint(world_.client(), "models/m", {.state_dict = &on_cpu, .rng = true})
+          .ok());
   support::Bag bag(StateDict{{"w", OnDevice(1, torch::zeros({10}))}});
   const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
                                            {.module = bag.get(), .rng = true});
@@ -381,8 +389,7 @@ TEST_F(DeviceTest, AStreamedSaveWhoseCopyFailsSaysSoAndStoresNothing) {
   SaveArgs args = {.state_dict = &live};
   args.options.max_staging_bytes = 0;
   fake_.SetFaults({.copy = 50});
-  const absl::Status status =
-      SaveCheckpoint(world_.client(), "models/m", args).status();
+  const absl::Status status = SaveCheckpoint(world_.client(), "models/m", args).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("copy failed")) << status;
   EXPECT_FALSE(world_.client().GetCheckpoint(kLatest).ok());
   EXPECT_EQ(fake_.live_pinned(), 0);

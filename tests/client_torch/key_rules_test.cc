@@ -70,9 +70,8 @@ TEST(KeyRulesTest, ACheckpointOfABareModuleGoesIntoDataParallel) {
   Fill(*bare, 1);
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = bare.get()}).ok());
   Parallel parallel;
-  LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest,
-                     {.module = parallel.get(), .add_prefix = "module."});
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = parallel.get(), .add_prefix = "module."});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(BytesOf(bare->fc->bias), BytesOf(parallel->module->fc->bias));
 }
@@ -82,8 +81,8 @@ TEST(KeyRulesTest, TheOptimizerFollowsTheNewNames) {
   Parallel parallel;
   torch::optim::SGD saved(parallel->parameters(),
                           torch::optim::SGDOptions(0.1).momentum(0.9));
-  parallel->module->bn(parallel->module->fc(torch::ones({4, 2}) *
-                                            torch::arange(4).view({4, 1})))
+  parallel->module
+      ->bn(parallel->module->fc(torch::ones({4, 2}) * torch::arange(4).view({4, 1})))
       .pow(3)
       .sum()
       .backward();
@@ -132,13 +131,12 @@ TEST(KeyRulesTest, TheFirstRuleThatMatchesTheWholeKeyRenamesIt) {
                                {"a|head", "classifier"}}};
   LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args);
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_THAT(support::KeysOf(fresh), ElementsAre("gamma", "blocks.0.weight",
-                                                  "blocks.1.weight", "classifier"));
+  EXPECT_THAT(support::KeysOf(fresh),
+              ElementsAre("gamma", "blocks.0.weight", "blocks.1.weight", "classifier"));
   EXPECT_EQ(At(fresh, "blocks.1.weight").item<float>(), 3);
-  EXPECT_THAT(result.report.renamed,
-              ElementsAre(Pair("layer.0.gamma", "blocks.0.weight"),
-                          Pair("layer.1.gamma", "blocks.1.weight"),
-                          Pair("head", "classifier")));
+  EXPECT_THAT(result.report.renamed, ElementsAre(Pair("layer.0.gamma", "blocks.0.weight"),
+                                                 Pair("layer.1.gamma", "blocks.1.weight"),
+                                                 Pair("head", "classifier")));
 }
 
 TEST(KeyRulesTest, TwoKeysThatWouldBeOneAreRefusedByName) {
@@ -168,12 +166,11 @@ TEST(KeyRulesTest, ARuleThatDoesNotCompileIsRefusedByItsField) {
   EXPECT_THAT(refusal({.renames = {{"(a)", R"(\2)"}}}), HasSubstr("renames[0]"));
   EXPECT_THAT(refusal({.non_persistent = {"["}}), HasSubstr("non_persistent[0]"));
   Block net;
-  EXPECT_THAT(
-      std::string(SaveCheckpoint(world.client(), "models/m",
-                                 {.module = net.get(), .non_persistent = {"["}})
-                      .status()
-                      .message()),
-      HasSubstr("non_persistent[0]"));
+  EXPECT_THAT(std::string(SaveCheckpoint(world.client(), "models/m",
+                                         {.module = net.get(), .non_persistent = {"["}})
+                              .status()
+                              .message()),
+              HasSubstr("non_persistent[0]"));
 }
 
 TEST(KeyRulesTest, ABufferThatIsNotPersistentIsNeitherStoredNorMissing) {
@@ -191,9 +188,8 @@ TEST(KeyRulesTest, ABufferThatIsNotPersistentIsNeitherStoredNorMissing) {
                                 "bn.running_mean", "bn.running_var"));
   Block other;
   other->bn->num_batches_tracked.fill_(7);
-  LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest,
-                     {.module = other.get(), .non_persistent = counts});
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+                                     {.module = other.get(), .non_persistent = counts});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.missing, IsEmpty());
   EXPECT_EQ(other->bn->num_batches_tracked.item<int64_t>(), 7);

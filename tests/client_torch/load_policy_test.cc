@@ -48,19 +48,31 @@ Difference Of(Kind kind) {
 
 void SetPolicy(Kind kind, Policy policy, LoadArgs& args) {
   switch (kind) {
-    case Kind::kMissing: args.missing = policy; break;
-    case Kind::kUnexpected: args.unexpected = policy; break;
-    case Kind::kShape: args.shape = policy; break;
-    case Kind::kDType: args.dtype = policy; break;
+    case Kind::kMissing:
+      args.missing = policy;
+      break;
+    case Kind::kUnexpected:
+      args.unexpected = policy;
+      break;
+    case Kind::kShape:
+      args.shape = policy;
+      break;
+    case Kind::kDType:
+      args.dtype = policy;
+      break;
   }
 }
 
 size_t Reported(Kind kind, const LoadReport& report) {
   switch (kind) {
-    case Kind::kMissing: return report.missing.size();
-    case Kind::kUnexpected: return report.unexpected.size();
-    case Kind::kShape: return report.shape_mismatch.size();
-    case Kind::kDType: return report.dtype_change.size();
+    case Kind::kMissing:
+      return report.missing.size();
+    case Kind::kUnexpected:
+      return report.unexpected.size();
+    case Kind::kShape:
+      return report.shape_mismatch.size();
+    case Kind::kDType:
+      return report.dtype_change.size();
   }
   return 0;
 }
@@ -107,8 +119,8 @@ TEST_P(LoadPolicyTest, DecidesTheLoadAndTheReport) {
   SetPolicy(kind, policy, args);
   const LoadResult result = Load(args);
   const bool refused = policy == Policy::kFail;
-  EXPECT_EQ(result.status.code(), refused ? absl::StatusCode::kFailedPrecondition
-                                          : absl::StatusCode::kOk)
+  EXPECT_EQ(result.status.code(),
+            refused ? absl::StatusCode::kFailedPrecondition : absl::StatusCode::kOk)
       << result.status;
   if (refused) {
     EXPECT_THAT(std::string(result.status.message()), HasSubstr(difference_.refusal));
@@ -142,9 +154,9 @@ TEST(LoadPolicyDefaultTest, StrictDecidesOverMissingAndUnexpectedAlone) {
       World world;
       const Difference difference = Of(kind);
       SCOPED_TRACE(std::string(difference.name) + (strict ? " strict" : " not strict"));
-      ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
-                                 {.state_dict = &difference.stored})
-                      .ok());
+      ASSERT_TRUE(
+          SaveCheckpoint(world.client(), "models/m", {.state_dict = &difference.stored})
+              .ok());
       Bag bag(difference.wanted);
       const LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
                                                {.module = bag.get(), .strict = strict});

@@ -38,7 +38,8 @@ std::vector<Change> Changes() {
        "\n  (add_linear): Linear(in_features=1000, out_features=10, bias=True)\n)", true},
       {"AtTheTopAndInForward",
        EditList().AddModule("add_linear", "Linear(1000, 10)", InForward()), 10,
-       "\n  (add_linear): Linear(in_features=1000, out_features=10, bias=True)\n)", false},
+       "\n  (add_linear): Linear(in_features=1000, out_features=10, bias=True)\n)",
+       false},
       {"InsideTheClassifier",
        EditList().AddModule("classifier.add_linear", "Linear(1000, 10)"), 10,
        "\n    (add_linear): Linear(in_features=1000, out_features=10, bias=True)\n  )",
@@ -92,10 +93,11 @@ INSTANTIATE_TEST_SUITE_P(, ChangedVgg, testing::ValuesIn(Changes()),
 TEST(ModifiedModel, WhatWasFrozenOnTheServerIsFrozenWhereItIsLoaded) {
   World world;
   torch::nn::Sequential net{torch::nn::Linear(3, 4), torch::nn::Linear(4, 2)};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/vgg", {.module = net.ptr().get()}).ok());
   ASSERT_TRUE(
-      ModifyCheckpoint(world.client(), kVgg, EditList().SetRequiresGrad(false, {R"(0\..*)"}))
-          .ok());
+      SaveCheckpoint(world.client(), "models/vgg", {.module = net.ptr().get()}).ok());
+  ASSERT_TRUE(ModifyCheckpoint(world.client(), kVgg,
+                               EditList().SetRequiresGrad(false, {R"(0\..*)"}))
+                  .ok());
   const auto model = LoadModel(world.client(), kVgg);
   ASSERT_TRUE(model.ok()) << model.status();
   for (const auto& parameter : model->module->named_parameters()) {

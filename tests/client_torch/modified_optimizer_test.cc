@@ -42,39 +42,38 @@ using MakeForLayers = std::function<std::unique_ptr<torch::optim::Optimizer>(Lay
 
 std::vector<std::pair<std::string, MakeForLayers>> LayerOptimizers() {
   using namespace torch::optim;
-  return {{"SGD",
-           [](Layers& net) {
-             return std::make_unique<SGD>(net->parameters(),
-                                          SGDOptions(0.1).momentum(0.9));
-           }},
-          {"Adam",
-           [](Layers& net) {
-             return std::make_unique<Adam>(net->parameters(),
-                                           AdamOptions(0.01).amsgrad(true));
-           }},
-          {"AdamW",
-           [](Layers& net) {
-             return std::make_unique<AdamW>(net->parameters(), AdamWOptions(0.01));
-           }},
-          {"Adagrad",
-           [](Layers& net) {
-             return std::make_unique<Adagrad>(
-                 net->parameters(), AdagradOptions(0.1).initial_accumulator_value(0.5));
-           }},
-          {"RMSprop",
-           [](Layers& net) {
-             return std::make_unique<RMSprop>(
-                 net->parameters(), RMSpropOptions(0.01).momentum(0.8).centered(true));
-           }},
-          {"LBFGS", [](Layers& net) {
-             return std::make_unique<LBFGS>(net->parameters(),
-                                            LBFGSOptions(0.1).max_iter(3));
-           }}};
+  return {
+      {"SGD",
+       [](Layers& net) {
+         return std::make_unique<SGD>(net->parameters(), SGDOptions(0.1).momentum(0.9));
+       }},
+      {"Adam",
+       [](Layers& net) {
+         return std::make_unique<Adam>(net->parameters(),
+                                       AdamOptions(0.01).amsgrad(true));
+       }},
+      {"AdamW",
+       [](Layers& net) {
+         return std::make_unique<AdamW>(net->parameters(), AdamWOptions(0.01));
+       }},
+      {"Adagrad",
+       [](Layers& net) {
+         return std::make_unique<Adagrad>(
+             net->parameters(), AdagradOptions(0.1).initial_accumulator_value(0.5));
+       }},
+      {"RMSprop",
+       [](Layers& net) {
+         return std::make_unique<RMSprop>(
+             net->parameters(), RMSpropOptions(0.01).momentum(0.8).centered(true));
+       }},
+      {"LBFGS", [](Layers& net) {
+         return std::make_unique<LBFGS>(net->parameters(), LBFGSOptions(0.1).max_iter(3));
+       }}};
 }
 
 // Trains, saves, edits, loads into `modified` and trains both on.
-void TrainOn(const MakeForLayers& make, const EditList& edits, Layers& trained, Layers& modified,
-             const ModifyOptions& options = {}) {
+void TrainOn(const MakeForLayers& make, const EditList& edits, Layers& trained,
+             Layers& modified, const ModifyOptions& options = {}) {
   World world;
   auto optimizer = make(trained);
   for (int i = 0; i < 3; ++i) Step(trained, *optimizer);
@@ -84,9 +83,9 @@ void TrainOn(const MakeForLayers& make, const EditList& edits, Layers& trained, 
   auto made = ModifyCheckpoint(world.client(), support::kLatest, edits, options);
   ASSERT_TRUE(made.ok()) << made.status();
   auto resumed = make(modified);
-  const LoadResult loaded = LoadCheckpoint(
-      world.client(), support::kLatest,
-      {.module = modified.get(), .optimizer = resumed.get()});
+  const LoadResult loaded =
+      LoadCheckpoint(world.client(), support::kLatest,
+                     {.module = modified.get(), .optimizer = resumed.get()});
   ASSERT_TRUE(loaded.status.ok()) << loaded.status;
   for (int i = 0; i < 3; ++i) {
     Step(trained, *optimizer);
@@ -131,8 +130,7 @@ TEST(ModifiedOptimizerTest, RowsThatAreKeptTrainOnBitForBit) {
     if (name == "LBFGS") continue;
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("first", 4);
-    TrainOn(make,
-            EditList().ResizeOutput("head", 4, {2, 0}, EditList::NewRows::kZeros),
+    TrainOn(make, EditList().ResizeOutput("head", 4, {2, 0}, EditList::NewRows::kZeros),
             trained, modified);
     EXPECT_TRUE(BytesOf(modified->head->weight[0]) == BytesOf(trained->head->weight[2]));
     EXPECT_TRUE(BytesOf(modified->head->weight[1]) == BytesOf(trained->head->weight[0]));

@@ -157,7 +157,8 @@ TEST(OptimizerTest, TheStoredTreeIsPythons) {
 TEST(OptimizerTest, TheStoredTreeOfLbfgsIsPythons) {
   World world;
   TwoLayers net;
-  torch::optim::LBFGS lbfgs(net->parameters(), torch::optim::LBFGSOptions(0.1).max_iter(8));
+  torch::optim::LBFGS lbfgs(net->parameters(),
+                            torch::optim::LBFGSOptions(0.1).max_iter(8));
   Step(net, lbfgs);
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
                              {.module = net.get(), .optimizer = &lbfgs})
@@ -195,9 +196,9 @@ TEST(OptimizerTest, AnOptimizerOfAnotherMakeIsRefusedByName) {
   World world;
   TwoLayers net;
   Own own(net->parameters());
-  const absl::Status unknown = SaveCheckpoint(world.client(), "models/m",
-                                              {.module = net.get(), .optimizer = &own})
-                                   .status();
+  const absl::Status unknown =
+      SaveCheckpoint(world.client(), "models/m", {.module = net.get(), .optimizer = &own})
+          .status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(unknown.message()), HasSubstr("Own"));
 }
@@ -283,9 +284,9 @@ TEST(OptimizerTest, MaximizeIsRefusedByNameAndNothingChanges) {
         LoadCheckpoint(world.client(), support::kLatest,
                        {.module = net.get(), .optimizer = other.get()});
     EXPECT_EQ(result.status.code(), absl::StatusCode::kUnimplemented);
-    EXPECT_THAT(std::string(result.status.message()),
-                HasSubstr("has no `maximize`, which group " +
-                          std::to_string(list.size() - 1)));
+    EXPECT_THAT(
+        std::string(result.status.message()),
+        HasSubstr("has no `maximize`, which group " + std::to_string(list.size() - 1)));
     EXPECT_EQ(other->state().size(), states);
   }
 }

@@ -113,7 +113,10 @@ TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsToldByItsField) {
   };
   const auto invalid = absl::StatusCode::kInvalidArgument;
   const auto range = absl::StatusCode::kOutOfRange;
-  EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.options.include = {"a", "("}; }),
+  EXPECT_THAT(refusal(invalid,
+                      [](LoadArgs& a) {
+                        a.options.include = {"a", "("};
+                      }),
               HasSubstr("include_patterns[1]"));
   EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.options.exclude = {"*"}; }),
               HasSubstr("exclude_patterns[0]"));
@@ -121,12 +124,16 @@ TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsToldByItsField) {
               HasSubstr("device: `tpu:0`"));
   EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.device = "cuda:-1"; }),
               HasSubstr("device: `cuda:-1`"));
-  EXPECT_THAT(
-      refusal(invalid, [](LoadArgs& a) { a.options.slices = {{"fc.bias", -1, 3}}; }),
-      HasSubstr("slices[0]"));
-  EXPECT_THAT(
-      refusal(invalid, [](LoadArgs& a) { a.options.slices = {{"fc.bias", 3, 2}}; }),
-      HasSubstr("slices[0]"));
+  EXPECT_THAT(refusal(invalid,
+                      [](LoadArgs& a) {
+                        a.options.slices = {{"fc.bias", -1, 3}};
+                      }),
+              HasSubstr("slices[0]"));
+  EXPECT_THAT(refusal(invalid,
+                      [](LoadArgs& a) {
+                        a.options.slices = {{"fc.bias", 3, 2}};
+                      }),
+              HasSubstr("slices[0]"));
   EXPECT_THAT(
       refusal(range,
               [](LoadArgs& a) {

@@ -139,12 +139,12 @@ TEST_P(ResumeTest, StoppedAtAnyEpochTheRunGoesOnBitForBit) {
     Training resumed(GetParam().make);
     resumed.Epoch();  // state that the load has to replace
     resumed.losses.clear();
-    LoadResult result = LoadCheckpoint(
-        world.client(), "models/m/checkpoints/" + std::to_string(stop + 1),
-        {.module = resumed.net.get(),
-         .optimizer = resumed.optimizer.get(),
-         .rng = true,
-         .scheduler = &resumed.schedule});
+    LoadResult result =
+        LoadCheckpoint(world.client(), "models/m/checkpoints/" + std::to_string(stop + 1),
+                       {.module = resumed.net.get(),
+                        .optimizer = resumed.optimizer.get(),
+                        .rng = true,
+                        .scheduler = &resumed.schedule});
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_FALSE(result.report.inferred);
     ASSERT_EQ(result.checkpoint.epoch, stop);
@@ -178,9 +178,8 @@ TEST(ResumeModeTest, LoadingLeavesTrainAndEvalModeAlone) {
     DropNet other;
     other->train(training);
     other->drop->train(!training);  // a part of it may differ
-    ASSERT_TRUE(
-        LoadCheckpoint(world.client(), support::kLatest, {.module = other.get()})
-            .status.ok());
+    ASSERT_TRUE(LoadCheckpoint(world.client(), support::kLatest, {.module = other.get()})
+                    .status.ok());
     EXPECT_EQ(other->is_training(), training);
     EXPECT_EQ(other->norm->is_training(), training);
     EXPECT_EQ(other->drop->is_training(), !training);

@@ -16,27 +16,28 @@ using support::World;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
-constexpr torch::ScalarType kTypes[] = {torch::kBool,
-                                        torch::kByte,
-                                        torch::kChar,
-                                        torch::kShort,
-                                        torch::kInt,
-                                        torch::kLong,
-                                        torch::kHalf,
-                                        torch::kBFloat16,
-                                        torch::kFloat,
-                                        torch::kDouble,
-                                        c10::ScalarType::ComplexHalf,
-                                        c10::ScalarType::ComplexFloat,
-                                        c10::ScalarType::ComplexDouble,
+constexpr torch::ScalarType kTypes[] = {
+    torch::kBool,
+    torch::kByte,
+    torch::kChar,
+    torch::kShort,
+    torch::kInt,
+    torch::kLong,
+    torch::kHalf,
+    torch::kBFloat16,
+    torch::kFloat,
+    torch::kDouble,
+    c10::ScalarType::ComplexHalf,
+    c10::ScalarType::ComplexFloat,
+    c10::ScalarType::ComplexDouble,
 #if MODELSTORE_TORCH_HAS_FLOAT8
-                                        c10::ScalarType::UInt16,
-                                        c10::ScalarType::UInt32,
-                                        c10::ScalarType::UInt64,
-                                        c10::ScalarType::Float8_e4m3fn,
-                                        c10::ScalarType::Float8_e5m2,
-                                        c10::ScalarType::Float8_e4m3fnuz,
-                                        c10::ScalarType::Float8_e5m2fnuz,
+    c10::ScalarType::UInt16,
+    c10::ScalarType::UInt32,
+    c10::ScalarType::UInt64,
+    c10::ScalarType::Float8_e4m3fn,
+    c10::ScalarType::Float8_e5m2,
+    c10::ScalarType::Float8_e4m3fnuz,
+    c10::ScalarType::Float8_e5m2fnuz,
 #endif
 };
 

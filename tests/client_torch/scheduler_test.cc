@@ -17,7 +17,7 @@ double Rate(torch::optim::Optimizer& optimizer) {
 
 // The learning rates of `epochs` epochs.
 std::vector<double> RatesOf(torch::optim::Optimizer& optimizer,
-                        torch::optim::LRScheduler& scheduler, int epochs) {
+                            torch::optim::LRScheduler& scheduler, int epochs) {
   std::vector<double> rates;
   for (int i = 0; i < epochs; ++i) {
     rates.push_back(Rate(optimizer));
@@ -34,16 +34,16 @@ TEST(SchedulerTest, AScheduleStoppedAtAnyEpochGoesOnWithTheSameRates) {
     torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(1));
     torch::optim::StepLR schedule(sgd, /*step_size=*/3, /*gamma=*/0.5);
     RatesOf(sgd, schedule, stop);
-    auto saved = SaveCheckpoint(
-        world.client(), "models/m",
-        {.module = net.get(), .optimizer = &sgd, .scheduler = &schedule});
+    auto saved =
+        SaveCheckpoint(world.client(), "models/m",
+                       {.module = net.get(), .optimizer = &sgd, .scheduler = &schedule});
     ASSERT_TRUE(saved.ok()) << saved.status();
 
     torch::optim::SGD other(net->parameters(), torch::optim::SGDOptions(1));
     torch::optim::StepLR resumed(other, 3, 0.5);
-    LoadResult result = LoadCheckpoint(
-        world.client(), support::kLatest,
-        {.module = net.get(), .optimizer = &other, .scheduler = &resumed});
+    LoadResult result =
+        LoadCheckpoint(world.client(), support::kLatest,
+                       {.module = net.get(), .optimizer = &other, .scheduler = &resumed});
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_EQ(RatesOf(other, resumed, 8), RatesOf(sgd, schedule, 8));
   }

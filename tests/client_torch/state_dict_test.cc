@@ -94,10 +94,10 @@ TEST(StateDictTest, StrictRefusesAndListsKeysInPyTorchsOrder) {
                                      {.module = tree.get()});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("\"child.extra\""));
-  EXPECT_THAT(result.report.missing,
-              ElementsAre("scale", "steps", "child.table", "child.deep.weight",
-                          "child.deep.bias", "fc.bias", "bn.weight", "bn.bias",
-                          "bn.running_var"));
+  EXPECT_THAT(
+      result.report.missing,
+      ElementsAre("scale", "steps", "child.table", "child.deep.weight", "child.deep.bias",
+                  "fc.bias", "bn.weight", "bn.bias", "bn.running_var"));
   // A state dict without `_metadata` may be of a time before this buffer.
   EXPECT_THAT(result.report.skipped, ElementsAre("bn.num_batches_tracked"));
   EXPECT_THAT(result.report.unexpected,

@@ -80,7 +80,9 @@ TEST_P(TransferCutTest, AtEveryMessageTheReportIsTrue) {
   }
   std::printf("loads cut: %d, of them with new and old tensors: %d\n", cuts, mixed);
   EXPECT_GE(cuts, 6);
-  if (!atomic) { EXPECT_GE(mixed, 4); }
+  if (!atomic) {
+    EXPECT_GE(mixed, 4);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(DirectAndAtomic, TransferCutTest, ::testing::Bool());

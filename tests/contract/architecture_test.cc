@@ -60,8 +60,8 @@ TEST(ModulePath, LeadsToTheModuleOrNowhere) {
                            "classifier..2", "classifier.2.", "Classifier"}) {
     EXPECT_EQ(TypeAt(root, path), "none") << path;
   }
-  EXPECT_EQ(SplitModulePath("a.b.c"), (std::pair<absl::string_view, absl::string_view>(
-                                          "a.b", "c")));
+  EXPECT_EQ(SplitModulePath("a.b.c"),
+            (std::pair<absl::string_view, absl::string_view>("a.b", "c")));
   EXPECT_EQ(SplitModulePath("a").first, "");
   EXPECT_EQ(JoinModulePath("a.b", "c"), "a.b.c");
   EXPECT_EQ(JoinModulePath("", "c"), "c");
@@ -249,7 +249,8 @@ TEST(ValidateArchitecture, BoundsDepthAndNumber) {
     wide.add_children()->set_type("ReLU");
     wide.mutable_children(static_cast<int>(i))->set_name(absl::StrCat(i));
   }
-  EXPECT_THAT(std::string(Validate(wide).message()), HasSubstr("more than 65536 modules"));
+  EXPECT_THAT(std::string(Validate(wide).message()),
+              HasSubstr("more than 65536 modules"));
   wide.mutable_children()->RemoveLast();
   EXPECT_TRUE(Validate(wide).ok());
   EXPECT_FALSE(AddModule("f", "one_more", Parsed("ReLU()"), false, wide).ok());

@@ -1,6 +1,4 @@
 // One module as a string: what is read, what is refused and how that is said.
-#include "proto/contract/architecture/text.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +8,7 @@
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/architecture/parse.h"
 #include "proto/contract/architecture/tensors.h"
+#include "proto/contract/architecture/text.h"
 #include "proto/contract/architecture/value.h"
 
 namespace modelstore {
@@ -76,13 +75,15 @@ TEST(ParseModule, AnUnknownTypeIsKeptOnlyWhereAskedFor) {
 TEST(ParseModule, SyntaxErrorsSayWhatWasExpectedWhere) {
   EXPECT_THAT(Refusal("Linear(4096 10)"),
               HasSubstr("expected `,` or `)` at character 13, before `10)`"));
-  EXPECT_THAT(Refusal("Linear(4096, 10"), HasSubstr("at character 16, where the text ends"));
+  EXPECT_THAT(Refusal("Linear(4096, 10"),
+              HasSubstr("at character 16, where the text ends"));
   EXPECT_THAT(Refusal(""), HasSubstr("expected a module's type at character 1"));
   EXPECT_THAT(Refusal("nn.(1)"), HasSubstr("expected a type after the dot"));
   EXPECT_THAT(Refusal("4096"), HasSubstr("expected a module's type"));
   EXPECT_THAT(Refusal("Linear"), HasSubstr("expected `(`"));
   EXPECT_THAT(Refusal("Linear(1, 2) x"), HasSubstr("expected the end at character 14"));
-  EXPECT_THAT(Refusal("Linear(in_features=1, 2)"), HasSubstr("an argument with its name"));
+  EXPECT_THAT(Refusal("Linear(in_features=1, 2)"),
+              HasSubstr("an argument with its name"));
   EXPECT_THAT(Refusal("Linear(1, *2)"), HasSubstr("expected a value at character 11"));
   EXPECT_THAT(Refusal("GELU('tanh)"), HasSubstr("a closing '"));
   EXPECT_THAT(Refusal("Conv2d(1, 1, (3, 3)"), HasSubstr("where the text ends"));
@@ -111,7 +112,8 @@ TEST(ParseModule, ArgumentErrorsNameTheTypeAndTheArgument) {
               HasSubstr("or one of: same valid, not 'half'"));
   EXPECT_THAT(Refusal("MaxPool1d('x')"), HasSubstr("a tuple of 1 size, not 'x'"));
   EXPECT_THAT(Refusal("ZeroPad2d((1, 2))"), HasSubstr("a tuple of 4 integers"));
-  EXPECT_THAT(Refusal("EmbeddingBag(1, 2, mode='min')"), HasSubstr("one of: sum mean max"));
+  EXPECT_THAT(Refusal("EmbeddingBag(1, 2, mode='min')"),
+              HasSubstr("one of: sum mean max"));
   EXPECT_THAT(Refusal("Upsample(scale_factor='x')"), HasSubstr("a number or a tuple"));
   EXPECT_THAT(Refusal("Dropout(None)"), HasSubstr("a number, not None"));
   EXPECT_THAT(Refusal("LayerNorm('x')"), HasSubstr("a size or a tuple of sizes"));
@@ -141,7 +143,8 @@ TEST(ParseModule, ContainersTakeModulesAndNothingElse) {
   EXPECT_THAT(Refusal("ModuleList([ReLU(), 1])"), HasSubstr("either modules or values"));
   EXPECT_THAT(Refusal("ModuleDict([ReLU()])"), HasSubstr("a dict of modules, in braces"));
   EXPECT_THAT(Refusal("ModuleDict({'a.b': ReLU()})"), HasSubstr("without dots"));
-  EXPECT_THAT(Refusal("ModuleDict({'a': ReLU(), 'a': ReLU()})"), HasSubstr("`a` is given"));
+  EXPECT_THAT(Refusal("ModuleDict({'a': ReLU(), 'a': ReLU()})"),
+              HasSubstr("`a` is given"));
   EXPECT_EQ(Reprinted("ModuleList([])"), "ModuleList()");
   EXPECT_THAT(Refusal("TransformerEncoder(2)"), HasSubstr("needs a layer"));
   EXPECT_THAT(Refusal("TransformerEncoder(ReLU(), 1, 2)"), HasSubstr("None as norm"));
@@ -229,7 +232,8 @@ TEST(FindMisfits, SayWhatIsMissingUnexpectedAndOfAnotherShape) {
             "0.weight: shape [3, 2] by the architecture, [2, 3] stored");
   EXPECT_EQ((*misfits)[1].ToString(),
             "0.bias: missing; the architecture has it with shape [3]");
-  EXPECT_EQ((*misfits)[2].ToString(), "1.weight: belongs to no module of the architecture");
+  EXPECT_EQ((*misfits)[2].ToString(),
+            "1.weight: belongs to no module of the architecture");
 }
 
 TEST(FindMisfits, KeysRightBelowAModuleThatIsNotKnownFit) {

@@ -74,7 +74,8 @@ TEST_P(EachType, CountsItsNanAndInfiniteElements) {
   std::mt19937_64 random(TestSeed());
   for (const int64_t count : {0, 1, 129, 70'000}) {
     const std::string a = "x" + Elements(GetParam(), count, random);
-    const PlainDifference plain = support::ComputeDifference(GetParam(), a.substr(1), GetParam(), a.substr(1));
+    const PlainDifference plain =
+        support::ComputeDifference(GetParam(), a.substr(1), GetParam(), a.substr(1));
     const NonFinite found = CountNonFinite(GetParam(), a.data() + 1, count);
     EXPECT_EQ(found.nan, plain.nan_in_first);
     EXPECT_EQ(found.infinite, plain.infinite_in_first);

@@ -168,8 +168,8 @@ TEST(WeightedSumTest, SixteenBitElementsAreReadByTheirValue) {
 TEST(WeightedSumTest, TypesWithoutSumsAreRefused) {
   double sum = 0;
   char bytes[16] = {};
-  for (const DType dtype : {DType::kInt64, DType::kBool, DType::kComplex64,
-                            DType::kFloat8E5m2}) {
+  for (const DType dtype :
+       {DType::kInt64, DType::kBool, DType::kComplex64, DType::kFloat8E5m2}) {
     EXPECT_FALSE(CanSum(dtype));
     EXPECT_EQ(AddWeighted(dtype, bytes, 1, Sums::kBegin, &sum, 1).code(),
               absl::StatusCode::kInvalidArgument);

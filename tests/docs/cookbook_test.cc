@@ -89,9 +89,8 @@ TEST(Cookbook, EveryCommandIsUnderstoodAndAnswered) {
     ++ran;
   }
   EXPECT_GT(ran, 30);
-  for (const char* expected :
-       {"accuracy 0.97", "models/iris/checkpoints/1", "models/released/checkpoints/1",
-        "serving-7"}) {
+  for (const char* expected : {"accuracy 0.97", "models/iris/checkpoints/1",
+                               "models/released/checkpoints/1", "serving-7"}) {
     EXPECT_THAT(answers, HasSubstr(expected));
   }
   EXPECT_THAT(refusals, HasSubstr("is held by the alias production"));

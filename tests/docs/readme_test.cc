@@ -55,12 +55,14 @@ TEST_F(Readme, ATrainingJobSavesInTheBackgroundAndResumes) {
   Step();
   // [training job]
   auto client = modelstore::Client::Connect(address);
-  modelstore::SaveHandle save = modelstore::SaveCheckpointAsync(*client, "models/iris",
+  modelstore::SaveHandle save = modelstore::SaveCheckpointAsync(
+      *client, "models/iris",
       {.module = net.get(), .optimizer = &sgd, .epoch = 4, .loss = loss, .rng = true});
   absl::Status staged = save.Staged(modelstore::After(std::chrono::seconds(60)));
   auto saved = save.Durable(modelstore::After(std::chrono::minutes(10)));
-  modelstore::LoadResult resumed = modelstore::LoadCheckpoint(*client,
-      "models/iris/checkpoints/latest", {.module = net.get(), .optimizer = &sgd, .rng = true});
+  modelstore::LoadResult resumed =
+      modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
+                                 {.module = net.get(), .optimizer = &sgd, .rng = true});
   // [end]
   ASSERT_TRUE(staged.ok()) << staged;
   ASSERT_TRUE(saved.ok()) << saved.status();
@@ -75,11 +77,18 @@ TEST_F(Readme, AWhatElseTheLoopMustNotLoseComesBack) {
   Step();
   // [everything else]
   torch::optim::StepLR schedule(sgd, /*step_size=*/30, /*gamma=*/0.1);
-  modelstore::SaveArgs all = {.module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule};
-  all.sections["data"] = {modelstore::Value::Dict({{"epoch_seed", 7}, {"taken", 1024}}), {}};
+  modelstore::SaveArgs all = {
+      .module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule};
+  all.sections["data"] = {modelstore::Value::Dict({{"epoch_seed", 7}, {"taken", 1024}}),
+                          {}};
   auto saved = modelstore::SaveCheckpoint(*client, "models/lenet", all);
-  modelstore::LoadResult r = modelstore::LoadCheckpoint(*client, "models/lenet/checkpoints/latest",
-      {.module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule, .sections = {"data"}});
+  modelstore::LoadResult r =
+      modelstore::LoadCheckpoint(*client, "models/lenet/checkpoints/latest",
+                                 {.module = net.get(),
+                                  .optimizer = &sgd,
+                                  .rng = true,
+                                  .scheduler = &schedule,
+                                  .sections = {"data"}});
   absl::StatusOr<int64_t> taken = r.sections["data"].value.GetInt("taken");
   // [end]
   ASSERT_TRUE(saved.ok()) << saved.status();
@@ -92,8 +101,9 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   // [inference worker]
   auto client = modelstore::Client::Connect(address);
   modelstore::StateDict weights;
-  modelstore::LoadResult r = modelstore::LoadCheckpoint(
-      *client, "models/iris/checkpoints/latest", {.state_dict = &weights, .device = "cpu"});
+  modelstore::LoadResult r =
+      modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
+                                 {.state_dict = &weights, .device = "cpu"});
   if (!r.status.ok()) std::cerr << r.status << "\n" << r.report.ToString();
   // [end]
   ASSERT_TRUE(r.status.ok()) << r.status;
@@ -102,8 +112,12 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   EXPECT_EQ(weights[0].second.sizes(), torch::IntArrayRef({3, 4}));
   // [placement]
   modelstore::StateDict parts;
-  modelstore::LoadResult placed = modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
-      {.state_dict = &parts, .device = "cuda:0", .placement = {{"embedding.*", "cpu"}}, .fallback = "cpu"});
+  modelstore::LoadResult placed =
+      modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
+                                 {.state_dict = &parts,
+                                  .device = "cuda:0",
+                                  .placement = {{"embedding.*", "cpu"}},
+                                  .fallback = "cpu"});
   for (const std::string& why : placed.report.fell_back) std::cout << why << "\n";
   // [end]
   ASSERT_TRUE(placed.status.ok()) << placed.status;
@@ -136,10 +150,14 @@ TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
   auto model = std::make_shared<Model>();
   // [checkpoint that fits in part]
   auto client = modelstore::Client::Connect(address);
-  modelstore::LoadResult r = modelstore::LoadCheckpoint(*client, "models/big/checkpoints/latest",
-      {.module = model.get(), .strict = false, .strip_prefix = "module.",
-       .renames = {{R"(classifier\.old_(.*))", R"(\1)"}}});
-  std::cout << r.report.ToString();  // missing, unexpected, renamed, cast, shapes that differ
+  modelstore::LoadResult r =
+      modelstore::LoadCheckpoint(*client, "models/big/checkpoints/latest",
+                                 {.module = model.get(),
+                                  .strict = false,
+                                  .strip_prefix = "module.",
+                                  .renames = {{R"(classifier\.old_(.*))", R"(\1)"}}});
+  std::cout
+      << r.report.ToString();  // missing, unexpected, renamed, cast, shapes that differ
   // [end]
   ASSERT_TRUE(r.status.ok()) << r.status;
   EXPECT_THAT(r.report.missing, testing::ElementsAre("head.bias"));
@@ -154,7 +172,8 @@ TEST_F(Readme, CAPartOfACheckpointComesAlone) {
                                        {"embed.count", torch::tensor(int64_t{5000})},
                                        {"fc.weight", torch::rand({8, 8})}};
   ASSERT_TRUE(
-      modelstore::SaveCheckpoint(*connected, "models/words", {.state_dict = &words}).ok());
+      modelstore::SaveCheckpoint(*connected, "models/words", {.state_dict = &words})
+          .ok());
   // [part]
   auto client = modelstore::Client::Connect(address);
   modelstore::StateDict part;
@@ -187,13 +206,15 @@ TEST_F(Readme, DATrainingLoopLeavesItToAPolicyWhenToSave) {
   struct sigaction before {};
   ASSERT_EQ(sigaction(SIGTERM, nullptr, &before), 0);
   // [policy]
-  auto policy = modelstore::CheckpointPolicy::Create({.every_epochs = 5, .metric = "loss"});
+  auto policy =
+      modelstore::CheckpointPolicy::Create({.every_epochs = 5, .metric = "loss"});
   absl::Status on_preemption = modelstore::RequestFinalSaveOnSignal(SIGTERM);
   for (int64_t epoch = 1; epoch <= epochs; ++epoch) {
     train(epoch);
     const modelstore::SaveReason why = policy->Decide({.epoch = epoch, .loss = loss});
     if (why == modelstore::SaveReason::kNone) continue;
-    save = modelstore::SaveCheckpointAsync(client, "models/policy",
+    save = modelstore::SaveCheckpointAsync(
+        client, "models/policy",
         {.module = net.get(), .optimizer = &sgd, .epoch = epoch, .loss = loss});
     if (why == modelstore::SaveReason::kFinal) break;
   }
@@ -210,12 +231,14 @@ TEST_F(Readme, DATrainingLoopLeavesItToAPolicyWhenToSave) {
 TEST_F(Readme, EAnEngineerChangesAStoredModel) {
   // [engineer]
   auto client = modelstore::Client::Connect(address);
-  auto made = modelstore::ModifyCheckpoint(*client, "models/iris/checkpoints/latest",
-      modelstore::EditList()
-          .RenameKeys("(weight|bias)", R"(head.\1)")
-          .SetRequiresGrad(false, {R"(head\.weight)"})
-          .Cast(modelstore::DType::kBfloat16));
-  if (made.ok()) std::cout << made->checkpoint.name << " stores " << made->stored_bytes << "\n";
+  auto made =
+      modelstore::ModifyCheckpoint(*client, "models/iris/checkpoints/latest",
+                                   modelstore::EditList()
+                                       .RenameKeys("(weight|bias)", R"(head.\1)")
+                                       .SetRequiresGrad(false, {R"(head\.weight)"})
+                                       .Cast(modelstore::DType::kBfloat16));
+  if (made.ok())
+    std::cout << made->checkpoint.name << " stores " << made->stored_bytes << "\n";
   auto history = modelstore::History(*client, "models/iris/checkpoints/latest");
   // [end]
   ASSERT_TRUE(made.ok()) << made.status();
@@ -233,11 +256,14 @@ TEST_F(Readme, EAVersionIsVerifiedAfterItIsSavedAndComparedWithTheOneBefore) {
   const auto in_an_hour = modelstore::After(std::chrono::hours(1));
   auto verified = modelstore::VerifyCheckpoint(*client, saved->name, in_an_hour,
                                                {.count_non_finite = true});
-  for (const auto& f : verified->findings) std::cerr << f.tensor << ": " << f.damage << "\n";
-  auto compared = modelstore::CompareCheckpoints(*client, "models/iris/checkpoints/1", saved->name,
-                                                 in_an_hour, {.with_norms = true});
+  for (const auto& f : verified->findings)
+    std::cerr << f.tensor << ": " << f.damage << "\n";
+  auto compared =
+      modelstore::CompareCheckpoints(*client, "models/iris/checkpoints/1", saved->name,
+                                     in_an_hour, {.with_norms = true});
   for (const auto& d : compared->differences) {
-    if (d.measure) std::cout << d.tensor << " moved by " << d.measure->difference_norm << "\n";
+    if (d.measure)
+      std::cout << d.tensor << " moved by " << d.measure->difference_norm << "\n";
   }
   // [end]
   ASSERT_TRUE(saved.ok()) << saved.status();
@@ -255,8 +281,10 @@ TEST_F(Readme, AProgramThatDoesNotKnowTheClassRunsAModelByItsName) {
   const torch::Tensor images = torch::rand({2, 3, 32, 32});
   // [a model by its name]
   auto client = modelstore::Client::Connect(address);
-  auto saved = modelstore::SaveCheckpoint(*client, "models/vgg16",
-      {.module = net.get(), .forward = {{"", {"features", "avgpool", "flatten(1)", "classifier"}}}});
+  auto saved = modelstore::SaveCheckpoint(
+      *client, "models/vgg16",
+      {.module = net.get(),
+       .forward = {{"", {"features", "avgpool", "flatten(1)", "classifier"}}}});
   auto model = modelstore::LoadModel(*client, "models/vgg16/checkpoints/latest");
   std::cout << model->text << "\n";  // as Python's print(model)
   torch::Tensor scores = model->Forward(images);
@@ -271,12 +299,15 @@ TEST_F(Readme, DBWhatHappensToAVersionAfterItsSave) {
   ASSERT_TRUE(connected.ok()) << connected.status();
   modelstore::Client client = *connected;
   // [life of a version]
-  auto moved = modelstore::SetAlias(client, "models/iris/aliases/production", 1, {.note = "0.97"});
-  auto lease = modelstore::AcquireLease(client, "models/iris/checkpoints/production", "serving-7",
-                                        std::chrono::hours(1));  // until then nobody deletes it
+  auto moved =
+      modelstore::SetAlias(client, "models/iris/aliases/production", 1, {.note = "0.97"});
+  auto lease =
+      modelstore::AcquireLease(client, "models/iris/checkpoints/production", "serving-7",
+                               std::chrono::hours(1));  // until then nobody deletes it
   auto copy = modelstore::CopyCheckpoint(client, lease->checkpoint, "models/released");
   auto watcher = modelstore::ModelWatcher::Open(client, "models/iris");
-  auto event = watcher->Next(modelstore::After(std::chrono::minutes(1)));  // what is; then what changes
+  auto event = watcher->Next(
+      modelstore::After(std::chrono::minutes(1)));  // what is; then what changes
   // [end]
   ASSERT_TRUE(moved.ok()) << moved.status();
   ASSERT_TRUE(lease.ok()) << lease.status();
@@ -294,14 +325,15 @@ TEST_F(Readme, DCTheVersionsThatNoRuleKeepsGo) {
   const size_t before = connected->ListCheckpoints("models/iris")->size();
   for (int i = 1; i <= 6; ++i) {
     const modelstore::StateDict weights = {{"w", torch::full({4}, i)}};
-    ASSERT_TRUE(modelstore::SaveCheckpoint(*connected, "models/iris",
-                                           {.state_dict = &weights, .loss = 1.0 - 0.1 * i})
-                    .ok());
+    ASSERT_TRUE(
+        modelstore::SaveCheckpoint(*connected, "models/iris",
+                                   {.state_dict = &weights, .loss = 1.0 - 0.1 * i})
+            .ok());
   }
   // [retention]
   auto client = modelstore::Client::Connect(address);
-  absl::Status rules = modelstore::SetRetentionPolicy(*client, "models/iris",
-      {.keep_latest = 3, .keep_best = 2, .metric = "loss"});
+  absl::Status rules = modelstore::SetRetentionPolicy(
+      *client, "models/iris", {.keep_latest = 3, .keep_best = 2, .metric = "loss"});
   auto pruned = modelstore::PruneCheckpoints(*client, "models/iris");
   // [end]
   ASSERT_TRUE(rules.ok()) << rules;

@@ -55,7 +55,8 @@ absl::StatusOr<reflection::ServerReflectionResponse> Ask(
     const reflection::ServerReflectionRequest& request) {
   grpc::ClientContext context;
   context.set_deadline(Deadline());
-  auto stream = reflection::ServerReflection::NewStub(channel)->ServerReflectionInfo(&context);
+  auto stream =
+      reflection::ServerReflection::NewStub(channel)->ServerReflectionInfo(&context);
   reflection::ServerReflectionResponse response;
   const bool answered = stream->Write(request) && stream->Read(&response);
   stream->WritesDone();
@@ -75,7 +76,8 @@ absl::Status Import(const std::shared_ptr<grpc::Channel>& channel,
   auto response = Ask(channel, request);
   if (!response.ok()) return response.status();
   std::vector<pb::FileDescriptorProto> files;
-  for (const std::string& bytes : response->file_descriptor_response().file_descriptor_proto()) {
+  for (const std::string& bytes :
+       response->file_descriptor_response().file_descriptor_proto()) {
     if (!files.emplace_back().ParseFromString(bytes)) {
       return absl::InternalError("reflection sent a descriptor that does not parse");
     }
@@ -163,22 +165,27 @@ absl::StatusOr<std::string> CallByReflection(const GrpcurlCommand& command,
   if (absl::Status s = Import(channel, request, &pool); !s.ok()) return s;
   const pb::ServiceDescriptor* service = pool.FindServiceByName(service_name);
   const pb::MethodDescriptor* method =
-      service == nullptr ? nullptr : service->FindMethodByName(command.method.substr(slash + 1));
+      service == nullptr ? nullptr
+                         : service->FindMethodByName(command.method.substr(slash + 1));
   if (method == nullptr) {
     return absl::NotFoundError(absl::StrCat("reflection knows no ", command.method));
   }
 
   pb::DynamicMessageFactory factory(&pool);
   std::unique_ptr<pb::Message> input(factory.GetPrototype(method->input_type())->New());
-  if (auto s = pb::util::JsonStringToMessage(MasksAsStrings(command.json), input.get()); !s.ok()) {
+  if (auto s = pb::util::JsonStringToMessage(MasksAsStrings(command.json), input.get());
+      !s.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(command.json, ": ", s.ToString()));
   }
-  auto responses = Exchange(channel, absl::StrCat("/", command.method), input->SerializeAsString());
+  auto responses =
+      Exchange(channel, absl::StrCat("/", command.method), input->SerializeAsString());
   if (!responses.ok()) return responses.status();
   std::string text;
   for (const std::string& bytes : *responses) {
-    std::unique_ptr<pb::Message> output(factory.GetPrototype(method->output_type())->New());
-    if (!output->ParseFromString(bytes)) return absl::InternalError("response does not parse");
+    std::unique_ptr<pb::Message> output(
+        factory.GetPrototype(method->output_type())->New());
+    if (!output->ParseFromString(bytes))
+      return absl::InternalError("response does not parse");
     std::string json;
     pb::util::JsonPrintOptions options;
     options.add_whitespace = true;

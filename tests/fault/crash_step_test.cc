@@ -354,9 +354,9 @@ TEST_F(CrashStepTest, ADiskFullAtTwoHundredPointsOfASave) {
     auto store = OpenStore(folder, fs, int64_t{24} << 20);
     ASSERT_TRUE(store.ok()) << store.status();
     const bool in_the_middle = i / 4 % 2 == 1;
-    const int64_t room = in_the_middle
-                             ? static_cast<int64_t>(random() % 3'000)
-                             : needed * i / points + static_cast<int64_t>(random() % 1'000);
+    const int64_t room =
+        in_the_middle ? static_cast<int64_t>(random() % 3'000)
+                      : needed * i / points + static_cast<int64_t>(random() % 1'000);
     std::string label = absl::StrCat(operation.name, " with room for ", room, " bytes");
     std::atomic<bool> hit = false;
     std::atomic<int64_t> write = 0;

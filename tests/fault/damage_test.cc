@@ -108,7 +108,8 @@ TEST_P(StoreDamageTest, IsToldByNameOrHealed) {
     if (!store.ok()) {
       EXPECT_TRUE(in_catalog) << store.status();
       EXPECT_TRUE(absl::IsDataLoss(store.status())) << store.status();
-      EXPECT_THAT(std::string(store.status().message()), ::testing::HasSubstr("/catalog/"));
+      EXPECT_THAT(std::string(store.status().message()),
+                  ::testing::HasSubstr("/catalog/"));
       ++tally.refused;
       continue;
     }
@@ -130,17 +131,16 @@ TEST_P(StoreDamageTest, IsToldByNameOrHealed) {
               tally.intact, tally.refused, tally.with_losses);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Files, StoreDamageTest,
-    ::testing::Values(Kind{"Packs", "packs", ".sst"},
-                      Kind{"PacksManifest", "packs", "MANIFEST"},
-                      Kind{"PacksCurrent", "packs", "CURRENT"},
-                      Kind{"CatalogJournal", "catalog", ".log"},
-                      Kind{"CatalogManifest", "catalog", "MANIFEST"},
-                      Kind{"CatalogTables", "catalog", ".sst"},
-                      Kind{"CatalogCurrent", "catalog", "CURRENT"},
-                      Kind{"HighWater", "", "HIGH_WATER"}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Files, StoreDamageTest,
+                         ::testing::Values(Kind{"Packs", "packs", ".sst"},
+                                           Kind{"PacksManifest", "packs", "MANIFEST"},
+                                           Kind{"PacksCurrent", "packs", "CURRENT"},
+                                           Kind{"CatalogJournal", "catalog", ".log"},
+                                           Kind{"CatalogManifest", "catalog", "MANIFEST"},
+                                           Kind{"CatalogTables", "catalog", ".sst"},
+                                           Kind{"CatalogCurrent", "catalog", "CURRENT"},
+                                           Kind{"HighWater", "", "HIGH_WATER"}),
+                         [](const auto& info) { return info.param.name; });
 
 std::set<uint64_t> PacksIn(const std::string& folder) {
   std::set<uint64_t> packs;

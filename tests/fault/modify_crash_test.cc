@@ -99,9 +99,9 @@ TEST_F(ModifyCrashTest, KilledAtAnyMomentItLeavesTheOldVersionAndAtMostTheNewOne
       EXPECT_EQ(made->checkpoint.version, latest) << "one request, two versions";
     }
     // Cast back, it is the old one again, under the new names.
-    auto back = ModifyCheckpoint(
-        *client, made->checkpoint.name,
-        EditList().Cast(DType::kFloat32).RenameKeys("v(.)", "w\\1"));
+    auto back =
+        ModifyCheckpoint(*client, made->checkpoint.name,
+                         EditList().Cast(DType::kFloat32).RenameKeys("v(.)", "w\\1"));
     ASSERT_TRUE(back.ok()) << back.status();
     ASSERT_EQ(support::Verify(*client, back->checkpoint.name, content_),
               absl::OkStatus());

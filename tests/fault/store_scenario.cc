@@ -52,7 +52,9 @@ absl::Status SaveByUpload(CheckpointStore& store, const std::string& request_id,
   RETURN_IF_ERROR(PutStream(store, upload.upload_id(), content.Chunks()));
   RETURN_IF_ERROR(store.uploads().AddManifest(kScenarioModel, upload.upload_id(), 0,
                                               content.Manifest(), true, true));
-  return store.uploads().Commit(kScenarioModel, upload.upload_id(), std::nullopt).status();
+  return store.uploads()
+      .Commit(kScenarioModel, upload.upload_id(), std::nullopt)
+      .status();
 }
 
 absl::Status SaveInOneStream(CheckpointStore& store, const std::string& request_id,
@@ -68,7 +70,8 @@ absl::Status SaveInOneStream(CheckpointStore& store, const std::string& request_
 
 absl::Status FinishUpload(CheckpointStore& store, const Known& known,
                           const Content& content) {
-  ASSIGN_OR_RETURN(const UploadState state, store.uploads().Get(kScenarioModel, known.upload_id));
+  ASSIGN_OR_RETURN(const UploadState state,
+                   store.uploads().Get(kScenarioModel, known.upload_id));
   if (state.record.committed_version() != 0) return absl::OkStatus();
   RETURN_IF_ERROR(PutStream(store, known.upload_id, content.Chunks()));
   RETURN_IF_ERROR(store.uploads().AddManifest(kScenarioModel, known.upload_id, 0,
@@ -78,8 +81,7 @@ absl::Status FinishUpload(CheckpointStore& store, const Known& known,
 
 absl::Status CopyFirst(CheckpointStore& store) {
   ASSIGN_OR_RETURN(const auto source, store.reads().Open(kScenarioModel, 1));
-  ASSIGN_OR_RETURN(auto copy,
-                   store.uploads().StartDerived(RequestFor("copy"), {source}));
+  ASSIGN_OR_RETURN(auto copy, store.uploads().StartDerived(RequestFor("copy"), {source}));
   return copy->Commit(source->manifest(), std::nullopt).status();
 }
 
@@ -124,7 +126,8 @@ absl::Status Broken(absl::string_view what) { return absl::DataLossError(what); 
 
 absl::StatusOr<std::map<int64_t, records::CheckpointRecord>> ListVersions(
     CheckpointStore& store) {
-  ASSIGN_OR_RETURN(const auto page, store.checkpoints().List(kScenarioModel, false, "", 1000));
+  ASSIGN_OR_RETURN(const auto page,
+                   store.checkpoints().List(kScenarioModel, false, "", 1000));
   std::map<int64_t, records::CheckpointRecord> versions;
   for (const auto& record : page.items) versions[record.version()] = record;
   return versions;
@@ -235,11 +238,10 @@ std::vector<Operation> Operations() {
       {.name = "Copy",
        .run = [](CheckpointStore& store, const Known&) { return CopyFirst(store); },
        .adds = Content::Of(1, kLargeChunks, kChunkBytes)});
-  operations.push_back(
-      {.name = "MoveAlias",
-       .run = [](CheckpointStore& store,
-                 const Known&) { return MoveProduction(store, 2); },
-       .moves_to = 2});
+  operations.push_back({.name = "MoveAlias",
+                        .run = [](CheckpointStore& store,
+                                  const Known&) { return MoveProduction(store, 2); },
+                        .moves_to = 2});
   operations.push_back(
       {.name = "AcquireLease",
        .run = [](CheckpointStore& store, const Known&) { return Lease(store); },
@@ -346,8 +348,9 @@ absl::Status Scenario::CheckUpload(CheckpointStore& store, const Operation& oper
   }
   RETURN_IF_ERROR(state.status());
   if (state->record.committed_version() != 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::vector<uint32_t> missing,
-                   store.uploads().FindMissing(kScenarioModel, known_.upload_id, digests));
+  ASSIGN_OR_RETURN(
+      const std::vector<uint32_t> missing,
+      store.uploads().FindMissing(kScenarioModel, known_.upload_id, digests));
   if (!missing.empty()) {
     return Broken(
         absl::StrCat("the open upload lost ", missing.size(), " sealed chunks"));
@@ -386,8 +389,8 @@ absl::Status Scenario::CheckHolds(CheckpointStore& store, const Operation& opera
             .status();
     if (absl::IsNotFound(deletion) && !expected) continue;
     if (absl::IsFailedPrecondition(deletion) != expected) {
-      return Broken(absl::StrCat("version ", version, " is held wrongly: ",
-                                 deletion.message()));
+      return Broken(
+          absl::StrCat("version ", version, " is held wrongly: ", deletion.message()));
     }
   }
   return absl::OkStatus();

@@ -54,7 +54,8 @@ absl::StatusOr<std::vector<Response>> Stream(server::Service& service,
     auto message = (*session)->Next();
     if (!message.ok()) return message.status();
     if (!message->has_value()) return responses;
-    if (!(*message)->again_after) responses.emplace_back().ParseFromString((*message)->head);
+    if (!(*message)->again_after)
+      responses.emplace_back().ParseFromString((*message)->head);
   }
 }
 
@@ -119,8 +120,8 @@ TEST(VerifyDamageTest, ExactlyTheTensorsThatWereHitAreNamed) {
       request.set_name(NameOf(version));
       request.set_other(NameOf(victim->first));
       request.set_with_norms(true);
-      auto responses =
-          Stream<api::CompareCheckpointsResponse>(*service, "CompareCheckpoints", request);
+      auto responses = Stream<api::CompareCheckpointsResponse>(
+          *service, "CompareCheckpoints", request);
       if (version == victim->first) {
         EXPECT_TRUE(responses.ok()) << "nothing is read: " << responses.status();
       } else if (!responses.ok()) {

@@ -37,9 +37,9 @@ TEST(FuzzArchitecture, AModuleStringIsRefusedOrMakesAModuleThatIsWhole) {
   for (int64_t i = FuzzIterations(100'000); i > 0 && !HasFailure(); --i) {
     const std::string text = mutator.Next();
     SCOPED_TRACE(testing::PrintToString(text));
-    const auto module = ParseModule("field", text, mutator.Below(2) == 0
-                                                       ? UnknownTypes::kRefuse
-                                                       : UnknownTypes::kKeep);
+    const auto module =
+        ParseModule("field", text,
+                    mutator.Below(2) == 0 ? UnknownTypes::kRefuse : UnknownTypes::kKeep);
     if (!module.ok()) {
       EXPECT_EQ(module.status().code(), absl::StatusCode::kInvalidArgument);
       EXPECT_EQ(module.status().message().substr(0, 7), "field: ");

@@ -57,9 +57,9 @@ inline int RunAll() {
     c.body();
     const bool ok = Current() != Outcome::kFailed;
     failed += !ok;
-    std::cout << (!ok                                 ? "[  FAILED  ] "
-                  : Current() == Outcome::kSkipped    ? "[  SKIPPED ] "
-                                                      : "[       OK ] ")
+    std::cout << (!ok                              ? "[  FAILED  ] "
+                  : Current() == Outcome::kSkipped ? "[  SKIPPED ] "
+                                                   : "[       OK ] ")
               << c.name << std::endl;
   }
   std::cout << Cases().size() << " tests, " << failed << " failed" << std::endl;
@@ -70,10 +70,10 @@ inline int RunAll() {
 
 #define SMALL_NOTE(outcome, what) \
   small_test::Note(small_test::Outcome::outcome, __FILE__, __LINE__, what)
-#define TEST(suite, name)                                              \
-  static void suite##_##name();                                        \
-  static const bool suite##_##name##_registered =                      \
-      small_test::Register(#suite "." #name, &suite##_##name);         \
+#define TEST(suite, name)                                      \
+  static void suite##_##name();                                \
+  static const bool suite##_##name##_registered =              \
+      small_test::Register(#suite "." #name, &suite##_##name); \
   static void suite##_##name()
 #define EXPECT_TRUE(condition) \
   if (condition) {             \

@@ -24,7 +24,8 @@ void RunOnce(std::function<void()>& work) {
 class FakeRuntime::Stream final : public device::CopyStream {
  public:
   Stream(FakeRuntime& runtime, std::deque<std::shared_ptr<Work>> before)
-      : runtime_(runtime), queue_(std::make_shared<Items>(before.begin(), before.end())) {}
+      : runtime_(runtime),
+        queue_(std::make_shared<Items>(before.begin(), before.end())) {}
 
   void Copy(void* to, const void* from, size_t bytes, Direction) override {
     const Lock lock(runtime_.mutex_);

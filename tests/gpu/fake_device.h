@@ -78,8 +78,8 @@ class FakeRuntime final : public device::DeviceRuntime {
   Device& Touch(int device);
 
   mutable std::recursive_mutex mutex_;
-  std::vector<Device> devices_;          // all under mutex_
-  std::map<const char*, int> memory_;    // device by where the tensor's memory begins
+  std::vector<Device> devices_;        // all under mutex_
+  std::map<const char*, int> memory_;  // device by where the tensor's memory begins
   std::set<int> touched_;
   Faults faults_;
   int64_t allocations_ = 0;

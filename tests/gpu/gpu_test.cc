@@ -12,9 +12,9 @@
 #include "tests/gpu/byte_lanes.h"
 #include "tests/gpu/checks.h"
 
-#define NEEDS_GPUS(count)                                                            \
-  if (static_cast<int>(torch::cuda::device_count()) < (count))                       \
-  GTEST_SKIP() << "no CUDA device, or too few: " << torch::cuda::device_count()      \
+#define NEEDS_GPUS(count)                                                       \
+  if (static_cast<int>(torch::cuda::device_count()) < (count))                  \
+  GTEST_SKIP() << "no CUDA device, or too few: " << torch::cuda::device_count() \
                << " of " << (count)
 
 namespace modelstore {
@@ -56,8 +56,9 @@ void RoundTrip(int device, const std::vector<torch::Tensor>& values, size_t run_
 TEST(Gpu, EveryTypeArrivesBitForBit) {
   NEEDS_GPUS(1);
   std::vector<torch::Tensor> values;
-  for (const auto type : {torch::kBool, torch::kByte, torch::kShort, torch::kHalf,
-                          torch::kBFloat16, torch::kFloat, torch::kDouble, torch::kLong}) {
+  for (const auto type :
+       {torch::kBool, torch::kByte, torch::kShort, torch::kHalf, torch::kBFloat16,
+        torch::kFloat, torch::kDouble, torch::kLong}) {
     values.push_back(torch::randint(0, 2, {1000, 37}, torch::kFloat).to(type));
   }
   values.push_back(torch::randn({100}, torch::kComplexFloat));

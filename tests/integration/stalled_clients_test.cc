@@ -35,7 +35,9 @@ class StalledClientsTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto server = support::ServerProcess::Start(
-        {.folder = folder_.path(), .data = "", .flags = {"--grace", "0s", "--max-uploads-per-model", "1000"}});
+        {.folder = folder_.path(),
+         .data = "",
+         .flags = {"--grace", "0s", "--max-uploads-per-model", "1000"}});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     auto client = support::ConnectTo(server_->address());
@@ -150,8 +152,8 @@ TEST_F(StalledClientsTest, TwoHundredStalledUploadsHurtNobodyAndTheirMemoryComes
     for (int i = 0; i < kStalled; ++i) names.push_back(NewUpload(*server_, i));
     std::vector<std::unique_ptr<EndlessUpload>> uploads;
     for (int i = 0; i < kStalled; ++i) {
-      uploads.push_back(std::make_unique<EndlessUpload>(proxy.address(), names[i],
-                                                        1'000 * (i + 1)));
+      uploads.push_back(
+          std::make_unique<EndlessUpload>(proxy.address(), names[i], 1'000 * (i + 1)));
     }
     std::printf("stalled by the network: %d of %d\n", AwaitStandstill(proxy), kStalled);
     for (uint64_t seed : {3, 4, 5}) beside = std::max(beside, SaveAndLoad(seed));

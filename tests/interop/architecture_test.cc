@@ -1,5 +1,7 @@
 // Modules as text and tensors, held against PyTorch itself: what print() shows and
 // what state_dict() holds, for every type that the table knows.
+#include "proto/contract/architecture/architecture.h"
+
 #include <gtest/gtest.h>
 
 #include <set>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "proto/contract/architecture/architecture.h"
 #include "proto/contract/architecture/tensors.h"
 #include "proto/contract/architecture/text.h"
 #include "tests/interop/python.h"
@@ -145,8 +146,8 @@ ModuleTree Vgg16() {
   root.set_type("VGG");
   ModuleTree& features = AddParsed(root, "features", "Sequential()");
   int in = 3, at = 0;
-  for (const int out : {64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512,
-                        512, 512, 0}) {
+  for (const int out :
+       {64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0}) {
     if (out == 0) {
       AddParsed(features, absl::StrCat(at++), "MaxPool2d(2, 2)");
       continue;

@@ -13,8 +13,8 @@ namespace modelstore {
 std::vector<google::protobuf::Struct> RunPython(const std::string& script_and_arguments) {
   // The system's interpreter, whatever else is called python3 here. Warnings of
   // PyTorch about its own arguments are no part of the answer.
-  const std::string command = "/usr/bin/python3 -W ignore " MODELSTORE_INTEROP_SCRIPTS "/" +
-                              script_and_arguments;
+  const std::string command =
+      "/usr/bin/python3 -W ignore " MODELSTORE_INTEROP_SCRIPTS "/" + script_and_arguments;
   FILE* pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) {
     ADD_FAILURE() << "cannot run " << command;

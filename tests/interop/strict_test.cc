@@ -44,9 +44,9 @@ struct Norms : torch::nn::Module {
     register_module("plain", BatchNorm1d(BatchNorm1dOptions(2).affine(false)));
     register_module("untracked",
                     BatchNorm1d(BatchNorm1dOptions(2).track_running_stats(false)));
-    register_module("instance",
-                    InstanceNorm1d(InstanceNorm1dOptions(2).affine(true)
-                                       .track_running_stats(true)));
+    register_module(
+        "instance",
+        InstanceNorm1d(InstanceNorm1dOptions(2).affine(true).track_running_stats(true)));
   }
 };
 
@@ -103,10 +103,9 @@ TEST(StrictTest, ListsAndValuesAreThoseOfPyTorchOnTheSameStateDicts) {
     const std::shared_ptr<torch::nn::Module> module = Make(c.module);
     ASSERT_NE(module, nullptr) << c.module;
     Blank(*module);
-    const LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
-                                             {.module = module.get(),
-                                              .non_persistent = {"scratch"},
-                                              .strict = false});
+    const LoadResult result = LoadCheckpoint(
+        world.client(), support::kLatest,
+        {.module = module.get(), .non_persistent = {"scratch"}, .strict = false});
     EXPECT_THAT(Mismatched(result.report), UnorderedElementsAreArray(c.mismatch));
     EXPECT_EQ(result.status.ok(), c.mismatch.empty()) << result.status;
     if (!c.mismatch.empty()) continue;

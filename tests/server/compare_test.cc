@@ -285,7 +285,8 @@ TEST_F(CompareTest, SectionsAndArchitecturesThatDifferAreNamed) {
       extra->set_name("extra");
       extra->mutable_value()->set_int_value(1);
     }
-    requests[0].mutable_checkpoint()->mutable_architecture()->mutable_root()->set_type(type);
+    requests[0].mutable_checkpoint()->mutable_architecture()->mutable_root()->set_type(
+        type);
     AddChunk(&requests[0], w.bytes);
     requests[1].set_finish(true);
     auto saved = harness_.Save(requests);
@@ -346,8 +347,8 @@ TEST_F(CompareTest, DamageOfWhatIsReadEndsItInTheTensorsName) {
   Save("b", {MakeTensor("w", v1::UINT8, {2 * kMiB}, MakeBytes(2 * kMiB, 3), kMiB),
              MakeTensor("v", v1::UINT8, {kMiB}, MakeBytes(kMiB, 2), kMiB)});
   harness_.Damage("b", 1, "w", 1);
-  EXPECT_THAT(Compare("a", "b", true),
-              FailsWith(absl::StatusCode::kDataLoss, "model:w of models/b/checkpoints/1"));
+  EXPECT_THAT(Compare("a", "b", true), FailsWith(absl::StatusCode::kDataLoss,
+                                                 "model:w of models/b/checkpoints/1"));
   auto by_digest = Compare("a", "b");
   ASSERT_TRUE(by_digest.ok()) << by_digest.status();
   EXPECT_THAT(by_digest->Kinds(), ElementsAre("model:w CONTENT"));
@@ -374,7 +375,8 @@ TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
   EXPECT_THAT(Compare("a", "b"), FailsWith(absl::StatusCode::kInvalidArgument,
                                            "selection.include_patterns[0]"));
   request_.clear_selection();
-  EXPECT_THAT(Compare("a", "none"), FailsWith(absl::StatusCode::kNotFound, "models/none"));
+  EXPECT_THAT(Compare("a", "none"),
+              FailsWith(absl::StatusCode::kNotFound, "models/none"));
 }
 
 TEST_F(CompareTest, ACancelledCallEndsAtItsNextStep) {

@@ -128,10 +128,10 @@ TEST_F(CopyTest, TheSameRequestIsTheSameVersionThoughItsSourceHasMoved) {
   request.set_request_id("release-7");
   auto copy = Copy(request);
   ASSERT_TRUE(copy.ok()) << copy.status();
-  ASSERT_TRUE(harness_
-                  .SaveTensors("models/iris", {MakeTensor("v", v1::INT32, {1},
-                                                          MakeBytes(4, 1))})
-                  .ok());
+  ASSERT_TRUE(
+      harness_
+          .SaveTensors("models/iris", {MakeTensor("v", v1::INT32, {1}, MakeBytes(4, 1))})
+          .ok());
   request.set_expected_latest_version(0);
   auto again = Copy(request);
   ASSERT_TRUE(again.ok()) << again.status();
@@ -157,8 +157,7 @@ TEST_F(CopyTest, WhatItRefusesNamesTheFieldOrTheResource) {
               FailsWith(absl::StatusCode::kNotFound, "production"));
   request = Into("models/released");
   request.set_create_model(false);
-  EXPECT_THAT(Copy(request),
-              FailsWith(absl::StatusCode::kNotFound, "models/released"));
+  EXPECT_THAT(Copy(request), FailsWith(absl::StatusCode::kNotFound, "models/released"));
   request = Into("models/iris");
   request.set_expected_latest_version(3);
   for (const bool validate_only : {true, false}) {

@@ -7,8 +7,8 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/status_codec.h"
-#include "server/rpc/byte_buffers.h"
 #include "server/health_command.h"
+#include "server/rpc/byte_buffers.h"
 #include "tests/server/grpc_harness.h"
 
 namespace modelstore::server {

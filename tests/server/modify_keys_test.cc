@@ -43,9 +43,9 @@ TEST_F(ModifyKeysTest, RenameKeysKeepsTheBytesAndStoresNone) {
   const Modified modified = Modify(
       R"e(edits { rename_keys { pattern: "fc\\.(.*)" replacement: "classifier.\\1" } })e");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(Keys(kNew), ElementsAre("embed.weight", "classifier.weight",
-                                      "classifier.bias", "bn.running_mean",
-                                      "head.weight"));
+  EXPECT_THAT(Keys(kNew),
+              ElementsAre("embed.weight", "classifier.weight", "classifier.bias",
+                          "bn.running_mean", "head.weight"));
   EXPECT_EQ(Bytes(kNew)["model:classifier.weight"], old_["model:fc.weight"]);
   EXPECT_EQ(modified.result.stored_bytes(), 0);
   EXPECT_EQ(modified.result.new_tensor_bytes(), 0);
@@ -91,9 +91,9 @@ TEST_F(ModifyKeysTest, RenamesThatCannotBeAreRefused) {
 
 TEST_F(ModifyKeysTest, APrefixIsAddedToAllAndStrippedFromAll) {
   ASSERT_TRUE(Modify(R"(edits { add_prefix { prefix: "module." } })").status.ok());
-  EXPECT_THAT(Keys(kNew), ElementsAre("module.embed.weight", "module.fc.weight",
-                                      "module.fc.bias", "module.bn.running_mean",
-                                      "module.head.weight"));
+  EXPECT_THAT(Keys(kNew),
+              ElementsAre("module.embed.weight", "module.fc.weight", "module.fc.bias",
+                          "module.bn.running_mean", "module.head.weight"));
   ASSERT_TRUE(Modify(R"(edits { strip_prefix { prefix: "module." } })").status.ok());
   EXPECT_EQ(Bytes("models/m/checkpoints/3"), old_);
 }
@@ -133,8 +133,8 @@ TEST_F(ModifyKeysTest, APatternThatMatchesNoKeyIsRefused) {
 }
 
 TEST_F(ModifyKeysTest, SetRequiresGradFreezesParametersAndLeavesBuffers) {
-  ASSERT_TRUE(Modify(R"(edits { set_requires_grad { patterns: "embed\\..*" } })")
-                  .status.ok());
+  ASSERT_TRUE(
+      Modify(R"(edits { set_requires_grad { patterns: "embed\\..*" } })").status.ok());
   EXPECT_FALSE(TensorOf(kNew, "embed.weight").requires_grad());
   EXPECT_FALSE(TensorOf(kNew, "head.weight").requires_grad()) << "the same parameter";
   EXPECT_TRUE(TensorOf(kNew, "fc.weight").requires_grad());
@@ -149,16 +149,15 @@ TEST_F(ModifyKeysTest, APatternThatNamesNoParameterIsRefused) {
                 absl::StatusCode::kInvalidArgument,
                 "edits[0].set_requires_grad.patterns");
   ExpectRefused(Modify(R"(edits { set_requires_grad { patterns: "conv" } })"),
-                absl::StatusCode::kNotFound,
-                "edits[0].set_requires_grad.patterns[0]");
+                absl::StatusCode::kNotFound, "edits[0].set_requires_grad.patterns[0]");
 }
 
 class ModifySectionsTest : public ModifyTest {
  protected:
   ModifySectionsTest() {
     TestTensor weight = Parameter("w", {2}, {1, 2});
-    TestTensor momentum = MakeTensor("state/0/exp_avg", v1::FLOAT32, {2},
-                                     BytesOf<float>({3, 4}));
+    TestTensor momentum =
+        MakeTensor("state/0/exp_avg", v1::FLOAT32, {2}, BytesOf<float>({3, 4}));
     momentum.tensor.set_section("optimizer");
     std::vector<v1::SaveCheckpointRequest> requests(3);
     requests[0].set_parent("models/m");

@@ -22,8 +22,8 @@ ModuleTree Vgg16() {
   std::string features = "Sequential(";
   int in = 3;
   const char* comma = "";
-  for (const int out : {64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512,
-                        512, 512, 0}) {
+  for (const int out :
+       {64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0}) {
     features += comma;
     comma = ", ";
     if (out == 0) {
@@ -46,21 +46,21 @@ class VggTest : public ModuleEditTest {
  protected:
   VggTest() { SaveZeros(Vgg16()); }
   // The edit, drawn where the server can, of zeros where it was built without torch.
-  std::string Init() const {
-    return modify::WithTorch() ? "seed: 1" : "scheme: ZEROS";
-  }
+  std::string Init() const { return modify::WithTorch() ? "seed: 1" : "scheme: ZEROS"; }
 };
 
 TEST_F(VggTest, TheLastLayerReplacedCostsItsNewTensorsAlone) {
   EXPECT_EQ(Full(kOld).logical_bytes(), int64_t{138'357'544} * 4);
-  const Modified modified =
-      Modify("edits { replace_module { path: 'classifier.6' module: 'Linear(4096, 10)' "
-             "initialization { " + Init() + " } } }");
+  const Modified modified = Modify(
+      "edits { replace_module { path: 'classifier.6' module: 'Linear(4096, 10)' "
+      "initialization { " +
+      Init() + " } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(modified.result.new_tensor_bytes(), 163'880);
   EXPECT_LE(modified.result.stored_bytes(), 163'880);
-  EXPECT_THAT(modified.result.architecture_before(),
-              HasSubstr("    (6): Linear(in_features=4096, out_features=1000, bias=True)"));
+  EXPECT_THAT(
+      modified.result.architecture_before(),
+      HasSubstr("    (6): Linear(in_features=4096, out_features=1000, bias=True)"));
   EXPECT_THAT(modified.result.architecture_after(),
               HasSubstr("    (6): Linear(in_features=4096, out_features=10, bias=True)"));
   EXPECT_EQ(modified.FateOf("classifier.6.weight").fate(), Fate::ADDED);
@@ -70,8 +70,10 @@ TEST_F(VggTest, TheLastLayerReplacedCostsItsNewTensorsAlone) {
 }
 
 TEST_F(VggTest, ALinearAtTheTopIsOnlyRegisteredUnlessTheForwardTakesIt) {
-  const std::string edit = "path: 'add_linear' module: 'Linear(1000, 10)' "
-                           "initialization { " + Init() + " }";
+  const std::string edit =
+      "path: 'add_linear' module: 'Linear(1000, 10)' "
+      "initialization { " +
+      Init() + " }";
   Modified modified = Modify("edits { add_module { " + edit + " } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(modified.WarningsOf("add_linear"), ElementsAre(Warning::NOT_IN_FORWARD));
@@ -85,15 +87,16 @@ TEST_F(VggTest, ALinearAtTheTopIsOnlyRegisteredUnlessTheForwardTakesIt) {
                     " in_forward: true } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(modified.WarningsOf("add_linear"), IsEmpty());
-  EXPECT_THAT(Full("models/m/checkpoints/3").architecture().root().forward(),
-              ElementsAre("features", "avgpool", "flatten(1)", "classifier",
-                          "add_linear"));
+  EXPECT_THAT(
+      Full("models/m/checkpoints/3").architecture().root().forward(),
+      ElementsAre("features", "avgpool", "flatten(1)", "classifier", "add_linear"));
 }
 
 TEST_F(VggTest, ALinearInsideTheClassifierIsAppendedToItsFlow) {
-  const Modified modified =
-      Modify("edits { add_module { path: 'classifier.add_linear' "
-             "module: 'Linear(1000, 10)' initialization { " + Init() + " } } }");
+  const Modified modified = Modify(
+      "edits { add_module { path: 'classifier.add_linear' "
+      "module: 'Linear(1000, 10)' initialization { " +
+      Init() + " } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(modified.report.warnings_size(), 0);
   EXPECT_EQ(modified.result.new_tensor_bytes(), 40'040);
@@ -113,8 +116,8 @@ class ModifyModulesTest : public ModuleEditTest {
   }
   void ExpectRefused(const std::string& edit, absl::StatusCode code,
                      const std::string& text) {
-    const Modified modified = Modify("edits { cast { dtype: FLOAT32 } } edits { " + edit +
-                                     " }");
+    const Modified modified =
+        Modify("edits { cast { dtype: FLOAT32 } } edits { " + edit + " }");
     EXPECT_EQ(modified.status.code(), code) << edit << ": " << modified.status;
     EXPECT_THAT(std::string(modified.status.message()), HasSubstr(text));
     EXPECT_EQ(LatestVersion(), 1);
@@ -140,10 +143,10 @@ TEST_F(ModifyModulesTest, ErrorsNameTheEditAndItsField) {
                 absl::StatusCode::kAlreadyExists, "edits[1].rename_module.new_name");
   ExpectRefused("rename_module { path: 'a' new_name: 'x.y' }",
                 absl::StatusCode::kInvalidArgument, "edits[1].rename_module.new_name");
-  ExpectRefused("add_module { path: 'c' module: 'Linear(2, 2)' initialization { "
-                "scheme: NORMAL std: -1 } }",
-                absl::StatusCode::kInvalidArgument,
-                "edits[1].add_module.initialization.std");
+  ExpectRefused(
+      "add_module { path: 'c' module: 'Linear(2, 2)' initialization { "
+      "scheme: NORMAL std: -1 } }",
+      absl::StatusCode::kInvalidArgument, "edits[1].add_module.initialization.std");
 }
 
 TEST_F(ModifyModulesTest, ARemovedModuleTakesItsTensorsAndStepsWithIt) {
@@ -167,25 +170,24 @@ TEST_F(ModifyModulesTest, ARenamedModuleKeepsItsBytesItsPlaceAndItsStep) {
 }
 
 TEST_F(ModifyModulesTest, SizesThatNoLongerFitAreAWarning) {
-  const Modified modified =
-      Modify("edits { replace_module { path: 'a' module: 'Linear(4, 5)' "
-             "initialization { scheme: ONES } } }");
+  const Modified modified = Modify(
+      "edits { replace_module { path: 'a' module: 'Linear(4, 5)' "
+      "initialization { scheme: ONES } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(modified.WarningsOf("b.0"), ElementsAre(Warning::SHAPES_DO_NOT_FIT));
   EXPECT_THAT(modified.report.warnings(0).message(),
               HasSubstr("takes 3 features, a before it gives 5"));
-  EXPECT_EQ(ValuesOf<float>(Bytes(kNew)["model:a.weight"]),
-            std::vector<float>(20, 1.0F));
+  EXPECT_EQ(ValuesOf<float>(Bytes(kNew)["model:a.weight"]), std::vector<float>(20, 1.0F));
 }
 
 TEST_F(ModifyModulesTest, WithoutAnArchitectureKeysAreEnoughAndItSaysSo) {
   SaveModule(Net({{"a", "Linear(4, 3)"}, {"b", "Linear(3, 2)"}}), {}, false);
-  const Modified modified =
-      Modify("edits { replace_module { path: 'b' module: 'Linear(3, 1)' "
-             "initialization { scheme: ZEROS } } }"
-             "edits { rename_module { path: 'a' new_name: 'z' } }"
-             "edits { add_module { path: 'c' module: 'PReLU()' "
-             "initialization { scheme: ONES } } }");
+  const Modified modified = Modify(
+      "edits { replace_module { path: 'b' module: 'Linear(3, 1)' "
+      "initialization { scheme: ZEROS } } }"
+      "edits { rename_module { path: 'a' new_name: 'z' } }"
+      "edits { add_module { path: 'c' module: 'PReLU()' "
+      "initialization { scheme: ONES } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(ModelKeys("models/m/checkpoints/3"),
               ElementsAre("z.weight", "z.bias", "b.weight", "b.bias", "c.weight"));
@@ -235,8 +237,9 @@ TEST_F(ResizeTest, ChosenRowsAreKeptInTheirNewOrder) {
       "edits { resize_output { path: 'fc' size: 3 keep_rows: [3, 1] new_rows: ZEROS } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   const auto old = Values(kOld, "fc.weight"), bias = Values(kOld, "fc.bias");
-  EXPECT_EQ(Values(kNew, "fc.weight"),
-            (std::vector<float>{old[9], old[10], old[11], old[3], old[4], old[5], 0, 0, 0}));
+  EXPECT_EQ(
+      Values(kNew, "fc.weight"),
+      (std::vector<float>{old[9], old[10], old[11], old[3], old[4], old[5], 0, 0, 0}));
   EXPECT_EQ(Values(kNew, "fc.bias"), (std::vector<float>{bias[3], bias[1], 0}));
   EXPECT_THAT(modified.result.architecture_after(),
               HasSubstr("(fc): Linear(in_features=3, out_features=3, bias=True)"));
@@ -257,9 +260,9 @@ TEST_F(ResizeTest, RowsThatAreAddedShareTheOldOnes) {
 }
 
 TEST_F(ResizeTest, ConvolutionsToo) {
-  const Modified modified =
-      Modify("edits { resize_output { path: 'conv' size: 2 keep_rows: [1, 2] } }"
-             "edits { resize_output { path: 'up' size: 2 keep_rows: [2, 0] } }");
+  const Modified modified = Modify(
+      "edits { resize_output { path: 'conv' size: 2 keep_rows: [1, 2] } }"
+      "edits { resize_output { path: 'up' size: 2 keep_rows: [2, 0] } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   const auto conv = Values(kOld, "conv.weight");
   EXPECT_EQ(Values(kNew, "conv.weight"),
@@ -290,7 +293,8 @@ TEST_F(ResizeTest, NewRowsAreThoseOfANewModuleOfThatSize) {
 
 TEST_F(ResizeTest, WhatCannotBeDoneSaysWhere) {
   const auto message = [&](const std::string& edit) {
-    return std::string(Modify("edits { resize_output { " + edit + " } }").status.message());
+    return std::string(
+        Modify("edits { resize_output { " + edit + " } }").status.message());
   };
   EXPECT_THAT(message("path: 'fc'"), HasSubstr("edits[0].resize_output.size"));
   EXPECT_THAT(message("path: 'no' size: 3"), HasSubstr("edits[0].resize_output.path"));

@@ -36,14 +36,15 @@ class ModifyOptimizerTest : public ModuleEditTest {
 TEST_F(ModifyOptimizerTest, MomentumOfUntouchedParametersSurvivesAnInsertedLayer) {
   SaveModule(Net({{"s", "Sequential(Linear(4, 3), Linear(3, 2))"}}),
              {{{"s.0.weight", "s.0.bias", "s.1.weight", "s.1.bias"}}});
-  const Modified modified =
-      Modify("edits { replace_module { path: 's.1' module: 'Linear(3, 3)' "
-             "initialization { scheme: ZEROS } } }"
-             "edits { add_module { path: 's.2' module: 'Linear(3, 2)' "
-             "initialization { scheme: ZEROS } } }");
+  const Modified modified = Modify(
+      "edits { replace_module { path: 's.1' module: 'Linear(3, 3)' "
+      "initialization { scheme: ZEROS } } }"
+      "edits { add_module { path: 's.2' module: 'Linear(3, 2)' "
+      "initialization { scheme: ZEROS } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("s.0.weight", "s.0.bias", "s.1.weight",
-                                                   "s.1.bias", "s.2.weight", "s.2.bias")));
+  EXPECT_THAT(Names(kNew),
+              ElementsAre(ElementsAre("s.0.weight", "s.0.bias", "s.1.weight", "s.1.bias",
+                                      "s.2.weight", "s.2.bias")));
   EXPECT_EQ(StateOf(kNew, "s.0.weight"), StateOf(kOld, "s.0.weight"));
   EXPECT_EQ(StateOf(kNew, "s.1.weight"), "none");
   EXPECT_EQ(modified.FateOf("s.0.weight").optimizer_fate(), Fate::STATE_KEPT);
@@ -54,9 +55,9 @@ TEST_F(ModifyOptimizerTest, MomentumOfUntouchedParametersSurvivesAnInsertedLayer
 
 TEST_F(ModifyOptimizerTest, StateFollowsARenameAndGoesWithWhatIsRemoved) {
   SaveModule(TwoLayers(), {{All()}});
-  const Modified modified =
-      Modify("edits { rename_module { path: 'a' new_name: 'first' } }"
-             "edits { remove_module { path: 'b' } }");
+  const Modified modified = Modify(
+      "edits { rename_module { path: 'a' new_name: 'first' } }"
+      "edits { remove_module { path: 'b' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("first.weight", "first.bias")));
   EXPECT_EQ(StateOf(kNew, "first.weight"), StateOf(kOld, "a.weight"));
@@ -68,8 +69,9 @@ TEST_F(ModifyOptimizerTest, StateFollowsARenameAndGoesWithWhatIsRemoved) {
 
 TEST_F(ModifyOptimizerTest, EditsOfKeysAndBytesAreFollowedToo) {
   SaveModule(TwoLayers(), {{All()}});
-  const Modified modified = Modify("edits { add_prefix { prefix: 'net.' } }"
-                                   "edits { cast { dtype: FLOAT16 keys: 'net.a.weight' } }");
+  const Modified modified = Modify(
+      "edits { add_prefix { prefix: 'net.' } }"
+      "edits { cast { dtype: FLOAT16 keys: 'net.a.weight' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(StateOf(kNew, "net.b.weight"), StateOf(kOld, "b.weight"));
   EXPECT_EQ(StateOf(kNew, "net.a.weight"), StateOf(kOld, "a.weight"));
@@ -133,8 +135,9 @@ TEST_F(ModifyOptimizerTest, ARowThatIsResizedTwiceIsStillFollowed) {
 
 TEST_F(ModifyOptimizerTest, SeveralGroupsNearANewModuleNeedAWord) {
   SaveModule(TwoLayers(), {{{"a.weight", "a.bias"}, {"b.weight", "b.bias"}}});
-  const std::string edit = "edits { add_module { path: 'c' module: 'Linear(2, 2)' "
-                           "initialization { scheme: ZEROS } ";
+  const std::string edit =
+      "edits { add_module { path: 'c' module: 'Linear(2, 2)' "
+      "initialization { scheme: ZEROS } ";
   ExpectRefused(Modify(edit + "} }"), "edits[0].add_module.optimizer_group");
   ExpectRefused(Modify(edit + "optimizer_group: 2 } }"), "2 parameter group(s)");
   ASSERT_TRUE(Modify(edit + "optimizer_group: 1 } }").status.ok());
@@ -156,8 +159,8 @@ TEST_F(ModifyOptimizerTest, PoliciesResetAndDrop) {
   const std::string edit = " edits { rename_module { path: 'a' new_name: 'c' } }";
   const Modified reset = Modify("optimizer_policy: RESET" + edit);
   ASSERT_TRUE(reset.status.ok()) << reset.status;
-  EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("c.weight", "c.bias", "b.weight",
-                                                   "b.bias")));
+  EXPECT_THAT(Names(kNew),
+              ElementsAre(ElementsAre("c.weight", "c.bias", "b.weight", "b.bias")));
   EXPECT_EQ(StateOf(kNew, "b.weight"), "none");
   EXPECT_EQ(reset.FateOf("b.weight").optimizer_fate(), Fate::STATE_RESET);
   const Modified drop =
@@ -171,15 +174,14 @@ TEST_F(ModifyOptimizerTest, LbfgsBeginsAnewWithAnyChangeOfItsGroup) {
   SaveModule(TwoLayers(), {{All()}, {{"history_size", 10}}});
   const Modified renamed = Modify("edits { rename_module { path: 'a' new_name: 'c' } }");
   EXPECT_EQ(renamed.FateOf("b.weight").optimizer_fate(), Fate::STATE_KEPT);
-  const Modified changed =
-      Modify("name: 'models/m/checkpoints/1' "
-             "edits { cast { dtype: FLOAT16 keys: 'a.bias' } }");
+  const Modified changed = Modify(
+      "name: 'models/m/checkpoints/1' "
+      "edits { cast { dtype: FLOAT16 keys: 'a.bias' } }");
   EXPECT_EQ(changed.FateOf("b.weight").optimizer_fate(), Fate::STATE_RESET);
 }
 
 TEST_F(ModifyOptimizerTest, AdagradIsGivenTheStateThatItCannotStepWithout) {
-  SaveModule(TwoLayers(),
-             {{All()}, {{"initial_accumulator_value", 0.5}}, true, "sum"});
+  SaveModule(TwoLayers(), {{All()}, {{"initial_accumulator_value", 0.5}}, true, "sum"});
   ASSERT_TRUE(Modify("edits { replace_module { path: 'b' module: 'Linear(3, 1)' "
                      "initialization { scheme: ZEROS } } }")
                   .status.ok());

@@ -25,8 +25,8 @@ class ModifySessionTest : public ModifyTest {
   // 8 MiB, so that a cast of it is several chunks.
   ModifySessionTest() {
     for (uint32_t t = 0; t < 4; ++t) {
-      content_.push_back(Parameter(absl::StrCat("w", t), {512, 1024},
-                                   RandomFloats(512 * 1024, t)));
+      content_.push_back(
+          Parameter(absl::StrCat("w", t), {512, 1024}, RandomFloats(512 * 1024, t)));
     }
     auto saved = harness_.SaveTensors("models/m", content_);
     EXPECT_TRUE(saved.ok()) << saved.status();
@@ -118,9 +118,8 @@ TEST_F(ModifySessionTest, AnErrorsDetailNamesTheFieldOfTheEdit) {
 
 TEST_F(ModifySessionTest, AFailedEditLeavesNothingOfThoseBeforeIt) {
   const int64_t before = UsedAfterCollection();
-  EXPECT_FALSE(
-      Modify(absl::StrCat(kCast, R"( edits { drop_section { section: "x" } })"))
-          .status.ok());
+  EXPECT_FALSE(Modify(absl::StrCat(kCast, R"( edits { drop_section { section: "x" } })"))
+                   .status.ok());
   EXPECT_EQ(LatestVersion(), 1);
   EXPECT_EQ(UsedAfterCollection(), before);
 }

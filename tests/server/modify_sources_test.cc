@@ -44,8 +44,7 @@ class ModifySourcesTest : public ModifyTest {
     int64_t row = 0;
     for (const auto& [rows, chunk] :
          std::vector<std::pair<int64_t, int64_t>>{{7, 44}, {3, 1000}, {20, 128}}) {
-      const std::string part =
-          bytes.substr(row * kColumns * 4, rows * kColumns * 4);
+      const std::string part = bytes.substr(row * kColumns * 4, rows * kColumns * 4);
       TestTensor piece = MakeTensor("w", v1::FLOAT32, {rows, kColumns}, part, chunk);
       v1::Piece* out = tensor.add_pieces();
       *out = piece.tensor.pieces(0);
@@ -139,8 +138,8 @@ TEST_F(ModifySourcesTest, RowsInAnotherOrderAreComputed) {
   WorkingTensor& weight = Weight();
   const SourcePtr stored = weight.source;
   const int64_t row = kColumns * 4;
-  weight.source = ConcatSource({RangeSource(stored, 29 * row, 30 * row),
-                                RangeSource(stored, 0, 2 * row)});
+  weight.source = ConcatSource(
+      {RangeSource(stored, 29 * row, 30 * row), RangeSource(stored, 0, 2 * row)});
   weight.shape[0] = 3;
   const auto made = Commit();
   ASSERT_TRUE(made.ok()) << made.status();

@@ -211,16 +211,16 @@ TEST_F(ModifyTakeTreeTest, WhatTheTreeAndTheTensorsDisagreeOnIsWarnedOf) {
   *tree.mutable_root()->add_children() = Linear("0", 2, 3);
   *tree.mutable_root()->add_children() = Linear("1", 3, 1);
   SaveTree("m",
-           {Parameter("0.weight", {3, 2}, RandomFloats(6, 1)), Parameter("0.bias", {3}, {1, 2, 3}),
-            Parameter("1.weight", {1, 3}, {1, 2, 3}), Parameter("1.bias", {1}, {1})},
+           {Parameter("0.weight", {3, 2}, RandomFloats(6, 1)),
+            Parameter("0.bias", {3}, {1, 2, 3}), Parameter("1.weight", {1, 3}, {1, 2, 3}),
+            Parameter("1.bias", {1}, {1})},
            tree);
   const Modified none = Modify("edits { cast { dtype: FLOAT16 } }");
   ASSERT_TRUE(none.status.ok()) << none.status;
   EXPECT_EQ(none.report.warnings_size(), 0);
   EXPECT_THAT(none.result.architecture_before(), HasSubstr("(0): Linear(in_features=2"));
   EXPECT_EQ(none.result.architecture_after(), none.result.architecture_before());
-  const Modified modified =
-      Modify(R"(edits { drop_keys { patterns: "0.bias" } }
+  const Modified modified = Modify(R"(edits { drop_keys { patterns: "0.bias" } }
                 edits { rename_keys { pattern: "1.bias" replacement: "2.bias" } }
                 edits { take_from { checkpoint: "models/m/checkpoints/1"
                                     source: "0.weight" target: "1.weight" } })");
@@ -313,9 +313,9 @@ TEST_F(ModifyLoraTest, AdaptersThatDoNotFitAreRefused) {
     const Modified modified =
         Modify(absl::StrCat("edits { merge_lora { alpha: 2 ", one.fields, " } }"));
     EXPECT_EQ(modified.status.code(), one.code) << modified.status;
-    EXPECT_THAT(std::string(modified.status.message()),
-                testing::AllOf(HasSubstr("edits[0].merge_lora.checkpoint"),
-                               HasSubstr(one.text)));
+    EXPECT_THAT(
+        std::string(modified.status.message()),
+        testing::AllOf(HasSubstr("edits[0].merge_lora.checkpoint"), HasSubstr(one.text)));
   }
   EXPECT_EQ(Modify("edits { merge_lora { } }").status.code(),
             absl::StatusCode::kInvalidArgument);

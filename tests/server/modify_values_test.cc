@@ -84,12 +84,11 @@ TEST_F(ModifyValuesTest, CastOfNamedKeysAndPatternsLeavesTheRest) {
 }
 
 TEST_F(ModifyValuesTest, ACastThatCannotBeIsRefusedByItsEdit) {
-  Save({Parameter("w", {2}, {1, 2}),
-        Buffer("n", v1::INT64, {}, BytesOf<int64_t>({7}))});
-  ExpectRefused(
-      Modify(R"(edits { rename_keys { pattern: "w" replacement: "v" } }
+  Save({Parameter("w", {2}, {1, 2}), Buffer("n", v1::INT64, {}, BytesOf<int64_t>({7}))});
+  ExpectRefused(Modify(R"(edits { rename_keys { pattern: "w" replacement: "v" } }
                 edits { cast { dtype: FLOAT16 keys: "v" keys: "n" } })"),
-      absl::StatusCode::kInvalidArgument, "edits[1].cast.keys[1]: n is of type int64");
+                absl::StatusCode::kInvalidArgument,
+                "edits[1].cast.keys[1]: n is of type int64");
   ExpectRefused(Modify(R"(edits { cast { dtype: FLOAT16 keys: "x" } })"),
                 absl::StatusCode::kNotFound, "edits[0].cast.keys[0]");
   for (const char* dtype : {"INT32", "BOOL", "COMPLEX64", "DTYPE_UNSPECIFIED"}) {
@@ -144,11 +143,12 @@ class ModifyAverageTest : public ModifyValuesTest {
   ModifyAverageTest() {
     for (uint32_t version = 1; version <= 3; ++version) {
       weights_.push_back(RandomFloats(5000, version));
-      Save({Parameter("w", {5, 1000}, weights_.back()),
-            Parameter("bias", {2}, RandomFloats(2, 10 + version)),
-            Buffer("bn.running_mean", v1::FLOAT32, {2}, BytesOf(RandomFloats(2, version))),
-            Buffer("bn.num_batches_tracked", v1::INT64, {},
-                   BytesOf<int64_t>({100 * version}))});
+      Save(
+          {Parameter("w", {5, 1000}, weights_.back()),
+           Parameter("bias", {2}, RandomFloats(2, 10 + version)),
+           Buffer("bn.running_mean", v1::FLOAT32, {2}, BytesOf(RandomFloats(2, version))),
+           Buffer("bn.num_batches_tracked", v1::INT64, {},
+                  BytesOf<int64_t>({100 * version}))});
     }
   }
   std::string Expected(const std::vector<double>& coefficients) {
@@ -194,8 +194,8 @@ TEST_F(ModifyAverageTest, CoefficientsWeighAndMustSumToOne) {
   EXPECT_EQ(made["model:w"], Expected({0.5, 0.75, -0.25}));
   EXPECT_EQ(made["model:bias"], Bytes("models/m/checkpoints/3")["model:bias"])
       << "no pattern names it";
-  const std::string two = absl::StrCat("edits { average { ", three_,
-                                       " coefficients: 1 coefficients: 1 coefficients: 0");
+  const std::string two = absl::StrCat(
+      "edits { average { ", three_, " coefficients: 1 coefficients: 1 coefficients: 0");
   ExpectRefused(Modify(two + "} }"), absl::StatusCode::kInvalidArgument,
                 "edits[0].average.coefficients: sum to 2");
   ASSERT_TRUE(Modify(two + " any_sum: true patterns: \"w\" } }").status.ok());
@@ -216,9 +216,9 @@ TEST_F(ModifyAverageTest, WhatDoesNotFitTogetherIsRefused) {
                 absl::StatusCode::kInvalidArgument, "edits[0].average.checkpoints[1]");
   ExpectRefused(Modify(edit + R"(checkpoints: "nonsense" } })"),
                 absl::StatusCode::kInvalidArgument, "edits[0].average.checkpoints[1]");
-  ExpectRefused(Modify(absl::StrCat("edits { average { ", three_,
-                                    " coefficients: 1 } }")),
-                absl::StatusCode::kInvalidArgument, "are 1 for 3 checkpoints");
+  ExpectRefused(
+      Modify(absl::StrCat("edits { average { ", three_, " coefficients: 1 } }")),
+      absl::StatusCode::kInvalidArgument, "are 1 for 3 checkpoints");
   EXPECT_EQ(LatestVersion(), 3);
 }
 

@@ -93,8 +93,8 @@ void ModuleEditTest::SaveModule(const ModuleTree& root, const Groups& groups,
       const std::string path = absl::StrCat("state/", id++, "/");
       tensors.push_back(MakeTensor(path + "step", v1::FLOAT32, {}, BytesOf<float>({7})));
       const auto values = RandomFloats(ElementsIn(shapes[key]), 100 + id);
-      tensors.push_back(MakeTensor(path + groups.field, v1::FLOAT32, shapes[key],
-                                   BytesOf(values)));
+      tensors.push_back(
+          MakeTensor(path + groups.field, v1::FLOAT32, shapes[key], BytesOf(values)));
       for (size_t t = tensors.size() - 2; t < tensors.size(); ++t) {
         tensors[t].tensor.set_section("optimizer");
       }

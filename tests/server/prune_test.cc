@@ -55,8 +55,8 @@ class PruneTest : public testing::Test {
       EXPECT_FALSE(result.has_value()) << "nothing follows the result";
       if (response.has_result()) result = response.result();
       for (const auto& decision : response.decisions().decisions()) {
-        std::string rules = v1::PruneCheckpointsResponse::Decision::Outcome_Name(
-            decision.outcome());
+        std::string rules =
+            v1::PruneCheckpointsResponse::Decision::Outcome_Name(decision.outcome());
         for (const int rule : decision.rules()) {
           absl::StrAppend(&rules, " ",
                           v1::PruneCheckpointsResponse::Decision::Rule_Name(rule));
@@ -82,8 +82,8 @@ class PruneTest : public testing::Test {
     return {result->pruned_versions().begin(), result->pruned_versions().end()};
   }
   static v1::RetentionPolicy Policy(int latest, int best = 0,
-                                    const std::string& metric = "",
-                                    bool maximize = false, int64_t steps = 0) {
+                                    const std::string& metric = "", bool maximize = false,
+                                    int64_t steps = 0) {
     v1::RetentionPolicy policy;
     policy.set_keep_latest(latest);
     policy.set_keep_best(best);
@@ -112,8 +112,8 @@ class PruneTest : public testing::Test {
         absl::StrCat("models/iris/checkpoints/", version));
     change(*request.mutable_checkpoint());
     request.mutable_update_mask()->add_paths(path);
-    auto updated = harness_.Call<v1::Checkpoint>(
-        absl::StrCat(kStore, "UpdateCheckpoint"), request);
+    auto updated =
+        harness_.Call<v1::Checkpoint>(absl::StrCat(kStore, "UpdateCheckpoint"), request);
     ASSERT_TRUE(updated.ok()) << updated.status();
   }
 
@@ -241,8 +241,8 @@ TEST_F(PruneTest, AModelMadeAnewUnderTheNameLosesNothingToAPruneOfTheOldOne) {
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
   *request.mutable_policy() = Policy(1);
-  auto session = harness_.service().OpenOutbound(
-      absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+  auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
+                                                 request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
   // Its client takes the first progress, and nothing for long.
   ASSERT_TRUE((*session)->Next().ok());
@@ -279,8 +279,8 @@ TEST_F(PruneTest, AVersionThatWasChangedMeanwhileStays) {
          [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
-  auto session = harness_.service().OpenOutbound(
-      absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+  auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
+                                                 request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
   ASSERT_TRUE((*session)->Next().ok());
   Update(2, "expire_time",
@@ -343,8 +343,8 @@ TEST_F(PruneTest, AliasPinLeaseAndOpenUploadHoldAndAreTold) {
   upload.set_parent("models/iris");
   upload.mutable_upload()->mutable_checkpoint()->set_base_checkpoint(
       "models/iris/checkpoints/4");
-  auto opened = harness_.Call<v1::Upload>(
-      "/modelstore.v1.CheckpointTransfer/CreateUpload", upload);
+  auto opened =
+      harness_.Call<v1::Upload>("/modelstore.v1.CheckpointTransfer/CreateUpload", upload);
   ASSERT_TRUE(opened.ok()) << opened.status();
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
@@ -382,8 +382,8 @@ TEST_F(PruneTest, ACancelledCallDeletesNothingMore) {
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
   *request.mutable_policy() = Policy(1);
-  auto session = harness_.service().OpenOutbound(
-      absl::StrCat(kStore, "PruneCheckpoints"), request.SerializeAsString());
+  auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
+                                                 request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
   auto progress = (*session)->Next();
   ASSERT_TRUE(progress.ok()) << progress.status();

@@ -1,12 +1,13 @@
 
+#include "server/core/request_codec.h"
+
 #include <random>
 
 #include "google/protobuf/stubs/logging.h"
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/limits.h"
-#include "server/transfer/chunk_message.h"
 #include "server/core/page_token.h"
-#include "server/core/request_codec.h"
+#include "server/transfer/chunk_message.h"
 #include "tests/server/harness.h"
 #include "tests/support/seed.h"
 

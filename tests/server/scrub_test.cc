@@ -121,8 +121,10 @@ TEST_F(ScrubTest, APassOutlivesTheDeletionOfWhatItReads) {
   const std::string log = ScrubUntil(
       [&] {
         if (deleted < 8 && gauges_->scrubbed_bytes > 0) {
-          EXPECT_TRUE(
-              harness_.store().models().Delete(absl::StrCat("m", deleted), true, {}).ok());
+          EXPECT_TRUE(harness_.store()
+                          .models()
+                          .Delete(absl::StrCat("m", deleted), true, {})
+                          .ok());
           ++deleted;
         }
         return Passed();

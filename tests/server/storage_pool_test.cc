@@ -90,7 +90,8 @@ TEST(StoragePoolTest, ForEachEndsWhenAllIsDoneAlsoWhereEveryOtherThreadIsBlocked
 }
 
 TEST(StoragePoolTest, ForEachSharesTheWorkWithThreadsThatAreFree) {
-  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "one core: nothing is shared";
+  if (std::thread::hardware_concurrency() < 2)
+    GTEST_SKIP() << "one core: nothing is shared";
   StoragePool pool(4, 8);
   std::promise<bool> met;
   pool.Continue([&] {
@@ -99,7 +100,8 @@ TEST(StoragePoolTest, ForEachSharesTheWorkWithThreadsThatAreFree) {
     bool both = true;
     pool.ForEach(2, [&](int i) {
       here[i].set_value();
-      if (here[1 - i].get_future().wait_for(kLong) != std::future_status::ready) both = false;
+      if (here[1 - i].get_future().wait_for(kLong) != std::future_status::ready)
+        both = false;
     });
     met.set_value(both);
   });

@@ -43,7 +43,8 @@ TEST(VerifyGrpcTest, ManyThatWaitForTheirPaceHoldUpNobody) {
   ASSERT_TRUE(calls[0]->reader->Read(&response));
   EXPECT_LT(absl::Now() - waited_from, absl::Seconds(3));
   EXPECT_EQ(response.progress().total_bytes(), 4 << 20);
-  EXPECT_EQ(response.progress().verified_bytes(), 1 << 20) << "one chunk, and then it waits";
+  EXPECT_EQ(response.progress().verified_bytes(), 1 << 20)
+      << "one chunk, and then it waits";
 
   EXPECT_EQ(harness.server().streams(), 20);
   for (auto& call : calls) call->context.TryCancel();

@@ -141,8 +141,7 @@ TEST_F(WatchTest, ACursorTooOldIsAnsweredByTheState) {
   EXPECT_TRUE(All(**again).empty());
   // The one that was connected all the time has fallen behind: it is told so, and
   // its cursor leads on.
-  EXPECT_THAT(Next(**session),
-              FailsWith(absl::StatusCode::kUnavailable, "last cursor"));
+  EXPECT_THAT(Next(**session), FailsWith(absl::StatusCode::kUnavailable, "last cursor"));
 }
 
 TEST_F(WatchTest, TheDeletionOfTheModelEndsTheStream) {
@@ -178,10 +177,7 @@ TEST_F(WatchTest, AnIdleWatcherWaitsAndEveryChangeWakesItOnce) {
   (void)All(**session);
   int woken = 0;
   ASSERT_TRUE((*session)->Wait([&] { ++woken; }).has_value());
-  ASSERT_TRUE(harness_.store()
-                  .leases()
-                  .Acquire("iris", 1, "w", absl::Seconds(1))
-                  .ok());
+  ASSERT_TRUE(harness_.store().leases().Acquire("iris", 1, "w", absl::Seconds(1)).ok());
   EXPECT_EQ(woken, 0);
   ASSERT_TRUE(SetAlias("a", 1).ok());
   ASSERT_TRUE(SetAlias("a", 2).ok());
@@ -255,8 +251,7 @@ TEST_F(WatchTest, NoChangeIsSleptThrough) {
                            .has_value();
     if (waits) {
       MutexLock lock(mutex);
-      const bool heard =
-          changed.WaitFor(mutex, absl::Seconds(20), [&] { return woken; });
+      const bool heard = changed.WaitFor(mutex, absl::Seconds(20), [&] { return woken; });
       EXPECT_TRUE(heard);
     }
     auto event = Next(**session);

@@ -123,7 +123,8 @@ TEST_F(CopyForwardTest, ReadersAndOpenUploadsOfTheOldPackGoOn) {
   const auto upload = store().uploads().Create(RequestOf({}), 1, absl::ZeroDuration());
   ASSERT_OK(upload.status());
   const std::string id = upload->upload_id();
-  ASSERT_OK(store().uploads().FindMissing("m", id, DigestsOf(ChunksOf(shared_))).status());
+  ASSERT_OK(
+      store().uploads().FindMissing("m", id, DigestsOf(ChunksOf(shared_))).status());
   Delete(1);
   EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(3 * kMiB));
   EXPECT_EQ(pinned->view(), ChunksOf(shared_)[3]);
@@ -277,7 +278,11 @@ TEST(CopyForwardFaultTest, AtWhateverCallItFailsNothingIsLostAndNothingIsLeft) {
           const int64_t before = world.disk().calls();
           world.disk().SetFault(
               {.at_call = n, .for_good = for_good, .after_effect = after_effect});
-          world.store().maintenance().CollectGarbage(false, nullptr).status().IgnoreError();
+          world.store()
+              .maintenance()
+              .CollectGarbage(false, nullptr)
+              .status()
+              .IgnoreError();
           const bool failed = world.disk().calls() - before >= n;
           world.disk().SetFault({});
           if (power_lost) {

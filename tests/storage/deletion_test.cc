@@ -174,7 +174,8 @@ TEST_F(DeletionTest, ANonEmptyModelIsDeletedByForceAlone) {
   EXPECT_TRUE(absl::IsAborted(models.Delete("m", true, {.generation = 1}).status()));
   const std::string upload =
       world_.store().uploads().Create(RequestOf({}), 1, {})->upload_id();
-  const auto freed = models.Delete("m", true, {.generation = models.Get("m")->generation()});
+  const auto freed =
+      models.Delete("m", true, {.generation = models.Get("m")->generation()});
   ASSERT_OK(freed.status());
   EXPECT_EQ(freed->freed_bytes, static_cast<int64_t>(4 * kMiB) + 100);
   EXPECT_TRUE(absl::IsNotFound(models.Get("m").status()));
@@ -207,7 +208,8 @@ TEST_F(DeletionTest, ACollectionToTryOutChangesNothing) {
 
 TEST_F(DeletionTest, AStaleEtagIsAborted) {
   ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 10)).status());
-  EXPECT_TRUE(absl::IsAborted(world_.store().checkpoints().Delete("m", 1, {.generation = 77}).status()));
+  EXPECT_TRUE(absl::IsAborted(
+      world_.store().checkpoints().Delete("m", 1, {.generation = 77}).status()));
   EXPECT_OK(world_.store().checkpoints().Delete("m", 1, {.generation = 1}).status());
 }
 

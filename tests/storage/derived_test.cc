@@ -31,9 +31,9 @@ class DerivedTest : public ::testing::Test {
   absl::StatusOr<records::CheckpointRecord> Derive(
       std::vector<std::shared_ptr<Read>> sources, const TestContent& content,
       const TestContent& fresh = {}, const SaveOptions& options = {}) {
-    ASSIGN_OR_RETURN(std::unique_ptr<DerivedSave> save,
-                     world_.store().uploads().StartDerived(RequestOf(options),
-                                                           std::move(sources)));
+    ASSIGN_OR_RETURN(
+        std::unique_ptr<DerivedSave> save,
+        world_.store().uploads().StartDerived(RequestOf(options), std::move(sources)));
     for (const std::string& chunk : ChunksOf(fresh)) {
       ASSIGN_OR_RETURN(const Digest digest, save->Put(chunk));
       EXPECT_EQ(digest, DigestOf(chunk));

@@ -1,12 +1,12 @@
 #include "tests/storage/engine_conformance.h"
 
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <atomic>
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <gmock/gmock.h>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -50,8 +50,8 @@ absl::Status EngineConformance::Put(const std::string& key, const std::string& v
 
 std::string EngineConformance::Keys(const KeyRange& range) {
   std::vector<std::string> keys;
-  const absl::Status status =
-      catalog().Scan(Space::kRecords, range, [&](absl::string_view key, absl::string_view) {
+  const absl::Status status = catalog().Scan(
+      Space::kRecords, range, [&](absl::string_view key, absl::string_view) {
         keys.emplace_back(key);
         return true;
       });
@@ -170,7 +170,8 @@ TEST_P(EngineConformance, ConcurrentConditionalWritesLoseNone) {
 }
 
 TEST_P(EngineConformance, AScanVisitsItsRangeInOrderEitherWay) {
-  for (const char* key : {"b", "a", "c", "ab", "b\xff", "d"}) ASSERT_TRUE(Put(key, "").ok());
+  for (const char* key : {"b", "a", "c", "ab", "b\xff", "d"})
+    ASSERT_TRUE(Put(key, "").ok());
   EXPECT_EQ(Keys({}), "a ab b b\xff c d");
   EXPECT_EQ(Keys({"ab", "c", false}), "ab b b\xff");
   EXPECT_EQ(Keys({"ab", "c", true}), "b\xff b ab");
@@ -313,7 +314,8 @@ TEST_P(EngineConformance, ReopeningUnderLoadFailsOnlyWithUnavailable) {
     while (!done) {
       int seen = 0;
       const absl::Status status = catalog().Scan(
-          Space::kRecords, {}, [&](absl::string_view, absl::string_view) { return ++seen > 0; });
+          Space::kRecords, {},
+          [&](absl::string_view, absl::string_view) { return ++seen > 0; });
       EXPECT_TRUE(status.ok() ? seen == 100 : absl::IsUnavailable(status)) << status;
     }
   });
@@ -419,7 +421,8 @@ TEST_P(EngineConformance, PacksAreWrittenSideBySide) {
   for (uint64_t pack = 1; pack <= 4; ++pack) {
     threads.emplace_back([this, pack] {
       std::vector<std::string> contents;
-      for (uint64_t i = 0; i < 20; ++i) contents.push_back(TestBytes(30'000, 100 * pack + i));
+      for (uint64_t i = 0; i < 20; ++i)
+        contents.push_back(TestBytes(30'000, 100 * pack + i));
       const absl::Status status = WritePack(pack, contents);
       EXPECT_TRUE(status.ok()) << status;
     });
@@ -499,7 +502,8 @@ TEST_P(EngineConformance, PacksOfOneLayoutAreNotTakenForEachOther) {
 }
 
 TEST_P(EngineConformance, AFailedAppendOrFinishNeverBecomesAPack) {
-  for (const auto call : {EngineWorld::Call::kPackAppend, EngineWorld::Call::kPackFinish}) {
+  for (const auto call :
+       {EngineWorld::Call::kPackAppend, EngineWorld::Call::kPackFinish}) {
     auto writer = chunks().NewPack(1 + static_cast<uint64_t>(call));
     ASSERT_TRUE(writer.ok()) << writer.status();
     world().Fail(call, /*for_good=*/true);
@@ -522,7 +526,8 @@ TEST_P(EngineConformance, AFailedPublishLeavesThePackWholeOrAbsent) {
   world().StopFailing();
   const uint64_t expected[] = {1, 2};
   ASSERT_TRUE(chunks().Reopen(expected).ok());
-  EXPECT_THAT(absl::StrCat(Chunk(2, 0), " ", Chunk(2, 1)), AnyOf("a b", "NOT_FOUND NOT_FOUND"));
+  EXPECT_THAT(absl::StrCat(Chunk(2, 0), " ", Chunk(2, 1)),
+              AnyOf("a b", "NOT_FOUND NOT_FOUND"));
   EXPECT_EQ(Chunk(1, 0), "before");
   EXPECT_TRUE(WritePack(3, {"after"}).ok());
   EXPECT_EQ(Chunk(3, 0), "after");

@@ -2,11 +2,11 @@
 // engine takes part by giving an EngineWorld and instantiating EngineConformance.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <memory>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "storage/checkpoint_store.h"
 #include "tests/storage/test_bytes.h"

@@ -1,9 +1,9 @@
 // The engines that the conformance suite runs over.
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <utility>
-
-#include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
 #include "storage/memory/engine.h"

@@ -27,9 +27,8 @@ TestContent NewContent(bool large) {
 // Shares what the old version holds and puts the rest.
 absl::Status Derive(CheckpointStore& store, const TestContent& content) {
   ASSIGN_OR_RETURN(const std::shared_ptr<Read> old, store.reads().Open("m", kOld));
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<DerivedSave> save,
-      store.uploads().StartDerived(RequestOf({.request_id = "new"}), {old}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<DerivedSave> save,
+                   store.uploads().StartDerived(RequestOf({.request_id = "new"}), {old}));
   for (const TestTensor& tensor : content) {
     if (tensor.key == "shared") continue;
     for (const std::string& chunk : ChunksOf({tensor})) {

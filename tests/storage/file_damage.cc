@@ -23,7 +23,8 @@ std::vector<int64_t> EntryKeys(const std::string& path) {
   const rocks::ChunkKey key = rocks::EncodeChunkKey({PackIn(path).value_or(0), 0});
   const std::string pack(key.data(), 8);
   std::vector<int64_t> keys;
-  for (size_t at = bytes.find(pack); at != std::string::npos; at = bytes.find(pack, at + 1)) {
+  for (size_t at = bytes.find(pack); at != std::string::npos;
+       at = bytes.find(pack, at + 1)) {
     keys.push_back(static_cast<int64_t>(at));
   }
   return keys;
@@ -33,7 +34,8 @@ std::vector<int64_t> EntryKeys(const std::string& path) {
 int64_t PlaceIn(const std::string& path, std::mt19937_64& random) {
   const int64_t size = static_cast<int64_t>(fs::file_size(path));
   const auto below = [&](int64_t n) {
-    return static_cast<int64_t>(random() % static_cast<uint64_t>(std::max<int64_t>(n, 1)));
+    return static_cast<int64_t>(random() %
+                                static_cast<uint64_t>(std::max<int64_t>(n, 1)));
   };
   if (random() % 10 != 0) return below(size);
   if (!absl::EndsWith(path, ".sst")) {

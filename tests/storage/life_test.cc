@@ -112,8 +112,7 @@ TEST_F(LifeTest, ARepeatedMoveIsMadeOnceWhateverBecameOfTheAliasSince) {
   EXPECT_EQ(again->version, 3);
   Aliases::Move other = move;
   other.version = 1;
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(world_.store().aliases().Set("m", other).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(world_.store().aliases().Set("m", other).status()));
   const Aliases::Move gone{.alias = "production", .version = 0, .request_id = "second"};
   ASSERT_OK(world_.store().aliases().Set("m", gone).status());
   ASSERT_OK(Set("production", 1).status());
@@ -139,8 +138,7 @@ TEST_F(LifeTest, AMoveThatFoundTheAliasInPlaceIsNotMadeLaterEither) {
 TEST_F(LifeTest, ARefusalNamesAllHoldersAtOnce) {
   ASSERT_OK(Set("production", 2).status());
   ASSERT_OK(Set("best", 2).status());
-  ASSERT_OK(
-      world_.store().checkpoints().Change("m", 2, {.pinned = true}, {}).status());
+  ASSERT_OK(world_.store().checkpoints().Change("m", 2, {.pinned = true}, {}).status());
   for (int i = 0; i < 30; ++i) {
     ASSERT_OK(world_.store()
                   .leases()
@@ -152,8 +150,7 @@ TEST_F(LifeTest, ARefusalNamesAllHoldersAtOnce) {
                              "the lease of w0", "and 13 more"}) {
     EXPECT_NE(one.find(holder), std::string::npos) << one;
   }
-  const std::string all(
-      world_.store().models().Delete("m", true, {}).status().message());
+  const std::string all(world_.store().models().Delete("m", true, {}).status().message());
   EXPECT_NE(all.find("the alias best (version 2)"), std::string::npos) << all;
 }
 
@@ -163,16 +160,18 @@ TEST_F(LifeTest, AChangeMeantForAModelThatWasMadeAnewChangesNothing) {
   ASSERT_OK(SaveOneShot(world_.store(), {Vector("w", "anew")}).status());
   Checkpoints& checkpoints = world_.store().checkpoints();
   const ChangeOptions options{.model_uid = old};
-  EXPECT_TRUE(absl::IsNotFound(world_.store().models().Delete("m", true, options).status()));
-  EXPECT_TRUE(absl::IsNotFound(world_.store().models().Change("m", {}, options).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(world_.store().models().Delete("m", true, options).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(world_.store().models().Change("m", {}, options).status()));
   EXPECT_TRUE(absl::IsNotFound(checkpoints.Delete("m", 1, options).status()));
   EXPECT_TRUE(
       absl::IsNotFound(checkpoints.Change("m", 1, {.pinned = true}, options).status()));
-  EXPECT_TRUE(absl::IsNotFound(
-      world_.store()
-          .aliases()
-          .Set("m", {.alias = "a", .version = 1, .model_uid = old})
-          .status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(world_.store()
+                           .aliases()
+                           .Set("m", {.alias = "a", .version = 1, .model_uid = old})
+                           .status()));
   EXPECT_TRUE(absl::IsNotFound(
       world_.store().leases().Acquire("m", 1, "w", absl::Hours(1), old).status()));
   EXPECT_TRUE(absl::IsNotFound(world_.store().leases().Release("m", 1, "w", old)));
@@ -254,10 +253,8 @@ TEST_F(LifeTest, WhatHoldsAVersionRefusesItsDeletionAndIsNamed) {
   auto& checkpoints = world_.store().checkpoints();
   ASSERT_OK(Set("production", 1).status());
   ASSERT_OK(checkpoints.Change("m", 2, {.pinned = true}, {}).status());
-  ASSERT_OK(world_.store()
-                .leases()
-                .Acquire("m", 3, "serving-7", absl::Seconds(30))
-                .status());
+  ASSERT_OK(
+      world_.store().leases().Acquire("m", 3, "serving-7", absl::Seconds(30)).status());
   const std::pair<int64_t, const char*> held[] = {
       {1, "alias production"}, {2, "pin"}, {3, "lease of serving-7"}};
   for (const auto& [version, holder] : held) {
@@ -332,10 +329,8 @@ TEST_F(LifeTest, NothingExpiresForAWhileAfterAStart) {
 
 TEST_F(LifeTest, LeasesAreListedByVersionAndHolder) {
   auto& leases = world_.store().leases();
-  for (const auto& [version, holder] : {std::pair<int64_t, const char*>{2, "b"},
-                                        {1, "z"},
-                                        {2, "a"},
-                                        {3, "c"}}) {
+  for (const auto& [version, holder] :
+       {std::pair<int64_t, const char*>{2, "b"}, {1, "z"}, {2, "a"}, {3, "c"}}) {
     ASSERT_OK(leases.Acquire("m", version, holder, absl::Seconds(10)).status());
   }
   std::vector<std::string> seen;
@@ -427,8 +422,8 @@ TEST_F(LifeTest, OnlyTheNewestChangesAreKeptAndALateComerIsTold) {
   auto& models = world_.store().models();
   EXPECT_TRUE(absl::IsOutOfRange(models.Events(*model, start, 10).status()));
   EXPECT_EQ(EventsAfter(model->generation() - 1024).size(), 1024u);
-  EXPECT_TRUE(absl::IsOutOfRange(
-      models.Events(*model, model->generation() - 1025, 10).status()));
+  EXPECT_TRUE(
+      absl::IsOutOfRange(models.Events(*model, model->generation() - 1025, 10).status()));
 }
 
 TEST_F(LifeTest, WhatHoldsAVersionIsGivenBackOnAFullDiskToo) {
@@ -480,10 +475,8 @@ TEST_F(LifeTest, NoAliasIsEverLeftOnAVersionThatIsDeleted) {
     absl::Status set, leased, deleted;
     std::thread alias([&] { set = Set("best", version).status(); });
     std::thread lease([&] {
-      leased = world_.store()
-                   .leases()
-                   .Acquire("m", version, "w", absl::Seconds(100))
-                   .status();
+      leased =
+          world_.store().leases().Acquire("m", version, "w", absl::Seconds(100)).status();
     });
     std::thread remove([&] { deleted = Delete(version); });
     alias.join();

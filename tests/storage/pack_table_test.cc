@@ -1,4 +1,8 @@
 // A pack's file is the table that RocksDB itself would write.
+#include "storage/rocksdb/pack_table.h"
+
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -6,15 +10,12 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
-
 #include "rocksdb/flush_block_policy.h"
 #include "rocksdb/sst_file_reader.h"
 #include "rocksdb/sst_file_writer.h"
 #include "rocksdb/table.h"
 #include "rocksdb/table_properties.h"
 #include "storage/rocksdb/pack_file.h"
-#include "storage/rocksdb/pack_table.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/storage/test_bytes.h"
 
@@ -41,7 +42,8 @@ class BlockPolicyFactory final : public rocksdb::FlushBlockPolicyFactory {
  public:
   const char* Name() const override { return "test.BlockPolicyFactory"; }
   rocksdb::FlushBlockPolicy* NewFlushBlockPolicy(
-      const rocksdb::BlockBasedTableOptions&, const rocksdb::BlockBuilder&) const override {
+      const rocksdb::BlockBasedTableOptions&,
+      const rocksdb::BlockBuilder&) const override {
     return new BlockPolicy();
   }
 };
@@ -51,7 +53,8 @@ rocksdb::Options TableOptions() {
   table.format_version = 5;
   table.checksum = rocksdb::kXXH3;
   table.block_restart_interval = 1;
-  table.index_shortening = rocksdb::BlockBasedTableOptions::IndexShorteningMode::kNoShortening;
+  table.index_shortening =
+      rocksdb::BlockBasedTableOptions::IndexShorteningMode::kNoShortening;
   table.flush_block_policy_factory = std::make_shared<BlockPolicyFactory>();
   rocksdb::Options options;
   options.compression = rocksdb::kNoCompression;

@@ -44,7 +44,8 @@ absl::StatusOr<std::shared_ptr<Folder>> OpenFolder(const std::string& path) {
 using CatalogContent = std::map<std::pair<Space, std::string>, std::string>;
 
 // A catalog with tables, a WAL, and two MANIFEST edits in a row.
-void MakeCatalog(const std::string& path, std::mt19937_64& random, CatalogContent* content) {
+void MakeCatalog(const std::string& path, std::mt19937_64& random,
+                 CatalogContent* content) {
   auto folder = OpenFolder(path);
   ASSERT_TRUE(folder.ok()) << folder.status();
   for (int generation = 0; generation < 3; ++generation) {
@@ -116,8 +117,8 @@ TEST_P(CatalogDamage, IsNoticedByName) {
                 ::testing::AllOf(::testing::HasSubstr("/catalog/"),
                                  ::testing::HasSubstr("--accept-data-loss")));
   }
-  std::printf("%s: %d intact, %d refused, %d with reads that are data loss\n", kind.c_str(),
-              tally.intact, tally.refused, tally.lossy_reads);
+  std::printf("%s: %d intact, %d refused, %d with reads that are data loss\n",
+              kind.c_str(), tally.intact, tally.refused, tally.lossy_reads);
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, CatalogDamage,
@@ -148,7 +149,8 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
   for (int round = 0; round < TestRounds(40); ++round) {
     RocksFolder hurt;
     CopyFolder(original.path(), hurt.path());
-    const std::vector<std::string> logs = hurt.Files("catalog", round % 2 ? ".log" : "MANIFEST");
+    const std::vector<std::string> logs =
+        hurt.Files("catalog", round % 2 ? ".log" : "MANIFEST");
     SCOPED_TRACE(DamageFile(logs[random() % logs.size()], random));
     auto folder = OpenFolder(hurt.path());
     ASSERT_TRUE(folder.ok()) << folder.status();
@@ -328,7 +330,8 @@ TEST(PackDamageTest, ARecordThatRocksDBWouldReadForEverCostsNoPack) {
     const uint64_t expected[] = {1, 2, 3, 4};
     const absl::Status status = store.Reopen(expected);
     ASSERT_TRUE(status.ok()) << status;
-    for (uint64_t pack : expected) EXPECT_EQ(LostChunks(store, pack, content), 0) << record;
+    for (uint64_t pack : expected)
+      EXPECT_EQ(LostChunks(store, pack, content), 0) << record;
   }
 }
 

@@ -28,14 +28,14 @@ namespace modelstore::storage {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::SizeIs;
 using rocks::Folder;
 using rocks::HighWater;
 using rocks::RocksChunkStore;
 using testing::FaultFileSystem;
 using testing::FileKind;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 absl::Status Put(Engine& engine, const std::string& key, const std::string& value) {
   CatalogBatch batch;
@@ -171,7 +171,8 @@ TEST(HighWaterTest, OneDamagedSlotLeavesTheOther) {
     ASSERT_TRUE(mark.ok()) << mark.status();
     EXPECT_TRUE((*mark)->created());
     for (uint64_t n = 1; n <= 9; ++n) {
-      ASSERT_TRUE((*mark)->Write(n, {{"000007.log", static_cast<int64_t>(n), n * n}}).ok());
+      ASSERT_TRUE(
+          (*mark)->Write(n, {{"000007.log", static_cast<int64_t>(n), n * n}}).ok());
     }
   }
   for (const int64_t slot : {0, 1}) {

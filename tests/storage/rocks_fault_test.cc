@@ -1,5 +1,8 @@
 // The embedded engine under SIGKILL, loss of power, failing operations and a full
 // disk, at every operation of one script that uses both seams.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -7,9 +10,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -40,7 +40,8 @@ class Script {
   absl::Status Run(Engine& engine) {
     absl::Status status = Write(engine, {{"a", "1"}, {"b", "1"}});
     if (status.ok()) status = AddPack(engine, pack_);
-    if (status.ok()) status = Write(engine, {{"a", "2"}, {"c", "2"}, {"b", std::nullopt}});
+    if (status.ok())
+      status = Write(engine, {{"a", "2"}, {"c", "2"}, {"b", std::nullopt}});
     if (status.ok()) status = AddPack(engine, pack_ + 1);
     if (status.ok()) status = DropPack(engine, pack_);
     if (status.ok()) status = engine.catalog->Reopen();
@@ -53,13 +54,14 @@ class Script {
   // What the catalog names: packs under "pack/N".
   static std::vector<uint64_t> Named(Engine& engine) {
     std::vector<uint64_t> packs;
-    const absl::Status status = engine.catalog->Scan(
-        Space::kRecords, PrefixRange("pack/"), [&](absl::string_view key, absl::string_view) {
-          uint64_t pack = 0;
-          EXPECT_TRUE(absl::SimpleAtoi(key.substr(5), &pack));
-          packs.push_back(pack);
-          return true;
-        });
+    const absl::Status status =
+        engine.catalog->Scan(Space::kRecords, PrefixRange("pack/"),
+                             [&](absl::string_view key, absl::string_view) {
+                               uint64_t pack = 0;
+                               EXPECT_TRUE(absl::SimpleAtoi(key.substr(5), &pack));
+                               packs.push_back(pack);
+                               return true;
+                             });
     EXPECT_TRUE(status.ok()) << status;
     return packs;
   }
@@ -86,7 +88,8 @@ class Script {
       for (uint32_t i = 0; i < kChunks; ++i) {
         const auto bytes = engine.chunks->Read({pack, i});
         if (!bytes.ok()) return bytes.status().ToString();
-        if (bytes->view() != PackChunk(pack, i)) return absl::StrCat("wrong bytes in ", pack);
+        if (bytes->view() != PackChunk(pack, i))
+          return absl::StrCat("wrong bytes in ", pack);
       }
     }
     return "";

@@ -31,9 +31,8 @@ fs::path Base() {
 
 RocksFolder::RocksFolder() {
   static std::atomic<int> next{0};
-  path_ = (Base() /
-           absl::StrCat("modelstore-", getpid(), "-", next.fetch_add(1)))
-              .string();
+  path_ =
+      (Base() / absl::StrCat("modelstore-", getpid(), "-", next.fetch_add(1))).string();
   fs::remove_all(path_);
 }
 
@@ -45,10 +44,12 @@ RocksFolder::~RocksFolder() {
 std::vector<std::string> RocksFolder::Files(const std::string& subfolder,
                                             const std::string& part) const {
   std::vector<std::string> paths;
-  const fs::path folder = subfolder.empty() ? fs::path(path_) : fs::path(path_) / subfolder;
+  const fs::path folder =
+      subfolder.empty() ? fs::path(path_) : fs::path(path_) / subfolder;
   if (!fs::exists(folder)) return paths;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.is_regular_file() && absl::StrContains(entry.path().filename().string(), part)) {
+    if (entry.is_regular_file() &&
+        absl::StrContains(entry.path().filename().string(), part)) {
       paths.push_back(entry.path().string());
     }
   }

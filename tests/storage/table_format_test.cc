@@ -1,13 +1,15 @@
 // What stands at the end of a table and RocksDB believes: no damage of it reaches
 // RocksDB, which would end the process over some.
+#include "storage/rocksdb/table_format.h"
+
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
 #include "rocksdb/filter_policy.h"
@@ -17,7 +19,6 @@
 #include "storage/rocksdb/block_checksum.h"
 #include "storage/rocksdb/pack_file.h"
 #include "storage/rocksdb/pack_table.h"
-#include "storage/rocksdb/table_format.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/storage/test_bytes.h"
 
@@ -34,7 +35,8 @@ class BytesFile final : public rocksdb::FSRandomAccessFile {
   rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions&,
                          rocksdb::Slice* result, char* scratch,
                          rocksdb::IODebugContext*) const override {
-    const absl::string_view read = bytes_.substr(std::min<size_t>(offset, bytes_.size()), n);
+    const absl::string_view read =
+        bytes_.substr(std::min<size_t>(offset, bytes_.size()), n);
     std::memcpy(scratch, read.data(), read.size());
     *result = rocksdb::Slice(scratch, read.size());
     return rocksdb::IOStatus::OK();
@@ -80,8 +82,9 @@ std::string WithRestart(absl::string_view entry) {
 }
 
 std::string Footer(uint64_t metaindex_offset, uint64_t metaindex_bytes) {
-  std::string footer = absl::StrCat(std::string(1, kChecksumXxh3), Varint(metaindex_offset),
-                                    Varint(metaindex_bytes), Varint(0), Varint(1));
+  std::string footer =
+      absl::StrCat(std::string(1, kChecksumXxh3), Varint(metaindex_offset),
+                   Varint(metaindex_bytes), Varint(0), Varint(1));
   footer.resize(kFooterBytes - kFooterEndBytes, '\0');
   return absl::StrCat(footer, Little(kTableFormat, 4), Little(kTableMagic, 8));
 }
@@ -116,7 +119,8 @@ class TableEnd : public ::testing::TestWithParam<const char*> {
 
   void WritePack() {
     std::unique_ptr<PackFile> file;
-    ASSERT_TRUE(PackFile::Create(rocksdb::FileSystem::Default().get(), path_, &file).ok());
+    ASSERT_TRUE(
+        PackFile::Create(rocksdb::FileSystem::Default().get(), path_, &file).ok());
     PackTable table(file.get());
     for (const auto& [key, value] : values_) {
       ChunkKey chunk;
@@ -229,7 +233,8 @@ TEST_P(TableEnd, OfTheNextFormatIsLeftToRocksDBAndOfAnyOtherRefused) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Writers, TableEnd, ::testing::Values("pack", "catalog", "filtered"),
+INSTANTIATE_TEST_SUITE_P(Writers, TableEnd,
+                         ::testing::Values("pack", "catalog", "filtered"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(TableEndTest, AMetaindexWithItsChecksumThatLeadsNowhereIsRefused) {
@@ -240,20 +245,20 @@ TEST(TableEndTest, AMetaindexWithItsChecksumThatLeadsNowhereIsRefused) {
   const std::string metaindexes[] = {
       "",
       "abc",
-      Little(0, 4),                                       // no entry
-      Little(huge, 4),                                    // more restarts than bytes
+      Little(0, 4),     // no entry
+      Little(huge, 4),  // more restarts than bytes
       WithRestart(Entry("rocksdb.other", Varint(0) + Varint(1))),
       WithRestart(Entry(name, "")),                       // no handle
       WithRestart(Entry(name, std::string(20, '\xff'))),  // a number without an end
       WithRestart(Entry(name, Varint(huge) + Varint(1))),
       WithRestart(Entry(name, Varint(1) + Varint(huge))),
       WithRestart(Entry(name, Varint(huge) + Varint(huge))),
-      WithRestart(Entry(name, Varint(0) + Varint(36))),   // its trailer does not fit in
+      WithRestart(Entry(name, Varint(0) + Varint(36))),  // its trailer does not fit in
       WithRestart(Entry(name, Varint(41) + Varint(0))),
-      WithRestart(Entry(name, Varint(0) + Varint(30))),   // not its checksum
+      WithRestart(Entry(name, Varint(0) + Varint(30))),  // not its checksum
       WithRestart(Varint(1) + Entry(name, Varint(0) + Varint(1)).substr(1)),
       WithRestart(Varint(0) + Varint(huge >> 30) + Varint(huge >> 30)),
-      WithRestart(std::string("\0\x12", 2)),              // cut
+      WithRestart(std::string("\0\x12", 2)),  // cut
   };
   for (const std::string& metaindex : metaindexes) {
     const rocksdb::IOStatus s = Check(TableWithMetaindex(metaindex));

@@ -608,8 +608,8 @@ TEST_F(UploadsTest, AJobThatOpensUploadsForEverKeepsNoOtherModelFromIt) {
   int refused = 0;
   const auto flood = [&](const std::string& run) {
     for (int i = 0; i < 1024; ++i) {
-      const auto upload = uploads().Create(
-          RequestOf({.request_id = absl::StrCat(run, i)}), 1, {});
+      const auto upload =
+          uploads().Create(RequestOf({.request_id = absl::StrCat(run, i)}), 1, {});
       if (IsOverloaded(upload.status())) ++refused;
     }
   };

@@ -54,8 +54,8 @@ void DurableModel::Load(const std::string& path) {
   live_folders_.insert(path);
   durable_folders_.insert(path);
   for (const auto& entry : fs::directory_iterator(absl::StrCat(root_, "/", path))) {
-    const std::string name = absl::StrCat(path, path.empty() ? "" : "/",
-                                          entry.path().filename().string());
+    const std::string name =
+        absl::StrCat(path, path.empty() ? "" : "/", entry.path().filename().string());
     if (entry.is_directory()) {
       Load(name);
       continue;
@@ -141,7 +141,8 @@ void DurableModel::SyncFile(ModelFile& file) {
 }
 
 void DurableModel::SyncFolder(const std::string& path) {
-  std::erase_if(durable_, [&](const auto& entry) { return FolderOf(entry.first) == path; });
+  std::erase_if(durable_,
+                [&](const auto& entry) { return FolderOf(entry.first) == path; });
   for (const auto& [name, file] : live_) {
     if (FolderOf(name) == path) durable_[name] = file;
   }
@@ -190,10 +191,12 @@ absl::Status DurableModel::Materialize(const std::string& folder,
       if (file->overwritten.has_value() && !chance()) {
         content = *file->overwritten;
       } else {
-        const int64_t fresh = std::max<int64_t>(file->live_bytes - file->durable_bytes, 0);
+        const int64_t fresh =
+            std::max<int64_t>(file->live_bytes - file->durable_bytes, 0);
         const int64_t kept =
-            chance() ? static_cast<int64_t>((*random)() % static_cast<uint64_t>(fresh + 1))
-                     : 0;
+            chance()
+                ? static_cast<int64_t>((*random)() % static_cast<uint64_t>(fresh + 1))
+                : 0;
         content = ReadBytes(file->shadow, file->durable_bytes + kept);
       }
       std::ofstream out(path, std::ios::binary);

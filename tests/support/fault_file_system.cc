@@ -26,16 +26,17 @@ FileKind KindOf(const std::string& path) {
   if (absl::EndsWith(name, ".dbtmp")) {
     return absl::StartsWith(name, "OPTIONS") ? FileKind::kOther : FileKind::kCurrent;
   }
-  if (absl::EndsWith(name, ".sst")) return in_catalog ? FileKind::kTable : FileKind::kPack;
+  if (absl::EndsWith(name, ".sst"))
+    return in_catalog ? FileKind::kTable : FileKind::kPack;
   if (name == "HIGH_WATER") return FileKind::kHighWater;
   if (name == "BALLAST") return FileKind::kBallast;
   return FileKind::kOther;
 }
 
 const char* KindName(FileKind kind) {
-  constexpr const char* kNames[kFileKinds] = {"wal",        "manifest", "current",
-                                              "table",      "pack",     "high_water",
-                                              "ballast",    "directory", "other"};
+  constexpr const char* kNames[kFileKinds] = {"wal",     "manifest",  "current",
+                                              "table",   "pack",      "high_water",
+                                              "ballast", "directory", "other"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -72,12 +73,14 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
                   const rocksdb::DataVerificationInfo&, IODebugContext* dbg) override {
     return Append(data, options, dbg);
   }
-  IOStatus Truncate(uint64_t size, const IOOptions& options, IODebugContext* dbg) override {
+  IOStatus Truncate(uint64_t size, const IOOptions& options,
+                    IODebugContext* dbg) override {
     IOStatus s = fs_->Begin(kTruncate, kind_, path_);
     if (s.ok()) s = target()->Truncate(size, options, dbg);
     if (!s.ok()) return s;
     MutexLock lock(fs_->mutex_);
-    if (static_cast<int64_t>(size) < model_->durable_bytes) fs_->model_.BeforeOverwrite(*model_);
+    if (static_cast<int64_t>(size) < model_->durable_bytes)
+      fs_->model_.BeforeOverwrite(*model_);
     model_->live_bytes = static_cast<int64_t>(size);
     return s;
   }
@@ -195,8 +198,8 @@ class FaultDirectory final : public rocksdb::FSDirectoryWrapper {
 
 class FaultSequentialFile final : public rocksdb::FSSequentialFileOwnerWrapper {
  public:
-  FaultSequentialFile(std::unique_ptr<rocksdb::FSSequentialFile> file, FaultFileSystem* fs,
-                      std::string path)
+  FaultSequentialFile(std::unique_ptr<rocksdb::FSSequentialFile> file,
+                      FaultFileSystem* fs, std::string path)
       : FSSequentialFileOwnerWrapper(std::move(file)), fs_(fs), path_(std::move(path)) {}
 
   IOStatus Read(size_t n, const IOOptions& options, Slice* result, char* scratch,
@@ -214,7 +217,9 @@ class FaultRandomAccessFile final : public rocksdb::FSRandomAccessFileOwnerWrapp
  public:
   FaultRandomAccessFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file,
                         FaultFileSystem* fs, std::string path)
-      : FSRandomAccessFileOwnerWrapper(std::move(file)), fs_(fs), path_(std::move(path)) {}
+      : FSRandomAccessFileOwnerWrapper(std::move(file)),
+        fs_(fs),
+        path_(std::move(path)) {}
 
   IOStatus Read(uint64_t offset, size_t n, const IOOptions& options, Slice* result,
                 char* scratch, IODebugContext* dbg) const override {
@@ -381,7 +386,8 @@ IOStatus FaultFileSystem::NewSequentialFile(
   if (!inside) return target()->NewSequentialFile(path, options, result, dbg);
   IOStatus s = Begin(kRead, KindOf(*inside), *inside);
   if (s.ok()) s = target()->NewSequentialFile(path, options, result, dbg);
-  if (s.ok()) *result = std::make_unique<FaultSequentialFile>(std::move(*result), this, *inside);
+  if (s.ok())
+    *result = std::make_unique<FaultSequentialFile>(std::move(*result), this, *inside);
   return s;
 }
 
@@ -398,9 +404,9 @@ IOStatus FaultFileSystem::NewRandomAccessFile(
   return s;
 }
 
-IOStatus FaultFileSystem::NewWritableFile(const std::string& path, const FileOptions& options,
-                                          std::unique_ptr<rocksdb::FSWritableFile>* result,
-                                          IODebugContext* dbg) {
+IOStatus FaultFileSystem::NewWritableFile(
+    const std::string& path, const FileOptions& options,
+    std::unique_ptr<rocksdb::FSWritableFile>* result, IODebugContext* dbg) {
   const auto inside = Inside(path);
   if (!inside) return target()->NewWritableFile(path, options, result, dbg);
   IOStatus s = Begin(kOpen, KindOf(*inside), *inside);
@@ -432,9 +438,9 @@ IOStatus FaultFileSystem::ReopenWritableFile(
   return s;
 }
 
-IOStatus FaultFileSystem::NewRandomRWFile(const std::string& path, const FileOptions& options,
-                                          std::unique_ptr<rocksdb::FSRandomRWFile>* result,
-                                          IODebugContext* dbg) {
+IOStatus FaultFileSystem::NewRandomRWFile(
+    const std::string& path, const FileOptions& options,
+    std::unique_ptr<rocksdb::FSRandomRWFile>* result, IODebugContext* dbg) {
   const auto inside = Inside(path);
   if (!inside) return target()->NewRandomRWFile(path, options, result, dbg);
   IOStatus s = Begin(kOpen, KindOf(*inside), *inside);
@@ -454,7 +460,8 @@ IOStatus FaultFileSystem::NewDirectory(const std::string& path, const IOOptions&
   if (!inside) return target()->NewDirectory(path, options, result, dbg);
   IOStatus s = Begin(kOpen, FileKind::kDirectory, *inside);
   if (s.ok()) s = target()->NewDirectory(path, options, result, dbg);
-  if (s.ok()) *result = std::make_unique<FaultDirectory>(std::move(*result), this, *inside);
+  if (s.ok())
+    *result = std::make_unique<FaultDirectory>(std::move(*result), this, *inside);
   return s;
 }
 

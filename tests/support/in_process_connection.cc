@@ -97,9 +97,9 @@ class InProcessConnection::InProcessStream final : public Stream {
     MutexLock lock(mutex_);
     if (verdict == Verdict::kCutBefore) End(Cut());
     if (status_.has_value()) return absl::OutOfRangeError("end of the stream");
-    absl::StatusOr<ReceivedMessage> message =
-        kind_ == server::MethodKind::kInbound ? TakeResponse(faults)
-                                              : TakeNext(faults, deadline);
+    absl::StatusOr<ReceivedMessage> message = kind_ == server::MethodKind::kInbound
+                                                  ? TakeResponse(faults)
+                                                  : TakeNext(faults, deadline);
     if (verdict == Verdict::kCutAfter) End(Cut());
     return message;
   }

@@ -31,13 +31,16 @@ inline long double Float(uint32_t pattern, int bits, int mantissa_bits) {
   const int exponent = static_cast<int>(pattern >> mantissa_bits) & top;
   const int mantissa = static_cast<int>(pattern & ((1u << mantissa_bits) - 1));
   const long double sign = (pattern >> (bits - 1) & 1) != 0 ? -1 : 1;
-  if (exponent == top) return mantissa != 0 ? std::nanl("") : sign * std::numeric_limits<double>::infinity();
+  if (exponent == top)
+    return mantissa != 0 ? std::nanl("") : sign * std::numeric_limits<double>::infinity();
   if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - mantissa_bits);
-  return sign * std::ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
+  return sign *
+         std::ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
 }
 
 // The types of ml_dtypes without infinity: as above, but for their NaN and bias.
-inline long double FiniteFloat8(uint8_t pattern, int mantissa_bits, int bias, bool is_nan) {
+inline long double FiniteFloat8(uint8_t pattern, int mantissa_bits, int bias,
+                                bool is_nan) {
   if (is_nan) return std::nanl("");
   const int exponent = (pattern & 0x7f) >> mantissa_bits;
   const int mantissa = pattern & ((1 << mantissa_bits) - 1);
@@ -77,7 +80,8 @@ inline std::complex<long double> Value(DType dtype, const char* bytes) {
     case DType::kFloat64:
       return Raw<double>(bytes);
     case DType::kComplex32:
-      return {Float(Raw<uint16_t>(bytes), 16, 10), Float(Raw<uint16_t>(bytes + 2), 16, 10)};
+      return {Float(Raw<uint16_t>(bytes), 16, 10),
+              Float(Raw<uint16_t>(bytes + 2), 16, 10)};
     case DType::kComplex64:
       return {Raw<float>(bytes), Raw<float>(bytes + 4)};
     case DType::kComplex128:
@@ -103,7 +107,8 @@ struct PlainDifference {
   int64_t differing = 0, nan = 0, nan_in_first = 0, infinite_in_first = 0;
 };
 
-inline PlainDifference ComputeDifference(DType a_type, const std::string& a, DType b_type, const std::string& b) {
+inline PlainDifference ComputeDifference(DType a_type, const std::string& a, DType b_type,
+                                         const std::string& b) {
   PlainDifference plain;
   const int64_t count = static_cast<int64_t>(a.size()) / ElementSize(a_type);
   for (int64_t i = 0; i < count; ++i) {
@@ -119,8 +124,10 @@ inline PlainDifference ComputeDifference(DType a_type, const std::string& a, DTy
       plain.nan += IsNan(x) != IsNan(y);
     } else if (x != y) {
       ++plain.differing;
-      const double re = static_cast<double>(x.real() == y.real() ? 0 : x.real() - y.real());
-      const double im = static_cast<double>(x.imag() == y.imag() ? 0 : x.imag() - y.imag());
+      const double re =
+          static_cast<double>(x.real() == y.real() ? 0 : x.real() - y.real());
+      const double im =
+          static_cast<double>(x.imag() == y.imag() ? 0 : x.imag() - y.imag());
       const double d = std::hypot(re, im);
       plain.max_abs = std::max(plain.max_abs, d);
       plain.difference_squares += d * d;
@@ -141,7 +148,9 @@ inline std::string Elements(DType dtype, int64_t count, std::mt19937_64& random)
   std::normal_distribution<double> normal;
   const double special[] = {0.0, -0.0, infinity, -infinity,
                             std::numeric_limits<double>::quiet_NaN()};
-  const auto number = [&] { return random() % 50 == 0 ? special[random() % 5] : normal(random); };
+  const auto number = [&] {
+    return random() % 50 == 0 ? special[random() % 5] : normal(random);
+  };
   for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(ElementSize(dtype))) {
     switch (dtype) {
       case DType::kBool:

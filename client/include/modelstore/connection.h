@@ -52,13 +52,11 @@ class Connection {
   virtual ~Connection() = default;
   // `method` is the full name, `/modelstore.v1.ModelStore/GetModel`. Returns the
   // serialized response.
-  virtual absl::StatusOr<std::string> Call(std::string_view method,
-                                           std::string request,
+  virtual absl::StatusOr<std::string> Call(std::string_view method, std::string request,
                                            Deadline deadline) = 0;
   // Opens a client- or server-streaming RPC. Streams with different `lane`
   // travel on different connections.
-  virtual absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method,
-                                                       int lane,
+  virtual absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method, int lane,
                                                        Deadline deadline) = 0;
   virtual const ConnectOptions& options() const = 0;
 };

@@ -96,8 +96,7 @@ struct ModifyResult {
 // `edits[2].cast.keys[0]: ...`. A deadline that passes cancels it: nothing is left.
 absl::StatusOr<ModifyResult> ModifyCheckpoint(
     const Client& client, std::string_view name, const EditList& edits,
-    const ModifyOptions& options = {},
-    Deadline deadline = After(std::chrono::hours(1)));
+    const ModifyOptions& options = {}, Deadline deadline = After(std::chrono::hours(1)));
 
 // One version of a line of modifications and saves.
 struct HistoryEntry {

@@ -32,8 +32,8 @@ struct TensorInfo {
 // A tensor to save: its description and its bytes.
 struct TensorView {
   TensorInfo info;
-  // info.size_bytes contiguous bytes; null for a tied tensor, or with `source`. Read until the
-  // save is staged (asynchronous) or done.
+  // info.size_bytes contiguous bytes; null for a tied tensor, or with `source`. Read
+  // until the save is staged (asynchronous) or done.
   const void* data = nullptr;
   // Keeps `data` alive; may be empty if the caller does.
   std::shared_ptr<const void> owner;

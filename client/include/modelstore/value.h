@@ -25,10 +25,16 @@ namespace modelstore {
 class Value {
  public:
   using Entries = std::vector<std::pair<Value, Value>>;
-  struct Complex { double real = 0, imag = 0; };
+  struct Complex {
+    double real = 0, imag = 0;
+  };
   // An integer beyond 64 bits, in decimal.
-  struct BigInt { std::string decimal; };
-  struct Bytes { std::string data; };
+  struct BigInt {
+    std::string decimal;
+  };
+  struct Bytes {
+    std::string data;
+  };
   struct Sequence {
     enum class Kind : uint8_t { kList, kTuple, kSet, kFrozenSet };
     Kind kind = Kind::kList;
@@ -58,11 +64,19 @@ class Value {
     std::vector<Value> items = {};
     Entries entries = {};
   };
-  struct DTypeName { std::string name; };     // torch.float32 is `float32`
-  struct DeviceName { std::string name; };    // `cuda:0`
-  struct Size { std::vector<int64_t> sizes; };  // torch.Size
+  struct DTypeName {
+    std::string name;
+  };  // torch.float32 is `float32`
+  struct DeviceName {
+    std::string name;
+  };  // `cuda:0`
+  struct Size {
+    std::vector<int64_t> sizes;
+  };  // torch.Size
   // The key, within the same section, of a tensor saved beside the tree.
-  struct TensorKey { std::string key; };
+  struct TensorKey {
+    std::string key;
+  };
   using Variant = std::variant<std::monostate, bool, int64_t, BigInt, double, Complex,
                                std::string, Bytes, Sequence, DictEntries, DTypeName,
                                DeviceName, Size, TensorKey, Global, Object>;
@@ -108,7 +122,9 @@ class Value {
   static Value FrozenSet(std::vector<Value> values = {});
   static Value Dict(Entries entries = {});
   static Value OrderedDict(Entries entries = {}, Entries attributes = {});
-  static Value Tensor(std::string key) { return Value(Variant(TensorKey{std::move(key)})); }
+  static Value Tensor(std::string key) {
+    return Value(Variant(TensorKey{std::move(key)}));
+  }
 
   const Variant& variant() const { return v_; }
   Variant& variant() { return v_; }

@@ -82,8 +82,8 @@ std::shared_ptr<ByteSink> DeviceLoad::SinkFor(const torch::Tensor& tensor) {
 
 std::string DeviceLoad::Finish(Deadline deadline) {
   bool over = false;
-  const std::string error = ErrorTextOf(
-      "waiting for the device", [&] { over = state_->queue.Wait(deadline); });
+  const std::string error =
+      ErrorTextOf("waiting for the device", [&] { over = state_->queue.Wait(deadline); });
   if (!error.empty()) state_->Note(error);
   if (error.empty() && !over) state_->Note("the device did not finish copying in time");
   const std::lock_guard<std::mutex> lock(state_->mutex);

@@ -40,8 +40,8 @@ class DeviceSave::Source final : public ByteSource {
 
   std::string Wait(Deadline deadline) override {
     bool over = false;
-    const std::string error = ErrorTextOf(
-        "waiting for the device", [&] { over = state_->queue->Wait(deadline); });
+    const std::string error = ErrorTextOf("waiting for the device",
+                                          [&] { over = state_->queue->Wait(deadline); });
     if (!error.empty()) return error;
     return over ? "" : "the device did not finish copying in time";
   }

@@ -34,7 +34,8 @@ class TorchStream final : public CopyStream {
  public:
   explicit TorchStream(int device)
       : device_(Cuda(device)),
-        stream_(c10::impl::VirtualGuardImpl(c10::kCUDA).getStreamFromGlobalPool(device_)) {
+        stream_(
+            c10::impl::VirtualGuardImpl(c10::kCUDA).getStreamFromGlobalPool(device_)) {
     const c10::impl::VirtualGuardImpl guard(c10::kCUDA);
     c10::Event queued(c10::kCUDA);
     queued.record(guard.getStream(device_));

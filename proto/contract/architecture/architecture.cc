@@ -28,8 +28,8 @@ class Validator {
     if (++count_ > kMaxModules) return TooManyModules(field_);
     if (module.type().empty() || module.type().size() > kMaxModuleNameBytes ||
         !IsUtf8(module.type())) {
-      return Refuse(".type", absl::StrCat("must be 1 to ", kMaxModuleNameBytes,
-                                          " bytes of UTF-8"));
+      return Refuse(
+          ".type", absl::StrCat("must be 1 to ", kMaxModuleNameBytes, " bytes of UTF-8"));
     }
     if (auto s = CheckNames(module); !s.ok()) return s;
     if (auto s = CheckForward(module); !s.ok()) return s;
@@ -74,8 +74,8 @@ class Validator {
       if (!taken && ValidateModuleName("name", name).ok()) continue;
       const std::string at = At(absl::StrCat(".children[", i, "].name"));
       if (!taken) return ValidateModuleName(at, name);
-      return InvalidField(at, absl::StrCat("`", ToUtf8(name, 64),
-                                           "` is taken by a sibling"));
+      return InvalidField(at,
+                          absl::StrCat("`", ToUtf8(name, 64), "` is taken by a sibling"));
     }
     return absl::OkStatus();
   }
@@ -100,7 +100,8 @@ int Depth(const ModuleTree& module) {
 }
 
 int LevelOf(absl::string_view path) {
-  return path.empty() ? 1 : 2 + static_cast<int>(std::count(path.begin(), path.end(), '.'));
+  return path.empty() ? 1
+                      : 2 + static_cast<int>(std::count(path.begin(), path.end(), '.'));
 }
 
 // What is to stand at `path`, in place of `replaced` modules, must fit.
@@ -108,7 +109,8 @@ absl::Status CheckRoom(absl::string_view field, absl::string_view path,
                        const ModuleTree& module, int64_t replaced,
                        const ModuleTree& root) {
   if (LevelOf(path) - 1 + Depth(module) > kMaxModuleDepth) {
-    return InvalidField(field, absl::StrCat("more than ", kMaxModuleDepth, " levels deep"));
+    return InvalidField(field,
+                        absl::StrCat("more than ", kMaxModuleDepth, " levels deep"));
   }
   if (CountModules(root) - replaced + CountModules(module) > kMaxModules) {
     return TooManyModules(field);
@@ -152,12 +154,12 @@ std::string StepText(const ForwardStep& step) {
 }  // namespace
 
 absl::Status ValidateModuleName(absl::string_view field, absl::string_view name) {
-  const bool fits = !name.empty() && name.size() <= kMaxModuleNameBytes &&
-                    IsUtf8(name) && name.find('.') == absl::string_view::npos;
+  const bool fits = !name.empty() && name.size() <= kMaxModuleNameBytes && IsUtf8(name) &&
+                    name.find('.') == absl::string_view::npos;
   if (fits) return absl::OkStatus();
-  return InvalidField(field, absl::StrCat("a module's name must be 1 to ",
-                                          kMaxModuleNameBytes,
-                                          " bytes of UTF-8 without dots"));
+  return InvalidField(field,
+                      absl::StrCat("a module's name must be 1 to ", kMaxModuleNameBytes,
+                                   " bytes of UTF-8 without dots"));
 }
 
 absl::Status ValidateArchitecture(absl::string_view field,

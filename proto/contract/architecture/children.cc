@@ -76,19 +76,20 @@ absl::Status AddToTransformer(absl::string_view field, ModuleTree& module) {
   Children c(field, module);
   const NamedValues norm_arguments = NormArguments(c);
   for (const char* side : {"Encoder", "Decoder"}) {
-    const std::string layers = absl::StrCat(
-        "num_", side[0] == 'E' ? "encoder" : "decoder", "_layers");
+    const std::string layers =
+        absl::StrCat("num_", side[0] == 'E' ? "encoder" : "decoder", "_layers");
     NamedValues arguments;
-    for (const char* name : {"d_model", "nhead", "dim_feedforward", "dropout",
-                             "activation", "layer_norm_eps", "batch_first", "norm_first"}) {
+    for (const char* name :
+         {"d_model", "nhead", "dim_feedforward", "dropout", "activation",
+          "layer_norm_eps", "batch_first", "norm_first"}) {
       arguments.emplace_back(name, c[name]);
     }
     auto layer = MakeModule(field, absl::StrCat("Transformer", side, "Layer"), arguments);
     if (!layer.ok()) return layer.status();
     absl::StatusOr<ModuleTree> norm = MakeModule(field, "LayerNorm", norm_arguments);
     if (!norm.ok()) return norm.status();
-    auto coder = MakeModule(field, absl::StrCat("Transformer", side),
-                            {{"num_layers", c[layers]}});
+    auto coder =
+        MakeModule(field, absl::StrCat("Transformer", side), {{"num_layers", c[layers]}});
     if (!coder.ok()) return coder.status();
     coder->set_name(side[0] == 'E' ? "encoder" : "decoder");
     if (auto s = AddLayers(field, *layer, *norm, *coder); !s.ok()) return s;
@@ -112,8 +113,9 @@ absl::Status AddLayers(absl::string_view field, const ModuleTree& layer,
                        const std::optional<ModuleTree>& norm, ModuleTree& module) {
   const int64_t count = AsInt(*FindArgument(module, "num_layers")).value_or(0);
   if (count > kMaxModules / CountModules(layer)) {
-    return InvalidField(field, absl::StrCat(module.type(), ": num_layers makes more than ",
-                                            kMaxModules, " modules"));
+    return InvalidField(
+        field, absl::StrCat(module.type(), ": num_layers makes more than ", kMaxModules,
+                            " modules"));
   }
   ModuleTree* layers = module.add_children();
   layers->set_name("layers");

@@ -15,20 +15,20 @@ namespace {
 constexpr int kMaxDims = 64;
 
 constexpr ForwardFunction kFunctions[] = {
-    {"relu", 0, 0},           {"relu6", 0, 0},
-    {"gelu", 0, 0},           {"elu", 0, 1},
-    {"silu", 0, 0},           {"selu", 0, 0},
-    {"mish", 0, 0},           {"leaky_relu", 0, 1},
-    {"hardswish", 0, 0},      {"sigmoid", 0, 0},
-    {"logsigmoid", 0, 0},     {"tanh", 0, 0},
-    {"softplus", 0, 0},       {"softmax", 1, 1},
-    {"log_softmax", 1, 1},    {"dropout", 0, 1},
-    {"flatten", 0, 2},        {"view", 1, kMaxDims},
-    {"squeeze", 1, 1},        {"unsqueeze", 1, 1},
-    {"transpose", 2, 2},      {"select", 2, 2},
-    {"mean", 1, kMaxDims},    {"max_pool2d", 1, 3},
-    {"avg_pool2d", 1, 3},     {"adaptive_avg_pool2d", 1, 2},
-    {"add", 0, 0},            {"mul", 0, 0},
+    {"relu", 0, 0},        {"relu6", 0, 0},
+    {"gelu", 0, 0},        {"elu", 0, 1},
+    {"silu", 0, 0},        {"selu", 0, 0},
+    {"mish", 0, 0},        {"leaky_relu", 0, 1},
+    {"hardswish", 0, 0},   {"sigmoid", 0, 0},
+    {"logsigmoid", 0, 0},  {"tanh", 0, 0},
+    {"softplus", 0, 0},    {"softmax", 1, 1},
+    {"log_softmax", 1, 1}, {"dropout", 0, 1},
+    {"flatten", 0, 2},     {"view", 1, kMaxDims},
+    {"squeeze", 1, 1},     {"unsqueeze", 1, 1},
+    {"transpose", 2, 2},   {"select", 2, 2},
+    {"mean", 1, kMaxDims}, {"max_pool2d", 1, 3},
+    {"avg_pool2d", 1, 3},  {"adaptive_avg_pool2d", 1, 2},
+    {"add", 0, 0},         {"mul", 0, 0},
 };
 
 bool TakesFloat(absl::string_view function) {
@@ -50,21 +50,21 @@ absl::Status CheckCall(absl::string_view field, const ForwardFunction& function,
                        const CallText& call, ForwardStep& step) {
   const int given = static_cast<int>(call.arguments.size());
   if (given < function.min_arguments || given > function.max_arguments) {
-    return InvalidField(field, absl::StrCat(function.name, " takes ",
-                                            function.min_arguments, " to ",
-                                            function.max_arguments, " arguments"));
+    return InvalidField(
+        field, absl::StrCat(function.name, " takes ", function.min_arguments, " to ",
+                            function.max_arguments, " arguments"));
   }
   for (const ArgumentText& argument : call.arguments) {
     const bool fits = argument.name.empty() &&
                       argument.kind == ArgumentText::Kind::kValue &&
-                      (AsInt(argument.value) || (TakesFloat(function.name) &&
-                                                 AsNumber(argument.value) &&
-                                                 std::isfinite(*AsNumber(argument.value))));
+                      (AsInt(argument.value) ||
+                       (TakesFloat(function.name) && AsNumber(argument.value) &&
+                        std::isfinite(*AsNumber(argument.value))));
     if (!fits) {
-      return InvalidField(field, absl::StrCat(function.name, " takes ",
-                                              TakesFloat(function.name) ? "numbers"
-                                                                        : "integers",
-                                              " without names"));
+      return InvalidField(field,
+                          absl::StrCat(function.name, " takes ",
+                                       TakesFloat(function.name) ? "numbers" : "integers",
+                                       " without names"));
     }
     step.arguments.push_back(argument.value);
   }

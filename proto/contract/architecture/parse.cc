@@ -54,9 +54,9 @@ class CallParser {
 
   void Fail(absl::string_view expected) {
     if (!status_.ok()) return;
-    const std::string rest = at_ < text_.size()
-                                 ? absl::StrCat("before `", ToUtf8(text_.substr(at_), 24), "`")
-                                 : "where the text ends";
+    const std::string rest =
+        at_ < text_.size() ? absl::StrCat("before `", ToUtf8(text_.substr(at_), 24), "`")
+                           : "where the text ends";
     status_ = InvalidField(field_, absl::StrCat("expected ", expected, " at character ",
                                                 at_ + 1, ", ", rest));
   }
@@ -64,8 +64,8 @@ class CallParser {
   bool TooDeep(int depth) {
     if (depth <= kMaxCallDepth) return false;
     if (status_.ok()) {
-      status_ = InvalidField(field_,
-                             absl::StrCat("nested more than ", kMaxCallDepth, " deep"));
+      status_ =
+          InvalidField(field_, absl::StrCat("nested more than ", kMaxCallDepth, " deep"));
     }
     return true;
   }
@@ -161,8 +161,7 @@ class CallParser {
       return Fail("either modules or values in the list before this");
     }
     const bool values = !dict && argument.calls.empty();
-    argument.kind =
-        values ? ArgumentText::Kind::kValue : ArgumentText::Kind::kCallList;
+    argument.kind = values ? ArgumentText::Kind::kValue : ArgumentText::Kind::kCallList;
     if (values) *argument.value.mutable_list_value() = std::move(list);
   }
 

@@ -18,22 +18,25 @@ constexpr ArgumentSpec kBilinear[] = {{"in1_features", kSize},
                                       {"out_features", kSize},
                                       {"bias", kBool, "True"}};
 
-constexpr ArgumentSpec kConv[] = {
-    {"in_channels", kSize},         {"out_channels", kSize},
-    {"kernel_size", kTuple},        {"stride", kTuple, "1"},
-    {"padding", kPadding, "0", "same valid"},
-    {"dilation", kTuple, "1"},      {"groups", kCount, "1"},
-    {"bias", kBool, "True"},        {"padding_mode", kString, "zeros", kPaddingModes}};
+constexpr ArgumentSpec kConv[] = {{"in_channels", kSize},
+                                  {"out_channels", kSize},
+                                  {"kernel_size", kTuple},
+                                  {"stride", kTuple, "1"},
+                                  {"padding", kPadding, "0", "same valid"},
+                                  {"dilation", kTuple, "1"},
+                                  {"groups", kCount, "1"},
+                                  {"bias", kBool, "True"},
+                                  {"padding_mode", kString, "zeros", kPaddingModes}};
 constexpr char kConvRepr[] =
     "{in_channels}, {out_channels}, kernel_size={kernel_size}, stride={stride}"
     "[, padding={padding}][, dilation={dilation}][, groups={groups}][, bias={bias}]"
     "[, padding_mode={padding_mode}]";
 constexpr ArgumentSpec kConvTranspose[] = {
-    {"in_channels", kSize},         {"out_channels", kSize},
-    {"kernel_size", kTuple},        {"stride", kTuple, "1"},
-    {"padding", kTuple, "0"},       {"output_padding", kTuple, "0"},
-    {"groups", kCount, "1"},        {"bias", kBool, "True"},
-    {"dilation", kTuple, "1"},      {"padding_mode", kString, "zeros", "zeros"}};
+    {"in_channels", kSize},    {"out_channels", kSize},
+    {"kernel_size", kTuple},   {"stride", kTuple, "1"},
+    {"padding", kTuple, "0"},  {"output_padding", kTuple, "0"},
+    {"groups", kCount, "1"},   {"bias", kBool, "True"},
+    {"dilation", kTuple, "1"}, {"padding_mode", kString, "zeros", "zeros"}};
 constexpr char kConvTransposeRepr[] =
     "{in_channels}, {out_channels}, kernel_size={kernel_size}, stride={stride}"
     "[, padding={padding}][, dilation={dilation}][, output_padding={output_padding}]"
@@ -86,17 +89,22 @@ constexpr ArgumentSpec kEmbeddingBag[] = {{"num_embeddings", kSize},
                                           {"include_last_offset", kBool, "False"},
                                           {"padding_idx", kInt, "None", "", true}};
 
-constexpr ArgumentSpec kRnn[] = {
-    {"input_size", kSize},          {"hidden_size", kSize},
-    {"num_layers", kCount, "1"},    {"bias", kBool, "True"},
-    {"batch_first", kBool, "False"}, {"dropout", kFloat, "0.0"},
-    {"bidirectional", kBool, "False"},
-    {"nonlinearity", kString, "tanh", "tanh relu"}};
-constexpr ArgumentSpec kLstm[] = {
-    {"input_size", kSize},          {"hidden_size", kSize},
-    {"num_layers", kCount, "1"},    {"bias", kBool, "True"},
-    {"batch_first", kBool, "False"}, {"dropout", kFloat, "0.0"},
-    {"bidirectional", kBool, "False"}, {"proj_size", kSize, "0"}};
+constexpr ArgumentSpec kRnn[] = {{"input_size", kSize},
+                                 {"hidden_size", kSize},
+                                 {"num_layers", kCount, "1"},
+                                 {"bias", kBool, "True"},
+                                 {"batch_first", kBool, "False"},
+                                 {"dropout", kFloat, "0.0"},
+                                 {"bidirectional", kBool, "False"},
+                                 {"nonlinearity", kString, "tanh", "tanh relu"}};
+constexpr ArgumentSpec kLstm[] = {{"input_size", kSize},
+                                  {"hidden_size", kSize},
+                                  {"num_layers", kCount, "1"},
+                                  {"bias", kBool, "True"},
+                                  {"batch_first", kBool, "False"},
+                                  {"dropout", kFloat, "0.0"},
+                                  {"bidirectional", kBool, "False"},
+                                  {"proj_size", kSize, "0"}};
 constexpr auto kGru = absl::MakeConstSpan(kRnn).first(7);
 constexpr char kRnnRepr[] =
     "{input_size}, {hidden_size}[, num_layers={num_layers}][, bias={bias}]"
@@ -111,36 +119,40 @@ constexpr ArgumentSpec kRnnCell[] = {{"input_size", kSize},
                                      {"nonlinearity", kString, "tanh", "tanh relu"}};
 constexpr auto kGateCell = absl::MakeConstSpan(kRnnCell).first(3);
 
-constexpr ArgumentSpec kAttention[] = {{"embed_dim", kCount},
-                                       {"num_heads", kCount},
-                                       {"dropout", kNumber, "0.0"},
-                                       {"bias", kBool, "True"},
-                                       {"add_bias_kv", kBool, "False"},
-                                       {"add_zero_attn", kBool, "False"},
-                                       {"kdim", kSize, "=embed_dim"},
-                                       {"vdim", kSize, "=embed_dim"},
-                                       {"batch_first", kBool, "False"}};
+constexpr ArgumentSpec kAttention[] = {
+    {"embed_dim", kCount},           {"num_heads", kCount},
+    {"dropout", kNumber, "0.0"},     {"bias", kBool, "True"},
+    {"add_bias_kv", kBool, "False"}, {"add_zero_attn", kBool, "False"},
+    {"kdim", kSize, "=embed_dim"},   {"vdim", kSize, "=embed_dim"},
+    {"batch_first", kBool, "False"}};
 constexpr ArgumentSpec kTransformerLayer[] = {
-    {"d_model", kCount},             {"nhead", kCount},
-    {"dim_feedforward", kSize, "2048"}, {"dropout", kNumber, "0.1"},
+    {"d_model", kCount},
+    {"nhead", kCount},
+    {"dim_feedforward", kSize, "2048"},
+    {"dropout", kNumber, "0.1"},
     {"activation", kString, "relu", "relu gelu"},
     {"layer_norm_eps", kNumber, "1e-05"},
-    {"batch_first", kBool, "False"}, {"norm_first", kBool, "False"}};
+    {"batch_first", kBool, "False"},
+    {"norm_first", kBool, "False"}};
 // The layer that is repeated, and the norm, are children.
 constexpr ArgumentSpec kTransformerCoder[] = {{"num_layers", kCount}};
-constexpr ArgumentSpec kTransformer[] = {
-    {"d_model", kCount, "512"},      {"nhead", kCount, "8"},
-    {"num_encoder_layers", kCount, "6"}, {"num_decoder_layers", kCount, "6"},
-    {"dim_feedforward", kSize, "2048"}, {"dropout", kNumber, "0.1"},
-    {"activation", kString, "relu", "relu gelu"},
-    {"layer_norm_eps", kNumber, "1e-05"},
-    {"batch_first", kBool, "False"}, {"norm_first", kBool, "False"}};
+constexpr ArgumentSpec kTransformer[] = {{"d_model", kCount, "512"},
+                                         {"nhead", kCount, "8"},
+                                         {"num_encoder_layers", kCount, "6"},
+                                         {"num_decoder_layers", kCount, "6"},
+                                         {"dim_feedforward", kSize, "2048"},
+                                         {"dropout", kNumber, "0.1"},
+                                         {"activation", kString, "relu", "relu gelu"},
+                                         {"layer_norm_eps", kNumber, "1e-05"},
+                                         {"batch_first", kBool, "False"},
+                                         {"norm_first", kBool, "False"}};
 
 constexpr ArgumentSpec kDropout[] = {{"p", kNumber, "0.5"}, {"inplace", kBool, "False"}};
 constexpr char kDropoutRepr[] = "p={p}, inplace={inplace}";
 constexpr ArgumentSpec kInplace[] = {{"inplace", kBool, "False"}};
 constexpr char kInplaceRepr[] = "[inplace={inplace}]";
-constexpr ArgumentSpec kAlpha[] = {{"alpha", kNumber, "1.0"}, {"inplace", kBool, "False"}};
+constexpr ArgumentSpec kAlpha[] = {{"alpha", kNumber, "1.0"},
+                                   {"inplace", kBool, "False"}};
 constexpr char kAlphaRepr[] = "alpha={alpha}[, inplace={inplace}]";
 constexpr ArgumentSpec kLambda[] = {{"lambd", kNumber, "0.5"}};
 constexpr ArgumentSpec kSlope[] = {{"negative_slope", kNumber, "0.01"},
@@ -161,10 +173,12 @@ constexpr ArgumentSpec kGelu[] = {{"approximate", kString, "none", "none tanh"}}
 constexpr ArgumentSpec kGlu[] = {{"dim", kInt, "-1"}};
 constexpr ArgumentSpec kSoftmax[] = {{"dim", kInt, "None", "", true}};
 
-constexpr ArgumentSpec kMaxPool[] = {
-    {"kernel_size", kSizes},     {"stride", kSizes, "=kernel_size"},
-    {"padding", kSizes, "0"},    {"dilation", kSizes, "1"},
-    {"return_indices", kBool, "False"}, {"ceil_mode", kBool, "False"}};
+constexpr ArgumentSpec kMaxPool[] = {{"kernel_size", kSizes},
+                                     {"stride", kSizes, "=kernel_size"},
+                                     {"padding", kSizes, "0"},
+                                     {"dilation", kSizes, "1"},
+                                     {"return_indices", kBool, "False"},
+                                     {"ceil_mode", kBool, "False"}};
 constexpr char kMaxPoolRepr[] =
     "kernel_size={kernel_size}, stride={stride}, padding={padding}, "
     "dilation={dilation}, ceil_mode={ceil_mode}";
@@ -173,11 +187,12 @@ constexpr ArgumentSpec kAvgPool1d[] = {{"kernel_size", kTuple},
                                        {"padding", kTuple, "0"},
                                        {"ceil_mode", kBool, "False"},
                                        {"count_include_pad", kBool, "True"}};
-constexpr ArgumentSpec kAvgPool[] = {
-    {"kernel_size", kSizes},          {"stride", kSizes, "=kernel_size"},
-    {"padding", kSizes, "0"},         {"ceil_mode", kBool, "False"},
-    {"count_include_pad", kBool, "True"},
-    {"divisor_override", kInt, "None", "", true}};
+constexpr ArgumentSpec kAvgPool[] = {{"kernel_size", kSizes},
+                                     {"stride", kSizes, "=kernel_size"},
+                                     {"padding", kSizes, "0"},
+                                     {"ceil_mode", kBool, "False"},
+                                     {"count_include_pad", kBool, "True"},
+                                     {"divisor_override", kInt, "None", "", true}};
 constexpr char kPoolRepr[] =
     "kernel_size={kernel_size}, stride={stride}, padding={padding}";
 constexpr ArgumentSpec kMaxUnpool[] = {{"kernel_size", kTuple},
@@ -284,7 +299,8 @@ constexpr ModuleType kTypes[] = {
     {"LeakyReLU", kSlope, "negative_slope={negative_slope}[, inplace={inplace}]"},
     {"RReLU", kRRelu, "lower={lower}, upper={upper}[, inplace={inplace}]"},
     {"Hardtanh", kHardtanh, "min_val={min_val}, max_val={max_val}[, inplace={inplace}]"},
-    {"Threshold", kThreshold, "threshold={threshold}, value={value}[, inplace={inplace}]"},
+    {"Threshold", kThreshold,
+     "threshold={threshold}, value={value}[, inplace={inplace}]"},
     {"PReLU", kPRelu, "num_parameters={num_parameters}"},
     {"Softplus", kSoftplus, "beta={beta}, threshold={threshold}"},
     {"GELU", kGelu, "approximate={approximate!r}"},
@@ -331,10 +347,12 @@ constexpr ModuleType kTypes[] = {
     {"PixelUnshuffle", kDownscale, "downscale_factor={downscale_factor}"},
     {"Fold", kFold,
      "output_size={output_size}, kernel_size={kernel_size}, dilation={dilation}, "
-     "padding={padding}, stride={stride}", 2},
+     "padding={padding}, stride={stride}",
+     2},
     {"Unfold", kUnfold,
      "kernel_size={kernel_size}, dilation={dilation}, padding={padding}, "
-     "stride={stride}", 2},
+     "stride={stride}",
+     2},
     {"Upsample", kUpsample, "[scale_factor={scale_factor}][size={size}], mode={mode}"},
     {"Identity", kNone, ""},
     {"Sequential", kNone, ""},

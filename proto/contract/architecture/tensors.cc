@@ -49,8 +49,8 @@ void Linear(Collector& c) {
 }
 
 void Bilinear(Collector& c) {
-  c.Parameter("weight", {c.Size("out_features"), c.Size("in1_features"),
-                         c.Size("in2_features")});
+  c.Parameter("weight",
+              {c.Size("out_features"), c.Size("in1_features"), c.Size("in2_features")});
   if (c.Flag("bias")) c.Parameter("bias", {c.Size("out_features")});
 }
 
@@ -118,8 +118,7 @@ void Cell(Collector& c, int64_t gates) {
 
 // in_proj_weight and its three parts take each other's place.
 void Attention(Collector& c) {
-  const int64_t embed = c.Size("embed_dim"), kdim = c.Size("kdim"),
-                vdim = c.Size("vdim");
+  const int64_t embed = c.Size("embed_dim"), kdim = c.Size("kdim"), vdim = c.Size("vdim");
   if (kdim == embed && vdim == embed) {
     c.Parameter("in_proj_weight", {3 * embed, embed});
   } else {
@@ -156,7 +155,8 @@ const Rule* FindRule(absl::string_view type) {
         {"LSTMCell", [](Collector& c) { Cell(c, 4); }},
         {"GRUCell", [](Collector& c) { Cell(c, 3); }},
         {"MultiheadAttention", Attention},
-        {"PReLU", [](Collector& c) { c.Parameter("weight", {c.Size("num_parameters")}); }},
+        {"PReLU",
+         [](Collector& c) { c.Parameter("weight", {c.Size("num_parameters")}); }},
         {"SyncBatchNorm", Norm}};
     for (const char* dims : {"1d", "2d", "3d"}) {
       // The names live as long as the table.
@@ -271,8 +271,7 @@ absl::StatusOr<std::vector<Misfit>> FindMisfits(const v1::Architecture& architec
     if (found == stored.end()) {
       misfits.push_back({Misfit::Kind::kMissing, tensor.key, tensor.shape, {}});
     } else if (*found->second != tensor.shape) {
-      misfits.push_back(
-          {Misfit::Kind::kShape, tensor.key, tensor.shape, *found->second});
+      misfits.push_back({Misfit::Kind::kShape, tensor.key, tensor.shape, *found->second});
     }
   }
   for (const auto& [key, shape] : state_dict) {

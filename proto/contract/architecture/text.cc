@@ -202,8 +202,7 @@ class ModuleBuilder {
     const bool in_dict = module.type() == "ModuleDict";
     absl::StatusOr<ModuleTree> child = Build(call);
     if (!child.ok()) return child.status();
-    const std::string name =
-        in_dict ? given_name : absl::StrCat(module.children_size());
+    const std::string name = in_dict ? given_name : absl::StrCat(module.children_size());
     if (auto s = ValidateModuleName(field_, name); !s.ok()) return s;
     if (in_dict && FindModule(module, name) != nullptr) {
       return InvalidField(field_, absl::StrCat("`", name, "` is given twice"));
@@ -215,9 +214,9 @@ class ModuleBuilder {
 
   // TransformerEncoder(layer, num_layers, norm=None) and the decoder.
   absl::StatusOr<ModuleTree> Coder(const CallText& call) {
-    const char* names[] = {call.name == "TransformerEncoder" ? "encoder_layer"
-                                                             : "decoder_layer",
-                           "num_layers", "norm"};
+    const char* names[] = {
+        call.name == "TransformerEncoder" ? "encoder_layer" : "decoder_layer",
+        "num_layers", "norm"};
     const ArgumentText* slots[3] = {};
     for (size_t i = 0; i < call.arguments.size(); ++i) {
       const ArgumentText& argument = call.arguments[i];
@@ -235,8 +234,9 @@ class ModuleBuilder {
     };
     if (!is_call(slots[0]) || slots[1] == nullptr ||
         slots[1]->kind != ArgumentText::Kind::kValue) {
-      return Refuse(call, "needs a layer, such as TransformerEncoderLayer(512, 8), and "
-                          "num_layers");
+      return Refuse(call,
+                    "needs a layer, such as TransformerEncoderLayer(512, 8), and "
+                    "num_layers");
     }
     if (slots[2] != nullptr && !is_call(slots[2]) && !IsNone(slots[2]->value)) {
       return Refuse(call, "takes a module or None as norm");

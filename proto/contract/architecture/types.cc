@@ -133,8 +133,7 @@ std::optional<v1::Value> StoredForm(const ModuleType& type, const ArgumentSpec& 
 }
 
 std::string Wanted(const ModuleType& type, const ArgumentSpec& spec) {
-  const std::string tuple =
-      type.dims == 1 ? "1 size" : absl::StrCat(type.dims, " sizes");
+  const std::string tuple = type.dims == 1 ? "1 size" : absl::StrCat(type.dims, " sizes");
   switch (spec.kind) {
     case kInt:
       return "an integer";
@@ -184,8 +183,8 @@ absl::StatusOr<std::vector<const v1::Value*>> ByArgument(absl::string_view field
     } else {
       while (slot < slots.size() && type.arguments[slot].name != name) ++slot;
       if (slot == slots.size()) {
-        return InvalidField(field, absl::StrCat(type.name, " has no argument `",
-                                                ToUtf8(name, 64), "`"));
+        return InvalidField(
+            field, absl::StrCat(type.name, " has no argument `", ToUtf8(name, 64), "`"));
       }
     }
     if (slots[slot] != nullptr) {
@@ -218,7 +217,8 @@ absl::Status CheckTogether(absl::string_view field, const ModuleTree& module) {
       return refuse("groups must divide in_channels and out_channels");
     }
     if (FindArgument(module, "padding")->string_value() == "same" &&
-        !SameValue(*FindArgument(module, "stride"), Repeated(IntValue(1), FindModuleType(type)->dims))) {
+        !SameValue(*FindArgument(module, "stride"),
+                   Repeated(IntValue(1), FindModuleType(type)->dims))) {
       return refuse("padding 'same' needs a stride of 1");
     }
   }
@@ -233,7 +233,8 @@ absl::Status CheckTogether(absl::string_view field, const ModuleTree& module) {
     return refuse("nhead must divide d_model");
   }
   if (FindArgument(module, "input_size") != nullptr &&
-      FindArgument(module, "num_layers") != nullptr && number("num_layers") > kMaxLayers) {
+      FindArgument(module, "num_layers") != nullptr &&
+      number("num_layers") > kMaxLayers) {
     return refuse(absl::StrCat("more than ", kMaxLayers, " layers"));
   }
   if (type == "LSTM" && number("proj_size") > 0 &&
@@ -253,8 +254,8 @@ absl::Status CompleteArguments(absl::string_view field, const NamedValues& given
                                ModuleTree& module) {
   const ModuleType* type = FindModuleType(module.type());
   if (type == nullptr) {
-    return InvalidField(field, absl::StrCat("unknown module type `",
-                                            ToUtf8(module.type(), 64), "`"));
+    return InvalidField(
+        field, absl::StrCat("unknown module type `", ToUtf8(module.type(), 64), "`"));
   }
   module.clear_arguments();
   // Identity takes any arguments and ignores them.
@@ -272,10 +273,9 @@ absl::Status CompleteArguments(absl::string_view field, const NamedValues& given
     std::optional<v1::Value> stored =
         StoredForm(*type, spec, value ? *value : Fallback(spec, module));
     if (!stored) {
-      return InvalidField(
-          field, absl::StrCat(type->name, ": `", spec.name, "` must be ",
-                              Wanted(*type, spec), ", not ",
-                              ToUtf8(PrintValue(*value), 64)));
+      return InvalidField(field, absl::StrCat(type->name, ": `", spec.name, "` must be ",
+                                              Wanted(*type, spec), ", not ",
+                                              ToUtf8(PrintValue(*value), 64)));
     }
     auto* argument = module.add_arguments();
     argument->set_name(spec.name);

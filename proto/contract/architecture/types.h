@@ -21,10 +21,10 @@ using ModuleTree = v1::Architecture::Module;
 // What an argument may be, and the one form in which it is stored.
 enum class ArgumentKind : uint8_t {
   kInt,
-  kSize,        // an integer from 0 to 2^40
-  kCount,       // an integer from 1 to 2^40
-  kNumber,      // an integer or a float, stored as written
-  kFloat,       // stored as a float
+  kSize,    // an integer from 0 to 2^40
+  kCount,   // an integer from 1 to 2^40
+  kNumber,  // an integer or a float, stored as written
+  kFloat,   // stored as a float
   kBool,
   kString,      // one of `choices`
   kTuple,       // a tuple of `dims` sizes; one integer stands for all of them
