@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "client/internal/rpc.h"
 #include "client/internal/value_codec.h"
+#include "proto/contract/message_codec.h"
 
 namespace modelstore::internal {
 namespace {
@@ -140,7 +141,7 @@ void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
   out->mutable_producer()->set_host(HostName());
   if (content.architecture.empty()) return;
   // Bytes that are none leave it without a root: the server refuses that.
-  (void)Parse(content.architecture, out->mutable_architecture());
+  (void)ParseMessage(content.architecture, out->mutable_architecture());
 }
 
 absl::Status ToSection(const SectionContent& section, v1::Section* out,

@@ -124,7 +124,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::Next() {
 
 absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
   v1::LoadCheckpointResponse response;
-  v1::TensorPlan* part = response.mutable_plan();
+  v1::LoadPlan* part = response.mutable_plan();
   const storage::Read& read = plan_.read();
   if (first_part_) {
     *part->mutable_checkpoint() = CheckpointFromRecord(read.model(), read.checkpoint());

@@ -47,7 +47,7 @@ void AddChunk(Request* request, const std::string& bytes, bool with_digest = tru
 // What a load brought: its plan, put together, and its bytes, each run's digest
 // checked.
 struct Loaded {
-  v1::TensorPlan plan;
+  v1::LoadPlan plan;
   std::string bytes;
   int64_t first_position = -1;
   int messages = 0;
