@@ -17,6 +17,8 @@ struct FetchedPlan {
   int64_t total_bytes = 0;
   std::vector<v1::Tensor> tensors;
   std::vector<v1::Section> sections;
+  // Slices so far of the last section.
+  std::string section_bytes;
   bool complete = false;
 };
 

@@ -24,6 +24,22 @@ namespace {
 // Gaps up to this are received and dropped: cheaper than another stream.
 constexpr int64_t kSmallGapBytes = int64_t{256} << 10;
 
+// A large section comes in slices, after its name.
+absl::Status AddSectionSlice(const v1::LoadPlan& part, FetchedPlan* plan) {
+  absl::StrAppend(&plan->section_bytes, part.section_bytes());
+  if (plan->section_bytes.size() > static_cast<size_t>(kMaxManifestBytes)) {
+    return absl::InternalError("the server plans a section larger than a checkpoint is");
+  }
+  if (!part.section_complete()) return absl::OkStatus();
+  v1::Section content;
+  if (plan->sections.empty() || !ParseMessage(plan->section_bytes, &content)) {
+    return absl::InternalError("LoadCheckpoint: a section is malformed");
+  }
+  plan->sections.back().MergeFrom(content);
+  plan->section_bytes.clear();
+  return absl::OkStatus();
+}
+
 absl::Status AddPart(absl::Span<const std::string_view> fragments, FetchedPlan* plan) {
   std::vector<absl::string_view> views;
   for (const std::string_view f : fragments) views.emplace_back(f.data(), f.size());
@@ -40,6 +56,7 @@ absl::Status AddPart(absl::Span<const std::string_view> fragments, FetchedPlan* 
   }
   for (v1::Tensor& t : *part.mutable_tensors()) plan->tensors.push_back(std::move(t));
   for (v1::Section& s : *part.mutable_sections()) plan->sections.push_back(std::move(s));
+  if (absl::Status s = AddSectionSlice(part, plan); !s.ok()) return s;
   plan->complete = plan->complete || part.complete();
   if (plan->tensors.size() > static_cast<size_t>(kMaxTensors)) {
     return absl::InternalError(

@@ -14,6 +14,7 @@
 #include "client/internal/rpc.h"
 #include "client/internal/threads.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
 
 namespace modelstore::internal {
 namespace {
@@ -172,6 +173,7 @@ absl::Status LoadRun::FetchOnce(int lane, int64_t end, int64_t* position,
   request.set_resume_token(token);
   request.set_start_position(*position);
   request.set_end_position(end);
+  request.set_max_message_bytes(kMaxMessageBytes);
   absl::Status s = SendRequest(**stream, request.SerializeAsString(), StepDeadline());
   if (!s.ok()) return s;
   ChunkReceiver receiver(plan_);

@@ -28,7 +28,9 @@ inline constexpr int kMaxBigIntDigits = 4300;
 inline constexpr int kMaxDigestsPerCall = 65'536;
 inline constexpr int kMaxContributions = 65'536;
 inline constexpr int64_t kMaxAttachmentBytes = int64_t{16} << 20;
-inline constexpr int64_t kMaxUnaryAnswerBytes = int64_t{4} << 20;
+// Of every answer, unary or streamed, unless the request allows more: what gRPC's clients
+// accept by default.
+inline constexpr int64_t kMaxAnswerBytes = int64_t{4} << 20;
 // Below this a save is one SaveCheckpoint stream and one sync.
 inline constexpr int64_t kSmallSaveBytes = int64_t{1} << 20;
 

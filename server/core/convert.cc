@@ -304,6 +304,10 @@ absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& reco
   return section;
 }
 
+absl::string_view EncodedSection(const records::SectionRecord& record) {
+  return absl::string_view(record.value()).substr(1);
+}
+
 v1::Upload UploadFromRecord(const records::UploadRecord& record) {
   v1::Upload upload;
   upload.set_name(UploadNameOf(record.model_id(), record.upload_id()));

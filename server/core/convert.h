@@ -42,6 +42,9 @@ enum class Pieces { kNone, kBoxes, kHexDigests };
 v1::Tensor TensorFromRecord(const records::TensorRecord& record, Pieces pieces);
 // DATA_LOSS if the stored value cannot be read.
 absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& record);
+// An encoded v1.Section that holds value and metadata: a view into the record, which
+// SectionFromRecord() has accepted and which has a value.
+absl::string_view EncodedSection(const records::SectionRecord& record);
 v1::Upload UploadFromRecord(const records::UploadRecord& record);
 v1::Upload UploadFromState(const storage::UploadState& state);
 

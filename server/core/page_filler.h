@@ -13,7 +13,7 @@
 namespace modelstore::server {
 
 // Of the 4 MiB of an answer, left for lengths, tags and the page token.
-inline constexpr size_t kPageBytes = static_cast<size_t>(kMaxUnaryAnswerBytes) - 65536;
+inline constexpr size_t kPageBytes = static_cast<size_t>(kMaxAnswerBytes) - 65536;
 
 // Fetches up to `limit` records and appends each, as `convert` makes it, to
 // `out`. Positions are storage's own, so where fewer fit in an answer the page

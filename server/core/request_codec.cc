@@ -17,9 +17,9 @@ absl::Status ParseRequest(absl::string_view bytes, google::protobuf::Message* re
 absl::StatusOr<std::string> SerializeAnswer(const google::protobuf::Message& answer,
                                             absl::string_view what) {
   const size_t size = answer.ByteSizeLong();
-  if (size > static_cast<size_t>(kMaxUnaryAnswerBytes)) {
+  if (size > static_cast<size_t>(kMaxAnswerBytes)) {
     return absl::OutOfRangeError(absl::StrCat(
-        what, " takes ", size, " bytes, and an answer at most ", kMaxUnaryAnswerBytes));
+        what, " takes ", size, " bytes, and an answer at most ", kMaxAnswerBytes));
   }
   return answer.SerializeAsString();
 }

@@ -24,7 +24,7 @@ absl::Status AddSectionValues(ServiceContext& context,
     if (!manifest.ok()) return manifest.status();
     for (const auto& stored : manifest->sections()) {
       bytes += stored.value().size();
-      if (bytes > static_cast<size_t>(kMaxUnaryAnswerBytes)) {
+      if (bytes > static_cast<size_t>(kMaxAnswerBytes)) {
         return absl::OutOfRangeError(
             absl::StrCat(checkpoint->name(),
                          ": its values exceed the 4 MiB of an answer: use GetSection for "
@@ -63,7 +63,7 @@ absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
     return Annotate(s, checkpoint.name());
   }
   if (auto s = AddSectionValues(context, *record, &checkpoint); !s.ok()) return s;
-  if (checkpoint.ByteSizeLong() > static_cast<size_t>(kMaxUnaryAnswerBytes)) {
+  if (checkpoint.ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
     return absl::OutOfRangeError(absl::StrCat(
         checkpoint.name(), ": view FULL exceeds the 4 MiB of an answer: use GetSection"));
   }

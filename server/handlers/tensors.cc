@@ -132,7 +132,7 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
       if (!section.ok()) return Annotate(section.status(), checkpoint);
       section->set_tensor_count(summary->tensor_count());
       section->set_logical_bytes(summary->logical_bytes());
-      if (section->ByteSizeLong() > static_cast<size_t>(kMaxUnaryAnswerBytes)) {
+      if (section->ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
         return absl::OutOfRangeError(
             absl::StrCat("section ", request.section(), " of ", checkpoint,
                          " exceeds the 4 MiB of an answer: read it by LoadCheckpoint"));

@@ -1,6 +1,7 @@
 #include "server/transfer/load_session.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/chunk_wire.h"
@@ -21,7 +22,19 @@ namespace {
 // as the one before.
 constexpr int64_t kBatchBytes = kMaxChunkBytes;
 constexpr int kBatchRuns = 4096;
+// Upper bound of a message's bytes beside `data`: 64 for each run.
+constexpr int64_t kHeadBytes = int64_t{64} * kBatchRuns;
+static_assert(kBatchBytes + kHeadBytes <= kMaxMessageBytes);
 constexpr size_t kPlanPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
+// Room for a section's fields beside value and metadata.
+constexpr size_t kSectionHeadBytes = 1024;
+
+// The largest `data` of a message that the client accepts.
+int64_t MaxBatchBytes(const v1::LoadCheckpointRequest& request) {
+  const int64_t message =
+      std::clamp(request.max_message_bytes(), kMaxAnswerBytes, kMaxMessageBytes);
+  return std::min(kBatchBytes, message - kHeadBytes);
+}
 
 // Takes the place of a resume_token's request, whose own fields must be unset.
 absl::Status CheckTokenRequest(const v1::LoadCheckpointRequest& request) {
@@ -108,6 +121,9 @@ LoadSession::LoadSession(TensorPlan plan, Reservation reservation,
       reservation_(std::move(reservation)),
       request_(std::move(request)),
       token_(std::move(token)),
+      max_batch_bytes_(MaxBatchBytes(request_)),
+      max_run_bytes_(
+          static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(max_batch_bytes_)))),
       plan_done_(request_.omit_plan()),
       position_(request_.start_position()),
       end_(request_.end_position() == 0 ? plan_.total_bytes() : request_.end_position()) {
@@ -134,35 +150,56 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
     first_part_ = false;
   }
   size_t bytes = part->ByteSizeLong();
-  const bool has_header = bytes > 0;
   while (told_sections_ < plan_.sections().size()) {
     const auto& record = read.manifest().sections(plan_.sections()[told_sections_]);
-    // A value that exceeds a part by itself travels alone.
-    const bool alone = !has_header && part->sections_size() == 0;
-    if (bytes + record.value().size() > kPlanPartBytes && !alone) break;
-    auto section = SectionFromRecord(record);
-    if (!section.ok()) return section.status();
-    for (const auto& summary : read.checkpoint().sections()) {
-      if (summary.name() != section->name()) continue;
-      section->set_tensor_count(summary.tensor_count());
-      section->set_logical_bytes(summary.logical_bytes());
-    }
-    bytes += section->ByteSizeLong() + 16;
-    *part->add_sections() = *std::move(section);
-    ++told_sections_;
+    const size_t size = record.value().size() + kSectionHeadBytes;
+    if (bytes > 0 && bytes + size > kPlanPartBytes) break;
+    if (auto s = AddSection(record, size > kPlanPartBytes, part); !s.ok()) return s;
+    bytes += size;
   }
   while (told_sections_ == plan_.sections().size() &&
          told_tensors_ < plan_.tensors().size()) {
     v1::Tensor tensor = plan_.Describe(plan_.tensors()[told_tensors_]);
-    bytes += tensor.ByteSizeLong() + 8;
-    if (bytes > kPlanPartBytes && (part->tensors_size() > 0 || has_header)) break;
+    const size_t size = tensor.ByteSizeLong() + 8;
+    if (bytes > 0 && bytes + size > kPlanPartBytes) break;
     *part->add_tensors() = std::move(tensor);
+    bytes += size;
     ++told_tensors_;
   }
   plan_done_ = told_tensors_ == plan_.tensors().size() &&
                told_sections_ == plan_.sections().size();
   part->set_complete(plan_done_);
   return OutboundMessage{response.SerializeAsString(), {}};
+}
+
+absl::Status LoadSession::AddSection(const storage::records::SectionRecord& record,
+                                     bool in_slices, v1::LoadPlan* part) {
+  if (told_slice_bytes_ == 0) {
+    auto section = SectionFromRecord(record);
+    if (!section.ok()) return section.status();
+    for (const auto& summary : plan_.read().checkpoint().sections()) {
+      if (summary.name() != section->name()) continue;
+      section->set_tensor_count(summary.tensor_count());
+      section->set_logical_bytes(summary.logical_bytes());
+    }
+    if (in_slices) {
+      section->clear_value();
+      section->clear_metadata();
+    }
+    *part->add_sections() = *std::move(section);
+  }
+  if (in_slices) {
+    const absl::string_view encoded = EncodedSection(record);
+    const absl::string_view slice =
+        encoded.substr(told_slice_bytes_, kPlanPartBytes - kSectionHeadBytes);
+    part->set_section_bytes(std::string(slice));
+    told_slice_bytes_ += slice.size();
+    if (told_slice_bytes_ < encoded.size()) return absl::OkStatus();
+    part->set_section_complete(true);
+    told_slice_bytes_ = 0;
+  }
+  ++told_sections_;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
@@ -182,7 +219,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
     position_ += run.size_bytes;
   }
   first_chunks_ = false;
-  batch_bytes_ = std::min(2 * batch_bytes_, kBatchBytes);
+  batch_bytes_ = std::min(2 * batch_bytes_, max_batch_bytes_);
   message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
   return message;
 }
@@ -223,7 +260,7 @@ LoadSession::Run LoadSession::PlanRun() const {
   int64_t last =
       std::min((run.chunk_end - tensor.source_begin) / in, (wanted + out - 1) / out);
   last =
-      std::min(last, first + (first_chunks_ ? kInitialSendBytes : kMaxChunkBytes) / out);
+      std::min(last, first + (first_chunks_ ? kInitialSendBytes : max_run_bytes_) / out);
   run.end = tensor.source_begin + last * in;
   run.size_bytes = std::min(last * out, wanted) - offset;
   return run;

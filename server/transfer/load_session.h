@@ -47,6 +47,9 @@ class LoadSession final : public OutboundSession {
               std::string token);
 
   absl::StatusOr<std::optional<OutboundMessage>> NextPlanPart();
+  // Adds the next section to a part of the plan: whole, or the next slice of it.
+  absl::Status AddSection(const storage::records::SectionRecord& record, bool in_slices,
+                          v1::LoadPlan* part);
   absl::StatusOr<std::optional<OutboundMessage>> NextChunks();
   // Makes position_ lie in the tensor at_, and knows its spans.
   absl::Status EnterTensor();
@@ -57,11 +60,17 @@ class LoadSession final : public OutboundSession {
   const Reservation reservation_;
   const v1::LoadCheckpointRequest request_;
   const std::string token_;
+  // Of a message's `data`, and of one run: a power of two, so that a stored chunk is
+  // sent in equal parts.
+  const int64_t max_batch_bytes_;
+  const int64_t max_run_bytes_;
   std::atomic<bool> cancelled_ = false;
 
   // Of the plan: the next section and tensor to tell.
   size_t told_sections_ = 0;
   size_t told_tensors_ = 0;
+  // Of the next section, if it is told in slices.
+  size_t told_slice_bytes_ = 0;
   bool first_part_ = true;
   bool plan_done_ = false;
   // No chunk was sent yet: the first message of them is small (kInitialSendBytes).

@@ -49,7 +49,6 @@ void GrpcHarness::Connect() {
 std::shared_ptr<grpc::Channel> GrpcHarness::NewChannel() {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetMaxReceiveMessageSize(-1);
   return grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
                                    arguments);
 }

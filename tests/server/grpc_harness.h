@@ -36,7 +36,7 @@ class GrpcHarness {
   v1::ModelStore::Stub& store() { return *store_; }
   v1::CheckpointTransfer::Stub& transfer() { return *transfer_; }
   std::shared_ptr<grpc::Channel> channel() { return channel_; }
-  // A connection of its own.
+  // A connection of its own, with gRPC's default limits.
   std::shared_ptr<grpc::Channel> NewChannel();
 
   grpc::Status Save(const std::vector<v1::SaveCheckpointRequest>& requests,

@@ -1,7 +1,10 @@
 // Every RPC over a real connection, by the generated stubs.
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "proto/contract/limits.h"
 #include "tests/server/grpc_harness.h"
 
 namespace modelstore::server {
@@ -212,6 +215,63 @@ TEST_F(GrpcTest, WhatIsNotBuiltAnswersUnimplementedByName) {
   const grpc::Status unknown =
       SendRaw(harness_.channel(), "/modelstore.v1.ModelStore/Nonsense", {""});
   EXPECT_EQ(unknown.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+// Saves a tensor of 9 MiB in chunks of 4 MiB, a section of 4.5 MiB and `tensors` small
+// tensors with long keys.
+void SaveLarge(GrpcHarness& harness, const TestTensor& large, const std::string& value,
+               int tensors) {
+  std::vector<v1::SaveCheckpointRequest> requests(2);
+  requests[0].set_parent("models/large");
+  requests[0].set_create_model(true);
+  *requests[0].mutable_manifest()->add_tensors() = large.tensor;
+  auto* section = requests[1].mutable_manifest()->add_sections();
+  section->set_name("extra");
+  section->mutable_value()->set_bytes_value(value);
+  for (int i = 0; i < tensors; ++i) {
+    if (i % 4000 == 0) requests.emplace_back();
+    *requests.back().mutable_manifest()->add_tensors() =
+        MakeTensor(absl::StrCat(std::string(200, 'k'), i), v1::UINT8, {0}, "").tensor;
+  }
+  for (const auto& chunk : large.chunks) AddChunk(&requests.emplace_back(), chunk);
+  requests.emplace_back().set_finish(true);
+  v1::Checkpoint checkpoint;
+  const grpc::Status status = harness.Save(requests, &checkpoint);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+}
+
+TEST_F(GrpcTest, AStubWithDefaultLimitsLoadsLargeTensorsSectionsAndTables) {
+  const int64_t size = int64_t{9} << 20;
+  const TestTensor large =
+      MakeTensor("w", v1::UINT8, {size}, MakeBytes(size, 5), kMaxChunkBytes);
+  const std::string value = MakeBytes(9 << 19, 6);
+  SaveLarge(harness_, large, value, 30'000);
+  v1::LoadCheckpointRequest request;
+  request.set_name("models/large/checkpoints/1");
+  Loaded loaded;
+  const grpc::Status loading = harness_.Load(request, &loaded);
+  ASSERT_TRUE(loading.ok()) << loading.error_message();
+  EXPECT_LE(loaded.longest_message, size_t{4'194'304});
+  EXPECT_TRUE(loaded.bytes == large.bytes);
+  EXPECT_EQ(loaded.plan.tensors_size(), 30'001);
+  const auto& sections = loaded.plan.sections();
+  EXPECT_TRUE(std::any_of(sections.begin(), sections.end(), [&](const auto& section) {
+    return section.name() == "extra" && section.value().bytes_value() == value;
+  }));
+  int listed = 0;
+  v1::ListTensorsRequest list;
+  list.set_parent("models/large/checkpoints/1");
+  list.set_page_size(10'000);
+  do {
+    Context context;
+    v1::ListTensorsResponse page;
+    const grpc::Status status = harness_.store().ListTensors(&context, list, &page);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_LE(page.ByteSizeLong(), size_t{4'194'304});
+    listed += page.tensors_size();
+    list.set_page_token(page.next_page_token());
+  } while (!list.page_token().empty());
+  EXPECT_EQ(listed, 30'001);
 }
 
 }  // namespace

@@ -146,7 +146,17 @@ absl::Status LoadCollector::Add(absl::string_view message) {
   }
   ++loaded_.messages;
   loaded_.longest_message = std::max(loaded_.longest_message, message.size());
+  section_bytes_ += response.plan().section_bytes();
+  response.mutable_plan()->clear_section_bytes();
   loaded_.plan.MergeFrom(response.plan());
+  if (response.plan().section_complete()) {
+    const int last = loaded_.plan.sections_size() - 1;
+    if (last < 0 ||
+        !loaded_.plan.mutable_sections(last)->MergeFromString(section_bytes_)) {
+      return absl::InternalError("the slices of a section do not parse");
+    }
+    section_bytes_.clear();
+  }
   size_t at = 0;
   for (const v1::LoadedChunk& run : response.chunks()) {
     ++loaded_.runs;

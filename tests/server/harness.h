@@ -134,6 +134,7 @@ class LoadCollector {
 
  private:
   Loaded loaded_;
+  std::string section_bytes_;  // slices of the last section
 };
 
 inline constexpr char kStore[] = "/modelstore.v1.ModelStore/";

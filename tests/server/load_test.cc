@@ -1,5 +1,7 @@
 // LoadCheckpoint: the plan, and the bytes for any selection of them.
+#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <random>
 
 #include "absl/strings/escaping.h"
@@ -63,13 +65,53 @@ TEST_F(LoadTest, EveryByteComesInTableOrderAfterAPlanThatAnnouncesIt) {
   EXPECT_THAT(loaded->plan.tensors(0).shape(), ElementsAre(10, 25));
 }
 
-TEST_F(LoadTest, MessagesDoubleUpToFourMiB) {
+TEST_F(LoadTest, MessagesDoubleUpToTheLimitOfTheClient) {
   auto loaded = harness_.Load(request_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   // The plan; what comes before b.weight; of its nine chunks of 1 MiB one, one, one,
-  // two and four; what follows.
+  // two and three; the last one and what follows.
   EXPECT_EQ(loaded->messages, 1 + 1 + 5 + 1);
+  EXPECT_GT(loaded->longest_message, size_t{3} << 20);
+  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxAnswerBytes));
+
+  // Four of the chunks in the largest message.
+  request_.set_max_message_bytes(kMaxMessageBytes);
+  loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_GT(loaded->longest_message, static_cast<size_t>(kMaxAnswerBytes));
   EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxMessageBytes));
+  EXPECT_TRUE(loaded->bytes == all_);
+}
+
+TEST_F(LoadTest, ALimitBeyondTheBoundsMeansTheNearestBound) {
+  for (const int64_t limit :
+       {int64_t{-1}, int64_t{1}, std::numeric_limits<int64_t>::max()}) {
+    request_.set_max_message_bytes(limit);
+    auto loaded = harness_.Load(request_);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_LE(loaded->longest_message,
+              static_cast<size_t>(limit > 1 ? kMaxMessageBytes : kMaxAnswerBytes));
+    EXPECT_TRUE(loaded->bytes == all_);
+  }
+}
+
+TEST_F(LoadTest, AChunkOfFourMiBIsSentInEqualPartsUnlessTheClientAcceptsIt) {
+  auto large = MakeTensor("w", v1::UINT8, {3 * kMaxChunkBytes},
+                          MakeBytes(3 * kMaxChunkBytes, 8), kMaxChunkBytes);
+  ASSERT_TRUE(harness_.SaveTensors("models/large", {large}).ok());
+  request_.set_name("models/large/checkpoints/1");
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  // The first run of a load is short.
+  EXPECT_EQ(loaded->runs, 1 + 3 * 2);
+  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxAnswerBytes));
+  EXPECT_TRUE(loaded->bytes == large.bytes);
+
+  request_.set_max_message_bytes(kMaxMessageBytes);
+  loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->runs, 1 + 3);
+  EXPECT_TRUE(loaded->bytes == large.bytes);
 }
 
 TEST_F(LoadTest, PlanOnlyEndsAfterThePlan) {
@@ -175,7 +217,7 @@ TEST_F(LoadTest, ACastThatGrowsAChunkStaysWithinAMessage) {
   request_.set_target_dtype(v1::FLOAT64);
   auto loaded = harness_.Load(request_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
-  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxMessageBytes));
+  EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxAnswerBytes));
   std::string expected(count * 8, '\0');
   ASSERT_TRUE(
       Cast(DType::kFloat16, half.bytes.data(), DType::kFloat64, expected.data(), count)
@@ -285,6 +327,45 @@ TEST_F(LoadTest, APlanOfManyTensorsComesInPartsOfAtMostOneMebibyte) {
   EXPECT_EQ(loaded->plan.tensors_size(), 3000);
   EXPECT_GE(loaded->messages, 3);
   EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxManifestMessageBytes));
+}
+
+// Two large sections around a small one; `bytes` of values in each large one.
+v1::SaveCheckpointRequest WithLargeSections(const std::string& parent, size_t bytes) {
+  v1::SaveCheckpointRequest request;
+  request.set_parent(parent);
+  request.set_create_model(true);
+  request.set_finish(true);
+  for (const char* name : {"extra", "lr", "optimizer"}) {
+    v1::Section* section = request.mutable_manifest()->add_sections();
+    section->set_name(name);
+    const size_t size = section->name() == "lr" ? 10 : bytes;
+    section->mutable_value()->set_bytes_value(MakeBytes(size, 3));
+    section->mutable_metadata()->set_string_value(absl::StrCat("of ", name));
+  }
+  return request;
+}
+
+TEST_F(LoadTest, ALargeSectionOfAPlanComesInSlices) {
+  for (const size_t bytes :
+       {size_t{2} << 20, (size_t{1} << 20) - 5000, size_t{1} << 20}) {
+    const auto saved = WithLargeSections("models/large", bytes);
+    ASSERT_TRUE(harness_.Save({saved}).ok());
+    request_.set_name("models/large/checkpoints/latest");
+    auto loaded = harness_.Load(request_);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_TRUE(loaded->plan.complete());
+    EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxManifestMessageBytes));
+    ASSERT_EQ(loaded->plan.sections_size(), 3);
+    for (const auto& wanted : saved.manifest().sections()) {
+      const auto& sections = loaded->plan.sections();
+      const auto got = std::find_if(sections.begin(), sections.end(), [&](const auto& s) {
+        return s.name() == wanted.name();
+      });
+      ASSERT_NE(got, sections.end());
+      EXPECT_TRUE(got->value().bytes_value() == wanted.value().bytes_value()) << bytes;
+      EXPECT_EQ(got->metadata().string_value(), wanted.metadata().string_value());
+    }
+  }
 }
 
 TEST_F(LoadTest, ACancelledLoadEnds) {
