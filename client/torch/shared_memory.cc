@@ -11,7 +11,6 @@
 #include "client/torch/memory_overlap.h"
 #include "client/torch/tensor_views.h"
 #include "modelstore/v1/model_store.pb.h"
-#include "re2/re2.h"
 
 namespace modelstore::torch_internal {
 namespace shared_memory {
@@ -49,15 +48,13 @@ struct Digests {
 absl::Status AddStoredDigests(Client& client, const std::string& checkpoint,
                               const std::vector<std::string>& keys,
                               std::map<std::string, Digests>& digests) {
-  std::vector<std::string> patterns;
+  v1::ListTensorsRequest request;
   for (const std::string& key : keys) {
     digests[key] = {};
-    patterns.push_back(re2::RE2::QuoteMeta(key));
+    request.add_keys(key);
   }
-  v1::ListTensorsRequest request;
   request.set_parent(checkpoint);
   request.set_section("model");
-  request.set_regex(absl::StrJoin(patterns, "|"));
   request.set_with_digests(true);
   while (true) {
     auto page =

@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "server/core/tensor_stream.h"
@@ -11,8 +12,8 @@
 namespace modelstore::server {
 namespace {
 
-constexpr int kMaxSelectionEntries = 4096;
-constexpr size_t kMaxSelectionBytes = 256 << 10;
+// That an error names.
+constexpr size_t kNamedKeys = 10;
 
 absl::Status Compile(absl::string_view field,
                      const google::protobuf::RepeatedPtrField<std::string>& patterns,
@@ -42,7 +43,8 @@ absl::Status MatchesNothing(absl::string_view field, absl::string_view pattern,
 
 absl::Status CheckSelectionSize(const v1::TensorSelection& selection, int further_entries,
                                 size_t further_bytes) {
-  const int entries = selection.sections_size() + selection.include_prefixes_size() +
+  const int entries = selection.sections_size() + selection.keys_size() +
+                      selection.include_prefixes_size() +
                       selection.include_patterns_size() +
                       selection.exclude_patterns_size() + further_entries;
   if (entries > kMaxSelectionEntries ||
@@ -56,10 +58,25 @@ absl::Status CheckSelectionSize(const v1::TensorSelection& selection, int furthe
   return absl::OkStatus();
 }
 
+absl::Status NoSuchKeys(absl::string_view field, std::vector<std::string> keys,
+                        absl::string_view where) {
+  std::sort(keys.begin(), keys.end());
+  const size_t more = keys.size() - std::min(keys.size(), kNamedKeys);
+  keys.resize(keys.size() - more);
+  return absl::NotFoundError(
+      absl::StrCat(field, ": \"", absl::StrJoin(keys, "\", \""), "\"",
+                   more > 0 ? absl::StrCat(" and ", more, " more") : "", " not in ",
+                   where, " or not in the selected sections"));
+}
+
 absl::StatusOr<TensorSelector> TensorSelector::Make(
     const v1::TensorSelection& selection) {
   TensorSelector selector;
   selector.sections_.insert(selection.sections().begin(), selection.sections().end());
+  for (const std::string& key : selection.keys()) {
+    const TensorName name = ParseTensorName(key);
+    selector.keys_.emplace(TensorNameOf(name.section, name.key), false);
+  }
   for (const std::string& prefix : selection.include_prefixes()) {
     const TensorName name = ParseTensorName(prefix);
     selector.prefixes_.push_back(TensorNameOf(name.section, name.key));
@@ -79,7 +96,11 @@ absl::StatusOr<TensorSelector> TensorSelector::Make(
 bool TensorSelector::Takes(const storage::records::TensorRecord& tensor,
                            const std::string& name) {
   if (!TakesSection(tensor.section())) return false;
-  bool included = include_.empty() && prefixes_.empty();
+  bool included = keys_.empty() && include_.empty() && prefixes_.empty();
+  if (const auto key = keys_.find(name); key != keys_.end()) {
+    included = true;
+    key->second = true;
+  }
   for (size_t i = 0; i < prefixes_.size(); ++i) {
     if (!absl::StartsWith(name, prefixes_[i])) continue;
     included = true;
@@ -104,6 +125,13 @@ absl::Status TensorSelector::CheckMatches(const storage::Read& read,
                                           const storage::Read* other) const {
   if (allow_unmatched_) return absl::OkStatus();
   const std::string checkpoint = NamesOf(read, other);
+  std::vector<std::string> missing;
+  for (const auto& [key, met] : keys_) {
+    if (!met) missing.push_back(key);
+  }
+  if (!missing.empty()) {
+    return NoSuchKeys("selection.keys", std::move(missing), checkpoint);
+  }
   for (size_t i = 0; i < include_.size(); ++i) {
     if (hits_[i]) continue;
     if (include_[i].IsLiteral() && other == nullptr) {

@@ -1,9 +1,10 @@
-// Which tensors of a checkpoint a request speaks of: sections, prefixes, patterns.
+// Which tensors of a checkpoint a request speaks of: sections, keys, prefixes, patterns.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -13,10 +14,18 @@
 
 namespace modelstore::server {
 
+inline constexpr int kMaxSelectionEntries = 4096;
+inline constexpr size_t kMaxSelectionBytes = 256 << 10;
+
 // INVALID_ARGUMENT for a selection that is longer than any needs to be, together
 // with what the request lists beside it.
 absl::Status CheckSelectionSize(const v1::TensorSelection& selection,
                                 int further_entries = 0, size_t further_bytes = 0);
+
+// NOT_FOUND for keys (`section:key`) that are not in `where`, which names a checkpoint.
+// Names the first of many.
+absl::Status NoSuchKeys(absl::string_view field, std::vector<std::string> keys,
+                        absl::string_view where);
 
 // Used by one thread at a time: it remembers which of the names it has met.
 class TensorSelector {
@@ -41,6 +50,8 @@ class TensorSelector {
 
  private:
   absl::flat_hash_set<std::string> sections_;
+  // Whether each was met, by `section:key`.
+  absl::flat_hash_map<std::string, bool> keys_;
   std::vector<std::string> prefixes_;
   std::vector<KeyPattern> include_;
   std::vector<KeyPattern> exclude_;

@@ -1,8 +1,10 @@
 #include <charconv>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
@@ -12,6 +14,7 @@
 #include "server/core/page_token.h"
 #include "server/core/pattern.h"
 #include "server/core/resource_names.h"
+#include "server/core/tensor_selector.h"
 #include "server/handlers/handlers.h"
 
 namespace modelstore::server {
@@ -37,27 +40,71 @@ absl::StatusOr<TablePosition> ParsePosition(absl::string_view text) {
   return InvalidField("page_token", "not a next_page_token of this list");
 }
 
-bool Selected(const v1::ListTensorsRequest& request, const RE2* regex,
-              const records::TensorRecord& tensor) {
-  if (!request.section().empty() && tensor.section() != request.section()) return false;
-  if (!absl::StartsWith(tensor.key(), request.prefix())) return false;
-  return regex == nullptr || RE2::FullMatch(tensor.key(), *regex);
+// What a request asks for of a checkpoint's tensors.
+struct TensorFilter {
+  std::string section;  // empty: all
+  absl::flat_hash_set<std::string> keys;
+  std::string prefix;
+  std::unique_ptr<RE2> regex;
+
+  bool Lists(const records::TensorRecord& tensor) const {
+    return (section.empty() || tensor.section() == section) &&
+           (keys.empty() || keys.contains(tensor.key())) &&
+           absl::StartsWith(tensor.key(), prefix) &&
+           (regex == nullptr || RE2::FullMatch(tensor.key(), *regex));
+  }
+};
+
+absl::StatusOr<TensorFilter> MakeFilter(const v1::ListTensorsRequest& request) {
+  TensorFilter filter;
+  filter.section = request.section();
+  filter.prefix = request.prefix();
+  size_t bytes = 0;
+  for (const std::string& key : request.keys()) bytes += key.size();
+  if (request.keys_size() > kMaxSelectionEntries || bytes > kMaxSelectionBytes) {
+    return InvalidField("keys",
+                        absl::StrCat("has ", request.keys_size(), " entries and ", bytes,
+                                     " bytes, at most ", kMaxSelectionEntries, " and ",
+                                     kMaxSelectionBytes, " are allowed"));
+  }
+  filter.keys.insert(request.keys().begin(), request.keys().end());
+  if (request.regex().empty()) return filter;
+  auto regex = CompilePattern("regex", request.regex());
+  if (!regex.ok()) return regex.status();
+  filter.regex = *std::move(regex);
+  return filter;
+}
+
+// NOT_FOUND for keys that no tensor has in the listed sections.
+absl::Status CheckKeys(ServiceContext& context, const records::CheckpointRecord& record,
+                       const TensorFilter& filter, absl::string_view checkpoint) {
+  absl::flat_hash_set<std::string> missing = filter.keys;
+  for (uint32_t p = 0; p < record.manifest_pages() && !missing.empty(); ++p) {
+    auto page = context.store->checkpoints().ReadManifestPage(record, p);
+    if (!page.ok()) return page.status();
+    for (const records::TensorRecord& tensor : page->tensors()) {
+      if (filter.section.empty() || tensor.section() == filter.section) {
+        missing.erase(tensor.key());
+      }
+    }
+  }
+  if (missing.empty()) return absl::OkStatus();
+  return NoSuchKeys("keys", {missing.begin(), missing.end()}, checkpoint);
 }
 
 // Appends tensors from `position` on until the page is full. Absent at the end
 // of the table, else where the next page begins.
 absl::StatusOr<std::optional<TablePosition>> FillTensors(
     ServiceContext& context, const records::CheckpointRecord& record,
-    const v1::ListTensorsRequest& request, const RE2* regex, TablePosition position,
-    int limit, v1::ListTensorsResponse* response) {
-  const Pieces pieces = request.with_digests() ? Pieces::kHexDigests : Pieces::kBoxes;
+    const TensorFilter& filter, Pieces pieces, TablePosition position, int limit,
+    v1::ListTensorsResponse* response) {
   size_t bytes = 0;
   for (; position.page < record.manifest_pages(); ++position.page, position.tensor = 0) {
     auto page = context.store->checkpoints().ReadManifestPage(record, position.page);
     if (!page.ok()) return page.status();
     for (; position.tensor < page->tensors_size(); ++position.tensor) {
       const records::TensorRecord& stored = page->tensors(position.tensor);
-      if (!Selected(request, regex, stored)) continue;
+      if (!filter.Lists(stored)) continue;
       if (response->tensors_size() == limit) return position;
       v1::Tensor tensor = TensorFromRecord(stored, pieces);
       const size_t size = tensor.ByteSizeLong() + 8;
@@ -83,24 +130,27 @@ absl::StatusOr<v1::ListTensorsResponse> ListTensors(
   if (!ref.ok()) return ref.status();
   auto limit = PageSize(request.page_size(), 1000, 10'000);
   if (!limit.ok()) return limit.status();
-  std::unique_ptr<RE2> regex;
-  if (!request.regex().empty()) {
-    auto compiled = CompilePattern("regex", request.regex());
-    if (!compiled.ok()) return compiled.status();
-    regex = *std::move(compiled);
-  }
+  auto filter = MakeFilter(request);
+  if (!filter.ok()) return filter.status();
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
   if (!record.ok()) return record.status();
   const std::string scope =
       absl::StrCat("ListTensors/", record->manifest_id(), "/", request.section(), "/",
-                   request.prefix(), "/", request.regex(), "/", request.with_digests());
+                   request.prefix(), "/", request.regex(), "/", request.with_digests(),
+                   "/", absl::StrJoin(request.keys(), "/"));
   auto token = ReadPageToken(scope, request.page_token());
   if (!token.ok()) return token.status();
   auto position = ParsePosition(*token);
   if (!position.ok()) return position.status();
+  if (request.page_token().empty()) {
+    auto s = CheckKeys(context, *record, *filter,
+                       CheckpointNameOf(ref->model_id, record->version()));
+    if (!s.ok()) return s;
+  }
+  const Pieces pieces = request.with_digests() ? Pieces::kHexDigests : Pieces::kBoxes;
   v1::ListTensorsResponse response;
   auto next =
-      FillTensors(context, *record, request, regex.get(), *position, *limit, &response);
+      FillTensors(context, *record, *filter, pieces, *position, *limit, &response);
   if (!next.ok()) return next.status();
   if (next->has_value()) {
     response.set_next_page_token(MakePageToken(scope, (*next)->ToString()));

@@ -150,10 +150,12 @@ absl::Status ApplyAddPrefix(const v1::Edit::AddPrefix& edit, EditContext& contex
 }
 
 absl::Status ApplyDropKeys(const v1::Edit::DropKeys& edit, EditContext& context) {
-  if (edit.patterns().empty()) return context.Invalid("patterns", "is required");
+  if (edit.keys().empty() && edit.patterns().empty()) {
+    return context.Invalid("keys", "is required, or patterns");
+  }
   auto section = SectionOf(edit.section(), context);
   if (!section.ok()) return section.status();
-  auto selected = SelectKeys(*section, "patterns", edit.patterns(), context);
+  auto selected = SelectKeys(*section, edit.keys(), edit.patterns(), context);
   if (!selected.ok()) return selected.status();
   absl::flat_hash_set<std::string> keys;
   for (const size_t t : *selected) keys.insert(context.checkpoint.tensors()[t].key);
@@ -175,8 +177,10 @@ absl::Status ApplyDropSection(const v1::Edit::DropSection& edit, EditContext& co
 
 absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
                                   EditContext& context) {
-  auto selected = SelectKeys("model", "patterns", edit.patterns(), context);
+  auto selected = SelectKeys("model", edit.keys(), edit.patterns(), context);
   if (!selected.ok()) return selected.status();
+  const bool all = edit.keys().empty() && edit.patterns().empty();
+  const absl::string_view field = edit.keys().empty() ? "patterns" : "keys";
   int changed = 0;
   for (const size_t t : *selected) {
     WorkingTensor& tensor = context.checkpoint.tensors()[t];
@@ -185,9 +189,9 @@ absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
     if (tensor.requires_grad == edit.requires_grad()) continue;
     const bool trainable = IsFloatingPoint(tensor.dtype) || IsComplex(tensor.dtype);
     if (edit.requires_grad() && !trainable) {
-      if (edit.patterns().empty()) continue;
+      if (all) continue;
       const std::string_view name = DTypeName(tensor.dtype);
-      return context.Invalid("patterns",
+      return context.Invalid(field,
                              absl::StrCat(tensor.key, " is of type ", std::string(name),
                                           ": only floating-point and complex tensors "
                                           "have gradients"));
@@ -198,7 +202,7 @@ absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
     }
   }
   if (changed > 0) return absl::OkStatus();
-  return context.Invalid("patterns", "name no parameter: buffers are never trained");
+  return context.Invalid(field, "name no parameter: buffers are never trained");
 }
 
 }  // namespace modelstore::server::modify

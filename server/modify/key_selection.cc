@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/names.h"
 #include "server/core/pattern.h"
@@ -22,26 +23,32 @@ absl::StatusOr<std::string> SectionOf(const std::string& section,
 }
 
 absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
-                                               absl::string_view field,
+                                               const Strings& keys,
                                                const Strings& patterns,
                                                const EditContext& context) {
   if (patterns.size() > kMaxPatterns) {
-    return context.Invalid(field, absl::StrCat("at most ", kMaxPatterns));
+    return context.Invalid("patterns", absl::StrCat("at most ", kMaxPatterns));
   }
   std::vector<std::unique_ptr<RE2>> compiled;
   for (int p = 0; p < patterns.size(); ++p) {
     auto regex =
-        CompilePattern(context.Field(absl::StrCat(field, "[", p, "]")), patterns[p]);
+        CompilePattern(context.Field(absl::StrCat("patterns[", p, "]")), patterns[p]);
     if (!regex.ok()) return regex.status();
     compiled.push_back(*std::move(regex));
   }
   std::vector<size_t> selected;
   std::vector<bool> matched(compiled.size(), false);
+  absl::flat_hash_map<absl::string_view, bool> found;
+  for (const std::string& key : keys) found.emplace(key, false);
   const auto& tensors = context.checkpoint.tensors();
   for (size_t t = 0; t < tensors.size(); ++t) {
     if (tensors[t].section != section) continue;
     if (auto s = context.workshop.CheckGoOn(); !s.ok()) return s;
-    bool any = compiled.empty();
+    bool any = compiled.empty() && found.empty();
+    if (const auto key = found.find(tensors[t].key); key != found.end()) {
+      key->second = true;
+      any = true;
+    }
     for (size_t p = 0; p < compiled.size(); ++p) {
       if (!RE2::FullMatch(tensors[t].key, *compiled[p])) continue;
       matched[p] = true;
@@ -49,9 +56,14 @@ absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
     }
     if (any) selected.push_back(t);
   }
+  for (int k = 0; k < keys.size(); ++k) {
+    if (found[keys[k]]) continue;
+    return context.Missing(absl::StrCat("keys[", k, "]"), "tensor",
+                           TensorNameOf(section, keys[k]));
+  }
   for (size_t p = 0; p < compiled.size(); ++p) {
     if (matched[p]) continue;
-    return context.Missing(absl::StrCat(field, "[", p, "]"), "key of pattern",
+    return context.Missing(absl::StrCat("patterns[", p, "]"), "key of pattern",
                            TensorNameOf(section, patterns[static_cast<int>(p)]));
   }
   return selected;

@@ -17,11 +17,11 @@ using Strings = google::protobuf::RepeatedPtrField<std::string>;
 absl::StatusOr<std::string> SectionOf(const std::string& section,
                                       const EditContext& context);
 
-// Positions, ascending, of the tensors whose whole key one of the patterns
-// matches; all of the section without patterns. NOT_FOUND at `{field}[i]` for a
-// pattern that matches none.
+// Positions, ascending, of the tensors whose whole key is one of `keys` or matches one
+// of the patterns; all of the section if both are empty. NOT_FOUND at `keys[i]` or
+// `patterns[i]` for one that no tensor has or matches.
 absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
-                                               absl::string_view field,
+                                               const Strings& keys,
                                                const Strings& patterns,
                                                const EditContext& context);
 

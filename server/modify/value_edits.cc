@@ -41,7 +41,7 @@ absl::StatusOr<std::vector<size_t>> CastTargets(const v1::Edit::Cast& edit,
     targets.push_back(tensor - tensors.data());
   }
   if (edit.keys_size() > 0 && edit.patterns_size() == 0) return targets;
-  auto selected = SelectKeys(section, "patterns", edit.patterns(), context);
+  auto selected = SelectKeys(section, {}, edit.patterns(), context);
   if (!selected.ok()) return selected.status();
   for (const size_t t : *selected) {
     if (IsFloatingPoint(tensors[t].dtype)) targets.push_back(t);
@@ -164,7 +164,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
     context.resolved.mutable_average()->set_checkpoints(
         c, modify::NameOf(*(*opened)->base()));
   }
-  auto selected = SelectKeys("model", "patterns", edit.patterns(), context);
+  auto selected = SelectKeys("model", edit.keys(), edit.patterns(), context);
   if (!selected.ok()) return selected.status();
   absl::flat_hash_set<int> done;
   for (const size_t t : *selected) {

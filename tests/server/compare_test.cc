@@ -379,6 +379,22 @@ TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
               FailsWith(absl::StatusCode::kNotFound, "models/none"));
 }
 
+TEST_F(CompareTest, KeysSelectOnBothSidesAndMayBeOnOneAlone) {
+  Save("a", {MakeTensor("w.0", v1::UINT8, {8}, MakeBytes(8, 1))});
+  Save("b", {MakeTensor("wx0", v1::UINT8, {8}, MakeBytes(8, 2)),
+             MakeTensor("v", v1::UINT8, {8}, MakeBytes(8, 3))});
+  request_.mutable_selection()->add_keys("w.0");
+  request_.mutable_selection()->add_keys("v");
+  auto verdict = Compare("a", "b");
+  ASSERT_TRUE(verdict.ok()) << verdict.status();
+  EXPECT_THAT(verdict->Kinds(), ElementsAre("model:w.0 REMOVED", "model:v ADDED"));
+  request_.mutable_selection()->add_keys("none");
+  EXPECT_THAT(Compare("a", "b"),
+              FailsWith(absl::StatusCode::kNotFound,
+                        "\"model:none\" not in models/a/checkpoints/1 or "
+                        "models/b/checkpoints/1"));
+}
+
 TEST_F(CompareTest, ACancelledCallEndsAtItsNextStep) {
   Save("a", {MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 1))});
   request_.set_name("models/a/checkpoints/1");

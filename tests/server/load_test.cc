@@ -161,6 +161,47 @@ TEST_F(LoadTest, PrefixesPatternsAndSectionsSelect) {
   EXPECT_THAT(Keys(*loaded), ElementsAre("state/0/exp_avg"));
 }
 
+TEST_F(LoadTest, KeysSelectWholeKeysBesideOtherIncludes) {
+  auto near = MakeTensor("axbias", v1::FLOAT32, {25}, MakeBytes(100, 9));
+  tensors_.push_back(near);
+  ASSERT_TRUE(harness_.SaveTensors("models/m", tensors_).ok());
+  request_.mutable_selection()->add_keys("a.bias");
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_THAT(Keys(*loaded), ElementsAre("a.bias"));
+
+  request_.mutable_selection()->add_keys("optimizer:state/0/exp_avg");
+  request_.mutable_selection()->add_include_prefixes("b.");
+  request_.mutable_selection()->add_exclude_patterns(".*weight");
+  loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_THAT(Keys(*loaded),
+              ElementsAre("a.bias", "b.steps", "b.tied", "state/0/exp_avg"));
+}
+
+TEST_F(LoadTest, UnknownKeysAreNotFoundByName) {
+  const auto not_found = absl::StatusCode::kNotFound;
+  for (const char* key : {"a.bias", "a.biass", "optimizer:a.bias", "a.b", "a.*"}) {
+    request_.mutable_selection()->add_keys(key);
+  }
+  EXPECT_THAT(harness_.Load(request_),
+              FailsWith(not_found,
+                        "selection.keys: \"model:a.*\", \"model:a.b\", "
+                        "\"model:a.biass\", \"optimizer:a.bias\" not in "
+                        "models/m/checkpoints/1"));
+  for (int i = 0; i < 10; ++i) {
+    request_.mutable_selection()->add_keys(absl::StrCat("a", i));
+  }
+  EXPECT_THAT(harness_.Load(request_), FailsWith(not_found, " and 4 more not in"));
+  request_.mutable_selection()->set_allow_unmatched(true);
+  auto loaded = harness_.Load(request_);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_THAT(Keys(*loaded), ElementsAre("a.bias"));
+  for (int i = 0; i < 4096; ++i) request_.mutable_selection()->add_keys("a.bias");
+  EXPECT_THAT(harness_.Load(request_),
+              FailsWith(absl::StatusCode::kInvalidArgument, "selection"));
+}
+
 TEST_F(LoadTest, ATiedTensorBringsTheBytesIfItsPartnerWasNotSelected) {
   request_.mutable_selection()->add_include_patterns("b.tied");
   auto loaded = harness_.Load(request_);

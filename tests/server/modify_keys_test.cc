@@ -118,6 +118,24 @@ TEST_F(ModifyKeysTest, DropKeysRemovesWhatMatches) {
   EXPECT_EQ(Bytes("models/m/checkpoints/1"), old_);
 }
 
+TEST_F(ModifyKeysTest, DropKeysByKeyRemovesNothingElseThatAPatternWouldMatch) {
+  ExpectRefused(Modify(R"(edits { drop_keys { keys: "fc.weight" keys: "fc.*" } })"),
+                absl::StatusCode::kNotFound, "edits[0].drop_keys.keys[1]");
+  const Modified modified = Modify(
+      R"(edits { rename_keys { pattern: "bn\\.running_mean" replacement: "fcxbias" } }
+         edits { drop_keys { keys: "fc.bias" } })");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Keys(kNew),
+              ElementsAre("embed.weight", "fc.weight", "fcxbias", "head.weight"));
+}
+
+TEST_F(ModifyKeysTest, KeysAndPatternsSelectTogether) {
+  const Modified modified =
+      Modify(R"(edits { drop_keys { keys: "fc.bias" patterns: "bn\..*" } })");
+  ASSERT_TRUE(modified.status.ok()) << modified.status;
+  EXPECT_THAT(Keys(kNew), ElementsAre("embed.weight", "fc.weight", "head.weight"));
+}
+
 TEST_F(ModifyKeysTest, TheSecondOfATiedGroupTakesOverWhenTheFirstIsDropped) {
   ASSERT_TRUE(Modify(R"(edits { drop_keys { patterns: "embed.weight" } })").status.ok());
   EXPECT_EQ(TensorOf(kNew, "head.weight").tied_to(), "");
@@ -129,7 +147,7 @@ TEST_F(ModifyKeysTest, APatternThatMatchesNoKeyIsRefused) {
       Modify(R"(edits { drop_keys { patterns: "fc\\..*" patterns: "classifier" } })"),
       absl::StatusCode::kNotFound, "edits[0].drop_keys.patterns[1]");
   ExpectRefused(Modify("edits { drop_keys { } }"), absl::StatusCode::kInvalidArgument,
-                "edits[0].drop_keys.patterns");
+                "edits[0].drop_keys.keys");
 }
 
 TEST_F(ModifyKeysTest, SetRequiresGradFreezesParametersAndLeavesBuffers) {
@@ -144,7 +162,15 @@ TEST_F(ModifyKeysTest, SetRequiresGradFreezesParametersAndLeavesBuffers) {
   EXPECT_FALSE(TensorOf(last, "bn.running_mean").requires_grad());
 }
 
+TEST_F(ModifyKeysTest, SetRequiresGradByKeyTakesTheseAlone) {
+  ASSERT_TRUE(Modify(R"(edits { set_requires_grad { keys: "fc.bias" } })").status.ok());
+  EXPECT_FALSE(TensorOf(kNew, "fc.bias").requires_grad());
+  EXPECT_TRUE(TensorOf(kNew, "fc.weight").requires_grad());
+}
+
 TEST_F(ModifyKeysTest, APatternThatNamesNoParameterIsRefused) {
+  ExpectRefused(Modify(R"(edits { set_requires_grad { keys: "bn.running_mean" } })"),
+                absl::StatusCode::kInvalidArgument, "edits[0].set_requires_grad.keys");
   ExpectRefused(Modify(R"(edits { set_requires_grad { patterns: "bn\\..*" } })"),
                 absl::StatusCode::kInvalidArgument,
                 "edits[0].set_requires_grad.patterns");

@@ -202,6 +202,17 @@ TEST_F(ModifyAverageTest, CoefficientsWeighAndMustSumToOne) {
   EXPECT_EQ(Bytes("models/m/checkpoints/5")["model:w"], Expected({1, 1, 0}));
 }
 
+TEST_F(ModifyAverageTest, KeysNameWhatIsAveraged) {
+  ASSERT_TRUE(Modify(absl::StrCat("edits { average { ", three_, R"( coefficients: 0.5
+                        coefficients: 0.75 coefficients: -0.25 keys: "w" } })"))
+                  .status.ok());
+  auto made = Bytes("models/m/checkpoints/4");
+  EXPECT_EQ(made["model:w"], Expected({0.5, 0.75, -0.25}));
+  EXPECT_EQ(made["model:bias"], Bytes("models/m/checkpoints/3")["model:bias"]);
+  ExpectRefused(Modify(absl::StrCat("edits { average { ", three_, " keys: 'v' } }")),
+                absl::StatusCode::kNotFound, "edits[0].average.keys[0]");
+}
+
 TEST_F(ModifyAverageTest, WhatDoesNotFitTogetherIsRefused) {
   Save({Parameter("w", {5000}, weights_[0])}, "flat");
   const std::string edit = R"(edits { average { checkpoints: "models/m/checkpoints/1")";

@@ -83,6 +83,40 @@ TEST_F(TensorsTest, PrefixAndRegexFilterWholeKeys) {
   EXPECT_THAT(List(request), FailsWith(absl::StatusCode::kInvalidArgument, "regex"));
 }
 
+TEST_F(TensorsTest, KeysListTheseTensorsAloneOverAllPages) {
+  Save(25);
+  v1::ListTensorsRequest request;
+  for (int i = 24; i > 2; i -= 4) request.add_keys(absl::StrCat("layer.", i, ".weight"));
+  request.set_page_size(4);
+  std::vector<std::string> keys;
+  do {
+    auto page = List(request);
+    ASSERT_TRUE(page.ok()) << page.status();
+    for (const auto& t : page->tensors()) keys.push_back(t.key());
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  EXPECT_THAT(keys, ElementsAre("layer.4.weight", "layer.8.weight", "layer.12.weight",
+                                "layer.16.weight", "layer.20.weight", "layer.24.weight"));
+}
+
+TEST_F(TensorsTest, KeysThatAreNotThereAreNotFoundByName) {
+  Save(3);
+  const auto not_found = absl::StatusCode::kNotFound;
+  v1::ListTensorsRequest request;
+  request.add_keys("layer.1.weight");
+  request.add_keys("layer.1xweight");
+  request.add_keys("layer.9.weight");
+  EXPECT_THAT(List(request), FailsWith(not_found,
+                                       "\"layer.1xweight\", \"layer.9.weight\" "
+                                       "not in models/m/checkpoints/1"));
+  request.clear_keys();
+  request.add_keys("layer.1.weight");
+  request.set_section("hyperparameters");
+  EXPECT_THAT(List(request), FailsWith(not_found, "\"layer.1.weight\""));
+  for (int i = 0; i < 4096; ++i) request.add_keys("k");
+  EXPECT_THAT(List(request), FailsWith(absl::StatusCode::kInvalidArgument, "keys"));
+}
+
 TEST_F(TensorsTest, DigestsAreGivenInHexOnDemand) {
   Save(1);
   auto page = List({});

@@ -180,6 +180,15 @@ TEST_F(VerifyTest, TheSelectionAloneIsRead) {
   EXPECT_EQ(verdict->result.damaged_tensors(), 0);
 }
 
+TEST_F(VerifyTest, KeysSelectWhatIsRead) {
+  request_.mutable_selection()->add_keys("b.scale");
+  auto verdict = Verify();
+  ASSERT_TRUE(verdict.ok()) << verdict.status();
+  EXPECT_EQ(verdict->result.verified_tensors(), 1);
+  request_.mutable_selection()->add_keys("bxscale");
+  EXPECT_THAT(Verify(), FailsWith(absl::StatusCode::kNotFound, "\"model:bxscale\""));
+}
+
 TEST_F(VerifyTest, ItReadsNoFasterThanItsPaceAndWaitsInShortSteps) {
   request_.set_max_bytes_per_second(8 * kMiB);
   const absl::Time begin = absl::Now();
