@@ -1,13 +1,13 @@
 #include "server/core/checkpoint_filter.h"
 
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "proto/contract/errors.h"
 
@@ -15,6 +15,8 @@ namespace modelstore::server {
 namespace {
 
 constexpr size_t kMaxFilterBytes = 4096;
+constexpr absl::string_view kMetrics = "metrics.";
+constexpr absl::string_view kLabels = "labels.";
 constexpr absl::string_view kFigures = "version, epoch, step, loss, metrics.NAME";
 
 bool IsNameCharacter(char c) {
@@ -22,83 +24,24 @@ bool IsNameCharacter(char c) {
          c == '-' || c == '/';
 }
 
-}  // namespace
-
-std::optional<CheckpointFigure> CheckpointFigure::Parse(absl::string_view name) {
-  CheckpointFigure figure;
-  if (name == "version") {
-    figure.kind_ = Kind::kVersion;
-  } else if (name == "epoch") {
-    figure.kind_ = Kind::kEpoch;
-  } else if (name == "step") {
-    figure.kind_ = Kind::kStep;
-  } else if (name == "loss") {
-    figure.kind_ = Kind::kLoss;
-  } else if (absl::ConsumePrefix(&name, "metrics.") && !name.empty()) {
-    figure.kind_ = Kind::kMetric;
-    figure.metric_ = std::string(name);
-  } else {
-    return std::nullopt;
-  }
-  return figure;
-}
-
-std::optional<double> CheckpointFigure::Of(
-    const storage::records::CheckpointRecord& record) const {
-  const auto& metadata = record.metadata();
-  std::optional<double> value;
-  switch (kind_) {
-    case Kind::kVersion:
-      value = static_cast<double>(record.version());
-      break;
-    case Kind::kEpoch:
-      if (metadata.has_epoch()) value = static_cast<double>(metadata.epoch());
-      break;
-    case Kind::kStep:
-      if (metadata.has_step()) value = static_cast<double>(metadata.step());
-      break;
-    case Kind::kLoss:
-      if (metadata.has_loss()) value = metadata.loss();
-      break;
-    case Kind::kMetric: {
-      const auto found = metadata.metrics().find(metric_);
-      if (found != metadata.metrics().end()) value = found->second;
-      break;
-    }
-  }
-  if (value.has_value() && std::isnan(*value)) return std::nullopt;
-  return value;
-}
-
-// Reads the text from front to back; each step leaves `rest_` behind what it took.
-class CheckpointFilter::Parser {
+// Reads the text of a field from front to back; each step leaves `rest_` behind what it
+// took.
+class TextReader {
  public:
-  explicit Parser(absl::string_view text) : text_(text), rest_(text) {}
+  TextReader(absl::string_view field, absl::string_view text)
+      : field_(field), text_(text), rest_(text) {}
 
-  absl::StatusOr<std::vector<Condition>> Run() {
-    std::vector<Condition> conditions;
-    for (;;) {
-      Condition condition;
-      if (auto s = ReadCondition(&condition); !s.ok()) return s;
-      conditions.push_back(std::move(condition));
-      Skip();
-      if (rest_.empty()) return conditions;
-      const absl::string_view word = Word();
-      if (!absl::EqualsIgnoreCase(word, "AND")) {
-        return Bad(absl::StrCat("expected AND, found `", word, "`"));
-      }
-    }
-  }
-
- private:
   absl::Status Bad(absl::string_view what) const {
     return InvalidField(
-        "filter", absl::StrCat("at byte ", rest_.data() - text_.data(), ": ", what));
+        field_, absl::StrCat("at byte ", rest_.data() - text_.data(), ": ", what));
   }
 
-  void Skip() { rest_ = absl::StripLeadingAsciiWhitespace(rest_); }
+  bool AtEnd() {
+    Skip();
+    return rest_.empty();
+  }
 
-  absl::string_view Word() {
+  absl::string_view ReadWord() {
     Skip();
     size_t length = 0;
     while (length < rest_.size() && IsNameCharacter(rest_[length])) ++length;
@@ -107,20 +50,14 @@ class CheckpointFilter::Parser {
     return word;
   }
 
-  absl::Status ReadOperator(Operator* op) {
-    static constexpr std::pair<absl::string_view, Operator> kOperators[] = {
-        {"!=", Operator::kNotEqual}, {"<=", Operator::kAtMost},
-        {">=", Operator::kAtLeast},  {"<", Operator::kLess},
-        {">", Operator::kGreater},   {"=", Operator::kEqual}};
-    Skip();
-    for (const auto& [text, found] : kOperators) {
-      if (!absl::ConsumePrefix(&rest_, text)) continue;
-      *op = found;
-      return absl::OkStatus();
-    }
-    return Bad("expected one of = != < <= > >=");
+  // Without the quotes of a NAME that has them.
+  absl::Status ReadFieldName(std::string* out) {
+    *out = std::string(ReadWord());
+    const bool named = *out == kMetrics || *out == kLabels;
+    return named && absl::StartsWith(rest_, "\"") ? ReadString(out) : absl::OkStatus();
   }
 
+  // Appends it.
   absl::Status ReadString(std::string* out) {
     Skip();
     if (!absl::ConsumePrefix(&rest_, "\""))
@@ -138,7 +75,7 @@ class CheckpointFilter::Parser {
     return Bad("the string has no end");
   }
 
-  absl::Status ReadNumber(double* out) {
+  absl::Status ReadNumber(long double* out) {
     Skip();
     size_t length = 0;
     while (length < rest_.size() &&
@@ -146,35 +83,144 @@ class CheckpointFilter::Parser {
       ++length;
     }
     const absl::string_view word = rest_.substr(0, length);
-    if (!absl::SimpleAtod(word, out) || std::isnan(*out)) {
+    int64_t integer = 0;
+    double number = 0;
+    if (absl::SimpleAtoi(word, &integer)) {
+      *out = static_cast<long double>(integer);
+    } else if (absl::SimpleAtod(word, &number) && !std::isnan(number)) {
+      *out = number;
+    } else {
       return Bad(absl::StrCat("`", word, "` is not a number"));
     }
     rest_.remove_prefix(length);
     return absl::OkStatus();
   }
 
+  bool Consume(absl::string_view text) {
+    Skip();
+    return absl::ConsumePrefix(&rest_, text);
+  }
+
+ private:
+  void Skip() { rest_ = absl::StripLeadingAsciiWhitespace(rest_); }
+
+  const absl::string_view field_;
+  const absl::string_view text_;
+  absl::string_view rest_;
+};
+
+}  // namespace
+
+std::optional<CheckpointFigure> CheckpointFigure::Parse(absl::string_view name) {
+  CheckpointFigure figure;
+  if (name == "version") {
+    figure.kind_ = Kind::kVersion;
+  } else if (name == "epoch") {
+    figure.kind_ = Kind::kEpoch;
+  } else if (name == "step") {
+    figure.kind_ = Kind::kStep;
+  } else if (name == "loss") {
+    figure.kind_ = Kind::kLoss;
+  } else if (absl::ConsumePrefix(&name, kMetrics) && !name.empty()) {
+    figure.kind_ = Kind::kMetric;
+    figure.metric_ = std::string(name);
+  } else {
+    return std::nullopt;
+  }
+  return figure;
+}
+
+std::optional<long double> CheckpointFigure::Of(
+    const storage::records::CheckpointRecord& record) const {
+  const auto& metadata = record.metadata();
+  static_assert(std::numeric_limits<long double>::digits >=
+                std::numeric_limits<int64_t>::digits);
+  std::optional<long double> value;
+  switch (kind_) {
+    case Kind::kVersion:
+      value = static_cast<long double>(record.version());
+      break;
+    case Kind::kEpoch:
+      if (metadata.has_epoch()) value = static_cast<long double>(metadata.epoch());
+      break;
+    case Kind::kStep:
+      if (metadata.has_step()) value = static_cast<long double>(metadata.step());
+      break;
+    case Kind::kLoss:
+      if (metadata.has_loss()) value = metadata.loss();
+      break;
+    case Kind::kMetric: {
+      const auto found = metadata.metrics().find(metric_);
+      if (found != metadata.metrics().end()) value = found->second;
+      break;
+    }
+  }
+  if (value.has_value() && std::isnan(*value)) return std::nullopt;
+  return value;
+}
+
+class ConditionParser {
+ public:
+  using Operator = CheckpointFilter::Operator;
+  using Condition = CheckpointFilter::Condition;
+
+  explicit ConditionParser(absl::string_view text) : reader_("filter", text) {}
+
+  absl::StatusOr<std::vector<Condition>> Run() {
+    std::vector<Condition> conditions;
+    for (;;) {
+      if (auto s = ReadCondition(&conditions.emplace_back()); !s.ok()) return s;
+      if (reader_.AtEnd()) return conditions;
+      const absl::string_view word = reader_.ReadWord();
+      if (!absl::EqualsIgnoreCase(word, "AND")) {
+        return reader_.Bad(absl::StrCat("expected AND, found `", word, "`"));
+      }
+    }
+  }
+
+ private:
+  absl::Status ReadOperator(Operator* op) {
+    static constexpr std::pair<absl::string_view, Operator> kOperators[] = {
+        {"!=", Operator::kNotEqual}, {"<=", Operator::kAtMost},
+        {">=", Operator::kAtLeast},  {"<", Operator::kLess},
+        {">", Operator::kGreater},   {"=", Operator::kEqual}};
+    for (const auto& [text, found] : kOperators) {
+      if (!reader_.Consume(text)) continue;
+      *op = found;
+      return absl::OkStatus();
+    }
+    return reader_.Bad(
+        "expected one of = != < <= > >=; a name with characters other than letters, "
+        "digits and _ . - / goes in double quotes: metrics.\"mAP@0.5\"");
+  }
+
   absl::Status ReadCondition(Condition* condition) {
-    absl::string_view name = Word();
-    const absl::string_view whole = name;
-    if (absl::ConsumePrefix(&name, "labels.") && !name.empty()) {
-      condition->label = std::string(name);
+    std::string name;
+    if (auto s = reader_.ReadFieldName(&name); !s.ok()) return s;
+    absl::string_view label = name;
+    if (absl::ConsumePrefix(&label, kLabels) && !label.empty()) {
+      condition->label = std::string(label);
       if (auto s = ReadOperator(&condition->op); !s.ok()) return s;
       if (condition->op != Operator::kEqual && condition->op != Operator::kNotEqual) {
-        return Bad("labels are compared by = and != alone");
+        return reader_.Bad("labels are compared by = and != alone");
       }
-      return ReadString(&condition->text);
+      return reader_.ReadString(&condition->text);
     }
-    auto figure = CheckpointFigure::Parse(whole);
+    auto figure = CheckpointFigure::Parse(name);
     if (!figure) {
-      return Bad(absl::StrCat("`", whole, "` is none of ", kFigures, ", labels.NAME"));
+      return reader_.Bad(
+          absl::StrCat("`", name, "` is none of ", kFigures, ", labels.NAME"));
     }
     condition->figure = *std::move(figure);
     if (auto s = ReadOperator(&condition->op); !s.ok()) return s;
-    return ReadNumber(&condition->number);
+    if (auto s = reader_.ReadNumber(&condition->number); !s.ok()) return s;
+    if (!condition->figure.IsInteger()) {
+      condition->number = static_cast<double>(condition->number);
+    }
+    return absl::OkStatus();
   }
 
-  const absl::string_view text_;
-  absl::string_view rest_;
+  TextReader reader_;
 };
 
 absl::StatusOr<CheckpointFilter> CheckpointFilter::Parse(absl::string_view text) {
@@ -184,7 +230,7 @@ absl::StatusOr<CheckpointFilter> CheckpointFilter::Parse(absl::string_view text)
     return InvalidField("filter", absl::StrCat("has ", text.size(), " bytes, at most ",
                                                kMaxFilterBytes, " are allowed"));
   }
-  auto conditions = Parser(text).Run();
+  auto conditions = ConditionParser(text).Run();
   if (!conditions.ok()) return conditions.status();
   filter.conditions_ = *std::move(conditions);
   return filter;
@@ -195,10 +241,10 @@ bool CheckpointFilter::Fulfils(const Condition& condition,
   if (!condition.label.empty()) {
     const auto& labels = record.metadata().labels();
     const auto found = labels.find(condition.label);
-    if (found == labels.end()) return false;
+    if (found == labels.end()) return condition.op == Operator::kNotEqual;
     return (found->second == condition.text) == (condition.op == Operator::kEqual);
   }
-  const std::optional<double> value = condition.figure.Of(record);
+  const std::optional<long double> value = condition.figure.Of(record);
   if (!value.has_value()) return false;
   switch (condition.op) {
     case Operator::kEqual:
@@ -226,17 +272,19 @@ bool CheckpointFilter::Takes(const storage::records::CheckpointRecord& record) c
 
 absl::StatusOr<CheckpointOrder> ParseOrder(absl::string_view text) {
   CheckpointOrder order;
-  const std::vector<absl::string_view> words =
-      absl::StrSplit(text, absl::ByAnyChar(" \t"), absl::SkipEmpty());
-  if (words.empty()) return order;
-  order.figure = CheckpointFigure::Parse(words[0]);
-  order.descending = words.size() > 1 && words[1] == "desc";
-  const bool direction = words.size() == 1 || order.descending || words[1] == "asc";
-  if (!order.figure || !direction || words.size() > 2) {
+  TextReader reader("order_by", text);
+  if (reader.AtEnd()) return order;
+  std::string name;
+  if (auto s = reader.ReadFieldName(&name); !s.ok()) return s;
+  order.figure = CheckpointFigure::Parse(name);
+  const absl::string_view direction = reader.ReadWord();
+  order.descending = direction == "desc";
+  const bool known = direction.empty() || direction == "asc" || order.descending;
+  if (!order.figure || !known || !reader.AtEnd()) {
     return InvalidField(
         "order_by", absl::StrCat("one of ", kFigures, ", with `desc` behind it or not"));
   }
-  if (words[0] == "version") order.figure.reset();
+  if (name == "version") order.figure.reset();
   return order;
 }
 

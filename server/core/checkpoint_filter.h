@@ -16,12 +16,14 @@ namespace modelstore::server {
 // `metrics.NAME`.
 class CheckpointFigure {
  public:
-  // Absent if `name` is none of them.
+  // Absent if `name` is none of them. NAME is taken as it is: quotes are part of it.
   static std::optional<CheckpointFigure> Parse(absl::string_view name);
 
-  // Absent where the checkpoint lacks it, or it is NaN. Integers beyond 2^53 are
-  // compared as the double next to them.
-  std::optional<double> Of(const storage::records::CheckpointRecord& record) const;
+  // Absent where the checkpoint lacks it, or it is NaN. A long double holds every
+  // int64_t and every double exactly.
+  std::optional<long double> Of(const storage::records::CheckpointRecord& record) const;
+  // Its values are integers; else doubles.
+  bool IsInteger() const { return kind_ < Kind::kLoss; }
 
  private:
   enum class Kind : uint8_t { kVersion, kEpoch, kStep, kLoss, kMetric };
@@ -29,7 +31,8 @@ class CheckpointFigure {
   std::string metric_;
 };
 
-// Conditions joined by AND. An empty filter takes everything.
+// Conditions joined by AND, as ListCheckpointsRequest.filter describes them. An empty
+// filter takes everything.
 class CheckpointFilter {
  public:
   // INVALID_ARGUMENT naming `filter` and the place.
@@ -44,10 +47,10 @@ class CheckpointFilter {
     CheckpointFigure figure;
     std::string label;  // compared instead of the figure, unless empty
     Operator op = Operator::kEqual;
-    double number = 0;
+    long double number = 0;
     std::string text;
   };
-  class Parser;
+  friend class ConditionParser;
 
   static bool Fulfils(const Condition& condition,
                       const storage::records::CheckpointRecord& record);

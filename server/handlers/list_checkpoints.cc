@@ -78,7 +78,7 @@ class Lister {
     }
     struct Place {
       bool lacks = false;
-      double key = 0;
+      long double key = 0;
       int64_t version = 0;
       bool operator<(const Place& other) const {
         return std::tie(lacks, key, version) <
@@ -91,10 +91,10 @@ class Lister {
       auto some = context_.store->checkpoints().List(model_.model_id(), false, position,
                                                      kScanAtOnce);
       if (!some.ok()) return some.status();
-      const double sign = order_.descending ? -1 : 1;
+      const long double sign = order_.descending ? -1 : 1;
       for (const auto& record : some->items) {
         if (!filter_.Takes(record)) continue;
-        const std::optional<double> value = order_.figure->Of(record);
+        const std::optional<long double> value = order_.figure->Of(record);
         places.push_back({!value.has_value(), sign * value.value_or(0),
                           order_.descending ? -record.version() : record.version()});
       }

@@ -68,8 +68,10 @@ void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
   }
   ++ranked_;
   if (verdict.leaves) return;
-  if (const std::optional<double> value = figure_->Of(record); value.has_value()) {
-    best_.emplace(policy_.maximize() ? *value : -*value, record.version());
+  if (const auto value = figure_->Of(record); value.has_value()) {
+    // The loss and metrics are doubles.
+    const double figure = static_cast<double>(*value);
+    best_.emplace(policy_.maximize() ? figure : -figure, record.version());
   }
   if (best_.size() > static_cast<size_t>(policy_.keep_best())) {
     best_.erase(best_.begin());

@@ -1,8 +1,10 @@
 // Aliases, leases, pins and labels as an administrator or a serving worker sees
 // them.
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
@@ -396,10 +398,62 @@ TEST_F(FilterTest, FiltersTakeWhatFulfilsEveryCondition) {
               ElementsAre(7, 5, 3, 1));
   EXPECT_THAT(*List("labels.parity != \"even\" AND epoch < 3"), ElementsAre(1, 3));
   EXPECT_THAT(*List("loss = 0.25"), ElementsAre(4));
-  // NaN and what is not there fulfil nothing, not even that they differ.
+  // Numbers that are NaN or not there fulfil nothing, not even that they differ.
   EXPECT_THAT(*List("loss != 7"), ElementsAre(1, 2, 4, 6, 7, 8));
-  EXPECT_THAT(*List("labels.absent != \"x\""), ElementsAre());
   EXPECT_THAT(*List("step = 1"), ElementsAre());
+}
+
+TEST_F(FilterTest, ALabelThatIsNotThereDiffersFromEveryText) {
+  EXPECT_THAT(*List("labels.absent != \"x\" AND version < 4"), ElementsAre(1, 2, 3));
+  EXPECT_THAT(*List("labels.absent = \"\""), ElementsAre());
+}
+
+TEST_F(FilterTest, QuotedNamesOfEveryKindFilterAndOrder) {
+  for (const std::string name :
+       {"mAP@0.5", "val loss", "größe", "a\"b\\c", "AND", " ", "x = 1"}) {
+    v1::SaveCheckpointRequest request;
+    request.set_parent("models/iris");
+    (*request.mutable_checkpoint()->mutable_metrics())[name] = 5;
+    (*request.mutable_checkpoint()->mutable_labels())[name] = name;
+    request.set_allow_empty(true);
+    request.set_finish(true);
+    auto saved = harness_.Save({request});
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    const std::string quoted = absl::StrCat(
+        "\"", absl::StrReplaceAll(name, {{"\"", "\\\""}, {"\\", "\\\\"}}), "\"");
+    const std::string metric = "metrics." + quoted, label = "labels." + quoted;
+    EXPECT_THAT(*List(absl::StrCat(metric, " > 4.5 AND ", label, "=", quoted)),
+                ElementsAre(saved->version()));
+    EXPECT_THAT(*List(absl::StrCat(metric, " < 5")), ElementsAre());
+    EXPECT_EQ(List("", metric + " desc")->front(), saved->version());
+  }
+}
+
+TEST_F(FilterTest, IntegersBeyondTwoToThe53CompareExactly) {
+  const int64_t large = (int64_t{1} << 53) + 1;
+  for (const int64_t step : {large + 1, large, large - 1,
+                             std::numeric_limits<int64_t>::max(), int64_t{-1} - large}) {
+    v1::SaveCheckpointRequest request;
+    request.set_parent("models/iris");
+    request.mutable_checkpoint()->set_step(step);
+    (*request.mutable_checkpoint()->mutable_metrics())["large"] =
+        static_cast<double>(step);
+    request.set_allow_empty(true);
+    request.set_finish(true);
+    ASSERT_TRUE(harness_.Save({request}).ok()) << step;
+  }
+  // Versions 9 to 13, by step: 13, 11, 10, 9, 12.
+  EXPECT_THAT(*List(absl::StrCat("step = ", large)), ElementsAre(10));
+  EXPECT_THAT(*List(absl::StrCat("step > ", large)), ElementsAre(9, 12));
+  EXPECT_THAT(*List(absl::StrCat("step <= ", large)), ElementsAre(10, 11, 13));
+  EXPECT_THAT(*List("step < 9223372036854775807 AND step > 9007199254740992.5"),
+              ElementsAre(9, 10));
+  EXPECT_THAT(*List("step = 9223372036854775807"), ElementsAre(12));
+  EXPECT_THAT(*List("step < 9223372036854775808 AND step > 1e15"),
+              ElementsAre(9, 10, 11, 12));
+  EXPECT_THAT(*List("step != 1", "step"), ElementsAre(13, 11, 10, 9, 12));
+  // A metric is a double, and so is what it is compared with.
+  EXPECT_THAT(*List(absl::StrCat("metrics.large = ", large)), ElementsAre(10, 11));
 }
 
 TEST_F(FilterTest, OrdersByAFigureWithWhatLacksItLastEitherWay) {
@@ -421,6 +475,9 @@ TEST_F(FilterTest, WhatDoesNotParseIsRefusedAtItsPlace) {
                                     {"epoch > 1 AND", "``"},
                                     {"colour = 1", "`colour`"},
                                     {"metrics. > 1", "metrics."},
+                                    {"metrics.mAP@0.5 > 1", "goes in double quotes"},
+                                    {"metrics.\"\" > 1", "metrics."},
+                                    {"metrics.\"a > 1", "no end"},
                                     {"labels.a > \"x\"", "= and !="},
                                     {"labels.a = x", "double quotes"},
                                     {"labels.a = \"x", "no end"}}) {
@@ -430,6 +487,7 @@ TEST_F(FilterTest, WhatDoesNotParseIsRefusedAtItsPlace) {
   EXPECT_THAT(List("", "colour"), FailsWith(kInvalid, "order_by"));
   EXPECT_THAT(List("", "loss down"), FailsWith(kInvalid, "order_by"));
   EXPECT_THAT(List("", "loss desc desc"), FailsWith(kInvalid, "order_by"));
+  EXPECT_THAT(List("", "metrics.\"a"), FailsWith(kInvalid, "order_by"));
   EXPECT_THAT(List(std::string(5000, ' ') + "x"), FailsWith(kInvalid, "4096"));
 }
 
