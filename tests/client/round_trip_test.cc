@@ -177,6 +177,27 @@ TEST(RoundTripTest, ValueTreesComeBack) {
   EXPECT_THAT(info->sections, ElementsAre("extra"));
 }
 
+// A plan brings it in slices.
+TEST(RoundTripTest, ALargeSectionComesBackBesideSmallOnes) {
+  TestStore store;
+  Client client = store.NewClient();
+  SaveContent content;
+  content.sections = {{"extra", Value(1), Value()},
+                      {"history", Value(std::string(3 << 20, 'h')), Value("metadata")},
+                      {"rng", Value(Value::Bytes{RandomBytes(8, 1 << 20)}), Value()},
+                      {"scheduler", Value(2), Value()}};
+  auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  ASSERT_TRUE(info.ok()) << info.status();
+  auto plan = client.PlanLoad(info->name);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->sections().size(), content.sections.size());
+  for (size_t i = 0; i < content.sections.size(); ++i) {
+    EXPECT_EQ(plan->sections()[i].name, content.sections[i].name);
+    EXPECT_TRUE(plan->sections()[i].value == content.sections[i].value) << i;
+    EXPECT_EQ(plan->sections()[i].metadata, content.sections[i].metadata);
+  }
+}
+
 TEST(RoundTripTest, AValueThatNamesNoTensorIsRefusedBeforeItIsSent) {
   TestStore store;
   Client client = store.NewClient();
