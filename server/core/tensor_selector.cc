@@ -64,9 +64,9 @@ absl::Status NoSuchKeys(absl::string_view field, std::vector<std::string> keys,
   const size_t more = keys.size() - std::min(keys.size(), kNamedKeys);
   keys.resize(keys.size() - more);
   return absl::NotFoundError(
-      absl::StrCat(field, ": \"", absl::StrJoin(keys, "\", \""), "\"",
-                   more > 0 ? absl::StrCat(" and ", more, " more") : "", " not in ",
-                   where, " or not in the selected sections"));
+      absl::StrCat(field, ": no tensor \"", absl::StrJoin(keys, "\", \""), "\"",
+                   more > 0 ? absl::StrCat(" and ", more, " more") : "",
+                   " in the selected sections of ", where));
 }
 
 absl::StatusOr<TensorSelector> TensorSelector::Make(

@@ -389,10 +389,11 @@ TEST_F(CompareTest, KeysSelectOnBothSidesAndMayBeOnOneAlone) {
   ASSERT_TRUE(verdict.ok()) << verdict.status();
   EXPECT_THAT(verdict->Kinds(), ElementsAre("model:w.0 REMOVED", "model:v ADDED"));
   request_.mutable_selection()->add_keys("none");
-  EXPECT_THAT(Compare("a", "b"),
-              FailsWith(absl::StatusCode::kNotFound,
-                        "\"model:none\" not in models/a/checkpoints/1 or "
-                        "models/b/checkpoints/1"));
+  EXPECT_THAT(
+      Compare("a", "b"),
+      FailsWith(absl::StatusCode::kNotFound,
+                "\"model:none\" in the selected sections of models/a/checkpoints/1 or "
+                "models/b/checkpoints/1"));
 }
 
 TEST_F(CompareTest, ACancelledCallEndsAtItsNextStep) {

@@ -106,9 +106,10 @@ TEST_F(TensorsTest, KeysThatAreNotThereAreNotFoundByName) {
   request.add_keys("layer.1.weight");
   request.add_keys("layer.1xweight");
   request.add_keys("layer.9.weight");
-  EXPECT_THAT(List(request), FailsWith(not_found,
-                                       "\"layer.1xweight\", \"layer.9.weight\" "
-                                       "not in models/m/checkpoints/1"));
+  EXPECT_THAT(List(request),
+              FailsWith(not_found,
+                        "\"layer.1xweight\", \"layer.9.weight\" "
+                        "in the selected sections of models/m/checkpoints/1"));
   request.clear_keys();
   request.add_keys("layer.1.weight");
   request.set_section("hyperparameters");
