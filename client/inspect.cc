@@ -1,18 +1,10 @@
 #include "modelstore/inspect.h"
 
-#include <algorithm>
-#include <memory>
-#include <utility>
-
-#include "client/internal/retry.h"
-#include "client/internal/rpc.h"
+#include "client/internal/operation.h"
 #include "modelstore/v1/operations.pb.h"
-#include "proto/contract/message_codec.h"
 
 namespace modelstore {
 namespace {
-
-using internal::kModelStore;
 
 v1::TensorSelection ToProto(const InspectSelection& selection) {
   v1::TensorSelection proto;
@@ -23,65 +15,6 @@ v1::TensorSelection ToProto(const InspectSelection& selection) {
                                         selection.exclude.end());
   proto.set_allow_unmatched(selection.allow_unmatched);
   return proto;
-}
-
-// Reads a stream of responses to its end, once. The server tells its progress every
-// second, so that a longer silence is a stall.
-template <typename Response, typename Take>
-absl::Status ReadOnce(Connection& connection, const std::string& method,
-                      const std::string& request, Deadline deadline, const Take& take) {
-  const auto patience = [&] {
-    return std::min(deadline, After(connection.options().stall_timeout));
-  };
-  auto stream = connection.Open(method, /*lane=*/0, patience());
-  if (!stream.ok()) return stream.status();
-  if (auto s = internal::SendRequest(**stream, request, patience()); !s.ok()) return s;
-  bool complete = false;
-  for (;;) {
-    if (std::chrono::steady_clock::now() >= deadline) {
-      (*stream)->Cancel();
-      return absl::DeadlineExceededError("the server did not come to its result in time");
-    }
-    auto message = (*stream)->Read(patience());
-    if (!message.ok() && complete) return (*stream)->Finish(patience());
-    if (!message.ok()) {
-      return internal::WhyBroken(**stream, message.status(), patience());
-    }
-    std::string bytes;
-    for (const std::string_view fragment : message->fragments) bytes += fragment;
-    Response response;
-    if (!ParseMessage(bytes, &response)) {
-      return absl::InternalError(method + ": an answer is malformed");
-    }
-    complete = response.has_result();
-    take(response);
-  }
-}
-
-// Calls `begin`, then `take` for every response, then returns; all of it again where
-// the stream is cut, as both calls may be repeated.
-template <typename Response, typename Begin, typename Take>
-absl::Status ReadAll(const Client& client, std::string_view method,
-                     const google::protobuf::Message& request, Deadline deadline,
-                     const Begin& begin, const Take& take) {
-  if (absl::Status s = internal::CheckStrings(request); !s.ok()) return s;
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
-  const std::string full = std::string(kModelStore) + std::string(method);
-  const std::string bytes = SerializeDeterministic(request);
-  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
-                             deadline, internal::RealSleeper());
-  for (;;) {
-    begin();
-    int64_t messages = 0;
-    const absl::Status status =
-        ReadOnce<Response>(**connection, full, bytes, deadline, [&](Response& response) {
-          retry.OnMessage(++messages);
-          take(response);
-        });
-    if (status.ok()) return status;
-    if (absl::Status final = retry.OnFailure(status); !final.ok()) return final;
-  }
 }
 
 std::optional<DType> ToDType(v1::DType dtype) {
@@ -156,10 +89,11 @@ absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_
   *request.mutable_selection() = ToProto(options.selection);
   request.set_count_non_finite(options.count_non_finite);
   request.set_max_bytes_per_second(options.max_bytes_per_second);
-  VerifyReport report;
-  const absl::Status status = ReadAll<v1::VerifyCheckpointResponse>(
-      client, "VerifyCheckpoint", request, deadline, [&] { report = VerifyReport(); },
-      [&](const v1::VerifyCheckpointResponse& response) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  return internal::RunOperation<v1::VerifyCheckpointResponse, VerifyReport>(
+      **connection, "VerifyCheckpoint", request, deadline,
+      [](const v1::VerifyCheckpointResponse& response, VerifyReport& report) {
         if (response.has_finding()) {
           const auto& f = response.finding();
           report.findings.push_back({f.tensor(), f.damage(), f.damaged_bytes(),
@@ -167,8 +101,6 @@ absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_
         }
         if (response.has_result()) TakeResult(response.result(), &report);
       });
-  if (!status.ok()) return status;
-  return report;
 }
 
 absl::StatusOr<CompareReport> CompareCheckpoints(const Client& client,
@@ -181,17 +113,16 @@ absl::StatusOr<CompareReport> CompareCheckpoints(const Client& client,
   request.set_other(std::string(other));
   *request.mutable_selection() = ToProto(options.selection);
   request.set_with_norms(options.with_norms);
-  CompareReport report;
-  const absl::Status status = ReadAll<v1::CompareCheckpointsResponse>(
-      client, "CompareCheckpoints", request, deadline, [&] { report = CompareReport(); },
-      [&](const v1::CompareCheckpointsResponse& response) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
+  return internal::RunOperation<v1::CompareCheckpointsResponse, CompareReport>(
+      **connection, "CompareCheckpoints", request, deadline,
+      [](const v1::CompareCheckpointsResponse& response, CompareReport& report) {
         for (const auto& difference : response.differences().tensors()) {
           report.differences.push_back(ToDifference(difference));
         }
         if (response.has_result()) TakeResult(response.result(), &report);
       });
-  if (!status.ok()) return status;
-  return report;
 }
 
 }  // namespace modelstore

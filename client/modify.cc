@@ -1,11 +1,10 @@
 #include "modelstore/modify.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "client/internal/convert.h"
+#include "client/internal/operation.h"
 #include "client/internal/request_id.h"
-#include "client/internal/retry.h"
 #include "client/internal/rpc.h"
 #include "google/protobuf/util/json_util.h"
 #include "modelstore/v1/model_store.pb.h"
@@ -83,52 +82,6 @@ void Tell(const Response::Progress& from, ModifyProgress* progress) {
   progress->total_bytes = from.total_bytes();
 }
 
-// One stream, to its end.
-absl::StatusOr<ModifyResult> RunOnce(Connection& connection, const std::string& request,
-                                     ModifyProgress* progress,
-                                     internal::RetryState& retry) {
-  const Deadline deadline = retry.deadline();
-  auto step = [&] {
-    return std::min(deadline, After(connection.options().stall_timeout));
-  };
-  auto stream =
-      connection.Open(std::string(internal::kModelStore) + "ModifyCheckpoint", 0, step());
-  if (!stream.ok()) return stream.status();
-  absl::Status s = internal::SendRequest(**stream, request, step());
-  ModifyResult result;
-  bool ended = false;
-  int64_t messages = 0;
-  while (s.ok() && !ended) {
-    auto message = (*stream)->Read(step());
-    if (!message.ok()) {
-      s = message.status();
-      break;
-    }
-    std::string bytes;
-    for (const std::string_view fragment : message->fragments) bytes += fragment;
-    Response response;
-    if (!ParseMessage(bytes, &response)) {
-      (*stream)->Cancel();
-      return absl::InternalError("ModifyCheckpoint: the answer is malformed");
-    }
-    retry.OnMessage(++messages);
-    if (response.has_progress()) Tell(response.progress(), progress);
-    if (response.has_report()) Add(response.report(), result);
-    if (response.has_result()) Add(response.result(), result);
-    ended = response.has_result();
-  }
-  if (ended) {
-    // The version is there: how the stream ends does not matter any more.
-    (*stream)->Finish(step()).IgnoreError();
-    return result;
-  }
-  if (absl::IsDeadlineExceeded(s) && std::chrono::steady_clock::now() >= deadline) {
-    (*stream)->Cancel();
-    return s;
-  }
-  return internal::WhyBroken(**stream, s, step());
-}
-
 }  // namespace
 
 absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_view name,
@@ -139,15 +92,13 @@ absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_
   if (!connection.ok()) return connection.status();
   auto request = MakeRequest(name, edits, options);
   if (!request.ok()) return request.status();
-  if (absl::Status s = internal::CheckStrings(*request); !s.ok()) return s;
-  const std::string bytes = SerializeDeterministic(*request);
-  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
-                             deadline, internal::RealSleeper());
-  while (true) {
-    auto result = RunOnce(**connection, bytes, options.progress.get(), retry);
-    if (result.ok()) return result;
-    if (absl::Status s = retry.OnFailure(result.status()); !s.ok()) return s;
-  }
+  return internal::RunOperation<Response, ModifyResult>(
+      **connection, "ModifyCheckpoint", *request, deadline,
+      [&](const Response& response, ModifyResult& result) {
+        if (response.has_progress()) Tell(response.progress(), options.progress.get());
+        if (response.has_report()) Add(response.report(), result);
+        if (response.has_result()) Add(response.result(), result);
+      });
 }
 
 Listing<HistoryEntry> History(const Client& client, std::string_view name, int limit,

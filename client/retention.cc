@@ -1,10 +1,7 @@
 #include "modelstore/retention.h"
 
-#include <utility>
-
-#include "client/internal/rpc.h"
+#include "client/internal/operation.h"
 #include "modelstore/v1/model_store.pb.h"
-#include "proto/contract/message_codec.h"
 
 namespace modelstore {
 namespace {
@@ -46,52 +43,13 @@ absl::StatusOr<std::string> UidOf(Connection& connection, std::string_view model
   return target->uid();
 }
 
-// One attempt, which may take as long as it goes on.
-absl::StatusOr<PruneResult> Prune(Connection& connection, const std::string& request,
-                                  internal::RetryState& retry) {
-  const std::string method = std::string(kModelStore) + "PruneCheckpoints";
-  const auto step = [&] { return retry.AttemptDeadline(); };
-  absl::StatusOr<std::unique_ptr<Stream>> stream = connection.Open(method, 0, step());
-  if (!stream.ok()) return stream.status();
-  if (absl::Status s = internal::SendRequest(**stream, request, step()); !s.ok()) {
-    return s;
-  }
-  std::optional<PruneResult> pruned;
-  std::vector<PruneDecision> decisions;
-  int64_t messages = 0;
-  while (true) {
-    absl::StatusOr<ReceivedMessage> message = (*stream)->Read(step());
-    if (absl::IsOutOfRange(message.status())) break;
-    if (!message.ok()) {
-      return internal::WhyBroken(**stream, message.status(), step());
-    }
-    retry.OnMessage(++messages);
-    std::string bytes;
-    for (std::string_view fragment : message->fragments) bytes += fragment;
-    v1::PruneCheckpointsResponse response;
-    if (!ParseMessage(bytes, &response)) {
-      (*stream)->Cancel();
-      return absl::InternalError(method + ": the answer is malformed");
-    }
-    for (const auto& decision : response.decisions().decisions()) {
-      decisions.push_back(ToDecision(decision));
-    }
-    if (!response.has_result()) continue;
-    const v1::PruneCheckpointsResponse::Result& result = response.result();
-    pruned =
-        PruneResult{{result.pruned_versions().begin(), result.pruned_versions().end()},
-                    {result.held_versions().begin(), result.held_versions().end()},
-                    result.kept_count(),
-                    result.freed_bytes(),
-                    result.waiting_bytes(),
-                    {}};
-  }
-  if (absl::Status s = (*stream)->Finish(step()); !s.ok()) return s;
-  if (!pruned.has_value()) {
-    return absl::InternalError(method + ": the stream ended without a result");
-  }
-  pruned->decisions = std::move(decisions);
-  return *std::move(pruned);
+void Add(const v1::PruneCheckpointsResponse::Result& from, PruneResult& result) {
+  result.pruned_versions.assign(from.pruned_versions().begin(),
+                                from.pruned_versions().end());
+  result.held_versions.assign(from.held_versions().begin(), from.held_versions().end());
+  result.kept_count = from.kept_count();
+  result.freed_bytes = from.freed_bytes();
+  result.waiting_bytes = from.waiting_bytes();
 }
 
 }  // namespace
@@ -142,14 +100,14 @@ absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_v
   const absl::StatusOr<std::string> uid = UidOf(**connection, model, deadline);
   if (!uid.ok()) return uid.status();
   request.set_model_uid(*uid);
-  const std::string bytes = SerializeDeterministic(request);
-  internal::RetryState retry(internal::RetryPolicy::Of((*connection)->options()),
-                             deadline, internal::RealSleeper());
-  while (true) {
-    absl::StatusOr<PruneResult> pruned = Prune(**connection, bytes, retry);
-    if (pruned.ok()) return pruned;
-    if (absl::Status s = retry.OnFailure(pruned.status()); !s.ok()) return s;
-  }
+  return internal::RunOperation<v1::PruneCheckpointsResponse, PruneResult>(
+      **connection, "PruneCheckpoints", request, deadline,
+      [](const v1::PruneCheckpointsResponse& response, PruneResult& result) {
+        for (const auto& decision : response.decisions().decisions()) {
+          result.decisions.push_back(ToDecision(decision));
+        }
+        if (response.has_result()) Add(response.result(), result);
+      });
 }
 
 }  // namespace modelstore

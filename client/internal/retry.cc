@@ -66,9 +66,14 @@ void RetryState::OnProgress() {
 }
 
 void RetryState::OnMessage(int64_t nth) {
-  if (nth <= most_messages_) return;
-  most_messages_ = nth;
-  OnProgress();
+  const Deadline now = std::chrono::steady_clock::now();
+  if (nth > most_messages_) {
+    most_messages_ = nth;
+    OnProgress();
+  } else if (nth > 1) {
+    give_up_ = Later(give_up_, now - last_message_);
+  }
+  last_message_ = now;
 }
 
 void RetryState::OnProgressElsewhere() { give_up_ = After(policy_.retry_timeout); }

@@ -66,7 +66,8 @@ class RetryState {
   void OnProgress();
   // The n-th message of one attempt at a stream that is begun anew each time: progress
   // only if no earlier attempt had as many. Otherwise a call that crashes the server
-  // would be repeated for ever.
+  // would be repeated for ever. The time between two messages of an attempt is never
+  // part of the retry timeout: a server that tells of its work is there.
   void OnMessage(int64_t nth);
   // Somebody else's success shows that the server works: starts the retry timeout anew,
   // and not the backoff.
@@ -84,6 +85,7 @@ class RetryState {
   const Sleeper sleeper_;
   Backoff backoff_;
   Deadline give_up_;
+  Deadline last_message_;
   int64_t most_messages_ = 0;
 };
 

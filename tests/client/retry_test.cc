@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "proto/contract/errors.h"
@@ -202,6 +203,22 @@ TEST(RetryTest, OnlyAnAttemptThatGetsFartherThanAllBeforeIsProgress) {
   state.OnMessage(4);
   EXPECT_TRUE(state.OnFailure(absl::UnavailableError("away")).ok());
   EXPECT_LE(sleeps.asked.back(), milliseconds(50));
+}
+
+TEST(RetryTest, TheTimeBetweenMessagesIsNoPartOfTheRetryTimeout) {
+  const RetryPolicy policy = {milliseconds(300), milliseconds(1'000)};
+  const auto retried = [&](bool told) {
+    Sleeps sleeps;
+    RetryState state(policy, Deadline::max(), sleeps.sleeper());
+    for (int n = 1; n <= 3; ++n) state.OnMessage(n);
+    EXPECT_TRUE(state.OnFailure(absl::UnavailableError("cut")).ok());
+    if (told) state.OnMessage(1);
+    std::this_thread::sleep_for(milliseconds(400));
+    if (told) state.OnMessage(2);
+    return state.OnFailure(absl::UnavailableError("cut again")).ok();
+  };
+  EXPECT_TRUE(retried(true));
+  EXPECT_FALSE(retried(false));
 }
 
 TEST(RetryTest, GivesUpWhenNothingSucceedsForTheRetryTimeout) {
