@@ -24,6 +24,9 @@ using internal::kModelStore;
 
 namespace {
 
+// Of a list; the most that the server gives.
+constexpr int kPage = 1000;
+
 absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 }  // namespace
@@ -108,7 +111,7 @@ absl::StatusOr<ModelInfo> Client::GetModel(std::string_view name) {
 Listing<ModelInfo> Client::ListModels(std::string_view prefix) {
   v1::ListModelsRequest request;
   request.set_prefix(std::string(prefix));
-  request.set_page_size(1000);
+  request.set_page_size(kPage);
   std::vector<ModelInfo> models;
   while (true) {
     auto page = shared_->Call<v1::ListModelsResponse>("ListModels", request);
@@ -140,24 +143,40 @@ absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name) {
   return internal::ToCheckpointInfo(*checkpoint);
 }
 
-Listing<CheckpointInfo> Client::ListCheckpoints(std::string_view parent,
-                                                bool newest_first, int limit) {
+absl::StatusOr<CheckpointPage> Client::GetCheckpointPage(
+    std::string_view parent, const ListCheckpointsOptions& options,
+    std::string_view page_token) {
+  if (options.limit < 0) return InvalidField("limit", "must not be negative");
   v1::ListCheckpointsRequest request;
   request.set_parent(std::string(parent));
-  if (newest_first) request.set_order_by("version desc");
-  std::vector<CheckpointInfo> found;
-  while (true) {
-    const int left = limit > 0 ? limit - static_cast<int>(found.size()) : 1000;
-    request.set_page_size(std::min(left, 1000));
-    auto page = shared_->Call<v1::ListCheckpointsResponse>("ListCheckpoints", request);
-    if (!page.ok()) return page.status();
-    for (const v1::Checkpoint& c : page->checkpoints()) {
-      found.push_back(internal::ToCheckpointInfo(c));
-      if (limit > 0 && static_cast<int>(found.size()) == limit) return found;
-    }
-    if (page->next_page_token().empty()) return found;
-    request.set_page_token(page->next_page_token());
+  request.set_filter(options.filter);
+  request.set_order_by(options.order_by);
+  request.set_page_size(options.limit > 0 ? std::min(options.limit, kPage) : kPage);
+  request.set_page_token(std::string(page_token));
+  auto answer = shared_->Call<v1::ListCheckpointsResponse>("ListCheckpoints", request);
+  if (!answer.ok()) return answer.status();
+  CheckpointPage page;
+  for (const v1::Checkpoint& c : answer->checkpoints()) {
+    page.checkpoints.push_back(internal::ToCheckpointInfo(c));
   }
+  page.next_page_token = answer->next_page_token();
+  return page;
+}
+
+Listing<CheckpointInfo> Client::ListCheckpoints(std::string_view parent,
+                                                const ListCheckpointsOptions& options) {
+  std::vector<CheckpointInfo> found;
+  ListCheckpointsOptions rest = options;
+  std::string token;
+  do {
+    if (options.limit > 0) rest.limit = options.limit - static_cast<int>(found.size());
+    auto page = GetCheckpointPage(parent, rest, token);
+    if (!page.ok()) return page.status();
+    for (CheckpointInfo& c : page->checkpoints) found.push_back(std::move(c));
+    token = std::move(page->next_page_token);
+  } while (!token.empty() &&
+           (options.limit == 0 || found.size() < static_cast<size_t>(options.limit)));
+  return found;
 }
 
 absl::Status Client::DeleteCheckpoint(std::string_view name) {
@@ -187,6 +206,25 @@ Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {
     }
     if (page->next_page_token().empty()) return tensors;
     request.set_page_token(page->next_page_token());
+  }
+}
+
+absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
+                                                 std::string_view attachment) {
+  v1::GetAttachmentRequest request;
+  request.set_parent(std::string(checkpoint));
+  request.set_attachment(std::string(attachment));
+  Attachment out;
+  while (true) {
+    auto part = shared_->Call<v1::GetAttachmentResponse>("GetAttachment", request);
+    if (!part.ok()) return part.status();
+    out.data += part->data();
+    if (part->next_offset() == 0) {
+      out.name = part->info().name();
+      out.media_type = part->info().media_type();
+      return out;
+    }
+    request.set_offset(static_cast<int64_t>(out.data.size()));
   }
 }
 

@@ -40,7 +40,8 @@ absl::StatusOr<std::string> UidOf(const Client& client,
 }
 
 LeaseInfo ToLeaseInfo(const v1::Lease& lease) {
-  return {lease.checkpoint(), lease.holder(), internal::ToTime(lease.expire_time())};
+  return {lease.checkpoint(), lease.holder(), internal::ToTime(lease.expire_time()),
+          internal::ToTime(lease.create_time())};
 }
 
 }  // namespace
@@ -137,6 +138,20 @@ absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
   return CallDelete<google::protobuf::Empty>(**connection, "ReleaseLease", request);
 }
 
+Listing<LeaseInfo> ListLeases(Client& client, std::string_view parent) {
+  v1::ListLeasesRequest request;
+  request.set_parent(std::string(parent));
+  request.set_page_size(kPage);
+  std::vector<LeaseInfo> leases;
+  while (true) {
+    auto page = CallStore<v1::ListLeasesResponse>(client, "ListLeases", request);
+    if (!page.ok()) return page.status();
+    for (const v1::Lease& lease : page->leases()) leases.push_back(ToLeaseInfo(lease));
+    if (page->next_page_token().empty()) return leases;
+    request.set_page_token(page->next_page_token());
+  }
+}
+
 absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view name,
                                                 const CheckpointUpdate& update) {
   v1::UpdateCheckpointRequest request;
@@ -161,6 +176,12 @@ absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view
   if (update.pinned) {
     checkpoint.set_pinned(*update.pinned);
     mask.add_paths("pinned");
+  }
+  if (update.expire_time) {
+    if (*update.expire_time != kNeverExpires) {
+      *checkpoint.mutable_expire_time() = internal::ToTimestamp(*update.expire_time);
+    }
+    mask.add_paths("expire_time");
   }
   auto changed = CallStore<v1::Checkpoint>(client, "UpdateCheckpoint", request);
   if (!changed.ok()) return changed.status();

@@ -30,6 +30,17 @@ std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& 
           std::chrono::nanoseconds(time.nanos())));
 }
 
+google::protobuf::Timestamp ToTimestamp(std::chrono::system_clock::time_point time) {
+  using std::chrono::floor;
+  using std::chrono::nanoseconds;
+  using std::chrono::seconds;
+  const auto whole = floor<seconds>(time);
+  google::protobuf::Timestamp out;
+  out.set_seconds(whole.time_since_epoch().count());
+  out.set_nanos(static_cast<int32_t>(nanoseconds(time - whole).count()));
+  return out;
+}
+
 AliasMove ToAliasMove(const v1::AliasMove& move) {
   AliasMove out;
   out.alias = move.alias();
@@ -56,8 +67,12 @@ CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& c) {
   info.framework = c.producer().framework();
   info.code_commit = c.producer().code_commit();
   for (const v1::Section& section : c.sections()) info.sections.push_back(section.name());
+  for (const v1::AttachmentInfo& a : c.attachments()) {
+    info.attachments.push_back({a.name(), a.media_type(), a.size_bytes(), a.digest()});
+  }
   info.aliases.assign(c.aliases().begin(), c.aliases().end());
   info.pinned = c.pinned();
+  if (c.has_expire_time()) info.expire_time = ToTime(c.expire_time());
   info.create_time = ToTime(c.create_time());
   info.tensor_count = c.tensor_count();
   info.logical_bytes = c.logical_bytes();

@@ -16,6 +16,7 @@
 namespace modelstore::internal {
 
 std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time);
+google::protobuf::Timestamp ToTimestamp(std::chrono::system_clock::time_point time);
 CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& checkpoint);
 ModelInfo ToModelInfo(const v1::Model& model);
 AliasMove ToAliasMove(const v1::AliasMove& move);

@@ -1,6 +1,7 @@
 // Typed calls over a Connection, and what its streams have in common.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -68,17 +69,20 @@ absl::StatusOr<Response> CallStore(const Client& client, std::string_view method
                            StoreDeadline((*connection)->options()));
 }
 
-// A call of ModelStore that deletes something of a model given by its uid. NOT_FOUND
-// after an attempt whose answer was lost is OK: that attempt has deleted it.
+// A call that deletes something which nothing else will ever be: of a model given by its
+// uid, or an upload. NOT_FOUND after an attempt whose answer was lost is OK: that attempt
+// has deleted it.
 template <typename Response>
 absl::Status CallDelete(Connection& connection, std::string_view method,
-                        const google::protobuf::Message& request) {
+                        const google::protobuf::Message& request,
+                        Deadline deadline = Deadline::max(),
+                        std::string_view service = kModelStore) {
   if (absl::Status s = CheckStrings(request); !s.ok()) return s;
-  const std::string full = std::string(kModelStore) + std::string(method);
+  const std::string full = std::string(service) + std::string(method);
   const std::string bytes = SerializeDeterministic(request);
   bool repeated = false;
   return Retry(RetryPolicy::Of(connection.options()), Idempotency::kIdempotent,
-               StoreDeadline(connection.options()), RealSleeper(),
+               std::min(deadline, StoreDeadline(connection.options())), RealSleeper(),
                [&](Deadline attempt) -> absl::Status {
                  const absl::Status s =
                      CallOnce<Response>(connection, full, bytes, attempt).status();

@@ -167,6 +167,11 @@ SameContent::SameContent(std::vector<v1::ManifestPart> ours, bool whole) : whole
     for (v1::Section& section : *part.mutable_sections()) {
       sections_.push_back(std::move(section));
     }
+    for (const v1::Attachment& attachment : part.attachments()) {
+      const Digest digest = ComputeDigest(DigestAlgorithm::kXxh3_128, attachment.data());
+      attachments_[attachment.name()] = {attachment.media_type(),
+                                         absl::BytesToHexString(digest.bytes())};
+    }
   }
 }
 
@@ -212,6 +217,25 @@ void SameContent::AddSections(const std::vector<v1::Section>& stored) {
   }
 }
 
+void SameContent::AddAttachments(
+    const google::protobuf::RepeatedPtrField<v1::AttachmentInfo>& stored) {
+  size_t found = 0;
+  for (const v1::AttachmentInfo& attachment : stored) {
+    const auto ours = attachments_.find(attachment.name());
+    if (ours == attachments_.end()) {
+      if (whole_)
+        Note(absl::StrCat("attachment ", attachment.name(), " is not in this save"));
+      continue;
+    }
+    ++found;
+    if (ours->second != std::pair(attachment.media_type(), attachment.digest())) {
+      Note(absl::StrCat("attachment ", attachment.name(),
+                        " has other bytes or another type"));
+    }
+  }
+  if (found < attachments_.size()) Note("it lacks attachments of this save");
+}
+
 absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
                                            const std::string& checkpoint,
                                            std::vector<v1::ManifestPart> ours, bool whole,
@@ -239,6 +263,7 @@ absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
             });
   if (!plan.ok()) return plan.status();
   same.AddSections(plan->sections);
+  same.AddAttachments(plan->checkpoint.attachments());
   return same.difference();
 }
 

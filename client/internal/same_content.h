@@ -27,6 +27,10 @@ class SameContent {
   // All sections of the version with their values. After the last tensor.
   void AddSections(const std::vector<v1::Section>& stored);
 
+  // All attachments of the version.
+  void AddAttachments(
+      const google::protobuf::RepeatedPtrField<v1::AttachmentInfo>& stored);
+
   // The first difference, such as `tensor model:w has other bytes`; empty if there is
   // none. After AddSections().
   const std::string& difference() const { return difference_; }
@@ -40,6 +44,8 @@ class SameContent {
   // Each with the pieces of all views that have its name, as the server merges them.
   std::vector<v1::Tensor> tensors_;
   std::vector<v1::Section> sections_;
+  // By name: media type and digest in hex.
+  absl::flat_hash_map<std::string, std::pair<std::string, std::string>> attachments_;
   absl::flat_hash_map<std::string, size_t> by_name_;
   size_t stored_tensors_ = 0;
   size_t found_ = 0;

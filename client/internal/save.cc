@@ -134,10 +134,11 @@ class Save {
 absl::Status Save::CheckOptions() const {
   const SaveContent& content = job_.content;
   if (content.tensors.empty() && content.sections.empty() &&
-      content.architecture.empty() && !Distributed() && !options_.allow_empty) {
+      content.attachments.empty() && content.architecture.empty() && !Distributed() &&
+      !options_.allow_empty) {
     return absl::InvalidArgumentError(
-        "there is nothing to save: no tensor, no section and no architecture; set "
-        "allow_empty for a version that holds none");
+        "there is nothing to save: no tensor, no section, no attachment and no "
+        "architecture; set allow_empty for a version that holds none");
   }
   if (options_.contribution_count < 1 ||
       options_.contribution_count > kMaxContributions) {

@@ -22,6 +22,8 @@ namespace {
 
 // A manifest part's tensors; leaves room for what else its message holds.
 constexpr size_t kManifestPartBytes = kMaxManifestMessageBytes - (size_t{64} << 10);
+// An attachment is not cut: it must fit in a message.
+constexpr int64_t kMaxSavedAttachmentBytes = kMaxChunkBytes;
 
 // Page-locking is slow and what is locked is kept for the next save, so it is asked for
 // in few sizes.
@@ -119,6 +121,10 @@ absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content,
     if (s.ok() && whole) s = CheckNamed(section.name, named, content.tensors);
     if (!s.ok()) return s;
   }
+  for (Attachment& attachment : content.attachments) {
+    absl::Status s = plan->AddAttachment(std::move(attachment));
+    if (!s.ok()) return s;
+  }
   plan->tensors_.reserve(content.tensors.size());
   absl::flat_hash_map<std::string, std::vector<const TensorView*>> boxes;
   for (const TensorView& view : content.tensors) {
@@ -129,6 +135,24 @@ absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content,
   plan->views_ = std::move(content.tensors);
   if (absl::Status s = plan->CutChunks(); !s.ok()) return s;
   return plan;
+}
+
+absl::Status SavePlan::AddAttachment(Attachment attachment) {
+  v1::Attachment& message = attachments_.emplace_back();
+  const std::string field =
+      absl::StrCat("attachment ", ToUtf8(attachment.name, kShownBytes));
+  absl::Status s = CheckString(absl::StrCat(field, ".name"), attachment.name);
+  if (s.ok()) s = CheckString(absl::StrCat(field, ".media_type"), attachment.media_type);
+  if (!s.ok()) return s;
+  if (static_cast<int64_t>(attachment.data.size()) > kMaxSavedAttachmentBytes) {
+    return InvalidField(absl::StrCat(field, ".data"),
+                        absl::StrCat("has ", attachment.data.size(), " bytes; at most ",
+                                     kMaxSavedAttachmentBytes, " travel in one message"));
+  }
+  message.set_name(std::move(attachment.name));
+  message.set_media_type(std::move(attachment.media_type));
+  message.set_data(std::move(attachment.data));
+  return absl::OkStatus();
 }
 
 absl::Status SavePlan::AddTensor(const TensorView& view) {
@@ -252,6 +276,13 @@ std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
   for (const v1::Section& section : sections_) {
     make_room(section.ByteSizeLong());
     *parts.back().add_sections() = section;
+  }
+  for (const v1::Attachment& attachment : attachments_) {
+    const size_t size = attachment.ByteSizeLong();
+    // The first part shares its message with the metadata.
+    if (bytes == 0 && size > kManifestPartBytes) parts.emplace_back();
+    make_room(size);
+    *parts.back().add_attachments() = attachment;
   }
   return parts;
 }

@@ -53,7 +53,8 @@ class SavePlan {
   // On several threads. Fails as BringOver() does.
   absl::Status DigestAll(int threads, Deadline deadline);
 
-  // The manifest in parts of less than 1 MiB. Every chunk has its digest by now.
+  // The manifest in parts of less than 1 MiB, an attachment larger than that in a part of
+  // its own. Every chunk has its digest by now.
   std::vector<v1::ManifestPart> ManifestParts() const;
 
   // Copies chunks that may change into staging memory, as far as `max_bytes` go: what
@@ -86,12 +87,14 @@ class SavePlan {
 
   SavePlan() = default;
   absl::Status AddTensor(const TensorView& view);
+  absl::Status AddAttachment(Attachment attachment);
   absl::Status CutChunks();
   bool StageFromMemory(const std::shared_ptr<class StagingPool>& pool, int64_t max_bytes,
                        int threads);
 
   std::vector<PlannedTensor> tensors_;
   std::vector<v1::Section> sections_;
+  std::vector<v1::Attachment> attachments_;
   v1::Checkpoint metadata_;
   std::vector<TensorView> views_;
   std::unique_ptr<PlannedChunk[]> chunks_;

@@ -136,6 +136,7 @@ absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   content.description = args.description;
   content.framework = "libtorch " TORCH_VERSION;
   content.code_commit = args.code_commit;
+  content.attachments = args.attachments;
   return content;
 }
 

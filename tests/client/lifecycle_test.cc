@@ -54,6 +54,43 @@ class LifecycleTest : public ::testing::Test {
   Client client_ = store_.NewClient();
 };
 
+TEST_F(LifecycleTest, LeasesAreListedOfAModelAndOfAVersion) {
+  ASSERT_TRUE(AcquireLease(client_, Version(2), "b", seconds(60)).ok());
+  ASSERT_TRUE(AcquireLease(client_, Version(2), "a", seconds(60)).ok());
+  ASSERT_TRUE(AcquireLease(client_, Version(3), "a", seconds(60)).ok());
+  std::vector<std::string> found;
+  for (const LeaseInfo& lease : *ListLeases(client_, "models/iris")) {
+    found.push_back(lease.checkpoint + " " + lease.holder);
+    EXPECT_GT(lease.expire_time, lease.create_time);
+  }
+  EXPECT_THAT(found,
+              ElementsAre(Version(2) + " a", Version(2) + " b", Version(3) + " a"));
+  EXPECT_EQ(ListLeases(client_, Version(3))->size(), 1u);
+  EXPECT_TRUE(ListLeases(client_, Version(1))->empty());
+  EXPECT_TRUE(absl::IsNotFound(ListLeases(client_, "models/none").status()));
+}
+
+TEST_F(LifecycleTest, AnExpiryIsSetAndTakenAwayAndAPruneGoesByIt) {
+  const auto past = std::chrono::system_clock::now() - std::chrono::hours(1);
+  const auto soon = std::chrono::system_clock::now() + std::chrono::hours(1);
+  auto updated = UpdateCheckpoint(client_, Version(1), {.expire_time = past});
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  ASSERT_TRUE(updated->expire_time.has_value());
+  EXPECT_LT(*updated->expire_time - past, milliseconds(1));
+  ASSERT_TRUE(UpdateCheckpoint(client_, Version(2), {.expire_time = past}).ok());
+  ASSERT_TRUE(UpdateCheckpoint(client_, Version(3), {.expire_time = soon}).ok());
+  updated = UpdateCheckpoint(client_, Version(2), {.expire_time = kNeverExpires});
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  EXPECT_FALSE(updated->expire_time.has_value());
+  // An update of something else leaves it alone.
+  updated = UpdateCheckpoint(client_, Version(3), {.pinned = false});
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  EXPECT_TRUE(updated->expire_time.has_value());
+  const auto pruned = PruneCheckpoints(client_, "models/iris");
+  ASSERT_TRUE(pruned.ok()) << pruned.status();
+  EXPECT_THAT(pruned->pruned_versions, ElementsAre(1));
+}
+
 TEST_F(LifecycleTest, AnAliasIsLoadedLikeAVersionAndFollowsItsMoves) {
   auto alias =
       SetAlias(client_, kProduction, 1, {.expected_version = 0, .note = "first"});

@@ -49,6 +49,7 @@ class RequestIdTest : public ::testing::Test {
     }
     content.sections.push_back(
         {.name = "extra", .value = Value(int64_t{1}), .metadata = {}});
+    content.attachments = {{"card.md", "text/markdown", "# Model"}};
     content.epoch = 3;
     return content;
   }
@@ -118,6 +119,13 @@ TEST_F(RequestIdTest, EveryOtherPartOfTheContentIsComparedToo) {
   ExpectRefused("metadata of a section",
                 [](SaveContent& c) { c.sections[0].metadata = Value(int64_t{2}); });
   ExpectRefused("a section fewer", [](SaveContent& c) { c.sections.clear(); });
+  ExpectRefused("an attachment", [](SaveContent& c) { c.attachments[0].data = "#"; });
+  ExpectRefused("an attachment's type",
+                [](SaveContent& c) { c.attachments[0].media_type.clear(); });
+  ExpectRefused("an attachment fewer", [](SaveContent& c) { c.attachments.clear(); });
+  ExpectRefused("an attachment more", [](SaveContent& c) {
+    c.attachments.push_back({"b", "", "b"});
+  });
 }
 
 TEST_F(RequestIdTest, WhatTheSaveSaysOfItselfIsComparedToo) {

@@ -370,7 +370,8 @@ TEST(RoundTripTest, ModelsAndCheckpointsAreListedAndDeleted) {
 
   const auto versions = [&](bool newest_first, int limit) {
     std::vector<int64_t> found;
-    auto list = client.ListCheckpoints("models/b", newest_first, limit);
+    auto list = client.ListCheckpoints(
+        "models/b", {.order_by = newest_first ? "version desc" : "", .limit = limit});
     EXPECT_TRUE(list.ok()) << list.status();
     for (const auto& c : *list) found.push_back(c.version);
     return found;
@@ -386,6 +387,38 @@ TEST(RoundTripTest, ModelsAndCheckpointsAreListedAndDeleted) {
   EXPECT_EQ(tensors->size(), TensorSet({.seed = 1, .bytes = 1000}).entries().size());
   EXPECT_EQ(client.DeleteModel("models/b").code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(client.DeleteModel("models/b", true), absl::OkStatus());
+}
+
+TEST(ListCheckpointsTest, AFilterAndAnOrderChooseAndPagesGoOn) {
+  TestStore store;
+  Client client = store.NewClient();
+  for (int i = 1; i <= 5; ++i) {
+    SaveContent content = TensorSet({.seed = 1, .bytes = 1000}).Content();
+    content.epoch = i;
+    content.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
+    ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+  }
+  const auto versions = [](const std::vector<CheckpointInfo>& list) {
+    std::vector<int64_t> found;
+    for (const CheckpointInfo& c : list) found.push_back(c.version);
+    return found;
+  };
+  const ListCheckpointsOptions best = {
+      .filter = "epoch >= 2", .order_by = "metrics.accuracy desc", .limit = 3};
+  EXPECT_THAT(versions(*client.ListCheckpoints("models/m", best)), ElementsAre(2, 5, 4));
+  auto page = client.GetCheckpointPage("models/m", best);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_THAT(versions(page->checkpoints), ElementsAre(2, 5, 4));
+  page = client.GetCheckpointPage("models/m", best, page->next_page_token);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_THAT(versions(page->checkpoints), ElementsAre(3));
+  EXPECT_EQ(page->next_page_token, "");
+  for (const ListCheckpointsOptions& bad : {ListCheckpointsOptions{.filter = "epoch >"},
+                                            ListCheckpointsOptions{.order_by = "size"},
+                                            ListCheckpointsOptions{.limit = -1}}) {
+    const absl::Status refused = client.ListCheckpoints("models/m", bad).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  }
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Value RoundTrip(const Value& value) {
   const absl::Status encoded = EncodeValue("value", value, &message, &tensors);
   EXPECT_TRUE(encoded.ok()) << encoded;
   v1::Value read;
-  EXPECT_TRUE(internal::Parse(message.SerializeAsString(), &read));
+  EXPECT_TRUE(ParseMessage(message.SerializeAsString(), &read));
   absl::StatusOr<Value> decoded = DecodeValue(read);
   EXPECT_TRUE(decoded.ok()) << decoded.status();
   return decoded.ok() ? *decoded : Value("decoding failed");

@@ -101,6 +101,26 @@ class LoadPlan {
   std::unique_ptr<State> state_;
 };
 
+struct ListCheckpointsOptions {
+  // Conditions joined by AND, such as `epoch >= 10 AND metrics.accuracy > 0.9`. Each
+  // compares `version`, `epoch`, `step`, `loss` or `metrics.NAME` with a number, or
+  // `labels.NAME` with a string in double quotes (= !=). Empty: all.
+  std::string filter = {};
+  // `version` (also if empty), `version desc`, or, for models of up to 10,000 versions,
+  // one of `epoch`, `step`, `loss`, `metrics.NAME`, with or without ` desc`; checkpoints
+  // without it come last either way.
+  std::string order_by = {};
+  // 0: all.
+  int limit = 0;
+};
+
+struct CheckpointPage {
+  // May be fewer than asked for, even none, and not be the last.
+  std::vector<CheckpointInfo> checkpoints;
+  // Empty on the last page.
+  std::string next_page_token;
+};
+
 class Client {
  public:
   // Reaches the server once, so that a wrong address is told here.
@@ -117,17 +137,27 @@ class Client {
 
   // `name` ends in a version, an alias (lifecycle.h) or `latest`.
   absl::StatusOr<CheckpointInfo> GetCheckpoint(std::string_view name);
-  // Ascending by version; `limit` 0 means all.
+  // INVALID_ARGUMENT for a filter or order that does not parse.
   Listing<CheckpointInfo> ListCheckpoints(std::string_view parent,
-                                          bool newest_first = false, int limit = 0);
+                                          const ListCheckpointsOptions& options = {});
+  // The same page by page, for models of many versions: at most options.limit of them,
+  // 1000 at most, from where the page with this next_page_token ended. A token is a
+  // position and never expires; filter and order must be those of its page.
+  absl::StatusOr<CheckpointPage> GetCheckpointPage(std::string_view parent,
+                                                   const ListCheckpointsOptions& options,
+                                                   std::string_view page_token = "");
   absl::Status DeleteCheckpoint(std::string_view name);
   Listing<TensorInfo> ListTensors(std::string_view checkpoint);
+  // NOT_FOUND if the checkpoint has none of this name. CheckpointInfo::attachments lists
+  // them.
+  absl::StatusOr<Attachment> GetAttachment(std::string_view checkpoint,
+                                           std::string_view attachment);
 
   // Copies what the content's views point to and returns at once; see
   // SaveHandle. SaveAsync(...).Finish() is the synchronous save: if every view is
   // `immutable`, without the copy, and without stepping back for threads that compute.
-  // INVALID_ARGUMENT for content without a tensor, a section and an architecture,
-  // unless SaveOptions.allow_empty.
+  // INVALID_ARGUMENT for content without a tensor, a section, an attachment and an
+  // architecture, unless SaveOptions.allow_empty.
   SaveHandle SaveAsync(std::string_view parent, SaveContent content,
                        SaveOptions options = {});
 
@@ -138,7 +168,7 @@ class Client {
   absl::Status Drain(Deadline deadline);
 
   // What the calls of the other headers go through (lifecycle.h, retention.h,
-  // inspect.h, modify.h). FAILED_PRECONDITION in the child of a fork.
+  // inspect.h, modify.h, admin.h). FAILED_PRECONDITION in the child of a fork.
   absl::StatusOr<std::shared_ptr<Connection>> connection() const;
 
  private:

@@ -75,6 +75,7 @@ struct LeaseInfo {
   std::string checkpoint;  // `models/{model}/checkpoints/{version}`
   std::string holder;
   std::chrono::system_clock::time_point expire_time;
+  std::chrono::system_clock::time_point create_time;  // of its first acquisition
 };
 
 // `checkpoint` may end in an alias or `latest`; the answer names the version: renew
@@ -85,12 +86,21 @@ absl::StatusOr<LeaseInfo> AcquireLease(Client& client, std::string_view checkpoi
 absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
                           std::string_view holder);
 
+// By version, then holder; expired ones are left out. `parent` is `models/{model}`, or
+// `models/{model}/checkpoints/{version}`.
+Listing<LeaseInfo> ListLeases(Client& client, std::string_view parent);
+
+// The expire_time that takes an expiry away.
+inline constexpr auto kNeverExpires = std::chrono::system_clock::time_point::max();
+
 // Fields that are set are changed, labels as a whole; the content never is.
 struct CheckpointUpdate {
   std::optional<std::string> description = {};
   std::optional<std::map<std::string, std::string>> labels = {};
   // A pinned version is never deleted.
   std::optional<bool> pinned = {};
+  // After it a prune deletes the version, whatever the rules, unless it is held.
+  std::optional<std::chrono::system_clock::time_point> expire_time = {};
 };
 absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view name,
                                                 const CheckpointUpdate& update);

@@ -30,6 +30,22 @@ struct ConnectOptions {
   Timeout retry_timeout{120'000};
 };
 
+// Named bytes beside the tensors of a checkpoint: a model card, a configuration, a
+// TorchScript program.
+struct Attachment {
+  std::string name;        // [a-zA-Z0-9][a-zA-Z0-9._-]{0,127}
+  std::string media_type;  // such as `text/markdown`; may be empty
+  std::string data;
+};
+
+// An attachment without its bytes: Client::GetAttachment() gives them.
+struct AttachmentInfo {
+  std::string name;
+  std::string media_type;
+  int64_t size_bytes = 0;
+  std::string digest;  // lowercase hex
+};
+
 // One immutable version of a model. modelstore.v1.Checkpoint tells each field.
 struct CheckpointInfo {
   std::string name;  // `models/{model}/checkpoints/{version}`
@@ -45,8 +61,11 @@ struct CheckpointInfo {
   std::string framework;
   std::string code_commit;
   std::vector<std::string> sections;
+  std::vector<AttachmentInfo> attachments;
   std::vector<std::string> aliases;  // their ids
   bool pinned = false;
+  // When a prune deletes it, whatever the rules, unless it is held.
+  std::optional<std::chrono::system_clock::time_point> expire_time;
   std::chrono::system_clock::time_point create_time;
   int64_t tensor_count = 0;
   int64_t logical_bytes = 0;
@@ -82,6 +101,8 @@ struct SectionContent {
 struct SaveContent {
   std::vector<TensorView> tensors;
   std::vector<SectionContent> sections;
+  // At most 4 MiB each and 16 MiB in all.
+  std::vector<Attachment> attachments;
   std::optional<int64_t> epoch;
   std::optional<int64_t> step;
   std::optional<double> loss;
@@ -100,8 +121,9 @@ enum class WhenBusy : uint8_t { kWait, kFail, kReplaceQueued };
 
 struct SaveOptions {
   bool create_model = true;
-  // Allows a version without any tensor, section and architecture, which becomes the
-  // latest one. Otherwise INVALID_ARGUMENT: it is a mistake more often than not.
+  // Allows a version without any tensor, section, attachment and architecture, which
+  // becomes the latest one. Otherwise INVALID_ARGUMENT: it is a mistake more often than
+  // not.
   bool allow_empty = false;
   // Refuses with ABORTED unless this is the model's latest; 0: it has none.
   std::optional<int64_t> expected_latest_version;

@@ -91,6 +91,8 @@ struct SaveArgs {
   std::map<std::string, std::string> labels = {};
   std::string description = {};
   std::string code_commit = {};
+  // See SaveContent.
+  std::vector<Attachment> attachments = {};
   // Stores the module's architecture: see architecture.h.
   bool architecture = true;
   // How the containers among its modules run their children, by path (the module
