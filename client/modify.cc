@@ -15,6 +15,15 @@ namespace modelstore {
 namespace {
 
 using Response = v1::ModifyCheckpointResponse;
+using Kind = ModifyResult::Warning::Kind;
+using Fate = ModifyResult::Parameter::Fate;
+using OptimizerFate = ModifyResult::Parameter::OptimizerFate;
+
+// Every number of the protocol has a name here.
+static_assert(static_cast<int>(Kind::kTensorsNotTaken) == Response::Warning::Kind_MAX);
+static_assert(static_cast<int>(Fate::kRemoved) == Response::ParameterFate::Fate_MAX);
+static_assert(static_cast<int>(OptimizerFate::kStateDropped) ==
+              Response::ParameterFate::OptimizerFate_MAX);
 
 absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
                                                         const EditList& edits,
@@ -51,16 +60,16 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
 
 void Add(const Response::Report& report, ModifyResult& result) {
   for (const auto& warning : report.warnings()) {
-    result.warnings.push_back({Response::Warning::Kind_Name(warning.kind()),
+    result.warnings.push_back({internal::ToKnown(warning.kind(), Kind::kTensorsNotTaken),
                                warning.edit_index(), warning.path(), warning.message()});
   }
   for (const auto& fate : report.parameters()) {
     ModifyResult::Parameter parameter;
     parameter.key = fate.key();
     parameter.old_key = fate.old_key();
-    parameter.fate = Response::ParameterFate::Fate_Name(fate.fate());
+    parameter.fate = internal::ToKnown(fate.fate(), Fate::kRemoved);
     parameter.optimizer_fate =
-        Response::ParameterFate::OptimizerFate_Name(fate.optimizer_fate());
+        internal::ToKnown(fate.optimizer_fate(), OptimizerFate::kStateDropped);
     if (fate.has_optimizer_group()) parameter.optimizer_group = fate.optimizer_group();
     result.parameters.push_back(std::move(parameter));
   }
@@ -83,6 +92,16 @@ void Tell(const Response::Progress& from, ModifyProgress* progress) {
 }
 
 }  // namespace
+
+std::string_view ToString(ModifyResult::Warning::Kind kind) {
+  return Response::Warning::Kind_Name(static_cast<int>(kind));
+}
+std::string_view ToString(ModifyResult::Parameter::Fate fate) {
+  return Response::ParameterFate::Fate_Name(static_cast<int>(fate));
+}
+std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate) {
+  return Response::ParameterFate::OptimizerFate_Name(static_cast<int>(fate));
+}
 
 absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_view name,
                                               const EditList& edits,
@@ -122,7 +141,6 @@ Listing<HistoryEntry> History(const Client& client, std::string_view name, int l
     if (!checkpoint.ok()) return checkpoint.status();
     HistoryEntry entry;
     entry.checkpoint = internal::ToCheckpointInfo(*checkpoint);
-    entry.origin = v1::Origin_Name(checkpoint->origin());
     for (const v1::Edit& edit : checkpoint->edits()) {
       std::string json;
       const auto s = google::protobuf::util::MessageToJsonString(edit, &json, as_typed);

@@ -1,5 +1,6 @@
 #include "modelstore/retention.h"
 
+#include "client/internal/convert.h"
 #include "client/internal/operation.h"
 #include "modelstore/v1/model_store.pb.h"
 
@@ -20,14 +21,19 @@ void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
   out->set_prune_unranked(policy.prune_unranked);
 }
 
-PruneDecision ToDecision(const v1::PruneCheckpointsResponse::Decision& decision) {
-  using Proto = v1::PruneCheckpointsResponse::Decision;
+using Decision = v1::PruneCheckpointsResponse::Decision;
+
+// Every number of the protocol has a name here.
+static_assert(static_cast<int>(PruneDecision::Outcome::kHeld) == Decision::Outcome_MAX);
+static_assert(static_cast<int>(PruneDecision::Rule::kChanged) == Decision::Rule_MAX);
+
+PruneDecision ToDecision(const Decision& decision) {
   PruneDecision out;
   out.version = decision.version();
-  out.outcome = decision.outcome() == Proto::PRUNED ? PruneDecision::Outcome::kPruned
-                : decision.outcome() == Proto::HELD ? PruneDecision::Outcome::kHeld
-                                                    : PruneDecision::Outcome::kKept;
-  for (const int rule : decision.rules()) out.rules.push_back(Proto::Rule_Name(rule));
+  out.outcome = internal::ToKnown(decision.outcome(), PruneDecision::Outcome::kHeld);
+  for (const int rule : decision.rules()) {
+    out.rules.push_back(internal::ToKnown(rule, PruneDecision::Rule::kChanged));
+  }
   return out;
 }
 
@@ -53,6 +59,13 @@ void Add(const v1::PruneCheckpointsResponse::Result& from, PruneResult& result) 
 }
 
 }  // namespace
+
+std::string_view ToString(PruneDecision::Outcome outcome) {
+  return Decision::Outcome_Name(static_cast<int>(outcome));
+}
+std::string_view ToString(PruneDecision::Rule rule) {
+  return Decision::Rule_Name(static_cast<int>(rule));
+}
 
 absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
                                 const RetentionPolicy& policy, Deadline deadline) {

@@ -122,7 +122,8 @@ absl::Status ShowHistory(modelstore::Client& client, const std::string& model) {
   if (!history.ok()) return history.status();
   std::cout << "history:\n";
   for (const auto& entry : *history) {
-    std::cout << "  " << entry.checkpoint.name << " " << entry.origin << "\n";
+    std::cout << "  " << entry.checkpoint.name << " "
+              << modelstore::ToString(entry.checkpoint.origin) << "\n";
     for (const std::string& edit : entry.edits) std::cout << "    " << edit << "\n";
   }
   return absl::OkStatus();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
@@ -10,7 +11,13 @@
 #include "client/internal/value_codec.h"
 #include "proto/contract/message_codec.h"
 
-namespace modelstore::internal {
+namespace modelstore {
+
+std::string_view ToString(Origin origin) {
+  return v1::Origin_Name(static_cast<int>(origin));
+}
+
+namespace internal {
 namespace {
 
 constexpr char kLibrary[] = "modelstore-cpp " MODELSTORE_VERSION;
@@ -20,6 +27,9 @@ std::string HostName() {
   if (gethostname(name, sizeof(name) - 1) != 0) return "";
   return name;
 }
+
+static_assert(static_cast<int>(Origin::kCopied) == v1::Origin_MAX,
+              "every number of the protocol has a name");
 
 }  // namespace
 
@@ -63,6 +73,7 @@ CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& c) {
   info.metrics.insert(c.metrics().begin(), c.metrics().end());
   info.labels.insert(c.labels().begin(), c.labels().end());
   info.description = c.description();
+  info.origin = ToKnown(c.origin(), Origin::kCopied);
   info.base_checkpoint = c.base_checkpoint();
   info.framework = c.producer().framework();
   info.code_commit = c.producer().code_commit();
@@ -200,4 +211,5 @@ void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out) {
   out->set_device(options.device);
 }
 
-}  // namespace modelstore::internal
+}  // namespace internal
+}  // namespace modelstore

@@ -15,6 +15,14 @@
 
 namespace modelstore::internal {
 
+// The enumerator with the protocol's number; Enum::kUnknown for a number beyond `last`,
+// which a newer server may send.
+template <typename Enum>
+Enum ToKnown(int number, Enum last) {
+  const bool known = number >= 0 && number <= static_cast<int>(last);
+  return known ? static_cast<Enum>(number) : Enum::kUnknown;
+}
+
 std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time);
 google::protobuf::Timestamp ToTimestamp(std::chrono::system_clock::time_point time);
 CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& checkpoint);

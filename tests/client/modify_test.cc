@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/text_format.h"
 #include "google/protobuf/util/message_differencer.h"
@@ -19,6 +22,8 @@ using support::Soon;
 using support::TestStore;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using Kind = ModifyResult::Warning::Kind;
+using Parameter = ModifyResult::Parameter;
 
 void ExpectEdit(const EditList& list, const std::string& text) {
   ASSERT_EQ(list.size(), 1u);
@@ -138,8 +143,10 @@ TEST_F(ModifyTest, ReturnsTheNewVersionAndTheReport) {
   ASSERT_EQ(made->parameters.size(), 2u);
   EXPECT_EQ(made->parameters[0].key, "head.weight");
   EXPECT_EQ(made->parameters[0].old_key, "fc.weight");
-  EXPECT_EQ(made->parameters[0].fate, "CHANGED");
-  EXPECT_EQ(made->parameters[0].optimizer_fate, "NO_STATE");
+  EXPECT_EQ(made->parameters[0].fate, Parameter::Fate::kChanged);
+  EXPECT_EQ(ToString(made->parameters[0].fate), "CHANGED");
+  EXPECT_EQ(made->parameters[0].optimizer_fate, Parameter::OptimizerFate::kNoState);
+  EXPECT_EQ(ToString(made->parameters[0].optimizer_fate), "NO_STATE");
 }
 
 TEST_F(ModifyTest, WhatTheAnswerLeavesOutIsNamed) {
@@ -153,6 +160,26 @@ TEST_F(ModifyTest, WhatTheAnswerLeavesOutIsNamed) {
                                      EditList().Cast(DType::kFloat16));
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_THAT(made->omitted, ElementsAre("architecture_before"));
+}
+
+TEST_F(ModifyTest, WarningsTellTheirKindAndNewOnesAreUnknown) {
+  std::vector<int> kinds = {v1::ModifyCheckpointResponse::Warning::TENSOR_MISSING, 999};
+  store_.connection().SetFaults({.tamper = [&](std::string* message) {
+    v1::ModifyCheckpointResponse response;
+    if (!response.ParseFromString(*message) || !response.has_report()) return;
+    for (const int kind : std::exchange(kinds, {})) {
+      response.mutable_report()->add_warnings()->set_kind(
+          static_cast<v1::ModifyCheckpointResponse::Warning::Kind>(kind));
+    }
+    *message = response.SerializeAsString();
+  }});
+  const auto made = ModifyCheckpoint(client_, "models/m/checkpoints/1",
+                                     EditList().Cast(DType::kFloat16));
+  ASSERT_TRUE(made.ok()) << made.status();
+  std::vector<Kind> found;
+  for (const auto& warning : made->warnings) found.push_back(warning.kind);
+  EXPECT_THAT(found, ::testing::IsSupersetOf({Kind::kTensorMissing, Kind::kUnknown}));
+  EXPECT_EQ(ToString(Kind::kTensorMissing), "TENSOR_MISSING");
 }
 
 TEST_F(ModifyTest, ErrorsNameTheEdit) {
@@ -210,14 +237,15 @@ TEST_F(ModifyTest, HistoryGoesBackToTheFirstVersionThatIsLeft) {
   auto history = History(client_, "models/m/checkpoints/latest");
   ASSERT_TRUE(history.ok()) << history.status();
   ASSERT_EQ(history->size(), 3u);
-  EXPECT_EQ((*history)[0].origin, "MODIFIED");
+  EXPECT_EQ((*history)[0].checkpoint.origin, Origin::kModified);
   EXPECT_THAT(
       (*history)[0].edits,
       ElementsAre(
           R"({"take_from":{"checkpoint":"models/m/checkpoints/2","source":"fc","target":"head"}})"));
   EXPECT_THAT((*history)[1].edits,
               ElementsAre(R"({"cast":{"dtype":"FLOAT16","section":"model"}})"));
-  EXPECT_EQ((*history)[2].origin, "SAVED");
+  EXPECT_EQ((*history)[2].checkpoint.origin, Origin::kSaved);
+  EXPECT_EQ(ToString((*history)[2].checkpoint.origin), "SAVED");
   EXPECT_TRUE((*history)[2].edits.empty());
   EXPECT_EQ(History(client_, "models/m/checkpoints/latest", 2)->size(), 2u);
   ASSERT_TRUE(client_.DeleteCheckpoint("models/m/checkpoints/1").ok());

@@ -65,6 +65,16 @@ TEST_F(RetentionTest, AModelKeepsItsPolicyAndIsPrunedByIt) {
   EXPECT_THAT(pruned->pruned_versions, ElementsAre(1, 3));
   EXPECT_THAT(pruned->held_versions, IsEmpty());
   EXPECT_EQ(pruned->kept_count, 3);
+  using Outcome = PruneDecision::Outcome;
+  using Rule = PruneDecision::Rule;
+  ASSERT_EQ(pruned->decisions.size(), 5u);
+  EXPECT_EQ(pruned->decisions[0].outcome, Outcome::kPruned);
+  EXPECT_THAT(pruned->decisions[0].rules, IsEmpty());
+  EXPECT_EQ(pruned->decisions[1].outcome, Outcome::kKept);
+  EXPECT_THAT(pruned->decisions[1].rules, ElementsAre(Rule::kBest));
+  EXPECT_THAT(pruned->decisions[4].rules, ElementsAre(Rule::kNewest, Rule::kLatest));
+  EXPECT_EQ(ToString(Rule::kEverySteps), "EVERY_STEPS");
+  EXPECT_EQ(ToString(Outcome::kHeld), "HELD");
   // 16 bytes each, which wait for the grace time.
   EXPECT_EQ(pruned->waiting_bytes, 32);
   EXPECT_EQ(client_.ListCheckpoints(kModel)->size(), 3u);

@@ -200,7 +200,8 @@ TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
   SaveArgs args = {.module = net.get(),
                    .labels = {{"dataset", "iris"}},
                    .description = "two layers, no dropout",
-                   .code_commit = "4f2a91"};
+                   .code_commit = "4f2a91",
+                   .attachments = {{"card.md", "text/markdown", "# Net"}}};
   args.sections["hyperparameters"] = {parameters, {}};
   ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
   const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
@@ -210,6 +211,8 @@ TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
   EXPECT_EQ(result.checkpoint.description, "two layers, no dropout");
   EXPECT_EQ(result.checkpoint.labels.at("dataset"), "iris");
   EXPECT_EQ(result.checkpoint.code_commit, "4f2a91");
+  ASSERT_EQ(result.checkpoint.attachments.size(), 1u);
+  EXPECT_EQ(result.checkpoint.attachments[0].name, "card.md");
   EXPECT_EQ(result.checkpoint.framework, "libtorch " TORCH_VERSION);
 }
 

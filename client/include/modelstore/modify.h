@@ -63,17 +63,41 @@ struct ModifyOptions {
 
 // modelstore/v1/operations.proto tells each field.
 struct ModifyResult {
+  // Something that PyTorch allows and that a caller may not have meant.
   struct Warning {
-    std::string kind;     // for programs, such as `NOT_IN_FORWARD`
+    enum class Kind : uint8_t {
+      kUnknown,  // one that this library does not know: see message
+      kNotInForward,
+      kShapesDoNotFit,
+      kStatisticsAveraged,
+      kTensorMissing,
+      kTensorWithoutModule,
+      kArchitectureIncomplete,
+      kUntied,
+      kOptimizerStateReset,
+      kOptimizerNotFollowed,
+      kTensorsNotTaken,
+    };
+    Kind kind = Kind::kUnknown;
     int edit_index = -1;  // -1: about the whole
     std::string path;     // of a module, or a key
     std::string message;
   };
+  // What became of one parameter, and of its state in the optimizer.
   struct Parameter {
+    enum class Fate : uint8_t { kUnknown, kKept, kRenamed, kChanged, kAdded, kRemoved };
+    enum class OptimizerFate : uint8_t {
+      kUnknown,  // the optimizer does not tell which parameters it holds
+      kNoState,
+      kStateKept,
+      kStateSliced,
+      kStateReset,
+      kStateDropped,
+    };
     std::string key;
-    std::string old_key;         // empty: the same
-    std::string fate;            // `KEPT`, `RENAMED`, `CHANGED`, `ADDED`, `REMOVED`
-    std::string optimizer_fate;  // `NO_STATE`, `STATE_KEPT`, `STATE_SLICED`, ...
+    std::string old_key;  // empty: the same
+    Fate fate = Fate::kUnknown;
+    OptimizerFate optimizer_fate = OptimizerFate::kUnknown;
     std::optional<int> optimizer_group;
   };
   // Without name and version where it was only validated.
@@ -91,6 +115,10 @@ struct ModifyResult {
   std::vector<Parameter> parameters;
 };
 
+std::string_view ToString(ModifyResult::Warning::Kind kind);
+std::string_view ToString(ModifyResult::Parameter::Fate fate);
+std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate);
+
 // Returns when the new version is durable. Repeated under its request_id while the
 // server is away, so that it makes one version. Errors name the edit:
 // `edits[2].cast.keys[0]: ...`. A deadline that passes cancels it: nothing is left.
@@ -101,8 +129,6 @@ absl::StatusOr<ModifyResult> ModifyCheckpoint(
 // One version of a line of modifications and saves.
 struct HistoryEntry {
   CheckpointInfo checkpoint;
-  // `SAVED`, `MODIFIED`, `IMPORTED`, `COPIED`.
-  std::string origin;
   // What made it, where it was modified: each in the JSON that grpcurl takes, with
   // the versions and seeds that were meant.
   std::vector<std::string> edits;

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -46,6 +47,18 @@ struct AttachmentInfo {
   std::string digest;  // lowercase hex
 };
 
+// How a version came to be.
+enum class Origin : uint8_t {
+  kUnknown,   // the server tells none, or one that this library does not know
+  kSaved,     // by a save
+  kModified,  // by ModifyCheckpoint from base_checkpoint
+  kImported,  // from a file of another format
+  kCopied,    // by CopyCheckpoint from base_checkpoint
+};
+// Its name in the protocol, such as `SAVED`; so for the enums of modify.h and
+// retention.h.
+std::string_view ToString(Origin origin);
+
 // One immutable version of a model. modelstore.v1.Checkpoint tells each field.
 struct CheckpointInfo {
   std::string name;  // `models/{model}/checkpoints/{version}`
@@ -57,6 +70,7 @@ struct CheckpointInfo {
   std::map<std::string, double> metrics;
   std::map<std::string, std::string> labels;
   std::string description;
+  Origin origin = Origin::kUnknown;
   std::string base_checkpoint;
   std::string framework;
   std::string code_commit;

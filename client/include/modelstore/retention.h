@@ -68,14 +68,26 @@ struct PruneOptions {
 
 // What became of one version, or would.
 struct PruneDecision {
-  enum class Outcome : uint8_t { kKept, kPruned, kHeld };
+  enum class Outcome : uint8_t { kUnknown, kKept, kPruned, kHeld };
+  enum class Rule : uint8_t {
+    kUnknown,     // one that this library does not know
+    kNewest,      // of the model
+    kLatest,      // among keep_latest
+    kBest,        // among keep_best
+    kUnranked,    // without the metric or the step
+    kEverySteps,  // of keep_every_steps
+    kYounger,     // than keep_younger_than_seconds
+    kNoRules,     // there are none
+    kExpired,     // its expire_time has passed: it goes
+    kChanged,     // since the call began
+  };
   int64_t version = 0;
-  Outcome outcome = Outcome::kKept;
-  // Of those that are kept, the rules that keep it: NEWEST, LATEST, BEST, UNRANKED,
-  // EVERY_STEPS, YOUNGER, NO_RULES, CHANGED (since the call began). Of one that goes
-  // EXPIRED, or nothing: no rule keeps it.
-  std::vector<std::string> rules;
+  Outcome outcome = Outcome::kUnknown;
+  // All that keep it. Of one that goes kExpired, or none: nothing keeps it.
+  std::vector<Rule> rules;
 };
+std::string_view ToString(PruneDecision::Outcome outcome);
+std::string_view ToString(PruneDecision::Rule rule);
 
 struct PruneResult {
   // Ascending.
