@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <functional>
 #include <limits>
 #include <type_traits>
 
@@ -223,6 +226,15 @@ TEST(ValueTest, TypesOfCppThatMeanNothingDoNotCompile) {
   static_assert(!std::is_constructible_v<Value, int*>);
   static_assert(!std::is_constructible_v<Value, long double>);
   static_assert(!std::is_constructible_v<Value, absl::StatusCode>);
+  // What converts to a number is none, however many kinds it might become.
+  static_assert(!std::is_constructible_v<Value, std::atomic<int>&>);
+  static_assert(!std::is_constructible_v<Value, std::reference_wrapper<int>>);
+  static_assert(!std::is_constructible_v<Value, std::optional<double>>);
+  static_assert(!std::is_constructible_v<Value, std::monostate>);
+}
+
+TEST(ValueTest, APathIsItsText) {
+  EXPECT_EQ(Value(std::filesystem::path("a/b")), Value("a/b"));
 }
 
 TEST(ValueTest, EveryTypeOfNumberKeepsItsValue) {

@@ -107,7 +107,10 @@ class Value {
   // Value::Bytes{...} and the other structs above.
   template <typename T>
   requires(IsStruct<T>) Value(T v) : v_(std::move(v)) {}
-  Value(Variant v) : v_(std::move(v)) {}
+  // Itself alone: a type that converts to one of its kinds, such as std::atomic<int>, has
+  // no meaning of its own.
+  template <std::same_as<Variant> T>
+  Value(T v) : v_(std::move(v)) {}
   Value(std::nullptr_t) = delete;
   template <typename T>
   requires(IsCharacter<T>) Value(T)
