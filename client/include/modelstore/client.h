@@ -15,6 +15,8 @@
 // handlers or tunes the allocator. After fork() the child gets
 // FAILED_PRECONDITION from everything that its parent made, and from Connect()
 // if the parent had connected: gRPC does not pass through fork().
+// Ignored results: what loses data when it is dropped is [[nodiscard]] by itself, since
+// absl::Status makes only clang warn.
 // Retries: calls that are safe to repeat are repeated on UNAVAILABLE, overload included,
 // for up to ConnectOptions.retry_timeout and never sooner than the server asks. Transfers
 // resume where they were cut. Errors that waiting does not fix, such as a full disk, are
@@ -45,13 +47,13 @@ namespace modelstore {
 class [[nodiscard]] SaveHandle {
  public:
   // Returns when the caller may change the tensors again.
-  absl::Status Staged(Deadline deadline) const;
+  [[nodiscard]] absl::Status Staged(Deadline deadline) const;
   // Returns when the server has made the version durable.
-  absl::StatusOr<CheckpointInfo> Durable(Deadline deadline) const;
+  [[nodiscard]] absl::StatusOr<CheckpointInfo> Durable(Deadline deadline) const;
   // Waits until the save ends. Cancels it 2 s after its timeout and waits up to 30 s more
   // for it to end: DEADLINE_EXCEEDED tells whether nothing was saved or the commit may be
   // decided.
-  absl::StatusOr<CheckpointInfo> Finish() const;
+  [[nodiscard]] absl::StatusOr<CheckpointInfo> Finish() const;
   Progress progress() const;
   // Ends the save as soon as possible; Durable() then returns CANCELLED unless
   // it was committed before, and tells whether it may have been.
@@ -84,12 +86,12 @@ class LoadPlan {
 
   // Tensor `index` goes to `buffer`, which must hold its size_bytes. Tensors not
   // bound are not fetched.
-  absl::Status Bind(size_t index, WritableBuffer buffer);
+  [[nodiscard]] absl::Status Bind(size_t index, WritableBuffer buffer);
 
   // Fetches every bound tensor, resuming when cut. On failure done(i) tells
   // which tensors hold their new bytes; of the others, bytes are undefined where
   // touched(i).
-  absl::Status Run(Deadline deadline);
+  [[nodiscard]] absl::Status Run(Deadline deadline);
   bool done(size_t index) const;
   bool touched(size_t index) const;
   Progress progress() const;
@@ -165,7 +167,7 @@ class Client {
 
   // Waits for every save of this client and its copies; returns the first
   // failure that nobody has seen.
-  absl::Status Drain(Deadline deadline);
+  [[nodiscard]] absl::Status Drain(Deadline deadline);
 
   // What the calls of the other headers go through (lifecycle.h, retention.h,
   // inspect.h, modify.h, admin.h). FAILED_PRECONDITION in the child of a fork.

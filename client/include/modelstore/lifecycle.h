@@ -80,8 +80,10 @@ struct LeaseInfo {
 
 // `checkpoint` may end in an alias or `latest`; the answer names the version: renew
 // by that, at a third of the time. 1 s to 30 days. By the same holder it renews.
-absl::StatusOr<LeaseInfo> AcquireLease(Client& client, std::string_view checkpoint,
-                                       std::string_view holder, Timeout time_to_live);
+[[nodiscard]] absl::StatusOr<LeaseInfo> AcquireLease(Client& client,
+                                                     std::string_view checkpoint,
+                                                     std::string_view holder,
+                                                     Timeout time_to_live);
 // `checkpoint` ends in the version's number.
 absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
                           std::string_view holder);
@@ -123,9 +125,9 @@ struct CopyOptions {
 // Copies a version into a model, the same or another, as its next version. The
 // chunks are shared: no tensor byte is read or written, and either side may be
 // deleted without hurting the other.
-absl::StatusOr<CheckpointInfo> CopyCheckpoint(Client& client, std::string_view source,
-                                              std::string_view parent,
-                                              const CopyOptions& options = {});
+[[nodiscard]] absl::StatusOr<CheckpointInfo> CopyCheckpoint(
+    Client& client, std::string_view source, std::string_view parent,
+    const CopyOptions& options = {});
 
 // What a watcher is told. modelstore.v1.WatchModelResponse tells each kind.
 struct ModelEvent {

@@ -122,7 +122,7 @@ std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate);
 // Returns when the new version is durable. Repeated under its request_id while the
 // server is away, so that it makes one version. Errors name the edit:
 // `edits[2].cast.keys[0]: ...`. A deadline that passes cancels it: nothing is left.
-absl::StatusOr<ModifyResult> ModifyCheckpoint(
+[[nodiscard]] absl::StatusOr<ModifyResult> ModifyCheckpoint(
     const Client& client, std::string_view name, const EditList& edits,
     const ModifyOptions& options = {}, Deadline deadline = After(std::chrono::hours(1)));
 

@@ -75,7 +75,7 @@ class CheckpointPolicy {
   // To be asked after each epoch or each step. What is not kNone counts as saved. A
   // metric that is absent or NaN improves nothing. kFinal is given once, and before
   // any other reason.
-  SaveReason Decide(const TrainingProgress& progress);
+  [[nodiscard]] SaveReason Decide(const TrainingProgress& progress);
 
   // The version that training went on from: intervals count from there, and its
   // metric is the best so far unless a better one was seen.
@@ -111,6 +111,6 @@ void WithdrawFinalSave() noexcept;
 // Makes `signal` request a final save instead of ending the process, from now on.
 // What handled it before is not called. INVALID_ARGUMENT for a signal that cannot be
 // handled.
-absl::Status RequestFinalSaveOnSignal(int signal = SIGTERM);
+[[nodiscard]] absl::Status RequestFinalSaveOnSignal(int signal = SIGTERM);
 
 }  // namespace modelstore

@@ -106,8 +106,9 @@ struct SaveArgs {
 
 // Returns when the version is durable. While it runs the tensors must not
 // change.
-absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view parent,
-                                              const SaveArgs& args);
+[[nodiscard]] absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client,
+                                                            std::string_view parent,
+                                                            const SaveArgs& args);
 
 // Returns once every tensor is found and named; the values stored are those at
 // this call, provided that the tensors do not change before Staged(). Tensors that are

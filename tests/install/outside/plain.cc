@@ -1,9 +1,12 @@
 // Saves and loads one tensor without torch.
 #include <cstdio>
 #include <iostream>
+#include <string>
 #include <vector>
 
+#include "modelstore/admin.h"
 #include "modelstore/client.h"
+#include "modelstore/version.h"
 
 int Fail(const absl::Status& status) {
   std::cerr << "plain: " << status << "\n";
@@ -35,6 +38,15 @@ int main(int argc, char** argv) {
   if (status.ok()) status = plan->Run(modelstore::After(std::chrono::seconds(30)));
   if (!status.ok()) return Fail(status);
   if (loaded != stored) return Fail(absl::DataLossError("other values came back"));
+  const auto server = modelstore::GetServerInfo(*client);
+  if (!server.ok()) return Fail(server.status());
+  const std::string library = std::to_string(MODELSTORE_VERSION_MAJOR) + "." +
+                              std::to_string(MODELSTORE_VERSION_MINOR) + "." +
+                              std::to_string(MODELSTORE_VERSION_PATCH);
+  if (server->version != library) {
+    return Fail(
+        absl::InternalError("library " + library + ", server " + server->version));
+  }
   std::printf("plain: %s reads back\n", saved->name.c_str());
   return 0;
 }
