@@ -74,8 +74,7 @@ absl::StatusOr<std::optional<v1::AliasMoveRecord>> StoredAliases::Earlier(
       }));
   if (earlier.has_value() &&
       (earlier->alias() != move.alias || earlier->to_version() != move.version)) {
-    return InvalidField("request_id",
-                        absl::StrCat(move.request_id, " was used with another move"));
+    return RequestIdReused(move.request_id, "another move");
   }
   return earlier;
 }
@@ -105,9 +104,13 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   // Also if it already names `version`: of two callers that make the same move, one
   // learns that the other has made it.
   if (move.expected_version.has_value() && *move.expected_version != from) {
-    return absl::AbortedError(absl::StrCat(AliasNameOf(model.model_id(), move.alias),
-                                           " names ", Named(from), ", expected was ",
-                                           Named(*move.expected_version)));
+    const std::string alias = AliasNameOf(model.model_id(), move.alias);
+    return MakeError(ErrorReason::LOST_RACE,
+                     absl::StrCat(alias, " names ", Named(from), ", expected was ",
+                                  Named(*move.expected_version)),
+                     {{"resource_name", alias},
+                      {"expected_version", absl::StrCat(*move.expected_version)},
+                      {"actual_version", absl::StrCat(from)}});
   }
   // With a request_id the move is added to the history even if it changes nothing: a
   // repeated one must not undo later moves of others.
@@ -122,9 +125,9 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   } else {
     RETURN_IF_ERROR(GetVersion(core_, model, move.version).status());
     if (from == 0 && model.aliases_size() >= kMaxAliases) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(ModelName(model.model_id()), " has ", kMaxAliases,
-                       " aliases: delete some that nobody uses"));
+      return OverLimit("aliases", kMaxAliases,
+                       absl::StrCat(ModelName(model.model_id()), " has ", kMaxAliases,
+                                    " aliases: delete some that nobody uses"));
     }
     (*model.mutable_aliases())[move.alias] = move.version;
     answer = {move.alias, move.version, {}};

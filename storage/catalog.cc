@@ -1,6 +1,7 @@
 #include "storage/catalog.h"
 
 #include "absl/strings/cord.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::storage {
 namespace {
@@ -27,7 +28,7 @@ bool IsUndecided(const absl::Status& status) {
 }
 
 absl::Status UndecidedError(absl::string_view message) {
-  absl::Status status = absl::UnavailableError(message);
+  absl::Status status = MakeError(ErrorReason::OUTCOME_UNKNOWN, message);
   status.SetPayload(kUndecidedUrl, absl::Cord());
   return status;
 }

@@ -136,9 +136,7 @@ absl::Status CheckGeneration(const v1::ModelRecord& model,
   if (!options.generation.has_value() || *options.generation == record.generation()) {
     return absl::OkStatus();
   }
-  return absl::AbortedError(
-      absl::StrCat(CheckpointNameOf(model.model_id(), record.version()),
-                   ": the etag differs: read it again"));
+  return StaleEtag(CheckpointNameOf(model.model_id(), record.version()));
 }
 
 // Every writer of a version expects and moves its model's generation: what was

@@ -8,6 +8,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
@@ -18,6 +20,8 @@ namespace {
 
 // Holders that a refusal names; it travels in trailers, so the rest is a count.
 constexpr size_t kMostNamed = 20;
+// Of each kind in the error's metadata.
+constexpr size_t kMaxListBytes = 600;
 
 // Collects what holds one version, or all of a model.
 class Holders {
@@ -33,10 +37,11 @@ class Holders {
     }
     std::sort(aliases.begin(), aliases.end());
     for (const auto& [alias, named] : aliases) {
-      Add(absl::StrCat("the alias ", alias), named, aliases_);
+      Add(absl::StrCat("the alias ", alias), named, absl::StrCat(named, ":", alias),
+          aliases_);
     }
   }
-  void AddPin(int64_t version) { Add("its pin", version, pins_); }
+  void AddPin(int64_t version) { Add("its pin", version, absl::StrCat(version), pins_); }
   absl::Status AddLeases(StoreCore& core, const std::string& prefix) {
     return core.catalog().Scan(
         Space::kRecords, PrefixRange(prefix),
@@ -44,7 +49,10 @@ class Holders {
           const absl::StatusOr<v1::LeaseRecord> lease = Decode<v1::LeaseRecord>(value);
           if (lease.ok() && !IsLive(core, *lease)) return true;
           const keys::LeaseKey named = keys::ParseLeaseKey(key);
-          Add(absl::StrCat("the lease of ", absl::CEscape(named.holder)), named.version,
+          const std::string holder = absl::CEscape(named.holder);
+          Add(absl::StrCat("the lease of ", holder), named.version,
+              absl::StrCat(named.version, ":",
+                           absl::StrReplaceAll(holder, {{",", "\\054"}})),
               leases_);
           return true;
         });
@@ -54,20 +62,29 @@ class Holders {
   absl::Status Refusal(const std::string& what) const {
     if (count_ == 0) return absl::OkStatus();
     std::vector<absl::string_view> remedies;
-    if (aliases_) remedies.push_back("move or delete the aliases");
-    if (pins_) remedies.push_back("unpin by UpdateCheckpoint");
-    if (leases_) remedies.push_back("release the leases or let them expire");
+    if (!aliases_.empty()) remedies.push_back("move or delete the aliases");
+    if (!pins_.empty()) remedies.push_back("unpin by UpdateCheckpoint");
+    if (!leases_.empty()) remedies.push_back("release the leases or let them expire");
     const size_t more = count_ - named_.size();
-    return absl::FailedPreconditionError(
-        absl::StrCat(what, " is held by ", absl::StrJoin(named_, ", "),
-                     more > 0 ? absl::StrCat(" and ", more, " more") : "", ": ",
-                     absl::StrJoin(remedies, ", "), " first"));
+    return MakeError(ErrorReason::HELD,
+                     absl::StrCat(what, " is held by ", absl::StrJoin(named_, ", "),
+                                  more > 0 ? absl::StrCat(" and ", more, " more") : "",
+                                  ": ", absl::StrJoin(remedies, ", "), " first"),
+                     {{"resource_name", what},
+                      {"aliases", aliases_},
+                      {"pins", pins_},
+                      {"leases", leases_},
+                      {"holder_count", absl::StrCat(count_)}});
   }
 
  private:
-  void Add(const std::string& holder, int64_t version, bool& kind) {
-    kind = true;
+  // `entry` is what the list of its kind gets, as long as there is room.
+  void Add(const std::string& holder, int64_t version, const std::string& entry,
+           std::string& list) {
     ++count_;
+    if (list.size() + 1 + entry.size() <= kMaxListBytes) {
+      absl::StrAppend(&list, list.empty() ? "" : ",", entry);
+    }
     if (named_.size() >= kMostNamed) return;
     named_.push_back(whole_model_ ? absl::StrCat(holder, " (version ", version, ")")
                                   : holder);
@@ -77,9 +94,10 @@ class Holders {
   const bool whole_model_;
   std::vector<std::string> named_;
   size_t count_ = 0;
-  bool aliases_ = false;
-  bool pins_ = false;
-  bool leases_ = false;
+  // With commas between.
+  std::string aliases_;
+  std::string pins_;
+  std::string leases_;
 };
 
 }  // namespace

@@ -78,7 +78,8 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
     RETURN_IF_ERROR(
         SweepExpired(keys::Leases(model.uid(), lease.version), key, change, live));
     if (live >= kMaxLeases) {
-      return absl::ResourceExhaustedError(
+      return OverLimit(
+          "leases", kMaxLeases,
           absl::StrCat(CheckpointNameOf(model_id, lease.version), " has ", kMaxLeases,
                        " leases: share one among the workers of a job"));
     }

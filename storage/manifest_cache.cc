@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/dtype.h"
+#include "proto/contract/errors.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
@@ -89,7 +90,7 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
                        return !damaged;
                      }));
   if (damaged || (pages.has_value() && found != *pages) || !IsSound(*manifest)) {
-    return absl::DataLossError("its manifest is damaged");
+    return MakeError(ErrorReason::DATA_DAMAGED, "its manifest is damaged");
   }
   std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);
   MutexLock lock(mutex_);

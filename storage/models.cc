@@ -98,14 +98,16 @@ class StoredModels final : public Models {
     if (!options.generation.has_value() || *options.generation == model.generation()) {
       return absl::OkStatus();
     }
-    return absl::AbortedError(
-        absl::StrCat(ModelName(model.model_id()), ": the etag differs: read it again"));
+    return StaleEtag(ModelName(model.model_id()));
   }
   absl::Status CheckDeletable(const v1::ModelRecord& model, bool force) {
     if (model.checkpoint_count() > 0 && !force) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(ModelName(model.model_id()), " has ", model.checkpoint_count(),
-                       " checkpoints: delete them first, or use force"));
+      const std::string name = ModelName(model.model_id());
+      return MakeError(ErrorReason::NOT_EMPTY,
+                       absl::StrCat(name, " has ", model.checkpoint_count(),
+                                    " checkpoints: delete them first, or use force"),
+                       {{"resource_name", name},
+                        {"checkpoint_count", absl::StrCat(model.checkpoint_count())}});
     }
     return CheckNoneHeld(core_, model);
   }
@@ -191,9 +193,11 @@ absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(
   const bool complete = events.empty() ? after_generation >= model.generation()
                                        : events[0].generation == after_generation + 1;
   if (complete) return events;
-  return absl::OutOfRangeError(absl::StrCat(ModelName(model.model_id()),
-                                            ": the events after generation ",
-                                            after_generation, " have been trimmed"));
+  const std::string name = ModelName(model.model_id());
+  return MakeError(ErrorReason::EVENTS_TRIMMED,
+                   absl::StrCat(name, ": the events after generation ", after_generation,
+                                " have been trimmed"),
+                   {{"resource_name", name}});
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/message_codec.h"
 #include "storage/catalog.h"
 
@@ -22,7 +23,8 @@ template <typename Record>
 absl::StatusOr<Record> Decode(absl::string_view bytes) {
   Record record;
   if (!ParseMessage(bytes, &record)) {
-    return absl::DataLossError(
+    return MakeError(
+        ErrorReason::DATA_DAMAGED,
         absl::StrCat("the catalog holds a damaged ", Record::descriptor()->name()));
   }
   return record;

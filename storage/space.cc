@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/steady_time.h"
 
 namespace modelstore::storage {
@@ -44,11 +45,13 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
   // A caller that does not know the size yet passes 0.
   const std::string wanted =
       bytes > 0 ? absl::StrCat(bytes, " bytes do not fit, ") : std::string();
-  return absl::ResourceExhaustedError(
+  return MakeError(
+      ErrorReason::DISK_FULL,
       absl::StrCat("the disk is full: ", wanted, "at least ", bytes - available,
                    " bytes must be freed: ", sampled_free_, " are free, of which ",
                    reserve_bytes_, " are kept in reserve and ", outstanding_,
-                   " are promised to running saves; delete checkpoints or add space"));
+                   " are promised to running saves; delete checkpoints or add space"),
+      {{"bytes_to_free", absl::StrCat(bytes - available)}});
 }
 
 absl::Status SpaceAdmission::CheckRoom(int64_t bytes) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/message_lite.h"
 #include "google/rpc/error_details.pb.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/utf8.h"
 
 namespace modelstore {
@@ -13,7 +14,10 @@ namespace {
 
 constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/";
 constexpr char kDomain[] = "modelstore";
-constexpr char kOverloaded[] = "OVERLOADED";
+// Of a value of the metadata: all details of an error fit into a trailer.
+constexpr size_t kMaxMetadataBytes = 640;
+// Of a field's path, which BadRequest repeats.
+constexpr size_t kMaxFieldBytes = 256;
 
 template <typename Detail>
 void Attach(absl::Status& status, const Detail& detail) {
@@ -45,19 +49,70 @@ absl::Status WithMessage(const absl::Status& status, absl::string_view message) 
   return copy;
 }
 
-void AttachResource(absl::Status& status, absl::string_view type, absl::string_view name,
-                    absl::string_view description) {
+absl::Status WithResource(ErrorReason reason, absl::string_view type,
+                          absl::string_view name, absl::string_view message,
+                          absl::string_view description) {
+  absl::Status status = MakeError(
+      reason, message,
+      {{"resource_type", std::string(type)}, {"resource_name", std::string(name)}});
   google::rpc::ResourceInfo info;
   info.set_resource_type(Text(type));
   info.set_resource_name(Text(name));
   info.set_description(Text(description));
   Attach(status, info);
+  return status;
+}
+
+void AttachDelay(absl::Status& status, int retry_after_ms) {
+  google::rpc::RetryInfo detail;
+  detail.mutable_retry_delay()->set_seconds(retry_after_ms / 1000);
+  detail.mutable_retry_delay()->set_nanos(retry_after_ms % 1000 * 1'000'000);
+  Attach(status, detail);
 }
 
 }  // namespace
 
+absl::StatusCode CodeOf(ErrorReason reason) {
+  return static_cast<absl::StatusCode>(reason / 100);
+}
+
+absl::Status MakeError(ErrorReason reason, absl::string_view message,
+                       ErrorMetadata metadata) {
+  return WithReason(absl::Status(CodeOf(reason), message), reason, metadata);
+}
+
+absl::Status WithReason(absl::Status status, ErrorReason reason, ErrorMetadata metadata) {
+  google::rpc::ErrorInfo detail;
+  detail.set_reason(v1::ErrorReason_Name(reason));
+  detail.set_domain(kDomain);
+  for (const auto& [key, value] : metadata) {
+    (*detail.mutable_metadata())[std::string(key)] = ToUtf8(value, kMaxMetadataBytes);
+  }
+  Attach(status, detail);
+  return status;
+}
+
+absl::Status WithSomeReason(absl::Status status) {
+  if (status.ok() || ErrorDetailOf(status).has_value()) return status;
+  const int number = static_cast<int>(status.code()) * 100;
+  return WithReason(std::move(status), v1::ErrorReason_IsValid(number)
+                                           ? static_cast<ErrorReason>(number)
+                                           : ErrorReason::UNKNOWN);
+}
+
+std::optional<ErrorDetail> ErrorDetailOf(const absl::Status& status) {
+  auto info = Attached<google::rpc::ErrorInfo>(status);
+  if (!info.has_value() || info->domain() != kDomain) return std::nullopt;
+  ErrorDetail detail;
+  detail.reason = info->reason();
+  detail.metadata.insert(info->metadata().begin(), info->metadata().end());
+  return detail;
+}
+
 absl::Status InvalidField(absl::string_view field, absl::string_view message) {
-  absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", message));
+  absl::Status status =
+      MakeError(ErrorReason::INVALID_FIELD, absl::StrCat(field, ": ", message),
+                {{"field", ToUtf8(field, kMaxFieldBytes)}});
   google::rpc::BadRequest detail;
   auto* violation = detail.add_field_violations();
   violation->set_field(Text(field));
@@ -67,41 +122,71 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message) {
 }
 
 absl::Status NoSuch(absl::string_view type, absl::string_view name) {
-  absl::Status status =
-      absl::NotFoundError(absl::StrCat(type, " ", name, " does not exist"));
-  AttachResource(status, type, name, "does not exist");
-  return status;
+  return WithResource(ErrorReason::NOT_FOUND, type, name,
+                      absl::StrCat(type, " ", name, " does not exist"), "does not exist");
 }
 
 absl::Status AlreadyExists(absl::string_view type, absl::string_view name) {
-  absl::Status status =
-      absl::AlreadyExistsError(absl::StrCat(type, " ", name, " already exists"));
-  AttachResource(status, type, name, "already exists");
-  return status;
+  return WithResource(ErrorReason::ALREADY_EXISTS, type, name,
+                      absl::StrCat(type, " ", name, " already exists"), "already exists");
 }
 
 absl::Status Unavailable(absl::string_view message, int retry_after_ms) {
-  absl::Status status = absl::UnavailableError(message);
-  google::rpc::RetryInfo detail;
-  detail.mutable_retry_delay()->set_seconds(retry_after_ms / 1000);
-  detail.mutable_retry_delay()->set_nanos(retry_after_ms % 1000 * 1'000'000);
-  Attach(status, detail);
+  absl::Status status = MakeError(ErrorReason::UNAVAILABLE, message);
+  AttachDelay(status, retry_after_ms);
   return status;
 }
 
 absl::Status Overloaded(absl::string_view message, int retry_after_ms) {
-  absl::Status status = Unavailable(message, retry_after_ms);
-  google::rpc::ErrorInfo detail;
-  detail.set_reason(kOverloaded);
-  detail.set_domain(kDomain);
-  Attach(status, detail);
-  return status;
+  return WithReason(Unavailable(message, retry_after_ms), ErrorReason::OVERLOADED);
 }
 
 bool IsOverloaded(const absl::Status& status) {
   if (!absl::IsUnavailable(status)) return false;
-  const auto info = Attached<google::rpc::ErrorInfo>(status);
-  return info.has_value() && info->reason() == kOverloaded && info->domain() == kDomain;
+  const auto detail = ErrorDetailOf(status);
+  return detail.has_value() &&
+         detail->reason == v1::ErrorReason_Name(ErrorReason::OVERLOADED);
+}
+
+absl::Status ShuttingDown() {
+  return WithReason(Unavailable("the server is shutting down", 1000),
+                    ErrorReason::SHUTTING_DOWN);
+}
+
+absl::Status OverLimit(absl::string_view limit, int64_t maximum,
+                       absl::string_view message) {
+  return MakeError(ErrorReason::OVER_LIMIT, message,
+                   {{"limit", std::string(limit)}, {"maximum", absl::StrCat(maximum)}});
+}
+
+absl::Status StaleEtag(absl::string_view name) {
+  return MakeError(ErrorReason::STALE_ETAG,
+                   absl::StrCat(name, ": the etag differs: read it again"),
+                   {{"resource_name", std::string(name)}});
+}
+
+absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy) {
+  return MakeError(ErrorReason::ANSWER_TOO_LARGE,
+                   absl::StrCat(name, " exceeds the 4 MiB of an answer: ", remedy),
+                   {{"resource_name", std::string(name)},
+                    {"maximum_bytes", absl::StrCat(kMaxUnaryAnswerBytes)}});
+}
+
+absl::Status RequestIdReused(absl::string_view request_id, absl::string_view what) {
+  return WithReason(
+      InvalidField("request_id", absl::StrCat(request_id, " was used with ", what)),
+      ErrorReason::REQUEST_ID_REUSED,
+      {{"field", "request_id"}, {"request_id", std::string(request_id)}});
+}
+
+absl::Status LatestVersionDiffers(absl::string_view model, int64_t expected,
+                                  int64_t actual) {
+  return MakeError(ErrorReason::LOST_RACE,
+                   absl::StrCat(model, ": the latest version is ", actual,
+                                ", expected was ", expected),
+                   {{"resource_name", std::string(model)},
+                    {"expected_version", absl::StrCat(expected)},
+                    {"actual_version", absl::StrCat(actual)}});
 }
 
 std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
@@ -113,10 +198,9 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
 
 absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tensor,
                             absl::string_view what) {
-  absl::Status status = absl::DataLossError(
-      absl::StrCat("tensor ", tensor, " of ", checkpoint, ": ", what));
-  AttachResource(status, "tensor", absl::StrCat(checkpoint, "/", tensor), what);
-  return status;
+  return WithResource(
+      ErrorReason::DATA_DAMAGED, "tensor", absl::StrCat(checkpoint, "/", tensor),
+      absl::StrCat("tensor ", tensor, " of ", checkpoint, ": ", what), what);
 }
 
 absl::Status Annotate(const absl::Status& status, absl::string_view context) {

@@ -6,12 +6,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
 #include "google/rpc/status.pb.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/utf8.h"
 
 namespace modelstore {
 namespace {
 
 constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/";
+constexpr absl::string_view kErrorInfoUrl = "type.googleapis.com/google.rpc.ErrorInfo";
 // Trailers over 8 KiB are refused by many proxies and by gRPC's own default;
 // the message travels in them twice.
 constexpr size_t kMaxMessageBytes = 4096;
@@ -19,22 +21,24 @@ constexpr size_t kMaxDetailBytes = 3072;
 
 }  // namespace
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
+grpc::Status ToGrpcStatus(const absl::Status& given) {
+  if (given.ok()) return grpc::Status::OK;
+  const absl::Status status = WithSomeReason(given);
   const auto code = static_cast<grpc::StatusCode>(status.code());
   google::rpc::Status detailed;
   size_t detail_bytes = 0;
-  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
-    if (!absl::StartsWith(url, kTypeUrlPrefix)) return;
+  auto add = [&](absl::string_view url, const absl::Cord& payload) {
     if (detail_bytes + payload.size() > kMaxDetailBytes) return;
     detail_bytes += payload.size();
     auto* detail = detailed.add_details();
     detail->set_type_url(std::string(url));
     detail->set_value(std::string(payload));
+  };
+  // First, so that there is room for it: every error has it.
+  add(kErrorInfoUrl, *status.GetPayload(kErrorInfoUrl));
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    if (absl::StartsWith(url, kTypeUrlPrefix) && url != kErrorInfoUrl) add(url, payload);
   });
-  if (detailed.details().empty()) {
-    return grpc::Status(code, ToUtf8(status.message(), kMaxMessageBytes));
-  }
   detailed.set_code(static_cast<int>(status.code()));
   // Readers take the message from the RPC's own status.
   detailed.set_message(ToUtf8(status.message(), 256));

@@ -9,7 +9,8 @@
 namespace modelstore {
 
 // Payloads whose type URL begins with `type.googleapis.com/` become details of a
-// google.rpc.Status in the binary error details. The message is cut at 4 KiB.
+// google.rpc.Status in the binary error details. The message is cut at 4 KiB. A status
+// without a reason gets that of its code: no error leaves the server without one.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 // The inverse. Unknown details are kept as payloads; unparsable ones dropped.

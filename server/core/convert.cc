@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture/types.h"
 #include "proto/contract/dtype.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
@@ -31,7 +32,8 @@ absl::Status DecodeOpaque(absl::string_view bytes, google::protobuf::Message* me
                      static_cast<int>(bytes[0]), ", written by a newer server"));
   }
   if (!ParseMessage(bytes.substr(1), message)) {
-    return absl::DataLossError(
+    return MakeError(
+        ErrorReason::DATA_DAMAGED,
         absl::StrCat("a stored ", message->GetDescriptor()->name(), " cannot be read"));
   }
   return absl::OkStatus();

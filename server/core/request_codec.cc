@@ -1,6 +1,7 @@
 #include "server/core/request_codec.h"
 
 #include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/message_codec.h"
 
@@ -18,8 +19,11 @@ absl::StatusOr<std::string> SerializeAnswer(const google::protobuf::Message& ans
                                             absl::string_view what) {
   const size_t size = answer.ByteSizeLong();
   if (size > static_cast<size_t>(kMaxAnswerBytes)) {
-    return absl::OutOfRangeError(absl::StrCat(
-        what, " takes ", size, " bytes, and an answer at most ", kMaxAnswerBytes));
+    return MakeError(ErrorReason::ANSWER_TOO_LARGE,
+                     absl::StrCat(what, " takes ", size, " bytes, and an answer at most ",
+                                  kMaxAnswerBytes),
+                     {{"resource_name", std::string(what)},
+                      {"maximum_bytes", absl::StrCat(kMaxAnswerBytes)}});
   }
   return answer.SerializeAsString();
 }

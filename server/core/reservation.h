@@ -50,9 +50,11 @@ class Reservation {
   // alone would not fit.
   absl::Status Grow(int64_t bytes) {
     if (!memory_->CanHold(bytes_ + bytes)) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "the call needs ", bytes_ + bytes, " bytes of memory, and the server has ",
-          memory_->limit(), " for all calls: raise --memory-budget"));
+      return OverLimit(
+          "memory_bytes", memory_->limit(),
+          absl::StrCat("the call needs ", bytes_ + bytes,
+                       " bytes of memory, and the server has ", memory_->limit(),
+                       " for all calls: raise --memory-budget"));
     }
     if (!memory_->Take(bytes)) {
       return Overloaded(absl::StrCat("running calls hold the server's ", memory_->limit(),

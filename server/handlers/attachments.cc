@@ -39,9 +39,12 @@ absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
       }
       if (ComputeDigest(DigestAlgorithm::kXxh3_128, stored.data()).bytes() !=
           stored.digest()) {
-        return absl::DataLossError(absl::StrCat("attachment ", stored.name(), " of ",
-                                                checkpoint,
-                                                " does not match its digest"));
+        return MakeError(ErrorReason::DATA_DAMAGED,
+                         absl::StrCat("attachment ", stored.name(), " of ", checkpoint,
+                                      " does not match its digest"),
+                         {{"resource_type", "attachment"},
+                          {"resource_name",
+                           absl::StrCat(checkpoint, "/attachments/", stored.name())}});
       }
       const int64_t wanted = request.max_bytes() == 0
                                  ? kLargestPart

@@ -25,10 +25,9 @@ absl::Status AddSectionValues(ServiceContext& context,
     for (const auto& stored : manifest->sections()) {
       bytes += stored.value().size();
       if (bytes > static_cast<size_t>(kMaxAnswerBytes)) {
-        return absl::OutOfRangeError(
-            absl::StrCat(checkpoint->name(),
-                         ": its values exceed the 4 MiB of an answer: use GetSection for "
-                         "one section, ListTensors, or LoadCheckpoint"));
+        return AnswerTooLarge(
+            absl::StrCat("view FULL of ", checkpoint->name()),
+            "use GetSection for one section, ListTensors, or LoadCheckpoint");
       }
       auto section = SectionFromRecord(stored);
       if (!section.ok()) return section.status();
@@ -64,8 +63,8 @@ absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
   }
   if (auto s = AddSectionValues(context, *record, &checkpoint); !s.ok()) return s;
   if (checkpoint.ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
-    return absl::OutOfRangeError(absl::StrCat(
-        checkpoint.name(), ": view FULL exceeds the 4 MiB of an answer: use GetSection"));
+    return AnswerTooLarge(absl::StrCat("view FULL of ", checkpoint.name()),
+                          "use GetSection");
   }
   return checkpoint;
 }

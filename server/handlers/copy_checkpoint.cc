@@ -55,9 +55,10 @@ absl::StatusOr<records::ModelRecord> CheckDestination(
   }
   if (!model.ok()) return model.status();
   if (model->digest_algorithm() != source.model().digest_algorithm()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        request.parent(), " has another digest algorithm than ",
-        ModelName(source.model().model_id()), ": load the checkpoint and save it there"));
+    return MakeError(ErrorReason::DIGEST_ALGORITHMS_DIFFER,
+                     absl::StrCat(request.parent(), " has another digest algorithm than ",
+                                  ModelName(source.model().model_id()),
+                                  ": load the checkpoint and save it there"));
   }
   return model;
 }
@@ -69,9 +70,8 @@ absl::StatusOr<v1::Checkpoint> Plan(const v1::CopyCheckpointRequest& request,
                                     const storage::Read& source) {
   if (request.has_expected_latest_version() &&
       request.expected_latest_version() != destination.latest_version()) {
-    return absl::AbortedError(absl::StrCat(
-        request.parent(), ": the latest version is ", destination.latest_version(),
-        ", expected was ", request.expected_latest_version()));
+    return LatestVersionDiffers(request.parent(), request.expected_latest_version(),
+                                destination.latest_version());
   }
   records::CheckpointRecord record = source.checkpoint();
   *record.mutable_metadata() = save.metadata;

@@ -109,10 +109,9 @@ absl::StatusOr<std::optional<TablePosition>> FillTensors(
       v1::Tensor tensor = TensorFromRecord(stored, pieces);
       const size_t size = tensor.ByteSizeLong() + 8;
       if (size > kPageBytes) {
-        return absl::OutOfRangeError(
-            absl::StrCat("tensor ", TensorNameOf(stored.section(), stored.key()),
-                         " has more digests than an answer of 4 MiB holds: leave out "
-                         "with_digests"));
+        return AnswerTooLarge(absl::StrCat("the digests of tensor ",
+                                           TensorNameOf(stored.section(), stored.key())),
+                              "leave out with_digests");
       }
       if (bytes + size > kPageBytes) return position;
       bytes += size;
@@ -183,9 +182,9 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
       section->set_tensor_count(summary->tensor_count());
       section->set_logical_bytes(summary->logical_bytes());
       if (section->ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
-        return absl::OutOfRangeError(
-            absl::StrCat("section ", request.section(), " of ", checkpoint,
-                         " exceeds the 4 MiB of an answer: read it by LoadCheckpoint"));
+        return AnswerTooLarge(
+            absl::StrCat("section ", request.section(), " of ", checkpoint),
+            "read it by LoadCheckpoint");
       }
       return *std::move(section);
     }

@@ -121,7 +121,8 @@ absl::Status EditContext::At(absl::string_view field, const absl::Status& status
   violation->set_description(std::string(status.message()));
   placed.SetPayload("type.googleapis.com/google.rpc.BadRequest",
                     absl::Cord(detail.SerializeAsString()));
-  return placed;
+  if (!absl::IsInvalidArgument(placed)) return placed;
+  return WithReason(std::move(placed), ErrorReason::INVALID_FIELD, {{"field", path}});
 }
 
 absl::Status EditContext::Missing(absl::string_view field, absl::string_view type,

@@ -133,9 +133,8 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   const int64_t latest = model_.latest_version();
   if (request_.has_expected_latest_version() &&
       request_.expected_latest_version() != latest) {
-    return absl::AbortedError(
-        absl::StrCat(ModelName(model_.model_id()), ": the latest version is ", latest,
-                     ", expected was ", request_.expected_latest_version()));
+    return LatestVersionDiffers(ModelName(model_.model_id()),
+                                request_.expected_latest_version(), latest);
   }
   sources_ = std::make_unique<Sources>(&context_, read);
   Reservation reservation(context_.memory);
@@ -191,7 +190,7 @@ absl::Status ModifySession::CheckGoOn() const {
   if (cancelled_) return absl::CancelledError("the modification was cancelled");
   const auto& draining = context_.options.draining;
   if (!draining || !draining()) return absl::OkStatus();
-  return Unavailable("the server is shutting down", 1000);
+  return ShuttingDown();
 }
 
 absl::Status ModifySession::ApplyNext() {

@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::server {
 namespace {
@@ -106,13 +107,15 @@ absl::StatusOr<std::vector<RetentionPlan::Verdict>> RetentionPlan::Finish(
     if (verdict.rules == 0) verdict.leaves = loses = true;
   }
   if (!loses || !figure_.has_value() || ranked_ > 0) return verdicts;
-  return absl::FailedPreconditionError(
+  return MakeError(
+      ErrorReason::METRIC_MISSING,
       absl::StrCat(model, " not pruned: none of its ", verdicts.size(),
                    " versions has metric \"", policy_.metric(), "\"",
                    seen_metrics_.empty()
                        ? " or any other"
                        : absl::StrCat("; they have ", absl::StrJoin(seen_metrics_, ", ")),
-                   "; correct the policy"));
+                   "; correct the policy"),
+      {{"metric", policy_.metric()}});
 }
 
 }  // namespace modelstore::server

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/status_codec.h"
 #include "proto/contract/steady_time.h"
 #include "server/rpc/byte_buffers.h"
@@ -57,9 +58,11 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
       if (over_ || working_ || next_ || !reading_ || read_since_ > idle_since) return;
       const absl::Duration idle =
           absl::Trunc(SteadyNow() - read_since_, absl::Milliseconds(100));
-      EndWith(absl::DeadlineExceededError(absl::StrCat(
-          "stream idle for ", absl::FormatDuration(idle), ", closed; ",
-          method_ == kSaveMethod ? "nothing was saved" : "uploaded chunks are kept")));
+      EndWith(MakeError(
+          ErrorReason::STREAM_IDLE,
+          absl::StrCat("stream idle for ", absl::FormatDuration(idle), ", closed; ",
+                       method_ == kSaveMethod ? "nothing was saved"
+                                              : "uploaded chunks are kept")));
     });
   }
 

@@ -2,6 +2,7 @@
 #include <optional>
 #include <utility>
 
+#include "proto/contract/errors.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/status_codec.h"
 #include "proto/contract/steady_time.h"
@@ -68,7 +69,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       MutexLock lock(mutex_);
       if (!writing_ || stalled_ || write_since_ > stalled_since) return;
       stalled_ = true;
-      Abandon(absl::DeadlineExceededError("the client reads nothing"));
+      Abandon(MakeError(ErrorReason::STREAM_IDLE, "the client reads nothing"));
     }
     context_->TryCancel();
   }

@@ -81,7 +81,7 @@ void StreamWatch::Watch() {
 }
 
 absl::Status RpcHost::Admit() const {
-  return draining ? Unavailable("the server is shutting down", 1000) : absl::OkStatus();
+  return draining ? ShuttingDown() : absl::OkStatus();
 }
 
 absl::Status RpcHost::AdmitStream() const {

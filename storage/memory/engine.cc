@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "proto/contract/errors.h"
 #include "proto/contract/mutex.h"
 
 namespace modelstore::storage {
@@ -170,7 +171,7 @@ absl::Status MemoryCatalog::Refusal(const CatalogBatch& batch) {
   // A log grows by every batch, by deletions too.
   growth += static_cast<int64_t>(batch.changes().size());
   if (!disk_->HasRoom(growth)) {
-    return absl::ResourceExhaustedError("the disk is full");
+    return MakeError(ErrorReason::DISK_FULL, "the disk is full");
   }
   return absl::OkStatus();
 }
@@ -216,7 +217,7 @@ class MemoryPackWriter final : public PackWriter {
     const Outcome outcome = disk_->Count("pack.append");
     const int64_t bytes = static_cast<int64_t>(chunk.size());
     if (!disk_->HasRoom(bytes)) {
-      return failed_ = absl::ResourceExhaustedError("the disk is full");
+      return failed_ = MakeError(ErrorReason::DISK_FULL, "the disk is full");
     }
     if (outcome != Outcome::kDo) return failed_ = disk_->Failure("pack.append");
     chunks_[next_sequence_] = std::make_shared<std::string>(chunk);

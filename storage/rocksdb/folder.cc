@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 #include "storage/rocksdb/portable_file_system.h"
 #include "storage/rocksdb/status.h"
 
@@ -115,9 +116,11 @@ absl::Status Folder::CheckRoom(int64_t bytes) const {
   const absl::StatusOr<int64_t> free = FreeBytes();
   // An unknown figure refuses nothing: the write itself will tell.
   if (!free.ok() || *free >= bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
+  return MakeError(
+      ErrorReason::DISK_FULL,
       absl::StrCat("the disk of the store is full: ", *free, " bytes are free, ", bytes,
-                   " are needed; delete checkpoints or free space on ", path_));
+                   " are needed; delete checkpoints or free space on ", path_),
+      {{"bytes_to_free", absl::StrCat(bytes - *free)}});
 }
 
 void Folder::MakeRoom(int64_t bytes) {

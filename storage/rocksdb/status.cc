@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::storage::rocks {
 namespace {
@@ -29,7 +30,6 @@ std::string DescriptorLimit(const rocksdb::Status& status) {
 }
 
 absl::StatusCode CodeOf(const rocksdb::Status& status) {
-  if (IsNoSpace(status)) return absl::StatusCode::kResourceExhausted;
   switch (status.code()) {
     case rocksdb::Status::kOk:
       return absl::StatusCode::kOk;
@@ -75,7 +75,9 @@ absl::Status FromRocks(const rocksdb::Status& status, absl::string_view what) {
     return absl::ResourceExhaustedError(
         absl::StrCat(what, ": ", kTooManyOpenFiles, limit, ": ", status.ToString()));
   }
-  return absl::Status(CodeOf(status), absl::StrCat(what, ": ", status.ToString()));
+  const std::string message = absl::StrCat(what, ": ", status.ToString());
+  if (IsNoSpace(status)) return MakeError(ErrorReason::DISK_FULL, message);
+  return absl::Status(CodeOf(status), message);
 }
 
 }  // namespace modelstore::storage::rocks

@@ -150,9 +150,9 @@ absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
     if (!settled) return TimedOut();
   }
   if (held_.size() >= kMaxHeldChunks) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the save has ", held_.size(), " new chunks, at most ",
-                     kMaxHeldChunks, " are allowed: use larger ones"));
+    return OverLimit("chunks", kMaxHeldChunks,
+                     absl::StrCat("the save has ", held_.size(), " new chunks, at most ",
+                                  kMaxHeldChunks, " are allowed: use larger ones"));
   }
   RETURN_IF_ERROR(grant_.Take(bytes));
   held_.emplace(digest, Held{{}, 0, true});

@@ -91,12 +91,11 @@ absl::StatusOr<std::optional<v1::CheckpointRecord>> Commit::Earlier() {
     return GetRecord<v1::CheckpointRecord>(
         core_.catalog(), keys::Version(model_.uid(), request->version()));
   }
-  return InvalidField(
-      "request_id",
-      absl::StrCat(plan_.request_id, " was used with other content",
-                   request->version() == 0
-                       ? std::string()
-                       : absl::StrCat(" for version ", request->version())));
+  return RequestIdReused(
+      plan_.request_id,
+      request->version() == 0
+          ? std::string("other content")
+          : absl::StrCat("other content for version ", request->version()));
 }
 
 absl::Status Commit::CheckNotDamaged() const {
@@ -252,9 +251,9 @@ absl::StatusOr<Committed> Commit::Run() {
       }
       if (plan_.expected_latest_version.has_value() &&
           model_.latest_version() != *plan_.expected_latest_version) {
-        return absl::AbortedError(absl::StrCat(
-            ModelName(plan_.model_id), ": the latest version is ",
-            model_.latest_version(), ", expected was ", *plan_.expected_latest_version));
+        return LatestVersionDiffers(ModelName(plan_.model_id),
+                                    *plan_.expected_latest_version,
+                                    model_.latest_version());
       }
       if (PagesAhead() && !pages_written) status = WritePagesAhead();
     }

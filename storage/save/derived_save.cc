@@ -88,12 +88,14 @@ absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest
   }
   if (damaged.empty()) return absl::OkStatus();
   const size_t named = std::min(damaged.size(), kNamedTensors);
-  return absl::DataLossError(absl::StrCat(
-      "the sources hold only damaged chunks of ",
-      absl::StrJoin(damaged.begin(), damaged.begin() + named, ", "),
-      damaged.size() > named ? absl::StrCat(" and ", damaged.size() - named, " more")
-                             : "",
-      "; save these tensors again first, or leave them out"));
+  return MakeError(
+      ErrorReason::DATA_DAMAGED,
+      absl::StrCat("the sources hold only damaged chunks of ",
+                   absl::StrJoin(damaged.begin(), damaged.begin() + named, ", "),
+                   damaged.size() > named
+                       ? absl::StrCat(" and ", damaged.size() - named, " more")
+                       : "",
+                   "; save these tensors again first, or leave them out"));
 }
 
 absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(

@@ -46,7 +46,8 @@ absl::Status Incomplete(absl::string_view what, const std::vector<std::string>& 
   if (shown < names.size()) {
     absl::StrAppend(&message, " and ", names.size() - shown, " more");
   }
-  return absl::FailedPreconditionError(message);
+  return MakeError(ErrorReason::INCOMPLETE, message,
+                   {{"missing_count", absl::StrCat(names.size())}});
 }
 
 }  // namespace

@@ -86,6 +86,13 @@ void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& re
       {record.tensor_count(), record.manifest_bytes(), record.attachment_bytes()}};
 }
 
+absl::Status AlreadyCommitted(absl::string_view upload, int64_t version) {
+  return MakeError(
+      ErrorReason::UPLOAD_COMMITTED,
+      absl::StrCat("upload ", upload, " is committed already, as version ", version),
+      {{"resource_name", std::string(upload)}, {"version", absl::StrCat(version)}});
+}
+
 std::string OpenUpload::Name() const { return UploadNameOf(model_id_, upload_id_); }
 std::string OpenUpload::RowKey() const { return keys::Upload(model_uid_, upload_id_); }
 
@@ -102,11 +109,11 @@ absl::Status OpenUpload::CheckOpen() {
                                     " is undecided: repeat it"),
                        1000);
   }
-  return absl::FailedPreconditionError(absl::StrCat(
-      "upload ", Name(),
-      state_ == State::kCommitted ? absl::StrCat(" is committed already, as version ",
-                                                 record_.committed_version())
-                                  : " is being committed"));
+  if (state_ == State::kCommitted) {
+    return AlreadyCommitted(Name(), record_.committed_version());
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("upload ", Name(), " is being committed"));
 }
 
 // Called by Touch() too: a client that comes back after a crash begins with
@@ -393,11 +400,13 @@ absl::Status OpenUpload::CheckContributions() {
   }
   if (missing.empty()) return absl::OkStatus();
   const size_t named = std::min(missing.size(), kNamedContributions);
-  return absl::FailedPreconditionError(
+  return MakeError(
+      ErrorReason::INCOMPLETE,
       absl::StrCat("upload ", Name(), ": ", missing.size(), " of ",
                    record_.contribution_count(), " contributions are missing: ",
                    absl::StrJoin(missing.begin(), missing.begin() + named, ", "),
-                   missing.size() > named ? ", ..." : ""));
+                   missing.size() > named ? ", ..." : ""),
+      {{"missing_count", absl::StrCat(missing.size())}});
 }
 
 std::vector<int64_t> OpenUpload::TensorCounts() {

@@ -192,9 +192,8 @@ absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindOpen(
     absl::string_view model_id, absl::string_view upload_id) {
   ASSIGN_OR_RETURN(Found found, Find(model_id, upload_id));
   if (found.open != nullptr) return std::move(found.open);
-  return absl::FailedPreconditionError(absl::StrCat(
-      "upload ", UploadNameOf(model_id, upload_id), " is committed already, as version ",
-      found.committed.committed_version()));
+  return AlreadyCommitted(UploadNameOf(model_id, upload_id),
+                          found.committed.committed_version());
 }
 
 void StoredUploads::LeaveToItsRow(const Pointer& upload) {
@@ -236,8 +235,7 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::Earlier(
                        core_.catalog(), keys::Request(model.uid(), request.request_id)));
   if (!row.has_value()) return none;
   if (row->request_digest() != request.request_digest) {
-    return InvalidField(
-        "request_id", absl::StrCat(request.request_id, " was used with another request"));
+    return RequestIdReused(request.request_id, "another request");
   }
   const Pointer upload = Lookup(model.model_id(), row->upload_id());
   if (upload != nullptr && upload->Touch().ok()) {

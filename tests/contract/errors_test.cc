@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
@@ -15,7 +16,9 @@
 namespace modelstore {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 // The one detail of type Detail that a status bears.
 template <typename Detail>
@@ -30,6 +33,52 @@ Detail DetailOf(const absl::Status& status) {
 
 absl::Status RoundTrip(const absl::Status& status) {
   return FromGrpcStatus(ToGrpcStatus(status));
+}
+
+// Programs compare these names: none is renamed or removed once released.
+TEST(Errors, TheListOfReasonsIsPartOfTheContract) {
+  std::vector<std::string> names;
+  const auto* reasons = v1::ErrorReason_descriptor();
+  for (int i = 0; i < reasons->value_count(); ++i) {
+    names.push_back(absl::StrCat(reasons->value(i)->number(), " ",
+                                 std::string(reasons->value(i)->name())));
+  }
+  EXPECT_THAT(
+      names,
+      ElementsAre("0 ERROR_REASON_UNSPECIFIED", "100 CANCELLED", "200 UNKNOWN",
+                  "300 INVALID_ARGUMENT", "301 INVALID_FIELD", "302 REQUEST_ID_REUSED",
+                  "400 DEADLINE_EXCEEDED", "401 STREAM_IDLE", "500 NOT_FOUND",
+                  "600 ALREADY_EXISTS", "700 PERMISSION_DENIED", "800 RESOURCE_EXHAUSTED",
+                  "801 DISK_FULL", "802 OVER_LIMIT", "900 FAILED_PRECONDITION",
+                  "901 HELD", "902 NOT_EMPTY", "903 INCOMPLETE", "904 UPLOAD_COMMITTED",
+                  "905 UNKNOWN_RESUME_TOKEN", "906 DIGEST_ALGORITHMS_DIFFER",
+                  "907 METRIC_MISSING", "1000 ABORTED", "1001 STALE_ETAG",
+                  "1002 LOST_RACE", "1100 OUT_OF_RANGE", "1101 ANSWER_TOO_LARGE",
+                  "1102 EVENTS_TRIMMED", "1200 UNIMPLEMENTED", "1300 INTERNAL",
+                  "1400 UNAVAILABLE", "1401 OVERLOADED", "1402 SHUTTING_DOWN",
+                  "1403 OUTCOME_UNKNOWN", "1500 DATA_LOSS", "1501 DATA_DAMAGED",
+                  "1600 UNAUTHENTICATED"));
+}
+
+TEST(Errors, AReasonHasOneCodeAndItsMetadata) {
+  const absl::Status status = RoundTrip(
+      MakeError(ErrorReason::DISK_FULL, "the disk is full", {{"bytes_to_free", "7"}}));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  const auto detail = ErrorDetailOf(status);
+  ASSERT_TRUE(detail.has_value());
+  EXPECT_EQ(detail->reason, "DISK_FULL");
+  EXPECT_THAT(detail->metadata, ElementsAre(Pair("bytes_to_free", "7")));
+}
+
+TEST(Errors, AnErrorInfoOfAnotherDomainIsNoReason) {
+  google::rpc::ErrorInfo info;
+  info.set_reason("OVERLOADED");
+  info.set_domain("proxy.example.com");
+  absl::Status status = absl::UnavailableError("away");
+  status.SetPayload("type.googleapis.com/google.rpc.ErrorInfo",
+                    absl::Cord(info.SerializeAsString()));
+  EXPECT_FALSE(ErrorDetailOf(status).has_value());
+  EXPECT_FALSE(IsOverloaded(status));
 }
 
 TEST(Errors, AnInvalidFieldIsNamedInTextAndDetail) {
@@ -119,11 +168,35 @@ TEST(Errors, BytesThatAreNoUtf8StayReadableForOtherLanguages) {
             "bad ?? name");
 }
 
+TEST(StatusCodec, AStatusWithoutAReasonGetsTheNameOfItsCode) {
+  for (int code = 1; code <= 16; ++code) {
+    const auto detail =
+        ErrorDetailOf(RoundTrip(absl::Status(static_cast<absl::StatusCode>(code), "")));
+    ASSERT_TRUE(detail.has_value()) << code;
+    EXPECT_EQ(detail->reason,
+              absl::StatusCodeToString(static_cast<absl::StatusCode>(code)));
+    EXPECT_TRUE(detail->metadata.empty());
+  }
+}
+
+TEST(StatusCodec, AReasonFitsBesideAnyDetails) {
+  const std::string name(100'000, 'n');
+  absl::Status status = NoSuch(name, name);
+  status.SetPayload("type.googleapis.com/acme.Large", absl::Cord(std::string(3000, 'x')));
+  const auto detail = ErrorDetailOf(RoundTrip(status));
+  ASSERT_TRUE(detail.has_value());
+  EXPECT_EQ(detail->reason, "NOT_FOUND");
+  EXPECT_EQ(detail->metadata.at("resource_name").size(), 640u);
+}
+
 TEST(StatusCodec, EveryCodeSurvives) {
   EXPECT_TRUE(RoundTrip(absl::OkStatus()).ok());
   for (int code = 1; code <= 16; ++code) {
     const absl::Status status(static_cast<absl::StatusCode>(code), "why");
-    EXPECT_EQ(RoundTrip(status), status) << code;
+    const absl::Status arrived = RoundTrip(status);
+    EXPECT_EQ(arrived.code(), status.code());
+    EXPECT_EQ(arrived.message(), "why");
+    EXPECT_EQ(RoundTrip(arrived), arrived) << code;
   }
 }
 
@@ -133,8 +206,9 @@ TEST(StatusCodec, TheDetailsMessageCarriesTheCode) {
       ToGrpcStatus(NoSuch("model", "models/m")).error_details()));
   EXPECT_EQ(detailed.code(), 5);
   EXPECT_EQ(detailed.message(), "model models/m does not exist");
-  ASSERT_EQ(detailed.details_size(), 1);
-  EXPECT_EQ(detailed.details(0).type_url(),
+  ASSERT_EQ(detailed.details_size(), 2);
+  EXPECT_EQ(detailed.details(0).type_url(), "type.googleapis.com/google.rpc.ErrorInfo");
+  EXPECT_EQ(detailed.details(1).type_url(),
             "type.googleapis.com/google.rpc.ResourceInfo");
 }
 
