@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "modelstore/client.h"
+#include "modelstore/errors.h"
 
 namespace {
 
@@ -75,12 +76,13 @@ int main(int argc, char** argv) {
 
   auto client = modelstore::Client::Connect(server);
   if (!client.ok()) {
-    std::cerr << "list_checkpoints: " << client.status() << "\n";
+    std::cerr << "list_checkpoints: " << modelstore::StatusLine(client.status()) << "\n";
     return 1;
   }
   auto checkpoints = client->ListCheckpoints(model);
   if (!checkpoints.ok()) {
-    std::cerr << "list_checkpoints: " << checkpoints.status() << "\n";
+    std::cerr << "list_checkpoints: " << modelstore::StatusLine(checkpoints.status())
+              << "\n";
     return 1;
   }
   if (!lowest_loss) {

@@ -11,12 +11,13 @@
 #include <string>
 
 #include "client/examples/iris_net.h"
+#include "modelstore/errors.h"
 #include "modelstore/torch.h"
 
 namespace {
 
 int Fail(const absl::Status& status) {
-  std::cerr << "predict_iris: " << status << "\n";
+  std::cerr << "predict_iris: " << modelstore::StatusLine(status) << "\n";
   return 1;
 }
 

@@ -11,19 +11,20 @@
 
 #include "client/examples/show_scores.h"
 #include "modelstore/architecture.h"
+#include "modelstore/errors.h"
 
 namespace {
 
 int Run(const std::string& server, std::string name, int64_t image) {
   auto client = modelstore::Client::Connect(server);
   if (!client.ok()) {
-    std::cerr << "run_model: " << client.status() << "\n";
+    std::cerr << "run_model: " << modelstore::StatusLine(client.status()) << "\n";
     return 1;
   }
   if (name.find("/checkpoints/") == std::string::npos) name += "/checkpoints/latest";
   auto model = modelstore::LoadModel(*client, name);
   if (!model.ok()) {
-    std::cerr << "run_model: " << model.status() << "\n";
+    std::cerr << "run_model: " << modelstore::StatusLine(model.status()) << "\n";
     return 1;
   }
   std::cout << model->checkpoint.name << "\n" << model->text << "\n";

@@ -11,6 +11,7 @@
 
 #include "client/examples/show_scores.h"
 #include "client/examples/vgg16.h"
+#include "modelstore/errors.h"
 #include "modelstore/torch.h"
 
 namespace {
@@ -19,7 +20,7 @@ int Save(const std::string& server, const std::string& name,
          const vgg16::Options& options, uint64_t seed, int64_t image) {
   auto client = modelstore::Client::Connect(server);
   if (!client.ok()) {
-    std::cerr << "save_vgg16: " << client.status() << "\n";
+    std::cerr << "save_vgg16: " << modelstore::StatusLine(client.status()) << "\n";
     return 1;
   }
   torch::manual_seed(seed);
@@ -27,7 +28,7 @@ int Save(const std::string& server, const std::string& name,
   auto saved = modelstore::SaveCheckpoint(
       *client, name, {.module = net.get(), .forward = {{"", vgg16::Forward()}}});
   if (!saved.ok()) {
-    std::cerr << "save_vgg16: " << saved.status() << "\n";
+    std::cerr << "save_vgg16: " << modelstore::StatusLine(saved.status()) << "\n";
     return 1;
   }
   net->eval();

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "client/examples/iris_net.h"
+#include "modelstore/errors.h"
 #include "modelstore/torch.h"
 
 namespace {
@@ -35,7 +36,7 @@ struct Flags {
 };
 
 int Fail(const absl::Status& status) {
-  std::cerr << "train_iris: " << status << "\n";
+  std::cerr << "train_iris: " << modelstore::StatusLine(status) << "\n";
   return 1;
 }
 

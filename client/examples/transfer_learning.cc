@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "modelstore/architecture.h"
+#include "modelstore/errors.h"
 #include "modelstore/inspect.h"
 #include "modelstore/modify.h"
 #include "modelstore/torch.h"
@@ -156,6 +157,7 @@ int main(int argc, char** argv) {
   app.add_option("model", flags.model, "models/{id}");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = Run(flags);
-  if (!status.ok()) std::cerr << "transfer_learning: " << status << "\n";
+  if (!status.ok())
+    std::cerr << "transfer_learning: " << modelstore::StatusLine(status) << "\n";
   return status.ok() ? 0 : 1;
 }

@@ -169,7 +169,7 @@ absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy) {
   return MakeError(ErrorReason::ANSWER_TOO_LARGE,
                    absl::StrCat(name, " exceeds the 4 MiB of an answer: ", remedy),
                    {{"resource_name", std::string(name)},
-                    {"maximum_bytes", absl::StrCat(kMaxUnaryAnswerBytes)}});
+                    {"maximum_bytes", absl::StrCat(kMaxAnswerBytes)}});
 }
 
 absl::Status RequestIdReused(absl::string_view request_id, absl::string_view what) {
