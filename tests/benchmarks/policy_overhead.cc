@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kSteps = 20;
 constexpr double kEpochSeconds = 2;
-// The server steps back for the training, as the README advises where both share a
+// The server steps back for the training, as server/README.md advises where both share a
 // machine.
 constexpr int kServerNice = 10;
 constexpr char kModel[] = "models/policy-overhead";

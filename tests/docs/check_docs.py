@@ -1,11 +1,16 @@
 #!/usr/bin/python3
 """Holds the documents to the tree.
 
-  check_docs.py links     every link and path that a document names exists
-  check_docs.py snippets  every C++ block of README.md is, line by line, a region
-                          of readme_test.cc, which is compiled and run
-  check_docs.py commands  every shell command shown is run by a test; for scripts
-                          that a test cannot run from within ctest, their --help
+  check_docs.py links           every link, heading, path and test that a document
+                                names exists
+  check_docs.py headers         client/README.md names every header of the client
+                                library, and calls that are in it
+  check_docs.py snippets        every C++ block shown is, line by line, a region of
+                                readme_test.cc, which is compiled and run
+  check_docs.py commands BUILD  every shell command shown is run by a test; for scripts
+                                that a test cannot run from within ctest, their --help
+  check_docs.py settings BUILD  server/README.md has the settings and defaults of
+                                `modelstored --help`, no more and no fewer
 
 Needs nothing but python3-minimal.
 """
@@ -15,7 +20,10 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "storage/FORMAT.md"]
+COOKBOOK = "deploy/grpcurl-cookbook.md"  # its commands are run by cookbook_test
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "client/README.md",
+             "client/torch/README.md", "server/README.md", "storage/FORMAT.md", COOKBOOK]
+HEADERS = "client/include/modelstore"
 
 
 def read(path):
@@ -43,6 +51,12 @@ def blocks(text, language):
     return found
 
 
+def anchors(text):
+    """The names under which a page shows its headings to links."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
 def check_links():
     problems = []
     for document in DOCUMENTS:
@@ -50,11 +64,14 @@ def check_links():
         if not text:
             problems.append(f"{document} does not exist")
         folder = os.path.dirname(document)
-        for target in re.findall(r"\]\(([^)#\s]+)", text):
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
             if "://" in target:
                 continue
-            if not os.path.exists(os.path.join(ROOT, folder, target)):
+            path = os.path.normpath(os.path.join(folder, target)) if target else document
+            if not os.path.exists(os.path.join(ROOT, path)):
                 problems.append(f"{document}: link to {target}, which does not exist")
+            elif anchor and anchor not in anchors(read(path)):
+                problems.append(f"{document}: {path} has no heading #{anchor}")
         # `storage/catalog.h`: anything in backticks that begins with a folder of
         # the tree and names a file by its extension.
         for path in re.findall(r"`((?:proto|storage|server|client|tests|deploy)/[\w./-]+\.\w+)`", text):
@@ -64,6 +81,23 @@ def check_links():
         for path, test in re.findall(r"`(tests/[\w./-]+)` \((\w+)\)", text):
             if not re.search(rf"\bTEST(_F|_P)?\(\w+,\s*{test}\)", read(path)):
                 problems.append(f"{document}: {path} has no test {test}")
+    return problems
+
+
+def check_headers():
+    """Each row of the table: a link to a header, then calls in backticks."""
+    document = "client/README.md"
+    problems, named = [], set()
+    for header, calls in re.findall(r"^\| \[([\w.]+)\]\(include/[^)]*\) \|(.*)\|.*\|$",
+                                    read(document), re.MULTILINE):
+        named.add(header)
+        text = read(f"{HEADERS}/{header}")
+        for call in re.findall(r"`(\w+)`", calls):
+            if not re.search(rf"\b{call}\b", text):
+                problems.append(f"{document}: {header} has no {call}")
+    for header in sorted(os.listdir(os.path.join(ROOT, HEADERS))):
+        if header.endswith(".h") and header not in named:
+            problems.append(f"{document} does not name {header}")
     return problems
 
 
@@ -82,18 +116,20 @@ def regions():
 
 
 def check_snippets():
-    problems = []
+    problems, shown = [], []
     compiled = regions()
-    shown = blocks(read("README.md"), "cpp")
-    for title, lines in shown:
-        # The test has a port of its own.
-        lines = [l.strip().replace('"localhost:7070"', "address") for l in lines]
-        lines = [l for l in lines if l and not l.startswith("#include")]
-        if lines not in compiled.values():
-            problems.append(f"README.md, {title!r}: this C++ is no region of readme_test.cc:\n  "
-                            + "\n  ".join(lines))
-    if len(shown) < 2:
-        problems.append("README.md shows less than two C++ examples")
+    for document in DOCUMENTS:
+        for title, lines in blocks(read(document), "cpp"):
+            # The test has a port of its own.
+            lines = [l.strip().replace('"localhost:7070"', "address") for l in lines]
+            lines = [l for l in lines if l and not l.startswith("#include")]
+            shown.append(lines)
+            if lines not in compiled.values():
+                problems.append(f"{document}, {title!r}: this C++ is no region of "
+                                "readme_test.cc:\n  " + "\n  ".join(lines))
+    for name, lines in compiled.items():
+        if lines not in shown:
+            problems.append(f"readme_test.cc: no document shows the region [{name}]")
     return problems
 
 
@@ -116,6 +152,8 @@ def run(words, limit=60):
 def check_commands(build):
     problems, count = [], 0
     for document in DOCUMENTS:
+        if document == COOKBOOK:
+            continue
         for title, lines in blocks(read(document), "sh"):
             for line in lines:
                 words = line.split("#")[0].split()
@@ -143,14 +181,29 @@ def check_commands(build):
     return problems
 
 
+def check_settings(build):
+    """`--port INT:INT in [0 - 65535]=7070 (Env:...)` against `| `--port` | `7070` |`."""
+    document = "server/README.md"
+    code, text = run([os.path.join(build, "server", "modelstored"), "--help"])
+    if code != 0:
+        return [f"modelstored --help exits {code}"]
+    told = {}
+    for flag, rest in re.findall(r"^  (--[\w-]+)(.*) \(Env:\w+\)$", text, re.MULTILINE):
+        default = re.search(r"=([^\s=]+)$", rest)
+        told[flag] = default.group(1) if default else ""
+    told.pop("--config", None)
+    shown = dict(re.findall(r"^\| `(--[\w-]+)` \|(?: `([^`]*)`)? \|", read(document),
+                            re.MULTILINE))
+    problems = [f"{document}: {flag} is {shown.get(flag)!r}, in --help {told.get(flag)!r}"
+                for flag in sorted(told.keys() | shown.keys())
+                if told.get(flag) != shown.get(flag)]
+    return problems if len(told) > 20 else ["modelstored --help tells hardly any setting"]
+
+
 def main():
-    what = sys.argv[1]
-    if what == "links":
-        problems = check_links()
-    elif what == "snippets":
-        problems = check_snippets()
-    else:
-        problems = check_commands(sys.argv[2])
+    checks = {"links": check_links, "headers": check_headers, "snippets": check_snippets,
+              "commands": check_commands, "settings": check_settings}
+    problems = checks[sys.argv[1]](*sys.argv[2:])
     for problem in problems:
         print(problem)
     sys.exit(1 if problems else 0)

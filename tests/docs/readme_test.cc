@@ -1,6 +1,6 @@
-// The code and the grpcurl commands that README.md shows, compiled and run against
-// a real modelstored. What stands between `// [name]` and `// [end]` is, line by
-// line, what README.md shows under that name; check_docs.py holds them equal.
+// The C++ and the grpcurl commands that README.md and the documents of the client
+// show, compiled and run against a real modelstored. A document shows the lines between
+// `// [name]` and `// [end]` as they are; check_docs.py compares them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -345,9 +345,14 @@ TEST_F(Readme, DCTheVersionsThatNoRuleKeepsGo) {
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {
-  std::ifstream in(README);
+  std::stringstream documents;
+  for (const char* document : {"/README.md", "/client/README.md"}) {
+    std::ifstream in(std::string(SOURCE_FOLDER) + document);
+    ASSERT_TRUE(in) << document;
+    documents << in.rdbuf() << "\n";
+  }
   int commands = 0;
-  for (std::string line; std::getline(in, line);) {
+  for (std::string line; std::getline(documents, line);) {
     if (line.rfind("grpcurl ", 0) != 0) continue;
     SCOPED_TRACE(line);
     ++commands;
@@ -366,7 +371,7 @@ TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {
       EXPECT_THAT(*answer, testing::HasSubstr("models/iris/checkpoints/1"));
     }
   }
-  EXPECT_GE(commands, 4);
+  EXPECT_GE(commands, 6);
 }
 
 TEST_F(Readme, FAWrongMethodIsRefusedByTheStandInForGrpcurl) {
