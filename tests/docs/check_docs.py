@@ -22,7 +22,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COOKBOOK = "deploy/grpcurl-cookbook.md"  # its commands are run by cookbook_test
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "client/README.md",
-             "client/torch/README.md", "server/README.md", "storage/FORMAT.md", COOKBOOK]
+             "client/torch/README.md", "proto/CLIENTS.md", "server/README.md",
+             "storage/FORMAT.md", COOKBOOK]
 HEADERS = "client/include/modelstore"
 
 
