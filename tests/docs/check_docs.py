@@ -4,7 +4,7 @@
   check_docs.py links           every link, heading, path and test that a document
                                 names exists
   check_docs.py headers         client/README.md names every header of the client
-                                library, and calls that are in it
+                                library, and it and client.h calls that are in them
   check_docs.py snippets        every C++ block shown is, line by line, a region of
                                 readme_test.cc, which is compiled and run
   check_docs.py commands BUILD  every shell command shown is run by a test; for scripts
@@ -99,6 +99,12 @@ def check_headers():
     for header in sorted(os.listdir(os.path.join(ROOT, HEADERS))):
         if header.endswith(".h") and header not in named:
             problems.append(f"{document} does not name {header}")
+    # The list at the top of client.h: `//   policy.h        CheckpointPolicy: ...`.
+    for header, calls in re.findall(r"^//   (\w+\.h) +(.*)$", read(f"{HEADERS}/client.h"),
+                                    re.MULTILINE):
+        for call in re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", calls):
+            if not re.search(rf"\b{call}\b", read(f"{HEADERS}/{header}")):
+                problems.append(f"client.h: {header} has no {call}")
     return problems
 
 

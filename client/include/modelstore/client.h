@@ -6,7 +6,14 @@
 //   if (!checkpoints.ok()) return checkpoints.status();
 //   for (const auto& c : *checkpoints) std::cout << c.name << "\n";
 //
-// torch.h puts modules and optimizers on top of it.
+// Calls of the other headers, which take a Client:
+//   torch.h         SaveCheckpoint, LoadCheckpoint: modules, state dicts, optimizers
+//   architecture.h  LoadModel: a model whose class the program does not know
+//   policy.h        CheckpointPolicy: when to save
+//   retention.h     SetRetentionPolicy, PruneCheckpoints: what to keep
+//   lifecycle.h     SetAlias, AcquireLease, CopyCheckpoint, ModelWatcher
+//   inspect.h       VerifyCheckpoint, CompareCheckpoints
+//   modify.h        ModifyCheckpoint, History; edit_list.h has the edits
 //
 // Performance: a Client is a few pointers; copy it. Connections are opened on
 // first use and shared by all copies.
