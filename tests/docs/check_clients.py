@@ -4,7 +4,8 @@
   check_clients.py MODELSTORED PROTOC GRPC_PYTHON_PLUGIN
 
 The Python example saves and loads, each text proto is committed as a version and
-read back, and the lists of module types and functions are those of the contract.
+read back, an upload and a load go the steps that the page tells, and the lists of
+module types and functions are those of the contract.
 Exits with 77 (skipped) where Debian's python3-grpcio, python3-numpy or
 python3-xxhash is not installed.
 """
@@ -152,6 +153,65 @@ def check_text_protos(address):
     return problems
 
 
+def check_steps(address):
+    """Sections "Uploads", "Digests" and "Loading" of the page, step by step."""
+    import grpc
+    import xxhash
+    from modelstore.v1 import checkpoint_transfer_pb2 as transfer
+    from modelstore.v1 import checkpoint_transfer_pb2_grpc as services
+    stub = services.CheckpointTransferStub(grpc.insecure_channel(address))
+    data = os.urandom(10_000)
+    chunks = [data[i:i + 4096] for i in range(0, len(data), 4096)]
+    digests = [xxhash.xxh3_128_digest(chunk) for chunk in chunks]
+    create = transfer.CreateUploadRequest(parent="models/steps", create_model=True,
+                                          request_id="job-1")
+    upload = stub.CreateUpload(create)
+    problems = []
+    if stub.CreateUpload(create).name != upload.name:
+        problems.append("the same request_id gives another upload")
+
+    def missing():
+        return list(stub.FindMissingChunks(transfer.FindMissingChunksRequest(
+            name=upload.name, digests=b"".join(digests))).missing)
+
+    def stream(indexes, first):
+        yield first
+        for i in indexes:
+            yield transfer.UploadChunksRequest(data=chunks[i], chunks=[
+                transfer.ChunkHeader(digest=digests[i], size_bytes=len(chunks[i]))])
+
+    if missing() != [0, 1, 2]:
+        problems.append(f"of an empty upload {missing()} are missing")
+    # A stream that ends early keeps what it delivered.
+    stub.UploadChunks(stream([2], transfer.UploadChunksRequest(upload=upload.name)))
+    if missing() != [0, 1]:
+        problems.append(f"after chunk 2 {missing()} are missing")
+    part = transfer.UploadChunksRequest(upload=upload.name, manifest_complete=True)
+    tensor = part.manifest.tensors.add(key="w", dtype="UINT8", shape=[len(data)])
+    tensor.pieces.add(chunk_size_bytes=4096, chunk_digests=b"".join(digests))
+    stub.UploadChunks(stream(reversed(missing()), part))
+    saved = stub.CommitUpload(transfer.CommitUploadRequest(name=upload.name))
+    again = stub.CreateUpload(create)
+    if again.committed_version != saved.version:
+        problems.append(f"the upload tells version {again.committed_version}")
+
+    def load(**fields):
+        plan, content = transfer.LoadPlan(), b""
+        for response in stub.LoadCheckpoint(
+                transfer.LoadCheckpointRequest(name=saved.name, **fields)):
+            plan.MergeFrom(response.plan)
+            content += response.data
+        return plan, content
+
+    plan, content = load()
+    if content != data or not plan.complete or plan.total_bytes != len(data):
+        problems.append("the load brings other bytes")
+    _, rest = load(resume_token=plan.resume_token, omit_plan=True, start_position=5000)
+    if rest != data[5000:]:
+        problems.append("the resumed load brings other bytes")
+    return problems
+
+
 def check_lists():
     """The paragraphs that list functions and module types."""
     page = read(PAGE)
@@ -181,7 +241,7 @@ def main():
         server, address = start(modelstored, folder)
         try:
             problems = check_lists() + check_example(folder, address)
-            problems += check_text_protos(address)
+            problems += check_text_protos(address) + check_steps(address)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
