@@ -11,7 +11,8 @@ set(modelstore_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/modelstore)
 set(modelstore_header_dir ${CMAKE_INSTALL_INCLUDEDIR}/modelstore-1)
 
 set(modelstore_installed modelstore_client modelstore_contract modelstore_protos)
-set(modelstore_without PATTERN torch.h EXCLUDE)
+# The headers that include torch.
+set(modelstore_without PATTERN torch.h EXCLUDE PATTERN architecture.h EXCLUDE)
 if(TARGET modelstore_client_torch)
   list(APPEND modelstore_installed modelstore_client_torch)
   set(modelstore_without)
