@@ -11,10 +11,9 @@
 //     any time: initialize structs by the names of their fields, and give a `switch` over
 //     an enum a `default`. What is in a namespace `internal` is not for programs.
 //   Binary: none. Library and program are compiled from the same version.
-//   Wire and disk: the protocol modelstore.v1 only grows. Of one major version every
-//   client
-//     works with every server, except for what the older of the two does not know; what a
-//     newer server tells then reads as kUnknown.
+//   Protocol: modelstore.v1 only grows. Every client of a major version works with every
+//     server of it, apart from what the older of the two lacks. An enumerator that is
+//     newer than the library reads as kUnknown.
 #pragma once
 
 // Those of the CMake project: its configuration fails where they differ.
