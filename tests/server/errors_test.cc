@@ -247,11 +247,9 @@ TEST_F(ErrorsTest, ACommittedUploadTellsItsVersion) {
                        (Metadata{{"resource_name", upload->name()}, {"version", "4"}})));
 }
 
+// One that is well-formed, of a plan that is no longer kept.
 TEST_F(ErrorsTest, AnUnknownResumeTokenIsNotAnyPrecondition) {
-  v1::LoadCheckpointRequest request;
-  request.set_name("models/m/checkpoints/1");
-  request.set_resume_token("none");
-  EXPECT_THAT(harness_.Load(request),
+  EXPECT_THAT(harness_.store().reads().Reopen("none"),
               FailsFor(ErrorReason::UNKNOWN_RESUME_TOKEN, Metadata()));
 }
 

@@ -138,22 +138,5 @@ TEST(EveryErrorTest, CarriesAReasonOfTheListThatFitsItsCode) {
   EXPECT_GT(errors, 300);
 }
 
-TEST(EveryErrorTest, AServerThatShutsDownSaysSo) {
-  GrpcHarness harness;
-  Context context;
-  v1::WatchModelRequest request;
-  harness.SaveModel("models/m", 1);
-  request.set_name("models/m");
-  auto watch = harness.store().WatchModel(&context, request);
-  v1::WatchModelResponse response;
-  ASSERT_TRUE(watch->Read(&response));
-  harness.Stop();
-  while (watch->Read(&response)) {
-  }
-  const auto detail = ErrorDetailOf(FromGrpcStatus(watch->Finish()));
-  ASSERT_TRUE(detail.has_value());
-  EXPECT_EQ(detail->reason, "SHUTTING_DOWN");
-}
-
 }  // namespace
 }  // namespace modelstore::server

@@ -128,6 +128,9 @@ TEST_F(WatchersTest, AShutdownEndsThemAtOnceAndTheirCursorLeadsOn) {
   const grpc::Status status = watcher.reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_NE(status.error_message().find("shutting down"), std::string::npos);
+  const auto detail = ErrorDetailOf(FromGrpcStatus(status));
+  ASSERT_TRUE(detail.has_value());
+  EXPECT_EQ(detail->reason, "SHUTTING_DOWN");
   EXPECT_TRUE(stopped.get().ok());
   EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
 }
