@@ -165,6 +165,13 @@ absl::Status StaleEtag(absl::string_view name) {
                    {{"resource_name", std::string(name)}});
 }
 
+absl::Status UploadCommitted(absl::string_view name, int64_t version) {
+  return MakeError(
+      ErrorReason::UPLOAD_COMMITTED,
+      absl::StrCat("upload ", name, " is committed already, as version ", version),
+      {{"resource_name", std::string(name)}, {"version", absl::StrCat(version)}});
+}
+
 absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy) {
   return MakeError(ErrorReason::ANSWER_TOO_LARGE,
                    absl::StrCat(name, " exceeds the 4 MiB of an answer: ", remedy),

@@ -73,6 +73,7 @@ absl::Status OverLimit(absl::string_view limit, int64_t maximum,
 
 // STALE_ETAG: `{name}: the etag differs: read it again`.
 absl::Status StaleEtag(absl::string_view name);
+absl::Status UploadCommitted(absl::string_view name, int64_t version);
 
 // ANSWER_TOO_LARGE: `{name} exceeds the 4 MiB of an answer: {remedy}`.
 absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy);

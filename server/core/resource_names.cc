@@ -29,8 +29,7 @@ absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
                                                   uint64_t generation) {
   if (etag.empty()) return std::nullopt;
   if (etag == present) return generation;
-  return absl::AbortedError(
-      absl::StrCat(name, " has changed since that etag: get it again, then retry"));
+  return StaleEtag(name);
 }
 
 absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,

@@ -14,9 +14,7 @@ absl::Status UploadSession::Begin(const v1::UploadChunksRequest& request) {
   auto state = context_.store->uploads().Get(name->model_id, name->upload_id);
   if (!state.ok()) return state.status();
   if (state->record.committed_version() != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("upload ", request.upload(), " is committed already, as version ",
-                     state->record.committed_version()));
+    return UploadCommitted(request.upload(), state->record.committed_version());
   }
   if (request.contribution() < 0 || static_cast<uint32_t>(request.contribution()) >=
                                         state->record.contribution_count()) {

@@ -86,13 +86,6 @@ void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& re
       {record.tensor_count(), record.manifest_bytes(), record.attachment_bytes()}};
 }
 
-absl::Status AlreadyCommitted(absl::string_view upload, int64_t version) {
-  return MakeError(
-      ErrorReason::UPLOAD_COMMITTED,
-      absl::StrCat("upload ", upload, " is committed already, as version ", version),
-      {{"resource_name", std::string(upload)}, {"version", absl::StrCat(version)}});
-}
-
 std::string OpenUpload::Name() const { return UploadNameOf(model_id_, upload_id_); }
 std::string OpenUpload::RowKey() const { return keys::Upload(model_uid_, upload_id_); }
 
@@ -110,7 +103,7 @@ absl::Status OpenUpload::CheckOpen() {
                        1000);
   }
   if (state_ == State::kCommitted) {
-    return AlreadyCommitted(Name(), record_.committed_version());
+    return UploadCommitted(Name(), record_.committed_version());
   }
   return absl::FailedPreconditionError(
       absl::StrCat("upload ", Name(), " is being committed"));

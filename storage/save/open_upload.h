@@ -24,7 +24,6 @@ namespace modelstore::storage {
 int64_t WorthWriting(const v1::UploadRecord& record);
 
 // UPLOAD_COMMITTED, of what cannot be done to an upload any more.
-absl::Status AlreadyCommitted(absl::string_view upload, int64_t version);
 
 // Thread-safe. Owned by shared pointers: a sink keeps the upload in memory, not
 // on disk.

@@ -192,8 +192,8 @@ absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindOpen(
     absl::string_view model_id, absl::string_view upload_id) {
   ASSIGN_OR_RETURN(Found found, Find(model_id, upload_id));
   if (found.open != nullptr) return std::move(found.open);
-  return AlreadyCommitted(UploadNameOf(model_id, upload_id),
-                          found.committed.committed_version());
+  return UploadCommitted(UploadNameOf(model_id, upload_id),
+                         found.committed.committed_version());
 }
 
 void StoredUploads::LeaveToItsRow(const Pointer& upload) {

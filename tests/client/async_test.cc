@@ -224,7 +224,7 @@ TEST(AsyncTest, ASaveThatComesToItsEndAtItsTimeoutIsAcknowledged) {
     for (int i = 0; i < kRounds; ++i) {
       while (round < i) std::this_thread::yield();
       // At another moment of Finish() each time.
-      for (volatile int wait = i % 500; wait > 0; wait = wait - 1) {
+      for (std::atomic<int> wait{i % 500}; wait > 0; --wait) {
       }
       states[i]->SetResult(CheckpointInfo{.version = 7});
     }

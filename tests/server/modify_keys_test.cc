@@ -131,7 +131,7 @@ TEST_F(ModifyKeysTest, DropKeysByKeyRemovesNothingElseThatAPatternWouldMatch) {
 
 TEST_F(ModifyKeysTest, KeysAndPatternsSelectTogether) {
   const Modified modified =
-      Modify(R"(edits { drop_keys { keys: "fc.bias" patterns: "bn\..*" } })");
+      Modify(R"(edits { drop_keys { keys: "fc.bias" patterns: "bn\\..*" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Keys(kNew), ElementsAre("embed.weight", "fc.weight", "head.weight"));
 }
