@@ -71,7 +71,7 @@ absl::Status ShuttingDown();
 absl::Status OverLimit(absl::string_view limit, int64_t maximum,
                        absl::string_view message);
 
-// STALE_ETAG: `{name}: the etag differs: read it again`.
+// STALE_ETAG: `{name}: the etag differs: read it again`, and UPLOAD_COMMITTED.
 absl::Status StaleEtag(absl::string_view name);
 absl::Status UploadCommitted(absl::string_view name, int64_t version);
 

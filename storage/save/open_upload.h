@@ -23,8 +23,6 @@ namespace modelstore::storage {
 // loses less than that.
 int64_t WorthWriting(const v1::UploadRecord& record);
 
-// UPLOAD_COMMITTED, of what cannot be done to an upload any more.
-
 // Thread-safe. Owned by shared pointers: a sink keeps the upload in memory, not
 // on disk.
 class OpenUpload final : public PackJournal,
