@@ -53,7 +53,7 @@ std::vector<std::string> Architectures() {
     const auto module = ParseModule("field", text, UnknownTypes::kKeep);
     v1::Architecture architecture;
     if (module.ok()) *architecture.mutable_root() = *module;
-    architecture.mutable_root()->add_forward("0");
+    architecture.mutable_root()->add_forward(std::string("0"));
     seeds.push_back(architecture.SerializeAsString());
   }
   return seeds;
