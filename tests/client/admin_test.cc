@@ -60,7 +60,7 @@ TEST_F(AdminTest, StatsFollowWhatIsStored) {
   EXPECT_EQ(stats->model_count, 0);
   EXPECT_FALSE(stats->last_scrub_time.has_value());
   ASSERT_TRUE(Save(client_, "models/a", TensorSet({.seed = 1})).ok());
-  ASSERT_TRUE(Save(client_, "models/a", TensorSet({.seed = 2})).ok());
+  ASSERT_TRUE(Save(client_, "models/a", TensorSet({.seed = 2, .bytes = 4 << 20})).ok());
   LeaveAnUpload("b", "job");
   stats = GetStats(client_);
   ASSERT_TRUE(stats.ok()) << stats.status();

@@ -152,9 +152,12 @@ TEST_F(GrpcTest, RefusalsCarryTheirDetails) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   google::rpc::Status details;
   ASSERT_TRUE(details.ParseFromString(status.error_details()));
-  ASSERT_EQ(details.details_size(), 1);
+  ASSERT_EQ(details.details_size(), 2);
+  google::rpc::ErrorInfo info;
+  ASSERT_TRUE(details.details(0).UnpackTo(&info));
+  EXPECT_EQ(info.reason(), "INVALID_FIELD");
   google::rpc::BadRequest bad;
-  ASSERT_TRUE(details.details(0).UnpackTo(&bad));
+  ASSERT_TRUE(details.details(1).UnpackTo(&bad));
   EXPECT_EQ(bad.field_violations(0).field(), "model_id");
 }
 
