@@ -114,6 +114,7 @@ class Checkpoints {
   virtual ~Checkpoints() = default;
   virtual absl::StatusOr<records::CheckpointRecord> Get(absl::string_view model_id,
                                                         VersionName version) = 0;
+  // Without architecture and edits, which Get() has.
   virtual absl::StatusOr<Page<records::CheckpointRecord>> List(absl::string_view model_id,
                                                                bool newest_first,
                                                                absl::string_view after,

@@ -108,6 +108,9 @@ absl::StatusOr<Page<v1::CheckpointRecord>> StoredCheckpoints::List(
           status = record.status();
           return false;
         }
+        // Each may be of megabytes, and a page has up to a thousand records.
+        record->mutable_metadata()->clear_architecture();
+        record->mutable_metadata()->clear_edits();
         page.items.push_back(*std::move(record));
         return true;
       }));

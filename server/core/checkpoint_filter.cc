@@ -281,8 +281,10 @@ absl::StatusOr<CheckpointOrder> ParseOrder(absl::string_view text) {
   order.descending = direction == "desc";
   const bool known = direction.empty() || direction == "asc" || order.descending;
   if (!order.figure || !known || !reader.AtEnd()) {
-    return InvalidField(
-        "order_by", absl::StrCat("one of ", kFigures, ", with `desc` behind it or not"));
+    return InvalidField("order_by",
+                        absl::StrCat("one of ", kFigures,
+                                     ", alone or before `asc` or `desc`; other names "
+                                     "than letters, digits and _.-/ in double quotes"));
   }
   if (name == "version") order.figure.reset();
   return order;

@@ -8,7 +8,6 @@
 #include "proto/contract/architecture/types.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/errors.h"
-#include "proto/contract/limits.h"
 #include "proto/contract/message_codec.h"
 #include "proto/contract/names.h"
 #include "proto/contract/value_check.h"

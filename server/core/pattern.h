@@ -1,4 +1,4 @@
-// RE2 patterns that clients send, and the selection of tensors by them.
+// RE2 patterns that clients send.
 #pragma once
 
 #include <memory>

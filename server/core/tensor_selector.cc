@@ -34,9 +34,11 @@ std::string NamesOf(const storage::Read& read, const storage::Read* other) {
 
 absl::Status MatchesNothing(absl::string_view field, absl::string_view pattern,
                             const std::string& checkpoint) {
-  return absl::NotFoundError(
+  return MakeError(
+      ErrorReason::NOT_FOUND,
       absl::StrCat(field, ": \"", pattern, "\" matches no tensor of ", checkpoint,
-                   " in the selected sections; set allow_unmatched if that is meant"));
+                   " in the selected sections; set allow_unmatched if that is meant"),
+      {{"resource_type", "tensor"}, {"resource_name", std::string(pattern)}});
 }
 
 }  // namespace
@@ -63,10 +65,12 @@ absl::Status NoSuchKeys(absl::string_view field, std::vector<std::string> keys,
   std::sort(keys.begin(), keys.end());
   const size_t more = keys.size() - std::min(keys.size(), kNamedKeys);
   keys.resize(keys.size() - more);
-  return absl::NotFoundError(
+  return MakeError(
+      ErrorReason::NOT_FOUND,
       absl::StrCat(field, ": no tensor \"", absl::StrJoin(keys, "\", \""), "\"",
                    more > 0 ? absl::StrCat(" and ", more, " more") : "",
-                   " in the selected sections of ", where));
+                   " in the selected sections of ", where),
+      {{"resource_type", "tensor"}, {"resource_name", keys.front()}});
 }
 
 absl::StatusOr<TensorSelector> TensorSelector::Make(
@@ -165,8 +169,10 @@ absl::Status TensorSelector::CheckSections(const storage::Read& read,
   for (const std::string& section : sections_) {
     if (known.contains(section)) continue;
     if (other != nullptr) {
-      return absl::NotFoundError(
-          absl::StrCat("there is no section ", section, " in ", NamesOf(read, other)));
+      return MakeError(
+          ErrorReason::NOT_FOUND,
+          absl::StrCat("there is no section ", section, " in ", NamesOf(read, other)),
+          {{"resource_type", "section"}, {"resource_name", section}});
     }
     return NoSuch("section",
                   absl::StrCat(FullCheckpointName(read), "/sections/", section));

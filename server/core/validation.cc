@@ -33,8 +33,8 @@ std::string At(absl::string_view field, absl::string_view child, int index) {
 }
 
 // A limit that was passed, with both figures.
-absl::Status OverLimit(absl::string_view field, size_t given, size_t limit,
-                       absl::string_view unit) {
+absl::Status FieldOverLimit(absl::string_view field, size_t given, size_t limit,
+                            absl::string_view unit) {
   return InvalidField(
       field, absl::StrCat("has ", given, " ", unit, ", at most ", limit, " are allowed"));
 }
@@ -42,12 +42,13 @@ absl::Status OverLimit(absl::string_view field, size_t given, size_t limit,
 absl::Status ValidateSize(absl::string_view field,
                           const google::protobuf::Message& message, size_t limit) {
   const size_t size = message.ByteSizeLong();
-  return size <= limit ? absl::OkStatus() : OverLimit(field, size, limit, "bytes");
+  return size <= limit ? absl::OkStatus() : FieldOverLimit(field, size, limit, "bytes");
 }
 
 absl::Status ValidateDescription(absl::string_view field, absl::string_view text) {
   if (text.size() <= kMaxDescriptionBytes) return absl::OkStatus();
-  return OverLimit(At(field, "description"), text.size(), kMaxDescriptionBytes, "bytes");
+  return FieldOverLimit(At(field, "description"), text.size(), kMaxDescriptionBytes,
+                        "bytes");
 }
 
 // An entry of a map, by its key.
@@ -60,19 +61,20 @@ absl::Status ValidateMapKey(absl::string_view field, absl::string_view map,
                             absl::string_view key) {
   if (key.empty()) return InvalidField(At(field, map), "has an empty key");
   if (key.size() <= kMaxLabelBytes) return absl::OkStatus();
-  return OverLimit(At(field, map), key.size(), kMaxLabelBytes, "bytes in a key");
+  return FieldOverLimit(At(field, map), key.size(), kMaxLabelBytes, "bytes in a key");
 }
 
 absl::Status ValidateLabels(
     absl::string_view field,
     const google::protobuf::Map<std::string, std::string>& labels) {
   if (static_cast<int>(labels.size()) > kMaxLabels) {
-    return OverLimit(At(field, "labels"), labels.size(), kMaxLabels, "pairs");
+    return FieldOverLimit(At(field, "labels"), labels.size(), kMaxLabels, "pairs");
   }
   for (const auto& [key, value] : labels) {
     if (auto s = ValidateMapKey(field, "labels", key); !s.ok()) return s;
     if (value.size() <= kMaxLabelBytes) continue;
-    return OverLimit(Entry(field, "labels", key), value.size(), kMaxLabelBytes, "bytes");
+    return FieldOverLimit(Entry(field, "labels", key), value.size(), kMaxLabelBytes,
+                          "bytes");
   }
   return absl::OkStatus();
 }
@@ -170,15 +172,15 @@ absl::Status ValidateRetention(absl::string_view field,
     return InvalidField(At(field, "metric"), "required with keep_best");
   }
   if (policy.metric().size() > kMaxLabelBytes) {
-    return OverLimit(At(field, "metric"), policy.metric().size(), kMaxLabelBytes,
-                     "bytes");
+    return FieldOverLimit(At(field, "metric"), policy.metric().size(), kMaxLabelBytes,
+                          "bytes");
   }
   return ValidateSize(field, policy, kMaxPolicyBytes);
 }
 
 absl::Status ValidateNote(absl::string_view field, absl::string_view note) {
   if (note.size() <= kMaxDescriptionBytes) return absl::OkStatus();
-  return OverLimit(field, note.size(), kMaxDescriptionBytes, "bytes");
+  return FieldOverLimit(field, note.size(), kMaxDescriptionBytes, "bytes");
 }
 
 absl::Status EmptyMask() {
@@ -228,8 +230,8 @@ absl::Status ValidateCheckpoint(absl::string_view field,
     return status;
   }
   if (static_cast<int>(checkpoint.metrics().size()) > kMaxMetrics) {
-    return OverLimit(At(field, "metrics"), checkpoint.metrics().size(), kMaxMetrics,
-                     "entries");
+    return FieldOverLimit(At(field, "metrics"), checkpoint.metrics().size(), kMaxMetrics,
+                          "entries");
   }
   for (const auto& [name, unused] : checkpoint.metrics()) {
     if (auto s = ValidateMapKey(field, "metrics", name); !s.ok()) return s;
@@ -238,8 +240,8 @@ absl::Status ValidateCheckpoint(absl::string_view field,
   for (const std::string* text : {&producer.library(), &producer.framework(),
                                   &producer.code_commit(), &producer.host()}) {
     if (text->size() > kMaxDescriptionBytes) {
-      return OverLimit(At(field, "producer"), text->size(), kMaxDescriptionBytes,
-                       "bytes in a field");
+      return FieldOverLimit(At(field, "producer"), text->size(), kMaxDescriptionBytes,
+                            "bytes in a field");
     }
   }
   if (auto s = ValidateSize(At(field, "producer"), producer, kMaxProducerBytes);
@@ -313,12 +315,12 @@ absl::Status ValidateAttachment(absl::string_view field,
     return InvalidField(At(field, "name"), "must be [a-zA-Z0-9][a-zA-Z0-9._-]{0,127}");
   }
   if (attachment.media_type().size() > kMaxLabelBytes) {
-    return OverLimit(At(field, "media_type"), attachment.media_type().size(),
-                     kMaxLabelBytes, "bytes");
+    return FieldOverLimit(At(field, "media_type"), attachment.media_type().size(),
+                          kMaxLabelBytes, "bytes");
   }
   if (static_cast<int64_t>(attachment.data().size()) > kMaxAttachmentBytes) {
-    return OverLimit(At(field, "data"), attachment.data().size(), kMaxAttachmentBytes,
-                     "bytes");
+    return FieldOverLimit(At(field, "data"), attachment.data().size(),
+                          kMaxAttachmentBytes, "bytes");
   }
   return absl::OkStatus();
 }

@@ -4,7 +4,6 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "server/core/convert.h"
 #include "server/core/resource_names.h"
 #include "server/handlers/handlers.h"
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -109,6 +108,8 @@ class Lister {
                                                       std::abs(places[at].version));
       if (absl::IsNotFound(record.status())) continue;  // deleted meanwhile
       if (!record.ok()) return record.status();
+      record->mutable_metadata()->clear_architecture();
+      record->mutable_metadata()->clear_edits();
       page.items.push_back(*std::move(record));
     }
     if (at < places.size()) page.next = absl::StrCat(at);

@@ -1,4 +1,3 @@
-#include <charconv>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
@@ -177,15 +176,20 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
     if (!manifest.ok()) return manifest.status();
     for (const auto& stored : manifest->sections()) {
       if (stored.name() != request.section()) continue;
+      const auto too_large = [&] {
+        return AnswerTooLarge(
+            absl::StrCat("section ", request.section(), " of ", checkpoint),
+            "read it by LoadCheckpoint");
+      };
+      // Before it is decoded, which takes a multiple of its bytes.
+      if (stored.value().size() > static_cast<size_t>(kMaxAnswerBytes))
+        return too_large();
       auto section = SectionFromRecord(stored);
       if (!section.ok()) return Annotate(section.status(), checkpoint);
       section->set_tensor_count(summary->tensor_count());
       section->set_logical_bytes(summary->logical_bytes());
-      if (section->ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
-        return AnswerTooLarge(
-            absl::StrCat("section ", request.section(), " of ", checkpoint),
-            "read it by LoadCheckpoint");
-      }
+      if (section->ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes))
+        return too_large();
       return *std::move(section);
     }
     if (manifest->sections_size() == 0 && manifest->tensors_size() > 0) break;

@@ -7,7 +7,6 @@
 #include "server/core/page_token.h"
 #include "server/core/resource_names.h"
 #include "server/core/save_request.h"
-#include "server/core/validation.h"
 #include "server/handlers/handlers.h"
 
 namespace modelstore::server {

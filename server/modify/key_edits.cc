@@ -2,6 +2,7 @@
 #include <array>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
@@ -38,16 +39,20 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
     if (tensor.section == section) keys.emplace_back(tensor.key, "");
   }
-  const auto borrowed = context.workshop.Borrow(KeyBytes(keys));
+  auto borrowed = context.workshop.Borrow(KeyBytes(keys));
   if (!borrowed.ok()) return borrowed.status();
   const int64_t path_bytes = context.checkpoint.PathBytes(section);
-  absl::Status cancelled;
+  absl::Status stopped;
   const absl::Status s =
       context.checkpoint.Rename(section, [&](const WorkingTensor& tensor) {
-        if (cancelled.ok()) cancelled = context.workshop.CheckGoOn();
-        return cancelled.ok() ? new_key(tensor) : tensor.key;
+        if (stopped.ok()) stopped = context.workshop.CheckGoOn();
+        if (!stopped.ok()) return tensor.key;
+        std::string key = new_key(tensor);
+        // It is kept here, in the table, and in the set of what is taken.
+        stopped = borrowed->Grow(3 * static_cast<int64_t>(key.size()));
+        return key;
       });
-  if (!cancelled.ok()) return cancelled;
+  if (!stopped.ok()) return stopped;
   if (!s.ok()) return context.At(field, s);
   size_t next = 0;
   bool changed = false;
@@ -184,7 +189,11 @@ absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
   int changed = 0;
   for (const size_t t : *selected) {
     WorkingTensor& tensor = context.checkpoint.tensors()[t];
-    if (tensor.role == v1::BUFFER) continue;
+    if (tensor.role == v1::BUFFER) {
+      if (!absl::c_linear_search(edit.keys(), tensor.key)) continue;
+      return context.Invalid(
+          "keys", absl::StrCat(tensor.key, " is a buffer, which is never trained"));
+    }
     ++changed;
     if (tensor.requires_grad == edit.requires_grad()) continue;
     const bool trainable = IsFloatingPoint(tensor.dtype) || IsComplex(tensor.dtype);

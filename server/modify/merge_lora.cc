@@ -190,10 +190,12 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
   if (!edit.checkpoint().empty()) {
     auto opened = context.sources.Open(edit.checkpoint());
     if (!opened.ok()) return context.At("checkpoint", opened.status());
-    from = *opened;
-    context.resolved.mutable_merge_lora()->set_checkpoint(modify::NameOf(*from->base()));
+    context.resolved.mutable_merge_lora()->set_checkpoint(
+        modify::NameOf(*(*opened)->base()));
+    // As the edits before this one have left it: else one could be merged twice.
+    if (!IsBase(**opened, context)) from = *opened;
   }
-  const bool own = IsBase(*from, context);
+  const bool own = from == &context.checkpoint;
   if (!own) {
     if (auto s = CheckHasNoAdapter(context); !s.ok()) return s;
   }

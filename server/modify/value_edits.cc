@@ -182,8 +182,9 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
     if (IsFloatingPoint(first.dtype) || IsComplex(first.dtype)) {
       if (!CanSum(SummedAs(first.dtype))) {
         return context.Invalid(
-            "patterns", absl::StrCat(tensor.key, " is of type ", NameOf(first.dtype),
-                                     ", which this server does not average"));
+            edit.keys().empty() ? "patterns" : "keys",
+            absl::StrCat(tensor.key, " is of type ", NameOf(first.dtype),
+                         ", which this server does not average"));
       }
       auto s = context.workshop.Reserve(
           kPartBytes + edit.checkpoints_size() *

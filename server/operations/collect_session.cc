@@ -8,8 +8,9 @@ namespace modelstore::server {
 namespace {
 
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
-// How often Next() looks at a running collection, and for the end of another.
+// How often Next() looks at its running collection, and for the end of another.
 constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
+constexpr absl::Duration kTurnInterval = absl::Milliseconds(200);
 
 OutboundMessage ProgressMessage(int64_t checked, int64_t total) {
   v1::CollectGarbageResponse response;
@@ -67,10 +68,9 @@ absl::StatusOr<std::optional<OutboundMessage>> CollectSession::Next() {
   MutexLock lock(mutex_);
   if (cancelled_ && !done_) return absl::CancelledError("the collection was cancelled");
   if (!worker_.joinable()) {
-    // Storage runs one collection at a time, and a thread that waits there cannot be
-    // cancelled.
+    // Storage runs one collection at a time: a thread that waited there would do nothing.
     if (context_.collecting->exchange(true)) {
-      return OutboundMessage::AgainAfter(kPollInterval);
+      return OutboundMessage::AgainAfter(kTurnInterval);
     }
     tell_at_ = SteadyNow() + kProgressInterval;
     worker_ = std::thread([this] { Collect(); });

@@ -9,8 +9,8 @@
 namespace modelstore::server {
 namespace {
 
-absl::Status OverLimit(absl::string_view field, int64_t given, absl::string_view unit,
-                       int64_t limit) {
+absl::Status FieldOverLimit(absl::string_view field, int64_t given,
+                            absl::string_view unit, int64_t limit) {
   return InvalidField(field, absl::StrCat("has ", given, " ", unit, " so far, at most ",
                                           limit, " are allowed"));
 }
@@ -77,18 +77,18 @@ absl::Status ForEachChunk(
 absl::Status ManifestBudget::Add(const v1::ManifestPart& part) {
   tensors_ += part.tensors_size();
   if (tensors_ > kMaxTensors) {
-    return OverLimit("manifest.tensors", tensors_, "tensors", kMaxTensors);
+    return FieldOverLimit("manifest.tensors", tensors_, "tensors", kMaxTensors);
   }
   for (const auto& attachment : part.attachments()) {
     attachment_bytes_ += static_cast<int64_t>(attachment.data().size());
   }
   if (attachment_bytes_ > kMaxAttachmentBytes) {
-    return OverLimit("manifest.attachments", attachment_bytes_, "bytes",
-                     kMaxAttachmentBytes);
+    return FieldOverLimit("manifest.attachments", attachment_bytes_, "bytes",
+                          kMaxAttachmentBytes);
   }
   bytes_ += static_cast<int64_t>(part.ByteSizeLong());
   if (bytes_ > kMaxManifestBytes) {
-    return OverLimit("manifest", bytes_, "bytes", kMaxManifestBytes);
+    return FieldOverLimit("manifest", bytes_, "bytes", kMaxManifestBytes);
   }
   return absl::OkStatus();
 }

@@ -219,6 +219,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
     position_ += run.size_bytes;
   }
   first_chunks_ = false;
+  current_ = Current{};  // no stream that waits for its client holds a chunk
   batch_bytes_ = std::min(2 * batch_bytes_, max_batch_bytes_);
   message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
   return message;
@@ -305,14 +306,15 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
   } else {
     header->set_digest(std::string(ComputeDigest(algorithm, sent).bytes()));
   }
-  if (first_chunks_ && !whole) {
-    // A client that never reads holds these bytes, not the chunk they are part of.
+  if (!whole && !run.cast) {
+    // What a client has not read yet is charged by its size: so it must not hold the
+    // chunk that it is part of.
     auto copy = std::make_shared<std::string>(sent);
     sent = *copy;
     owner = std::move(copy);
   }
   message->payloads.emplace_back(sent, std::move(owner));
-  if (first_chunks_ || run.end == run.chunk_end) current_ = Current{};
+  if (run.end == run.chunk_end) current_ = Current{};
   return absl::OkStatus();
 }
 

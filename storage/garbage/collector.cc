@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/steady_time.h"
 #include "storage/garbage/copy_forward.h"
 #include "storage/garbage/repair.h"
 #include "storage/keys.h"
@@ -18,6 +19,8 @@ namespace {
 // Time that a deletion waits for a running collection.
 constexpr absl::Duration kDeletionPatience = absl::Milliseconds(200);
 constexpr absl::Duration kCollectionPatience = absl::Minutes(5);
+// How often a collection that waits for another asks whether it is still wanted.
+constexpr absl::Duration kTurnPollInterval = absl::Milliseconds(200);
 constexpr size_t kSpreadAtOnce = 500;
 constexpr size_t kFinalizedAtOnce = 4096;
 // Of rows, that DeleteModel writes itself; the next collection goes on.
@@ -59,8 +62,8 @@ void SpreadVersion(const v1::DeadModelRecord& model, absl::string_view key,
 
 class Collector::Turn {
  public:
-  Turn(Collector* collector, absl::Duration patience)
-      : collector_(collector), taken_(collector->Begin(patience)) {}
+  Turn(Collector* collector, absl::Duration patience, const Progress& progress = nullptr)
+      : collector_(collector), taken_(collector->Begin(patience, progress)) {}
   ~Turn() {
     if (taken_) collector_->End();
   }
@@ -71,11 +74,12 @@ class Collector::Turn {
   const bool taken_;
 };
 
-bool Collector::Begin(absl::Duration patience) {
+bool Collector::Begin(absl::Duration patience, const Progress& progress) {
+  const absl::Time give_up = SteadyNow() + patience;
   MutexLock lock(mutex_);
-  if (!ended_.WaitFor(mutex_, patience,
-                      [this]() REQUIRES(mutex_) { return !collecting_; })) {
-    return false;
+  while (!ended_.WaitFor(mutex_, std::min(patience, kTurnPollInterval),
+                         [this]() REQUIRES(mutex_) { return !collecting_; })) {
+    if (SteadyNow() >= give_up || (progress && !progress(0, 0))) return false;
   }
   collecting_ = true;
   return true;
@@ -438,8 +442,9 @@ absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool vali
   if (!validate_only && !core_.InStartGrace()) {
     result.expired_uploads = uploads.SweepExpired(core_.clock.Now());
   }
-  Turn turn(this, kCollectionPatience);
+  Turn turn(this, kCollectionPatience, progress);
   if (!turn.taken()) {
+    if (progress && !progress(0, 0)) return absl::CancelledError("cancelled");
     return Overloaded("another collection is running: retry later", 5000);
   }
   // Garbage that appears from here on is left to the next collection.

@@ -39,8 +39,9 @@ class Collector {
   DeadBytes last_measure() EXCLUDES(mutex_);
 
  private:
-  // True if the caller may collect now.
-  bool Begin(absl::Duration patience) EXCLUDES(mutex_);
+  // True if the caller may collect now. `progress`, if given, is asked while it waits,
+  // under the lock: false ends the wait.
+  bool Begin(absl::Duration patience, const Progress& progress) EXCLUDES(mutex_);
   void End() EXCLUDES(mutex_);
   class Turn;
 

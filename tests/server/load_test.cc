@@ -411,6 +411,39 @@ TEST_F(LoadTest, ALargeSectionOfAPlanComesInSlices) {
   }
 }
 
+TEST_F(LoadTest, WholeChunksAreSentInPlaceAndPartsWithoutHoldingTheRest) {
+  request_.mutable_selection()->add_keys("b.weight");
+  auto read = harness_.store().reads().Open("m", storage::VersionName{});
+  ASSERT_TRUE(read.ok()) << read.status();
+  std::vector<storage::PinnedBytes> chunks;
+  for (int64_t c = 0; c < 9; ++c) {
+    auto chunk = (*read)->ReadChunk(3, 0, c);
+    ASSERT_TRUE(chunk.ok()) << chunk.status();
+    chunks.push_back(*std::move(chunk));
+  }
+  auto session = harness_.service().OpenOutbound(
+      absl::StrCat(kTransfer, "LoadCheckpoint"), request_.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  int whole = 0, parts = 0;
+  for (;;) {
+    auto message = (*session)->Next();
+    ASSERT_TRUE(message.ok()) << message.status();
+    if (!message->has_value()) break;
+    for (const storage::PinnedBytes& payload : (*message)->payloads) {
+      const absl::string_view sent = payload.view();
+      const bool in_place = std::any_of(
+          chunks.begin(), chunks.end(), [&](const storage::PinnedBytes& chunk) {
+            return sent.data() >= chunk.view().data() &&
+                   sent.data() < chunk.view().data() + chunk.view().size();
+          });
+      EXPECT_EQ(in_place, sent.size() == size_t{1} << 20) << sent.size();
+      ++(in_place ? whole : parts);
+    }
+  }
+  EXPECT_EQ(whole, 8);
+  EXPECT_EQ(parts, 2);
+}
+
 TEST_F(LoadTest, ACancelledLoadEnds) {
   auto session = harness_.service().OpenOutbound(
       absl::StrCat(kTransfer, "LoadCheckpoint"), request_.SerializeAsString());

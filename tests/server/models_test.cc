@@ -293,8 +293,12 @@ TEST_F(ModelsTest, ACollectionThatWaitsForAnotherHoldsNoThread) {
     ASSERT_TRUE(message->has_value());
     EXPECT_TRUE((*message)->again_after.has_value());
   }
-  // Nor does one that is cancelled wait.
+  // Nor does one that is cancelled wait, in storage or for its turn.
+  const absl::Time begin = absl::Now();
+  first.reset();
   second.reset();
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
+  first = open();
   EXPECT_EQ(released.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
   release.set_value();
   running.get();

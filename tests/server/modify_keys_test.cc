@@ -171,6 +171,11 @@ TEST_F(ModifyKeysTest, SetRequiresGradByKeyTakesTheseAlone) {
 TEST_F(ModifyKeysTest, APatternThatNamesNoParameterIsRefused) {
   ExpectRefused(Modify(R"(edits { set_requires_grad { keys: "bn.running_mean" } })"),
                 absl::StatusCode::kInvalidArgument, "edits[0].set_requires_grad.keys");
+  // Also beside a parameter: it was named by itself.
+  ExpectRefused(
+      Modify(
+          R"(edits { set_requires_grad { keys: "fc.bias" keys: "bn.running_mean" } })"),
+      absl::StatusCode::kInvalidArgument, "edits[0].set_requires_grad.keys");
   ExpectRefused(Modify(R"(edits { set_requires_grad { patterns: "bn\\..*" } })"),
                 absl::StatusCode::kInvalidArgument,
                 "edits[0].set_requires_grad.patterns");

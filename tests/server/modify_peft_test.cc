@@ -53,6 +53,21 @@ TEST_F(ModifyPeftTest, TheMergedCheckpointHasThePlainModelsKeys) {
   EXPECT_EQ(made["model:head.weight"], BytesOf(head_));
 }
 
+TEST_F(ModifyPeftTest, AnAdapterOfTheCheckpointItselfIsNotMergedTwice) {
+  Save(Wrapped("base_model.model."));
+  const Modified modified =
+      Modify(absl::StrCat(kMerge,
+                          " edits { merge_lora { alpha: 4 "
+                          "checkpoint: 'models/m/checkpoints/1' } }"));
+  EXPECT_FALSE(modified.status.ok());
+  EXPECT_EQ(LatestVersion(), 1);
+  ASSERT_TRUE(Modify("edits { merge_lora { alpha: 4 "
+                     "checkpoint: 'models/m/checkpoints/1' } }")
+                  .status.ok());
+  EXPECT_EQ(Bytes(kNew)["model:lin.weight"], Merged());
+  EXPECT_THAT(ModelKeys(kNew), ElementsAre("lin.weight", "lin.bias", "head.weight"));
+}
+
 TEST_F(ModifyPeftTest, WithoutThePrefixOnlyTheLayerGoes) {
   Save(Wrapped(""));
   ASSERT_TRUE(Modify(kMerge).status.ok());

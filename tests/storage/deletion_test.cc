@@ -255,6 +255,26 @@ TEST_F(DeletionTest, ListedInPagesEitherWay) {
       world_.store().checkpoints().List("m", false, "rubbish", 2).status()));
 }
 
+// Of a thousand versions they would fill the memory.
+TEST_F(DeletionTest, AListLeavesOutWhatMayBeLarge) {
+  SaveRequest request;
+  request.model_id = "m";
+  request.create_model = true;
+  request.metadata.set_architecture("a tree of modules");
+  request.metadata.set_description("kept");
+  auto save = world_.store().uploads().StartOneShot(request);
+  ASSERT_OK(save.status());
+  ASSERT_OK((*save)->Commit(std::nullopt, /*allow_empty=*/true).status());
+  const auto page = world_.store().checkpoints().List("m", false, "", 10);
+  ASSERT_OK(page.status());
+  ASSERT_EQ(page->items.size(), 1u);
+  EXPECT_EQ(page->items[0].metadata().architecture(), "");
+  EXPECT_EQ(page->items[0].metadata().description(), "kept");
+  const auto one = world_.store().checkpoints().Get("m", 1);
+  ASSERT_OK(one.status());
+  EXPECT_EQ(one->metadata().architecture(), "a tree of modules");
+}
+
 TEST_F(DeletionTest, ModelsAreListedByPrefixInPages) {
   for (const char* id : {"a", "ab", "abc", "b", "abd"}) {
     records::ModelRecord model;
