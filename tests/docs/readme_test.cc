@@ -15,6 +15,7 @@
 
 #include "client/examples/vgg16.h"
 #include "modelstore/architecture.h"
+#include "modelstore/errors.h"
 #include "modelstore/inspect.h"
 #include "modelstore/lifecycle.h"
 #include "modelstore/modify.h"
@@ -104,7 +105,8 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   modelstore::LoadResult r =
       modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
                                  {.state_dict = &weights, .device = "cpu"});
-  if (!r.status.ok()) std::cerr << r.status << "\n" << r.report.ToString();
+  if (!r.status.ok())
+    std::cerr << modelstore::StatusLine(r.status) << "\n" << r.report.ToString();
   // [end]
   ASSERT_TRUE(r.status.ok()) << r.status;
   ASSERT_EQ(weights.size(), 2u);

@@ -14,6 +14,8 @@
 //   lifecycle.h     SetAlias, AcquireLease, CopyCheckpoint, ModelWatcher
 //   inspect.h       VerifyCheckpoint, CompareCheckpoints
 //   modify.h        ModifyCheckpoint, History; edit_list.h has the edits
+//   admin.h         GetServerInfo, GetStats, ListUploads, CollectGarbage
+//   errors.h        StatusLine, ReasonOf: what a status tells
 //
 // Performance: a Client is a few pointers; copy it. Connections are opened on
 // first use and shared by all copies.
