@@ -13,6 +13,7 @@
 #include "client/internal/rpc.h"
 #include "client/internal/save_queue.h"
 #include "modelstore/v1/model_store.pb.h"
+#include "proto/contract/digest.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 
@@ -211,20 +212,32 @@ Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {
 
 absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
                                                  std::string_view attachment) {
+  // By its number: all parts must be of one version, and `latest` and aliases move.
+  absl::StatusOr<CheckpointInfo> named = GetCheckpoint(checkpoint);
+  if (!named.ok()) return named.status();
   v1::GetAttachmentRequest request;
-  request.set_parent(std::string(checkpoint));
+  request.set_parent(named->name);
   request.set_attachment(std::string(attachment));
   Attachment out;
   while (true) {
     auto part = shared_->Call<v1::GetAttachmentResponse>("GetAttachment", request);
     if (!part.ok()) return part.status();
     out.data += part->data();
-    if (part->next_offset() == 0) {
-      out.name = part->info().name();
-      out.media_type = part->info().media_type();
-      return out;
+    if (part->next_offset() > 0 && !part->data().empty()) {
+      request.set_offset(static_cast<int64_t>(out.data.size()));
+      continue;
     }
-    request.set_offset(static_cast<int64_t>(out.data.size()));
+    const std::string digest =
+        ComputeDigest(DigestAlgorithm::kXxh3_128, out.data).ToHex();
+    if (digest != part->info().digest()) {
+      return absl::DataLossError(absl::StrCat("attachment ", attachment, " of ",
+                                              named->name,
+                                              ": the bytes that came do "
+                                              "not match its digest"));
+    }
+    out.name = part->info().name();
+    out.media_type = part->info().media_type();
+    return out;
   }
 }
 

@@ -1,5 +1,6 @@
 #include "modelstore/inspect.h"
 
+#include "client/internal/convert.h"
 #include "client/internal/operation.h"
 #include "modelstore/v1/operations.pb.h"
 
@@ -23,27 +24,15 @@ std::optional<DType> ToDType(v1::DType dtype) {
   return *known;
 }
 
-DifferenceKind ToKind(v1::CompareCheckpointsResponse::TensorDifference::Kind kind) {
-  using Proto = v1::CompareCheckpointsResponse::TensorDifference;
-  switch (kind) {
-    case Proto::ADDED:
-      return DifferenceKind::kAdded;
-    case Proto::REMOVED:
-      return DifferenceKind::kRemoved;
-    case Proto::SHAPE:
-      return DifferenceKind::kShape;
-    case Proto::DTYPE:
-      return DifferenceKind::kDType;
-    default:
-      return DifferenceKind::kContent;
-  }
-}
+static_assert(static_cast<int>(DifferenceKind::kContent) ==
+                  v1::CompareCheckpointsResponse::TensorDifference::Kind_MAX,
+              "every number of the protocol has a name");
 
 TensorDifference ToDifference(
     const v1::CompareCheckpointsResponse::TensorDifference& proto) {
   TensorDifference difference;
   difference.tensor = proto.tensor();
-  difference.kind = ToKind(proto.kind());
+  difference.kind = internal::ToKnown(proto.kind(), DifferenceKind::kContent);
   difference.dtype = ToDType(proto.dtype());
   difference.other_dtype = ToDType(proto.other_dtype());
   difference.shape.assign(proto.shape().begin(), proto.shape().end());

@@ -15,6 +15,16 @@ namespace {
 
 constexpr int kHoldAttempts = 10;
 
+// Whether a save of this request_id has been committed.
+absl::StatusOr<bool> HasMadeAVersion(StoreCore& core, const v1::ModelRecord& model,
+                                     const SaveRequest& request) {
+  if (request.request_id.empty()) return false;
+  ASSIGN_OR_RETURN(const std::optional<v1::RequestRecord> row,
+                   GetRecord<v1::RequestRecord>(
+                       core.catalog(), keys::Request(model.uid(), request.request_id)));
+  return row.has_value() && row->version() != 0;
+}
+
 }  // namespace
 
 absl::StatusOr<v1::ModelRecord> GetModel(StoreCore& core, absl::string_view model_id) {
@@ -93,8 +103,12 @@ absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& reque
       HoldVersion(core, request.base_model_id.value_or(request.model_id),
                   request.base_version.value_or(VersionName()));
   if (!base.ok()) {
+    if (!absl::IsNotFound(base.status())) return base.status();
     // Without a name, no latest version is no error.
-    if (!named && absl::IsNotFound(base.status())) return target;
+    if (!named) return target;
+    // Nor is a base that was deleted since the request has made its version.
+    ASSIGN_OR_RETURN(const bool repeated, HasMadeAVersion(core, target.model, request));
+    if (repeated) return target;
     return base.status();
   }
   if (base->model.digest_algorithm() != target.model.digest_algorithm()) {

@@ -34,6 +34,11 @@ static_assert(static_cast<int>(Origin::kCopied) == v1::Origin_MAX,
 }  // namespace
 
 std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time) {
+  // It counts nanoseconds, and ends in 2262: what is later is its end.
+  using Clock = std::chrono::system_clock;
+  const auto ends = std::chrono::floor<std::chrono::seconds>(Clock::duration::max());
+  if (time.seconds() >= ends.count()) return Clock::time_point::max();
+  if (time.seconds() <= -ends.count()) return Clock::time_point::min();
   return std::chrono::system_clock::time_point(
       std::chrono::seconds(time.seconds()) +
       std::chrono::duration_cast<std::chrono::system_clock::duration>(

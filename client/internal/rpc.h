@@ -69,9 +69,8 @@ absl::StatusOr<Response> CallStore(const Client& client, std::string_view method
                            StoreDeadline((*connection)->options()));
 }
 
-// A call that deletes something which nothing else will ever be: of a model given by its
-// uid, or an upload. NOT_FOUND after an attempt whose answer was lost is OK: that attempt
-// has deleted it.
+// A call that deletes: of a model given by its uid, or an upload. NOT_FOUND after an
+// attempt whose answer was lost is OK: that attempt has deleted it.
 template <typename Response>
 absl::Status CallDelete(Connection& connection, std::string_view method,
                         const google::protobuf::Message& request,

@@ -269,8 +269,10 @@ absl::StatusOr<v1::Checkpoint> Save::SaveInOneStream(
                job_.deadline, MakeSleeper(), [&](Deadline) {
                  const SaveOutcome before = outcome_;
                  auto saved = TryOneStream(base, chunks);
-                 // A refusal for overload has had no effect.
-                 if (IsOverloaded(saved.status())) outcome_ = before;
+                 // A refusal has had no effect; an attempt before it may have had one.
+                 const absl::Status& s = saved.status();
+                 const bool refused = !s.ok() && !IsTransient(s) && !absl::IsCancelled(s);
+                 if (refused || IsOverloaded(s)) outcome_ = before;
                  return saved;
                });
 }
@@ -402,8 +404,9 @@ absl::StatusOr<std::optional<v1::Checkpoint>> Save::SaveDifference(
   if (bytes >= kSmallSaveBytes) return std::optional<v1::Checkpoint>();
   state_->done_bytes = plan_->total_bytes() - bytes;
   absl::StatusOr<v1::Checkpoint> saved = SaveInOneStream(canonical, *missing);
-  if (absl::IsNotFound(saved.status()) || absl::IsFailedPrecondition(saved.status())) {
-    outcome_.commit = SaveOutcome::Commit::kNone;
+  // Not where an earlier attempt may have made the version.
+  if (outcome_.commit == SaveOutcome::Commit::kNone &&
+      (absl::IsNotFound(saved.status()) || absl::IsFailedPrecondition(saved.status()))) {
     return std::optional<v1::Checkpoint>();
   }
   if (!saved.ok()) return saved.status();

@@ -38,7 +38,8 @@ absl::Status SaveOutcome::Explain(const absl::Status& failure, bool cancelled) c
   if (cancelled) {
     return AppendTo(absl::CancelledError("the save was cancelled"), Describe());
   }
-  return IsTransient(failure) ? AppendTo(failure, Describe()) : failure;
+  const bool tells = IsTransient(failure) || commit == Commit::kSent;
+  return tells ? AppendTo(failure, Describe()) : failure;
 }
 
 }  // namespace modelstore::internal

@@ -24,8 +24,8 @@ struct SaveOutcome {
   // Some of the content is in an upload.
   bool uploaded = false;
 
-  // `failure`, or CANCELLED, with what became of the version where the save was cut off;
-  // any other failure as it is.
+  // `failure`, or CANCELLED, with what became of the version where the save was cut off
+  // or its commit is not decided; any other failure as it is.
   absl::Status Explain(const absl::Status& failure, bool cancelled) const;
 
  private:

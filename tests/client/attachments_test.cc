@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "modelstore/v1/model_store.pb.h"
+#include "tests/client/hooked_connection.h"
 #include "tests/client/test_store.h"
 #include "tests/support/checkpoints.h"
 
@@ -52,6 +54,43 @@ TEST_F(AttachmentsTest, ComeBackAsTheyWereSavedOnEveryWay) {
       EXPECT_EQ(listed.digest.size(), 32u);
     }
   }
+}
+
+TEST_F(AttachmentsTest, AllPartsAreOfOneVersionThoughAnAliasMovesMeanwhile) {
+  const std::string first = RandomBytes(1, 4 * kMiB), second = RandomBytes(2, 4 * kMiB);
+  ASSERT_TRUE(Save({{"p", "", first}}).ok());
+  int parts = 0;
+  Client client(std::make_shared<HookedConnection>(
+      store_.connection(),
+      [&](std::string_view method,
+          const std::string&) -> std::optional<absl::StatusOr<std::string>> {
+        if (method == "GetAttachment" && ++parts == 2) {
+          EXPECT_TRUE(Save({{"p", "", second}}).ok());
+        }
+        return std::nullopt;
+      }));
+  const auto read = client.GetAttachment("models/m/checkpoints/latest", "p");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_TRUE(read->data == first);
+  EXPECT_EQ(parts, 2);
+}
+
+TEST_F(AttachmentsTest, BytesThatDoNotMatchTheirDigestAreRefused) {
+  ASSERT_TRUE(Save({{"p", "", "0123456789"}}).ok());
+  Client client(std::make_shared<HookedConnection>(
+      store_.connection(),
+      [&](std::string_view method,
+          const std::string& request) -> std::optional<absl::StatusOr<std::string>> {
+        if (method != "GetAttachment") return std::nullopt;
+        auto bytes = store_.connection().Call("/modelstore.v1.ModelStore/GetAttachment",
+                                              request, Soon());
+        v1::GetAttachmentResponse answer;
+        if (!bytes.ok() || !answer.ParseFromString(*bytes)) return bytes;
+        answer.set_data("0123456780");
+        return answer.SerializeAsString();
+      }));
+  EXPECT_TRUE(
+      absl::IsDataLoss(client.GetAttachment("models/m/checkpoints/1", "p").status()));
 }
 
 TEST_F(AttachmentsTest, AloneTheyAreSomethingToSave) {

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "absl/time/time.h"
+#include "client/internal/convert.h"
 #include "modelstore/client.h"
 #include "proto/contract/mutex.h"
 
@@ -22,6 +23,18 @@ using std::chrono::steady_clock;
 
 static_assert(std::is_same_v<Deadline::clock, steady_clock>,
               "a step of the wall clock must not move a deadline");
+
+// The protocol's times go to the year 9999, system_clock's to 2262.
+TEST(DeadlineTest, ATimeThatTheClockCannotHoldIsItsEnd) {
+  google::protobuf::Timestamp time;
+  time.set_seconds(253'402'300'799);
+  time.set_nanos(999'999'999);
+  EXPECT_EQ(internal::ToTime(time), std::chrono::system_clock::time_point::max());
+  time.set_seconds(-62'135'596'800);
+  EXPECT_EQ(internal::ToTime(time), std::chrono::system_clock::time_point::min());
+  time.set_seconds(1'700'000'000);
+  EXPECT_EQ(std::chrono::system_clock::to_time_t(internal::ToTime(time)), 1'700'000'000);
+}
 
 TEST(DeadlineTest, TheLargestDurationOfEveryUnitNeverEnds) {
   EXPECT_EQ(After(nanoseconds::max()), Deadline::max());

@@ -415,6 +415,21 @@ TEST_F(RequestIdTest, ACommitThatWasRefusedCannotBeDecided) {
   EXPECT_THAT(std::string(s.message()), HasSubstr("nothing was saved"));
 }
 
+TEST_F(RequestIdTest, ARefusalAfterALostAnswerLeavesItUndecided) {
+  int streams = 0;
+  client_ = Client(std::make_shared<HookedConnection>(
+      store_.connection(), nullptr, [&](std::string_view) {
+        return std::make_unique<ScriptedStream>(
+            std::vector<std::string>(), ++streams == 1
+                                            ? absl::UnavailableError("cut")
+                                            : absl::ResourceExhaustedError("disk full"));
+      }));
+  const absl::Status s = Save(Content(1000)).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted) << s;
+  EXPECT_THAT(std::string(s.message()), HasSubstr("may be decided"));
+  EXPECT_EQ(streams, 2);
+}
+
 TEST_F(RequestIdTest, ASaveThatWasRefusedForOverloadCannotBeDecided) {
   ConnectOptions options = support::ImpatientOptions();
   options.retry_timeout = std::chrono::milliseconds(0);

@@ -87,6 +87,22 @@ TEST_P(BothSavesTest, TheSameRequestMakesOneVersion) {
   EXPECT_EQ(world_.UsedAfterCollection(), used);
 }
 
+TEST_P(BothSavesTest, ARepetitionLeadsToItsVersionThoughTheBaseWasDeleted) {
+  ASSERT_OK(Save(RandomContent(1, 1, 1000)).status());
+  const TestContent content = RandomContent(2, 1, 1000);
+  SaveOptions options{.request_id = "r1"};
+  options.base_version = 1;
+  const auto first = Save(content, options);
+  ASSERT_OK(first.status());
+  ASSERT_OK(world_.store().checkpoints().Delete("m", 1, {}).status());
+  const auto again = Save(content, options);
+  ASSERT_OK(again.status());
+  EXPECT_EQ(again->version(), first->version());
+  // Of a request that has made none, the base must be there.
+  options.request_id = "r2";
+  EXPECT_TRUE(absl::IsNotFound(Save(content, options).status()));
+}
+
 TEST_P(BothSavesTest, TheSameRequestWithAnotherHeaderIsRefused) {
   const TestContent content = RandomContent(1, 2, 100'000);
   ASSERT_OK(Save(content, {.request_id = "r1"}).status());

@@ -77,6 +77,7 @@ SaveRequest RequestOf(const SaveOptions& options) {
   request.request_id = options.request_id;
   request.request_digest = options.request_digest;
   request.no_base = options.no_base;
+  if (options.base_version.has_value()) request.base_version = *options.base_version;
   if (options.epoch.has_value()) request.metadata.set_epoch(*options.epoch);
   return request;
 }

@@ -52,6 +52,7 @@ struct SaveOptions {
   std::optional<int64_t> expected_latest;
   bool no_base = false;
   std::optional<int64_t> epoch;
+  std::optional<int64_t> base_version;  // of `model`; absent: the latest
 };
 SaveRequest RequestOf(const SaveOptions& options);
 

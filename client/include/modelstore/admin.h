@@ -104,8 +104,9 @@ Listing<UploadInfo> ListUploads(const Client& client,
                                 std::string_view parent = "models/-",
                                 Deadline deadline = After(std::chrono::seconds(60)));
 
-// Ends an unfinished save: its sender gets NOT_FOUND, its space is reclaimed. NOT_FOUND
-// if there is no such upload; OK where a repeated attempt finds it gone.
+// Reclaims what an unfinished save has sent. A sender that still runs is not stopped:
+// this library's begins anew, at most twice. Of a committed upload only its entry goes.
+// NOT_FOUND if there is no such upload; OK where a repeated attempt finds it gone.
 absl::Status DeleteUpload(const Client& client, std::string_view name,
                           Deadline deadline = After(std::chrono::seconds(60)));
 

@@ -153,7 +153,8 @@ class Client {
                                           const ListCheckpointsOptions& options = {});
   // The same page by page, for models of many versions: at most options.limit of them,
   // 1000 at most, from where the page with this next_page_token ended. A token is a
-  // position and never expires; filter and order must be those of its page.
+  // position and never expires; filter and order must be those of its page. Ordered by a
+  // figure, versions that come or go between two pages may be skipped or come twice.
   absl::StatusOr<CheckpointPage> GetCheckpointPage(std::string_view parent,
                                                    const ListCheckpointsOptions& options,
                                                    std::string_view page_token = "");

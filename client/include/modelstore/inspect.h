@@ -78,11 +78,18 @@ struct CompareOptions {
 };
 
 // The first of these that holds.
-enum class DifferenceKind : uint8_t { kAdded, kRemoved, kShape, kDType, kContent };
+enum class DifferenceKind : uint8_t {
+  kUnknown,  // of a newer server
+  kAdded,
+  kRemoved,
+  kShape,
+  kDType,
+  kContent,
+};
 
 struct TensorDifference {
   std::string tensor;  // `section:key`
-  DifferenceKind kind = DifferenceKind::kContent;
+  DifferenceKind kind = DifferenceKind::kUnknown;
   // Of the first and of the other checkpoint; unset on the side that lacks it.
   std::optional<DType> dtype;
   std::optional<DType> other_dtype;

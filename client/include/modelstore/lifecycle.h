@@ -1,8 +1,9 @@
 // What happens to a version after it was saved: names that move, leases, pins and
 // labels, copies, and watching all of it.
 //
-//   modelstore::SetAlias(client, "models/iris/aliases/production", 12,
-//                        {.expected_version = 11, .note = "accuracy 0.97"});
+//   auto moved =
+//       modelstore::SetAlias(client, "models/iris/aliases/production", 12,
+//                            {.expected_version = 11, .note = "accuracy 0.97"});
 //   auto watcher = modelstore::ModelWatcher::Open(client, "models/iris");
 //   while (auto event = watcher->Next(modelstore::After(std::chrono::minutes(1)))) {...}
 //
@@ -58,10 +59,11 @@ struct SetAliasOptions {
   std::string note = {};
 };
 
-// `name` is `models/{model}/aliases/{alias}`. One that names the version already is
-// left alone.
-absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name, int64_t version,
-                                   const SetAliasOptions& options = {});
+// `name` is `models/{model}/aliases/{alias}`. One that names the version already stays
+// as it is; history and watchers get an entry all the same.
+[[nodiscard]] absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name,
+                                                 int64_t version,
+                                                 const SetAliasOptions& options = {});
 absl::Status DeleteAlias(Client& client, std::string_view name,
                          const SetAliasOptions& options = {});
 // By name. `parent` is `models/{model}`.
@@ -104,8 +106,8 @@ struct CheckpointUpdate {
   // After it a prune deletes the version, whatever the rules, unless it is held.
   std::optional<std::chrono::system_clock::time_point> expire_time = {};
 };
-absl::StatusOr<CheckpointInfo> UpdateCheckpoint(Client& client, std::string_view name,
-                                                const CheckpointUpdate& update);
+[[nodiscard]] absl::StatusOr<CheckpointInfo> UpdateCheckpoint(
+    Client& client, std::string_view name, const CheckpointUpdate& update);
 struct ModelUpdate {
   std::optional<std::string> description = {};
   std::optional<std::map<std::string, std::string>> labels = {};

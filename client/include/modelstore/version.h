@@ -13,7 +13,7 @@
 //   Binary: none. Library and program are compiled from the same version.
 //   Protocol: modelstore.v1 only grows. Every client of a major version works with every
 //     server of it, apart from what the older of the two lacks. An enumerator that is
-//     newer than the library reads as kUnknown.
+//     newer than the library reads as kUnknown where the enum has it.
 #pragma once
 
 // Those of the CMake project: its configuration fails where they differ.
