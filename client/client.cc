@@ -230,7 +230,7 @@ absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
     const std::string digest =
         ComputeDigest(DigestAlgorithm::kXxh3_128, out.data).ToHex();
     if (digest != part->info().digest()) {
-      return absl::DataLossError(absl::StrCat("attachment ", attachment, " of ",
+      return absl::DataLossError(absl::StrCat("attachment ", request.attachment(), " of ",
                                               named->name,
                                               ": the bytes that came do "
                                               "not match its digest"));
