@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.pb.h"
 #include "proto/contract/limits.h"
 #include "server/background/maintenance_loop.h"
@@ -214,6 +215,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   // Linked in, so that reflection can tell clients what error details hold and how
   // health is asked.
   google::rpc::BadRequest::descriptor();
+  google::rpc::Status::descriptor();
   grpc::health::v1::HealthCheckRequest::descriptor();
   // gRPC would take the path of its unix socket away from it.
   if (AnotherServerAnswers(config.address)) {

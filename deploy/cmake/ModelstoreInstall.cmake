@@ -10,7 +10,8 @@ include(CMakePackageConfigHelpers)
 set(modelstore_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/modelstore)
 set(modelstore_header_dir ${CMAKE_INSTALL_INCLUDEDIR}/modelstore-1)
 
-set(modelstore_installed modelstore_client modelstore_contract modelstore_protos)
+set(modelstore_installed modelstore_client modelstore_contract modelstore_protos
+  modelstore_status_codec)
 # The headers that include torch.
 set(modelstore_without PATTERN torch.h EXCLUDE PATTERN architecture.h EXCLUDE)
 if(TARGET modelstore_client_torch)
@@ -20,6 +21,7 @@ endif()
 set_target_properties(modelstore_client PROPERTIES EXPORT_NAME client)
 set_target_properties(modelstore_contract PROPERTIES EXPORT_NAME contract)
 set_target_properties(modelstore_protos PROPERTIES EXPORT_NAME protos)
+set_target_properties(modelstore_status_codec PROPERTIES EXPORT_NAME status_codec)
 
 install(TARGETS ${modelstore_installed} EXPORT modelstoreTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT client)

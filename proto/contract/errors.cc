@@ -4,15 +4,17 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/descriptor.h"
 #include "google/protobuf/message_lite.h"
-#include "google/rpc/error_details.pb.h"
+#include "modelstore/rpc/error_details.pb.h"
 #include "proto/contract/limits.h"
 #include "proto/contract/utf8.h"
 
 namespace modelstore {
 namespace {
 
-constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/";
+// Our messages of package modelstore.rpc travel under their names in google.rpc.
+constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/google.rpc.";
 constexpr char kDomain[] = "modelstore";
 // Of a value of the metadata: all details of an error fit into a trailer.
 constexpr size_t kMaxMetadataBytes = 640;
@@ -21,7 +23,7 @@ constexpr size_t kMaxFieldBytes = 256;
 
 template <typename Detail>
 void Attach(absl::Status& status, const Detail& detail) {
-  status.SetPayload(absl::StrCat(kTypeUrlPrefix, detail.GetTypeName()),
+  status.SetPayload(absl::StrCat(kTypeUrlPrefix, Detail::descriptor()->name()),
                     absl::Cord(detail.SerializeAsString()));
 }
 
@@ -30,7 +32,7 @@ template <typename Detail>
 std::optional<Detail> Attached(const absl::Status& status) {
   Detail detail;
   const auto bytes =
-      status.GetPayload(absl::StrCat(kTypeUrlPrefix, detail.GetTypeName()));
+      status.GetPayload(absl::StrCat(kTypeUrlPrefix, Detail::descriptor()->name()));
   if (!bytes.has_value() || !detail.ParseFromString(std::string(*bytes))) {
     return std::nullopt;
   }
@@ -55,7 +57,7 @@ absl::Status WithResource(ErrorReason reason, absl::string_view type,
   absl::Status status = MakeError(
       reason, message,
       {{"resource_type", std::string(type)}, {"resource_name", std::string(name)}});
-  google::rpc::ResourceInfo info;
+  rpc::ResourceInfo info;
   info.set_resource_type(Text(type));
   info.set_resource_name(Text(name));
   info.set_description(Text(description));
@@ -64,7 +66,7 @@ absl::Status WithResource(ErrorReason reason, absl::string_view type,
 }
 
 void AttachDelay(absl::Status& status, int retry_after_ms) {
-  google::rpc::RetryInfo detail;
+  rpc::RetryInfo detail;
   detail.mutable_retry_delay()->set_seconds(retry_after_ms / 1000);
   detail.mutable_retry_delay()->set_nanos(retry_after_ms % 1000 * 1'000'000);
   Attach(status, detail);
@@ -82,7 +84,7 @@ absl::Status MakeError(ErrorReason reason, absl::string_view message,
 }
 
 absl::Status WithReason(absl::Status status, ErrorReason reason, ErrorMetadata metadata) {
-  google::rpc::ErrorInfo detail;
+  rpc::ErrorInfo detail;
   detail.set_reason(v1::ErrorReason_Name(reason));
   detail.set_domain(kDomain);
   for (const auto& [key, value] : metadata) {
@@ -101,7 +103,7 @@ absl::Status WithSomeReason(absl::Status status) {
 }
 
 std::optional<ErrorDetail> ErrorDetailOf(const absl::Status& status) {
-  auto info = Attached<google::rpc::ErrorInfo>(status);
+  auto info = Attached<rpc::ErrorInfo>(status);
   if (!info.has_value() || info->domain() != kDomain) return std::nullopt;
   ErrorDetail detail;
   detail.reason = info->reason();
@@ -113,7 +115,7 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message) {
   absl::Status status =
       MakeError(ErrorReason::INVALID_FIELD, absl::StrCat(field, ": ", message),
                 {{"field", ToUtf8(field, kMaxFieldBytes)}});
-  google::rpc::BadRequest detail;
+  rpc::BadRequest detail;
   auto* violation = detail.add_field_violations();
   violation->set_field(Text(field));
   violation->set_description(Text(message));
@@ -197,7 +199,7 @@ absl::Status LatestVersionDiffers(absl::string_view model, int64_t expected,
 }
 
 std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
-  const auto info = Attached<google::rpc::RetryInfo>(status);
+  const auto info = Attached<rpc::RetryInfo>(status);
   if (!info.has_value() || !info->has_retry_delay()) return std::nullopt;
   return absl::Seconds(info->retry_delay().seconds()) +
          absl::Nanoseconds(info->retry_delay().nanos());

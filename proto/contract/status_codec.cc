@@ -5,7 +5,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
-#include "google/rpc/status.pb.h"
+#include "modelstore/rpc/status.pb.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/utf8.h"
 
@@ -25,7 +25,7 @@ grpc::Status ToGrpcStatus(const absl::Status& given) {
   if (given.ok()) return grpc::Status::OK;
   const absl::Status status = WithSomeReason(given);
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  google::rpc::Status detailed;
+  rpc::Status detailed;
   size_t detail_bytes = 0;
   auto add = [&](absl::string_view url, const absl::Cord& payload) {
     if (detail_bytes + payload.size() > kMaxDetailBytes) return;
@@ -50,7 +50,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   const std::string message = status.error_message();
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()), message);
-  google::rpc::Status detailed;
+  rpc::Status detailed;
   if (detailed.ParseFromString(status.error_details())) {
     for (const auto& detail : detailed.details()) {
       if (detail.type_url().empty()) continue;

@@ -5,7 +5,6 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "google/rpc/error_details.pb.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "server/core/resource_names.h"
@@ -115,14 +114,15 @@ absl::Status EditContext::At(absl::string_view field, const absl::Status& status
   const std::string path = Field(field);
   if (absl::StartsWith(status.message(), path)) return status;
   absl::Status placed = Annotate(status, path);
-  google::rpc::BadRequest detail;
-  auto* violation = detail.add_field_violations();
-  violation->set_field(path);
-  violation->set_description(std::string(status.message()));
-  placed.SetPayload("type.googleapis.com/google.rpc.BadRequest",
-                    absl::Cord(detail.SerializeAsString()));
-  if (!absl::IsInvalidArgument(placed)) return placed;
-  return WithReason(std::move(placed), ErrorReason::INVALID_FIELD, {{"field", path}});
+  // A reason of its own, such as an absent module's, stays.
+  const bool invalid = absl::IsInvalidArgument(placed);
+  InvalidField(path, status.message())
+      .ForEachPayload([&](absl::string_view type, const absl::Cord& detail) {
+        if (invalid || absl::EndsWith(type, ".BadRequest")) {
+          placed.SetPayload(type, detail);
+        }
+      });
+  return placed;
 }
 
 absl::Status EditContext::Missing(absl::string_view field, absl::string_view type,

@@ -30,7 +30,7 @@ PACKAGES = {
     "libzip": ("zip.h",),
     "gtest": ("gtest/", "gmock/"),
 }
-GENERATED = ("modelstore/storage/v1", "modelstore/v1", "google/rpc")
+GENERATED = ("modelstore/storage/v1", "modelstore/v1", "modelstore/rpc", "google/rpc")
 SYSTEM = ("sys/", "linux/", "netinet/", "arpa/", "net/", "bits/", "asm/")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)

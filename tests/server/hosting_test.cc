@@ -215,7 +215,8 @@ TEST(HostingTest, ReflectionTellsTheServicesAndTheErrorDetails) {
   }
   for (const char* symbol :
        {"google.rpc.BadRequest", "google.rpc.ResourceInfo", "google.rpc.RetryInfo",
-        "modelstore.v1.ModelStore", "modelstore.v1.LoadCheckpointRequest"}) {
+        "google.rpc.Status", "modelstore.v1.ModelStore",
+        "modelstore.v1.LoadCheckpointRequest"}) {
     const std::string file = Reflect(harness, Field(4, symbol));
     const std::string simple =
         std::string(symbol).substr(std::string(symbol).rfind('.') + 1);
