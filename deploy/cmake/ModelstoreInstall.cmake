@@ -3,6 +3,7 @@
 #
 #   find_package(modelstore REQUIRED)
 #   target_link_libraries(app PRIVATE modelstore::client)        # or ::client_torch
+#   target_link_libraries(app_test PRIVATE modelstore::testing)
 #
 # works in a project of its own.
 include(CMakePackageConfigHelpers)
@@ -10,20 +11,26 @@ include(CMakePackageConfigHelpers)
 set(modelstore_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/modelstore)
 set(modelstore_header_dir ${CMAKE_INSTALL_INCLUDEDIR}/modelstore-1)
 
-set(modelstore_installed modelstore_client modelstore_contract modelstore_protos
-  modelstore_status_codec)
+set(modelstore_installed client contract protos service status_codec storage
+  storage_memory testing)
 # The headers that include torch.
 set(modelstore_without PATTERN torch.h EXCLUDE PATTERN architecture.h EXCLUDE)
-if(TARGET modelstore_client_torch)
-  list(APPEND modelstore_installed modelstore_client_torch)
+if(MODELSTORE_WITH_TORCH)
+  list(APPEND modelstore_installed client_torch)
   set(modelstore_without)
+  # The service in a test loads the module that draws new parameters.
+  install(TARGETS modelstore_draws
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/modelstore COMPONENT client)
+  target_link_options(modelstore_testing INTERFACE
+    "$<INSTALL_INTERFACE:LINKER:-rpath,$<INSTALL_PREFIX>/${CMAKE_INSTALL_LIBDIR}/modelstore>")
 endif()
-set_target_properties(modelstore_client PROPERTIES EXPORT_NAME client)
-set_target_properties(modelstore_contract PROPERTIES EXPORT_NAME contract)
-set_target_properties(modelstore_protos PROPERTIES EXPORT_NAME protos)
-set_target_properties(modelstore_status_codec PROPERTIES EXPORT_NAME status_codec)
+set(modelstore_targets)
+foreach(name ${modelstore_installed})
+  set_target_properties(modelstore_${name} PROPERTIES EXPORT_NAME ${name})
+  list(APPEND modelstore_targets modelstore_${name})
+endforeach()
 
-install(TARGETS ${modelstore_installed} EXPORT modelstoreTargets
+install(TARGETS ${modelstore_targets} EXPORT modelstoreTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT client)
 install(EXPORT modelstoreTargets NAMESPACE modelstore::
   DESTINATION ${modelstore_package_dir} COMPONENT client)

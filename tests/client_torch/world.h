@@ -1,34 +1,37 @@
-// A store in memory, the service over it and a client, all in this process.
+// A server in this process and a client of it.
 //
 //   World world;
 //   SaveCheckpoint(world.client(), "models/m", {.module = net.get()});
 #pragma once
 
-#include <memory>
+#include <chrono>
 
 #include "modelstore/client.h"
-#include "storage/memory/engine.h"
-#include "tests/support/in_process_connection.h"
+#include "tests/client/test_store.h"
 
 namespace modelstore::support {
 
-class World {
+class World : public TestStore {
  public:
-  explicit World(ConnectOptions options = ImpatientOptions());
-  ~World();
+  explicit World(const ConnectOptions& options = ImpatientOptions())
+      : TestStore(options), client_(NewClient()) {}
+  ~World() {
+    // Saves still under way fail now and touch nothing that is gone.
+    Stop();
+    (void)client_.Drain(After(std::chrono::seconds(30)));
+  }
 
   Client& client() { return client_; }
-  InProcessConnection& connection() { return *connection_; }
-  storage::MemoryDisk& disk() { return *disk_; }
 
   // Gives up at the first failure instead of trying again.
-  static ConnectOptions NoRetries();
+  static ConnectOptions NoRetries() {
+    ConnectOptions options = ImpatientOptions();
+    options.retry_timeout = std::chrono::milliseconds(0);
+    options.streams = 1;
+    return options;
+  }
 
  private:
-  std::shared_ptr<storage::MemoryDisk> disk_;
-  std::unique_ptr<storage::CheckpointStore> store_;
-  std::unique_ptr<server::Service> service_;
-  std::shared_ptr<InProcessConnection> connection_;
   Client client_;
 };
 

@@ -21,6 +21,7 @@
 #include "modelstore/modify.h"
 #include "modelstore/policy.h"
 #include "modelstore/retention.h"
+#include "modelstore/testing.h"
 #include "modelstore/torch.h"
 #include "tests/benchmarks/server_process.h"
 #include "tests/docs/reflected_call.h"
@@ -344,6 +345,22 @@ TEST_F(Readme, DCTheVersionsThatNoRuleKeepsGo) {
   EXPECT_EQ(pruned->kept_count + static_cast<int64_t>(pruned->pruned_versions.size() +
                                                       pruned->held_versions.size()),
             static_cast<int64_t>(before) + 6);
+}
+
+TEST_F(Readme, DDATestOfTrainingCodeNeedsNoServerProcess) {
+  const torch::Tensor weight = net->weight.detach().clone();
+  // [testing]
+  modelstore::TestServer server;
+  modelstore::Client client = server.NewClient();
+  auto saved = modelstore::SaveCheckpoint(client, "models/iris", {.module = net.get()});
+  server.Restart();  // what was acknowledged is still there
+  modelstore::LoadResult loaded =
+      modelstore::LoadCheckpoint(client, saved->name, {.module = net.get()});
+  // [end]
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(saved->version, 1);
+  ASSERT_TRUE(loaded.status.ok()) << loaded.status;
+  EXPECT_TRUE(net->weight.equal(weight));
 }
 
 TEST_F(Readme, EEveryGrpcurlCommandDoesWhatItSays) {

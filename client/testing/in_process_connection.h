@@ -2,7 +2,8 @@
 // handed over in the calling thread. Loses, stalls and falsifies messages on
 // demand.
 //
-//   auto connection = std::make_shared<InProcessConnection>(service.get());
+//   auto connection = std::make_shared<InProcessConnection>(options);
+//   connection->SetService(service.get());
 //   connection->SetFaults({.cut_at = 5});     // the fifth message from now is lost
 //   Client client(connection);
 #pragma once
@@ -16,21 +17,17 @@
 #include "proto/contract/mutex.h"
 #include "server/method_table.h"
 
-namespace modelstore::support {
-
-// Short waits, so that a test of retries takes no time.
-ConnectOptions ImpatientOptions();
+namespace modelstore::internal {
 
 // Thread-safe.
 class InProcessConnection : public Connection {
  public:
-  // `service` is not owned; null: the server cannot be reached.
-  explicit InProcessConnection(server::Service* service,
-                               ConnectOptions options = ImpatientOptions());
+  // The server cannot be reached before SetService().
+  explicit InProcessConnection(const ConnectOptions& options);
   ~InProcessConnection() override;
 
-  // The server is replaced: what ran is cut, and its sessions are gone when this
-  // returns.
+  // Replaces the server: cuts what runs; its sessions are gone when this returns.
+  // `service` is not owned; null: the server cannot be reached.
   void SetService(server::Service* service);
 
   struct Faults {
@@ -74,7 +71,7 @@ class InProcessConnection : public Connection {
 
   const ConnectOptions options_;
   mutable Mutex mutex_;
-  server::Service* service_ GUARDED_BY(mutex_);
+  server::Service* service_ GUARDED_BY(mutex_) = nullptr;
   int active_calls_ GUARDED_BY(mutex_) = 0;
   bool paused_ GUARDED_BY(mutex_) = false;
   CondVar changed_;
@@ -84,4 +81,4 @@ class InProcessConnection : public Connection {
   int64_t calls_ GUARDED_BY(mutex_) = 0;
 };
 
-}  // namespace modelstore::support
+}  // namespace modelstore::internal

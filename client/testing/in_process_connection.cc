@@ -1,4 +1,4 @@
-#include "tests/support/in_process_connection.h"
+#include "client/testing/in_process_connection.h"
 
 #include <algorithm>
 #include <optional>
@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/steady_time.h"
 
-namespace modelstore::support {
+namespace modelstore::internal {
 namespace {
 
 absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
@@ -30,13 +30,6 @@ ReceivedMessage Fragmented(std::string bytes, size_t fragment_bytes) {
 }
 
 }  // namespace
-
-ConnectOptions ImpatientOptions() {
-  ConnectOptions options;
-  options.stall_timeout = std::chrono::milliseconds(5'000);
-  options.retry_timeout = std::chrono::milliseconds(10'000);
-  return options;
-}
 
 class InProcessConnection::InProcessStream final : public Stream {
  public:
@@ -148,14 +141,16 @@ class InProcessConnection::InProcessStream final : public Stream {
     MutexLock lock(stall_mutex_);
     const Deadline wake = After(absl::ToChronoNanoseconds(*until - SteadyNow()));
     stall_over_.WaitUntil(stall_mutex_, std::min(wake, deadline),
-                          [this] { return woken_ || cancelled_; });
+                          [this]()
+                              REQUIRES(stall_mutex_) { return woken_ || cancelled_; });
     const bool cancelled = cancelled_;
     lock.Unlock();
     const bool stopped = outbound_->StopWaiting();
     lock.Lock();
     // Somebody is about to call.
     while (!stopped && !woken_) {
-      stall_over_.WaitFor(stall_mutex_, absl::Seconds(1), [this] { return woken_; });
+      stall_over_.WaitFor(stall_mutex_, absl::Seconds(1),
+                          [this]() REQUIRES(stall_mutex_) { return woken_; });
     }
     const bool woken = std::exchange(woken_, false);
     if (cancelled) return Cut();
@@ -199,8 +194,8 @@ class InProcessConnection::InProcessStream final : public Stream {
 
   absl::Status Stall(Deadline deadline) {
     MutexLock lock(stall_mutex_);
-    const bool cancelled =
-        stall_over_.WaitUntil(stall_mutex_, deadline, [this] { return cancelled_; });
+    const bool cancelled = stall_over_.WaitUntil(
+        stall_mutex_, deadline, [this]() REQUIRES(stall_mutex_) { return cancelled_; });
     return cancelled ? Cut() : absl::DeadlineExceededError("the stream stalled");
   }
 
@@ -222,8 +217,8 @@ class InProcessConnection::InProcessStream final : public Stream {
   bool woken_ GUARDED_BY(stall_mutex_) = false;
 };
 
-InProcessConnection::InProcessConnection(server::Service* service, ConnectOptions options)
-    : options_(options), service_(service) {}
+InProcessConnection::InProcessConnection(const ConnectOptions& options)
+    : options_(options) {}
 
 InProcessConnection::~InProcessConnection() = default;
 
@@ -232,7 +227,7 @@ void InProcessConnection::SetService(server::Service* service) {
   service_ = service;
   for (InProcessStream* stream : streams_) stream->Kill();
   changed_.WaitUntil(mutex_, SteadyNow() + absl::Seconds(60),
-                     [this] { return active_calls_ == 0; });
+                     [this]() REQUIRES(mutex_) { return active_calls_ == 0; });
 }
 
 void InProcessConnection::SetFaults(Faults faults) {
@@ -270,7 +265,8 @@ InProcessConnection::Faults InProcessConnection::faults() const {
 
 InProcessConnection::Verdict InProcessConnection::CountMessage(Deadline deadline) {
   MutexLock lock(mutex_);
-  if (!changed_.WaitUntil(mutex_, deadline, [this] { return !paused_; })) {
+  if (!changed_.WaitUntil(mutex_, deadline,
+                          [this]() REQUIRES(mutex_) { return !paused_; })) {
     return Verdict::kStall;
   }
   const int64_t n = ++messages_;
@@ -319,4 +315,4 @@ absl::StatusOr<std::unique_ptr<Stream>> InProcessConnection::Open(std::string_vi
   return std::unique_ptr<Stream>(std::move(stream));
 }
 
-}  // namespace modelstore::support
+}  // namespace modelstore::internal
