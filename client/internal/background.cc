@@ -20,11 +20,11 @@ struct Worker {
   std::atomic<bool> done{false};
 };
 
-// Never destroyed: threads may use it while statics are torn down.
+// Never destroyed: threads may use it during the destruction of statics.
 class Workers {
  public:
-  // Those of this process: a forked child has none of its parent's threads, and
-  // begins anew.
+  // The workers of this process. A forked child gets a new object: it has none of its
+  // parent's threads, and the parent's mutex may be locked.
   static Workers& Get() {
     static std::atomic<Workers*> current{nullptr};
     [[maybe_unused]] static const int registered = std::atexit([] { Get().JoinAll(); });
@@ -43,7 +43,7 @@ class Workers {
     Worker& worker = workers_.emplace_back();
     worker.thread = TryThread([&worker, work = std::move(work)]() mutable {
       work();
-      work = nullptr;  // What it captured dies before the thread counts as done.
+      work = nullptr;  // Destroys captured objects before the thread counts as done.
       worker.done.store(true, std::memory_order_release);
     });
     if (worker.thread.joinable()) return true;
@@ -52,6 +52,7 @@ class Workers {
   }
 
  private:
+  // Joins the threads that have finished.
   void Reap() REQUIRES(mutex_) {
     for (auto it = workers_.begin(); it != workers_.end();) {
       if (!it->done.load(std::memory_order_acquire)) {

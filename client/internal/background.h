@@ -1,6 +1,6 @@
-// Threads that outlive the object that started them: saves go on after the last
-// Client is gone. They are joined when the process exits normally, so that a
-// save begun before main() returns is finished rather than torn down.
+// Threads that outlive the object that started them: saves continue after the last Client
+// is destroyed. A normal process exit joins them, so that a save started before main()
+// returns is completed.
 #pragma once
 
 #include <functional>
@@ -8,13 +8,13 @@
 
 namespace modelstore::internal {
 
-// Runs `work` on a thread of its own. `work` must end by itself: every save has a
-// deadline. exit() waits for it; after fork() the child does not. False if the
-// system has no thread to give.
+// Runs `work` on a new thread. `work` must end by itself, as every save does at its
+// deadline. exit() waits for it, except in the child of a fork. False if no thread could
+// be started.
 bool RunInBackground(std::function<void()> work);
 
-// Keeps `thing` for as long as the process lives. The child of a fork must not
-// destroy what belongs to threads that it does not have.
+// Keeps `thing` until the process ends. The child of a fork must not destroy objects that
+// belong to threads which exist only in the parent.
 void KeepForever(std::shared_ptr<void> thing);
 
 }  // namespace modelstore::internal

@@ -7,7 +7,7 @@ namespace modelstore::internal {
 void Cancellation::Cancel() {
   MutexLock lock(mutex_);
   cancelled_ = true;
-  // Under the lock, because a stream leaves the list before it dies.
+  // Under the lock: ~TrackedStream() takes it, so no stream is destroyed meanwhile.
   for (Stream* stream : streams_) stream->Cancel();
   changed_.NotifyAll();
 }

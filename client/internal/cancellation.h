@@ -1,4 +1,4 @@
-// Ends a transfer from outside: wakes its sleeps and cancels its streams.
+// Cancels a transfer from another thread: wakes its sleeps and cancels its streams.
 #pragma once
 
 #include <chrono>
@@ -12,10 +12,10 @@ namespace modelstore::internal {
 // Thread-safe.
 class Cancellation {
  public:
-  // For good. Streams that are tracked, and those that will be, are cancelled.
+  // Permanent. Cancels tracked streams, and every stream that is tracked later.
   void Cancel();
   bool cancelled() const;
-  // False if cancelled before the time was over.
+  // False if it was cancelled before `time` has passed.
   bool Sleep(std::chrono::milliseconds time);
 
  private:
@@ -26,7 +26,8 @@ class Cancellation {
   std::vector<Stream*> streams_ GUARDED_BY(mutex_);
 };
 
-// Makes a stream cancellable for as long as this object lives.
+// Makes `stream` cancellable during the lifetime of this object. Must be destroyed before
+// the stream.
 class TrackedStream {
  public:
   TrackedStream(Cancellation& cancellation, Stream& stream);

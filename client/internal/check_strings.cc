@@ -17,7 +17,7 @@ using google::protobuf::Message;
 // Longest name shown in an error message.
 constexpr size_t kShownBytes = 200;
 
-// An entry of a map, by its key; of another list, by its position.
+// Names a map entry by its key, and an element of another list by its index.
 std::string EntryName(const std::string& list, const FieldDescriptor& field,
                       const Message& entry, int index) {
   const FieldDescriptor* key = field.is_map() ? field.message_type()->map_key() : nullptr;
@@ -80,7 +80,7 @@ absl::Status CheckStrings(const Message& message, const std::string& path) {
   message.GetReflection()->ListFields(message, &fields);
   for (const FieldDescriptor* field : fields) {
     const bool entry = message.GetDescriptor()->options().map_entry();
-    // The key and value of an entry are told by the entry's own name.
+    // The name of the entry already identifies key and value.
     const std::string name = entry          ? path
                              : path.empty() ? field->name()
                                             : absl::StrCat(path, ".", field->name());

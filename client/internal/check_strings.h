@@ -1,5 +1,5 @@
-// Refuses text that protobuf would not take, before it is serialized: protobuf itself
-// prints to stderr, and names neither the entry of a map nor the call.
+// Checks UTF-8 before serialization. Protobuf itself only prints to stderr, and names
+// neither the map entry nor the call.
 #pragma once
 
 #include <string>
@@ -9,12 +9,12 @@
 
 namespace modelstore::internal {
 
-// INVALID_ARGUMENT naming the first `string` of the message, or of those within it, that
-// is not UTF-8: `labels["run"]: is not UTF-8 at byte 3`. `path` is put before the name.
+// INVALID_ARGUMENT naming the first `string` field of the message or its submessages that
+// is not UTF-8: `labels["run"]: is not UTF-8 at byte 3`. `path` prefixes the name.
 absl::Status CheckStrings(const google::protobuf::Message& message,
                           const std::string& path = "");
 
-// The same for one string.
+// As above, for one string.
 absl::Status CheckString(const std::string& field, const std::string& text);
 
 }  // namespace modelstore::internal

@@ -17,7 +17,7 @@
 namespace modelstore::internal {
 namespace {
 
-// Bytes are digested where they landed, in steps that the cache still holds.
+// Bytes are digested at their destination, in steps small enough to be in the cache.
 constexpr int64_t kStepBytes = int64_t{128} << 10;
 
 absl::Status NotAskedFor(absl::string_view what) {
@@ -26,13 +26,13 @@ absl::Status NotAskedFor(absl::string_view what) {
 
 }  // namespace
 
-// The payload of a message, taken from its front.
+// A message's payload, consumed from its start.
 struct ChunkReceiver::Source {
   const std::vector<absl::string_view>& fragments;
   size_t index = 0;
   size_t offset = 0;
 
-  // `to` null: drops them. There are at least so many left.
+  // Copies `bytes` bytes to `to`, or drops them if it is null. At least that many remain.
   void Take(char* to, int64_t bytes) {
     while (bytes > 0) {
       const absl::string_view rest = fragments[index].substr(offset);
@@ -85,6 +85,7 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
   if (run.position() + run.size_bytes() > target.end) {
     return NotAskedFor("a run across the end of a tensor");
   }
+  // A small unbound tensor between two bound ones (CutRanges).
   if (!target.bound) {
     source->Take(nullptr, run.size_bytes());
     return absl::OkStatus();
@@ -99,6 +100,7 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
     begin = slot.data.get();
     if (begin == nullptr) return NotTaken(index, "no memory to receive it in");
   } else {
+    // Before the first byte is written: after a failure the tensor is undefined.
     target.touched = true;
     begin = static_cast<char*>(target.buffer.data) + offset;
   }
@@ -115,8 +117,8 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
   }
   const absl::string_view bytes(begin, static_cast<size_t>(run.size_bytes()));
   if (plan_->tensors[index].dtype == DType::kBool && !HoldsOnlyBools(bytes)) {
-    // Saved by a release that did not check bools. Any byte other than 0 is true in
-    // Python.
+    // Saved by an earlier version that did not check bools. In Python any byte other than
+    // 0 is true, but C++ requires 0 or 1.
     for (size_t i = 0; i < bytes.size(); ++i) begin[i] = begin[i] == 0 ? 0 : 1;
   }
   if (sink != nullptr) {
@@ -136,14 +138,14 @@ absl::Status ChunkReceiver::NotTaken(size_t index, absl::string_view why) const 
       absl::StrCat("tensor ", TensorNameOf(info.section, info.key), ": ", why));
 }
 
-// `position` is within the sequence.
+// Returns the tensor that contains `position`, which must be within the sequence.
 size_t ChunkReceiver::FindTarget(int64_t position) {
   const auto holds = [&](size_t i) {
     return plan_->targets[i].begin <= position && position < plan_->targets[i].end;
   };
   if (holds(target_)) return target_;
-  // The last one that begins at or before the position; empty tensors that begin
-  // there come before it.
+  // The last tensor that starts at or before the position. Empty tensors at the same
+  // position precede it.
   const LoadTarget* const first = plan_->targets.get();
   const LoadTarget* const last = first + plan_->tensors.size();
   const LoadTarget* const after = std::upper_bound(

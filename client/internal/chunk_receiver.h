@@ -1,4 +1,4 @@
-// Puts the bytes of a load's messages where they belong, and checks them there.
+// Copies the bytes of a load's messages to their tensors and verifies them there.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +11,16 @@
 
 namespace modelstore::internal {
 
-// Of one stream; used by one thread.
+// One per stream; used by one thread.
 class ChunkReceiver {
  public:
   explicit ChunkReceiver(LoadPlan::State* plan)
       : plan_(plan), digester_(DigestAlgorithm::kXxh3_128) {}
 
-  // Takes one message whose bytes begin at `*position` of the sequence and do not
-  // go beyond `end`, and moves `*position` on by what it verified. DATA_LOSS
-  // naming the tensor if bytes do not match their digest; INTERNAL if the message
-  // is not what was asked for.
+  // Consumes one message whose bytes start at `*position` of the plan's sequence and end
+  // at or before `end`. Advances `*position` by the verified bytes, so that a retry can
+  // resume there. DATA_LOSS naming the tensor if bytes do not match their digest;
+  // INTERNAL if the message does not match the request.
   absl::Status Take(const ReceivedMessage& message, int64_t end, int64_t* position);
 
  private:
@@ -28,12 +28,12 @@ class ChunkReceiver {
 
   absl::Status TakeRun(const v1::LoadedChunk& run, Source* source);
   size_t FindTarget(int64_t position);
-  // The tensor's device did not take its bytes. Not for a retry.
+  // Error for bytes that the tensor's device did not accept. Not retried.
   absl::Status NotTaken(size_t index, absl::string_view why) const;
 
   LoadPlan::State* const plan_;
   Digester digester_;
-  size_t target_ = 0;  // Where the last run went.
+  size_t target_ = 0;  // Target of the last run; the next run is usually there too.
 };
 
 }  // namespace modelstore::internal

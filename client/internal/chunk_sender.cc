@@ -12,14 +12,14 @@
 namespace modelstore::internal {
 namespace {
 
-// A lane is worth its connection for so many bytes.
+// Minimum bytes per lane: fewer do not justify another connection.
 constexpr int64_t kBytesPerLane = int64_t{8} << 20;
 constexpr size_t kMostChunksPerMessage = 1024;
 
 std::string Method() { return std::string(kTransfer) + "UploadChunks"; }
 
-// Of several lanes' statuses the one that decides: a final failure before a passing
-// one, and of these the one that asks for the longest wait.
+// The status that decides a round: a permanent failure before a transient one, and among
+// transient ones the one with the longest requested delay.
 absl::Status Worst(const std::vector<absl::Status>& statuses) {
   const auto weight = [](const absl::Status& s) {
     if (s.ok()) return -absl::InfiniteDuration();
@@ -105,8 +105,8 @@ absl::Status UploadRound::Run(std::vector<uint32_t> todo, int streams) {
   std::vector<absl::Status> statuses(lanes);
   const auto run = [&](int lane) {
     statuses[lane] = RunLane(lane, &queue);
-    // A final failure needs no further bytes. After a passing one the other
-    // lanes go on: their connections may be whole.
+    // After a permanent failure no more bytes are needed. After a transient one the other
+    // lanes continue on their own connections.
     if (!statuses[lane].ok() && !IsTransient(statuses[lane])) queue.Stop();
   };
   std::vector<std::thread> threads;
@@ -135,7 +135,7 @@ absl::Status UploadRound::RunLane(int lane, ChunkQueue* queue) {
   absl::Status s = SendChunks(**stream, queue, &first);
   if (s.ok() && lane == 0) s = SendManifest(**stream, queue, &first);
   if (!s.ok()) return s;
-  // A stream needs a first message to be one.
+  // Nothing was sent: the server would refuse a stream without a first message.
   if (first) return absl::OkStatus();
   return CloseAndReceive(**stream, StepDeadline()).status();
 }
@@ -174,9 +174,10 @@ absl::Status UploadRound::SendChunks(Stream& stream, ChunkQueue* queue, bool* fi
 }
 
 absl::Status UploadRound::SendManifest(Stream& stream, ChunkQueue* queue, bool* first) {
+  // The manifest needs every digest; other lanes may still compute theirs.
   if (!queue->WaitDigested(StepDeadline())) {
     stream.Cancel();
-    return absl::UnavailableError("another stream of the save came to no end");
+    return absl::UnavailableError("another stream of the save did not finish");
   }
   std::vector<v1::ManifestPart> parts = plan_->ManifestParts();
   for (size_t i = 0; i < parts.size(); ++i) {

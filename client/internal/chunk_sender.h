@@ -1,4 +1,4 @@
-// Sends chunks of a plan over one or several streams at once.
+// Sends chunks of a plan over several parallel streams.
 #pragma once
 
 #include <atomic>
@@ -17,27 +17,28 @@
 
 namespace modelstore::internal {
 
-// Chunks that travel in one message: at most so many bytes, unless one alone has
-// more. Each message costs the same handful of thread switches on either side,
-// whatever its size; but a connection that breaks again and again brings only whole
-// ones. So a stream begins with small ones and doubles them.
+// Maximum chunk bytes per message; a single chunk may be larger. A message costs a few
+// thread switches on both sides, whatever its size, but if a connection breaks often,
+// only complete messages count. So each stream starts small and doubles the size.
 inline constexpr int64_t kFirstMessageBytes = int64_t{512} << 10;
 inline constexpr int64_t kMessageBytes = kMaxChunkBytes;
 
-// Hands out the chunks that are to be sent, message by message. Thread-safe.
+// Distributes the chunks to send, one message at a time. Thread-safe.
 class ChunkQueue {
  public:
   ChunkQueue(SavePlan* plan, std::vector<uint32_t> todo)
       : plan_(plan), todo_(std::move(todo)) {}
 
-  // The chunks of the next message, of up to `message_bytes`, digested just now, so
-  // that their bytes are in the cache when they are sent. Bytes handed out before,
-  // under another index, are skipped. Empty when there are no more, or after Stop().
-  // Fails as SavePlan::BringOver() does.
+  // Returns the chunks of the next message, up to `message_bytes`. They are digested in
+  // this call, so that their bytes are in the cache when they are sent. Chunks with the
+  // same bytes as an earlier one are skipped and added to `*skipped_bytes`. Empty when
+  // none are left, or after Stop(). Errors are those of SavePlan::BringOver().
   absl::StatusOr<std::vector<uint32_t>> Take(int64_t message_bytes, Deadline deadline,
                                              int64_t* skipped_bytes);
-  // Waits until every chunk that was handed out is digested.
+  // Waits until every chunk of the plan is digested. False at the deadline or after
+  // Stop().
   bool WaitDigested(Deadline deadline);
+  // Makes Take() return no more chunks.
   void Stop();
 
  private:
@@ -52,8 +53,8 @@ class ChunkQueue {
   absl::flat_hash_set<class Digest> sent_ GUARDED_BY(mutex_);
 };
 
-// One UploadChunks stream after another, in parallel: a round. What was not
-// delivered in one round is for the next.
+// One round of parallel UploadChunks streams. Chunks that a failed round did not deliver
+// are sent in the next one.
 class UploadRound {
  public:
   struct Target {
@@ -69,15 +70,15 @@ class UploadRound {
         target_(std::move(target)),
         deadline_(deadline) {}
 
-  // Sends `todo` over up to `streams` lanes, then the manifest on the first. OK when
-  // all of it is sealed by the server.
+  // Sends `todo` over up to `streams` lanes, then the manifest on lane 0. OK after the
+  // server has sealed everything.
   absl::Status Run(std::vector<uint32_t> todo, int streams);
 
  private:
   absl::Status RunLane(int lane, ChunkQueue* queue);
   absl::Status SendChunks(Stream& stream, ChunkQueue* queue, bool* first);
   absl::Status SendManifest(Stream& stream, ChunkQueue* queue, bool* first);
-  // Every single wait of a stream.
+  // Deadline of each single wait on a stream.
   Deadline StepDeadline() const;
 
   Connection& connection_;
@@ -87,8 +88,8 @@ class UploadRound {
   const Deadline deadline_;
 };
 
-// The payloads of `chunks`, in place. What was brought over from a device for them is
-// held by them alone from here on.
+// Returns the payloads of `chunks` without copying. Bytes fetched from a device are owned
+// only by the payloads afterwards, and freed when the transport has sent them.
 std::vector<Payload> PayloadsOf(SavePlan* plan, const std::vector<uint32_t>& chunks,
                                 int64_t* bytes);
 

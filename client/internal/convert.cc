@@ -34,7 +34,7 @@ static_assert(static_cast<int>(Origin::kCopied) == v1::Origin_MAX,
 }  // namespace
 
 std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time) {
-  // It counts nanoseconds, and ends in 2262: what is later is its end.
+  // system_clock counts nanoseconds and ends in 2262; later times are clamped.
   using Clock = std::chrono::system_clock;
   const auto ends = std::chrono::floor<std::chrono::seconds>(Clock::duration::max());
   if (time.seconds() >= ends.count()) return Clock::time_point::max();
@@ -171,7 +171,7 @@ void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
   out->mutable_producer()->set_code_commit(content.code_commit);
   out->mutable_producer()->set_host(HostName());
   if (content.architecture.empty()) return;
-  // Bytes that are none leave it without a root: the server refuses that.
+  // Malformed bytes give a message without a root, which the server refuses.
   (void)ParseMessage(content.architecture, out->mutable_architecture());
 }
 

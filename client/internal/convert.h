@@ -1,4 +1,4 @@
-// Messages of the wire and the public structs, one into the other.
+// Converts between protobuf messages and the public structs.
 #pragma once
 
 #include <vector>
@@ -29,18 +29,18 @@ CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& checkpoint);
 ModelInfo ToModelInfo(const v1::Model& model);
 AliasMove ToAliasMove(const v1::AliasMove& move);
 
-// INTERNAL for a dtype this build does not know, or a size that is not that of
-// the shape: never trusted, because memory is written by it.
+// INTERNAL for an unknown dtype, or a size that does not match the shape. The size is
+// never trusted, because it determines how much memory is written.
 absl::StatusOr<TensorInfo> ToTensorInfo(const v1::Tensor& tensor);
 absl::StatusOr<SectionContent> ToSectionContent(const v1::Section& section);
 
-// What a save says of itself, tensors and sections apart.
+// Sets everything but tensors and sections.
 void ToMetadata(const SaveContent& content, v1::Checkpoint* out);
-// INVALID_ARGUMENT for values that cannot be given back; appends the tensors of the
-// section that they name.
+// INVALID_ARGUMENT for values that Python cannot reproduce. Appends the tensors that the
+// values reference to `tensors`.
 absl::Status ToSection(const SectionContent& section, v1::Section* out,
                        std::vector<NamedTensor>* tensors);
-// Everything but the pieces.
+// Sets everything but the pieces.
 void ToTensor(const TensorInfo& info, v1::Tensor* out);
 
 void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out);

@@ -8,7 +8,7 @@
 namespace modelstore::internal {
 namespace {
 
-constexpr size_t kAlignment = 256;  // what devices copy to at full speed
+constexpr size_t kAlignment = 256;  // needed by devices for full copy speed
 
 size_t Rounded(size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -34,9 +34,9 @@ absl::Status DeviceStaging::TakeRoom(ByteSource& source, size_t bytes, Staged* s
     block_ = source.MakeRoom(block_bytes_);
     used_ = 0;
     if (block_ == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "staging ", bytes_, " bytes that lie on devices: ", block_bytes_,
-          " bytes of memory could not be page-locked, with ", left_, " still to come"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("staging ", bytes_, " bytes from devices: cannot page-lock ",
+                       block_bytes_, " bytes, ", left_, " bytes are left"));
     }
   }
   staged->data = block_.get() + used_;

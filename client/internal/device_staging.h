@@ -1,5 +1,5 @@
-// Brings the bytes of a save that lie on devices into page-locked memory of this
-// process, where they are digested and sent like all others.
+// Copies the bytes of a save from devices to page-locked host memory, where they are
+// digested and sent like other bytes.
 #pragma once
 
 #include <cstddef>
@@ -15,15 +15,15 @@ namespace modelstore::internal {
 // Used by one thread, once.
 class DeviceStaging {
  public:
-  // Of `chunks`, which outlive this, those that have a source and no data. Memory is
-  // page-locked in blocks of up to `block_bytes`, or of one chunk that is larger.
+  // Stages those of `chunks` that have a source and no data. `chunks` must outlive this.
+  // Memory is page-locked in blocks of at most `block_bytes`, or one larger chunk.
   DeviceStaging(const std::vector<PlannedChunk*>& chunks, size_t block_bytes);
 
   int64_t bytes() const { return bytes_; }
-  // Begins every copy. RESOURCE_EXHAUSTED, naming what was asked for, if no more memory
-  // can be page-locked.
+  // Starts every copy. RESOURCE_EXHAUSTED with the size if no more memory can be
+  // page-locked.
   absl::Status Begin();
-  // Waits for them. Then the chunks have data and an owner of it, like all others.
+  // Waits for the copies. Afterwards each chunk has data and its owner.
   absl::Status Finish(Deadline deadline);
 
  private:
@@ -33,13 +33,13 @@ class DeviceStaging {
     std::shared_ptr<char> room;
   };
 
-  // Room for `bytes` that lie behind those before, or in a new block.
+  // Reserves `bytes` in the current block, or in a new one.
   absl::Status TakeRoom(ByteSource& source, size_t bytes, Staged* staged);
 
   const size_t most_block_bytes_;
   std::vector<PlannedChunk*> chunks_;
   int64_t bytes_ = 0;
-  int64_t left_ = 0;  // of bytes_, without room yet, each rounded up
+  int64_t left_ = 0;  // bytes without memory yet, each chunk rounded up
   std::shared_ptr<char> block_;
   size_t block_bytes_ = 0;
   size_t used_ = 0;

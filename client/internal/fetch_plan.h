@@ -1,4 +1,4 @@
-// The plan of a load, as the server tells it.
+// Fetches the plan of a load from the server.
 #pragma once
 
 #include <string>
@@ -17,12 +17,12 @@ struct FetchedPlan {
   int64_t total_bytes = 0;
   std::vector<v1::Tensor> tensors;
   std::vector<v1::Section> sections;
-  // Slices so far of the last section.
+  // Received slices of the last section.
   std::string section_bytes;
   bool complete = false;
 };
 
-// One attempt.
+// One attempt, without retries. A plan that ends early is UNAVAILABLE.
 absl::StatusOr<FetchedPlan> FetchPlan(Connection& connection, const std::string& name,
                                       const LoadOptions& options, Deadline deadline);
 

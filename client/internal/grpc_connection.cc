@@ -1,6 +1,6 @@
-// One channel per lane, each with a connection of its own. A stream belongs to
-// the thread that uses it: that thread polls the stream's completion queue and so
-// does the network's work itself, without handing bytes from thread to thread.
+// One channel, with its own connection, per lane. A stream is used by one thread, which
+// polls the stream's completion queue and thereby does the network I/O itself; bytes are
+// not passed between threads.
 #include "client/internal/grpc_connection.h"
 
 #include <grpc/support/time.h>
@@ -26,7 +26,7 @@ namespace {
 
 using AsyncStream = grpc::GenericClientAsyncReaderWriter;
 
-// Unary calls have a channel apart from the streams, lest they wait behind bulk.
+// Unary calls have their own channel, so that they do not wait behind bulk data.
 constexpr int kControlLane = -1;
 
 grpc::ChannelArguments Arguments(int lane) {
@@ -34,24 +34,24 @@ grpc::ChannelArguments Arguments(int lane) {
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   args.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
   args.SetMaxSendMessageSize(-1);
-  // A restarted server is to be found soon: gRPC's own patience grows to minutes.
+  // Reconnects quickly to a restarted server: gRPC's default backoff grows to minutes.
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1'000);
-  // gRPC's transparent retries would buffer what we resend by ourselves.
+  // This library resends by itself; gRPC's transparent retries would buffer the bytes.
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt("modelstore.lane", lane);
   return args;
 }
 
-// gRPC takes memory for each message that arrives and frees it soon after. glibc gives
-// it back to the kernel at once, and the next message faults it in again, for a third of
-// what a load costs the client, until the process first frees a large block: then it
-// keeps up to twice as much. A process that trains has usually done so; here the others
-// do. One that set mallopt() has the say: this changes nothing there.
+// gRPC allocates memory for each received message and frees it soon after. By default
+// glibc returns such blocks to the kernel at once, and the page faults of the next message
+// take a third of the client's time in a load. After a process has freed a large block,
+// glibc raises its thresholds and keeps up to twice that size. Training processes have
+// usually done so; this call does it for others. No effect if mallopt() was called.
 void LetFreedMemoryStay() {
   constexpr size_t kLargestThatCounts = size_t{31} << 20;
-  // Volatile, lest the compiler see that nobody uses it.
+  // Volatile, so that the compiler does not remove the unused allocation.
   void* volatile block = std::malloc(kLargestThatCounts);
   std::free(block);
 }
@@ -70,9 +70,9 @@ class Lanes {
     return channel;
   }
 
-  // After a stream broke: the next one gets a new connection, since this one may
-  // be dead without knowing it. The old closes with its last stream, and lets go
-  // of every payload.
+  // Called after a stream broke: the next stream gets a new connection, as this one may
+  // be dead without having noticed. The old connection closes with its last stream, which
+  // releases every payload.
   void Drop(int lane, const std::shared_ptr<grpc::Channel>& channel) {
     MutexLock lock(mutex_);
     const auto it = channels_.find(lane);
@@ -85,7 +85,7 @@ class Lanes {
   std::map<int, std::shared_ptr<grpc::Channel>> channels_ GUARDED_BY(mutex_);
 };
 
-// gRPC's monotonic clock may count from elsewhere than the steady one.
+// Converts the remaining time, as gRPC's monotonic clock may have another epoch.
 gpr_timespec ToGrpc(Deadline deadline) {
   const Deadline now = std::chrono::steady_clock::now();
   if (deadline == Deadline::max()) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
@@ -95,8 +95,8 @@ gpr_timespec ToGrpc(Deadline deadline) {
       gpr_time_from_nanos(std::chrono::nanoseconds(left).count(), GPR_TIMESPAN));
 }
 
-// Hands a payload's owner to the slice, which releases it when the transport has
-// sent the bytes.
+// The slice holds the payload's owner and releases it when the transport has sent the
+// bytes.
 grpc::Slice PayloadSlice(Payload payload) {
   auto* owner = new std::shared_ptr<const void>(std::move(payload.owner));
   return grpc::Slice(
@@ -125,8 +125,9 @@ absl::StatusOr<std::string> ToString(const grpc::ByteBuffer& buffer) {
   return out;
 }
 
-// A call that the other end's transport reset or cancelled, for want of memory or
-// because the process is going down, is cut: gRPC words that as several codes.
+// If the server's transport resets or cancels a call, because of memory limits or a
+// shutdown, gRPC reports various codes. They are all UNAVAILABLE here, so that the call
+// is retried.
 absl::Status FromTransport(const grpc::Status& status, bool cancelled_here = false) {
   if (status.error_code() == grpc::StatusCode::CANCELLED && !cancelled_here) {
     return absl::UnavailableError("the server cancelled the call");
@@ -141,7 +142,7 @@ enum class Op : intptr_t { kStart = 1, kWrite, kWritesDone, kRead, kFinish };
 
 void* Tag(Op op) { return reinterpret_cast<void*>(op); }
 
-// What gRPC may still touch after the caller has lost patience.
+// Everything that gRPC may access after the caller has stopped waiting.
 struct Call {
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
@@ -162,8 +163,8 @@ class GrpcStream final : public Stream {
     if (!finished_ok_) lanes_->Drop(lane_, channel_);
     if (!finished_) Cancel();
     call_->queue.Shutdown();
-    // A cancelled call ends its operations at once. Should gRPC not keep that
-    // promise, the call is left behind rather than pulled from under it.
+    // A cancelled call completes its operations soon. If gRPC does not, the call is
+    // leaked rather than destroyed while gRPC uses it.
     const Deadline patience = After(std::chrono::seconds(10));
     void* tag;
     bool ok;
@@ -196,7 +197,7 @@ class GrpcStream final : public Stream {
 
   absl::StatusOr<ReceivedMessage> Read(Deadline deadline) override {
     if (broken_) return Broken();
-    // One whose wait ran out is under way still.
+    // A read whose deadline passed is still pending: wait for it again.
     if (!reading_) call_->stream->Read(&call_->incoming, Tag(Op::kRead));
     absl::Status s = Wait(Op::kRead, deadline);
     reading_ = pending_ = absl::IsDeadlineExceeded(s);
@@ -219,7 +220,7 @@ class GrpcStream final : public Stream {
 
   absl::Status Finish(Deadline deadline) override {
     if (finished_) return FromTransport(call_->status, cancelled_);
-    if (pending_) Cancel();  // An operation whose wait ran out is under way still.
+    if (pending_) Cancel();  // An operation whose deadline passed is still pending.
     if (!finish_started_) {
       finish_started_ = true;
       call_->stream->Finish(&call_->status, Tag(Op::kFinish));
@@ -238,7 +239,7 @@ class GrpcStream final : public Stream {
  private:
   static absl::Status Broken() { return absl::UnavailableError("the stream is broken"); }
 
-  // Polls until `op` is done. Completions of operations given up before pass by.
+  // Polls until `op` completes. Ignores completions of operations whose deadline passed.
   absl::Status Wait(Op op, Deadline deadline) {
     while (true) {
       void* tag;
@@ -263,13 +264,13 @@ class GrpcStream final : public Stream {
   const int lane_;
   const std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<Call> call_;
-  bool broken_ = false;
-  bool pending_ = false;
-  bool reading_ = false;
+  bool broken_ = false;   // no further reads or writes
+  bool pending_ = false;  // an operation was not completed before its deadline
+  bool reading_ = false;  // the pending operation is a read
   bool finish_started_ = false;
   bool finished_ = false;
   bool finished_ok_ = false;
-  std::atomic<bool> cancelled_{false};  // By this end.
+  std::atomic<bool> cancelled_{false};  // by the client
 };
 
 class GrpcConnection final : public Connection {
@@ -290,7 +291,7 @@ class GrpcConnection final : public Connection {
     grpc::Status status;
     call->StartCall();
     call->Finish(&response, &status, nullptr);
-    // Bounded: the call itself has the deadline, and ends with it.
+    // Returns in time, as the call itself has the deadline.
     void* tag;
     bool ok;
     queue.Next(&tag, &ok);
@@ -298,8 +299,8 @@ class GrpcConnection final : public Connection {
     while (queue.Next(&tag, &ok)) continue;
     if (!status.ok()) {
       // A connection that did not answer in time may be dead. One that could not be
-      // made waits for a time of gRPC's own, which passes only while somebody polls:
-      // a new one is tried when the caller tries again.
+      // established backs off, but gRPC's timer advances only while a queue is polled. In
+      // both cases the next attempt uses a new connection.
       if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
           status.error_code() == grpc::StatusCode::UNAVAILABLE) {
         lanes_->Drop(kControlLane, channel);
@@ -332,8 +333,7 @@ class GrpcConnection final : public Connection {
 
 absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
     std::string_view target, const ConnectOptions& options) {
-  // gRPC's threads and locks do not pass through fork(): what a child did with it
-  // would hang.
+  // gRPC's threads and locks do not survive fork(): calls in the child would hang.
   static const pid_t first_user = getpid();
   if (getpid() != first_user) {
     return absl::FailedPreconditionError(

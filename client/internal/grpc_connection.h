@@ -1,4 +1,4 @@
-// The Connection that speaks gRPC.
+// The Connection over gRPC.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace modelstore::internal {
 
-// Opens nothing yet: the first call does. FAILED_PRECONDITION in the child of a
-// process that has made one.
+// Does not connect; the first call does. FAILED_PRECONDITION in the child of a process
+// that has already made a connection.
 absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
     std::string_view target, const ConnectOptions& options);
 

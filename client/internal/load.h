@@ -1,5 +1,5 @@
-// A load: the plan from the server, then its bytes over several streams, each
-// chunk copied straight to where it belongs and checked there.
+// A load: the plan from the server, then the bytes over several streams. Each chunk is
+// copied directly to its tensor and verified there.
 #pragma once
 
 #include <sys/types.h>
@@ -22,9 +22,9 @@ namespace modelstore::internal {
 absl::StatusOr<LoadPlan> MakeLoadPlan(std::shared_ptr<Connection> connection,
                                       std::string_view name, const LoadOptions& options);
 
-// One tensor of a plan, and how far it has come.
+// One tensor of a plan and its progress.
 struct LoadTarget {
-  int64_t begin = 0;  // Of its bytes in the plan's sequence.
+  int64_t begin = 0;  // Range of its bytes in the plan's sequence.
   int64_t end = 0;
   bool bound = false;
   WritableBuffer buffer;
@@ -32,15 +32,15 @@ struct LoadTarget {
   std::atomic<int64_t> missing{0};  // Bytes not verified yet.
 };
 
-// A run of the plan's sequence that one stream brings. Small tensors that are not
-// bound may lie within; their bytes are dropped.
+// A range of the plan's sequence that one stream fetches. It may contain small unbound
+// tensors, whose bytes are dropped.
 struct LoadRange {
   int64_t begin = 0;
   int64_t end = 0;
 };
 
-// The bound tensors' bytes, cut into ranges of at most `most_bytes`, where chunks
-// are likely to be cut too.
+// Cuts the bytes of the bound tensors into ranges of at most `most_bytes`, at likely
+// chunk boundaries.
 std::vector<LoadRange> CutRanges(const LoadTarget* targets, size_t count,
                                  int64_t most_bytes);
 
@@ -59,15 +59,15 @@ struct LoadPlan::State {
   int64_t total_bytes = 0;
   std::unique_ptr<internal::LoadTarget[]> targets;
 
-  // Synchronise themselves.
+  // Atomic.
   std::atomic<bool> started{false};
   std::atomic<int64_t> bound_bytes{0};
   std::atomic<int64_t> done_bytes{0};
   std::atomic<int64_t> transferred_bytes{0};
   std::atomic<int64_t> reconnects{0};
 
-  // Held while the token is renewed, because the server was restarted and knows
-  // the old one no more: the other streams wait for the new one.
+  // Held during the RPC that renews the token after a restart of the server. Other
+  // streams block until the new token is there.
   Mutex mutex;
   std::string resume_token GUARDED_BY(mutex);
 };

@@ -1,4 +1,4 @@
-// The first half of a load: what would come, and where to put it.
+// First half of a load: fetches the plan and binds buffers to its tensors.
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,14 +21,15 @@ namespace modelstore {
 namespace internal {
 namespace {
 
-// Gaps up to this are received and dropped: cheaper than another stream.
+// Gaps up to this size are received and dropped, which is cheaper than another stream.
 constexpr int64_t kSmallGapBytes = int64_t{256} << 10;
 
-// A large section comes in slices, after its name.
+// A large section arrives in slices. An earlier message has its name.
 absl::Status AddSectionSlice(const v1::LoadPlan& part, FetchedPlan* plan) {
   absl::StrAppend(&plan->section_bytes, part.section_bytes());
   if (plan->section_bytes.size() > static_cast<size_t>(kMaxManifestBytes)) {
-    return absl::InternalError("the server plans a section larger than a checkpoint is");
+    return absl::InternalError(
+        "LoadCheckpoint: a section exceeds the maximum size of a manifest");
   }
   if (!part.section_complete()) return absl::OkStatus();
   v1::Section content;
@@ -60,7 +61,7 @@ absl::Status AddPart(absl::Span<const std::string_view> fragments, FetchedPlan* 
   plan->complete = plan->complete || part.complete();
   if (plan->tensors.size() > static_cast<size_t>(kMaxTensors)) {
     return absl::InternalError(
-        "the server plans more tensors than a checkpoint can have");
+        "LoadCheckpoint: the plan exceeds the maximum number of tensors");
   }
   return absl::OkStatus();
 }
@@ -79,8 +80,9 @@ absl::Status FillState(FetchedPlan fetched, LoadPlan::State* state) {
     state->tensors.push_back(*std::move(info));
   }
   if (position != fetched.total_bytes) {
-    return absl::InternalError(absl::StrCat("the server plans ", fetched.total_bytes,
-                                            " bytes for tensors of ", position));
+    return absl::InternalError(absl::StrCat("LoadCheckpoint: the plan has ",
+                                            fetched.total_bytes,
+                                            " bytes, but its tensors have ", position));
   }
   for (const v1::Section& section : fetched.sections) {
     absl::StatusOr<SectionContent> content = ToSectionContent(section);
@@ -161,7 +163,7 @@ std::vector<LoadRange> CutRanges(const LoadTarget* targets, size_t count,
         range.end = position = target.end;
         continue;
       }
-      // Cut where every stored chunk size cuts.
+      // Multiples of kMaxChunkBytes are chunk boundaries for every chunk size.
       const int64_t cut =
           target.begin + (limit - target.begin) / kMaxChunkBytes * kMaxChunkBytes;
       if (limit > target.begin && cut > position) range.end = position = cut;

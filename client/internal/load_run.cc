@@ -1,5 +1,5 @@
-// Ranges of the plan's sequence are handed out to as many threads as there are
-// streams. A range that is cut goes on where it was cut, on a new stream.
+// Distributes ranges of the plan's sequence to one thread per stream. A range whose
+// stream breaks resumes on a new stream at the last verified byte.
 #include "client/internal/load_run.h"
 
 #include <algorithm>
@@ -31,16 +31,17 @@ class LoadRun {
 
  private:
   void RunLane(int lane);
-  // Empty when there is none.
+  // Empty when none is left.
   LoadRange NextRange() EXCLUDES(mutex_);
-  // True: the server has no stream for this lane, and what is left of its range was
-  // handed back.
+  // If the server has no stream for this lane, returns the rest of its range to the queue
+  // and is true; the lane then ends.
   bool HandBack(int lane, const absl::Status& refusal, LoadRange left) EXCLUDES(mutex_);
-  // False if what was left of the range was handed back.
+  // Fetches a range with retries. False if the rest of it was returned to the queue.
   absl::StatusOr<bool> FetchRange(int lane, LoadRange range);
-  // Moves `*position` on towards `end`.
+  // One attempt. Advances `*position` by verified bytes, also if it fails.
   absl::Status FetchOnce(int lane, int64_t end, int64_t* position,
                          const std::string& token);
+  // Replaces the resume token if it is still `used`: the server has forgotten it.
   absl::Status RenewToken(const std::string& used);
   std::string Token() const {
     MutexLock lock(plan_->mutex);
@@ -56,7 +57,7 @@ class LoadRun {
   Cancellation cancellation_;
 
   Mutex mutex_;
-  // Those that nobody has taken, the first at the end.
+  // Ranges not started, in reverse order.
   std::vector<LoadRange> ranges_ GUARDED_BY(mutex_);
   absl::Status failure_ GUARDED_BY(mutex_);
 };
@@ -88,7 +89,7 @@ absl::Status LoadRun::Run() {
   for (std::thread& thread : threads) {
     if (thread.joinable()) thread.join();
   }
-  // What another lane handed back after this one had ended.
+  // Ranges that other lanes returned after lane 0 had finished.
   RunLane(0);
   MutexLock lock(mutex_);
   return failure_;
@@ -103,7 +104,7 @@ LoadRange LoadRun::NextRange() {
 }
 
 bool LoadRun::HandBack(int lane, const absl::Status& refusal, LoadRange left) {
-  // Lane 0 waits for its turn: one stream is enough, and without any nothing comes.
+  // Lane 0 retries instead: one stream is enough, and one is needed.
   if (lane == 0 || !IsOverloaded(refusal)) return false;
   MutexLock lock(mutex_);
   ranges_.push_back(left);
@@ -118,7 +119,7 @@ void LoadRun::RunLane(int lane) {
     if (fetched.ok()) return;
     {
       MutexLock lock(mutex_);
-      // The first is the cause; the others were cancelled because of it.
+      // The first failure is the cause; later ones are cancellations.
       if (failure_.ok()) failure_ = fetched.status();
     }
     cancellation_.Cancel();
@@ -140,20 +141,21 @@ absl::StatusOr<bool> LoadRun::FetchRange(int lane, LoadRange range) {
     if (position == range.end) return true;
     if (cancellation_.cancelled()) return absl::CancelledError("another stream failed");
     plan_->reconnects += 1;
-    // A stream that is refused while others bring bytes waits for its turn.
+    // If other streams made progress, a refused stream does not run into its retry
+    // timeout.
     const int64_t brought = plan_->transferred_bytes;
     if (brought > seen_bytes) retry.OnProgressElsewhere();
     seen_bytes = brought;
     if (position > before) retry.OnProgress();
     if (HandBack(lane, s, {position, range.end})) return false;
     if (absl::IsFailedPrecondition(s)) {
-      // The token is unknown. A server that forgets the new one too is as good as
-      // away.
+      // The server does not know the token, usually after a restart. Counts as a
+      // transient failure, in case it forgets the new one too.
       s = RenewToken(token);
-      if (s.ok()) s = absl::UnavailableError("the server knows the load no more");
+      if (s.ok()) s = absl::UnavailableError("the server no longer knows the load");
     } else if (absl::IsDataLoss(s) && mismatch_at != position) {
-      // What was damaged on the way comes whole the second time; what is damaged
-      // at its source does not.
+      // Fetches once more: bytes damaged in transit are intact the second time, bytes
+      // damaged at the source are not.
       mismatch_at = position;
       continue;
     }
@@ -182,7 +184,7 @@ absl::Status LoadRun::FetchOnce(int lane, int64_t end, int64_t* position,
     if (!message.ok()) return WhyBroken(**stream, message.status(), StepDeadline());
     if (s = receiver.Take(*message, end, position); !s.ok()) return s;
   }
-  // All bytes are here and verified: how the stream ends changes nothing.
+  // All bytes are verified, so the status of the stream does not matter.
   (void)(*stream)->Finish(StepDeadline());
   return absl::OkStatus();
 }

@@ -1,4 +1,4 @@
-// The second half of a load: the bytes.
+// Second half of a load: fetches the bytes.
 #pragma once
 
 #include "absl/status/status.h"

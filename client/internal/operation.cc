@@ -9,7 +9,7 @@ absl::Status AttemptOperation(
     Connection& connection, const std::string& method, const std::string& request,
     RetryState& retry,
     const std::function<absl::StatusOr<bool>(const std::string&)>& take) {
-  // Of each step: a message comes at least every second.
+  // Deadline of each step: a message arrives at least every second.
   const auto step = [&] { return retry.AttemptDeadline(); };
   auto stream = connection.Open(method, /*lane=*/0, step());
   if (!stream.ok()) return stream.status();
@@ -18,7 +18,7 @@ absl::Status AttemptOperation(
   while (true) {
     if (std::chrono::steady_clock::now() >= retry.deadline()) {
       (*stream)->Cancel();
-      return absl::DeadlineExceededError("the operation did not come to its result");
+      return absl::DeadlineExceededError("the operation did not finish in time");
     }
     auto message = (*stream)->Read(step());
     if (!message.ok()) return WhyBroken(**stream, message.status(), step());
@@ -31,7 +31,7 @@ absl::Status AttemptOperation(
       return done.status();
     }
     if (!*done) continue;
-    // What was asked for is done: how the stream ends does not matter any more.
+    // The result is here, so the status of the stream does not matter.
     (*stream)->Finish(step()).IgnoreError();
     return absl::OkStatus();
   }

@@ -1,5 +1,5 @@
-// Operations of ModelStore: calls that answer with a stream of progress, parts of the
-// answer and, at its end, one result.
+// Long-running calls of ModelStore: the server streams progress, parts of the answer and
+// finally one result.
 //
 //   return RunOperation<v1::CollectGarbageResponse, CollectResult>(
 //       *connection, "CollectGarbage", request, deadline,
@@ -7,10 +7,10 @@
 //         if (response.has_result()) answer = ToCollectResult(response.result());
 //       });
 //
-// An operation may take until `deadline`, however long that is: what ends an attempt
-// early is a silence of ConnectOptions.stall_timeout, since the server tells its progress
-// every second. An attempt that is cut is repeated from the start, so that the operation
-// must be safe to repeat; RetryState tells for how long.
+// An operation may run until `deadline`. The server reports progress every second, so an
+// attempt ends early only if nothing arrives for ConnectOptions.stall_timeout. A broken
+// attempt is repeated from the start, so the operation must be idempotent. RetryState
+// limits the repetitions.
 #pragma once
 
 #include <functional>
@@ -27,16 +27,16 @@
 
 namespace modelstore::internal {
 
-// One attempt: sends `request` and hands every message to `take`, which returns true for
-// the result. Returns OK once the result is taken, whatever becomes of the stream then.
+// One attempt: sends `request` and passes every message to `take`, which returns true for
+// the result. OK after the result, whatever the status of the stream.
 absl::Status AttemptOperation(
     Connection& connection, const std::string& method, const std::string& request,
     RetryState& retry,
     const std::function<absl::StatusOr<bool>(const std::string&)>& take);
 
-// Calls `take(response, answer)` for every message of an attempt, which begins with an
-// empty Answer, and returns that of the attempt that came to its result.
-// DEADLINE_EXCEEDED once `deadline` has passed; the server's work is cancelled then.
+// Calls `take(response, answer)` for every message. Each attempt starts with an empty
+// Answer; returns that of the attempt which received the result. DEADLINE_EXCEEDED after
+// `deadline`; the server's work is then cancelled.
 template <typename Response, typename Answer, typename Take>
 absl::StatusOr<Answer> RunOperation(Connection& connection, std::string_view method,
                                     const google::protobuf::Message& request,

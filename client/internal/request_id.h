@@ -1,4 +1,4 @@
-// Ids of requests that the caller did not name.
+// Generates a request_id if the caller gave none.
 #pragma once
 
 #include <random>
@@ -9,7 +9,7 @@
 
 namespace modelstore::internal {
 
-// Such as `save-` and 32 hex digits; never the same twice.
+// `{what}-` and 32 random hex digits.
 inline std::string NewRequestId(absl::string_view what) {
   std::random_device random;
   std::string id = absl::StrCat(what, "-");

@@ -13,8 +13,8 @@
 namespace modelstore::internal {
 namespace {
 
-// A server that is away is to be found soon once it is back. One that answers that it
-// is overloaded is there, and must not be asked by everybody at once.
+// Short while the server is unreachable, so that clients reconnect soon after it returns.
+// Longer under overload, so that clients do not all return at once.
 constexpr int64_t kLongestBackoffMs = 2'000;
 constexpr int64_t kLongestOverloadBackoffMs = 10'000;
 constexpr absl::Duration kLongestDelay = absl::Hours(1);
@@ -24,7 +24,7 @@ int64_t RandomBetween(int64_t least, int64_t most) {
   return std::uniform_int_distribution<int64_t>(least, most)(random);
 }
 
-// Zero if the server asks for none.
+// The delay that the server requests; zero if none.
 std::chrono::milliseconds AskedDelay(const absl::Status& status) {
   const absl::Duration asked = RetryDelay(status).value_or(absl::ZeroDuration());
   return absl::ToChronoMilliseconds(
@@ -42,7 +42,7 @@ Sleeper RealSleeper() {
 
 bool IsTransient(const absl::Status& status) {
   if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) return true;
-  // A full disk does not pass by waiting. Older servers say so when they are overloaded.
+  // A full disk is permanent. Older servers report overload with this code and a message.
   return absl::IsResourceExhausted(status) &&
          (RetryDelay(status).has_value() ||
           absl::StrContains(status.message(), "retry later"));
@@ -53,7 +53,7 @@ std::chrono::milliseconds Backoff::Next(const absl::Status& reason) {
   const int64_t asked = AskedDelay(reason).count();
   const int64_t longest = overloaded ? kLongestOverloadBackoffMs : kLongestBackoffMs;
   const int64_t current = std::min(current_ms_, longest);
-  // Jitter as large as the wait spreads out clients that were refused together.
+  // Jitter as large as the delay spreads clients that were refused at the same time.
   const int64_t wait = asked + (overloaded ? RandomBetween(0, std::max(current, asked))
                                            : RandomBetween(current / 2, current));
   current_ms_ = std::min(current * 2, longest);
@@ -82,12 +82,12 @@ absl::Status RetryState::OnFailure(const absl::Status& failure) {
   if (!IsTransient(failure)) return failure;
   const std::chrono::milliseconds asked = AskedDelay(failure);
   std::chrono::milliseconds wait = backoff_.Next(failure);
-  // With little time left: as soon as the server allows.
+  // If the jitter does not fit in the remaining time, wait only as long as requested.
   const Deadline end = std::min(deadline_, give_up_);
   if (asked.count() > 0 && After(wait) >= end && After(asked) < end) wait = asked;
   if (After(wait) >= deadline_) {
     return absl::DeadlineExceededError(
-        absl::StrCat("out of time; the last attempt: ", failure.message()));
+        absl::StrCat("deadline exceeded; the last attempt: ", failure.message()));
   }
   if (After(wait) >= give_up_) {
     const int64_t timeout_ms = policy_.retry_timeout.count();

@@ -1,4 +1,4 @@
-// Repeats a call that failed for a passing reason.
+// Repeats a call after transient failures.
 //
 //   absl::StatusOr<std::string> answer = Retry(
 //       policy, Idempotency::kIdempotent, deadline, sleeper,
@@ -17,14 +17,14 @@
 
 namespace modelstore::internal {
 
-// Whether a call may be sent again although its effect is not known. A call that was
-// refused for overload has had none and is always sent again.
+// Whether a call may be repeated if it is unknown whether it took effect. A call refused
+// because of overload had no effect and is always repeated.
 enum class Idempotency { kIdempotent, kNotIdempotent };
 
 struct RetryPolicy {
-  // Longest time without any success before the failure is final.
+  // Maximum time without progress before a failure is final.
   std::chrono::milliseconds retry_timeout;
-  // Longest single attempt.
+  // Maximum duration of one attempt.
   std::chrono::milliseconds attempt_timeout;
 
   static RetryPolicy Of(const ConnectOptions& options) {
@@ -32,19 +32,19 @@ struct RetryPolicy {
   }
 };
 
-// Sleeps for the time given; false if the work was cancelled meanwhile. Injected
-// so that tests need no real time, and a cancelled save no patience.
+// Sleeps for the given time. False if the work was cancelled meanwhile. Injected, so that
+// tests run without delays and a cancelled save ends at once.
 using Sleeper = std::function<bool(std::chrono::milliseconds)>;
 Sleeper RealSleeper();
 
-// True for failures that a later attempt may not meet: the server is away, overloaded,
-// restarting or reopening its storage, or the connection was cut or stalled.
+// Whether a later attempt may succeed: the server is unreachable, overloaded, restarting
+// or reopening its storage, or the connection broke or stalled.
 bool IsTransient(const absl::Status& status);
 
-// How long to wait before the next attempt: the delay that the server asks for, plus a
-// random time, half of the backoff to all of it, which doubles from 50 ms to 2 s.
-// Under overload: the delay that the server asks for, plus a random time up to the larger
-// of that delay and the backoff, which doubles from 50 ms to 10 s.
+// Delay before the next attempt: the delay that the server requests, plus a random time
+// between half of the backoff and all of it. The backoff doubles from 50 ms to 2 s. Under
+// overload the random time is up to the larger of the requested delay and the backoff,
+// which then doubles up to 10 s.
 class Backoff {
  public:
   std::chrono::milliseconds Next(const absl::Status& reason);
@@ -54,8 +54,8 @@ class Backoff {
   int64_t current_ms_ = 50;
 };
 
-// Decides, failure by failure, whether to go on. Progress starts the retry
-// timeout and the backoff anew.
+// Decides after each failure whether to retry. Progress resets the retry timeout and the
+// backoff. Used by one thread.
 class RetryState {
  public:
   RetryState(const RetryPolicy& policy, Deadline deadline, Sleeper sleeper)
@@ -64,15 +64,15 @@ class RetryState {
   }
 
   void OnProgress();
-  // The n-th message of one attempt at a stream that is begun anew each time: progress
-  // only if no earlier attempt had as many. Otherwise a call that crashes the server
-  // would be repeated for ever. The time between two messages of an attempt is never
-  // part of the retry timeout: a server that tells of its work is there.
+  // Called for the n-th message of an attempt that starts from the beginning each time.
+  // It is progress only if no earlier attempt had as many messages; otherwise a call that
+  // crashes the server would be repeated forever. Time between two messages of an attempt
+  // does not count towards the retry timeout, as the server is working.
   void OnMessage(int64_t nth);
-  // Somebody else's success shows that the server works: starts the retry timeout anew,
-  // and not the backoff.
+  // Another stream made progress, so the server works: resets the retry timeout but not
+  // the backoff.
   void OnProgressElsewhere();
-  // Waits and returns OK if another attempt is due; else the final status.
+  // Waits and returns OK if another attempt is to be made, else the final status.
   absl::Status OnFailure(const absl::Status& failure);
   Deadline AttemptDeadline() const {
     return std::min(deadline_, After(policy_.attempt_timeout));
@@ -95,8 +95,8 @@ const absl::Status& StatusOf(const absl::StatusOr<T>& s) {
   return s.status();
 }
 
-// Calls `attempt(deadline)`, which returns a Status or a StatusOr, until it
-// succeeds, fails for good, or time is up.
+// Calls `attempt(deadline)`, which returns a Status or a StatusOr, until it succeeds,
+// fails permanently, or the time is over.
 template <typename F>
 auto Retry(const RetryPolicy& policy, Idempotency idempotency, Deadline deadline,
            Sleeper sleeper, F&& attempt) -> decltype(attempt(deadline)) {

@@ -1,4 +1,4 @@
-// Typed calls over a Connection, and what its streams have in common.
+// Typed calls over a Connection, and helpers for its streams.
 #pragma once
 
 #include <algorithm>
@@ -21,10 +21,10 @@ namespace modelstore::internal {
 inline constexpr std::string_view kModelStore = "/modelstore.v1.ModelStore/";
 inline constexpr std::string_view kTransfer = "/modelstore.v1.CheckpointTransfer/";
 
-// Messages that carry chunks have a small head; nothing honest comes near this.
+// Limit for the head of a message with chunks. Valid heads are far smaller.
 inline constexpr size_t kMaxHeadBytes = size_t{4} << 20;
 
-// One attempt.
+// One attempt, without retries.
 template <typename Response>
 absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& method,
                                   const std::string& request, Deadline deadline) {
@@ -37,7 +37,7 @@ absl::StatusOr<Response> CallOnce(Connection& connection, const std::string& met
   return response;
 }
 
-// A unary call, repeated on passing failures if it may be.
+// A unary call, repeated after transient failures if it is idempotent.
 template <typename Response>
 absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view service,
                                  std::string_view method,
@@ -53,12 +53,12 @@ absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view servic
                });
 }
 
-// A failure is retried so long, and the last attempt may stall.
+// Deadline of a call with retries: the retry timeout plus one stalled attempt.
 inline Deadline StoreDeadline(const ConnectOptions& options) {
   return Later(After(options.retry_timeout), options.stall_timeout);
 }
 
-// A call of ModelStore that is safe to repeat, for the headers beside client.h.
+// An idempotent call of ModelStore, for the functions outside client.h.
 template <typename Response>
 absl::StatusOr<Response> CallStore(const Client& client, std::string_view method,
                                    const google::protobuf::Message& request) {
@@ -69,8 +69,8 @@ absl::StatusOr<Response> CallStore(const Client& client, std::string_view method
                            StoreDeadline((*connection)->options()));
 }
 
-// A call that deletes: of a model given by its uid, or an upload. NOT_FOUND after an
-// attempt whose answer was lost is OK: that attempt has deleted it.
+// A call that deletes a resource identified by a uid. If an earlier attempt's answer was
+// lost, NOT_FOUND is OK: that attempt deleted it.
 template <typename Response>
 absl::Status CallDelete(Connection& connection, std::string_view method,
                         const google::protobuf::Message& request,
@@ -86,20 +86,20 @@ absl::Status CallDelete(Connection& connection, std::string_view method,
                  const absl::Status s =
                      CallOnce<Response>(connection, full, bytes, attempt).status();
                  const bool done = repeated && absl::IsNotFound(s);
-                 // A refusal for overload has had no effect.
+                 // A call refused because of overload had no effect.
                  repeated |= !IsOverloaded(s);
                  return done ? absl::OkStatus() : s;
                });
 }
 
-// Why a stream broke: cancels it if it stalled, else asks for the status that
-// the server ended it with. Never OK.
+// Returns why a stream operation failed with `seen`. A stalled stream is cancelled;
+// otherwise it is the status that the server sent. Never OK.
 absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline);
 
 // Half-closes a client-streaming RPC and returns its one response.
 absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline);
 
-// Sends the one request of a server-streaming RPC, whose text was checked.
+// Sends the request of a server-streaming RPC. Its strings must have been checked.
 absl::Status SendRequest(Stream& stream, std::string request, Deadline deadline);
 
 }  // namespace modelstore::internal

@@ -32,9 +32,8 @@ std::string FullTarget(const v1::Tensor& tensor) {
   return TensorNameOf(target.section, target.key);
 }
 
-// A piece with its box and digests written out, and its chunk size no larger than its
-// bytes: the server leaves out a box that is the whole tensor, and stores the smaller
-// size.
+// A piece in normal form: explicit box and digests, and a chunk size no larger than the
+// piece. The server omits a box that covers the tensor and stores the smaller chunk size.
 struct PlainPiece {
   std::vector<int64_t> offset;
   std::vector<int64_t> size;
@@ -61,7 +60,7 @@ PlainPiece ToPlain(const v1::Tensor& tensor, const v1::Piece& piece) {
   return plain;
 }
 
-// Those that have bytes, sorted, each once.
+// The nonempty pieces, sorted and without duplicates.
 std::vector<PlainPiece> PiecesOf(const v1::Tensor& tensor) {
   std::vector<PlainPiece> pieces;
   for (const v1::Piece& piece : tensor.pieces()) {
@@ -80,7 +79,7 @@ bool SameKind(const v1::Tensor& a, const v1::Tensor& b) {
          FullTarget(a) == FullTarget(b);
 }
 
-// What tells `ours` from `stored`; empty if nothing does.
+// The first difference between `ours` and `stored`; empty if there is none.
 std::string CompareTensors(const v1::Tensor& ours, const v1::Tensor& stored, bool whole) {
   if (!SameKind(ours, stored)) return "has another dtype, shape or tie";
   if (whole &&
@@ -103,7 +102,8 @@ std::string ValuesOf(const v1::Section& section) {
   return SerializeDeterministic(values);
 }
 
-// Takes the digests off the manifest: one string, as FindMissingChunks wants them.
+// Removes the digests from the manifest and returns them as one string, as
+// FindMissingChunks expects.
 std::string TakeDigests(std::vector<v1::ManifestPart>& parts) {
   std::string digests;
   for (v1::ManifestPart& part : parts) {
@@ -201,7 +201,7 @@ void SameContent::AddSections(const std::vector<v1::Section>& stored) {
   for (const v1::Section& section : sections_) {
     ours.insert(section.name());
     const std::string value = ValuesOf(section);
-    // A worker may leave the value of a section to another.
+    // In a distributed save another worker may provide the value.
     if (value.empty() && !whole_) continue;
     with_value.insert(section.name());
     const auto it = values.find(section.name());
@@ -255,7 +255,7 @@ absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
     if (!*all) return "it lacks chunks of this save";
   }
   if (!listed.ok()) return listed;
-  // The values of sections of any size come with the plan of a load.
+  // The plan of a load contains section values of any size.
   absl::StatusOr<FetchedPlan> plan =
       Retry(RetryPolicy::Of(connection.options()), Idempotency::kIdempotent, deadline,
             sleeper, [&](Deadline attempt) {

@@ -1,5 +1,5 @@
-// Tells whether a stored version holds what a save would store: a request_id that led
-// to a version is repeated with the same content, or refused.
+// Compares a stored version with the content of a save. A save with a request_id that has
+// already produced a version succeeds only if the content is equal.
 #pragma once
 
 #include <string>
@@ -16,23 +16,23 @@ namespace modelstore::internal {
 
 class SameContent {
  public:
-  // `ours` is the manifest with every digest, or with none: then only the places of the
-  // bytes are compared. With `whole` it is all of the version; else one worker's
+  // `ours` is the save's manifest with all digests, or without any: then only the layout
+  // is compared. With `whole` it must equal the version; otherwise it is one worker's
   // contribution, which the version must contain.
   SameContent(std::vector<v1::ManifestPart> ours, bool whole);
 
-  // A tensor of the version as ListTensors gives it, with its digests in hex if `ours`
-  // has digests; in the version's order.
+  // Adds a tensor of the version as returned by ListTensors, with digests in hex if
+  // `ours` has digests. Must be called in the version's order.
   void AddTensor(const v1::Tensor& stored);
-  // All sections of the version with their values. After the last tensor.
+  // Adds all sections of the version with their values. Called after the last tensor.
   void AddSections(const std::vector<v1::Section>& stored);
 
-  // All attachments of the version.
+  // Adds all attachments of the version.
   void AddAttachments(
       const google::protobuf::RepeatedPtrField<v1::AttachmentInfo>& stored);
 
   // The first difference, such as `tensor model:w has other bytes`; empty if there is
-  // none. After AddSections().
+  // none. Valid after AddSections().
   const std::string& difference() const { return difference_; }
 
  private:
@@ -41,7 +41,7 @@ class SameContent {
   }
 
   bool whole_;
-  // Each with the pieces of all views that have its name, as the server merges them.
+  // One per name, with the pieces of all its views, as the server merges them.
   std::vector<v1::Tensor> tensors_;
   std::vector<v1::Section> sections_;
   // By name: media type and digest in hex.
@@ -52,10 +52,9 @@ class SameContent {
   std::string difference_;
 };
 
-// Reads the manifest of a stored version and compares it with `ours`, as SameContent
-// does. Empty if there is no difference. If the server cannot list the digests, such as
-// those of a tensor that has more than one answer holds, the version need only have
-// every chunk of `ours`, in whatever place.
+// Reads the manifest of a stored version and compares it with `ours`. Empty if there is
+// no difference. If the server cannot list the digests (a tensor has more than fit in one
+// answer), it only checks that the version contains every chunk of `ours` at any place.
 absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
                                            const std::string& checkpoint,
                                            std::vector<v1::ManifestPart> ours, bool whole,

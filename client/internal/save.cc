@@ -1,21 +1,23 @@
-// The program that this file stands for, if nothing could fail:
+// Steps of a save, without failures:
 //
 //   plan = cut the content into chunks
-//   copy what the caller may change; tell Staged()
-//   if the plan is not small, and the caller is free to go on:
-//     the rest steps back for threads that compute, over fewer streams
-//   (what lies on a device and was not copied is brought over when it is digested,
-//   and again when it is sent)
-//   if the plan is small:         digest; SaveCheckpoint(everything); done
+//   copy what the caller may change; Staged() returns
+//   if everything is staged and the save is not small:
+//     the rest runs at lower priority and over fewer streams
+//   if the save is small:         digest; SaveCheckpoint(everything); done
 //   if the model has a base:      digest everything
 //     missing = FindMissingChunks(base)
-//     if missing is small:        SaveCheckpoint(missing, on that base); done
+//     if missing is small:        SaveCheckpoint(missing, with that base); done
 //   upload = CreateUpload
-//   UploadChunks(what is missing, manifest)       over several streams
-//   worker 0: CommitUpload        the others: wait until it is committed
+//   UploadChunks(missing chunks, manifest)        over several streams
+//   worker 0: CommitUpload        other workers: wait for the commit
 //
-// What fails for a passing reason is asked for again; an upload goes on with what
-// FindMissingChunks still names.
+// Bytes on a device that were not staged are copied to host memory twice: to be digested
+// and to be sent.
+//
+// Retry and resume: every step is repeated after transient failures until the deadline. A
+// repeated round of an upload sends what FindMissingChunks still reports. The request_id
+// makes the commit idempotent: if its answer is lost, repeating it returns the version.
 #include "client/internal/save.h"
 
 #include <algorithm>
@@ -63,8 +65,8 @@ class Save {
   absl::Status Explain(const absl::Status& failure) const {
     return outcome_.Explain(failure, state_->cancellation.cancelled());
   }
-  // After Run(): lets go of the caller's memory, and of what a failed save left
-  // at the server.
+  // Called after Run(). Releases the caller's memory, and deletes the upload of a failed
+  // save unless a later save can resume it.
   void CleanUp(bool succeeded);
 
  private:
@@ -82,9 +84,10 @@ class Save {
                              Idempotency::kIdempotent, job_.deadline, MakeSleeper());
   }
 
-  // Empty if there is none.
+  // Name of the base version; empty if there is none.
   absl::StatusOr<std::string> FindBase();
-  // Of all chunks that have a digest, those that `name` lacks. `base` may be null.
+  // Indexes of the digested chunks that `name`, a version or an upload, lacks. Sets
+  // `*base` to the version that `name` resolved to, if it is not null.
   absl::StatusOr<std::vector<uint32_t>> FindMissing(const std::string& name,
                                                     std::string* base);
 
@@ -99,23 +102,23 @@ class Save {
 
   absl::Status DigestAll() { return plan_->DigestAll(streams_, job_.deadline); }
   absl::StatusOr<v1::Checkpoint> SaveByUpload();
-  // In one stream, if `base` lacks little of it; else nothing is saved.
+  // Saves in one stream if `base` lacks only few bytes. Absent if it did not save.
   absl::StatusOr<std::optional<v1::Checkpoint>> SaveDifference(const std::string& base);
   absl::StatusOr<v1::Upload> CreateUpload();
   absl::Status Deliver(const v1::Upload& upload);
   absl::StatusOr<std::vector<uint32_t>> Outstanding(const std::string& upload);
   absl::StatusOr<v1::Checkpoint> Commit(const v1::Upload& upload);
-  // Another process may send another manifest under the caller's request_id, before
-  // either commits: then what was committed is not what this save delivered.
+  // Another process may use the caller's request_id with another manifest before either
+  // commits. The committed version is then not what this save has sent: INVALID_ARGUMENT.
   absl::StatusOr<v1::Checkpoint> CheckCommitted(v1::Checkpoint committed);
   absl::Status WaitForContributions(const std::string& upload);
   absl::StatusOr<v1::Checkpoint> WaitForCommit(const std::string& upload);
-  // The version that an earlier save with this request_id made, if it holds what
-  // this one would.
+  // Returns the version that an earlier save with this request_id made, if its content is
+  // equal.
   absl::StatusOr<v1::Checkpoint> EarlierSave(int64_t version);
-  // INVALID_ARGUMENT if `version`, made under this request_id, holds other content.
+  // INVALID_ARGUMENT if `version`, which has this request_id, has other content.
   absl::Status CheckSameContent(int64_t version);
-  // Of a version that holds this save.
+  // Reads a version that is known to contain this save.
   absl::StatusOr<v1::Checkpoint> GetCommitted(int64_t version);
 
   Connection& connection_;
@@ -137,8 +140,8 @@ absl::Status Save::CheckOptions() const {
       content.attachments.empty() && content.architecture.empty() && !Distributed() &&
       !options_.allow_empty) {
     return absl::InvalidArgumentError(
-        "there is nothing to save: no tensor, no section, no attachment and no "
-        "architecture; set allow_empty for a version that holds none");
+        "there is nothing to save: no tensor, section, attachment or architecture; set "
+        "allow_empty to save an empty version");
   }
   if (options_.contribution_count < 1 ||
       options_.contribution_count > kMaxContributions) {
@@ -150,7 +153,7 @@ absl::Status Save::CheckOptions() const {
   }
   if (Distributed() && !given_request_id_) {
     return InvalidField("request_id",
-                        "must be given, the same to every worker of the save");
+                        "is required, and must be the same for every worker of the save");
   }
   absl::Status s = CheckString("base_checkpoint", options_.base_checkpoint);
   return s.ok() ? ValidateRequestId("request_id", options_.request_id) : s;
@@ -165,7 +168,7 @@ Sleeper Save::MakeSleeper() {
 
 absl::StatusOr<CheckpointInfo> Save::Run() {
   if (std::chrono::steady_clock::now() >= job_.deadline) {
-    return absl::DeadlineExceededError("its timeout was over before it began");
+    return absl::DeadlineExceededError("the timeout passed before the save started");
   }
   if (absl::Status s = CheckOptions(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<SavePlan>> plan =
@@ -181,8 +184,8 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
     saved = SaveInOneStream(options_.base_checkpoint, all);
   } else if (all_staged_ && plan_->may_change()) {
-    // The caller, who may change what was copied, goes on to compute. Fewer threads of
-    // the save compete with it for a core.
+    // Staged() has returned, so the caller computes now. Fewer threads of the save
+    // compete with it for cores.
     streams_ = OnePerTwoCores(streams_);
     RunYielding([&] { saved = SaveByUpload(); });
   } else {
@@ -207,7 +210,8 @@ absl::Status Save::Stage() {
 void Save::CleanUp(bool succeeded) {
   if (plan_ != nullptr) plan_->Release(After(connection_.options().stall_timeout));
   if (succeeded || open_upload_.empty() || given_request_id_) return;
-  // Nobody can go on with it. Should this fail, it expires.
+  // The request_id was generated here, so no later save can resume the upload. If the
+  // deletion fails, the upload expires.
   v1::DeleteUploadRequest request;
   request.set_name(open_upload_);
   (void)CallOnce<google::protobuf::Empty>(
@@ -269,7 +273,7 @@ absl::StatusOr<v1::Checkpoint> Save::SaveInOneStream(
                job_.deadline, MakeSleeper(), [&](Deadline) {
                  const SaveOutcome before = outcome_;
                  auto saved = TryOneStream(base, chunks);
-                 // A refusal has had no effect; an attempt before it may have had one.
+                 // A refused attempt had no effect, but an earlier one may have.
                  const absl::Status& s = saved.status();
                  const bool refused = !s.ok() && !IsTransient(s) && !absl::IsCancelled(s);
                  if (refused || IsOverloaded(s)) outcome_ = before;
@@ -308,7 +312,7 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   if (options_.expected_latest_version.has_value()) {
     request.set_expected_latest_version(*options_.expected_latest_version);
   }
-  // The header travels with the first part of the manifest.
+  // The header is sent with the first part of the manifest.
   for (v1::ManifestPart& part : plan_->ManifestParts()) {
     *request.mutable_manifest() = std::move(part);
     if (absl::Status s = Send(stream, request, {}, 0); !s.ok()) return s;
@@ -355,16 +359,17 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
   if (!base.ok()) return base.status();
   if (!base->empty()) {
     if (absl::Status s = DigestAll(); !s.ok()) return s;
-    // A request_id of the caller's may be repeated when the base is another: the
-    // way that a save takes must then follow from its content alone.
+    // With the caller's request_id the save may be repeated when the latest version, and
+    // thus the base, is another. Both attempts must use the same method, or the server
+    // would see two different requests.
     if (!given_request_id_) {
       absl::StatusOr<std::optional<v1::Checkpoint>> saved = SaveDifference(*base);
       if (!saved.ok()) return saved.status();
       if (saved->has_value()) return **std::move(saved);
     }
   }
-  // A commit that misses chunks which were acknowledged is answered by sending
-  // them; more than twice is not bad luck.
+  // If a commit lacks chunks that the server had acknowledged (it may have lost power),
+  // they are sent again. At most three attempts.
   for (int attempt = 1;; ++attempt) {
     absl::StatusOr<v1::Upload> upload = CreateUpload();
     if (!upload.ok()) return upload.status();
@@ -372,7 +377,7 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
     open_upload_ = upload->name();
     outcome_.uploaded = true;
     absl::Status delivered = Deliver(*upload);
-    // It has expired, or somebody commits it under the same request_id.
+    // The upload has expired, or another save with this request_id commits it.
     const bool gone =
         absl::IsNotFound(delivered) || absl::IsFailedPrecondition(delivered);
     if (gone && attempt < 3) continue;
@@ -395,8 +400,8 @@ absl::StatusOr<std::optional<v1::Checkpoint>> Save::SaveDifference(
     const std::string& base) {
   std::string canonical;
   absl::StatusOr<std::vector<uint32_t>> missing = FindMissing(base, &canonical);
-  // The base was deleted since it was found, or below, since it was asked: then
-  // everything is to be sent.
+  // NOT_FOUND: the base was deleted meanwhile (here, or after this call). Everything must
+  // be sent then.
   if (absl::IsNotFound(missing.status())) return std::optional<v1::Checkpoint>();
   if (!missing.ok()) return missing.status();
   int64_t bytes = 0;
@@ -404,7 +409,7 @@ absl::StatusOr<std::optional<v1::Checkpoint>> Save::SaveDifference(
   if (bytes >= kSmallSaveBytes) return std::optional<v1::Checkpoint>();
   state_->done_bytes = plan_->total_bytes() - bytes;
   absl::StatusOr<v1::Checkpoint> saved = SaveInOneStream(canonical, *missing);
-  // Not where an earlier attempt may have made the version.
+  // Unless an earlier attempt may have made the version.
   if (outcome_.commit == SaveOutcome::Commit::kNone &&
       (absl::IsNotFound(saved.status()) || absl::IsFailedPrecondition(saved.status()))) {
     return std::optional<v1::Checkpoint>();
@@ -417,8 +422,8 @@ absl::StatusOr<v1::Upload> Save::CreateUpload() {
   v1::CreateUploadRequest request;
   request.set_parent(ModelName(job_.model_id));
   *request.mutable_upload()->mutable_checkpoint() = plan_->metadata();
-  // As the caller gave it, so that every worker and every repetition sends the
-  // same request.
+  // As the caller gave it, not resolved, so that all workers and repetitions send equal
+  // requests.
   request.mutable_upload()->mutable_checkpoint()->set_base_checkpoint(
       options_.base_checkpoint);
   if (given_request_id_) {
@@ -487,7 +492,7 @@ absl::StatusOr<v1::Checkpoint> Save::Commit(const v1::Upload& upload) {
 }
 
 absl::StatusOr<v1::Checkpoint> Save::CheckCommitted(v1::Checkpoint committed) {
-  // Workers would each read all of a distributed save's manifest.
+  // Not for distributed saves: every worker would read the whole manifest.
   if (!given_request_id_ || Distributed()) return committed;
   absl::Status same = CheckSameContent(committed.version());
   if (absl::IsInvalidArgument(same)) return same;
@@ -524,13 +529,14 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
   Backoff pause;
   while (true) {
     absl::StatusOr<v1::Upload> state = Call<v1::Upload>("GetUpload", request);
-    // A committed upload may be forgotten; its request_id is not.
+    // The server may forget a committed upload, but not its request_id.
     if (absl::IsNotFound(state.status())) {
       state = CreateUpload();
       if (state.ok() && state->committed_version() == 0) {
         return absl::AbortedError(absl::StrCat(upload, " was deleted before its commit"));
       }
-      // It may also have expired, and another upload with its request_id was committed.
+      // The upload may also have expired while another with this request_id was
+      // committed, so the content is compared.
       if (state.ok()) return EarlierSave(state->committed_version());
     }
     if (!state.ok()) return state.status();
@@ -538,7 +544,7 @@ absl::StatusOr<v1::Checkpoint> Save::WaitForCommit(const std::string& upload) {
     const std::chrono::milliseconds wait = pause.Next(absl::OkStatus());
     if (After(wait) >= job_.deadline) {
       return absl::DeadlineExceededError(
-          absl::StrCat(upload, " is delivered, and not committed by worker 0"));
+          absl::StrCat(upload, " is delivered, but worker 0 has not committed it"));
     }
     if (!state_->cancellation.Sleep(wait)) {
       return absl::CancelledError("the save was cancelled");
@@ -553,7 +559,7 @@ absl::StatusOr<v1::Checkpoint> Save::EarlierSave(int64_t version) {
   return GetCommitted(version);
 }
 
-// The metadata is the server's to compare: it did when the upload was asked for.
+// The server compares the metadata itself when the upload is created.
 absl::Status Save::CheckSameContent(int64_t version) {
   if (absl::Status s = DigestAll(); !s.ok()) return s;
   const absl::StatusOr<std::string> difference = DifferenceFrom(

@@ -19,8 +19,8 @@ struct SaveJob {
   std::shared_ptr<SaveHandle::State> state;
 };
 
-// Runs the save and sets its state's result. `job.content` is released when it
-// returns: nothing reads the caller's memory any more.
+// Runs the save and sets the result in `job.state`. Releases `job.content` before the
+// result is set: the caller's memory is not accessed afterwards.
 void RunSave(std::shared_ptr<Connection> connection, std::shared_ptr<StagingPool> pool,
              SaveJob job);
 

@@ -9,28 +9,27 @@ namespace modelstore::internal {
 std::string SaveOutcome::Describe() const {
   switch (commit) {
     case Commit::kLeftToWorker0:
-      return "this worker's part is delivered, and worker 0 may still commit it";
+      return "this worker's part is delivered; worker 0 may still commit it";
     case Commit::kSent:
       return request_id_is_the_callers
                  ? absl::StrCat(
-                       "the commit was sent and may be decided: save again with "
+                       "the commit was sent and may have succeeded: save again with "
                        "request_id \"",
-                       request_id, "\" to learn the version")
+                       request_id, "\" to find out")
                  : absl::StrCat(
-                       "the commit was sent and may be decided: look for "
+                       "the commit was sent and may have succeeded: look for "
                        "request_id \"",
                        request_id, "\" in the latest version");
     case Commit::kFound:
       return absl::StrCat("version ", version,
-                          " exists under this request_id and could not be compared");
+                          " exists with this request_id but could not be compared");
     case Commit::kMade:
-      return absl::StrCat("version ", version, " holds this save");
+      return absl::StrCat("version ", version, " contains this save");
     case Commit::kNone:
       break;
   }
   return request_id_is_the_callers && uploaded
-             ? "nothing was saved, and a save with the same request_id goes on with what "
-               "arrived"
+             ? "nothing was saved; a save with the same request_id resumes the upload"
              : "nothing was saved";
 }
 

@@ -1,5 +1,4 @@
-// What a save knows of the version that it makes, and what its caller is told of it when
-// the save fails.
+// What a save knows about its version, and how a failed save describes it to the caller.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +11,20 @@ namespace modelstore::internal {
 struct SaveOutcome {
   enum class Commit {
     kNone,
-    kSent,           // and not answered
-    kLeftToWorker0,  // this worker's part is delivered
-    kFound,          // `version` has the request_id, and was not compared with this save
-    kMade,           // `version` holds this save
+    kSent,           // sent, no answer yet
+    kLeftToWorker0,  // this worker's part is delivered; worker 0 commits
+    kFound,          // `version` has the request_id, but was not compared with this save
+    kMade,           // `version` contains this save
   };
   Commit commit = Commit::kNone;
   int64_t version = 0;
   std::string request_id;
   bool request_id_is_the_callers = false;
-  // Some of the content is in an upload.
+  // Part of the content may be in an upload.
   bool uploaded = false;
 
-  // `failure`, or CANCELLED, with what became of the version where the save was cut off
-  // or its commit is not decided; any other failure as it is.
+  // Returns `failure`, or CANCELLED. Appends what is known about the version if the
+  // failure is transient or the commit is undecided.
   absl::Status Explain(const absl::Status& failure, bool cancelled) const;
 
  private:

@@ -20,17 +20,16 @@
 namespace modelstore::internal {
 namespace {
 
-// A manifest part's tensors; leaves room for what else its message holds.
+// Maximum size of a part; leaves space for the other fields of its message.
 constexpr size_t kManifestPartBytes = kMaxManifestMessageBytes - (size_t{64} << 10);
-// An attachment is not cut: it must fit in a message.
+// An attachment must fit in one message.
 constexpr int64_t kMaxSavedAttachmentBytes = kMaxChunkBytes;
 
-// Page-locking is slow and what is locked is kept for the next save, so it is asked for
+// Page-locking is slow, and locked memory is kept for the next save, so it is requested
 // in few sizes.
 constexpr size_t kDeviceBlockBytes = size_t{32} << 20;
 
-// A piece's digests travel in one message, so very large pieces have larger
-// chunks.
+// All digests of a piece are in one message, so very large pieces have larger chunks.
 int64_t ChunkSizeFor(int64_t piece_bytes) {
   constexpr int64_t kMostChunks = 32'768;
   return piece_bytes > kMostChunks * kDefaultChunkBytes ? kMaxChunkBytes
@@ -45,8 +44,8 @@ std::string NameOf(const TensorInfo& info) {
                       ToUtf8(TensorNameOf(info.section, info.key), kShownBytes));
 }
 
-// The text of a view's names, and that no earlier one has its key, unless both are
-// parts of one tensor.
+// Checks that a view's names are UTF-8 and that its key is new. Several views may be
+// parts of one tensor if their boxes differ.
 absl::Status CheckKeyOf(
     const TensorView& view,
     absl::flat_hash_map<std::string, std::vector<const TensorView*>>& boxes) {
@@ -68,6 +67,7 @@ absl::Status CheckKeyOf(
   return absl::OkStatus();
 }
 
+// Checks that the tensors referenced by a section's value are in the save.
 absl::Status CheckNamed(const std::string& section, const std::vector<NamedTensor>& named,
                         const std::vector<TensorView>& tensors) {
   if (named.empty()) return absl::OkStatus();
@@ -90,7 +90,8 @@ absl::Status CheckNamed(const std::string& section, const std::vector<NamedTenso
 }  // namespace
 
 struct SavePlan::Borrowing {
-  // Held by every payload that has no owner of its own.
+  // Owner of every payload whose view has none. The last reference signals the end of
+  // use.
   struct Token {
     explicit Token(std::shared_ptr<Borrowing> b) : borrowing(std::move(b)) {}
     ~Token() {
@@ -145,9 +146,10 @@ absl::Status SavePlan::AddAttachment(Attachment attachment) {
   if (s.ok()) s = CheckString(absl::StrCat(field, ".media_type"), attachment.media_type);
   if (!s.ok()) return s;
   if (static_cast<int64_t>(attachment.data.size()) > kMaxSavedAttachmentBytes) {
-    return InvalidField(absl::StrCat(field, ".data"),
-                        absl::StrCat("has ", attachment.data.size(), " bytes; at most ",
-                                     kMaxSavedAttachmentBytes, " travel in one message"));
+    return InvalidField(
+        absl::StrCat(field, ".data"),
+        absl::StrCat("has ", attachment.data.size(), " bytes; the maximum is ",
+                     kMaxSavedAttachmentBytes));
   }
   message.set_name(std::move(attachment.name));
   message.set_media_type(std::move(attachment.media_type));
@@ -164,9 +166,10 @@ absl::Status SavePlan::AddTensor(const TensorView& view) {
   absl::StatusOr<int64_t> bytes = TensorBytes(view.info.dtype, box);
   if (!bytes.ok()) return InvalidField(NameOf(view.info), bytes.status().message());
   if (*bytes != view.info.size_bytes) {
-    return InvalidField(NameOf(view.info),
-                        absl::StrCat("holds ", *bytes, " bytes by its shape, but ",
-                                     view.info.size_bytes, " are given"));
+    return InvalidField(
+        NameOf(view.info),
+        absl::StrCat("has ", *bytes, " bytes by its shape, but size_bytes is ",
+                     view.info.size_bytes));
   }
   if (view.data == nullptr && view.source == nullptr && *bytes > 0) {
     return InvalidField(NameOf(view.info), "has no data");
@@ -225,7 +228,8 @@ absl::Status SavePlan::DigestAll(int threads, Deadline deadline) {
   absl::Status status;  // under mutex
   const auto work = [&] {
     for (size_t i = next++; i < chunk_count_; i = next++) {
-      // The caller may have changed its bytes since.
+      // Not digested again: after Staged() the caller may have changed bytes that were
+      // already sent.
       if (chunks_[i].digested.load(std::memory_order_acquire)) continue;
       absl::Status s = BringOver({static_cast<uint32_t>(i)}, deadline);
       if (!s.ok()) {
@@ -239,7 +243,7 @@ absl::Status SavePlan::DigestAll(int threads, Deadline deadline) {
     }
   };
   std::vector<std::thread> helpers;
-  // A thread costs about as much as the digests of a few chunks.
+  // Starting a thread costs as much as digesting a few chunks.
   for (int i = 1; i < threads && chunk_count_ > 8; ++i)
     helpers.push_back(TryThread(work));
   work();
@@ -279,7 +283,7 @@ std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
   }
   for (const v1::Attachment& attachment : attachments_) {
     const size_t size = attachment.ByteSizeLong();
-    // The first part shares its message with the metadata.
+    // The message of the first part also has the metadata.
     if (bytes == 0 && size > kManifestPartBytes) parts.emplace_back();
     make_room(size);
     *parts.back().add_attachments() = attachment;
@@ -297,7 +301,7 @@ absl::StatusOr<bool> SavePlan::Stage(const std::shared_ptr<StagingPool>& pool,
     (void)StageFromMemory(pool, max_bytes, threads);
     return false;
   }
-  // The devices copy while this process copies what lies in its own memory.
+  // Device copies run while this process copies host memory.
   if (absl::Status s = from_devices.Begin(); !s.ok()) return s;
   const bool all = StageFromMemory(pool, max_bytes - from_devices.bytes(), threads);
   if (absl::Status s = from_devices.Finish(deadline); !s.ok()) return s;

@@ -1,4 +1,4 @@
-// A save cut into chunks: what is sent, and the manifest that tells what it is.
+// A save cut into chunks, and its manifest.
 #pragma once
 
 #include <atomic>
@@ -15,30 +15,30 @@
 
 namespace modelstore::internal {
 
-// Chunks are cut so. Smaller ones share more between versions, larger ones cost
-// less per byte.
+// Default chunk size. Smaller chunks share more between versions, larger ones cost less
+// per byte.
 inline constexpr int64_t kDefaultChunkBytes = int64_t{512} << 10;
 
-// Bytes that are sent, and shared between versions, as a whole.
+// The unit of transfer and of sharing between versions.
 struct PlannedChunk {
   const char* data = nullptr;
   uint32_t size = 0;
   bool immutable = false;
   std::atomic<bool> digested{false};
   Digest digest;
-  // Keeps `data` alive, and the transport's use of it known.
+  // Keeps `data` alive. The transport holds a copy while it uses the bytes.
   std::shared_ptr<const void> owner;
-  // Where the bytes are until they are staged or brought over, if not at `data`.
+  // Device that has the bytes; null for host memory, and once staged.
   std::shared_ptr<ByteSource> source;
   int64_t source_offset = 0;
 };
 
-// Chunks of different index may be worked on by different threads.
+// Different threads may use chunks of different index.
 class SavePlan {
  public:
-  // INVALID_ARGUMENT naming the tensor whose size, shape or data do not agree, or the
-  // value that cannot be given back. Values may name tensors of other contributions
-  // unless the content is `whole`.
+  // INVALID_ARGUMENT naming a tensor whose size, shape or data are inconsistent, or a
+  // value that Python cannot reproduce. Unless the content is `whole`, values may
+  // reference tensors of other contributions.
   static absl::StatusOr<std::unique_ptr<SavePlan>> Make(SaveContent content, bool whole);
 
   size_t chunk_count() const { return chunk_count_; }
@@ -50,30 +50,31 @@ class SavePlan {
   // Computes the digest of a chunk if it has none yet.
   void Digest(size_t i);
   bool AllDigested() const { return digested_.load() == chunk_count_; }
-  // On several threads. Fails as BringOver() does.
+  // Digests all chunks on several threads. Errors are those of BringOver().
   absl::Status DigestAll(int threads, Deadline deadline);
 
-  // The manifest in parts of less than 1 MiB, an attachment larger than that in a part of
-  // its own. Every chunk has its digest by now.
+  // The manifest in parts of less than 1 MiB; a larger attachment has its own part. All
+  // chunks must be digested.
   std::vector<v1::ManifestPart> ManifestParts() const;
 
-  // Copies chunks that may change into staging memory, as far as `max_bytes` go: what
-  // lies on devices all or not at all. True if nothing is left that the caller must not
-  // change.
+  // Copies chunks that the caller may change into staging memory, up to `max_bytes`.
+  // Chunks on devices are copied all or none. True if everything was copied, so that the
+  // caller may change all its memory.
   absl::StatusOr<bool> Stage(const std::shared_ptr<class StagingPool>& pool,
                              int64_t max_bytes, int threads, Deadline deadline);
-  // Whether the caller may change something of it once all is staged.
+  // Whether any tensor is not declared immutable.
   bool may_change() const { return may_change_; }
 
-  // Of these chunks brings over what lies on a device, not staged, for the moment in
-  // which it is digested and sent. RESOURCE_EXHAUSTED if no memory can be page-locked,
-  // INTERNAL if a device fails.
+  // Copies those of `chunks` that are on a device and not staged to host memory, for
+  // digesting and sending. RESOURCE_EXHAUSTED if no memory can be page-locked, INTERNAL
+  // if a device fails.
   absl::Status BringOver(const std::vector<uint32_t>& chunks, Deadline deadline);
-  // Lets go of what was brought over for chunk `i`, whoever else may hold it still.
+  // Drops this plan's reference to the host copy of chunk `i`. No effect on chunks that
+  // were never on a device.
   void LetGo(size_t i);
 
-  // Lets go of all bytes, and waits until the transport has let go of those that
-  // have no owner of their own: afterwards the caller may free them.
+  // Drops all bytes, and waits until the transport no longer uses those without an owner:
+  // the caller may free its memory afterwards.
   void Release(Deadline deadline);
 
  private:
@@ -82,7 +83,7 @@ class SavePlan {
     size_t first_chunk = 0;
     size_t chunk_count = 0;
   };
-  // Tells when the last payload that borrows the caller's memory is gone.
+  // Tracks when the last payload that refers to the caller's memory is destroyed.
   struct Borrowing;
 
   SavePlan() = default;
@@ -103,9 +104,9 @@ class SavePlan {
   int64_t total_bytes_ = 0;
   bool may_change_ = false;
   std::shared_ptr<Borrowing> borrowing_;
-  // Something lies on devices and is brought over bit by bit.
+  // Bytes on devices exceed the staging limit and are copied chunk by chunk.
   bool streams_devices_ = false;
-  // A source is used by one thread at a time.
+  // A ByteSource may be used by one thread at a time.
   Mutex device_mutex_;
 };
 

@@ -13,9 +13,11 @@ void SaveQueue::Submit(SaveJob job) {
   const StatePtr state = job.state;
   const std::string model_id = job.model_id;
   if (absl::Status earlier = TakeUnseenFailure(); !earlier.ok()) {
-    return state->SetResult(
-        Annotate(earlier, "not started, because an earlier save failed unseen"));
+    return state->SetResult(Annotate(
+        earlier,
+        "not started, because an earlier save failed and its result was not read"));
   }
+  // Results are set after the lock is released: waiters wake at once.
   std::vector<StatePtr> replaced;
   bool start = false;
   bool refused = false;
@@ -36,14 +38,14 @@ void SaveQueue::Submit(SaveJob job) {
   if (refused) {
     return state->SetResult(absl::FailedPreconditionError(
         absl::StrCat("a save of ", ModelName(model_id),
-                     " is in flight, and this one was not to wait")));
+                     " is in progress, and this one must not wait (when_busy)")));
   }
   for (const StatePtr& old : replaced) {
     old->SetResult(absl::CancelledError("replaced by a later save before it began"));
   }
   if (!start) return;
   auto work = [queue = shared_from_this(), model_id] { queue->RunModel(model_id); };
-  // Without a thread to spare the save is done here and now.
+  // If no thread can be started, the save runs on the caller's thread.
   if (!RunInBackground(work)) work();
 }
 

@@ -1,5 +1,4 @@
-// The saves of one client and its copies: one in flight per model, the others in
-// order behind it.
+// The saves of one client and its copies: one at a time per model, others wait in order.
 #pragma once
 
 #include <deque>
@@ -19,17 +18,19 @@ class SaveQueue : public std::enable_shared_from_this<SaveQueue> {
   explicit SaveQueue(std::shared_ptr<Connection> connection)
       : connection_(std::move(connection)), pool_(StagingPool::Make()) {}
 
-  // Starts the save, queues it, or refuses it: job.state tells which.
+  // Starts, queues or refuses the save. A refusal is set as the result in job.state.
   void Submit(SaveJob job) EXCLUDES(mutex_);
+  // Waits until no save runs. Returns the first failure that no call has returned yet.
   absl::Status Drain(Deadline deadline) EXCLUDES(mutex_);
 
  private:
   using StatePtr = std::shared_ptr<SaveHandle::State>;
 
-  // The first failure that nobody has seen; sees it.
+  // Returns the first failure that no call has returned yet, and marks it as seen.
   absl::Status TakeUnseenFailure() EXCLUDES(mutex_);
-  // Runs the model's saves until none is left.
+  // Runs the model's saves until none is left, on a background thread.
   void RunModel(const std::string& model_id) EXCLUDES(mutex_);
+  // Keeps a failure for TakeUnseenFailure(), unless the caller has seen it.
   void Remember(const StatePtr& state) EXCLUDES(mutex_);
 
   const std::shared_ptr<Connection> connection_;
@@ -37,9 +38,9 @@ class SaveQueue : public std::enable_shared_from_this<SaveQueue> {
 
   Mutex mutex_;
   CondVar idle_;
-  // Models with a running save, and what waits behind it.
+  // Models with a running save, and the saves that wait for it.
   std::map<std::string, std::deque<SaveJob>> waiting_ GUARDED_BY(mutex_);
-  // Saves that failed and may not have been looked at.
+  // Failed saves whose result may not have been read.
   std::vector<StatePtr> failed_ GUARDED_BY(mutex_);
 };
 

@@ -7,7 +7,7 @@
 namespace modelstore {
 namespace {
 
-// How long a save may take to report that its timeout has passed, and a cancelled save
+// Extra time for a save to report that its timeout has passed, and for a cancelled save
 // to end.
 constexpr std::chrono::seconds kEndsWithin{2};
 constexpr std::chrono::seconds kCancelledWithin{30};
@@ -42,7 +42,7 @@ bool SaveHandle::State::TryStart() {
 void SaveHandle::State::Cancel() {
   {
     MutexLock lock(mutex);
-    seen = true;  // The caller knows.
+    seen = true;  // The caller need not be told of the failure.
     if (!started && !result.has_value()) {
       result = absl::CancelledError("the save was cancelled before it began");
       if (!staged.has_value()) staged = result->status();
@@ -96,7 +96,7 @@ absl::Status SaveHandle::Staged(Deadline deadline) const {
 absl::StatusOr<CheckpointInfo> SaveHandle::Durable(Deadline deadline) const {
   auto result = state_->WaitResult(deadline);
   if (result.has_value()) return *std::move(result);
-  return absl::DeadlineExceededError("the save goes on, and is not durable yet");
+  return absl::DeadlineExceededError("the save continues and is not durable yet");
 }
 
 Progress SaveHandle::progress() const { return state_->progress(); }
@@ -114,7 +114,7 @@ absl::StatusOr<CheckpointInfo> SaveHandle::Finish() const {
   result = state_->WaitResult(After(kCancelledWithin));
   if (!result.has_value()) {
     return absl::DeadlineExceededError(
-        "not durable in time; it is being cancelled, and its commit may be decided");
+        "not durable in time; the save is being cancelled, but may have been committed");
   }
   if (result->ok()) return *std::move(result);
   return absl::DeadlineExceededError(

@@ -1,4 +1,4 @@
-// What a SaveHandle, the thread that saves and the queue of saves share.
+// State shared by a SaveHandle, the saving thread and the queue of saves.
 #pragma once
 
 #include <unistd.h>
@@ -14,28 +14,28 @@
 namespace modelstore {
 
 struct SaveHandle::State {
-  // The first status wins. Staging that comes to no end ends with the save.
+  // Both keep the first status. SetResult() also ends staging that is not finished.
   void SetStaged(const absl::Status& status) EXCLUDES(mutex);
   void SetResult(absl::StatusOr<CheckpointInfo> result) EXCLUDES(mutex);
-  // The failure of the save, if it failed and nobody was told: tells it.
+  // Returns the failure of the save if no call has returned it yet, and marks it as seen.
   absl::Status TakeUnseenFailure() EXCLUDES(mutex);
 
   absl::Status WaitStaged(Deadline deadline) EXCLUDES(mutex);
-  // Absent if the save has not ended by then.
+  // Absent if the save has not ended at the deadline.
   std::optional<absl::StatusOr<CheckpointInfo>> WaitResult(Deadline deadline)
       EXCLUDES(mutex);
   Progress progress() const;
 
-  // False if it was cancelled before: then it must not begin.
+  // False if the save was cancelled before it started: then it must not run.
   bool TryStart() EXCLUDES(mutex);
-  // Ends it at once if it has not begun.
+  // A save that has not started ends at once.
   void Cancel() EXCLUDES(mutex);
 
   // Constant once the handle is given out.
   const pid_t pid = getpid();
   Deadline deadline = Deadline::max();  // Of the whole save.
 
-  // Synchronise themselves.
+  // Thread-safe by themselves.
   internal::Cancellation cancellation;
   std::atomic<int64_t> total_bytes{0};
   std::atomic<int64_t> done_bytes{0};

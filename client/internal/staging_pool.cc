@@ -12,14 +12,14 @@
 namespace modelstore::internal {
 namespace {
 
-// So that rows of one block never share a cache line, and copies are aligned.
+// Pieces never share a cache line, and copies are aligned.
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-// Less than this may stay in the caches until it is digested.
+// Smaller copies may stay in the caches until they are digested.
 constexpr size_t kStreamingBytes = size_t{32} << 20;
 
 char* MapBlock() {
-  // Mapped larger, then trimmed to the alignment of huge pages.
+  // Maps more than needed and unmaps both ends, to align to huge pages.
   const size_t mapped = StagingPool::kBlockBytes + kHugePage;
   void* const raw =
       mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

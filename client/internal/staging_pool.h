@@ -1,6 +1,5 @@
-// Memory into which an asynchronous save copies what its caller may change
-// again. Kept between saves, because touching fresh pages costs several times
-// the copying.
+// Memory into which an asynchronous save copies bytes that the caller may change. It is
+// kept between saves, because the first access to new pages costs several times the copy.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +11,8 @@
 
 namespace modelstore::internal {
 
-// Thread-safe. Blocks go back to the pool when nobody holds them any more, and
-// to the system when the pool and every block are gone.
+// Thread-safe. A block returns to the pool with its last reference. Memory returns to the
+// system when the pool and all blocks are destroyed; blocks keep the pool alive.
 class StagingPool : public std::enable_shared_from_this<StagingPool> {
  public:
   static constexpr size_t kBlockBytes = size_t{32} << 20;
@@ -23,7 +22,7 @@ class StagingPool : public std::enable_shared_from_this<StagingPool> {
 
   // kBlockBytes of memory, or null if the system has none.
   std::shared_ptr<char> TakeBlock();
-  // Bytes that the pool has from the system, in use or not.
+  // Bytes obtained from the system, in use or not.
   int64_t size_bytes() const;
 
  private:
@@ -61,8 +60,9 @@ struct CopyJob {
   size_t bytes;
 };
 
-// Copies on up to `threads` threads, this one included. The others step back: they use
-// cores that nobody computes on, which may be that of a caller who waits for the copy.
+// Copies on up to `threads` threads, including the calling one. The others run at lower
+// priority, so they only use idle cores. The calling thread keeps its priority: its
+// caller waits for the copy.
 void CopyInParallel(const std::vector<CopyJob>& jobs, int threads);
 
 }  // namespace modelstore::internal

@@ -20,7 +20,7 @@ void CachedCopy(char* to, const char* from, size_t bytes) {
 #ifdef __x86_64__
 constexpr size_t kLine = 64;
 
-// `to` is aligned to lines; `bytes` are whole lines.
+// `to` is aligned to a cache line and `bytes` is a multiple of its size.
 void StreamLinesSse2(char* to, const char* from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += sizeof(__m128i)) {
     _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
@@ -42,8 +42,7 @@ void CopyBy(char* to, const char* from, size_t bytes) {
   std::memcpy(to, from, head);
   stream_lines(to + head, from + head, lines);
   std::memcpy(to + head + lines, from + head + lines, bytes - head - lines);
-  // A release, such as that of a mutex or the end of a thread, need not order such
-  // stores.
+  // Non-temporal stores are not ordered by a release operation such as unlocking a mutex.
   _mm_sfence();
 }
 #endif

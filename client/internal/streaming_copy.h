@@ -1,4 +1,4 @@
-// Copies memory that is larger than the caches.
+// Copies large memory without filling the caches.
 #pragma once
 
 #include <cstddef>
@@ -6,13 +6,14 @@
 
 namespace modelstore::internal {
 
-// As memcpy(), but past the caches: the lines that are written need not be read first,
-// and whoever computes beside the copy keeps in the caches what it had there. For much
-// memory that is not read again at once; of little, memcpy() leaves the copy in the
-// caches. It is memcpy() where the processor is no x86-64.
+// As memcpy(), but with non-temporal stores: written lines are not read first, and the
+// cached data of other threads is not evicted. For large memory that is not read again
+// soon; for small memory memcpy() is better, as it leaves the copy in the caches. Equal
+// to memcpy() on processors other than x86-64.
 void StreamingCopy(char* to, const char* from, size_t bytes);
 
-// The ways to do it that this processor has, fastest first. StreamingCopy() is the first.
+// Implementations that this processor supports, fastest first. StreamingCopy() uses the
+// first; tests check all.
 std::vector<void (*)(char* to, const char* from, size_t bytes)> StreamingCopies();
 
 }  // namespace modelstore::internal

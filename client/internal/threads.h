@@ -1,4 +1,4 @@
-// Threads that may fail to start, since nothing here throws.
+// Helpers for threads. A failure to start one is not an exception.
 #pragma once
 
 #include <sys/resource.h>
@@ -10,7 +10,7 @@
 
 namespace modelstore::internal {
 
-// A thread that is not joinable if the system has none to give.
+// Starts a thread. The result is not joinable if that failed.
 template <typename F>
 std::thread TryThread(F&& work) {
   try {
@@ -20,24 +20,23 @@ std::thread TryThread(F&& work) {
   }
 }
 
-// Of `threads` that keep a core busy each, at most one per two cores; at least one.
+// Limits a number of busy threads to one per two cores, at least one.
 inline int OnePerTwoCores(int threads) {
   const int half_of_cores = static_cast<int>(std::thread::hardware_concurrency()) / 2;
   return std::max(1, std::min(threads, half_of_cores));
 }
 
-// Makes the calling thread step back for others which want the processor, as do the
-// threads that it starts from now on. What is lowered cannot be raised again without
-// privileges.
+// Lowers the calling thread's priority (nice +10). Inherited by threads that it starts.
+// Cannot be undone without privileges.
 inline void StepBack() {
-  // Weighs a tenth of a thread that computes: little, and yet never nothing.
+  // About a tenth of the CPU share of a thread at normal priority; never starved.
   constexpr int kNice = 10;
-  // On Linux, of the calling thread.
+  // On Linux this affects the calling thread only.
   setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNice);
 }
 
-// Runs `work` to its end on a thread that has stepped back; on this one if the system
-// has none to give.
+// Runs `work` on a new thread at lower priority and waits for it. Runs it on the calling
+// thread, at its priority, if no thread can be started.
 template <typename F>
 void RunYielding(F&& work) {
   std::thread thread = TryThread([&work] {

@@ -150,7 +150,7 @@ class Encoder {
   int depth_;
 };
 
-// Decodes the parts of one value; the first failure is kept.
+// Decodes the parts of one value and keeps the first error.
 class Decoder {
  public:
   std::vector<Value> All(const Values& values) {
@@ -173,7 +173,7 @@ class Decoder {
     status_ = decoded.status();
     return Value();
   }
-  // `value` unless something in it failed.
+  // Returns `value`, or the first error.
   absl::StatusOr<Value> Done(Value value) {
     if (!status_.ok()) return status_;
     return value;

@@ -1,4 +1,4 @@
-// Values between their public form and the wire.
+// Converts values between the public struct and protobuf.
 #pragma once
 
 #include <vector>
@@ -12,12 +12,12 @@
 
 namespace modelstore::internal {
 
-// INVALID_ARGUMENT naming `field` and the place in the tree for what CheckValue()
-// refuses. Appends the tensors that the tree names to `tensors`.
+// INVALID_ARGUMENT, naming `field` and the path in the tree, for values that CheckValue()
+// refuses. Appends the tensors that the tree references to `tensors`.
 absl::Status EncodeValue(absl::string_view field, const Value& value, v1::Value* out,
                          std::vector<NamedTensor>* tensors);
 
-// A kind that this build does not know becomes INTERNAL: a newer server.
+// INTERNAL for an unknown kind, which a newer server may send.
 absl::StatusOr<Value> DecodeValue(const v1::Value& value);
 
 }  // namespace modelstore::internal

@@ -11,15 +11,16 @@
 namespace modelstore::server {
 namespace {
 
-// So long a checkpoint is held at a time.
+// Maximum time that a version is held at once.
 constexpr absl::Duration kHoldTime = absl::Seconds(2);
-// A store that does not answer is asked again after this.
+// Delay before a retry while the store is unavailable.
 constexpr absl::Duration kRetryInterval = absl::Seconds(1);
 constexpr int kPageSize = 100;
-// Chunks of a model that are remembered, about 100 bytes each. Where there are more,
-// some that are shared are read again.
+// Maximum number of chunks remembered per model, about 100 bytes each. Above it the set
+// is cleared and some shared chunks are read again.
 constexpr size_t kMostSeen = 200'000;
 
+// OUT_OF_RANGE: the manifest names bytes that its chunk does not have.
 bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
 }
@@ -86,7 +87,7 @@ absl::Status Scrub::RunPass(Pass& pass) {
     for (const auto& model : models->items) {
       pass.seen.clear();
       const absl::Status status = ScrubModel(model.model_id(), pass);
-      // Deleted meanwhile.
+      // NOT_FOUND: the model was deleted during the pass.
       if (!status.ok() && !absl::IsNotFound(status)) return status;
     }
     after = models->next;
@@ -102,7 +103,7 @@ absl::Status Scrub::ScrubModel(const std::string& model_id, Pass& pass) {
     if (!versions.ok()) return versions.status();
     for (const auto& record : versions->items) {
       absl::Status status = ScrubCheckpoint(model_id, record.version(), pass);
-      // Storage is being reopened after a fault: that passes.
+      // UNAVAILABLE: storage is being reopened after a fault. Retries until it is open.
       while (absl::IsUnavailable(status) && Sleep(kRetryInterval)) {
         status = ScrubCheckpoint(model_id, record.version(), pass);
       }
@@ -126,11 +127,13 @@ absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version
       return absl::OkStatus();
     }
     if (!read.ok()) return read.status();
-    // Another model of the same name: its turn comes in the next pass.
+    // The model was deleted and another created under its name. That one is read in the
+    // next pass.
     if (!uid.empty() && (*read)->model().uid() != uid) return absl::OkStatus();
     uid = (*read)->model().uid();
     if (auto s = ScrubSome(**read, cursor, pass); !s.ok()) return s;
     if (cursor.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
+    // Releases the version before waiting, so that its deletion takes effect.
     read->reset();
     Sleep(pace_.Wait(SteadyNow()));
   }
@@ -150,8 +153,8 @@ absl::Status Scrub::ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass) {
       }
       const int64_t end = spans.ok() && !spans->empty() ? spans->back().end : 0;
       while (cursor.position < end) {
-        // A wait that is too long to hold the checkpoint through it is left to the
-        // caller.
+        // The caller waits instead, without holding the version, if the wait exceeds the
+        // hold time.
         const absl::Time now = SteadyNow();
         const absl::Duration wait = pace_.Wait(now);
         if (now + wait > until || !Sleep(wait)) return absl::OkStatus();

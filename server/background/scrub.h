@@ -1,5 +1,5 @@
-// Reads the whole store over and over, slowly, so that what a disk has forgotten is
-// known while there may be another copy: what VerifyCheckpoint does, by itself.
+// Reads and verifies all stored data periodically at a limited rate, as VerifyCheckpoint
+// does for one version, so that damage is found while another copy may still exist.
 #pragma once
 
 #include <cstdint>
@@ -20,42 +20,42 @@
 
 namespace modelstore::server {
 
-// One thread of its own, with one chunk in memory. A checkpoint is held for seconds
-// at most, so that one that is deleted meanwhile is not kept: the pass goes on with
-// the next. Chunks that versions of a model share are read once a pass.
+// Runs on one thread of its own and keeps one chunk in memory. A version is held for a
+// few seconds at a time, so a deleted version's space is freed soon; the pass continues
+// with the next version. A chunk that versions of a model share is read once per pass.
 class Scrub {
  public:
   struct Options {
-    // Read at most; positive.
+    // Maximum rate; must be positive.
     int64_t bytes_per_second = 0;
-    // From the begin of one pass to that of the next; a pass that takes longer is
-    // followed by the next at once.
+    // Time between the starts of two passes. A pass that takes longer is followed by
+    // the next immediately.
     absl::Duration period;
-    // From the start to the first pass.
+    // Delay before the first pass.
     absl::Duration first_after;
   };
-  // `store` and `log` outlive it. Counts in `gauges`; writes a line for each damaged
-  // tensor and one at the end of a pass.
+  // `store` and `log` must outlive it. Updates `gauges`; logs each damaged tensor, and
+  // one line at the end of each pass.
   Scrub(storage::CheckpointStore* store, const Log* log, std::shared_ptr<Gauges> gauges,
         Options options);
-  // Waits for the chunk that is being read.
+  // Stops after the chunk that is being read.
   ~Scrub();
 
  private:
   using ChunkKey = std::pair<uint64_t, uint32_t>;
-  // What a pass has come to.
+  // Totals of one pass.
   struct Pass {
     int64_t checkpoints = 0;
     int64_t bytes = 0;
     int64_t damaged_tensors = 0;
-    // Chunks of the model that were read, and what is wrong with them.
+    // Chunks of the current model that were read; the value is the error, empty if none.
     absl::flat_hash_map<ChunkKey, std::string> seen;
   };
-  // Where the reading of a checkpoint stands.
+  // Position in a version; it survives the pauses between two holds.
   struct Cursor {
     int tensor = 0;
     int64_t position = 0;
-    // Told already.
+    // The current tensor has been reported.
     bool damaged = false;
   };
 
@@ -63,13 +63,13 @@ class Scrub {
   absl::Status RunPass(Pass& pass);
   absl::Status ScrubModel(const std::string& model_id, Pass& pass);
   absl::Status ScrubCheckpoint(const std::string& model_id, int64_t version, Pass& pass);
-  // Reads on from `cursor` for as long as a checkpoint may be held.
+  // Continues at `cursor` until the end or the time that a version may be held.
   absl::Status ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass);
   absl::Status CheckChunk(storage::Read& read, const ChunkSpan& chunk, Cursor& cursor,
                           Pass& pass);
   void TellDamage(absl::string_view tensor, absl::string_view checkpoint,
                   absl::string_view what, Pass& pass);
-  // False if it is to end.
+  // False if the scrub is being stopped.
   bool Sleep(absl::Duration time);
   bool stopping();
 

@@ -5,7 +5,7 @@
 namespace modelstore::server {
 namespace {
 
-// Bytes of a budget, given back at the end of its life.
+// Bytes of a budget, released by the destructor.
 class Ticket {
  public:
   Ticket(int64_t bytes, std::shared_ptr<ByteBudget> budget)
@@ -16,11 +16,11 @@ class Ticket {
 
  private:
   const int64_t bytes_;
-  // Connections may outlive the server that made them by a moment.
+  // Shared: gRPC may free the last buffers of a connection after the server is gone.
   const std::shared_ptr<ByteBudget> budget_;
 };
 
-// What gRPC sends in place.
+// Owner of one slice that gRPC sends in place; deleted with the slice's last reference.
 template <typename Bytes>
 struct Sent {
   Bytes bytes;
@@ -30,6 +30,7 @@ struct Sent {
 template <typename Bytes>
 grpc::Slice ToSlice(Bytes bytes, std::shared_ptr<Ticket> ticket,
                     absl::string_view (*view_of)(const Bytes&)) {
+  // The view must be taken after the move: a short string keeps its bytes inline.
   auto* sent = new Sent<Bytes>{std::move(bytes), std::move(ticket)};
   const absl::string_view view = view_of(sent->bytes);
   return grpc::Slice(

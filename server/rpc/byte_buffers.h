@@ -1,4 +1,4 @@
-// Between gRPC's buffers and ours, without copying payloads.
+// Converts between gRPC's buffers and this server's messages without copying payloads.
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
@@ -13,12 +13,12 @@
 
 namespace modelstore::server {
 
-// The pieces of memory that a message arrived in.
+// The slices of a received message. The views are valid as long as this lives.
 class Fragments {
  public:
   explicit Fragments(const grpc::ByteBuffer& buffer);
   const std::vector<absl::string_view>& views() const { return views_; }
-  // All of it in one piece: copied unless it arrived so.
+  // Returns the whole message as one string; a copy.
   std::string Join() const;
 
  private:
@@ -28,8 +28,8 @@ class Fragments {
 
 grpc::ByteBuffer ToBuffer(const std::string& bytes);
 
-// Head and payloads are sent in place; `held` bytes of `budget` are released when gRPC
-// has let go of the last of them.
+// Makes a buffer that refers to head and payloads in place. `held` bytes of `budget`,
+// which the caller has taken, are released when gRPC frees the last slice.
 grpc::ByteBuffer ToBuffer(OutboundMessage message, int64_t held,
                           std::shared_ptr<ByteBudget> budget);
 

@@ -13,10 +13,15 @@ namespace {
 
 constexpr char kSaveMethod[] = "/modelstore.v1.CheckpointTransfer/SaveCheckpoint";
 
-// Stores one message on the pool while the one after it is being read:
+// Client-streaming RPC. Stores one message on the pool while gRPC reads the next:
 //
 //   while (read(&message)) session.OnMessage(message);
 //   finish(session.OnEnd());
+//
+// A stream holds at most three messages: one being read (incoming_), one waiting
+// (next_) and one being stored (current_). Flow control pushes back on the client
+// beyond that. At most one pool task per stream runs at a time (working_), so the
+// session needs no lock.
 class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                              public WatchedStream {
  public:
@@ -31,12 +36,15 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     host_->gauges->active_save_streams++;
     host_->watch->Add(this);
     const absl::Status admitted = host->AdmitStream();
+    // A refused stream goes through Advance() too: it is finished on the pool.
     Advance([&]() REQUIRES(mutex_) {
       if (!admitted.ok()) EndWith(admitted);
     });
   }
 
   void OnReadDone(bool ok) override {
+    // The size of a message is known only now, so it is charged even above the limit.
+    // The budget stops the next read instead.
     if (ok) {
       record_.AddReceived(incoming_.Length());
       host_->inbound->Charge(Bytes(incoming_));
@@ -47,12 +55,14 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
         next_ = std::move(incoming_);
         incoming_ = grpc::ByteBuffer();
       } else {
+        // Half-closed or cancelled; Answer() tells the two apart.
         all_read_ = true;
       }
     });
   }
 
-  // The client is silent: neither a message nor the end has come.
+  // Ends the stream if the client has sent nothing since `idle_since`. Time spent
+  // storing a message or waiting for budget does not count: reading_ is false then.
   void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
     Advance([&]() REQUIRES(mutex_) {
       if (over_ || working_ || next_ || !reading_ || read_since_ > idle_since) return;
@@ -79,14 +89,18 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     return static_cast<int64_t>(buffer.Length());
   }
 
+  // Stores no further message. Advance() finishes the RPC when no step runs any more.
   void EndWith(const absl::Status& status) REQUIRES(mutex_) {
     over_ = true;
     status_ = status;
   }
 
-  // Changes the state, and does what it asks for next. The flag that each step set
-  // keeps this alive until the step is over: where `change` clears it, another
-  // thread may end the RPC, and this with it, once the lock is released.
+  // Applies `change` under the lock, then starts the steps that the new state allows.
+  //
+  // Lifetime: a step's flag (working_, asking_, finishing_) keeps `this` alive until a
+  // later Advance() clears it. After the lock is released, `this` may be used only in a
+  // step whose flag this call has set; otherwise another thread may already have
+  // finished the RPC and deleted it. That is why `host` is copied first.
   template <typename Change>
   void Advance(Change change) {
     RpcHost* const host = host_;
@@ -95,6 +109,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     {
       MutexLock lock(mutex_);
       change();
+      // A message that nobody will store must not keep its share of the budget.
       if (over_ && next_) {
         dropped = Bytes(*next_);
         next_.reset();
@@ -111,12 +126,16 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     }
     if (store) host->pool->Continue([this] { Store(); });
     if (end) host->pool->Continue([this] { TakeEnd(); });
-    // While too much is in hand the next message stays with its sender.
+    // Without budget the next message is not read, so it stays with the client. Called
+    // without the lock: Read() may run at once, and takes it.
     if (ask) host->inbound->Acquire(this, 0, [this] { Read(); });
     if (finish) host->pool->Continue([this] { End(); });
     if (dropped > 0) host->inbound->Release(dropped);
   }
 
+  // The budget has been granted: reads the next message, unless the RPC has ended. Runs
+  // on any thread that releases budget, so it only starts the read. asking_ stays set
+  // until StartRead() has returned, so that OnReadDone() cannot finish the RPC before.
   void Read() {
     bool read = false;
     {
@@ -128,6 +147,8 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     Advance([this]() REQUIRES(mutex_) { asking_ = false; });
   }
 
+  // On the pool: passes current_ to the session and returns its bytes to the budget.
+  // The session is opened with the first message, as opening may read storage.
   void Store() {
     absl::Status status;
     if (session_ == nullptr) {
@@ -148,6 +169,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     });
   }
 
+  // On the pool: the client has half-closed and every message is stored.
   void TakeEnd() {
     absl::StatusOr<std::string> answer = Answer();
     if (answer.ok()) {
@@ -161,7 +183,9 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   }
 
   absl::StatusOr<std::string> Answer() {
+    // A cancelled stream looks half-closed; OnEnd() would commit an incomplete save.
     if (context_->IsCancelled()) return ClientLeft();
+    // A stream without messages; the session decides whether that is an error.
     if (session_ == nullptr) {
       auto session = host_->service->OpenInbound(method_);
       if (!session.ok()) return session.status();
@@ -170,6 +194,8 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     return session_->OnEnd();
   }
 
+  // On the pool, as destroying a session may write. Must be last: Finish() leads to
+  // OnDone(), which deletes this.
   void End() {
     session_.reset();
     absl::Status status;
@@ -186,20 +212,21 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer* const response_;
   RpcRecord record_;
-  // What gRPC reads into, while reading_; what is being stored, while working_.
+  // Owned by gRPC while reading_, and by the pool while working_; no lock needed.
   grpc::ByteBuffer incoming_;
   grpc::ByteBuffer current_;
-  // Used on the pool only, one step at a time.
+  // Used on the pool only, by one step at a time.
   std::unique_ptr<InboundSession> session_;
 
   Mutex mutex_;
+  // Read, not yet being stored.
   std::optional<grpc::ByteBuffer> next_ GUARDED_BY(mutex_);
-  bool asking_ GUARDED_BY(mutex_) = false;  // for room to read, until it is read
-  bool reading_ GUARDED_BY(mutex_) = false;
-  bool working_ GUARDED_BY(mutex_) = false;
-  bool all_read_ GUARDED_BY(mutex_) = false;
-  bool over_ GUARDED_BY(mutex_) = false;
-  bool finishing_ GUARDED_BY(mutex_) = false;
+  bool asking_ GUARDED_BY(mutex_) = false;     // waits for budget, or starts a read
+  bool reading_ GUARDED_BY(mutex_) = false;    // gRPC reads into incoming_
+  bool working_ GUARDED_BY(mutex_) = false;    // a pool task uses session_
+  bool all_read_ GUARDED_BY(mutex_) = false;   // no message follows
+  bool over_ GUARDED_BY(mutex_) = false;       // status_ is final
+  bool finishing_ GUARDED_BY(mutex_) = false;  // End() is queued or has run
   absl::Time read_since_ GUARDED_BY(mutex_);
   absl::Status status_ GUARDED_BY(mutex_);
 };

@@ -15,15 +15,18 @@ namespace {
 constexpr char kLoadMethod[] = "/modelstore.v1.CheckpointTransfer/LoadCheckpoint";
 constexpr char kWatchMethod[] = "/modelstore.v1.ModelStore/WatchModel";
 
-// Prepares one message on the pool while the one before it is being sent, once the
-// client has shown that it reads. A session that waits for something to happen has
-// no thread and no share of the byte budget meanwhile:
+// Server-streaming RPC. Prepares one message on the pool while gRPC sends the previous
+// one, as soon as the client is known to read (kInitialSendBytes). A session that waits
+// for an event holds no thread and no part of the byte budget:
 //
 //   while (message = session.Next()) {
 //     write(message);
 //     wait until session is ready;
 //   }
 //   finish(status);
+//
+// Budget: kMaxChunkBytes is acquired before a message is prepared and replaced by the
+// message's real size. The sent buffers release it when gRPC has freed the last of them.
 class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public WatchedStream {
  public:
@@ -48,6 +51,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     });
   }
 
+  // `ok` is false if the client is gone. A successful write only means that gRPC's flow
+  // control has accepted the bytes.
   void OnWriteDone(bool ok) override {
     Advance([&]() REQUIRES(mutex_) {
       writing_ = false;
@@ -64,13 +69,14 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
     EndWait();
     {
-      // The client does not read: what it was sent stays here. Only cancelling
-      // lets go of it; a status would queue behind.
+      // The client does not read, so gRPC keeps the sent bytes. Only cancelling the call
+      // frees them: a status would be queued behind them.
       MutexLock lock(mutex_);
       if (!writing_ || stalled_ || write_since_ > stalled_since) return;
       stalled_ = true;
       Abandon(MakeError(ErrorReason::STREAM_IDLE, "the client reads nothing"));
     }
+    // Without the lock: gRPC may call OnCancel() from here.
     context_->TryCancel();
   }
 
@@ -83,7 +89,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
  private:
-  // A session that waits is not kept by a shutdown, and not left without its turn.
+  // Ends the session's wait when the time it asked for has come, or when the server
+  // shuts down. Does nothing if `ready` is already being called.
   void EndWait() {
     {
       MutexLock lock(mutex_);
@@ -100,7 +107,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     });
   }
 
-  // The session's turn has come, or another step's end shows what is next.
+  // Asks the session whether it must wait before Next(). If so, the session calls
+  // `ready` once, on any thread and with no lock held, so that it may take mutex_.
   bool Waits() REQUIRES(mutex_) {
     if (session_ == nullptr || due_) return false;
     const auto until = session_->Wait(
@@ -110,12 +118,12 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     return waiting_ = true;
   }
 
-  // No more is sent, whatever is ready.
+  // Sends no further message and cancels the session. Keeps the first status.
   void Abandon(const absl::Status& why) REQUIRES(mutex_) {
     abandoned_ = true;
     ready_.reset();
-    // What was sent is let go of at the RPC's end alone: to wait for bytes
-    // before it would be to wait for oneself.
+    // gRPC frees the sent bytes only when the RPC ends. Waiting for budget here could
+    // mean waiting for this RPC's own bytes, so the request is withdrawn.
     if (preparing_ && host_->outbound->Withdraw(this)) preparing_ = false;
     if (waiting_ && session_->StopWaiting()) waiting_ = false;
     if (session_ != nullptr) session_->Cancel();
@@ -124,9 +132,12 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     status_ = why;
   }
 
-  // Changes the state, and does what it asks for next. The flag that each step set
-  // keeps this alive until the step is over: where `change` clears it, another
-  // thread may end the RPC, and this with it, once the lock is released.
+  // Applies `change` under the lock, then starts the steps that the new state allows.
+  //
+  // Lifetime: a step's flag (writing_, preparing_, waiting_, finishing_) keeps `this`
+  // alive until a later Advance() clears it. After the lock is released, `this` may be
+  // used only in a step whose flag this call has set; otherwise another thread may have
+  // finished the RPC and deleted it.
   template <typename Change>
   void Advance(Change change) {
     bool write = false, finish = false;
@@ -142,6 +153,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       const bool reads = !writing_ || written_bytes_ >= kInitialSendBytes;
       if (!ended_ && !preparing_ && !waiting_ && !ready_ && reads && !Waits()) {
         preparing_ = true;
+        // Under the lock, so that Abandon() finds the request to withdraw. The callback
+        // takes only the pool's lock.
         host_->outbound->Acquire(this, kMaxChunkBytes, [this] {
           host_->pool->Continue([this] { Prepare(); });
         });
@@ -154,9 +167,13 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (finish) host_->pool->Continue([this] { End(); });
   }
 
+  // On the pool, with kMaxChunkBytes of the budget: makes the next message. preparing_
+  // ensures that one runs at a time, so Next() has no concurrent caller.
   void Prepare() {
     int64_t held = kMaxChunkBytes;
     auto message = NextMessage();
+    // Nothing to send yet: a session that works in steps, or waits for its rate. The
+    // thread and the budget are free until then.
     if (message.ok() && message->has_value() && (*message)->again_after) {
       host_->outbound->Release(held);
       host_->pool->ContinueAt(SteadyNow() + *(*message)->again_after, [this] {
@@ -172,7 +189,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         size += static_cast<int64_t>(bytes.view().size());
       }
       record_.AddSent(size);
-      // A plan may be larger than what was acquired; what is over is charged.
+      // Replaces what was acquired by the real size. Larger messages (a plan) go above
+      // the limit: Release() of a negative number charges the difference.
       host_->outbound->Release(held - size);
       held = 0;
       buffer = ToBuffer(**std::move(message), size, host_->outbound);
@@ -188,6 +206,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     });
   }
 
+  // The session is opened here, on the pool, as opening may read storage.
   absl::StatusOr<std::optional<OutboundMessage>> NextMessage() {
     {
       MutexLock lock(mutex_);
@@ -202,6 +221,8 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     return session_->Next();
   }
 
+  // On the pool: the session's destructor may release a held version. Must be last:
+  // Finish() leads to OnDone(), which deletes this.
   void End() {
     std::unique_ptr<OutboundSession> session;
     absl::Status status;
@@ -220,28 +241,31 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::CallbackServerContext* const context_;
   const grpc::ByteBuffer* const request_;
   const bool is_load_;
-  // The count of its kind.
+  // The number of open streams of this kind.
   std::atomic<int>& streams_;
   RpcRecord record_;
 
   Mutex mutex_;
-  // Written on the pool, under the lock; used there without it.
+  // Set by the pool under the lock. Other threads read it under the lock; the pool's
+  // step, of which there is one at a time, reads it without.
   std::unique_ptr<OutboundSession> session_;
-  // What gRPC is sending, while writing_.
+  // Owned by gRPC while writing_.
   grpc::ByteBuffer current_;
+  // Prepared, not yet being sent.
   std::optional<grpc::ByteBuffer> ready_ GUARDED_BY(mutex_);
   bool writing_ GUARDED_BY(mutex_) = false;
   int64_t written_bytes_ GUARDED_BY(mutex_) = 0;
+  // Waits for budget, runs Prepare(), or waits for `again_after`.
   bool preparing_ GUARDED_BY(mutex_) = false;
-  // For something to happen; no longer than until then.
+  // The session waits for an event, at most until wait_until_.
   bool waiting_ GUARDED_BY(mutex_) = false;
   absl::Time wait_until_ GUARDED_BY(mutex_);
-  // Next() is called without waiting once more.
+  // The time has come: call Next() without asking Waits() again.
   bool due_ GUARDED_BY(mutex_) = false;
-  bool ended_ GUARDED_BY(mutex_) = false;
-  bool abandoned_ GUARDED_BY(mutex_) = false;
-  bool finishing_ GUARDED_BY(mutex_) = false;
-  bool stalled_ GUARDED_BY(mutex_) = false;
+  bool ended_ GUARDED_BY(mutex_) = false;      // status_ is final
+  bool abandoned_ GUARDED_BY(mutex_) = false;  // ready_ must not be sent
+  bool finishing_ GUARDED_BY(mutex_) = false;  // End() is queued or has run
+  bool stalled_ GUARDED_BY(mutex_) = false;    // was cancelled for not reading
   absl::Time write_since_ GUARDED_BY(mutex_) = absl::InfiniteFuture();
   absl::Status status_ GUARDED_BY(mutex_);
 };

@@ -1,5 +1,5 @@
-// Does by a loop what the generated WithRawCallbackMethod_* classes do one
-// method at a time, by the same means.
+// Registers all methods in a loop, with the same gRPC calls as the generated
+// WithRawCallbackMethod_* classes make for one method each.
 #include "server/rpc/raw_service.h"
 
 #include <grpcpp/impl/codegen/server_callback_handlers.h>

@@ -1,6 +1,5 @@
-// One service of the contract, registered with gRPC by its descriptor: every
-// method carries raw buffers to the reactors, none passes through generated
-// code.
+// A service of the contract, registered with gRPC by its descriptor. Every method
+// passes raw buffers to the reactors, so that payloads are never parsed by protobuf.
 #pragma once
 
 #include <grpcpp/impl/service_type.h>

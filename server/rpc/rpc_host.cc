@@ -22,7 +22,8 @@ std::string NewRequestId() {
   return absl::StrFormat("%016x", random());
 }
 
-// The client's own id if it sent a plain one, else a new one.
+// The id from the client's metadata if it is short printable ASCII, else a random one:
+// it is written to the log.
 std::string RequestId(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
   auto given = metadata.find(kRequestIdHeader);
@@ -71,9 +72,12 @@ void StreamWatch::Watch() {
   while (!changed_.WaitFor(
       mutex_, tick, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_; })) {
     const absl::Time now = SteadyNow();
+    // A client that does not read gets the idle timeout, or the shorter stall timeout
+    // while other streams wait for the bytes that it holds.
     const absl::Time stalled_since = contended_()
                                          ? now - std::min(stall_timeout_, idle_timeout_)
                                          : now - idle_timeout_;
+    // Under the lock, so that Remove() waits for a running OnTick().
     for (WatchedStream* stream : streams_) {
       stream->OnTick(now - idle_timeout_, stalled_since);
     }
@@ -86,20 +90,18 @@ absl::Status RpcHost::Admit() const {
 
 absl::Status RpcHost::AdmitStream() const {
   if (auto status = Admit(); !status.ok()) return status;
+  // The caller's own stream is already counted.
   if (streams <= max_streams) return absl::OkStatus();
-  return Overloaded(
-      absl::StrFormat("%d streams are open, the most of --max-streams: "
-                      "retry later",
-                      max_streams));
+  return Overloaded(absl::StrFormat(
+      "limit of %d open streams (--max-streams) reached: retry later", max_streams));
 }
 
 absl::Status RpcHost::AdmitWatcher() const {
   if (auto status = Admit(); !status.ok()) return status;
   if (watchers <= max_watchers) return absl::OkStatus();
-  return Overloaded(
-      absl::StrFormat("%d WatchModel streams are open, the most of "
-                      "--max-watchers: retry later",
-                      max_watchers));
+  return Overloaded(absl::StrFormat(
+      "limit of %d open WatchModel streams (--max-watchers) reached: retry later",
+      max_watchers));
 }
 
 RpcRecord::RpcRecord(const RpcHost* host, const std::string& method,
@@ -114,6 +116,7 @@ RpcRecord::RpcRecord(const RpcHost* host, const std::string& method,
 
 void RpcRecord::End() {
   const absl::StatusCode code = status_.code();
+  // UNAVAILABLE without an overload means that storage may be closed after a fault.
   if (code == absl::StatusCode::kUnavailable && !IsOverloaded(status_) &&
       host_->on_unavailable) {
     host_->on_unavailable();

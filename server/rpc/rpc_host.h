@@ -1,5 +1,5 @@
-// What all RPCs of a server share: the service they call, the threads it runs
-// on, the bytes they may hold, and the watch over streams that stand still.
+// State that all RPCs of a server share: the service, its threads, the byte budgets,
+// and the thread that ends idle and stalled streams.
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -21,25 +21,26 @@
 
 namespace modelstore::server {
 
-// A stream that the watch looks at.
+// A stream that StreamWatch checks periodically.
 class WatchedStream {
  public:
   virtual ~WatchedStream() = default;
-  // Called about once a second, from the watch's thread; must not block. Ends the
-  // stream if its client has done nothing since `idle_since`, or, if the stream
-  // holds bytes that others wait for, since `stalled_since`.
+  // Called about twice a second on StreamWatch's thread, with its mutex held; must not
+  // block, nor call StreamWatch. Ends the stream if its client has sent nothing since
+  // `idle_since`, or has read nothing since `stalled_since`.
   virtual void OnTick(absl::Time idle_since, absl::Time stalled_since) = 0;
 };
 
-// Looks after every stream, on a thread of its own. Thread-safe.
+// Calls OnTick() of every stream on a thread of its own. Thread-safe.
 class StreamWatch {
  public:
-  // `contended` tells whether other streams wait for bytes.
+  // `contended` returns whether streams wait for the byte budget; stall_timeout applies
+  // then, else idle_timeout.
   StreamWatch(absl::Duration idle_timeout, absl::Duration stall_timeout,
               std::function<bool()> contended);
   ~StreamWatch();
   void Add(WatchedStream* stream);
-  // Afterwards no OnTick() of it runs.
+  // Waits for a running OnTick(); none is called afterwards.
   void Remove(WatchedStream* stream);
 
  private:
@@ -58,7 +59,7 @@ class StreamWatch {
 struct RpcHost {
   Service* service = nullptr;
   StoragePool* pool = nullptr;
-  // Messages that arrived and are being stored; messages that are being sent.
+  // Bytes of received messages that are not stored yet, and of messages being sent.
   std::shared_ptr<ByteBudget> inbound;
   std::shared_ptr<ByteBudget> outbound;
   StreamWatch* watch = nullptr;
@@ -68,31 +69,33 @@ struct RpcHost {
   std::function<void()> on_unavailable;
   int max_streams = 1024;
   std::atomic<int> streams = 0;
-  // WatchModel, which may stay for days and needs no thread: counted by itself, so
-  // that watchers never keep out saves and loads.
+  // WatchModel streams are counted separately: they stay open for days and hold no
+  // thread, and must not use up the streams of saves and loads.
   int max_watchers = 4096;
   std::atomic<int> watchers = 0;
   std::atomic<bool> draining = false;
 
-  // Why a new RPC, or one that is a stream and counted already, is refused.
+  // OK, or why a new RPC is refused: UNAVAILABLE during shutdown or above a limit. The
+  // stream that asks must already be counted.
   absl::Status Admit() const;
   absl::Status AdmitStream() const;
   absl::Status AdmitWatcher() const;
 };
 
-// What an RPC ends with whose client cancelled it or is gone.
+// CANCELLED: the client cancelled the RPC or has disconnected.
 absl::Status ClientLeft();
 
-// One RPC, for the log: begun when made, ended by End().
+// One RPC's line in the log. The constructor starts the clock and adds the request id
+// to the trailing metadata.
 class RpcRecord {
  public:
   RpcRecord(const RpcHost* host, const std::string& method,
             grpc::CallbackServerContext* context);
-  // Counts payloads and all.
+  // Whole messages, payloads included.
   void AddReceived(size_t bytes) { received_ += bytes; }
   void AddSent(size_t bytes) { sent_ += bytes; }
   void SetStatus(const absl::Status& status) { status_ = status; }
-  // Once, when the RPC is over.
+  // Writes the line. Called once, when the RPC is over.
   void End();
 
  private:

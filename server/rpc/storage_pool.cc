@@ -38,12 +38,13 @@ void StoragePool::Continue(std::function<void()> task) {
 void StoragePool::ContinueAt(absl::Time time, std::function<void()> task) {
   MutexLock lock(mutex_);
   later_.emplace(time, std::move(task));
-  // Whoever waits does so until the time of another.
+  // A waiting thread sleeps until the previously earliest time; this one may be earlier.
   changed_.NotifyOne();
 }
 
 void StoragePool::ForEach(int count, const std::function<void(int)>& each) {
-  // Outlives the call: a helper may come when all is done. It then calls nothing.
+  // Shared, because a helper may start after this call has returned. It then finds no
+  // index left and does not touch `each`.
   struct Shared {
     std::atomic<int> next = 0;
     Mutex mutex;
@@ -58,6 +59,7 @@ void StoragePool::ForEach(int count, const std::function<void(int)>& each) {
       if (++shared->done == count) shared->changed.NotifyAll();
     }
   };
+  // Best effort: if the queue is full there are fewer helpers.
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   for (int i = 1; i < std::min(count, cores); ++i) Submit(work);
   work();
@@ -75,10 +77,11 @@ size_t StoragePool::queued() const {
 
 void StoragePool::QueueDue() {
   const absl::Time now = stopping_ ? absl::InfiniteFuture() : SteadyNow();
+  // During shutdown every delayed task is due: the RPC it belongs to must end.
   while (!later_.empty() && later_.begin()->first <= now) {
     queue_.push_back(std::move(later_.begin()->second));
     later_.erase(later_.begin());
-    // One is for this thread, the others are for the next.
+    // This thread runs one of them; another thread must wake for each of the others.
     if (queue_.size() > 1) changed_.NotifyOne();
   }
 }
@@ -118,6 +121,7 @@ void ByteBudget::Acquire(const void* who, int64_t bytes, std::function<void()> g
     }
     Take(bytes);
   }
+  // Callbacks run without the lock: they may call this object again.
   granted();
 }
 
@@ -129,7 +133,7 @@ bool ByteBudget::Withdraw(const void* who) {
                                [who](const Waiter& w) { return w.who == who; });
     if (waiter == waiters_.end()) return false;
     waiters_.erase(waiter);
-    // It may have kept smaller ones behind it waiting.
+    // Requests are served in order, so it may have blocked smaller ones behind it.
     granted = Serve();
   }
   for (auto& call : granted) call();

@@ -1,6 +1,6 @@
-// The threads that may block on the disk, and the bytes that they may hold.
-// gRPC's own threads hand everything that takes longer than a queue's lock to
-// this pool: so health answers while every thread here is blocked.
+// The threads that may block on storage, and a budget for the bytes in use. gRPC's
+// threads pass everything that may block to this pool, so health checks are answered
+// even while every thread of the pool is blocked.
 #pragma once
 
 #include <atomic>
@@ -20,29 +20,29 @@ namespace modelstore::server {
 // A fixed number of threads and a queue. Thread-safe.
 class StoragePool {
  public:
-  // `max_queue` bounds what Submit() takes.
+  // Submit() refuses tasks while `max_queue` are queued.
   StoragePool(int threads, size_t max_queue);
-  // Runs what is queued, that which waits for its time too, then ends.
+  // Runs all queued tasks, those of ContinueAt() at once, then joins the threads.
   ~StoragePool();
 
-  // The first step of an RPC. False if the queue is full: then refuse the RPC.
+  // Queues the first step of an RPC. False if the queue is full: refuse the RPC.
   bool Submit(std::function<void()> task);
-  // A further step of an RPC that runs. Never refused: an RPC has one step in
-  // hand at a time, so that their number bounds the queue.
+  // Queues a further step of a running RPC. Never refused: each RPC has at most one
+  // queued step, so the number of RPCs bounds the queue.
   void Continue(std::function<void()> task);
-  // The same, not before `time`: a step that waits holds no thread.
+  // As Continue(), but not before `time`. No thread is blocked meanwhile.
   void ContinueAt(absl::Time time, std::function<void()> task);
-  // Calls each(0) to each(count - 1), as many at once as the machine has cores and
-  // the pool has threads to spare, and returns when all are done. From a thread of
-  // the pool: it does itself whatever no other thread has begun, so that it never
-  // waits for one that is blocked elsewhere.
+  // Calls each(0) to each(count - 1) in parallel, on as many threads as there are cores
+  // and idle threads, and returns when all calls are done. Must be called on a thread
+  // of the pool, which takes part: it runs every call that no other thread has started,
+  // so it never waits for a thread that is blocked by another task.
   void ForEach(int count, const std::function<void(int)>& each);
 
   size_t queued() const;
 
  private:
   void Work();
-  // Queues those whose time has come, or all once the pool is to end.
+  // Moves delayed tasks that are due to the queue; during shutdown, all of them.
   void QueueDue() REQUIRES(mutex_);
 
   const size_t max_queue_;
@@ -54,25 +54,27 @@ class StoragePool {
   std::vector<std::thread> threads_;
 };
 
-// A number of bytes that may be held at once, given first come, first served.
-// Thread-safe.
+// Limits the bytes in use at once. Requests are served in order of arrival, so that
+// large ones are not starved by small ones. Thread-safe.
 class ByteBudget {
  public:
-  // `gauge` follows the bytes held; may be null.
+  // `gauge` is kept equal to the bytes in use; may be null.
   ByteBudget(int64_t limit, std::shared_ptr<std::atomic<int64_t>> gauge)
       : limit_(limit), gauge_(std::move(gauge)) {}
 
-  // Calls `granted` once `bytes` are taken for it: at once, or from within
-  // Release(). It must not block. One that exceeds the limit waits for all the
-  // others. `who` waits for one thing at a time.
+  // Takes `bytes` and calls `granted`, either at once or later on the thread that calls
+  // Release() or Withdraw(); never with this object's mutex held. `granted` must not
+  // block. A request above the limit is granted when nothing else is in use. `who`
+  // identifies the request to Withdraw(); one request at a time each.
   void Acquire(const void* who, int64_t bytes, std::function<void()> granted);
-  // `who` waits no more: true if it did, and its `granted` will not be called.
+  // Cancels the waiting request of `who`. True if there was one: its `granted` will not
+  // be called. False if it has been or is being called.
   bool Withdraw(const void* who);
-  // Takes bytes that are here already, whatever the limit.
+  // Takes bytes that are already in memory, even above the limit.
   void Charge(int64_t bytes);
   void Release(int64_t bytes);
 
-  // Somebody waits.
+  // Whether a request waits.
   bool contended() const;
   int64_t used() const;
 
@@ -87,7 +89,8 @@ class ByteBudget {
     return used_ == 0 || used_ + bytes <= limit_;
   }
   void Take(int64_t bytes) REQUIRES(mutex_);
-  // Takes bytes for those who wait and fit, and returns what to call for them.
+  // Takes bytes for the first waiters while they fit. Returns the callbacks, which the
+  // caller runs after it has released the mutex.
   std::vector<std::function<void()>> Serve() REQUIRES(mutex_);
 
   const int64_t limit_;

@@ -6,10 +6,10 @@
 namespace modelstore::server {
 namespace {
 
-absl::Status QueueFull() {
-  return Overloaded("the server has more requests waiting than it takes: retry later");
-}
+absl::Status QueueFull() { return Overloaded("request queue is full: retry later"); }
 
+// Runs the whole call as one task of the pool. Every path ends in End(), once; Finish()
+// leads to OnDone(), which deletes this.
 class UnaryReactor final : public grpc::ServerUnaryReactor {
  public:
   UnaryReactor(RpcHost* host, const std::string& method,
@@ -36,6 +36,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor {
 
  private:
   void Run() {
+    // The client may have given up while the call was queued.
     if (context_->IsCancelled()) return End(ClientLeft());
     auto answer = host_->service->Call(method_, Fragments(*request_).Join());
     if (answer.ok()) {

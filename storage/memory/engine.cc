@@ -17,7 +17,7 @@ namespace {
 
 using Table = std::map<std::string, std::string, std::less<>>;
 using Tables = std::array<Table, 3>;
-// By sequence.
+// Chunks by sequence.
 using Pack = std::map<uint32_t, std::shared_ptr<std::string>>;
 
 int64_t TablesBytes(const Tables& tables) {
@@ -71,7 +71,7 @@ struct MemoryDisk::State {
 
   enum class Outcome { kDo, kFail, kDoAndFail };
 
-  // Counts a mutating call and says what is to happen to it.
+  // Counts a mutating call and returns whether it is to fail.
   Outcome Count(const char* call) REQUIRES(mutex) {
     ++calls;
     last_call = call;
@@ -127,7 +127,7 @@ class MemoryCatalog final : public Catalog {
   }
 
  private:
-  // An expectation that does not hold, or no room.
+  // ABORTED if an expectation does not hold, RESOURCE_EXHAUSTED if the disk is full.
   absl::Status Refusal(const CatalogBatch& batch) REQUIRES(disk_->mutex);
 
   const std::shared_ptr<State> disk_;
@@ -137,7 +137,7 @@ class MemoryCatalog final : public Catalog {
 absl::Status MemoryCatalog::Scan(
     Space space, const KeyRange& range,
     absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) {
-  // Copied, so that the visitor sees one state and may call back.
+  // Visits a copy, so that the visitor sees one state and may call the catalog.
   std::vector<std::pair<std::string, std::string>> entries;
   {
     MutexLock lock(disk_->mutex);
@@ -168,7 +168,7 @@ absl::Status MemoryCatalog::Refusal(const CatalogBatch& batch) {
   for (const auto& change : batch.changes()) {
     if (change.value) growth += static_cast<int64_t>(change.value->size());
   }
-  // A log grows by every batch, by deletions too.
+  // As in a log, each change needs space, deletions included.
   growth += static_cast<int64_t>(batch.changes().size());
   if (!disk_->HasRoom(growth)) {
     return MakeError(ErrorReason::DISK_FULL, "the disk is full");
@@ -191,6 +191,8 @@ absl::Status MemoryCatalog::Write(const CatalogBatch& batch, Durability durabili
     }
   }
   if (outcome == Outcome::kDo) return absl::OkStatus();
+  // Refused before the journal, so not applied. UNAVAILABLE stands for a fault of the
+  // journal: undecided.
   if (outcome == Outcome::kFail && disk_->fault.code != absl::StatusCode::kUnavailable) {
     return disk_->Failure("catalog.write");
   }
@@ -239,7 +241,7 @@ class MemoryPackWriter final : public PackWriter {
 
   bool finished() const { return finished_; }
 
-  // Hands the chunks over, and with them the space that they use.
+  // Returns the chunks. Their space is no longer accounted to this writer.
   Pack Take() {
     size_bytes_ = 0;
     return std::move(chunks_);
@@ -303,7 +305,7 @@ absl::Status MemoryChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
     if (outcome != Outcome::kFail) disk_->packs[pack.pack()] = pack.Take();
     if (outcome != Outcome::kDo) status = Fail("pack.publish");
   }
-  lock.Unlock();  // the writer's end takes the lock
+  lock.Unlock();  // the writer's destructor takes it
   writer.reset();
   return status;
 }
@@ -388,7 +390,7 @@ bool MemoryDisk::FlipBit(uint64_t pack, uint32_t sequence, int64_t bit) {
   MutexLock lock(state_->mutex);
   auto it = state_->packs.find(pack);
   if (it == state_->packs.end() || !it->second.contains(sequence)) return false;
-  // A copy: who reads the chunk now keeps the bytes that it has.
+  // Changes a copy: running reads keep the original bytes.
   auto hurt = std::make_shared<std::string>(*it->second[sequence]);
   if (bit < 0 || bit >= static_cast<int64_t>(hurt->size()) * 8) return false;
   (*hurt)[static_cast<size_t>(bit / 8)] ^= static_cast<char>(1 << (bit % 8));
@@ -406,7 +408,7 @@ Engine OpenMemoryEngine(std::shared_ptr<MemoryDisk> disk) {
     if (state->capacity == 0) return std::numeric_limits<int64_t>::max();
     return std::max<int64_t>(0, state->capacity - state->used);
   };
-  // The ballast is room for a delete's own batch.
+  // The ballast leaves space for the batch of a delete.
   engine.release_ballast = [state] {
     MutexLock lock(state->mutex);
     state->used -= std::exchange(state->ballast, 0);

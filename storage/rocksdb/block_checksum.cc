@@ -12,7 +12,8 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// The last byte, the type, is mixed in behind the hash of the others.
+// RocksDB combines the compression type with the hash instead of hashing it as the last
+// byte, so that a block need not be copied to append the type.
 uint32_t MixIn(uint64_t hash, uint8_t type) {
   return static_cast<uint32_t>(hash) ^ (type * uint32_t{0x6b9083d9});
 }

@@ -1,4 +1,4 @@
-// The checksum that stands behind every block of a table.
+// The checksum in the trailer of every block of a table.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,10 @@ class BlockChecksum {
   BlockChecksum& operator=(const BlockChecksum&) = delete;
 
   void Update(absl::string_view bytes);
-  // Of a block whose type is `type`; begins anew.
+  // Returns the checksum of the bytes since the last Finish(), and resets.
   uint32_t Finish(uint8_t type);
 
-  // Of a block that lies together; allocates nothing.
+  // The checksum of a contiguous block; does not allocate.
   static uint32_t Of(absl::string_view block, uint8_t type);
 
  private:

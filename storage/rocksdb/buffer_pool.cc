@@ -9,19 +9,20 @@ namespace modelstore::storage::rocks {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-// Below this malloc does as well.
+// Smaller buffers are left to malloc, whose own caches are as good.
 constexpr size_t kSmallest = size_t{256} << 10;
-// Room for a block's other entries, keys and trailer around one chunk.
+// Space beside one chunk for the block's keys, restarts and trailer.
 constexpr size_t kSlack = size_t{64} << 10;
 constexpr int kSmall = -1;
 constexpr int kOversize = -2;
 
-// In front of every buffer; its size keeps the buffer aligned to a cache line.
+// Precedes every buffer. Its size of 64 bytes keeps the buffer cache-line aligned.
 struct alignas(64) Header {
   int size_class;
   size_t mapped_bytes;
 };
 
+// Classes hold one chunk of 512 KiB, 1, 2 or 4 MiB each.
 size_t ClassBytes(int size_class) { return (size_t{512} << 10 << size_class) + kSlack; }
 
 int ClassOf(size_t size, int classes) {
@@ -32,7 +33,8 @@ int ClassOf(size_t size, int classes) {
   return kOversize;
 }
 
-// Large buffers begin at a huge page, so that most of one is a few of them.
+// Aligns large buffers to huge pages, so that they are backed by few of them and fault
+// rarely. Throws bad_alloc, as RocksDB expects of an allocator.
 void* Map(size_t bytes) {
   const size_t slack = bytes >= kHugePage ? kHugePage : 0;
   void* raw = mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE,

@@ -1,6 +1,5 @@
-// Memory for the blocks that RocksDB reads chunks into. On virtual machines the
-// first touch of fresh memory costs several times the copy itself, so large
-// buffers are kept and used again.
+// Memory for the blocks that RocksDB reads chunks into. On virtual machines the first
+// access to new memory costs several times the copy itself, so large buffers are reused.
 #pragma once
 
 #include <array>
@@ -13,7 +12,7 @@
 
 namespace modelstore::storage::rocks {
 
-// Thread-safe. Keeps at most max_free_bytes that nobody uses.
+// Thread-safe. Keeps at most `max_free_bytes` of unused buffers.
 class BufferPool final : public rocksdb::MemoryAllocator {
  public:
   explicit BufferPool(size_t max_free_bytes);
@@ -33,6 +32,7 @@ class BufferPool final : public rocksdb::MemoryAllocator {
   Counts counts() const EXCLUDES(mutex_);
 
  private:
+  // Buffers are reused only within their size class; larger ones are always unmapped.
   static constexpr int kClasses = 4;
 
   const size_t max_free_bytes_;

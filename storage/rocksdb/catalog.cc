@@ -9,8 +9,8 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// Beyond the batch itself: what RocksDB puts around it, and a little for the
-// MANIFEST and the memtables that the write may set off.
+// Space that a write needs beside its batch: record headers, and the MANIFEST and
+// memtable flushes that it may trigger.
 constexpr int64_t kWriteSlack = int64_t{64} << 10;
 constexpr absl::Duration kClosePatience = absl::Seconds(30);
 
@@ -22,7 +22,7 @@ absl::string_view ToView(const rocksdb::Slice& slice) {
 }
 
 rocksdb::ColumnFamilyHandle* FamilyOf(DbGate::Use& use, Space space) {
-  // The first is RocksDB's own, with the commit number.
+  // The first family is RocksDB's default, which holds the commit number.
   return use->families[1 + static_cast<size_t>(space)];
 }
 
@@ -35,7 +35,7 @@ int64_t BatchBytes(const CatalogBatch& batch) {
   return bytes;
 }
 
-// A missing table does not mean that its keys do not exist.
+// A missing table file is DATA_LOSS: NOT_FOUND would say that the key does not exist.
 absl::Status Failed(const rocksdb::Status& status, absl::string_view what) {
   if (!status.IsPathNotFound()) return FromRocks(status, what);
   return absl::DataLossError(absl::StrCat(what, ": ", status.ToString()));
@@ -53,12 +53,14 @@ RocksCatalog::RocksCatalog(std::shared_ptr<Folder> folder,
       fs_(std::make_shared<EngineFileSystem>(folder_->fs(), "", "")),
       env_(rocksdb::NewCompositeEnv(fs_)),
       mark_(std::move(mark)) {
-  // A flush may be the last that happens for a long time.
+  // Records each synced MANIFEST at once: after a flush there may be no commit for a
+  // long time.
   fs_->SetOnManifestSync([this] { Noted(mark_->Note(fs_->synced_journals())); });
 }
 
 RocksCatalog::~RocksCatalog() {
-  // RocksDB's threads end before what they call.
+  // Ends RocksDB's background threads before the file system and HIGH_WATER that they
+  // use are destroyed.
   gate_.Close(absl::InfiniteDuration()).IgnoreError();
 }
 
@@ -118,11 +120,13 @@ absl::Status RocksCatalog::Write(const CatalogBatch& batch, Durability durabilit
   if (!use) return Reopening();
   status = CheckExpectations(batch, use);
   if (!status.ok()) return status;
+  // A write that fails on a full disk would close the catalog, so it is refused before.
   status = folder_->CheckRoom(BatchBytes(batch) + kWriteSlack);
   if (!status.ok()) return status;
   return Apply(batch, durability, use);
 }
 
+// No write can come between this check and the batch: the caller holds write_mutex_.
 absl::Status RocksCatalog::CheckExpectations(const CatalogBatch& batch,
                                              DbGate::Use& use) {
   for (const auto& expectation : batch.expectations()) {
@@ -134,7 +138,7 @@ absl::Status RocksCatalog::CheckExpectations(const CatalogBatch& batch,
     const bool holds = s.IsNotFound() ? !expectation.value.has_value()
                                       : expectation.value.has_value() &&
                                             ToView(value) == *expectation.value;
-    if (!holds) return absl::AbortedError("the record was changed by somebody else");
+    if (!holds) return absl::AbortedError("the record was changed by another call");
   }
   return absl::OkStatus();
 }
@@ -157,10 +161,12 @@ absl::Status RocksCatalog::Apply(const CatalogBatch& batch, Durability durabilit
   }
   rocksdb::WriteOptions options;
   options.sync = durable;
+  // If the write fails before the WAL is appended to, nothing can have been applied.
   const int64_t journal_appends = fs_->journal_appends();
   const rocksdb::Status s = use->db->Write(options, &rocks);
   if (!s.ok()) return Judge(s, fs_->journal_appends() != journal_appends);
   if (!durable) return absl::OkStatus();
+  // After the sync, never before: HIGH_WATER must not exceed what is durable.
   number_ = number;
   Noted(mark_->Write(number, fs_->synced_journals()));
   return absl::OkStatus();
@@ -173,12 +179,13 @@ void RocksCatalog::Noted(const absl::Status& status) {
 }
 
 absl::Status RocksCatalog::Judge(const rocksdb::Status& status, bool journal_touched) {
-  // Either way RocksDB takes no further writes.
-  SetHealth(absl::UnavailableError(absl::StrCat(
-      "the catalog waits to be reopened after a failed write: ", status.ToString())));
+  // RocksDB accepts no further writes in either case.
+  SetHealth(absl::UnavailableError(
+      absl::StrCat("the catalog is closed after a failed write and will be reopened: ",
+                   status.ToString())));
   if (journal_touched) {
     return UndecidedError(
-        absl::StrCat("whether the write was applied is not known before the catalog is "
+        absl::StrCat("it is unknown whether the write was applied until the catalog is "
                      "reopened: ",
                      status.ToString()));
   }
@@ -202,8 +209,8 @@ absl::Status RocksCatalog::Reopen() {
   if (!status.ok()) return status;
   status = OpenDatabase(/*accept_data_loss=*/false);
   if (status.ok()) return status;
-  // DATA_LOSS stays what it is, and so does a limit that somebody must raise; anything
-  // else may pass.
+  // DATA_LOSS and a descriptor limit need an operator and keep their code. Other errors
+  // may be transient: UNAVAILABLE, and Reopen() is called again.
   SetHealth(absl::IsDataLoss(status) || IsTooManyOpenFiles(status)
                 ? status
                 : absl::UnavailableError(absl::StrCat(

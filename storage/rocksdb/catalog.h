@@ -1,5 +1,10 @@
-// The catalog over RocksDB: one column family a Space, every write through the
-// WAL, one writer at a time.
+// The catalog on RocksDB: one column family per Space, every write through the WAL, one
+// writer at a time.
+//
+// Commit: a durable write is one WriteBatch with the next commit number, synced by one
+// fdatasync; then HIGH_WATER records the number. A failed write leaves RocksDB read-only:
+// the catalog reports UNAVAILABLE until Reopen() has recovered it, and a write that may
+// have reached the WAL is undecided until then.
 #pragma once
 
 #include <atomic>
@@ -39,40 +44,43 @@ class RocksCatalog final : public Catalog {
 
  private:
   RocksCatalog(std::shared_ptr<Folder> folder, std::unique_ptr<HighWater> mark);
-  // The write is durable whatever becomes of the note; only the notice of a later
-  // loss suffers.
+  // Reports the first of consecutive failures to write HIGH_WATER. The write itself is
+  // durable; only a later loss of it might go undetected.
   void Noted(const absl::Status& status);
 
   absl::Status OpenDatabase(bool accept_data_loss) REQUIRES(write_mutex_);
-  // A CURRENT that is lost, or names a MANIFEST that is gone or older than one that
-  // HIGH_WATER notes, is written anew if the newest that it notes is whole: nothing is
-  // lost then.
+  // Rewrites CURRENT if it is missing, or names a MANIFEST that is missing or older than
+  // one that HIGH_WATER records, provided that the newest recorded MANIFEST is intact.
+  // Nothing is lost then.
   absl::Status RestoreCurrent();
-  // OK, or how the catalog is damaged as far as its files tell. A missing catalog is not
-  // taken for a new store. With `all_records` every record of the journals must be sound:
-  // without paranoid checks RocksDB leaves out those that are not, and goes on behind
-  // them. A journal that cannot be read is UNAVAILABLE, or damaged if `accept_data_loss`.
+  // OK, or DATA_LOSS if the files show damage. A missing catalog next to existing packs
+  // is damage, not a new store. With `all_records` every record of the journals must be
+  // intact: without paranoid checks RocksDB skips damaged records and continues after
+  // them. A journal that cannot be read is UNAVAILABLE, or DATA_LOSS with
+  // `accept_data_loss`.
   absl::Status CheckFiles(bool all_records, bool accept_data_loss);
-  // Compares the journals with what HIGH_WATER knows of them.
+  // Compares the journals with what HIGH_WATER records of them.
   absl::Status CheckJournals(bool all_records, bool accept_data_loss);
-  // Keeps the first `bytes` of a journal.
+  // Truncates a journal to `bytes`, durably.
   absl::Status CutJournal(const std::string& name, size_t bytes);
-  // Opens what the files say, and compares the number of the last durable write with
-  // HIGH_WATER's. DATA_LOSS if it is less, or if anything is damaged.
+  // Opens an undamaged catalog. DATA_LOSS if anything is damaged, or if its last commit
+  // number is below HIGH_WATER's.
   absl::Status OpenWhole(bool accept_data_loss, std::unique_ptr<Database>* database)
       REQUIRES(write_mutex_);
-  // Opens what is left, and says what is lost.
+  // Opens a damaged catalog after the operator accepted the loss, and reports what is
+  // lost. `why` is OpenWhole()'s error.
   absl::Status OpenDamaged(const absl::Status& why, std::unique_ptr<Database>* database)
       REQUIRES(write_mutex_);
-  // A table that does not open is refused when it is read, unless `paranoid`.
+  // With `paranoid` every table must open; otherwise a damaged one fails when it is read.
   absl::Status OpenRocks(bool paranoid, std::unique_ptr<Database>* database);
   absl::StatusOr<uint64_t> ReadNumber(Database& database);
-  // Takes the number that was found for the one that HIGH_WATER shall name.
+  // Continues at commit number `found`, and resets HIGH_WATER if it differs.
   absl::Status SettleNumber(uint64_t found) REQUIRES(write_mutex_);
   absl::Status CheckExpectations(const CatalogBatch& batch, DbGate::Use& use);
   absl::Status Apply(const CatalogBatch& batch, Durability durability, DbGate::Use& use)
       REQUIRES(write_mutex_);
-  // Names the fate of a write that RocksDB failed.
+  // Classifies a failed write: undecided if the WAL was appended to, else not applied.
+  // Marks the catalog as waiting for Reopen().
   absl::Status Judge(const rocksdb::Status& status, bool journal_touched);
   void SetHealth(absl::Status health) EXCLUDES(health_mutex_);
 
@@ -81,17 +89,17 @@ class RocksCatalog final : public Catalog {
   const std::shared_ptr<EngineFileSystem> fs_;
   const std::unique_ptr<rocksdb::Env> env_;
 
-  // Have their own synchronisation.
+  // Thread-safe by themselves.
   const std::unique_ptr<HighWater> mark_;
   DbGate gate_;
   std::atomic<bool> note_failed_{false};
 
-  // Held by writers and by Reopen(), in front of health_mutex_.
+  // Held by writers and by Reopen(). Taken before health_mutex_. Readers do not take it.
   Mutex write_mutex_;
-  // Of the last durable write that returned OK.
+  // Commit number of the last durable write that returned OK.
   uint64_t number_ GUARDED_BY(write_mutex_) = 0;
-  // By the operator, when the catalog was opened. A table that does not open is then no
-  // reason not to reopen it; journals and commit number are held to what they were.
+  // The operator accepted a loss when the catalog was opened. Reopen() then tolerates
+  // tables that do not open; journals and commit number are checked as always.
   bool loss_accepted_ GUARDED_BY(write_mutex_) = false;
 
   Mutex health_mutex_;

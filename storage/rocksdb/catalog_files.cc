@@ -11,7 +11,7 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// In the order of Space, behind RocksDB's own.
+// In the order of Space, after RocksDB's default family.
 constexpr const char* kFamilies[] = {"records", "manifests", "chunks"};
 
 }  // namespace

@@ -13,7 +13,7 @@
 
 namespace modelstore::storage::rocks {
 
-// Names, each in the order of their numbers.
+// File names, each list sorted by file number.
 struct CatalogFiles {
   std::vector<std::string> tables;
   std::vector<std::string> wals;
@@ -23,17 +23,16 @@ struct CatalogFiles {
 absl::Status ListCatalog(rocksdb::FileSystem* fs, const std::string& path,
                          CatalogFiles* files);
 
-// `MANIFEST-` and a number.
+// True for `MANIFEST-{number}`.
 bool IsManifestName(absl::string_view name);
 // The number in a file's name; 0 if there is none.
 uint64_t FileNumber(absl::string_view name);
 
-// The MANIFEST that the text of a CURRENT names; empty if it names none.
+// The MANIFEST that the content of a CURRENT names; empty if it is malformed.
 std::string ManifestIn(absl::string_view current);
 
-// Opens the database with the families that the engine uses, and makes those that
-// do not exist if the options say so. Their numbers are RocksDB's own, 0, and then 1, 2,
-// 3 in the order of Space.
+// Opens the database with the engine's column families; creates missing ones if the
+// options allow it. Family 0 is RocksDB's default; 1, 2 and 3 follow the order of Space.
 rocksdb::Status OpenCatalogDatabase(const rocksdb::Options& options,
                                     const std::string& path,
                                     std::unique_ptr<Database>* database);

@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kBatchBytes = size_t{1} << 20;
 constexpr size_t kFamilyCount = 4;
-// A batch in a WAL begins with its first sequence number (8 bytes) and its count (4).
+// A batch in a WAL starts with its first sequence number (8 bytes) and count (4).
 constexpr size_t kBatchHead = 12;
 
 class Rebuild {
@@ -30,7 +30,8 @@ class Rebuild {
   rocksdb::Status AddWal(const SoundWal& wal);
   rocksdb::Status Finish();
 
-  // Takes an entry if it is newer than what is known of its key.
+  // Writes an entry if it is newer than the one written before for its key. `order` is
+  // the file number, which decides between equal sequence numbers.
   rocksdb::Status Take(uint32_t family, uint64_t order, const TableEntry& entry);
 
  private:
@@ -41,13 +42,14 @@ class Rebuild {
   const uint64_t newest_manifest_;
   std::unique_ptr<Database> database_;
   rocksdb::WriteBatch batch_;
-  // For each key its newest sequence number, and the file it comes from.
+  // Age of the newest entry of each key: sequence number, then file number.
   std::array<absl::flat_hash_map<std::string, std::pair<uint64_t, uint64_t>>,
              kFamilyCount>
       newest_;
 };
 
-// Numbers the changes of a batch as RocksDB does.
+// Visits the changes of a WAL batch. Each change has the next sequence number, as
+// RocksDB numbers them.
 class Replay final : public rocksdb::WriteBatch::Handler {
  public:
   Replay(Rebuild* rebuild, uint64_t sequence, uint64_t order)
@@ -98,6 +100,7 @@ rocksdb::Status Rebuild::Take(uint32_t family, uint64_t order, const TableEntry&
 
 rocksdb::Status Rebuild::WriteOut() {
   rocksdb::WriteOptions options;
+  // Finish() flushes everything, so a WAL would only double the writes.
   options.disableWAL = true;
   const rocksdb::Status s = database_->db->Write(options, &batch_);
   batch_.Clear();
@@ -110,12 +113,13 @@ rocksdb::Status Rebuild::AddTable(const std::string& name, RebuiltCatalog* rebui
   rocksdb::Status s = HasTableFooter(fs_.get(), path, &has_end);
   if (!s.ok()) return s;
   if (!has_end && FileNumber(name) < newest_manifest_) {
-    return rocksdb::Status::Corruption(path, "the table has lost its end");
+    return rocksdb::Status::Corruption(path, "the table is truncated");
   }
   if (!has_end) {
-    absl::StrAppend(&rebuilt->left_out, "; ", name,
-                    " has no end and was left out (unless a crash cut it short while it "
-                    "was written, what it held is lost)");
+    absl::StrAppend(
+        &rebuilt->left_out, "; ", name,
+        " is incomplete and was left out (its entries are lost unless a crash "
+        "interrupted writing it)");
     return s;
   }
   ++rebuilt->tables;
@@ -174,9 +178,9 @@ absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSyst
   if (s.ok()) s = rebuild.Finish();
   if (s.IsCorruption() || s.IsNotSupported()) {
     return absl::DataLossError(
-        absl::StrCat("neither its MANIFEST nor this table can be read: ", s.ToString()));
+        absl::StrCat("neither its MANIFEST nor this table is readable: ", s.ToString()));
   }
-  return FromRocks(s, "make the catalog anew");
+  return FromRocks(s, "rebuild the catalog");
 }
 
 }  // namespace modelstore::storage::rocks

@@ -28,21 +28,23 @@ struct RebuiltCatalog {
   std::string left_out;
 };
 
-// Where a batch in a WAL begins: the sequence number of its first change, and how many it
-// has. False if it is too short.
+// Reads the sequence number of a WAL batch's first change, and its number of changes.
+// False if the batch is too short.
 bool ReadBatchHead(const std::string& batch, uint64_t* sequence, uint32_t* count);
 
-// Writes the newest entry of each key, of the tables in catalog/ and the records of
-// `wals`, to catalog.new/, which must be empty, and closes it. What the WALs say is newer
-// than a table whose sequence numbers a compaction has erased: all WALs that were
-// written since the oldest are there. Which tables the MANIFEST had deleted is not known:
-// where a crash kept one from being deleted, replaced or deleted rows may be back.
+// Writes the newest entry of each key, from the tables in catalog/ and the records of
+// `wals`, to catalog.new/, which must be empty, and closes it. Entries of WALs win over
+// entries of tables whose sequence numbers a compaction has zeroed; no WAL since the
+// oldest one is missing, so this is correct.
 //
-// A table without an end and with a number above `newest_manifest` may be one that a
-// crash cut short, whose entries are in the WALs or in the tables that it was made of; it
-// is left out and named. Tables with lower numbers were complete when that MANIFEST was
-// written. DATA_LOSS if one of them, or a table with an end, is damaged, as nobody knows
-// which keys are missing then.
+// Without a MANIFEST it is unknown which tables had been deleted. If a crash left a
+// deleted table in place, replaced or deleted rows may reappear.
+//
+// A table without a footer whose number is above `newest_manifest` may have been
+// interrupted by a crash; its entries are then also in the WALs or in the tables that it
+// was compacted from. It is left out and named. Tables with lower numbers were complete
+// when that MANIFEST was written. DATA_LOSS if one of those, or any table with a footer,
+// is damaged: it is unknown which keys are missing.
 absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs,
                             rocksdb::Env* env, const CatalogFiles& files,
                             uint64_t newest_manifest, const std::vector<SoundWal>& wals,

@@ -1,5 +1,6 @@
-// Opening a catalog: what is damaged is refused, by name, unless the operator has
-// accepted the loss.
+// Opens a catalog. Damage is refused with the name of the file, unless the operator has
+// accepted the loss. RocksDB alone does not detect every loss, so the files are checked
+// against HIGH_WATER before RocksDB opens them, and the commit number after.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -18,15 +19,14 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// What opening writes: a MANIFEST, and what was in the WAL.
+// Disk space that opening needs: a MANIFEST, and the flushed content of the WALs.
 constexpr int64_t kOpenRoom = int64_t{16} << 20;
 
 constexpr absl::string_view kAdvice =
-    "; restore the store from a backup, or start with --accept-data-loss to go on "
-    "without "
-    "what was lost, which is kept in quarantine/";
+    "; restore the store from a backup, or start with --accept-data-loss to continue "
+    "without the lost data; replaced files are kept in quarantine/";
 
-// Whether HIGH_WATER notes the journal, and no byte of it after `end`.
+// Whether HIGH_WATER records the journal, but no byte of it after `end`.
 bool IsNotedUpTo(const HighWater& mark, absl::string_view name, size_t end) {
   for (const SyncedJournal& journal : mark.journals()) {
     if (journal.name == name) {
@@ -46,13 +46,13 @@ absl::Status RocksCatalog::RestoreCurrent() {
   const std::string path = absl::StrCat(folder_->catalog(), "/CURRENT");
   CatalogFiles files;
   absl::Status status = ListCatalog(fs_.get(), folder_->catalog(), &files);
-  // Before the first write was acknowledged there is nothing to be lost.
+  // Before the first acknowledged write there is nothing to lose.
   if (!status.ok() || mark_->number() == 0) return status;
   std::string current;
   rocksdb::Status s = fs_->FileExists(path, {}, nullptr);
   if (s.ok()) s = rocksdb::ReadFileToString(fs_.get(), path, &current);
   if (!s.ok() && !s.IsNotFound()) return FromRocks(s, path);
-  std::string newest;  // of those that are noted and exist
+  std::string newest;  // of the recorded MANIFESTs that exist
   for (const SyncedJournal& journal : mark_->journals()) {
     if (std::count(files.manifests.begin(), files.manifests.end(), journal.name) > 0 &&
         FileNumber(journal.name) > FileNumber(newest)) {
@@ -65,12 +65,12 @@ absl::Status RocksCatalog::RestoreCurrent() {
   if (newest.empty() || (exists && FileNumber(named) >= FileNumber(newest))) {
     return absl::OkStatus();
   }
-  // HIGH_WATER does not know what a newer one says.
+  // HIGH_WATER cannot vouch for a newer MANIFEST that it does not record.
   if (newest != files.manifests.back()) return absl::OkStatus();
   std::string content;
   s = rocksdb::ReadFileToString(fs_.get(), absl::StrCat(folder_->catalog(), "/", newest),
                                 &content);
-  // Its damage is told by CheckFiles().
+  // CheckFiles() reports its damage.
   if (!s.ok() || !CheckJournal(*mark_, newest, content).ok()) return absl::OkStatus();
   const std::string draft = absl::StrCat(path, ".dbtmp");
   s = rocksdb::WriteStringToFile(fs_.get(), absl::StrCat(newest, "\n"), draft, true);
@@ -78,8 +78,8 @@ absl::Status RocksCatalog::RestoreCurrent() {
   if (s.ok()) s = SyncFolder(fs_.get(), folder_->catalog());
   if (!s.ok()) return FromRocks(s, absl::StrCat("write ", path));
   folder_->Report(Listener::Severity::kWarning,
-                  absl::StrCat(path, " was lost and is written anew: HIGH_WATER names ",
-                               newest, ", which is whole"));
+                  absl::StrCat(path, " was lost and has been restored: HIGH_WATER names ",
+                               newest, ", which is intact"));
   return absl::OkStatus();
 }
 
@@ -91,8 +91,8 @@ absl::Status RocksCatalog::CheckFiles(bool all_records, bool accept_data_loss) {
   if (!status.ok()) return status;
   const rocksdb::IOStatus s = fs_->FileExists(current, {}, nullptr);
   if (!s.ok() && !s.IsNotFound()) return FromRocks(s, current);
-  // A catalog whose making was cut short has no CURRENT either, but it never
-  // acknowledged anything, nor wrote a table or a pack.
+  // If a crash interrupted the creation of the catalog there is no CURRENT either, but
+  // then no write was acknowledged and neither a table nor a pack exists.
   if (s.IsNotFound() &&
       (mark_->number() > 0 || !files.tables.empty() || !packs.tables.empty())) {
     return Damaged(current, "it does not exist");
@@ -104,29 +104,32 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
   CatalogFiles files;
   absl::Status status = ListCatalog(fs_.get(), folder_->catalog(), &files);
   if (!status.ok()) return status;
-  // A noted file that does not exist is not damage: RocksDB deletes what it needs no
-  // more, and the note may be old.
+  // A recorded file that does not exist is not damage: RocksDB deletes journals that it
+  // no longer needs, and HIGH_WATER may be older than that.
   std::vector<std::string> names = files.manifests;
   names.insert(names.end(), files.wals.begin(), files.wals.end());
   for (const std::string& name : names) {
     const std::string path = absl::StrCat(folder_->catalog(), "/", name);
     std::string content;
     rocksdb::IOStatus s = rocksdb::ReadFileToString(fs_.get(), path, &content);
+    // A second attempt, as a read error may be transient.
     if (!s.ok()) s = rocksdb::ReadFileToString(fs_.get(), path, &content);
     status = FromRocks(s, path);
-    // The error may pass; with the flag the operator says that it does not.
+    // Transient, unless the operator says otherwise with the flag.
     if (absl::IsUnavailable(status) && accept_data_loss) {
       return Damaged(path, s.ToString());
     }
     if (absl::IsUnavailable(status)) {
-      return absl::UnavailableError(absl::StrCat(
-          "the catalog cannot be read: ", status.message(),
-          "; try again; if the error persists, the file is damaged", kAdvice));
+      return absl::UnavailableError(
+          absl::StrCat("the catalog cannot be read: ", status.message(),
+                       "; retry; if the error persists, the file is damaged", kAdvice));
     }
     if (!status.ok()) return status;
     status = CheckJournal(*mark_, name, content);
     if (!status.ok()) return Damaged(path, status.message());
     const Journal journal = ReadJournal(content);
+    // Unsynced bytes that a power loss left behind the last record are cut off: nothing
+    // acknowledged is in them.
     if (journal.recycled && !files.wals.empty() && name == files.wals.back() &&
         IsNotedUpTo(*mark_, name, journal.sound_bytes) &&
         IsGarbage(content, journal.readable_bytes)) {
@@ -134,8 +137,9 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
       if (!status.ok()) return status;
       continue;
     }
-    // RocksDB 9.10 would read it for ever.
-    if (journal.recycled) return Damaged(path, "a record is of a recycled journal");
+    // RocksDB 9.10 never returns from reading such a record.
+    if (journal.recycled)
+      return Damaged(path, "a record has the type of a recycled journal");
     if (all_records && journal.end == Journal::End::kDamaged) {
       return Damaged(path, "a record is damaged");
     }
@@ -145,23 +149,25 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
 
 absl::Status RocksCatalog::CutJournal(const std::string& name, size_t bytes) {
   const std::string path = absl::StrCat(folder_->catalog(), "/", name);
-  // RocksDB deletes a draft of this name that a crash leaves. Its own file system cannot
-  // truncate a file by path.
+  // A copy, as RocksDB's file system cannot truncate a file by path. RocksDB itself
+  // deletes leftover files with this suffix.
   const std::string draft =
       absl::StrCat(folder_->catalog(), "/", FileNumber(name), ".dbtmp");
   rocksdb::IOStatus s = CopyBytes(fs_.get(), path, draft, bytes);
   if (s.ok()) s = fs_->RenameFile(draft, path, {}, nullptr);
   if (s.ok()) s = SyncFolder(fs_.get(), folder_->catalog());
   if (!s.ok()) return FromRocks(s, absl::StrCat("cut ", path));
-  folder_->Report(Listener::Severity::kWarning,
-                  absl::StrCat("unsynced bytes that a power loss left at the end of ",
-                               path, " were cut off"));
+  folder_->Report(
+      Listener::Severity::kWarning,
+      absl::StrCat("removed unsynced bytes that a power loss left at the end of ", path));
   return absl::OkStatus();
 }
 
 absl::Status RocksCatalog::OpenRocks(bool paranoid, std::unique_ptr<Database>* database) {
   rocksdb::Options options = CatalogOptions(env_.get(), folder_);
   options.paranoid_checks = paranoid;
+  // RocksDB turns an open that failed for lack of descriptors into errors that look like
+  // damage.
   fs_->TakeDescriptorFailure().PermitUncheckedError();
   const rocksdb::Status s = OpenCatalogDatabase(options, folder_->catalog(), database);
   const rocksdb::IOStatus without_descriptors = fs_->TakeDescriptorFailure();
@@ -173,7 +179,7 @@ absl::Status RocksCatalog::OpenRocks(bool paranoid, std::unique_ptr<Database>* d
       !s.IsNotFound()) {
     return FromRocks(s, what);
   }
-  // RocksDB often names the file itself.
+  // RocksDB's message often names the file; otherwise it is the last one opened.
   return Damaged(absl::StrContains(s.ToString(), folder_->catalog()) ? folder_->catalog()
                                                                      : fs_->last_opened(),
                  s.ToString());
@@ -200,10 +206,9 @@ absl::Status RocksCatalog::OpenWhole(bool accept_data_loss,
   if (!found.ok()) return found.status();
   const uint64_t expected = std::max(mark_->number(), number_);
   if (*found < expected) {
-    return Damaged(
-        absl::StrCat(folder_->catalog(), "/*.log"),
-        absl::StrCat("durable write ", *found,
-                     " is the last that was found, HIGH_WATER names ", expected));
+    return Damaged(absl::StrCat(folder_->catalog(), "/*.log"),
+                   absl::StrCat("the last durable write found is ", *found,
+                                ", but HIGH_WATER names ", expected));
   }
   return SettleNumber(*found);
 }
@@ -211,11 +216,13 @@ absl::Status RocksCatalog::OpenWhole(bool accept_data_loss,
 absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
                                        std::unique_ptr<Database>* database) {
   folder_->Report(Listener::Severity::kWarning,
-                  absl::StrCat("a loss is accepted: ", why.message()));
+                  absl::StrCat("accepting a loss: ", why.message()));
   absl::Status status;
-  // It opened, and is an older one.
+  // Three cases, from the least loss to the greatest. First: it opens, but its commit
+  // number is too low.
   std::string done = "its files agree with each other";
   bool rebuilt = false;
+  // Second: the journals are intact and only a table does not open.
   if (*database == nullptr &&
       CheckFiles(/*all_records=*/true, /*accept_data_loss=*/true).ok()) {
     status = OpenRocks(/*paranoid=*/false, database);
@@ -223,6 +230,7 @@ absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
     loss_accepted_ = status.ok();
     done = "a table that cannot be read stays where it is";
   }
+  // Third: the catalog is replaced by what can be salvaged.
   if (*database == nullptr) {
     absl::StatusOr<Salvaged> salvaged = SalvageCatalog(*folder_, *mark_, why.message());
     if (!salvaged.ok()) return salvaged.status();
@@ -240,7 +248,8 @@ absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
   if (!found.ok()) return found.status();
   const uint64_t expected = std::max(mark_->number(), number_);
   if (*found < expected) {
-    // Before HIGH_WATER forgets it: packs that the loss left without a name are kept.
+    // Before HIGH_WATER is reset: from here on, packs that the catalog no longer names
+    // are moved to quarantine instead of being deleted, even after a crash.
     status = folder_->loss().Begin(why.message());
     if (!status.ok()) return status;
   }
@@ -251,9 +260,9 @@ absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
           "the catalog was opened: ", done, "; ",
           *found < expected
               ? absl::StrCat("durable writes ", *found + 1, " to ", expected, " are lost")
-              : "the last durable write that HIGH_WATER names is there",
-          rebuilt ? "; replaced or deleted rows may be back, run VerifyCheckpoint" : "",
-          kept.empty() ? "" : absl::StrCat("; what was given up is kept in ", kept)));
+              : "no durable write that HIGH_WATER names is lost",
+          rebuilt ? "; replaced or deleted rows may reappear, run VerifyCheckpoint" : "",
+          kept.empty() ? "" : absl::StrCat("; the replaced files are kept in ", kept)));
   return SettleNumber(*found);
 }
 
@@ -261,8 +270,8 @@ absl::Status RocksCatalog::SettleNumber(uint64_t found) {
   if (mark_->damaged() || (mark_->created() && found > 0 && number_ == 0)) {
     folder_->Report(Listener::Severity::kWarning,
                     absl::StrCat(folder_->high_water(),
-                                 " was lost and is made anew; a loss of the last writes "
-                                 "would not have been noticed"));
+                                 " was lost and has been recreated; a loss of the last "
+                                 "writes could not be detected"));
   }
   number_ = found;
   if (mark_->number() == found && !mark_->damaged()) return absl::OkStatus();
@@ -286,7 +295,8 @@ absl::Status RocksCatalog::OpenDatabase(bool accept_data_loss) {
                      "; restore the store from a backup"));
   }
   if (!status.ok()) return status;
-  // The first sync of a new WAL syncs its folder too; no commit shall pay for it.
+  // The first sync of a new WAL also syncs its folder. Done here, so that the first
+  // commit does not pay for it.
   rocksdb::WriteOptions synced;
   synced.sync = true;
   const rocksdb::Status s =

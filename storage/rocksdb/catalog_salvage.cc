@@ -24,7 +24,7 @@ class Salvage {
   Salvage(Folder& folder, const HighWater& mark)
       : folder_(folder),
         mark_(mark),
-        // Its own: what is made here is not the journal that HIGH_WATER notes.
+        // Separate: the journals written here are not those that HIGH_WATER records.
         fs_(std::make_shared<EngineFileSystem>(folder.fs(), "", "")),
         env_(rocksdb::NewCompositeEnv(fs_)) {}
 
@@ -39,15 +39,17 @@ class Salvage {
   }
   // Reads the WALs up to the first damage.
   void ReadWals();
-  // The MANIFEST that CURRENT names, if both are sound. Empty if not.
+  // The MANIFEST that CURRENT names if both are intact, else empty.
   std::string SoundManifest();
-  // The highest number of a MANIFEST that exists, is noted or is named by CURRENT.
+  // The highest number of a MANIFEST that exists, is recorded, or is named by CURRENT.
   uint64_t NewestManifest() const;
   // Reports tables that are newer than the kept part of damaged WALs.
   void CompareTablesWithWals(rocksdb::DB* db);
+  // Makes an empty catalog.new/.
   absl::Status Empty();
-  // The new catalog of the old one's own state.
+  // Makes the new catalog from the state that `manifest` describes.
   absl::Status KeepState(const std::string& manifest);
+  // Moves the old catalog to quarantine, then the new one into its place.
   absl::Status Replace(absl::string_view why);
 
   Folder& folder_;
@@ -56,15 +58,15 @@ class Salvage {
   const std::unique_ptr<rocksdb::Env> env_;
   CatalogFiles files_;
   std::vector<SoundWal> wals_;
-  // Something of them is left out.
+  // At least one record was left out.
   bool wals_damaged_ = false;
   std::string said_;
 };
 
-// Reads a file up to its end or the first place that cannot be read.
+// Reads a file up to its end or to the first read error.
 rocksdb::IOStatus ReadWhatCanBeRead(rocksdb::FileSystem* fs, const std::string& path,
                                     std::string* content) {
-  // A page: a read that fails gives nothing of what stands in front of the bad place.
+  // One page per read: a failed read returns none of the bytes before the bad sector.
   constexpr size_t kStep = 4096;
   std::unique_ptr<rocksdb::FSSequentialFile> file;
   rocksdb::IOStatus s =
@@ -85,7 +87,7 @@ void Salvage::ReadWals() {
     const rocksdb::IOStatus s = ReadWhatCanBeRead(fs_.get(), Old(name), &content);
     Journal journal = ReadJournal(content);
     const bool is_last = name == files_.wals.back();
-    // A crash leaves the last one cut short.
+    // A crash may have truncated the last one: that is no damage.
     const bool whole = s.ok() && CheckJournal(mark_, name, content).ok() &&
                        (journal.end == Journal::End::kWhole ||
                         (is_last && journal.end == Journal::End::kCutShort));
@@ -97,6 +99,7 @@ void Salvage::ReadWals() {
     if (whole) continue;
     wals_damaged_ = true;
     if (is_last) break;
+    // Later journals build on the missing records.
     absl::StrAppend(&said_, "; the journals after ", name, " were left out");
     break;
   }
@@ -119,8 +122,8 @@ void Salvage::CompareTablesWithWals(rocksdb::DB* db) {
   });
   if (ahead) {
     absl::StrAppend(&said_,
-                    "; tables may hold later writes than the journals: versions may lack "
-                    "parts, run VerifyCheckpoint");
+                    "; tables may hold later writes than the journals: versions may be "
+                    "incomplete, run VerifyCheckpoint");
   }
 }
 
@@ -175,7 +178,7 @@ absl::Status Salvage::KeepState(const std::string& manifest) {
   rocksdb::Status opened =
       OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
   if (!opened.ok()) {
-    // A damaged table is refused when it is read.
+    // Tolerates a damaged table, which then fails when it is read.
     options.paranoid_checks = false;
     opened = OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
   }
@@ -183,6 +186,8 @@ absl::Status Salvage::KeepState(const std::string& manifest) {
   return FromRocks(opened, absl::StrCat("open ", folder_.fresh_catalog()));
 }
 
+// The old catalog moves first: Folder::SettleCatalog() takes a missing catalog/ next to
+// catalog.new/ as the sign that the new one is complete.
 absl::Status Salvage::Replace(absl::string_view why) {
   rocksdb::IOStatus s = SyncFolder(fs_.get(), folder_.fresh_catalog());
   absl::Status status = FromRocks(s, folder_.fresh_catalog());
@@ -202,12 +207,12 @@ absl::StatusOr<Salvaged> Salvage::Run(absl::string_view why) {
   if (!status.ok()) return status;
   ReadWals();
   const std::string manifest = SoundManifest();
-  absl::Status kept = absl::DataLossError("no MANIFEST is sound");
+  absl::Status kept = absl::DataLossError("no MANIFEST is intact");
   if (!manifest.empty()) {
     status = Empty();
     if (!status.ok()) return status;
     kept = KeepState(manifest);
-    // This failure is not damage; a rebuild would meet it too.
+    // No damage; rebuilding would fail in the same way.
     if (absl::IsResourceExhausted(kept) || absl::IsUnavailable(kept)) return kept;
   }
   if (kept.ok()) {
@@ -222,7 +227,7 @@ absl::StatusOr<Salvaged> Salvage::Run(absl::string_view why) {
       DeleteFolder(fs_.get(), folder_.fresh_catalog()).PermitUncheckedError();
       return status;
     }
-    said_ = absl::StrCat("it was made anew of ", rebuilt.tables, " tables and ",
+    said_ = absl::StrCat("it was rebuilt from ", rebuilt.tables, " tables and ",
                          wals_.size(), " journals", rebuilt.left_out, said_);
   }
   status = Replace(why);
@@ -238,11 +243,11 @@ absl::Status CheckJournal(const HighWater& mark, absl::string_view name,
     if (journal.name != name) continue;
     const size_t bytes = static_cast<size_t>(journal.bytes);
     if (content.size() < bytes) {
-      return absl::DataLossError(absl::StrCat("it holds ", content.size(), " of ", bytes,
-                                              " bytes that were synced"));
+      return absl::DataLossError(
+          absl::StrCat("it has ", content.size(), " of ", bytes, " synced bytes"));
     }
     if (XXH3_64bits(content.data(), bytes) != journal.hash) {
-      return absl::DataLossError("its bytes are not those that were synced");
+      return absl::DataLossError("its bytes differ from those that were synced");
     }
   }
   return absl::OkStatus();

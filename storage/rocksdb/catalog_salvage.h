@@ -1,5 +1,4 @@
-// Makes a catalog that opens out of one that does not, once its operator has accepted
-// the loss.
+// Makes an openable catalog from a damaged one, after the operator has accepted the loss.
 #pragma once
 
 #include <string>
@@ -12,27 +11,27 @@
 
 namespace modelstore::storage::rocks {
 
-// Whether `content` begins with the bytes that HIGH_WATER notes of the journal `name`.
-// OK as well if it notes nothing of it; otherwise the message says what is wrong.
+// OK if `content` starts with the bytes that HIGH_WATER records of the journal `name`, or
+// if it records nothing of it. Otherwise DATA_LOSS with the difference.
 absl::Status CheckJournal(const HighWater& mark, absl::string_view name,
                           absl::string_view content);
 
 struct Salvaged {
-  // Says what was done.
+  // Describes what was done, for the log.
   std::string said;
-  // Whether it was made without a MANIFEST, by RebuildCatalog().
+  // The MANIFEST was unusable: RebuildCatalog() made the catalog.
   bool rebuilt = false;
 };
 
-// Makes the new catalog beside the old one:
-//   - if the MANIFEST is sound, of the same tables, and of the WALs up to the first
-//     damage: the state before that write, unless a table holds later ones, which
-//     Salvaged::said reports;
-//   - otherwise of all entries of all tables and WALs, the newest of each key.
-// Then moves the old one to quarantine, as it was found, and the new one into its place,
-// and leaves the loss open (Quarantine). The catalog must be closed. DATA_LOSS, with
-// everything as it was, if tables that are needed are damaged, too. Takes about 150 bytes
-// of memory a key.
+// Makes the new catalog in catalog.new/:
+//   - if the MANIFEST is intact, from the same tables and from the WALs up to the first
+//     damage. This is the state before the damaged write, unless a table holds later
+//     writes, which Salvaged::said reports;
+//   - otherwise from all entries of all tables and WALs, the newest of each key.
+// Then moves the old catalog to quarantine unchanged, moves the new one into its place,
+// and leaves the loss open (Quarantine). A crash at any point leaves one of the two
+// catalogs in place. The catalog must be closed. DATA_LOSS, with nothing changed, if
+// required tables are damaged too. Needs about 150 bytes of memory per key.
 absl::StatusOr<Salvaged> SalvageCatalog(Folder& folder, const HighWater& mark,
                                         absl::string_view why);
 

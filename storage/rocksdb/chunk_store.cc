@@ -14,20 +14,20 @@ namespace modelstore::storage::rocks {
 namespace {
 
 constexpr size_t kPoolFreeBytes = size_t{32} << 20;
-// What a change of the pack list may write to the MANIFEST, with room to spare.
+// Disk space that a change of the pack list may need in the MANIFEST, generously.
 constexpr int64_t kChangeRoom = int64_t{32} << 10;
 constexpr absl::Duration kClosePatience = absl::Seconds(30);
 
-// A chunk where RocksDB read it to. The cache outlives the slice, which gives its
-// block back to it; the database may be closed before either.
+// Owns a chunk in the block that RocksDB read it into, without a copy. The cache is
+// declared first, so that it outlives the slice, which returns the block to it. The
+// database may be closed while chunks are in use.
 struct Value {
   std::shared_ptr<rocksdb::Cache> cache;
   rocksdb::PinnableSlice slice;
 };
 
-// A cache that keeps nothing: a block lives while somebody reads it. It is there
-// because RocksDB hands out a block without copying it only if a cache owns it,
-// and takes the block's memory from the cache's allocator.
+// A cache of capacity 0: a block is freed when its last reader releases it. RocksDB needs
+// a cache to return blocks without copying them, and allocates blocks from its allocator.
 std::shared_ptr<rocksdb::Cache> MakeCache(std::shared_ptr<BufferPool> pool) {
   rocksdb::LRUCacheOptions options;
   options.capacity = 0;
@@ -88,6 +88,7 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   if (!status.ok()) return status;
   DbGate::Use use = gate_.Enter();
   if (!use) return Reopening();
+  // A MANIFEST write that fails on a full disk would close the store.
   status = folder_->CheckRoom(kChangeRoom);
   if (!status.ok()) return status;
   uint64_t size = 0;
@@ -95,6 +96,7 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   if (!sized.ok()) return FromRocks(sized, "size of a finished pack");
   fs_->TakeArrivals();
   const int64_t journal_appends = fs_->journal_appends();
+  // First, as RocksDB's assertions would abort the process over such damage.
   rocksdb::Status s = CheckOuterBlocks(fs_.get(), rocks->path());
   if (s.ok()) s = use->db->IngestExternalFile({rocks->path()}, PackIngestOptions());
   if (!s.ok()) {
@@ -104,6 +106,7 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   }
   Pack pack;
   pack.size_bytes = static_cast<int64_t>(size);
+  // From here on the file system refuses to delete the file, except for DropPacks().
   for (const std::string& name : fs_->TakeArrivals()) {
     fs_->Keep(name);
     pack.file = name;
@@ -121,9 +124,9 @@ absl::StatusOr<PinnedBytes> RocksChunkStore::Read(ChunkId chunk) {
   auto value = std::make_shared<Value>();
   value->cache = cache_;
   rocksdb::ReadOptions options;
-  // The caller checks the chunk's digest, which covers more than a checksum; but
-  // RocksDB takes a block apart before anybody sees the chunk, and a build with
-  // assertions, as Debian's is, ends the process over a damaged one.
+  // The caller verifies the chunk's digest, which covers more than the block checksum.
+  // RocksDB still parses the block before, and a build with assertions, such as Debian's,
+  // aborts the process if it is malformed. SoundBlocksOnly rejects such blocks.
   options.verify_checksums = false;
   rocksdb::Status s;
   {
@@ -131,8 +134,8 @@ absl::StatusOr<PinnedBytes> RocksChunkStore::Read(ChunkId chunk) {
     s = use->db->Get(options, use->db->DefaultColumnFamily(), key, &value->slice);
   }
   if (!s.ok()) {
-    // Once more with RocksDB's own checks: they tell damage from absence, and open
-    // a table that could not be opened before.
+    // Again with RocksDB's own checks, which tell damage from absence, and which reopen
+    // a table whose first open failed.
     value->slice.Reset();
     options.verify_checksums = true;
     s = use->db->Get(options, use->db->DefaultColumnFamily(), key, &value->slice);
@@ -167,7 +170,7 @@ absl::Status RocksChunkStore::DropPacks(absl::Span<const uint64_t> packs) {
     for (uint64_t id : packs) {
       const auto it = packs_.find(id);
       if (it != packs_.end()) known.emplace_back(id, it->second.file);
-      // A file that recovery could not take in.
+      // The pack may be a file that recovery moved to quarantine.
       fs_->DeleteFile(absl::StrCat(folder_->quarantine(), "/", PackFileName(id)), {},
                       nullptr)
           .PermitUncheckedError();
@@ -186,6 +189,7 @@ absl::Status RocksChunkStore::DropPacks(absl::Span<const uint64_t> packs) {
     ends.emplace_back(keys.back().first.data(), kChunkKeyBytes);
     ends.emplace_back(keys.back().second.data(), kChunkKeyBytes);
     ranges.emplace_back(&ends[ends.size() - 2], &ends.back());
+    // Lets RocksDB delete this file.
     fs_->Release(file);
   }
   const int64_t journal_appends = fs_->journal_appends();
@@ -202,10 +206,11 @@ absl::Status RocksChunkStore::DropPacks(absl::Span<const uint64_t> packs) {
 
 absl::Status RocksChunkStore::Judge(const rocksdb::Status& status, absl::string_view what,
                                     bool journal_touched) {
-  // Before its MANIFEST was touched RocksDB goes on as if nothing had been asked.
+  // If the MANIFEST was not appended to, RocksDB is unchanged and stays usable.
   if (journal_touched) {
     SetHealth(absl::UnavailableError(
-        absl::StrCat("the chunk store waits to be reopened after a failed change: ",
+        absl::StrCat("the chunk store is closed after a failed change and will be "
+                     "reopened: ",
                      status.ToString())));
   }
   return FromRocks(status, what);
@@ -229,7 +234,7 @@ absl::Status RocksChunkStore::Reopen(absl::Span<const uint64_t> expected) {
   absl::StatusOr<std::unique_ptr<Database>> database =
       OpenPacks(*folder_, *fs_, PackOptions(env_.get(), folder_, cache_), expected);
   if (!database.ok()) {
-    // Anything but a limit that somebody must raise may pass.
+    // A descriptor limit needs an operator; other errors may be transient.
     SetHealth(
         IsTooManyOpenFiles(database.status())
             ? database.status()

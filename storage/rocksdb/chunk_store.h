@@ -1,4 +1,4 @@
-// The chunk store over RocksDB: one ingested SST file a pack. FORMAT.md tells how
+// The chunk store on RocksDB: one ingested SST file per pack. FORMAT.md describes how
 // its metadata is rebuilt.
 #pragma once
 
@@ -37,7 +37,7 @@ class RocksChunkStore final : public ChunkStore {
   absl::Status Health() override;
   absl::Status Reopen(absl::Span<const uint64_t> expected) override;
 
-  // What reads cost, for tests and benchmarks.
+  // Cost of reads, for tests and benchmarks.
   BufferPool::Counts pool_counts() const { return pool_->counts(); }
   int64_t copied_reads() const { return copied_reads_.load(); }
 
@@ -47,8 +47,8 @@ class RocksChunkStore final : public ChunkStore {
     std::string file;  // its name in packs/
   };
 
-  // Names of files that live writers hold in incoming/; outlives the store, as
-  // writers may.
+  // Files in incoming/ that belong to live writers. Shared with the writers, which may
+  // outlive the store.
   struct Writers {
     Mutex mutex;
     std::unordered_set<std::string> names GUARDED_BY(mutex);
@@ -56,9 +56,10 @@ class RocksChunkStore final : public ChunkStore {
 
   // Reads the packs of an opened database into packs_.
   void LoadPacks(rocksdb::DB* db) EXCLUDES(packs_mutex_);
-  // Removes what no writer holds.
+  // Deletes the files in incoming/ that belong to no live writer.
   void CleanIncoming();
-  // Names the fate of a change of the pack list that RocksDB failed.
+  // Classifies a failed change of the pack list. If the MANIFEST was appended to, the
+  // store reports UNAVAILABLE until Reopen().
   absl::Status Judge(const rocksdb::Status& status, absl::string_view what,
                      bool journal_touched);
   void SetHealth(absl::Status health) EXCLUDES(health_mutex_);
@@ -71,11 +72,11 @@ class RocksChunkStore final : public ChunkStore {
   const std::shared_ptr<rocksdb::Cache> cache_;
   const std::shared_ptr<Writers> writers_;
 
-  // Have their own synchronisation.
+  // Thread-safe by themselves.
   DbGate gate_;
   std::atomic<int64_t> copied_reads_{0};
 
-  // Held while the list of packs changes; in front of the other two.
+  // Serializes changes of the pack list. Taken before packs_mutex_ and health_mutex_.
   Mutex change_mutex_;
   Mutex packs_mutex_;
   std::unordered_map<uint64_t, Pack> packs_ GUARDED_BY(packs_mutex_);

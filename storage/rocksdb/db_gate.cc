@@ -34,8 +34,9 @@ absl::Status DbGate::Close(absl::Duration patience) {
     if (!left_.WaitFor(mutex_, patience,
                        [this]() REQUIRES(mutex_) { return users_ == 0; })) {
       return absl::UnavailableError(
-          "the database is still in use by calls that began before a fault; try again");
+          "the database is still used by calls that began before a fault: retry later");
     }
+    // Closed below, without the lock: closing waits for RocksDB's threads.
     database = std::move(database_);
   }
   return absl::OkStatus();

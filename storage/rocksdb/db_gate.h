@@ -1,5 +1,5 @@
-// A database behind a counted handle, so that it can be closed and opened again
-// after a fault while calls that use it drain.
+// A database with counted users, so that it can be closed and reopened after a fault
+// while running calls drain.
 //
 //   DbGate::Use use = gate.Enter();
 //   if (!use) return absl::UnavailableError(...);
@@ -28,7 +28,7 @@ struct Database {
 // Thread-safe.
 class DbGate {
  public:
-  // Keeps the database open while it lives; false when there is none.
+  // Keeps the database open while it lives. False if the database is closed or closing.
   class Use {
    public:
     Use() = default;
@@ -41,7 +41,7 @@ class DbGate {
 
     explicit operator bool() const { return gate_ != nullptr; }
     Database* operator->() const { return database_; }
-    // True once somebody waits to close the database: a long use should end.
+    // True once Close() waits: a long scan should stop.
     bool Unwelcome() const { return gate_->closing_.load(std::memory_order_relaxed); }
 
    private:
@@ -56,16 +56,18 @@ class DbGate {
 
   Use Enter() EXCLUDES(mutex_);
 
-  // Lets no further use in, waits for those inside, closes. UNAVAILABLE if they
-  // take longer than `patience`; the gate stays shut, Close() may be called again.
+  // Refuses new uses, waits for running ones, then closes the database. UNAVAILABLE if
+  // they take longer than `patience`: new uses stay refused, and Close() may be called
+  // again.
   absl::Status Close(absl::Duration patience) EXCLUDES(mutex_);
 
-  // Requires a closed gate.
+  // Only after Close() has succeeded, or before the first use.
   void Open(std::unique_ptr<Database> database) EXCLUDES(mutex_);
 
  private:
   void Leave() EXCLUDES(mutex_);
 
+  // Written under mutex_; atomic, so that Unwelcome() needs no lock.
   std::atomic<bool> closing_{true};
   Mutex mutex_;
   CondVar left_;

@@ -1,5 +1,5 @@
-// The embedded engine: two RocksDB databases in one folder, `catalog/` for
-// everything small and `packs/` for chunks. FORMAT.md tells what lies where.
+// The embedded engine: two RocksDB databases in one folder, `catalog/` for records and
+// manifests, `packs/` for chunks. FORMAT.md describes the layout.
 #pragma once
 
 #include <cstdint>
@@ -18,14 +18,13 @@ namespace modelstore::storage {
 struct RocksOptions {
   // Folder of the store; created if it does not exist. Locked while open.
   std::string path;
-  // Preallocated file that is released when a delete or reopen meets a full
-  // disk. 0: none.
+  // Size of a file that is deleted when a delete or a reopen finds the disk full, so that
+  // it can proceed. 0: none.
   int64_t ballast_bytes = int64_t{64} << 20;
-  // Accepts a catalog that lost acknowledged writes: the one flag that a refused
-  // open names.
+  // Opens a catalog even if acknowledged writes are lost. The error of a refused open
+  // names this flag.
   bool accept_data_loss = false;
-  // Under the wrapper that guards packs; tests inject faults here. Null: the
-  // default file system.
+  // The underlying file system; tests inject faults here. Null: RocksDB's default.
   std::shared_ptr<rocksdb::FileSystem> file_system;
   // Not owned; may be null.
   Listener* listener = nullptr;

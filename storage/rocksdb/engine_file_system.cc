@@ -33,7 +33,7 @@ EngineFileSystem::EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base,
 
 std::string EngineFileSystem::GuardedName(const std::string& path) const {
   if (packs_prefix_.empty() || !absl::EndsWith(path, ".sst")) return "";
-  // RocksDB joins paths with one slash, or two where the folder ends in one.
+  // RocksDB joins paths with one slash, or two if the folder ends in one.
   const size_t slash = path.rfind('/');
   size_t end = slash;
   while (end > 0 && path[end - 1] == '/') --end;
@@ -80,6 +80,7 @@ void EngineFileSystem::NoteSync(const SyncedJournal& journal) {
     }
     if (IsManifest(journal.name)) on_sync = on_manifest_sync_;
   }
+  // Without the lock: the callback reads synced_journals().
   if (on_sync) on_sync();
 }
 
@@ -161,6 +162,7 @@ rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile>* result, rocksdb::IODebugContext* dbg) {
   rocksdb::IOStatus s = target()->NewRandomAccessFile(path, options, result, dbg);
   NoteOpen(path, s);
+  // Checked before RocksDB parses it.
   TableEnd end;
   if (s.ok() && absl::EndsWith(path, ".sst")) {
     uint64_t size = 0;
@@ -201,8 +203,8 @@ rocksdb::IOStatus EngineFileSystem::DeleteFile(const std::string& path,
   const std::string name = GuardedName(path);
   {
     MutexLock lock(mutex_);
-    // RocksDB would not open over a refusal. It is told that the file is gone; the
-    // next recovery finds it.
+    // A file that is not released is kept, but OK is returned: RocksDB does not open if a
+    // deletion fails. The next recovery finds the file.
     if (!name.empty() && deletable_.erase(name) == 0) return rocksdb::IOStatus::OK();
     unread_.erase(path);
     std::erase_if(journals_,

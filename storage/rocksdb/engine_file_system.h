@@ -1,16 +1,16 @@
-// The file system under both databases: the real one (or one that tests inject)
-// with these additions.
-//   - It follows a database's journals (WAL and MANIFEST): how many appends there
-//     were, so that after a failed call the engine knows whether anything can have
-//     been applied; and what of each is synced, for HIGH_WATER.
-//   - It deletes a pack only if the engine named it. RocksDB itself deletes every
-//     file that its MANIFEST does not know, and a MANIFEST cut short knows few.
-//   - It asks for what a sequential reader of a pack will want next.
-//   - It opens no table that RocksDB could not be given (CheckTableEnd()).
-//   - It links no table of which a read failed since it was opened. RocksDB 7.8 takes a
-//     failed read of the first chunk for an empty table, and takes that in.
-//   - It remembers an open that failed for want of descriptors: RocksDB makes other
-//     errors of it, which read as damage.
+// The file system under both databases: the real one (or one that tests inject) with
+// these additions.
+//   - Counts appends to a database's journals (WAL and MANIFEST), so that after a failed
+//     call the engine knows whether anything can have been applied. Tracks the synced
+//     part of each journal for HIGH_WATER.
+//   - Deletes a pack only if the engine has released it. RocksDB deletes every file that
+//     its MANIFEST does not name, and a truncated MANIFEST names few.
+//   - Prefetches the next block for a sequential reader of a pack.
+//   - Refuses to open a table that would make RocksDB abort (CheckTableEnd()).
+//   - Refuses to link a table of which a read failed since it was opened. RocksDB 7.8
+//     mistakes a failed read of the first chunk for an empty table, and ingests it.
+//   - Remembers an open that failed for lack of descriptors. RocksDB turns it into errors
+//     that look like damage.
 #pragma once
 
 #include <atomic>
@@ -28,8 +28,8 @@
 
 namespace modelstore::storage::rocks {
 
-// While it lives, the blocks that this thread reads from packs are held to
-// IsSoundBlock(), in place of RocksDB's checksum; others fail as corruption.
+// While it lives, blocks that this thread reads from packs are checked by IsSoundBlock()
+// instead of RocksDB's checksum. A malformed block is a corruption error.
 class SoundBlocksOnly {
  public:
   SoundBlocksOnly();
@@ -41,43 +41,44 @@ class SoundBlocksOnly {
 // Thread-safe. One per database.
 class EngineFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  // Guards the .sst files of `packs_folder`; of none if it is empty. Where links are not
-  // possible a file is copied to `drafts_folder` and renamed into `packs_folder`.
+  // Guards the .sst files in `packs_folder`; no files if it is empty. If hard links are
+  // not supported, a file is copied to `drafts_folder` and renamed into `packs_folder`.
   EngineFileSystem(std::shared_ptr<rocksdb::FileSystem> base, std::string packs_folder,
                    std::string drafts_folder);
 
   const char* Name() const override { return "modelstore.EngineFileSystem"; }
 
-  // Calls that appended to a WAL or MANIFEST, failed ones included.
+  // Number of appends to a WAL or MANIFEST, including failed ones.
   int64_t journal_appends() const { return journal_appends_.load(); }
 
-  // The live journals, in the order of their making, as far as they are synced.
+  // The synced part of each live journal, in order of creation.
   std::vector<SyncedJournal> synced_journals() const EXCLUDES(mutex_);
-  // Another database takes the place of the one that they are of.
+  // Called when another database replaces the one that they belong to.
   void ForgetJournals() EXCLUDES(mutex_);
-  // Called when a MANIFEST was synced, on the thread that did.
+  // `on_sync` is called after each sync of a MANIFEST, on the thread that synced it and
+  // with no lock of this class held.
   void SetOnManifestSync(std::function<void()> on_sync) EXCLUDES(mutex_);
   void NoteSync(const SyncedJournal& journal) EXCLUDES(mutex_);
 
-  // The file that was last opened for reading: after a failed open of a database,
-  // the one to blame.
+  // The file last opened for reading. After a failed open of a database it is most
+  // likely the damaged one.
   std::string last_opened() const EXCLUDES(mutex_);
 
-  // OK, or how an open failed for want of descriptors since the last call.
+  // The last open since the previous call that failed for lack of descriptors, or OK.
   rocksdb::IOStatus TakeDescriptorFailure() EXCLUDES(mutex_);
-  // A read of a table outside the packs folder.
+  // Records a failed read of a table outside the packs folder.
   void NoteRead(const std::string& path, const rocksdb::IOStatus& status)
       EXCLUDES(mutex_);
 
-  // Lets the file of this name in the packs folder be deleted, once.
+  // Allows the file of this name in the packs folder to be deleted, once.
   void Release(const std::string& name) EXCLUDES(mutex_);
-  // Takes that back.
+  // Revokes Release().
   void Keep(const std::string& name) EXCLUDES(mutex_);
-  // Files that came into the packs folder since the last call. They may be deleted
-  // until they are kept: their pack was not acknowledged yet.
+  // Files linked into the packs folder since the last call. They stay deletable until
+  // Keep(): their pack is not acknowledged yet.
   std::vector<std::string> TakeArrivals() EXCLUDES(mutex_);
-  // Deletes the arrivals of a failed ingestion. RocksDB does so itself, unless what
-  // failed was the sync of a link.
+  // Deletes the arrivals of a failed ingestion. RocksDB does so itself, except when the
+  // sync after the link failed.
   void DeleteArrivals() EXCLUDES(mutex_);
 
   rocksdb::IOStatus NewSequentialFile(const std::string& path,
@@ -120,7 +121,7 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
   std::vector<std::string> arrivals_ GUARDED_BY(mutex_);
   std::unordered_set<std::string> deletable_ GUARDED_BY(mutex_);
   rocksdb::IOStatus descriptor_failure_ GUARDED_BY(mutex_);
-  // The newest failure of a read of a table, by path, until it is opened again.
+  // The last failed read of a table by path. Cleared when the table is opened again.
   std::unordered_map<std::string, rocksdb::IOStatus> unread_ GUARDED_BY(mutex_);
 };
 

@@ -11,9 +11,10 @@ namespace {
 
 thread_local bool sound_blocks_only = false;
 
-// A chunk read of at least this size is likely to be followed by its neighbour.
+// A read of at least this size is a large chunk, whose successor is likely read next.
 constexpr size_t kLargeRead = size_t{256} << 10;
 
+// Hashes what is appended, and reports bytes and hash to `fs` after each sync.
 class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
   JournalFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::string name,
@@ -25,6 +26,7 @@ class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
 
   rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
                            rocksdb::IODebugContext* dbg) override {
+    // Counted before the call: a failed append may have written a part.
     appends_->fetch_add(1);
     XXH3_64bits_update(hash_.get(), data.data(), data.size());
     written_.bytes += static_cast<int64_t>(data.size());
@@ -43,8 +45,8 @@ class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
                           rocksdb::IODebugContext* dbg) override {
     return Note(FSWritableFileOwnerWrapper::Fsync(options, dbg));
   }
-  // RocksDB syncs a file while it appends to it only where this is true; then the
-  // bytes counted here could be more than those synced.
+  // RocksDB appends to a file during a sync only if this is true. Then more bytes could
+  // be counted here than were synced.
   bool IsSyncThreadSafe() const override { return false; }
 
  private:
@@ -65,7 +67,7 @@ class JournalFile final : public rocksdb::FSWritableFileOwnerWrapper {
   const std::unique_ptr<XXH3_state_t, FreeState> hash_{XXH3_createState()};
 };
 
-// While one block is being copied the disk fetches the next.
+// Prefetches the next block while the current one is copied.
 class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
  public:
   ReadAheadFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file,
@@ -88,7 +90,7 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
   }
 
  private:
-  // RocksDB 9 reads the index without its checksum, as it does the block it is for.
+  // With verify_checksums=false RocksDB 9 does not verify the index either.
   bool IsSound(uint64_t offset, absl::string_view read) const {
     if (offset < index_.offset) return IsSoundBlock(read);
     return offset > index_.offset || HasItsChecksum(read);
@@ -99,6 +101,7 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
   mutable std::atomic<uint64_t> next_{0};
 };
 
+// Reports failed reads to `fs`, which then refuses to link the table.
 class NotedFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
  public:
   NotedFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,

@@ -1,4 +1,4 @@
-// The files that EngineFileSystem opens, over those of the file system below it.
+// Wrappers for the files that EngineFileSystem opens.
 #pragma once
 
 #include <atomic>
@@ -12,18 +12,18 @@
 
 namespace modelstore::storage::rocks {
 
-// A WAL or MANIFEST: counts its appends, and tells `fs` what of it is synced.
+// A WAL or MANIFEST: counts appends, and reports the synced part to `fs`.
 std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
     std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, EngineFileSystem* fs,
     std::atomic<int64_t>* appends);
 
-// A pack: while one block is being copied the disk fetches the next. For a thread with
+// A pack: prefetches the next block while the current one is copied. On a thread with
 // SoundBlocksOnly, the index at `index` and the blocks before it are checked when they
-// are read; the rest was checked when the file was opened.
+// are read; the rest of the file was checked when it was opened.
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile> file, const BlockHandle& index);
 
-// Any other table: tells `fs` which reads failed.
+// Any other table: reports failed reads to `fs`.
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewNotedFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
     std::string path);

@@ -15,7 +15,7 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// The ballast does not take the last of the disk.
+// Space that must stay free beside the ballast.
 constexpr int64_t kLeaveFree = int64_t{16} << 20;
 
 }  // namespace
@@ -59,8 +59,8 @@ absl::StatusOr<std::shared_ptr<Folder>> Folder::Open(const RocksOptions& options
 
 namespace {
 
-// RocksDB tells a lock that somebody holds from any other error by its words alone:
-// the first are those of another process, the second of this one.
+// RocksDB marks a held lock by its message only: the first text if another process holds
+// it, the second if this process does.
 bool IsHeld(const rocksdb::IOStatus& lock_failure) {
   const std::string words = lock_failure.ToString();
   return absl::StrContains(words, "While lock file") ||
@@ -75,7 +75,7 @@ absl::Status Folder::Make() {
   s = fs_->LockFile(path_ + "/LOCK", {}, &lock_, nullptr);
   if (!s.ok() && IsHeld(s)) {
     return absl::FailedPreconditionError(
-        absl::StrCat("the store in ", path_, " is open already: ", s.ToString()));
+        absl::StrCat("the store in ", path_, " is already open: ", s.ToString()));
   }
   if (!s.ok()) return FromRocks(s, absl::StrCat("use folder ", path_, " for a store"));
   absl::Status settled = SettleCatalog();
@@ -94,7 +94,7 @@ absl::Status Folder::SettleCatalog() {
   if (s.ok()) {
     s = DeleteFolder(fs_.get(), fresh_catalog());
   } else if (s.IsNotFound()) {
-    // The old one is only moved away once the new one is whole.
+    // The old one is moved away only after the new one is complete.
     s = fs_->RenameFile(fresh_catalog(), catalog(), {}, nullptr);
     if (s.ok()) s = SyncFolder(fs_.get(), path_);
   }
@@ -114,7 +114,7 @@ absl::StatusOr<int64_t> Folder::FreeBytes() const {
 
 absl::Status Folder::CheckRoom(int64_t bytes) const {
   const absl::StatusOr<int64_t> free = FreeBytes();
-  // An unknown figure refuses nothing: the write itself will tell.
+  // If the free space is unknown, the write itself will fail.
   if (!free.ok() || *free >= bytes) return absl::OkStatus();
   return MakeError(
       ErrorReason::DISK_FULL,
@@ -158,8 +158,8 @@ absl::Status Folder::WriteBallast() {
   std::unique_ptr<rocksdb::FSWritableFile> file;
   rocksdb::IOStatus s =
       fs_->NewWritableFile(ballast(), rocksdb::FileOptions(), &file, nullptr);
-  // Written, not only allocated: a copy of the folder has a ballast, too. And not
-  // zeros, which a file system or a copy may leave out.
+  // Written, not only allocated, so that a copy of the folder has a ballast too. Random
+  // bytes, as file systems and copy tools may skip zeros or compress.
   std::string block(size_t{1} << 20, '\0');
   std::mt19937_64 random;
   for (size_t i = 0; i < block.size(); i += sizeof(uint64_t)) {

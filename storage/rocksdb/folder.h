@@ -1,4 +1,4 @@
-// The folder of a store: its paths, its lock, its free space, its ballast.
+// The folder of a store: paths, lock, free space and ballast.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,11 @@
 
 namespace modelstore::storage::rocks {
 
-// Thread-safe. Shared by everything that works in the folder; the lock is given
-// back when the last of them is gone.
+// Thread-safe. Shared by all users of the folder; the last one releases the lock.
 class Folder : public std::enable_shared_from_this<Folder> {
  public:
-  // Makes what does not exist. FAILED_PRECONDITION if the store is open already.
+  // Locks the folder and creates what is missing. FAILED_PRECONDITION if the store is
+  // already open, in this process or another.
   static absl::StatusOr<std::shared_ptr<Folder>> Open(const RocksOptions& options);
   ~Folder();
   Folder(const Folder&) = delete;
@@ -27,30 +27,30 @@ class Folder : public std::enable_shared_from_this<Folder> {
   const std::shared_ptr<rocksdb::FileSystem>& fs() const { return fs_; }
   const std::string& path() const { return path_; }
   std::string catalog() const { return path_ + "/catalog"; }
-  // A catalog that takes the other's place once it is whole.
+  // A catalog that replaces catalog() once it is complete.
   std::string fresh_catalog() const { return path_ + "/catalog.new"; }
   std::string packs() const { return path_ + "/packs"; }
-  // Packs that are being written.
+  // Packs being written, and drafts of copies.
   std::string incoming() const { return path_ + "/incoming"; }
-  // Metadata of packs/ that was found damaged, while it is rebuilt.
+  // Pack files, while the damaged metadata of packs/ is rebuilt.
   std::string damaged() const { return path_ + "/packs.damaged"; }
-  // Pack files that could not be taken in again.
+  // Pack files that could not be ingested; replaced catalogs.
   std::string quarantine() const { return path_ + "/quarantine"; }
   std::string high_water() const { return path_ + "/HIGH_WATER"; }
 
-  // What was given up when a loss was accepted.
+  // Keeps what an accepted loss replaced.
   Quarantine& loss() { return loss_; }
 
   absl::StatusOr<int64_t> FreeBytes() const;
 
-  // RESOURCE_EXHAUSTED if fewer than `bytes` are free. Asked before a database
-  // is touched, whose journals do not get over a full disk.
+  // RESOURCE_EXHAUSTED if fewer than `bytes` are free. Checked before each write to a
+  // database: a journal write that fails closes it.
   absl::Status CheckRoom(int64_t bytes) const;
-  // The same for a reopen, which gives up the ballast first.
+  // Deletes the ballast if fewer than `bytes` are free. For a reopen, which must succeed.
   void MakeRoom(int64_t bytes);
 
   void ReleaseBallast();
-  // If there is room for it and some more.
+  // Does nothing unless enough space stays free beside it.
   void RestoreBallast();
 
   void Report(Listener::Severity severity, absl::string_view message) const;
@@ -63,7 +63,7 @@ class Folder : public std::enable_shared_from_this<Folder> {
         listener_(options.listener),
         loss_(fs_, path_) {}
   absl::Status Make();
-  // Ends or undoes the replacement of a catalog that was cut short.
+  // Completes or reverts a replacement of the catalog that a crash interrupted.
   absl::Status SettleCatalog();
   absl::Status WriteBallast() REQUIRES(ballast_mutex_);
   std::string ballast() const { return path_ + "/BALLAST"; }
@@ -77,7 +77,7 @@ class Folder : public std::enable_shared_from_this<Folder> {
   Mutex ballast_mutex_;
 };
 
-// Makes a folder and those above it, each durably.
+// Creates a folder and its parents, each durably.
 rocksdb::IOStatus MakeFolder(rocksdb::FileSystem* fs, const std::string& path);
 rocksdb::IOStatus SyncFolder(rocksdb::FileSystem* fs, const std::string& path);
 

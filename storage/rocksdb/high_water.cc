@@ -14,7 +14,7 @@ namespace modelstore::storage::rocks {
 namespace {
 
 constexpr int kSlots = 2;
-// Apart by a page, so that no write touches both.
+// One page each, so that no write touches both.
 constexpr size_t kSlotBytes = 4096;
 constexpr absl::string_view kMagic = "MSHIGHW1";
 constexpr size_t kMaxJournals = 64;
@@ -41,7 +41,7 @@ std::string HighWater::Encode(const Slot& slot) {
   std::string out(kMagic);
   AppendLittle64(slot.turn, &out);
   AppendLittle64(slot.number, &out);
-  // The newest are the ones that matter most.
+  // The newest journals matter most.
   const size_t count = std::min(slot.journals.size(), kMaxJournals);
   AppendLittle64(count, &out);
   for (size_t i = slot.journals.size() - count; i < slot.journals.size(); ++i) {
@@ -79,14 +79,15 @@ bool HighWater::Decode(const rocksdb::Slice& bytes, Slot* slot) {
   return TakeLittle64(&in, &hash) && hash == XXH3_64bits(bytes.data(), covered);
 }
 
-// Whole and synced, the folder's entry included.
+// Writes and syncs the file, and syncs the folder.
 rocksdb::IOStatus HighWater::MakeFile(rocksdb::FileSystem* fs, const std::string& path) {
   std::string content;
   for (int i = 0; i < kSlots; ++i) {
     content += Encode(Slot());
     content.resize((i + 1) * kSlotBytes, '\0');
   }
-  rocksdb::IOStatus s = rocksdb::WriteStringToFile(fs, content, path, true);
+  rocksdb::IOStatus s =
+      rocksdb::WriteStringToFile(fs, content, path, /*should_sync=*/true);
   if (s.ok()) s = SyncFolder(fs, path.substr(0, path.rfind('/')));
   return s;
 }

@@ -1,11 +1,11 @@
-// The file HIGH_WATER: what the catalog is known to hold durably.
+// The file HIGH_WATER: a lower bound of what the catalog holds durably.
 //
-// RocksDB does not notice every loss: a WAL or MANIFEST whose end is gone, or looks
-// as if it were, opens without an error. So after each sync the engine notes the
-// number of the last durable write and, for every live WAL and MANIFEST, how many
-// bytes are synced and their hash. The note is written after the sync and is not
-// synced itself, so that it never runs ahead of what is durable. Two checksummed
-// slots take turns: a torn write hurts one, and the other is one behind at most.
+// RocksDB does not detect every loss: a WAL or MANIFEST with a missing or apparently
+// missing end opens without an error. After each sync the engine therefore records the
+// number of the last durable write and, for every live WAL and MANIFEST, the number of
+// synced bytes and their hash. The record is written after the sync and is not synced
+// itself, so it never exceeds what is durable. Two checksummed slots are written in
+// turn: a torn write damages one, and the other is at most one write behind.
 #pragma once
 
 #include <cstdint>
@@ -29,24 +29,25 @@ struct SyncedJournal {
 // Thread-safe.
 class HighWater {
  public:
-  // Opens `path`; makes it, durably, if it does not exist.
+  // Opens `path`; creates it durably if it does not exist.
   static absl::StatusOr<std::unique_ptr<HighWater>> Open(rocksdb::FileSystem* fs,
                                                          const std::string& path);
 
-  // Of the newer intact slot; 0 and none of a new file.
+  // Values of the newer intact slot. A new file has 0 and none.
   uint64_t number() const EXCLUDES(mutex_);
   std::vector<SyncedJournal> journals() const EXCLUDES(mutex_);
-  // The file existed, and no slot of it is intact: the note is lost.
+  // The file existed, but no slot is intact.
   bool damaged() const EXCLUDES(mutex_);
   // The file did not exist.
   bool created() const { return created_; }
 
+  // Records the state after a durable write.
   absl::Status Write(uint64_t number, const std::vector<SyncedJournal>& journals)
       EXCLUDES(mutex_);
-  // The same number with other journals.
+  // Records new journals with the same number.
   absl::Status Note(const std::vector<SyncedJournal>& journals) EXCLUDES(mutex_);
   absl::Status Sync() EXCLUDES(mutex_);
-  // Writes both slots and syncs them: the number may go back.
+  // Writes both slots and syncs them. The number may decrease.
   absl::Status Reset(uint64_t number) EXCLUDES(mutex_);
 
  private:

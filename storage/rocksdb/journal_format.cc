@@ -8,10 +8,10 @@ namespace {
 
 constexpr size_t kBlock = 32768;
 constexpr size_t kHeader = 7;
-// Whole, and the first, a middle, the last part of a record.
+// Record types of recycled journals: full, first, middle and last part.
 constexpr uint8_t kFirstRecycledType = 5;
 constexpr uint8_t kLastRecycledType = 8;
-// Sizes of timestamps, which RocksDB 8.2 and later know.
+// Timestamp sizes, since RocksDB 8.2.
 constexpr uint8_t kRecycledTimestampType = 11;
 
 enum Part : uint8_t { kWholeRecord = 1, kFirstPart = 2, kMiddlePart = 3, kLastPart = 4 };
@@ -25,7 +25,7 @@ uint8_t ByteAt(absl::string_view bytes, size_t at) {
   return static_cast<uint8_t>(bytes[at]);
 }
 
-// Castagnoli's polynomial, reversed.
+// CRC-32C table: Castagnoli's polynomial, bit-reversed.
 constexpr std::array<uint32_t, 256> Crc32cTable() {
   std::array<uint32_t, 256> table{};
   for (uint32_t i = 0; i < table.size(); ++i) {
@@ -45,7 +45,7 @@ uint32_t Crc32c(absl::string_view bytes) {
   return ~crc;
 }
 
-// RocksDB stores a checksum turned by 15 bits and shifted by a constant.
+// RocksDB stores checksums rotated by 15 bits plus a constant.
 uint32_t Masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }
 
 struct Header {
@@ -67,8 +67,8 @@ struct Header {
   uint8_t type = 0;
 };
 
-// Whether RocksDB meets a recycled record when it reads on from `at`. After a record that
-// it cannot read it continues with the next block.
+// Whether RocksDB reads a record of a recycled type when it continues at `at`. After an
+// unreadable record it continues with the next block.
 bool MeetsRecycledRecord(absl::string_view journal, size_t at) {
   while (at < journal.size()) {
     const size_t left = kBlock - at % kBlock;
@@ -89,7 +89,7 @@ bool MeetsRecycledRecord(absl::string_view journal, size_t at) {
 Journal ReadJournal(absl::string_view journal) {
   Journal result;
   std::string record;
-  bool inside = false;  // of a record in parts
+  bool inside = false;  // a record whose last part is missing so far
   size_t at = 0;
   const auto ends = [&](Journal::End end) {
     result.end = end;
@@ -103,6 +103,7 @@ Journal ReadJournal(absl::string_view journal) {
       at += left;
       continue;
     }
+    // Zeros up to the end: preallocated space.
     if (journal.find_first_not_of('\0', at) == absl::string_view::npos) break;
     if (journal.size() - at < kHeader) return ends(Journal::End::kCutShort);
     const absl::string_view part = journal.substr(at, left);

@@ -1,5 +1,5 @@
-// What the engine itself knows of RocksDB's journals (WAL, MANIFEST): blocks of 32 KiB;
-// a record has a checksum (4 bytes), a length (2, little-endian) and a type (1) in front.
+// Reads RocksDB's journals (WAL, MANIFEST) without RocksDB. Format: blocks of 32 KiB;
+// each record is preceded by checksum (4 bytes), length (2, little-endian) and type (1).
 #pragma once
 
 #include <cstddef>
@@ -10,22 +10,22 @@
 
 namespace modelstore::storage::rocks {
 
-// Where the records of a journal begin, by their lengths.
+// Offsets of a journal's records, from their lengths alone.
 std::vector<size_t> JournalRecords(absl::string_view journal);
 
-// What a journal holds, up to the first record that cannot be read.
+// The content of a journal up to the first record that cannot be read.
 struct Journal {
   enum class End {
-    kWhole,     // nothing, or zeros, behind the last record
-    kCutShort,  // the last record is not all there, as a crash leaves it
+    kWhole,     // nothing, or zeros, after the last record
+    kCutShort,  // the last record is incomplete, as after a crash
     kDamaged,
   };
 
-  // Put together from their parts.
+  // Complete records, joined from their parts.
   std::vector<std::string> records;
-  // Where the last of them ends.
+  // End of the last complete record.
   size_t sound_bytes = 0;
-  // Where reading stopped: behind `sound_bytes` if parts of a record can be read.
+  // Where reading stopped: after `sound_bytes` if some parts of a record are intact.
   size_t readable_bytes = 0;
   End end = End::kWhole;
   // HasRecycledRecord() of what follows `readable_bytes`.
@@ -34,12 +34,12 @@ struct Journal {
 
 Journal ReadJournal(absl::string_view journal);
 
-// Whether RocksDB would read a record whose type belongs to a recycled journal file. The
-// engine recycles none; RocksDB 9.10 reads such a record for ever.
+// Whether RocksDB would read a record with a type of recycled journals. The engine never
+// recycles a journal, so such a type is damage; RocksDB 9.10 loops on it forever.
 bool HasRecycledRecord(absl::string_view journal);
 
-// Whether no record begins at `at` or later, not even one of which only the type is
-// damaged. A power loss may leave such bytes of an append that was not synced.
+// Whether no record starts at `at` or later, not even one with only its type damaged. A
+// power loss may leave such bytes of an append that was not synced.
 bool IsGarbage(absl::string_view journal, size_t at);
 
 }  // namespace modelstore::storage::rocks

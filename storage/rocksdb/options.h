@@ -1,4 +1,4 @@
-// Every RocksDB setting of both databases, each with its reason.
+// All RocksDB settings of both databases, with their reasons.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace modelstore::storage::rocks {
 
-// `env` outlives what is opened with the options.
+// `env` must outlive databases opened with the options.
 rocksdb::Options CatalogOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder);
 rocksdb::Options PackOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder,
                              std::shared_ptr<rocksdb::Cache> cache);

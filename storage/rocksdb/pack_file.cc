@@ -7,10 +7,10 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// What is copied here is written while it is still in the second-level cache. A
-// chunk comes in fragments of 16 KiB, too small to be written one by one.
+// Fits the second-level cache, so that copied bytes are still cached when they are
+// written. Chunks arrive in fragments of 16 KiB, too small to be written one by one.
 constexpr size_t kBufferBytes = size_t{256} << 10;
-// The disk is kept busy from the start, so that the final sync is short.
+// Writeback starts after this many bytes, so that the final sync is short.
 constexpr uint64_t kSendBytes = uint64_t{8} << 20;
 
 }  // namespace

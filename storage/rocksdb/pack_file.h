@@ -1,4 +1,4 @@
-// The file of a pack while it is written.
+// The file of a pack while it is being written.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace modelstore::storage::rocks {
 
-// Through the page cache, where a load that follows the save finds it. Used by one
-// thread at a time.
+// Buffered writes through the page cache, where a load soon after the save finds the
+// bytes. After an error the file must be discarded. Used by one thread at a time.
 class PackFile {
  public:
   static rocksdb::IOStatus Create(rocksdb::FileSystem* fs, const std::string& path,
@@ -21,7 +21,7 @@ class PackFile {
   uint64_t size() const { return written_ + held_; }
 
   rocksdb::IOStatus Append(absl::string_view bytes);
-  // Writes what is left, makes it all durable and closes the file.
+  // Writes the remaining bytes, syncs and closes the file.
   rocksdb::IOStatus Finish();
 
  private:
@@ -32,7 +32,7 @@ class PackFile {
   const std::unique_ptr<char[]> buffer_;
   size_t held_ = 0;       // in the buffer
   uint64_t written_ = 0;  // given to the file
-  uint64_t sent_ = 0;     // of those, on their way to the disk
+  uint64_t sent_ = 0;     // of those, handed to writeback
 };
 
 }  // namespace modelstore::storage::rocks

@@ -8,9 +8,8 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// An entry begins with the bytes that its key shares with the one before it (none
-// here), the bytes of its key and of its value, all varints; then come the key, and
-// what RocksDB adds to it.
+// An entry starts with three varints: the length of the prefix that its key shares with
+// the previous key (0 here), of the key, and of the value. The internal key follows.
 bool TakeEntryHead(absl::string_view* in, absl::string_view* key, uint64_t* value_bytes) {
   if (in->size() < 2 || (*in)[0] != 0 ||
       (*in)[1] != static_cast<char>(kInternalKeyBytes)) {
@@ -53,8 +52,8 @@ std::string TableFileName(uint64_t number) { return absl::StrFormat("%06u.sst", 
 bool IsSoundBlock(absl::string_view block) {
   if (block.size() <= kBlockTrailerBytes) return false;
   if (block.size() <= kPackBlockBytes) return HasItsChecksum(block);
-  // One entry, where it restarts (at 0), how many restarts there are (1), the
-  // trailer without compression.
+  // A block of one entry ends with its restart offset (0), the number of restarts (1),
+  // and the trailer: no compression, then a checksum of 4 bytes, which is not compared.
   constexpr absl::string_view kTail("\0\0\0\0\1\0\0\0\0", 9);
   absl::string_view in = block;
   absl::string_view key;

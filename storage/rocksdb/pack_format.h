@@ -1,5 +1,5 @@
-// Keys of packs/: pack and sequence, both big-endian, so that the chunks of a
-// pack lie together and in order.
+// Keys of packs/: pack and sequence, both big-endian, so that the chunks of a pack are
+// adjacent and in order.
 #pragma once
 
 #include <array>
@@ -16,30 +16,30 @@ namespace modelstore::storage::rocks {
 inline constexpr size_t kChunkKeyBytes = 12;
 using ChunkKey = std::array<char, kChunkKeyBytes>;
 
-// What RocksDB adds to a key: its type, "value", and sequence number 0.
+// RocksDB appends to each key its type (value) and a sequence number (0).
 inline constexpr absl::string_view kInternalKeyEnd("\1\0\0\0\0\0\0\0", 8);
 inline constexpr size_t kInternalKeyBytes = kChunkKeyBytes + kInternalKeyEnd.size();
 
 ChunkKey EncodeChunkKey(ChunkId chunk);
 std::optional<ChunkId> DecodeChunkKey(absl::string_view key);
 
-// `{pack in 16 hex digits}.sst`, the name of a pack outside packs/.
+// `{pack in 16 hex digits}.sst`: a pack's file name outside packs/.
 std::string PackFileName(uint64_t pack);
 
-// `{file number in 6 digits}.sst`, as RocksDB names it.
+// `{file number in 6 digits}.sst`: RocksDB's name for a table.
 std::string TableFileName(uint64_t number);
 
-// Blocks of small chunks hold at most this; a larger chunk has a block of its own,
-// so that reading a small one never reads a large neighbour.
+// Small chunks share blocks of at most this size. A larger chunk has its own block, so
+// that reading a small chunk never reads a large neighbour.
 inline constexpr size_t kPackBlockBytes = size_t{16} << 10;
 
-// True if RocksDB can take apart a data block, trailer included, whose checksum
-// it does not verify: it asserts what it expects of one. Of a large block only what
-// surrounds the chunk is looked at; the chunk has a digest.
+// Whether RocksDB can parse a data block (trailer included) without verifying its
+// checksum: it asserts the expected structure. Of a large block only the bytes around the
+// chunk are checked; the chunk itself has a digest.
 bool IsSoundBlock(absl::string_view block);
 
-// The pack that a file holds, from its first entry: readable while the file's
-// first bytes are, whatever happened to its index. Absent if they are damaged.
+// Reads the id of a file's pack from its first entry, so that a damaged index does not
+// matter. Absent if the first bytes are damaged.
 rocksdb::IOStatus PackOfFile(rocksdb::FileSystem* fs, const std::string& path,
                              std::optional<uint64_t>* pack);
 

@@ -38,7 +38,7 @@ bool PackManifestIsEndless(const Folder& folder, EngineFileSystem& fs) {
   if (s.ok()) {
     s = rocksdb::ReadFileToString(&fs, absl::StrCat(folder.packs(), "/", name), &content);
   }
-  // What cannot be read is RocksDB's to judge.
+  // If a file cannot be read, RocksDB reports the error when it opens.
   return s.ok() && HasRecycledRecord(content);
 }
 

@@ -1,4 +1,4 @@
-// The metadata of packs/ when it is damaged, and the files that it was of.
+// Detects damaged metadata of packs/ and moves its tables aside.
 #pragma once
 
 #include <string>
@@ -16,20 +16,21 @@ namespace modelstore::storage::rocks {
 absl::StatusOr<std::vector<std::string>> ListTables(EngineFileSystem& fs,
                                                     const std::string& folder);
 
+// Whether packs/ has tables but no CURRENT: RocksDB would create a new, empty database.
 bool PackCurrentIsLost(const Folder& folder, EngineFileSystem& fs,
                        const std::vector<std::string>& tables);
-// Whether RocksDB 9.10 would read the MANIFEST for ever. What cannot be read is RocksDB's
-// to judge.
+// Whether the MANIFEST has a record of a recycled type, on which RocksDB 9.10 loops
+// forever. False if it cannot be read: RocksDB then reports the error.
 bool PackManifestIsEndless(const Folder& folder, EngineFileSystem& fs);
 
-// A second name, so that power loss cannot take a file from one folder without
-// bringing it to the other. File systems without links move it.
+// Adds a second name to a file, so that a power loss during a move cannot lose it. File
+// systems without hard links rename it.
 rocksdb::IOStatus LinkAside(EngineFileSystem& fs, const std::string& from,
                             const std::string& to);
 
-// Moves the tables to packs.damaged/ and leaves an empty packs/. Cut short anywhere, it
-// is done again: as long as a file of the metadata is left it does not open, and tables
-// are moved before any is touched.
+// Moves the tables to packs.damaged/ and empties packs/. If a crash interrupts it, it is
+// repeated: tables are linked and synced before anything is deleted, and the damaged
+// metadata is deleted last.
 absl::Status MovePacksAside(const Folder& folder, EngineFileSystem& fs);
 
 }  // namespace modelstore::storage::rocks

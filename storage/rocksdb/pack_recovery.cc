@@ -18,7 +18,7 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-// What opening writes, with room to spare.
+// Disk space that opening may need, generously.
 constexpr int64_t kOpenRoom = int64_t{4} << 20;
 
 // One opening of packs/.
@@ -35,7 +35,10 @@ class Recovery {
 
  private:
   rocksdb::Status OpenRocks();
+  // Removes packs from the metadata whose file is missing, or that are only kept because
+  // a loss is open.
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
+  // Ingests, quarantines, keeps or deletes each file that the metadata does not know.
   absl::Status TakeInFolder(const std::string& folder);
   absl::Status TakeIn(const std::string& path, uint64_t pack);
   rocksdb::Status Ingest(const std::string& path);
@@ -43,7 +46,7 @@ class Recovery {
                           absl::string_view why);
   absl::Status Remove(const std::string& folder, const std::string& name);
   bool loss_is_open() const { return !folder_.loss().folder().empty(); }
-  // Keeps a pack that nothing names while a loss is open.
+  // Keeps a pack that the catalog does not name, while a loss is open.
   absl::Status Keep(const std::string& path, uint64_t pack);
   absl::Status EndLoss();
 
@@ -55,7 +58,7 @@ class Recovery {
   // Packs that the metadata knows, and the names of their files.
   std::unordered_set<uint64_t> known_;
   std::unordered_set<std::string> live_;
-  // What Keep() kept.
+  // Paths of the packs that Keep() kept.
   std::vector<std::string> kept_;
 };
 
@@ -69,7 +72,6 @@ rocksdb::Status Recovery::OpenRocks() {
   return s.ok() || without_descriptors.ok() ? s : rocksdb::Status(without_descriptors);
 }
 
-// Metadata that names files which are not there any more.
 absl::Status Recovery::ForgetLostFiles(const std::vector<std::string>& tables) {
   const std::unordered_set<std::string> present(tables.begin(), tables.end());
   std::vector<rocksdb::LiveFileMetaData> files;
@@ -108,12 +110,14 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
     std::optional<uint64_t> pack;
     rocksdb::IOStatus read = PackOfFile(&fs_, path, &pack);
     if (!read.ok()) read = PackOfFile(&fs_, path, &pack);
-    // The file may hold an expected pack, and the error may pass.
+    // UNAVAILABLE: the file may hold an expected pack, and the error may be transient.
     absl::Status status =
         FromRocks(read, absl::StrCat("read ", path,
                                      " (if the error persists, move the file out of the "
                                      "store, which loses its chunks)"));
     if (!status.ok()) return status;
+    // A file whose pack is unknown is quarantined only if an expected pack is still
+    // missing; otherwise it is garbage.
     if (pack.has_value() && expected_.count(*pack) > 0 && known_.count(*pack) == 0) {
       status = TakeIn(path, *pack);
     } else if (!pack.has_value() &&
@@ -140,19 +144,19 @@ absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
   std::string waiting = path;
   const bool in_packs = absl::StartsWith(path, absl::StrCat(folder_.packs(), "/"));
   if (in_packs) {
-    // Out of packs/, where RocksDB may give its name to another; into a folder that
-    // the next opening looks through, should this one be cut short.
+    // First moved out of packs/, where RocksDB may reuse its file number, to a folder
+    // that the next opening scans if this one is interrupted.
     waiting = absl::StrCat(folder_.damaged(), "/", name);
     fs_.DeleteFile(waiting, {}, nullptr).PermitUncheckedError();
     rocksdb::IOStatus s = MakeFolder(&fs_, folder_.damaged());
     if (s.ok()) s = LinkAside(fs_, path, waiting);
     if (s.ok()) s = SyncFolder(&fs_, folder_.damaged());
-    if (!s.ok()) return FromRocks(s, absl::StrCat("take in pack ", pack));
+    if (!s.ok()) return FromRocks(s, absl::StrCat("ingest pack ", pack));
     absl::Status removed = Remove(folder_.packs(), path.substr(path.rfind('/') + 1));
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
   rocksdb::Status s = Ingest(waiting);
-  // RocksDB takes some failed reads for damage.
+  // Once more: RocksDB reports some failed reads as corruption.
   if (s.IsCorruption() || s.IsInvalidArgument()) s = Ingest(waiting);
   if (s.ok()) {
     for (const std::string& arrival : fs_.TakeArrivals()) {
@@ -165,7 +169,7 @@ absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
   if (s.IsCorruption() || s.IsInvalidArgument()) {
     return Quarantine(waiting, name, s.ToString());
   }
-  return FromRocks(s, absl::StrCat("take in pack ", pack));
+  return FromRocks(s, absl::StrCat("ingest pack ", pack));
 }
 
 absl::Status Recovery::Quarantine(const std::string& path, const std::string& name,
@@ -176,16 +180,15 @@ absl::Status Recovery::Quarantine(const std::string& path, const std::string& na
   if (!s.ok()) return FromRocks(s, absl::StrCat("quarantine ", path));
   folder_.Report(
       Listener::Severity::kError,
-      absl::StrCat("a pack file is damaged beyond use and its chunks are lost; "
-                   "it is kept as ",
-                   to, ": ", why));
+      absl::StrCat("a pack file is damaged and its chunks are lost; it is kept as ", to,
+                   ": ", why));
   return absl::OkStatus();
 }
 
 absl::Status Recovery::Remove(const std::string& folder, const std::string& name) {
   if (folder == folder_.packs()) fs_.Release(name);
   return FromRocks(fs_.DeleteFile(absl::StrCat(folder, "/", name), {}, nullptr),
-                   "delete a pack that nothing names");
+                   "delete a pack that the catalog does not name");
 }
 
 absl::Status Recovery::Keep(const std::string& path, uint64_t pack) {
@@ -195,19 +198,19 @@ absl::Status Recovery::Keep(const std::string& path, uint64_t pack) {
   return status;
 }
 
-// All packs that are left have a name.
+// Every remaining pack is named by the catalog, so the loss is settled.
 absl::Status Recovery::EndLoss() {
   if (!loss_is_open()) return absl::OkStatus();
   for (const std::string& path : kept_) {
-    folder_.Report(Listener::Severity::kInfo,
-                   absl::StrCat("a pack that nothing names any more is kept as ", path));
+    folder_.Report(
+        Listener::Severity::kInfo,
+        absl::StrCat("a pack that the catalog no longer names is kept as ", path));
   }
-  folder_.Report(Listener::Severity::kWarning,
-                 absl::StrCat(kept_.size(),
-                              " packs that the catalog does not name any more "
-                              "are kept in ",
-                              folder_.loss().folder(),
-                              "; its README.txt says how to bring them back"));
+  folder_.Report(
+      Listener::Severity::kWarning,
+      absl::StrCat(kept_.size(), " packs that the catalog no longer names are kept in ",
+                   folder_.loss().folder(),
+                   "; its README.txt describes how to restore them"));
   return folder_.loss().End();
 }
 
@@ -222,7 +225,7 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
           : OpenRocks();
   if (s.IsCorruption() || s.IsInvalidArgument() || s.IsNotFound() || s.IsPathNotFound()) {
     folder_.Report(Listener::Severity::kWarning,
-                   absl::StrCat("the metadata of packs/ is damaged and is made anew: ",
+                   absl::StrCat("the metadata of packs/ is damaged and will be rebuilt: ",
                                 s.ToString()));
     database_.reset();
     absl::Status status = MovePacksAside(folder_, fs_);
@@ -234,7 +237,8 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
   if (!tables.ok()) return tables.status();
   fs_.TakeArrivals();
   absl::Status status = ForgetLostFiles(*tables);
-  // First what waits since before: of a pack with two names it has the whole one.
+  // packs.damaged/ first: if an interrupted move left two files of a pack, the one there
+  // is complete.
   if (status.ok()) status = TakeInFolder(folder_.damaged());
   if (status.ok()) status = TakeInFolder(folder_.packs());
   if (status.ok()) status = EndLoss();

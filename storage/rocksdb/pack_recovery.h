@@ -1,5 +1,5 @@
-// Opens packs/, and brings its metadata and its files into agreement with the
-// packs that the catalog names.
+// Opens packs/ and makes its metadata and files agree with the packs that the catalog
+// names.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,11 @@
 
 namespace modelstore::storage::rocks {
 
-// Damaged metadata is moved aside and made anew from the files of the packs that
-// are expected; files of other packs are deleted. A file that cannot be taken in
-// is kept in quarantine/ and reported; its chunks are lost, nothing else is.
+// Damaged metadata is rebuilt by ingesting the files of the `expected` packs; files of
+// other packs are deleted, or kept if a loss is open (Quarantine). A damaged file that
+// cannot be ingested is moved to quarantine/ and reported; only its chunks are lost. A
+// transient error is UNAVAILABLE and changes nothing. May be repeated after a crash at
+// any point.
 absl::StatusOr<std::unique_ptr<Database>> OpenPacks(Folder& folder, EngineFileSystem& fs,
                                                     const rocksdb::Options& options,
                                                     absl::Span<const uint64_t> expected);

@@ -9,7 +9,7 @@ namespace modelstore::storage::rocks {
 namespace {
 
 constexpr size_t kEntryOverhead = 32;
-// Checksummed, then copied while still in the second-level cache.
+// Bytes are checksummed and copied in steps that fit the second-level cache.
 constexpr size_t kStep = size_t{128} << 10;
 
 void PutFixed32(std::string* out, uint32_t value) {
@@ -31,7 +31,7 @@ std::string Varint(uint64_t value) {
   return bytes;
 }
 
-// Every entry restarts: none shares a prefix with the one before it.
+// Every entry is a restart point: no key shares a prefix with the previous one.
 void PutEntry(std::string* block, std::vector<uint32_t>* entries, absl::string_view key,
               absl::string_view value) {
   entries->push_back(static_cast<uint32_t>(block->size()));
@@ -84,7 +84,7 @@ rocksdb::IOStatus PackTable::EndDataBlock() {
   rocksdb::IOStatus s = Write(Restarts(entries_));
   Block block;
   if (s.ok()) s = EndBlock(&block);
-  // An entry of the index has the block's last key, and no length of its value.
+  // An index entry: the block's last key and its handle, without a value length.
   index_entries_.push_back(static_cast<uint32_t>(index_.size()));
   PutVarint(&index_, 0);
   PutVarint(&index_, last_key_.size());
@@ -97,11 +97,11 @@ rocksdb::IOStatus PackTable::EndDataBlock() {
 
 rocksdb::IOStatus PackTable::Add(const ChunkKey& key, uint64_t bytes,
                                  absl::Span<const absl::string_view> fragments) {
-  // With its lengths, its restart, and its part of the trailer.
+  // Including lengths, restart offset and a share of the trailer.
   const size_t needed = kInternalKeyBytes + bytes + kEntryOverhead;
   if (entry_count_ > 0 &&
       std::memcmp(key.data(), last_key_.data(), kChunkKeyBytes) <= 0) {
-    return rocksdb::IOStatus::InvalidArgument("the keys of a pack do not rise");
+    return rocksdb::IOStatus::InvalidArgument("the keys of a pack do not ascend");
   }
   rocksdb::IOStatus s;
   if (!entries_.empty() && expected_bytes_ + needed > kPackBlockBytes) s = EndDataBlock();
@@ -124,7 +124,8 @@ rocksdb::IOStatus PackTable::Add(const ChunkKey& key, uint64_t bytes,
   return s;
 }
 
-// Those that a reader needs, or that tools show; not who wrote the table and when.
+// Properties that readers need or tools show. Without creator and time, so that equal
+// content gives equal bytes.
 std::string PackTable::Properties(const Block& index) const {
   std::string index_type, external_version, global_sequence;
   PutFixed32(&index_type, 0);  // binary search

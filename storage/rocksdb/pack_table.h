@@ -1,9 +1,9 @@
-// Lays the chunks of a pack out as a table of RocksDB: block based, format 5,
-// XXH3, no compression, no filter, every entry a restart, whole keys in the index.
-// What SstFileWriter writes when it is told so, which would copy every chunk into a
-// string of its own first: with its checksums a quarter of the server's time in a
-// save. Source: RocksDB's wiki, "Rocksdb BlockBasedTable Format"; a test compares
-// data blocks and index with those of SstFileWriter.
+// Writes the chunks of a pack as a RocksDB table: block based, format 5, XXH3, no
+// compression, no filter, every entry a restart, whole keys in the index. SstFileWriter
+// with these options writes the same bytes, but first copies every chunk to a string,
+// which with its checksums took a quarter of the server's time in a save. Source:
+// RocksDB's wiki, "Rocksdb BlockBasedTable Format"; a test compares data blocks and index
+// with those of SstFileWriter.
 #pragma once
 
 #include <cstdint>
@@ -18,16 +18,16 @@
 
 namespace modelstore::storage::rocks {
 
-// Not thread-safe. After a failure the table is worth nothing.
+// Not thread-safe. After an error the table must be discarded.
 class PackTable {
  public:
   // Not owned.
   explicit PackTable(PackFile* file) : file_(file) {}
 
-  // A value of `bytes`, which its fragments hold in order. Refused unless keys rise.
+  // Adds a value of `bytes` bytes, the concatenation of `fragments`. Keys must ascend.
   rocksdb::IOStatus Add(const ChunkKey& key, uint64_t bytes,
                         absl::Span<const absl::string_view> fragments);
-  // Writes index, properties and footer. Refused without a value.
+  // Writes index, properties and footer. An empty table is an error.
   rocksdb::IOStatus Finish();
 
  private:
@@ -36,7 +36,7 @@ class PackTable {
     uint64_t bytes = 0;  // without its trailer
   };
 
-  // Into the block that is being written.
+  // Appends to the current block.
   rocksdb::IOStatus Write(absl::string_view bytes);
   rocksdb::IOStatus EndBlock(Block* block);
   rocksdb::IOStatus EndDataBlock();
@@ -46,10 +46,10 @@ class PackTable {
 
   PackFile* const file_;
   BlockChecksum checksum_;
-  // Of the block that is being written.
+  // State of the current block.
   uint64_t begin_ = 0;
-  std::vector<uint32_t> entries_;  // where each begins
-  // With what the entries to come would need: decides when the block ends.
+  std::vector<uint32_t> entries_;  // offset of each entry
+  // Upper bound of the block's size with its trailer; decides when the block ends.
   size_t expected_bytes_ = 0;
   ChunkKey last_key_ = {};
 

@@ -17,7 +17,7 @@ RocksPackWriter::RocksPackWriter(uint64_t pack, std::shared_ptr<Folder> folder,
       on_end_(std::move(on_end)) {}
 
 RocksPackWriter::~RocksPackWriter() {
-  // Published, the file is gone already.
+  // Fails harmlessly if Publish() has moved the file to packs/.
   folder_->fs()->DeleteFile(path_, {}, nullptr).PermitUncheckedError();
   on_end_(name_);
 }

@@ -1,4 +1,4 @@
-// Writes one pack as an SST file in incoming/, to be ingested by the chunk store.
+// Writes one pack as an SST file in incoming/. RocksChunkStore::Publish() ingests it.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ namespace modelstore::storage::rocks {
 // Used by one thread at a time.
 class RocksPackWriter final : public PackWriter {
  public:
-  // `on_end` is called once with the file's name, when the file is gone from
-  // incoming/.
+  // The destructor deletes the file from incoming/, published or not, and then calls
+  // `on_end` with its name.
   RocksPackWriter(uint64_t pack, std::shared_ptr<Folder> folder,
                   std::function<void(const std::string&)> on_end);
   ~RocksPackWriter() override;
@@ -35,7 +35,7 @@ class RocksPackWriter final : public PackWriter {
   const std::string& path() const { return path_; }
 
  private:
-  // Keeps the first failure: a pack with a hole is never finished.
+  // Records the first error. A pack with a failed append is never finished.
   absl::Status Fail(absl::Status status);
 
   const uint64_t pack_;

@@ -52,7 +52,7 @@ rocksdb::IOStatus PortableFileSystem::LinkFile(const std::string& from,
     s = rocksdb::IOStatus::NotSupported(s.ToString());
   }
   if (s.IsNotSupported() && !links_reported_.exchange(true)) {
-    report_(absl::StrCat("hard links are not possible here, packs are written twice: ",
+    report_(absl::StrCat("hard links are not supported here, packs are written twice: ",
                          s.ToString()));
   }
   return s;
@@ -74,8 +74,8 @@ rocksdb::IOStatus PortableFileSystem::Synced(const std::string& path,
   }
   if (!syncs_reported_.exchange(true)) {
     report_(
-        absl::StrCat("folders cannot be synced here; whether a new file outlives power "
-                     "loss is up to the file system: ",
+        absl::StrCat("folders cannot be synced here; whether a new file survives a power "
+                     "loss depends on the file system: ",
                      path, ": ", status.ToString()));
   }
   return rocksdb::IOStatus::OK();

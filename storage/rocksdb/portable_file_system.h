@@ -1,8 +1,9 @@
-// Hides what differs between file systems:
-//   - LinkFile() is NotSupported where hard links are not possible or not allowed, which
-//     callers answer with a copy. RocksDB's own file system says so for some causes only.
-//   - Syncing a folder succeeds where folders cannot be synced, as on some network and
-//     FUSE file systems. SQLite does the same.
+// Hides differences between file systems:
+//   - LinkFile() returns NotSupported if hard links are not possible or not permitted;
+//     callers then copy. RocksDB's own file system returns it for some causes only.
+//   - Syncing a folder returns OK if folders cannot be synced, as on some network and
+//   FUSE
+//     file systems. SQLite does the same.
 #pragma once
 
 #include <atomic>
@@ -17,7 +18,7 @@ namespace modelstore::storage::rocks {
 // Thread-safe.
 class PortableFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  // `report` is called once for each of the two, with what it means for the store.
+  // `report` is called once for each of the two cases, with the consequence.
   PortableFileSystem(std::shared_ptr<rocksdb::FileSystem> base,
                      std::function<void(const std::string&)> report);
 
@@ -33,7 +34,7 @@ class PortableFileSystem final : public rocksdb::FileSystemWrapper {
 
  private:
   friend class PortableDirectory;
-  // OK instead of an error that says that folders cannot be synced.
+  // Replaces an error that means "folders cannot be synced" by OK.
   rocksdb::IOStatus Synced(const std::string& path, rocksdb::IOStatus status);
 
   const std::function<void(const std::string&)> report_;

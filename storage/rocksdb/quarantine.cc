@@ -20,16 +20,15 @@ namespace {
 constexpr size_t kCopyStep = size_t{1} << 20;
 
 constexpr absl::string_view kReadme =
-    "modelstored was started with --accept-data-loss and went on without a part of its\n"
-    "catalog. What it gave up is kept here; nothing here is ever deleted by it.\n"
+    "modelstored was started with --accept-data-loss and opened without a part of its\n"
+    "catalog. The replaced files are kept here. modelstored never deletes them.\n"
     "\n"
     "  catalog/    the catalog as it was found (if it had to be replaced)\n"
-    "  HIGH_WATER  what that catalog should have held\n"
-    "  packs/      packs that the new catalog does not name: the tensors of what was "
-    "lost\n"
+    "  HIGH_WATER  what that catalog should have contained\n"
+    "  packs/      packs that the new catalog does not name: tensors of lost versions\n"
     "\n"
-    "To bring it back, with a catalog that you repaired or have from a backup, see\n"
-    "\"Salvage\" in storage/FORMAT.md. To give it up for good, delete this folder.\n"
+    "To restore them with a repaired catalog or one from a backup, see \"Salvage\" in\n"
+    "storage/FORMAT.md. If they are not needed, delete this folder.\n"
     "\n"
     "Why: ";
 
@@ -111,7 +110,7 @@ absl::Status Quarantine::Load() {
   if (s.ok()) s = rocksdb::ReadFileToString(fs_.get(), marker(), &name);
   if (!s.ok()) return FromRocks(s, marker());
   absl::StripAsciiWhitespace(&name);
-  // It is renamed into place whole; what somebody else made of it opens no other folder.
+  // The marker is always complete. If it was edited, it must not name another folder.
   if (name.empty() || name.find('/') != std::string::npos) name = "unnamed";
   MutexLock lock(mutex_);
   folder_ = absl::StrCat(store_, "/quarantine/", name);

@@ -1,14 +1,14 @@
-// Where a store keeps what it gave up when its operator accepted a loss.
+// Keeps what a store replaced when its operator accepted a loss.
 //
-// Each accepted loss has a folder of its own, quarantine/{time}/: the catalog as it was
-// found, its HIGH_WATER, and the packs that no catalog names any more. The store deletes
-// nothing in it; README.txt says how to bring it back. Beside these folders lie packs
-// that could not be taken in (DropPacks() deletes quarantine/{pack}.sst once nothing
-// names the pack).
+// Each accepted loss has its own folder quarantine/{time}/: the catalog as it was found,
+// its HIGH_WATER, and the packs that the new catalog does not name. The store deletes
+// nothing in it; README.txt describes how to restore it. Next to these folders are packs
+// that could not be ingested; DropPacks() deletes quarantine/{pack}.sst when no version
+// uses the pack any more.
 //
-// A loss is open from the moment the catalog is replaced until the packs have been
-// compared with the new catalog. The file SALVAGE names the folder meanwhile, so that a
-// crash in between costs no pack.
+// A loss is open from the replacement of the catalog until all packs have been compared
+// with the new catalog. Meanwhile the file SALVAGE names the folder, so that a crash in
+// between loses no pack.
 #pragma once
 
 #include <cstdint>
@@ -28,21 +28,21 @@ class Quarantine {
   // `store` is the folder of the store.
   Quarantine(std::shared_ptr<rocksdb::FileSystem> fs, std::string store);
 
-  // Finds a loss that a crash left open.
+  // Continues a loss that a crash left open.
   absl::Status Load() EXCLUDES(mutex_);
 
   // The folder of the open loss; empty if there is none.
   std::string folder() const EXCLUDES(mutex_);
 
-  // Opens a loss, durably; goes on with one that is open.
+  // Opens a loss durably. No effect if one is open.
   absl::Status Begin(absl::string_view why) EXCLUDES(mutex_);
-  // Moves the folder `path` into the open loss, as `name` or, if that is taken, with a
-  // number behind it. The caller syncs the folder that it leaves.
+  // Moves the folder `path` into the open loss as `name`, with a number appended if the
+  // name is in use. The caller syncs the parent that it leaves.
   absl::Status TakeFolder(const std::string& path, const std::string& name);
-  // Gives a pack's file a second name in the open loss, durably: the caller deletes the
-  // first. `kept` is the new one, with a number where another file of the pack is kept.
+  // Links a pack's file into the open loss durably; the caller deletes the original.
+  // `kept` is the new path, with a number if another file of the pack is already there.
   absl::Status KeepPack(const std::string& path, uint64_t pack, std::string* kept);
-  // Ends the open loss.
+  // Ends the open loss; its folder stays.
   absl::Status End() EXCLUDES(mutex_);
 
  private:
@@ -54,15 +54,15 @@ class Quarantine {
   std::string folder_ GUARDED_BY(mutex_);
 };
 
-// Copies a file, synced. `bytes` of it, or all.
+// Copies the first `bytes` bytes of a file, or all of it, and syncs the copy.
 rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
                             const std::string& to, uint64_t bytes = UINT64_MAX);
-// Copies a file by way of `draft`: `to` is whole, or does not exist.
+// Copies a file to `draft` and renames it: `to` is complete or does not exist.
 rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
                             const std::string& draft, const std::string& to);
-// The first of `path`, `path` with -2, -3 ... behind its stem, that does not exist.
+// Returns `path`, or the first unused of {stem}-2, {stem}-3, ...
 std::string FreeName(rocksdb::FileSystem* fs, const std::string& path);
-// A second name for a file that nobody writes to; a copy where links are not possible.
+// Links a file that is no longer written to, or copies it if links are not supported.
 rocksdb::IOStatus LinkOrCopyFile(rocksdb::FileSystem* fs, const std::string& from,
                                  const std::string& to);
 // Deletes the files of a folder, and the folder.

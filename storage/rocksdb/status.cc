@@ -15,16 +15,17 @@ namespace {
 
 constexpr absl::string_view kTooManyOpenFiles = "too many open files: ";
 
-// Names the limit that a call ran into; empty if it is none of descriptors.
+// Describes the descriptor limit that a call exceeded; empty if it exceeded none.
 std::string DescriptorLimit(const rocksdb::Status& status) {
   if (FailedWith(status, ENFILE)) {
-    return "the machine's limit (sysctl fs.file-max) is reached; raise it, or close what "
-           "other programs hold open";
+    return "the system limit (sysctl fs.file-max) is reached; raise it, or close files "
+           "of "
+           "other programs";
   }
   if (!FailedWith(status, EMFILE)) return "";
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
-  return absl::StrCat("this process may hold ", limit.rlim_cur,
+  return absl::StrCat("this process may open ", limit.rlim_cur,
                       " descriptors (RLIMIT_NOFILE, `ulimit -n`, systemd's LimitNOFILE); "
                       "raise the limit, or close connections");
 }

@@ -1,4 +1,4 @@
-// rocksdb::Status to absl::Status.
+// Converts rocksdb::Status to absl::Status.
 #pragma once
 
 #include "absl/status/status.h"
@@ -8,15 +8,15 @@
 
 namespace modelstore::storage::rocks {
 
-// The message is `{what}: {RocksDB's words}`. Corruption is DATA_LOSS; a full disk and
-// too many open files are RESOURCE_EXHAUSTED, the latter with the name of the limit; any
-// other I/O error is UNAVAILABLE: it may pass.
+// The message is `{what}: {RocksDB's message}`. Corruption is DATA_LOSS. A full disk and
+// too many open files are RESOURCE_EXHAUSTED, the latter with the name of the limit. Any
+// other I/O error may be transient: UNAVAILABLE.
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view what);
 
-// True when the disk was full, whatever the class of the error.
+// Whether the disk was full, whatever the error code.
 bool IsNoSpace(const rocksdb::Status& status);
 
-// Whether FromRocks() named a limit of descriptors.
+// Whether a FromRocks() status names a descriptor limit.
 bool IsTooManyOpenFiles(const absl::Status& status);
 
 // Whether a system call failed with `error`, an errno. RocksDB keeps only its text.

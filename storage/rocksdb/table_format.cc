@@ -18,7 +18,7 @@ uint64_t Fixed(absl::string_view bytes) {
   return value;
 }
 
-// Where the metaindex, a block whose every entry restarts, has its properties.
+// Finds the handle of the properties in the metaindex, a block of restart entries only.
 std::optional<BlockHandle> FindProperties(absl::string_view block) {
   if (block.size() < sizeof(uint32_t)) return std::nullopt;
   const uint64_t restarts = Fixed(block.substr(block.size() - sizeof(uint32_t)));
@@ -134,7 +134,7 @@ rocksdb::IOStatus ReadTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t
   BlockHandle metaindex;
   const bool sound = format == kTableFormat && footer.front() == kChecksumXxh3;
   footer.remove_prefix(1);
-  // The metaindex ends where the footer begins.
+  // The metaindex must end where the footer starts.
   if (!sound || !TakeHandle(&footer, &metaindex) ||
       !TakeHandle(&footer, &result->index) || !metaindex.EndsBy(size - kFooterBytes) ||
       metaindex.offset + metaindex.bytes + kBlockTrailerBytes != size - kFooterBytes ||

@@ -11,7 +11,7 @@ namespace {
 
 constexpr absl::string_view kFamilyProperty = "rocksdb.column.family.id";
 constexpr size_t kNumberBytes = 10;
-// Behind a key: its type (1 byte), and the sequence number (7, little-endian).
+// After a key: its type (1 byte) and the sequence number (7, little-endian).
 constexpr size_t kKeyEnd = 8;
 enum EntryType : uint8_t { kDeletion = 0, kValue = 1, kSingleDeletion = 7 };
 
@@ -23,7 +23,7 @@ uint64_t Fixed(absl::string_view bytes) {
   return value;
 }
 
-// The entries of a block, without its restarts. Absent if it has no such shape.
+// The entries of a block without its restarts. Absent if the block is malformed.
 std::optional<absl::string_view> EntriesOf(absl::string_view block) {
   constexpr size_t kRestart = sizeof(uint32_t);
   if (block.size() < kRestart) return std::nullopt;
@@ -32,8 +32,8 @@ std::optional<absl::string_view> EntriesOf(absl::string_view block) {
   return block.substr(0, block.size() - (restarts + 1) * kRestart);
 }
 
-// Takes an entry from the front of `in`. `key` is the one before it and becomes its own.
-// Without a `value` the entry has none whose length stands in front.
+// Consumes an entry. `key` holds the previous key and receives this one. If `value` is
+// null, the entry has no value length: an index entry.
 bool TakeEntry(absl::string_view* in, std::string* key, absl::string_view* value) {
   uint64_t shared = 0, own = 0, value_bytes = 0;
   if (!TakeVarint(in, kLengthBytes, &shared) || !TakeVarint(in, kLengthBytes, &own) ||
@@ -56,9 +56,9 @@ class Scan {
 
   rocksdb::Status Open();
   bool FindFamily(uint32_t* family) const;
-  // Where the blocks of entries lie.
+  // Positions of the data blocks.
   rocksdb::Status ReadIndex(std::vector<BlockHandle>* blocks) const;
-  // Without its trailer.
+  // Reads a block without its trailer and verifies its checksum.
   rocksdb::Status ReadBlock(const BlockHandle& handle, std::string* block) const;
   rocksdb::Status VisitBlock(
       absl::string_view block,

@@ -1,5 +1,5 @@
-// Reads tables without RocksDB: those of the catalog entry by entry, as their files hold
-// them, deletions and sequence numbers included, which RocksDB shows to nobody.
+// Reads tables without RocksDB, entry by entry, including deletions and sequence numbers,
+// which RocksDB's API does not return.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +14,22 @@ namespace modelstore::storage::rocks {
 // An entry of a table; the views are valid during the visit.
 struct TableEntry {
   absl::string_view key;
-  // Of the write that made it; 0 where a compaction left nothing older.
+  // Sequence number of the write; 0 if a compaction has zeroed it.
   uint64_t sequence = 0;
   bool is_deletion = false;
   absl::string_view value;
 };
 
-// The number of the column family that the table is of. Visits all entries in the order
-// of their keys. Corruption names the table; NotSupported if it is of a format that
-// is not known here. Every checksum is compared.
+// Returns the number of the table's column family in `family` and visits all entries in
+// key order. Every checksum is verified. Corruption names the table; NotSupported if its
+// format is unknown.
 rocksdb::Status ScanTable(rocksdb::FileSystem* fs, const std::string& path,
                           uint32_t* family,
                           absl::FunctionRef<rocksdb::Status(const TableEntry&)> visit);
 
-// Corruption if the first or the last block of entries does not have its checksum.
-// RocksDB 7.8 asks the iterator of a table that it takes in for its last key without
-// looking whether it has one, which ends a build with assertions, as Debian's is.
+// Corruption if the first or the last data block does not match its checksum. When
+// RocksDB 7.8 ingests a table, it reads the iterator's last key without checking that the
+// iterator is valid, which aborts a build with assertions such as Debian's.
 rocksdb::Status CheckOuterBlocks(rocksdb::FileSystem* fs, const std::string& path);
 
 }  // namespace modelstore::storage::rocks

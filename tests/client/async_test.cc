@@ -513,7 +513,7 @@ TEST(AsyncTest, ASaveCutOffBeforeItsCommitTellsThatNothingWasSaved) {
   store.connection().Resume();
   EXPECT_EQ(s.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(std::string(s.message()), HasSubstr("nothing was saved"));
-  EXPECT_THAT(std::string(s.message()), Not(HasSubstr("goes on")));
+  EXPECT_THAT(std::string(s.message()), Not(HasSubstr("resumes")));
   EXPECT_TRUE(client.ListCheckpoints("models/m")->empty());
 }
 
@@ -537,7 +537,8 @@ TEST(AsyncTest, ASaveCutOffInItsCommitTellsThatAVersionMayExistAndHowToLearnIt) 
       }
       auto saved = client.SaveAsync("models/m", live.Content(), save).Finish();
       s = saved.status();
-      if (!s.ok() && s.message().find("may be decided") != absl::string_view::npos) break;
+      if (!s.ok() && s.message().find("may have succeeded") != absl::string_view::npos)
+        break;
     }
     EXPECT_THAT(std::string(s.message()), HasSubstr("request_id \"epoch-7\""));
     store.connection().SetFaults({});

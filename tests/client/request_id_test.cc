@@ -382,9 +382,9 @@ TEST_F(RequestIdTest, AVersionThatCouldNotBeComparedIsToldOf) {
     EXPECT_THAT(std::string(s.message()),
                 HasSubstr(absl::StrCat("version ", first->version,
                                        away == "ListTensors"
-                                           ? " exists under this request_id and could "
+                                           ? " exists with this request_id but could "
                                              "not be compared"
-                                           : " holds this save")));
+                                           : " contains this save")));
     EXPECT_THAT(std::string(s.message()), Not(HasSubstr("nothing was saved")));
   }
 }
@@ -426,7 +426,7 @@ TEST_F(RequestIdTest, ARefusalAfterALostAnswerLeavesItUndecided) {
       }));
   const absl::Status s = Save(Content(1000)).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted) << s;
-  EXPECT_THAT(std::string(s.message()), HasSubstr("may be decided"));
+  EXPECT_THAT(std::string(s.message()), HasSubstr("may have succeeded"));
   EXPECT_EQ(streams, 2);
 }
 

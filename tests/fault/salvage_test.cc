@@ -97,7 +97,7 @@ TEST_F(SalvageTest, ALostCurrentCostsNothingAndNeedsNoFlag) {
   ASSERT_TRUE(store.ok()) << store.status();
   EXPECT_EQ(Versions(**store), all_);
   EXPECT_EQ(PacksIn(store_.path()), all_packs_);
-  EXPECT_THAT(events_.text, HasSubstr("is written anew"));
+  EXPECT_THAT(events_.text, HasSubstr("has been restored"));
 }
 
 TEST_F(SalvageTest, ACutManifestCostsNothingOnceTheLossIsAccepted) {
@@ -111,9 +111,8 @@ TEST_F(SalvageTest, ACutManifestCostsNothingOnceTheLossIsAccepted) {
     ASSERT_TRUE(store.ok()) << store.status();
     EXPECT_EQ(Versions(**store), all_);
   }
-  EXPECT_THAT(events_.text,
-              HasSubstr("the last durable write that HIGH_WATER names is there"));
-  EXPECT_THAT(events_.text, HasSubstr("rows may be back, run VerifyCheckpoint"));
+  EXPECT_THAT(events_.text, HasSubstr("no durable write that HIGH_WATER names is lost"));
+  EXPECT_THAT(events_.text, HasSubstr("rows may reappear, run VerifyCheckpoint"));
   EXPECT_EQ(PacksIn(store_.path()), all_packs_);
   EXPECT_FALSE(fs::exists(store_.path() + "/SALVAGE"));
   EXPECT_TRUE(fs::exists(LossIn(store_.path()) + "/README.txt"));

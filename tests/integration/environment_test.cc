@@ -203,7 +203,7 @@ TEST(ServerEnvironmentTest, AFileInPlaceOfTheDataDirectoryIsNamedAsSuch) {
   std::ofstream(file) << "x";
   const std::string failure = FailureOf(folder.path(), {}, file);
   EXPECT_NE(failure.find("Not a directory"), std::string::npos) << failure;
-  EXPECT_EQ(failure.find("open already"), std::string::npos) << failure;
+  EXPECT_EQ(failure.find("already open"), std::string::npos) << failure;
 }
 
 TEST(ServerEnvironmentTest, ADataDirectoryOfARunningServerIsOpenAlready) {
@@ -212,7 +212,7 @@ TEST(ServerEnvironmentTest, ADataDirectoryOfARunningServerIsOpenAlready) {
   ASSERT_TRUE(first.ok()) << first.status();
   support::TempFolder other("second");
   const std::string failure = FailureOf(other.path(), {}, (*first)->data());
-  EXPECT_NE(failure.find("is open already"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("is already open"), std::string::npos) << failure;
 }
 
 TEST(ServerEnvironmentTest, AnAddressThatCannotBeBoundIsRefusedWithItsReason) {

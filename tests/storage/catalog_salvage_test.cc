@@ -496,7 +496,7 @@ TEST_F(CatalogSalvageTest, TablesThatAreAheadOfACutWalAreSaid) {
   FlipBitAt(wals.front(), static_cast<int64_t>(fs::file_size(wals.front())) / 2, 0);
   Events events;
   ASSERT_TRUE(OpenCatalog(store_.path(), true, &events).ok());
-  EXPECT_THAT(events.text, HasSubstr("versions may lack parts, run VerifyCheckpoint"));
+  EXPECT_THAT(events.text, HasSubstr("versions may be incomplete, run VerifyCheckpoint"));
 }
 
 TEST_F(CatalogSalvageTest, ADamagedWalWhoseTablesAreOlderIsNotSaidToBeBehindThem) {
@@ -506,7 +506,7 @@ TEST_F(CatalogSalvageTest, ADamagedWalWhoseTablesAreOlderIsNotSaidToBeBehindThem
   Events events;
   ASSERT_TRUE(OpenCatalog(store_.path(), true, &events).ok());
   EXPECT_THAT(events.text, HasSubstr("was kept"));
-  EXPECT_THAT(events.text, ::testing::Not(HasSubstr("may lack parts")));
+  EXPECT_THAT(events.text, ::testing::Not(HasSubstr("may be incomplete")));
 }
 
 TEST_F(CatalogSalvageTest, WhatIsBeyondRepairIsNotToldToAcceptALossAgain) {
@@ -575,7 +575,7 @@ TEST_F(CatalogSalvageTest, ATableThatLostItsEndIsNotTakenForTheRestOfACrash) {
   const absl::Status status = OpenCatalog(store_.path(), true).status();
   ASSERT_TRUE(absl::IsDataLoss(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr(table));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("lost its end"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("is truncated"));
 }
 
 // What a loss keeps replaces nothing that an earlier one, or one cut short, has kept.
