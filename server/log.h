@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/listener.h"
 
 namespace modelstore::server {
 

@@ -1,8 +1,6 @@
 #include "server/method_table.h"
 
-#include <algorithm>
 #include <functional>
-#include <thread>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -21,17 +19,11 @@
 namespace modelstore::server {
 namespace {
 
-// 0 means that the system does not tell.
-int CoreCount() {
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 class ServiceImpl final : public Service {
  public:
   ServiceImpl(storage::CheckpointStore* store, const ServiceOptions& options)
       : context_{store, options, absl::Now(),
-                 std::make_shared<SessionMemory>(options.memory_budget_bytes),
-                 std::make_shared<HelperThreads>(CoreCount() - 1)} {
+                 std::make_shared<SessionMemory>(options.memory_budget_bytes)} {
     for (const auto* service : ContractServices()) AddMethods(*service);
     AddModelHandlers();
     AddTransferHandlers();

@@ -20,7 +20,13 @@ class StoreMaintenance final : public Maintenance {
   absl::StatusOr<GarbageResult> CollectGarbage(
       bool validate_only,
       const std::function<bool(int64_t, int64_t)>& progress) override {
-    return collector_.Collect(uploads_, validate_only, progress);
+    int64_t expired = 0;
+    if (!validate_only && !core_.InStartGrace()) {
+      expired = uploads_.SweepExpired(core_.clock.Now());
+    }
+    ASSIGN_OR_RETURN(GarbageResult result, collector_.Collect(validate_only, progress));
+    result.expired_uploads = expired;
+    return result;
   }
 
   absl::StatusOr<StoreStats> Stats() override {
@@ -73,6 +79,7 @@ class Store final : public CheckpointStore {
   Store(StoreOptions options, Engine engine)
       : core_(std::move(options), std::move(engine)),
         collector_(&core_),
+        saves_(MakeSaves(&core_)),
         uploads_(MakeUploads(&core_, &collector_)),
         models_(MakeModels(&core_, uploads_.get(), &collector_)),
         checkpoints_(MakeCheckpoints(&core_, uploads_.get(), &collector_)),
@@ -87,6 +94,7 @@ class Store final : public CheckpointStore {
   Checkpoints& checkpoints() override { return *checkpoints_; }
   Aliases& aliases() override { return *aliases_; }
   Leases& leases() override { return *leases_; }
+  Saves& saves() override { return *saves_; }
   Uploads& uploads() override { return *uploads_; }
   Reads& reads() override { return *reads_; }
   Maintenance& maintenance() override { return *maintenance_; }
@@ -97,6 +105,7 @@ class Store final : public CheckpointStore {
  private:
   StoreCore core_;
   Collector collector_;
+  const std::unique_ptr<Saves> saves_;
   const std::unique_ptr<UploadTable> uploads_;
   const std::unique_ptr<Models> models_;
   const std::unique_ptr<Checkpoints> checkpoints_;

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "storage/api/pinned_bytes.h"
 
 namespace modelstore::storage {
 
@@ -30,22 +31,6 @@ struct ChunkId {
   uint32_t sequence = 0;
 
   friend bool operator==(const ChunkId&, const ChunkId&) = default;
-};
-
-// Bytes held in place by whatever owns them. Move-only, cheap.
-class PinnedBytes {
- public:
-  PinnedBytes() = default;
-  PinnedBytes(absl::string_view view, std::shared_ptr<void> owner)
-      : view_(view), owner_(std::move(owner)) {}
-  PinnedBytes(PinnedBytes&&) noexcept = default;
-  PinnedBytes& operator=(PinnedBytes&&) noexcept = default;
-
-  absl::string_view view() const { return view_; }
-
- private:
-  absl::string_view view_;
-  std::shared_ptr<void> owner_;
 };
 
 // Writes one pack. Destroyed before Publish(), it abandons the pack.

@@ -12,8 +12,10 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "proto/contract/mutex.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/listener.h"
+#include "storage/api/store_options.h"
 #include "storage/damage.h"
+#include "storage/engine.h"
 #include "storage/holds.h"
 #include "storage/manifest_cache.h"
 #include "storage/pack_places.h"

@@ -16,8 +16,8 @@
 #include "absl/status/statusor.h"
 #include "modelstore/storage/v1/records.pb.h"
 #include "proto/contract/mutex.h"
-#include "storage/checkpoint_store.h"
 #include "storage/chunk_store.h"
+#include "storage/engine.h"
 #include "storage/pack_places.h"
 #include "storage/space.h"
 

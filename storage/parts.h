@@ -4,6 +4,14 @@
 #include <memory>
 
 #include "absl/container/flat_hash_set.h"
+#include "storage/api/aliases.h"
+#include "storage/api/checkpoints.h"
+#include "storage/api/leases.h"
+#include "storage/api/maintenance.h"
+#include "storage/api/models.h"
+#include "storage/api/reads.h"
+#include "storage/api/saves.h"
+#include "storage/api/uploads.h"
 #include "storage/core.h"
 #include "storage/save/open_upload.h"
 
@@ -12,7 +20,7 @@ namespace modelstore::storage {
 class Collector;
 
 // The table of uploads, with calls for other parts of storage.
-class UploadTable : public Uploads {
+class UploadTable : public Uploads, public UploadOwner {
  public:
   // At open, before anyone calls.
   virtual void Restore(std::shared_ptr<OpenUpload> upload) = 0;
@@ -30,6 +38,7 @@ class UploadTable : public Uploads {
 
 // `core` outlives all of them.
 std::unique_ptr<UploadTable> MakeUploads(StoreCore* core, Collector* collector);
+std::unique_ptr<Saves> MakeSaves(StoreCore* core);
 std::unique_ptr<Models> MakeModels(StoreCore* core, UploadTable* uploads,
                                    Collector* collector);
 std::unique_ptr<Checkpoints> MakeCheckpoints(StoreCore* core, UploadTable* uploads,
@@ -43,9 +52,6 @@ absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShotSave(StoreCore* core,
                                                               const SaveRequest& request);
 absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
     StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources);
-absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
-    StoreCore& core, absl::string_view model_id, absl::string_view request_id,
-    absl::string_view request_digest);
 
 // Brings catalog and chunk store into agreement after a stop of any kind.
 absl::Status Recover(StoreCore& core, UploadTable& uploads);

@@ -85,8 +85,9 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
     if (base.has_value() && taken.has_value()) hold = *std::move(taken);
   }
   auto upload = std::make_shared<OpenUpload>(
-      &core_, record, orphan ? DigestAlgorithm::kXxh3_128 : AlgorithmOf(*model),
-      std::move(hold), std::move(base));
+      &core_, &uploads_, record,
+      orphan ? DigestAlgorithm::kXxh3_128 : AlgorithmOf(*model), std::move(hold),
+      std::move(base));
   RETURN_IF_ERROR(core_.catalog().Scan(
       Space::kRecords, PrefixRange(keys::SealedPacks(record.upload_id())),
       [&](absl::string_view key, absl::string_view value) {

@@ -5,6 +5,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "storage/api/saves.h"
+#include "storage/api/types.h"
 #include "storage/core.h"
 #include "storage/holds.h"
 

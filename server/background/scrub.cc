@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "proto/contract/names.h"
 #include "proto/contract/steady_time.h"
+#include "server/core/resource_names.h"
 
 namespace modelstore::server {
 namespace {
@@ -118,7 +119,7 @@ absl::Status Scrub::ScrubModel(const std::string& model_id, Pass& pass) {
 
 absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version,
                                     Pass& pass) {
-  Cursor cursor;
+  Place place;
   std::string uid;
   while (!stopping()) {
     auto read = store_->reads().Open(model_id, version);
@@ -131,8 +132,8 @@ absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version
     // next pass.
     if (!uid.empty() && (*read)->model().uid() != uid) return absl::OkStatus();
     uid = (*read)->model().uid();
-    if (auto s = ScrubSome(**read, cursor, pass); !s.ok()) return s;
-    if (cursor.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
+    if (auto s = ScrubSome(*read, place, pass); !s.ok()) return s;
+    if (place.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
     // Releases the version before waiting, so that its deletion takes effect.
     read->reset();
     Sleep(pace_.Wait(SteadyNow()));
@@ -140,54 +141,53 @@ absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version
   return absl::OkStatus();
 }
 
-absl::Status Scrub::ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass) {
+absl::Status Scrub::ScrubSome(const std::shared_ptr<storage::Read>& read, Place& place,
+                              Pass& pass) {
   const absl::Time until = SteadyNow() + kHoldTime;
-  const auto& tensors = read.manifest().tensors();
-  while (cursor.tensor < tensors.size()) {
-    const auto& tensor = tensors[cursor.tensor];
+  const auto& tensors = read->manifest().tensors();
+  while (place.tensor < tensors.size()) {
+    const auto& tensor = tensors[place.tensor];
     if (tensor.tied_to().empty()) {
-      const auto spans = TensorSpans(read, cursor.tensor);
-      if (!spans.ok()) {
-        TellDamage(FullTensorName(tensor), FullCheckpointName(read),
-                   spans.status().message(), pass);
+      auto cursor = storage::ChunkCursor::Open(read, place.tensor);
+      if (!cursor.ok()) {
+        TellDamage(FullTensorName(tensor), FullCheckpointName(*read),
+                   cursor.status().message(), pass);
       }
-      const int64_t end = spans.ok() && !spans->empty() ? spans->back().end : 0;
-      while (cursor.position < end) {
+      if (cursor.ok()) cursor->Seek(place.position);
+      while (cursor.ok() && !cursor->done()) {
         // The caller waits instead, without holding the version, if the wait exceeds the
         // hold time.
         const absl::Time now = SteadyNow();
         const absl::Duration wait = pace_.Wait(now);
         if (now + wait > until || !Sleep(wait)) return absl::OkStatus();
-        const ChunkSpan chunk = ChunkAt(tensor, *spans, cursor.position);
-        if (auto s = CheckChunk(read, chunk, cursor, pass); !s.ok()) return s;
-        cursor.position = chunk.end;
+        if (auto s = CheckChunk(*read, *cursor, place, pass); !s.ok()) return s;
+        cursor->NextChunk();
+        place.position = cursor->position();
       }
     }
-    cursor = {cursor.tensor + 1, 0, false};
+    place = {place.tensor + 1, 0, false};
   }
   return absl::OkStatus();
 }
 
-absl::Status Scrub::CheckChunk(storage::Read& read, const ChunkSpan& chunk,
-                               Cursor& cursor, Pass& pass) {
-  const auto& tensor = read.manifest().tensors(cursor.tensor);
-  const auto& piece = tensor.pieces(chunk.piece);
-  const int index = static_cast<int>(chunk.index);
-  ChunkKey key;
-  if (index < piece.packs_size()) key = {piece.packs(index), piece.sequences(index)};
-  auto found = pass.seen.find(key);
+absl::Status Scrub::CheckChunk(const storage::Read& read,
+                               const storage::ChunkCursor& chunk, Place& place,
+                               Pass& pass) {
+  auto found = pass.seen.find(chunk.stored_id());
   if (found == pass.seen.end()) {
-    const auto bytes = read.ReadChunk(cursor.tensor, chunk.piece, chunk.index);
+    const auto bytes = chunk.ReadChunk();
     if (!bytes.ok() && !IsDamage(bytes.status())) return bytes.status();
-    const int64_t size = chunk.end - chunk.begin;
+    const int64_t size = chunk.chunk_bytes();
     pass.bytes += size;
     gauges_->scrubbed_bytes += size;
     pace_.Spend(size, SteadyNow());
     if (pass.seen.size() == kMostSeen) pass.seen.clear();
-    found = pass.seen.emplace(key, std::string(bytes.status().message())).first;
+    found =
+        pass.seen.emplace(chunk.stored_id(), std::string(bytes.status().message())).first;
   }
-  if (!found->second.empty() && !cursor.damaged) {
-    cursor.damaged = true;
+  if (!found->second.empty() && !place.damaged) {
+    place.damaged = true;
+    const auto& tensor = read.manifest().tensors(chunk.tensor());
     TellDamage(FullTensorName(tensor), FullCheckpointName(read), found->second, pass);
   }
   return absl::OkStatus();

@@ -6,16 +6,16 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/numeric/int128.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "proto/contract/mutex.h"
 #include "server/core/rate_limiter.h"
 #include "server/core/service_context.h"
-#include "server/core/tensor_stream.h"
 #include "server/log.h"
+#include "storage/api/chunk_cursor.h"
 #include "storage/checkpoint_store.h"
 
 namespace modelstore::server {
@@ -42,17 +42,16 @@ class Scrub {
   ~Scrub();
 
  private:
-  using ChunkKey = std::pair<uint64_t, uint32_t>;
   // Totals of one pass.
   struct Pass {
     int64_t checkpoints = 0;
     int64_t bytes = 0;
     int64_t damaged_tensors = 0;
     // Chunks of the current model that were read; the value is the error, empty if none.
-    absl::flat_hash_map<ChunkKey, std::string> seen;
+    absl::flat_hash_map<absl::uint128, std::string> seen;
   };
   // Position in a version; it survives the pauses between two holds.
-  struct Cursor {
+  struct Place {
     int tensor = 0;
     int64_t position = 0;
     // The current tensor has been reported.
@@ -63,10 +62,11 @@ class Scrub {
   absl::Status RunPass(Pass& pass);
   absl::Status ScrubModel(const std::string& model_id, Pass& pass);
   absl::Status ScrubCheckpoint(const std::string& model_id, int64_t version, Pass& pass);
-  // Continues at `cursor` until the end or the time that a version may be held.
-  absl::Status ScrubSome(storage::Read& read, Cursor& cursor, Pass& pass);
-  absl::Status CheckChunk(storage::Read& read, const ChunkSpan& chunk, Cursor& cursor,
-                          Pass& pass);
+  // Continues at `place` until the end or the time that a version may be held.
+  absl::Status ScrubSome(const std::shared_ptr<storage::Read>& read, Place& place,
+                         Pass& pass);
+  absl::Status CheckChunk(const storage::Read& read, const storage::ChunkCursor& chunk,
+                          Place& place, Pass& pass);
   void TellDamage(absl::string_view tensor, absl::string_view checkpoint,
                   absl::string_view what, Pass& pass);
   // False if the scrub is being stopped.

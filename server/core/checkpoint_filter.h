@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/types.h"
 
 namespace modelstore::server {
 

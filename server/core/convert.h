@@ -13,7 +13,11 @@
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
 #include "proto/contract/value_check.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/aliases.h"
+#include "storage/api/leases.h"
+#include "storage/api/saves.h"
+#include "storage/api/types.h"
+#include "storage/api/uploads.h"
 
 namespace modelstore::server {
 

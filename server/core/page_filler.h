@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "google/protobuf/repeated_field.h"
 #include "proto/contract/limits.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/types.h"
 
 namespace modelstore::server {
 

@@ -32,6 +32,14 @@ absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
   return StaleEtag(name);
 }
 
+std::string FullTensorName(const storage::records::TensorRecord& tensor) {
+  return TensorNameOf(tensor.section(), tensor.key());
+}
+
+std::string FullCheckpointName(const storage::Read& read) {
+  return CheckpointNameOf(read.model().model_id(), read.checkpoint().version());
+}
+
 absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,
                                                          absl::string_view model_id,
                                                          absl::string_view uid) {

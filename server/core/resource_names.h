@@ -9,7 +9,8 @@
 #include "absl/strings/string_view.h"
 #include "proto/contract/names.h"
 #include "server/core/service_context.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
+#include "storage/api/types.h"
 
 namespace modelstore::server {
 
@@ -27,6 +28,9 @@ absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
 absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,
                                                          absl::string_view model_id,
                                                          absl::string_view uid);
+// `section:key`; `models/m/checkpoints/3`.
+std::string FullTensorName(const storage::records::TensorRecord& tensor);
+std::string FullCheckpointName(const storage::Read& read);
 // The generation that an etag stands for; absent for an empty one. ABORTED if it
 // is not `present`.
 absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,

@@ -7,7 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/resources.pb.h"
 #include "server/core/service_context.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/saves.h"
 
 namespace modelstore::server {
 

@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "absl/time/time.h"
-#include "server/core/helper_threads.h"
 #include "server/core/model_watchers.h"
 #include "server/core/reservation.h"
 #include "storage/checkpoint_store.h"
@@ -54,7 +53,6 @@ struct ServiceContext {
   ServiceOptions options;
   absl::Time start_time;
   std::shared_ptr<SessionMemory> memory = std::make_shared<SessionMemory>(0);
-  std::shared_ptr<HelperThreads> helpers = std::make_shared<HelperThreads>(0);
   std::shared_ptr<ModelWatchers> watchers = std::make_shared<ModelWatchers>();
   // A CollectGarbage call runs its collection; the others wait for it.
   std::shared_ptr<std::atomic<bool>> collecting =

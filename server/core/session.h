@@ -14,7 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/pinned_bytes.h"
 
 namespace modelstore::server {
 

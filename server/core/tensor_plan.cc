@@ -12,6 +12,7 @@
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
 #include "server/core/convert.h"
+#include "server/core/resource_names.h"
 #include "server/core/tensor_selector.h"
 
 namespace modelstore::server {
@@ -177,11 +178,6 @@ v1::Tensor TensorPlan::Describe(const PlannedTensor& planned) const {
   tensor.set_tied_to(planned.tied_to);
   tensor.set_size_bytes(planned.size_bytes);
   return tensor;
-}
-
-absl::StatusOr<std::vector<PieceSpan>> TensorPlan::Spans(
-    const PlannedTensor& planned) const {
-  return TensorSpans(*read_, planned.source);
 }
 
 size_t TensorPlan::Find(int64_t position) const {

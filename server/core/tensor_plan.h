@@ -11,8 +11,7 @@
 #include "absl/status/statusor.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "proto/contract/dtype.h"
-#include "server/core/tensor_stream.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server {
 
@@ -52,9 +51,6 @@ class TensorPlan {
 
   // As delivered: shape and dtype after slices and casts, without pieces.
   v1::Tensor Describe(const PlannedTensor& tensor) const;
-  // Pieces of the tensor's source in order of their bytes. DATA_LOSS naming the
-  // tensor if they do not tile it.
-  absl::StatusOr<std::vector<PieceSpan>> Spans(const PlannedTensor& tensor) const;
   // Position in tensors() of the one that holds the byte at `position`, which is
   // less than total_bytes().
   size_t Find(int64_t position) const;

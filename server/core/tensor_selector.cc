@@ -7,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "server/core/tensor_stream.h"
+#include "server/core/resource_names.h"
 
 namespace modelstore::server {
 namespace {

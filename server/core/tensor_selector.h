@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "modelstore/v1/resources.pb.h"
 #include "server/core/pattern.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server {
 

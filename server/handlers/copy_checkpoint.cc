@@ -99,8 +99,8 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   auto save = MakeRequest(request);
   if (!save.ok()) return save.status();
   // First: where the source's name leads may have changed since.
-  auto earlier = context.store->uploads().FindRequested(save->model_id, save->request_id,
-                                                        save->request_digest);
+  auto earlier = context.store->saves().FindRequested(save->model_id, save->request_id,
+                                                      save->request_digest);
   if (!earlier.ok()) return earlier.status();
   if (earlier->has_value()) {
     return CommittedCheckpoint(context, save->model_id, **earlier);
@@ -121,7 +121,7 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   // The part, and what the save makes of it.
   const auto bytes = static_cast<int64_t>((*source)->manifest().SpaceUsedLong());
   if (auto s = memory.Grow(2 * bytes); !s.ok()) return s;
-  auto copy = context.store->uploads().StartDerived(*save, {*source});
+  auto copy = context.store->saves().StartDerived(*save, {*source});
   if (!copy.ok()) return copy.status();
   auto record = (*copy)->Commit((*source)->manifest(),
                                 request.has_expected_latest_version()

@@ -66,22 +66,23 @@ absl::StatusOr<v1::FindMissingChunksResponse> FindMissingChunks(
   }
   v1::FindMissingChunksResponse response;
   absl::StatusOr<std::vector<uint32_t>> missing;
-  if (auto upload = ParseUploadName("name", request.name()); upload.ok()) {
-    auto state = context.store->uploads().Get(upload->model_id, upload->upload_id);
+  if (auto name = ParseUploadName("name", request.name()); name.ok()) {
+    auto upload = context.store->uploads().Open(name->model_id, name->upload_id);
+    if (!upload.ok()) return upload.status();
+    auto state = (*upload)->State();
     if (!state.ok()) return state.status();
     if (state->record.base_version() != 0) {
       response.set_base_checkpoint(
           CheckpointNameOf(state->record.base_model_id(), state->record.base_version()));
     }
-    missing = context.store->uploads().FindMissing(upload->model_id, upload->upload_id,
-                                                   request.digests());
+    missing = (*upload)->FindMissing(request.digests());
   } else {
     auto ref = ParseCheckpointRef("name", request.name());
     if (!ref.ok()) return ref.status();
     auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
     if (!record.ok()) return record.status();
     response.set_base_checkpoint(CheckpointNameOf(ref->model_id, record->version()));
-    missing = context.store->uploads().FindMissingIn(*record, request.digests());
+    missing = context.store->saves().FindMissing(*record, request.digests());
   }
   if (!missing.ok()) return missing.status();
   response.mutable_missing()->Add(missing->begin(), missing->end());
@@ -92,7 +93,9 @@ absl::StatusOr<v1::Upload> GetUpload(ServiceContext& context,
                                      const v1::GetUploadRequest& request) {
   auto name = ParseUploadName("name", request.name());
   if (!name.ok()) return name.status();
-  auto state = context.store->uploads().Get(name->model_id, name->upload_id);
+  auto upload = context.store->uploads().Open(name->model_id, name->upload_id);
+  if (!upload.ok()) return upload.status();
+  auto state = (*upload)->State();
   if (!state.ok()) return state.status();
   return UploadFromState(*state);
 }
@@ -105,8 +108,9 @@ absl::StatusOr<v1::Checkpoint> CommitUpload(ServiceContext& context,
   if (request.has_expected_latest_version()) {
     expected = request.expected_latest_version();
   }
-  auto record = context.store->uploads().Commit(name->model_id, name->upload_id, expected,
-                                                request.allow_empty());
+  auto upload = context.store->uploads().Open(name->model_id, name->upload_id);
+  if (!upload.ok()) return upload.status();
+  auto record = (*upload)->Commit(expected, request.allow_empty());
   if (!record.ok()) return record.status();
   return CommittedCheckpoint(context, name->model_id, *record);
 }
@@ -115,8 +119,9 @@ absl::StatusOr<google::protobuf::Empty> DeleteUpload(
     ServiceContext& context, const v1::DeleteUploadRequest& request) {
   auto name = ParseUploadName("name", request.name());
   if (!name.ok()) return name.status();
-  auto status = context.store->uploads().Delete(name->model_id, name->upload_id);
-  if (!status.ok()) return status;
+  auto upload = context.store->uploads().Open(name->model_id, name->upload_id);
+  if (!upload.ok()) return upload.status();
+  if (auto s = (*upload)->Delete(); !s.ok()) return s;
   return google::protobuf::Empty();
 }
 

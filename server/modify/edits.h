@@ -29,7 +29,7 @@
 #include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server::modify {
 

@@ -1,6 +1,7 @@
 #include "server/modify/modify_session.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,7 +12,6 @@
 #include "proto/contract/names.h"
 #include "proto/contract/steady_time.h"
 #include "server/core/convert.h"
-#include "server/core/helper_threads.h"
 #include "server/core/request_codec.h"
 #include "server/core/resource_names.h"
 #include "server/core/validation.h"
@@ -96,7 +96,7 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
   if (auto s = CheckRequest(request); !s.ok()) return s;
   std::string digest = DigestOf(request);
   auto earlier =
-      context.store->uploads().FindRequested(ref->model_id, request.request_id(), digest);
+      context.store->saves().FindRequested(ref->model_id, request.request_id(), digest);
   if (!earlier.ok()) return earlier.status();
   std::unique_ptr<ModifySession> session(
       new ModifySession(context, std::move(request), std::move(digest)));
@@ -120,13 +120,6 @@ ModifySession::ModifySession(ServiceContext& context, v1::ModifyCheckpointReques
       request_(std::move(request)),
       request_digest_(std::move(request_digest)),
       edits_(request_.edits().begin(), request_.edits().end()) {}
-
-ModifySession::~ModifySession() {
-  if (out_ == nullptr) return;
-  out_->Stop(absl::CancelledError("the modification was given up"));
-  // A helper is at most at one chunk, which storage takes or refuses in time.
-  out_->WaitUntilDone(absl::InfiniteFuture());
-}
 
 absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   model_ = read->model();
@@ -214,13 +207,13 @@ absl::Status ModifySession::BeginCompute() {
                                               " tensors, of at most ", kMaxTensors));
   }
   if (s = TakeRoomForParts(); !s.ok()) return s;
-  out_ = std::make_shared<WriteOut>(checkpoint_.get());
+  out_ = std::make_unique<WriteOut>(checkpoint_.get());
   if (s = out_->CheckPlan(); !s.ok()) return s;
   // The digests, and once more in the manifest; what each thread computes with.
   s = workshop_->Reserve(2 * out_->digest_bytes() + ThreadBytes());
   if (!s.ok()) return s;
   if (!request_.validate_only()) {
-    auto save = context_.store->uploads().StartDerived(MakeSave(), out_->sources());
+    auto save = context_.store->saves().StartDerived(MakeSave(), out_->sources());
     if (!save.ok()) return save.status();
     save_ = *std::move(save);
   }
@@ -246,35 +239,22 @@ absl::Status ModifySession::TakeRoomForParts() {
   return workshop_->Reserve(parts * kPlannedPartBytes);
 }
 
-// As many helpers as there is room for: the step's own thread goes on alone.
+// As many as cores, while there is room for what they compute with; one at least.
 int64_t ModifySession::ThreadBytes() {
   const int64_t own = out_->working_bytes();
-  max_helpers_ = 0;
-  while (own > 0 && max_helpers_ < context_.helpers->count() &&
-         (max_helpers_ + 2) * own <= kMaxThreadBytes) {
-    ++max_helpers_;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  max_threads_ = 1;
+  while (own > 0 && max_threads_ < cores && (max_threads_ + 1) * own <= kMaxThreadBytes) {
+    ++max_threads_;
   }
-  return (max_helpers_ + 1) * own;
+  return max_threads_ * own;
 }
 
 absl::Status ModifySession::Compute(absl::Time until) {
-  if (out_->total_bytes() > 0) {
-    while (helping_->load() < max_helpers_ && !out_->done()) {
-      ++*helping_;
-      if (!context_.helpers->TryRun([out = out_, helping = helping_, until] {
-            out->Work(until);
-            --*helping;
-          })) {
-        --*helping_;
-        break;
-      }
-    }
-    out_->Work(until);
-  }
-  // Others may still be at their last chunks.
-  if (!out_->WaitUntilDone(until)) return absl::OkStatus();
+  // A thread that begins after `until` has nothing to do.
+  context_.ForEach(max_threads_, [&](int) { out_->Work(until); });
   if (auto s = out_->status(); !s.ok()) return s;
-  state_ = State::kCommit;
+  if (out_->done()) state_ = State::kCommit;
   return absl::OkStatus();
 }
 

@@ -1,7 +1,7 @@
 // ModifyCheckpoint, in small steps on the storage pool:
 //
 //   while (edits are left) apply one;
-//   while (chunks are left) compute some, with the helper threads;
+//   while (chunks are left) compute some, on as many threads as are free;
 //   commit; report; result;
 //
 // A step ends after a short time with a message of progress, so that no thread of
@@ -21,6 +21,8 @@
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
 #include "server/modify/write_out.h"
+#include "storage/api/reads.h"
+#include "storage/api/saves.h"
 
 namespace modelstore::server::modify {
 
@@ -29,7 +31,6 @@ class ModifySession final : public OutboundSession {
   // Checks the request and opens the version to start from.
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
-  ~ModifySession() override;
 
   absl::StatusOr<std::optional<OutboundMessage>> Next() override;
   void Cancel() override { cancelled_ = true; }
@@ -70,11 +71,10 @@ class ModifySession final : public OutboundSession {
   // As they are kept: with versions and seeds.
   std::vector<v1::Edit> edits_;
   int next_edit_ = 0;
-  // The threads that help hold it too.
-  std::shared_ptr<WriteOut> out_;
+  std::unique_ptr<WriteOut> out_;
   std::unique_ptr<storage::DerivedSave> save_;
-  int max_helpers_ = 0;
-  std::shared_ptr<std::atomic<int>> helping_ = std::make_shared<std::atomic<int>>(0);
+  // That compute at once, if so many are free.
+  int max_threads_ = 0;
   std::vector<std::string> report_parts_;
   size_t next_part_ = 0;
   // Of the new version, or of what it would be.

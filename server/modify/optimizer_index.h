@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/modify/working_checkpoint.h"
+#include "storage/api/types.h"
 
 namespace modelstore::server::modify {
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "server/modify/optimizer_index.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server::modify {
 

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "proto/contract/errors.h"
-#include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
 #include "proto/contract/weighted_sum.h"
+#include "storage/api/chunk_cursor.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -34,14 +35,12 @@ int64_t WorkingBytesOf(absl::Span<const SourcePtr> sources) {
 class StoredTensor final : public TensorSource {
  public:
   explicit StoredTensor(Stored stored) : stored_(std::move(stored)) {
-    const auto& record = this->record();
+    const auto& record = stored_.read->manifest().tensors(stored_.tensor);
     const int64_t element = ElementSize(static_cast<DType>(record.dtype()));
-    ends_.reserve(record.pieces_size());
     for (const auto& piece : record.pieces()) {
       int64_t bytes = element;
       for (const int64_t size : piece.size()) bytes *= size;
       size_bytes_ += bytes;
-      ends_.push_back(size_bytes_);
     }
   }
 
@@ -50,42 +49,30 @@ class StoredTensor final : public TensorSource {
   const Stored* stored() const override { return &stored_; }
 
   absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
-    size_t piece = std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin();
-    while (begin < end) {
-      if (piece == ends_.size()) return Loss("its pieces do not tile it");
-      const int64_t piece_begin = piece == 0 ? 0 : ends_[piece - 1];
-      const int64_t chunk_size = std::max<int64_t>(
-          record().pieces(static_cast<int>(piece)).chunk_size_bytes(), 1);
-      const int64_t index = (begin - piece_begin) / chunk_size;
-      auto chunk =
-          stored_.read->ReadChunk(stored_.tensor, static_cast<int>(piece), index);
-      if (!chunk.ok()) return chunk.status();
-      const int64_t chunk_begin = piece_begin + index * chunk_size;
-      const int64_t chunk_end = chunk_begin + static_cast<int64_t>(chunk->view().size());
-      const int64_t stop = std::min(end, chunk_end);
-      if (stop <= begin) return Loss("a chunk is not as long as its piece says");
-      auto status = take(chunk->view().substr(begin - chunk_begin, stop - begin));
-      if (!status.ok()) return status;
-      begin = stop;
-      if (begin == ends_[piece]) ++piece;
+    std::call_once(opened_, [this] {
+      start_ = std::make_unique<const absl::StatusOr<storage::ChunkCursor>>(
+          storage::ChunkCursor::Open(stored_.read, stored_.tensor));
+    });
+    if (!start_->ok()) return start_->status();
+    storage::ChunkCursor cursor = **start_;
+    cursor.Seek(begin);
+    while (!cursor.done() && cursor.position() < end) {
+      auto bytes = cursor.Peek();
+      if (!bytes.ok()) return bytes.status();
+      const absl::string_view wanted = bytes->substr(0, end - cursor.position());
+      if (auto status = take(wanted); !status.ok()) return status;
+      cursor.Advance(static_cast<int64_t>(wanted.size()));
     }
     return absl::OkStatus();
   }
 
  private:
-  const storage::records::TensorRecord& record() const {
-    return stored_.read->manifest().tensors(stored_.tensor);
-  }
-  absl::Status Loss(absl::string_view what) const {
-    return TensorDataLoss(CheckpointNameOf(stored_.read->model().model_id(),
-                                           stored_.read->checkpoint().version()),
-                          TensorNameOf(record().section(), record().key()), what);
-  }
-
   const Stored stored_;
-  // Of each piece, in bytes of the tensor.
-  std::vector<int64_t> ends_;
   int64_t size_bytes_ = 0;
+  // Where each visit begins; made by the first one, as most tensors are shared and not
+  // read.
+  mutable std::once_flag opened_;
+  mutable std::unique_ptr<const absl::StatusOr<storage::ChunkCursor>> start_;
 };
 
 class Range final : public TensorSource {

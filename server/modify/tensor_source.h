@@ -20,7 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "proto/contract/dtype.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server::modify {
 

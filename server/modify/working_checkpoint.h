@@ -28,7 +28,7 @@
 #include "modelstore/v1/resources.pb.h"
 #include "proto/contract/dtype.h"
 #include "server/modify/tensor_source.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server::modify {
 

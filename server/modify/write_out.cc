@@ -172,7 +172,6 @@ void WriteOut::Work(absl::Time until) {
     --running_;
     if (status_.ok()) status_ = status;
   }
-  changed_.NotifyAll();
 }
 
 absl::Status WriteOut::Compute(Computed& computed, int64_t chunk, std::string& buffer) {
@@ -201,12 +200,6 @@ absl::Status WriteOut::Compute(Computed& computed, int64_t chunk, std::string& b
   return absl::OkStatus();
 }
 
-void WriteOut::Stop(const absl::Status& why) {
-  MutexLock lock(mutex_);
-  if (status_.ok()) status_ = why;
-  changed_.NotifyAll();
-}
-
 bool WriteOut::done() {
   MutexLock lock(mutex_);
   return running_ == 0 && (next_ == computed_.size() || !status_.ok());
@@ -215,13 +208,6 @@ bool WriteOut::done() {
 absl::Status WriteOut::status() {
   MutexLock lock(mutex_);
   return status_;
-}
-
-bool WriteOut::WaitUntilDone(absl::Time until) {
-  MutexLock lock(mutex_);
-  return changed_.WaitUntil(mutex_, until, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return running_ == 0 && (next_ == computed_.size() || !status_.ok());
-  });
 }
 
 void WriteOut::AddPiece(const WorkingTensor& tensor, const Piece& piece,

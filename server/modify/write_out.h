@@ -3,7 +3,7 @@
 //
 //   WriteOut out(checkpoint);
 //   if (!out.CheckPlan().ok()) ...
-//   auto save = store.uploads().StartDerived(request, out.sources());
+//   auto save = store.saves().StartDerived(request, out.sources());
 //   out.Begin(save->get());
 //   while (!out.done()) out.Work(SteadyNow() + absl::Milliseconds(50));
 //   if (out.status().ok()) (*save)->Commit(out.Manifest(), {});
@@ -20,7 +20,8 @@
 #include "proto/contract/digest.h"
 #include "proto/contract/mutex.h"
 #include "server/modify/working_checkpoint.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/reads.h"
+#include "storage/api/saves.h"
 
 namespace modelstore::server::modify {
 
@@ -54,13 +55,9 @@ class WriteOut {
   void Begin(storage::DerivedSave* save);
   // Computes one chunk after the other until then, or until none is left.
   void Work(absl::Time until) EXCLUDES(mutex_);
-  // Ends the work with this error; what runs comes to its end.
-  void Stop(const absl::Status& why) EXCLUDES(mutex_);
   // No chunk is left and none is being computed, or it has failed and none is.
   bool done() EXCLUDES(mutex_);
   absl::Status status() EXCLUDES(mutex_);
-  // True as soon as done().
-  bool WaitUntilDone(absl::Time until) EXCLUDES(mutex_);
 
   storage::ManifestPart Manifest() const;
 
@@ -101,7 +98,6 @@ class WriteOut {
   storage::DerivedSave* save_ = nullptr;
 
   Mutex mutex_;
-  CondVar changed_;
   absl::Status status_ GUARDED_BY(mutex_);
   size_t next_ GUARDED_BY(mutex_) = 0;
   int64_t next_chunk_ GUARDED_BY(mutex_) = 0;

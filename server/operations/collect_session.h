@@ -8,6 +8,7 @@
 #include "proto/contract/mutex.h"
 #include "server/core/service_context.h"
 #include "server/core/session.h"
+#include "storage/api/maintenance.h"
 
 namespace modelstore::server {
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "server/core/convert.h"
+#include "server/core/resource_names.h"
 #include "server/core/tensor_selector.h"
 
 namespace modelstore::server {
@@ -59,22 +60,24 @@ absl::flat_hash_map<std::string, std::string> ValuesOf(const storage::Read& read
 
 }  // namespace
 
-ByDigest CompareChunk(const TensorStream& first, const TensorStream& other,
-                      int64_t position) {
-  const ChunkSpan a = first.Chunk(position), b = other.Chunk(position);
-  if (a.begin != b.begin || a.end != b.end) return ByDigest::kUnknown;
-  return first.ChunkDigest(a) == other.ChunkDigest(b) ? ByDigest::kEqual
-                                                      : ByDigest::kDifferent;
+ByDigest CompareChunk(const storage::ChunkCursor& first,
+                      const storage::ChunkCursor& other) {
+  if (first.chunk_begin() != other.chunk_begin() ||
+      first.chunk_end() != other.chunk_end()) {
+    return ByDigest::kUnknown;
+  }
+  return first.digest() == other.digest() ? ByDigest::kEqual : ByDigest::kDifferent;
 }
 
-ByDigest CompareDigests(const TensorStream& first, const TensorStream& other) {
+ByDigest CompareDigests(storage::ChunkCursor first, storage::ChunkCursor other) {
   ByDigest all = ByDigest::kEqual;
-  int64_t position = 0;
-  while (position < first.size_bytes()) {
-    const ByDigest chunk = CompareChunk(first, other, position);
+  while (!first.done()) {
+    const ByDigest chunk = CompareChunk(first, other);
     if (chunk == ByDigest::kDifferent) return chunk;
     if (chunk == ByDigest::kUnknown) all = chunk;
-    position = std::min(first.Chunk(position).end, other.Chunk(position).end);
+    const int64_t end = std::min(first.chunk_end(), other.chunk_end());
+    first.Seek(end);
+    other.Seek(end);
   }
   return all;
 }
@@ -137,9 +140,9 @@ absl::Status ComparePlan::Decide(ComparedTensor* tensor) const {
     tensor->kind = Difference::DTYPE;
     return absl::OkStatus();
   }
-  auto first = TensorStream::Open(first_, tensor->first_source);
+  auto first = storage::ChunkCursor::Open(first_, tensor->first_source);
   if (!first.ok()) return first.status();
-  auto other = TensorStream::Open(other_, tensor->other_source);
+  auto other = storage::ChunkCursor::Open(other_, tensor->other_source);
   if (!other.ok()) return other.status();
   const ByDigest verdict =
       DigestsComparable() ? CompareDigests(*first, *other) : ByDigest::kUnknown;

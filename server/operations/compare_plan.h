@@ -10,8 +10,8 @@
 #include "absl/status/statusor.h"
 #include "modelstore/v1/operations.pb.h"
 #include "proto/contract/dtype.h"
-#include "server/core/tensor_stream.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/chunk_cursor.h"
+#include "storage/api/reads.h"
 
 namespace modelstore::server {
 
@@ -37,10 +37,10 @@ struct ComparedTensor {
 // bytes, where both chunks hold the same range of the tensor. Elsewhere they say
 // nothing.
 enum class ByDigest : uint8_t { kEqual, kDifferent, kUnknown };
-ByDigest CompareDigests(const TensorStream& first, const TensorStream& other);
-// The same of the chunks that begin at `position`.
-ByDigest CompareChunk(const TensorStream& first, const TensorStream& other,
-                      int64_t position);
+ByDigest CompareDigests(storage::ChunkCursor first, storage::ChunkCursor other);
+// The same of the chunks at which the two are.
+ByDigest CompareChunk(const storage::ChunkCursor& first,
+                      const storage::ChunkCursor& other);
 
 class ComparePlan {
  public:

@@ -142,11 +142,12 @@ absl::StatusOr<std::vector<CompareSession::Job>> CompareSession::Gather() {
       // that end is read twice.
       const int64_t size = ElementSize(reading_->first_dtype);
       const int64_t other_size = ElementSize(reading_->other_dtype);
-      const int64_t other_position = position_ / size * other_size;
+      storage::ChunkCursor first = reading_->first, other = reading_->other;
+      first.Seek(position_);
+      other.Seek(position_ / size * other_size);
       job.reading = reading_;
       job.begin = position_;
-      job.end = std::max(reading_->first.Chunk(position_).end,
-                         reading_->other.Chunk(other_position).end / other_size * size);
+      job.end = std::max(first.chunk_end(), other.chunk_end() / other_size * size);
       position_ = job.end;
       bytes += job.end - job.begin;
     } else {
@@ -159,9 +160,9 @@ absl::StatusOr<std::vector<CompareSession::Job>> CompareSession::Gather() {
 }
 
 absl::Status CompareSession::Enter(const ComparedTensor& tensor) {
-  auto first = TensorStream::Open(plan_.first(), tensor.first_source);
+  auto first = storage::ChunkCursor::Open(plan_.first(), tensor.first_source);
   if (!first.ok()) return first.status();
-  auto other = TensorStream::Open(plan_.other(), tensor.other_source);
+  auto other = storage::ChunkCursor::Open(plan_.other(), tensor.other_source);
   if (!other.ok()) return other.status();
   const auto dtype = [](const storage::Read& read, int index) {
     return static_cast<DType>(read.manifest().tensors(index).dtype());
@@ -180,15 +181,15 @@ absl::Status CompareSession::ReadRun(Job& job) const {
   const bool same_type = reading.first_dtype == reading.other_dtype;
   const int64_t size = ElementSize(reading.first_dtype);
   const int64_t other_size = ElementSize(reading.other_dtype);
-  TensorStream first = reading.first.From(job.begin);
-  TensorStream other = reading.other.From(job.begin / size * other_size);
+  storage::ChunkCursor first = reading.first, other = reading.other;
+  first.Seek(job.begin);
+  other.Seek(job.begin / size * other_size);
   while (first.position() < job.end) {
     int64_t count = (job.end - first.position()) / size;
-    const bool equal = reading.by_digest &&
-                       CompareChunk(first, other, first.position()) == ByDigest::kEqual;
+    const bool equal =
+        reading.by_digest && CompareChunk(first, other) == ByDigest::kEqual;
     if (equal && !request_.with_norms()) {
-      count =
-          std::min(count, (first.Chunk(first.position()).end - first.position()) / size);
+      count = std::min(count, (first.chunk_end() - first.position()) / size);
     } else {
       auto bytes = first.Peek();
       if (!bytes.ok()) return bytes.status();

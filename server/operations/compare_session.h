@@ -26,8 +26,8 @@ class CompareSession final : public OutboundSession {
  private:
   // A tensor that is being read.
   struct Reading {
-    TensorStream first;
-    TensorStream other;
+    storage::ChunkCursor first;
+    storage::ChunkCursor other;
     DType first_dtype;
     DType other_dtype;
     // Chunks that are cut alike need not be read twice where their digests agree.

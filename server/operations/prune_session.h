@@ -12,6 +12,7 @@
 #include "server/core/service_context.h"
 #include "server/core/session.h"
 #include "server/operations/retention_plan.h"
+#include "storage/api/checkpoints.h"
 
 namespace modelstore::server {
 

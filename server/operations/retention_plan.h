@@ -14,7 +14,7 @@
 #include "modelstore/v1/operations.pb.h"
 #include "modelstore/v1/resources.pb.h"
 #include "server/core/checkpoint_filter.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/checkpoints.h"
 
 namespace modelstore::server {
 

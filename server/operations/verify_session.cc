@@ -96,7 +96,7 @@ absl::Status VerifySession::Step() {
   int64_t bytes = 0;
   for (const Job& job : jobs) {
     if (!job.status.ok() && !IsDamage(job.status)) return job.status;
-    bytes += job.chunk.end - job.chunk.begin;
+    bytes += job.bytes;
     if (job.is_end) {
       EndTensor(job.tensor);
     } else {
@@ -115,27 +115,27 @@ std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
     Job job;
     job.tensor = at_;
     if (!entered_ && tensor.tied_to.empty()) {
-      auto spans = plan_.Spans(tensor);
+      auto cursor = storage::ChunkCursor::Open(plan_.shared_read(), tensor.source);
       entered_ = true;
-      position_ = 0;
-      if (spans.ok()) {
-        spans_ = *std::move(spans);
+      if (cursor.ok()) {
+        next_ = *std::move(cursor);
       } else {
         // Nothing of it can be read.
-        job.chunk.end = position_ = tensor.size_bytes;
-        job.status = spans.status();
-        jobs.push_back(job);
+        job.bytes = tensor.size_bytes;
+        job.status = cursor.status();
+        jobs.push_back(std::move(job));
         continue;
       }
     }
-    if (position_ < tensor.size_bytes) {
-      const auto& record = plan_.read().manifest().tensors(tensor.source);
-      job.chunk = ChunkAt(record, spans_, position_);
-      position_ = job.chunk.end;
-      bytes -= job.chunk.end - job.chunk.begin;
+    if (next_.has_value() && !next_->done()) {
+      job.chunk = next_;
+      job.bytes = next_->chunk_bytes();
+      next_->NextChunk();
+      bytes -= job.bytes;
     } else {
       job.is_end = true;
       entered_ = false;
+      next_.reset();
       ++at_;
     }
     jobs.push_back(std::move(job));
@@ -146,8 +146,7 @@ std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
 void VerifySession::ReadOne(Job& job) const {
   if (job.is_end || !job.status.ok() || cancelled_) return;
   const PlannedTensor& tensor = plan_.tensors()[job.tensor];
-  auto bytes =
-      plan_.shared_read()->ReadChunk(tensor.source, job.chunk.piece, job.chunk.index);
+  auto bytes = job.chunk->ReadChunk();
   job.status = bytes.status();
   if (!bytes.ok() || !count_non_finite_) return;
   const absl::string_view view = bytes->view();
@@ -161,7 +160,7 @@ void VerifySession::TakeChunk(const Job& job) {
   current_.set_infinity_count(current_.infinity_count() + job.found.infinite);
   if (job.status.ok()) return;
   const PlannedTensor& tensor = plan_.tensors()[job.tensor];
-  current_.set_damaged_bytes(current_.damaged_bytes() + job.chunk.end - job.chunk.begin);
+  current_.set_damaged_bytes(current_.damaged_bytes() + job.bytes);
   if (!current_.damage().empty()) return;
   // The first says it for all. The finding names the tensor already.
   const std::string prefix = absl::StrCat(

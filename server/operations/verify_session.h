@@ -5,6 +5,7 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "server/core/service_context.h"
 #include "server/core/session.h"
 #include "server/core/tensor_plan.h"
+#include "storage/api/chunk_cursor.h"
 
 namespace modelstore::server {
 
@@ -31,7 +33,9 @@ class VerifySession final : public OutboundSession {
   struct Job {
     size_t tensor = 0;
     bool is_end = false;
-    ChunkSpan chunk;
+    // At the chunk; none where nothing of the tensor can be read.
+    std::optional<storage::ChunkCursor> chunk;
+    int64_t bytes = 0;
     absl::Status status;
     NonFinite found;
   };
@@ -57,12 +61,11 @@ class VerifySession final : public OutboundSession {
   Pace pace_;
   std::atomic<bool> cancelled_ = false;
 
-  // Where Gather() goes on: a tensor of the plan, and a byte of it once its pieces
-  // are known.
+  // Where Gather() goes on: a tensor of the plan, and a chunk of it if it has chunks
+  // that can be read.
   size_t at_ = 0;
   bool entered_ = false;
-  std::vector<PieceSpan> spans_;
-  int64_t position_ = 0;
+  std::optional<storage::ChunkCursor> next_;
 
   // The tensor whose chunks are being taken, and those that something is to be
   // said about, by where their bytes are: tensors tied to them share that.

@@ -12,6 +12,7 @@
 #include "server/core/model_watchers.h"
 #include "server/core/service_context.h"
 #include "server/core/session.h"
+#include "storage/api/models.h"
 
 namespace modelstore::server {
 

@@ -219,7 +219,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
     position_ += run.size_bytes;
   }
   first_chunks_ = false;
-  current_ = Current{};  // no stream that waits for its client holds a chunk
+  cursor_->Release();  // no stream that waits for its client holds a chunk
   batch_bytes_ = std::min(2 * batch_bytes_, max_batch_bytes_);
   message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
   return message;
@@ -227,21 +227,17 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
 
 absl::Status LoadSession::EnterTensor() {
   const auto& tensors = plan_.tensors();
-  while (position_ >= tensors[at_].position + tensors[at_].size_bytes) {
-    ++at_;
-    entered_ = false;
-  }
-  if (entered_) return absl::OkStatus();
-  auto spans = plan_.Spans(tensors[at_]);
-  if (!spans.ok()) return spans.status();
-  spans_ = *std::move(spans);
-  entered_ = true;
+  while (position_ >= tensors[at_].position + tensors[at_].size_bytes) ++at_;
+  const int source = tensors[at_].source;
+  if (cursor_.has_value() && cursor_->tensor() == source) return absl::OkStatus();
+  auto cursor = storage::ChunkCursor::Open(plan_.shared_read(), source);
+  if (!cursor.ok()) return cursor.status();
+  cursor_ = *std::move(cursor);
   return absl::OkStatus();
 }
 
-LoadSession::Run LoadSession::PlanRun() const {
+LoadSession::Run LoadSession::PlanRun() {
   const PlannedTensor& tensor = plan_.tensors()[at_];
-  const auto& record = plan_.read().manifest().tensors(tensor.source);
   Run run;
   run.cast = tensor.from != tensor.to;
   const int64_t in = run.cast ? ElementSize(tensor.from) : 1;
@@ -250,16 +246,11 @@ LoadSession::Run LoadSession::PlanRun() const {
   const int64_t first = offset / out;
   run.skip = offset % out;
   run.begin = tensor.source_begin + first * in;
-
-  const ChunkSpan chunk = ChunkAt(record, spans_, run.begin);
-  run.piece = chunk.piece;
-  run.chunk = chunk.index;
-  run.chunk_begin = chunk.begin;
-  run.chunk_end = chunk.end;
+  cursor_->Seek(run.begin);
 
   const int64_t wanted = std::min(end_ - tensor.position, tensor.size_bytes);
-  int64_t last =
-      std::min((run.chunk_end - tensor.source_begin) / in, (wanted + out - 1) / out);
+  int64_t last = std::min((cursor_->chunk_end() - tensor.source_begin) / in,
+                          (wanted + out - 1) / out);
   last =
       std::min(last, first + (first_chunks_ ? kInitialSendBytes : max_run_bytes_) / out);
   run.end = tensor.source_begin + last * in;
@@ -270,25 +261,13 @@ LoadSession::Run LoadSession::PlanRun() const {
 absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
                                   OutboundMessage* message) {
   const PlannedTensor& tensor = plan_.tensors()[at_];
-  const auto& record = plan_.read().manifest().tensors(tensor.source);
-  if (current_.source != tensor.source || current_.piece != run.piece ||
-      current_.chunk != run.chunk) {
-    auto bytes = plan_.shared_read()->ReadChunk(tensor.source, run.piece, run.chunk);
-    if (!bytes.ok()) return bytes.status();
-    if (static_cast<int64_t>(bytes->view().size()) != run.chunk_end - run.chunk_begin) {
-      return TensorDataLoss(CheckpointNameOf(plan_.read().model().model_id(),
-                                             plan_.read().checkpoint().version()),
-                            TensorNameOf(record.section(), record.key()),
-                            "a chunk is not as long as its piece says");
-    }
-    current_ = {tensor.source, run.piece, run.chunk,
-                std::make_shared<storage::PinnedBytes>(*std::move(bytes))};
-  }
+  const auto chunk = cursor_->HoldChunk();
+  if (!chunk.ok()) return chunk.status();
   const absl::string_view taken =
-      current_.bytes->view().substr(run.begin - run.chunk_begin, run.end - run.begin);
+      (*chunk)->view().substr(run.begin - cursor_->chunk_begin(), run.end - run.begin);
   const auto algorithm = DigestAlgorithm::kXxh3_128;
   absl::string_view sent = taken.substr(0, run.cast ? 0 : run.size_bytes);
-  std::shared_ptr<void> owner = current_.bytes;
+  std::shared_ptr<void> owner = *chunk;
   if (run.cast) {
     const int64_t count = (run.end - run.begin) / ElementSize(tensor.from);
     auto cast = std::make_shared<std::string>();
@@ -298,11 +277,9 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
     sent = absl::string_view(*cast).substr(run.skip, run.size_bytes);
     owner = std::move(cast);
   }
-  const bool whole = !run.cast && sent.size() == current_.bytes->view().size();
-  const size_t length = DigestLength(algorithm);
-  const std::string& digests = record.pieces(run.piece).digests();
-  if (whole && digests.size() >= (run.chunk + 1) * length) {
-    header->set_digest(digests.substr(run.chunk * length, length));
+  const bool whole = !run.cast && sent.size() == (*chunk)->view().size();
+  if (whole && !cursor_->digest().empty()) {
+    header->set_digest(std::string(cursor_->digest()));
   } else {
     header->set_digest(std::string(ComputeDigest(algorithm, sent).bytes()));
   }
@@ -314,7 +291,7 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
     owner = std::move(copy);
   }
   message->payloads.emplace_back(sent, std::move(owner));
-  if (run.end == run.chunk_end) current_ = Current{};
+  if (run.end == cursor_->chunk_end()) cursor_->Release();
   return absl::OkStatus();
 }
 

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "server/core/service_context.h"
 #include "server/core/session.h"
 #include "server/core/tensor_plan.h"
+#include "storage/api/chunk_cursor.h"
 
 namespace modelstore::server {
 
@@ -22,11 +24,6 @@ class LoadSession final : public OutboundSession {
  private:
   // A run of bytes of the sequence that comes from one stored chunk.
   struct Run {
-    int piece = 0;
-    int64_t chunk = 0;
-    // The chunk's place in the bytes of the stored tensor.
-    int64_t chunk_begin = 0;
-    int64_t chunk_end = 0;
     // What is taken of the stored tensor: whole elements where they are cast.
     int64_t begin = 0;
     int64_t end = 0;
@@ -34,13 +31,6 @@ class LoadSession final : public OutboundSession {
     int64_t skip = 0;
     int64_t size_bytes = 0;
     bool cast = false;
-  };
-  // The chunk read last, kept while more of it is wanted.
-  struct Current {
-    int source = -1;
-    int piece = -1;
-    int64_t chunk = -1;
-    std::shared_ptr<storage::PinnedBytes> bytes;
   };
 
   LoadSession(TensorPlan plan, Reservation reservation, v1::LoadCheckpointRequest request,
@@ -51,9 +41,10 @@ class LoadSession final : public OutboundSession {
   absl::Status AddSection(const storage::records::SectionRecord& record, bool in_slices,
                           v1::LoadPlan* part);
   absl::StatusOr<std::optional<OutboundMessage>> NextChunks();
-  // Makes position_ lie in the tensor at_, and knows its spans.
+  // Makes position_ lie in the tensor at_, and cursor_ one of its source.
   absl::Status EnterTensor();
-  Run PlanRun() const;
+  // Moves cursor_ to the run's chunk.
+  Run PlanRun();
   absl::Status ReadRun(const Run& run, v1::LoadedChunk* header, OutboundMessage* message);
 
   const TensorPlan plan_;
@@ -82,9 +73,8 @@ class LoadSession final : public OutboundSession {
   int64_t position_ = 0;
   int64_t end_ = 0;
   size_t at_ = 0;
-  bool entered_ = false;
-  std::vector<PieceSpan> spans_;
-  Current current_;
+  // Holds the chunk read last while more of it is wanted.
+  std::optional<storage::ChunkCursor> cursor_;
 };
 
 }  // namespace modelstore::server

@@ -20,7 +20,7 @@ absl::Status SaveSession::Begin(const v1::SaveCheckpointRequest& request) {
     expected_latest_version_ = request.expected_latest_version();
   }
   allow_empty_ = request.allow_empty();
-  auto started = context_.store->uploads().StartOneShot(*save);
+  auto started = context_.store->saves().StartOneShot(*save);
   if (!started.ok()) return started.status();
   save_ = *std::move(started);
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 #include "server/core/service_context.h"
 #include "server/core/session.h"
 #include "server/transfer/chunk_message.h"
+#include "storage/api/saves.h"
 
 namespace modelstore::server {
 

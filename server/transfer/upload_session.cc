@@ -11,7 +11,9 @@ namespace modelstore::server {
 absl::Status UploadSession::Begin(const v1::UploadChunksRequest& request) {
   auto name = ParseUploadName("upload", request.upload());
   if (!name.ok()) return name.status();
-  auto state = context_.store->uploads().Get(name->model_id, name->upload_id);
+  auto upload = context_.store->uploads().Open(name->model_id, name->upload_id);
+  if (!upload.ok()) return upload.status();
+  auto state = (*upload)->State();
   if (!state.ok()) return state.status();
   if (state->record.committed_version() != 0) {
     return UploadCommitted(request.upload(), state->record.committed_version());
@@ -22,10 +24,9 @@ absl::Status UploadSession::Begin(const v1::UploadChunksRequest& request) {
                         absl::StrCat("from 0 to ", state->record.contribution_count() - 1,
                                      ", got ", request.contribution()));
   }
-  model_id_ = name->model_id;
-  upload_id_ = name->upload_id;
+  name_ = UploadNameOf(name->model_id, name->upload_id);
   contribution_ = static_cast<uint32_t>(request.contribution());
-  begun_ = true;
+  upload_ = *std::move(upload);
   return absl::OkStatus();
 }
 
@@ -38,8 +39,8 @@ absl::Status UploadSession::AddManifest(v1::UploadChunksRequest* request) {
   auto s =
       ValidateManifestPart("manifest", request->manifest(), Digests::kRequired, named);
   if (!s.ok()) return s;
-  s = context_.store->uploads().AddManifest(
-      model_id_, upload_id_, contribution_,
+  s = upload_->AddManifest(
+      contribution_,
       ManifestPartToRecord(std::move(*request->mutable_manifest()), std::move(named)),
       !manifest_begun_, request->manifest_complete());
   manifest_begun_ = true;
@@ -51,10 +52,9 @@ absl::Status UploadSession::OnMessage(absl::Span<const absl::string_view> fragme
   v1::UploadChunksRequest request;
   auto payload = ParseIncoming(fragments, &request);
   if (!payload.ok()) return payload.status();
-  if (!begun_) {
+  if (upload_ == nullptr) {
     if (auto s = Begin(request); !s.ok()) return s;
-  } else if ((!request.upload().empty() &&
-              request.upload() != UploadNameOf(model_id_, upload_id_)) ||
+  } else if ((!request.upload().empty() && request.upload() != name_) ||
              (request.contribution() != 0 &&
               static_cast<uint32_t>(request.contribution()) != contribution_)) {
     return InvalidField("upload", "another one than in the first message");
@@ -63,7 +63,7 @@ absl::Status UploadSession::OnMessage(absl::Span<const absl::string_view> fragme
     if (auto s = AddManifest(&request); !s.ok()) return s;
   }
   if (request.chunks_size() > 0 && sink_ == nullptr) {
-    auto sink = context_.store->uploads().OpenSink(model_id_, upload_id_);
+    auto sink = upload_->OpenSink();
     if (!sink.ok()) return sink.status();
     sink_ = *std::move(sink);
   }
@@ -75,7 +75,7 @@ absl::Status UploadSession::OnMessage(absl::Span<const absl::string_view> fragme
 }
 
 absl::StatusOr<std::string> UploadSession::OnEnd() {
-  if (!begun_) {
+  if (upload_ == nullptr) {
     return absl::InvalidArgumentError(
         "the stream ended without a message: begin with `upload`");
   }

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "server/core/service_context.h"
 #include "server/core/session.h"
 #include "server/transfer/chunk_message.h"
+#include "storage/api/uploads.h"
 
 namespace modelstore::server {
 
@@ -23,9 +25,9 @@ class UploadSession final : public InboundSession {
   absl::Status AddManifest(v1::UploadChunksRequest* request);
 
   ServiceContext& context_;
-  bool begun_ = false;
-  std::string model_id_;
-  std::string upload_id_;
+  // As the first message names it; null before.
+  std::shared_ptr<storage::Upload> upload_;
+  std::string name_;
   uint32_t contribution_ = 0;
   bool manifest_begun_ = false;
   bool manifest_complete_ = false;

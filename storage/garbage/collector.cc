@@ -435,13 +435,9 @@ absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
   return absl::OkStatus();
 }
 
-absl::StatusOr<GarbageResult> Collector::Collect(UploadTable& uploads, bool validate_only,
+absl::StatusOr<GarbageResult> Collector::Collect(bool validate_only,
                                                  const Progress& progress) {
   GarbageResult result;
-  // Before the turn is taken, as deleting uploads takes it too.
-  if (!validate_only && !core_.InStartGrace()) {
-    result.expired_uploads = uploads.SweepExpired(core_.clock.Now());
-  }
   Turn turn(this, kCollectionPatience, progress);
   if (!turn.taken()) {
     if (progress && !progress(0, 0)) return absl::CancelledError("cancelled");

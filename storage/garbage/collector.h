@@ -11,10 +11,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "proto/contract/mutex.h"
+#include "storage/api/maintenance.h"
+#include "storage/api/types.h"
 #include "storage/core.h"
 #include "storage/garbage/liveness.h"
 #include "storage/garbage/pack_release.h"
-#include "storage/parts.h"
 
 namespace modelstore::storage {
 
@@ -32,8 +33,8 @@ class Collector {
   void AfterUploadDeletion();
 
   using Progress = std::function<bool(int64_t checked, int64_t total)>;
-  absl::StatusOr<GarbageResult> Collect(UploadTable& uploads, bool validate_only,
-                                        const Progress& progress);
+  // The caller deletes expired uploads before it, as each deletion takes a turn too.
+  absl::StatusOr<GarbageResult> Collect(bool validate_only, const Progress& progress);
 
   // As of the last collection.
   DeadBytes last_measure() EXCLUDES(mutex_);

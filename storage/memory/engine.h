@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "storage/checkpoint_store.h"
+#include "storage/engine.h"
 
 namespace modelstore::storage {
 

@@ -7,7 +7,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "storage/checkpoint_store.h"
+#include "storage/api/listener.h"
+#include "storage/engine.h"
 
 namespace rocksdb {
 class FileSystem;

@@ -8,6 +8,7 @@
 #include "proto/contract/names.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
+#include "storage/resolve.h"
 #include "storage/save/open_upload.h"
 #include "storage/status_macros.h"
 
@@ -17,6 +18,65 @@ namespace {
 constexpr size_t kSweptAtOnce = 1000;
 
 }  // namespace
+
+// Reads the row anew at each call: another may have deleted it, or it may have expired.
+class CommittedUploads::Handle final : public Upload {
+ public:
+  Handle(CommittedUploads* uploads, absl::string_view model_id,
+         absl::string_view upload_id)
+      : uploads_(*uploads), model_id_(model_id), upload_id_(upload_id) {}
+
+  absl::StatusOr<UploadState> State() override {
+    ASSIGN_OR_RETURN(v1::UploadRecord row, Row());
+    return uploads_.State(std::move(row));
+  }
+  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view) override {
+    return Refuse();
+  }
+  absl::Status AddManifest(uint32_t, const ManifestPart&, bool, bool) override {
+    return Refuse();
+  }
+  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() override { return Refuse(); }
+  absl::StatusOr<v1::CheckpointRecord> Commit(std::optional<int64_t>, bool) override {
+    ASSIGN_OR_RETURN(const v1::UploadRecord row, Row());
+    return uploads_.Version(row);
+  }
+  absl::Status Delete() override {
+    ASSIGN_OR_RETURN(const v1::UploadRecord row, Row());
+    return uploads_.Delete(row);
+  }
+
+ private:
+  absl::StatusOr<v1::UploadRecord> Row() {
+    return uploads_.FindNamed(model_id_, upload_id_);
+  }
+  absl::Status Refuse() {
+    ASSIGN_OR_RETURN(const v1::UploadRecord row, Row());
+    return UploadCommitted(UploadNameOf(model_id_, upload_id_), row.committed_version());
+  }
+
+  CommittedUploads& uploads_;
+  const std::string model_id_;
+  const std::string upload_id_;
+};
+
+absl::StatusOr<std::shared_ptr<Upload>> CommittedUploads::Open(
+    absl::string_view model_id, absl::string_view upload_id) {
+  RETURN_IF_ERROR(FindNamed(model_id, upload_id).status());
+  return std::make_shared<Handle>(this, model_id, upload_id);
+}
+
+absl::StatusOr<v1::UploadRecord> CommittedUploads::FindNamed(
+    absl::string_view model_id, absl::string_view upload_id) {
+  absl::StatusOr<v1::ModelRecord> model = GetModel(core_, model_id);
+  if (!model.ok() && !absl::IsNotFound(model.status())) return model.status();
+  std::optional<v1::UploadRecord> row;
+  if (model.ok()) {
+    ASSIGN_OR_RETURN(row, Find(model->uid(), upload_id));
+  }
+  if (row.has_value()) return *std::move(row);
+  return NoSuch("upload", UploadNameOf(model_id, upload_id));
+}
 
 absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
     absl::string_view model_uid, absl::string_view upload_id) {

@@ -5,9 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
-#include "storage/keys.h"
 #include "storage/parts.h"
-#include "storage/record_codec.h"
 #include "storage/resolve.h"
 #include "storage/save/chunk_digest.h"
 #include "storage/save/manifest_check.h"
@@ -162,27 +160,6 @@ absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
                                                   std::move(sources));
   RETURN_IF_ERROR(save->LoadSources());
   return save;
-}
-
-absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
-    StoreCore& core, absl::string_view model_id, absl::string_view request_id,
-    absl::string_view request_digest) {
-  const std::optional<v1::CheckpointRecord> none;
-  if (request_id.empty()) return none;
-  absl::StatusOr<v1::ModelRecord> model = GetModel(core, model_id);
-  if (absl::IsNotFound(model.status())) return none;
-  if (!model.ok()) return model.status();
-  ASSIGN_OR_RETURN(const std::optional<v1::RequestRecord> request,
-                   GetRecord<v1::RequestRecord>(core.catalog(),
-                                                keys::Request(model->uid(), request_id)));
-  if (!request.has_value()) return none;
-  if (request->request_digest() != request_digest) {
-    return InvalidField("request_id",
-                        absl::StrCat(request_id, " was used with another request"));
-  }
-  if (request->version() == 0) return none;
-  return GetRecord<v1::CheckpointRecord>(core.catalog(),
-                                         keys::Version(model->uid(), request->version()));
 }
 
 }  // namespace modelstore::storage

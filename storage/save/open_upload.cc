@@ -4,12 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
-#include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "storage/keys.h"
-#include "storage/random_id.h"
 #include "storage/record_codec.h"
 #include "storage/save/chunk_digest.h"
 #include "storage/save/commit.h"
@@ -20,7 +17,6 @@ namespace modelstore::storage {
 namespace {
 
 constexpr absl::Duration kTurnDeadline = absl::Minutes(2);
-constexpr size_t kNamedContributions = 10;
 
 }  // namespace
 
@@ -58,10 +54,11 @@ class UploadSink final : public ChunkSink {
   Counts counts_;
 };
 
-OpenUpload::OpenUpload(StoreCore* core, v1::UploadRecord record,
+OpenUpload::OpenUpload(StoreCore* core, UploadOwner* owner, v1::UploadRecord record,
                        DigestAlgorithm algorithm, Hold base_hold,
                        std::optional<v1::CheckpointRecord> base)
     : core_(core),
+      owner_(owner),
       algorithm_(algorithm),
       model_id_(record.model_id()),
       model_uid_(record.model_uid()),
@@ -78,31 +75,23 @@ OpenUpload::OpenUpload(StoreCore* core, v1::UploadRecord record,
   record_ = std::move(record);
 }
 
-void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& record) {
-  MutexLock lock(mutex_);
-  contributions_[contribution] = {
-      record.part_count(),
-      record.complete(),
-      {record.tensor_count(), record.manifest_bytes(), record.attachment_bytes()}};
-}
-
 std::string OpenUpload::Name() const { return UploadNameOf(model_id_, upload_id_); }
 std::string OpenUpload::RowKey() const { return keys::Upload(model_uid_, upload_id_); }
 
 absl::Status OpenUpload::CheckExists() {
-  if (state_ == State::kDeleted) return NoSuch("upload", Name());
+  if (stage_ == Stage::kDeleted) return NoSuch("upload", Name());
   return absl::OkStatus();
 }
 
 absl::Status OpenUpload::CheckOpen() {
   RETURN_IF_ERROR(CheckExists());
-  if (state_ == State::kOpen) {
+  if (stage_ == Stage::kOpen) {
     if (!in_doubt_) return absl::OkStatus();
     return Unavailable(absl::StrCat("the commit or deletion of upload ", Name(),
                                     " is undecided: repeat it"),
                        1000);
   }
-  if (state_ == State::kCommitted) {
+  if (stage_ == Stage::kCommitted) {
     return UploadCommitted(Name(), record_.committed_version());
   }
   return absl::FailedPreconditionError(
@@ -114,10 +103,10 @@ absl::Status OpenUpload::CheckOpen() {
 void OpenUpload::SettleDoubt() {
   {
     MutexLock lock(mutex_);
-    if (!in_doubt_ || state_ != State::kOpen) return;
-    state_ = State::kCommitting;
+    if (!in_doubt_ || stage_ != Stage::kOpen) return;
+    stage_ = Stage::kCommitting;
   }
-  EndTurn(StoredState().value_or(State::kOpen));
+  EndTurn(StoredStage().value_or(Stage::kOpen));
 }
 
 absl::Status OpenUpload::Touch() {
@@ -128,7 +117,7 @@ absl::Status OpenUpload::Touch() {
   const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
   // Not that of a committed one, which holds more than the record in memory.
-  if (state_ != State::kOpen || in_doubt_ ||
+  if (stage_ != Stage::kOpen || in_doubt_ ||
       expiry < written_expiry_us_ + WorthWriting(record_) ||
       !core_->space.CheckRoom(1).ok()) {
     return absl::OkStatus();
@@ -148,22 +137,22 @@ v1::UploadRecord OpenUpload::record() {
 
 bool OpenUpload::committed() {
   MutexLock lock(mutex_);
-  return state_ == State::kCommitted;
+  return stage_ == Stage::kCommitted;
 }
 
 bool OpenUpload::deleted() {
   MutexLock lock(mutex_);
-  return state_ == State::kDeleted;
+  return stage_ == Stage::kDeleted;
 }
 
 bool OpenUpload::Expired(absl::Time now) {
   MutexLock lock(mutex_);
-  return open_sinks_ == 0 && state_ != State::kCommitting &&
+  return open_sinks_ == 0 && stage_ != Stage::kCommitting &&
          absl::FromUnixMicros(record_.expire_time_us()) < now;
 }
 
 absl::Duration OpenUpload::IdleForLocked() {
-  if (open_sinks_ > 0 || state_ != State::kOpen || in_doubt_) {
+  if (open_sinks_ > 0 || stage_ != Stage::kOpen || in_doubt_) {
     return absl::ZeroDuration();
   }
   return core_->options.steady_now() - used_;
@@ -181,10 +170,23 @@ absl::StatusOr<bool> OpenUpload::DeleteIfIdle() {
     if (idle == absl::ZeroDuration() || idle < core_->options.upload_min_idle) {
       return false;
     }
-    state_ = State::kCommitting;
+    stage_ = Stage::kCommitting;
   }
   RETURN_IF_ERROR(RunDelete());
   return true;
+}
+
+absl::StatusOr<std::shared_ptr<Upload>> OpenUpload::BeginCall() {
+  RETURN_IF_ERROR(Touch());
+  if (!committed()) return std::shared_ptr<Upload>();
+  owner_->Ended(*this);  // its commit may have been undecided until now
+  return owner_->OpenCommitted(model_id_, upload_id_);
+}
+
+absl::StatusOr<UploadState> OpenUpload::State() {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Upload> committed, BeginCall());
+  if (committed != nullptr) return committed->State();
+  return GetState();
 }
 
 UploadState OpenUpload::GetState() {
@@ -222,71 +224,17 @@ absl::Status OpenUpload::LoadBase() {
 }
 
 absl::StatusOr<std::vector<uint32_t>> OpenUpload::FindMissing(absl::string_view digests) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Upload> committed, BeginCall());
+  if (committed != nullptr) return committed->FindMissing(digests);
   RETURN_IF_ERROR(LoadBase());
   return FindMissingDigests(algorithm_, digests, [this](const Digest& digest) {
     return intake_.Find(digest).has_value();
   });
 }
 
-// Deletes all stored parts: a write that seemed to fail may have left one.
-absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch) {
-  const std::string row = keys::Contribution(upload_id_, contribution);
-  return core_->catalog().Scan(Space::kRecords, PrefixRange(row),
-                               [&](absl::string_view key, absl::string_view) {
-                                 if (key != row) {
-                                   batch.Delete(Space::kRecords, std::string(key));
-                                 }
-                                 return true;
-                               });
-}
-
-absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& part,
-                                     bool begin, bool complete) {
-  RETURN_IF_ERROR(core_->space.CheckRoom(static_cast<int64_t>(part.ByteSizeLong())));
-  ManifestPart checked = part;
-  MutexLock lock(mutex_);
-  RETURN_IF_ERROR(CheckOpen());
-  if (contribution >= record_.contribution_count()) {
-    return InvalidField("contribution",
-                        absl::StrCat("must be below ", record_.contribution_count()));
-  }
-  CatalogBatch batch;
-  Contribution next = contributions_[contribution];
-  if (begin) {
-    RETURN_IF_ERROR(DeleteParts(contribution, batch));
-    next = {};
-  }
-  RETURN_IF_ERROR(
-      CheckManifestPart(algorithm_, DigestsWanted::kAll, checked, next.totals));
-  ManifestTotals all = next.totals;
-  for (const auto& [index, other] : contributions_) {
-    // Workers may send the same replica: tensors do not add up, sizes do.
-    if (index != contribution) all.bytes += other.totals.bytes;
-  }
-  RETURN_IF_ERROR(CheckManifestTotals(all));
-  if (checked.ByteSizeLong() > 0) {
-    batch.Put(Space::kRecords,
-              keys::ContributionPart(upload_id_, contribution, next.parts++),
-              Encode(checked));
-  }
-  next.complete = complete;
-  v1::ContributionRecord row;
-  row.set_part_count(next.parts);
-  row.set_complete(complete);
-  row.set_tensor_count(next.totals.tensors);
-  row.set_manifest_bytes(next.totals.bytes);
-  row.set_attachment_bytes(next.totals.attachment_bytes);
-  row.set_change_id(RandomNumber());
-  const std::string key = keys::Contribution(upload_id_, contribution);
-  batch.Put(Space::kRecords, key, Encode(row));
-  RETURN_IF_ERROR(core_->WriteSettled(
-      batch, complete ? Durability::kDurable : Durability::kBuffered,
-      StoreCore::Room::kOrdinary, core_->KeyIs(Space::kRecords, key, Encode(row))));
-  contributions_[contribution] = next;
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::unique_ptr<ChunkSink>> OpenUpload::OpenSink() {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Upload> committed, BeginCall());
+  if (committed != nullptr) return committed->OpenSink();
   RETURN_IF_ERROR(LoadBase());
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckOpen());
@@ -321,36 +269,36 @@ absl::Status OpenUpload::Record(const v1::SealedPackRecord& record,
 absl::Status OpenUpload::TakeTurn() {
   MutexLock lock(mutex_);
   if (!changed_.WaitFor(mutex_, kTurnDeadline, [this]() REQUIRES(mutex_) {
-        return state_ != State::kCommitting;
+        return stage_ != Stage::kCommitting;
       })) {
     return Overloaded(
         absl::StrCat("upload ", Name(), " is still being committed: retry later"));
   }
   RETURN_IF_ERROR(CheckExists());
-  if (state_ == State::kOpen) state_ = State::kCommitting;
+  if (stage_ == Stage::kOpen) stage_ = Stage::kCommitting;
   return absl::OkStatus();
 }
 
-void OpenUpload::EndTurn(State state) {
+void OpenUpload::EndTurn(Stage stage) {
   MutexLock lock(mutex_);
-  state_ = state;
+  stage_ = stage;
   intake_.Refuse(CheckOpen());
-  if (state != State::kOpen) {
+  if (stage != Stage::kOpen) {
     base_hold_ = Hold();
     intake_.ForgetChunks();
   }
   changed_.NotifyAll();
 }
 
-absl::StatusOr<OpenUpload::State> OpenUpload::StoredState() {
+absl::StatusOr<OpenUpload::Stage> OpenUpload::StoredStage() {
   ASSIGN_OR_RETURN(const std::optional<v1::UploadRecord> row,
                    GetRecord<v1::UploadRecord>(core_->catalog(), RowKey()));
   MutexLock lock(mutex_);
   in_doubt_ = false;
-  if (!row.has_value()) return State::kDeleted;
-  if (row->committed_version() == 0) return State::kOpen;
+  if (!row.has_value()) return Stage::kDeleted;
+  if (row->committed_version() == 0) return Stage::kOpen;
   record_.set_committed_version(row->committed_version());
-  return State::kCommitted;
+  return Stage::kCommitted;
 }
 
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommittedRecord(int64_t version) {
@@ -365,92 +313,35 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommittedRecord(int64_t version
 
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::Commit(
     std::optional<int64_t> expected_latest_version, bool allow_empty) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Upload> committed, BeginCall());
+  if (committed != nullptr) {
+    return committed->Commit(expected_latest_version, allow_empty);
+  }
+  absl::StatusOr<v1::CheckpointRecord> version =
+      CommitInTurn(expected_latest_version, allow_empty);
+  if (version.ok()) owner_->Ended(*this);
+  return version;
+}
+
+absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommitInTurn(
+    std::optional<int64_t> expected_latest_version, bool allow_empty) {
   RETURN_IF_ERROR(TakeTurn());
   if (committed()) return CommittedRecord(record().committed_version());
-  const absl::StatusOr<State> stored = StoredState();
-  if (stored.ok() && *stored == State::kOpen) {
+  const absl::StatusOr<Stage> stored = StoredStage();
+  if (stored.ok() && *stored == Stage::kOpen) {
     absl::StatusOr<v1::CheckpointRecord> result =
         RunCommit(expected_latest_version, allow_empty);
     if (IsUndecided(result.status())) {
       MutexLock lock(mutex_);
       in_doubt_ = true;
     }
-    EndTurn(result.ok() ? State::kCommitted : State::kOpen);
+    EndTurn(result.ok() ? Stage::kCommitted : Stage::kOpen);
     return result;
   }
-  EndTurn(stored.value_or(State::kOpen));
+  EndTurn(stored.value_or(Stage::kOpen));
   if (!stored.ok()) return stored.status();
-  if (*stored == State::kDeleted) return NoSuch("upload", Name());
+  if (*stored == Stage::kDeleted) return NoSuch("upload", Name());
   return CommittedRecord(record().committed_version());
-}
-
-absl::Status OpenUpload::CheckContributions() {
-  MutexLock lock(mutex_);
-  std::vector<uint32_t> missing;
-  for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
-    auto it = contributions_.find(c);
-    if (it == contributions_.end() || !it->second.complete) missing.push_back(c);
-  }
-  if (missing.empty()) return absl::OkStatus();
-  const size_t named = std::min(missing.size(), kNamedContributions);
-  return MakeError(
-      ErrorReason::INCOMPLETE,
-      absl::StrCat("upload ", Name(), ": ", missing.size(), " of ",
-                   record_.contribution_count(), " contributions are missing: ",
-                   absl::StrJoin(missing.begin(), missing.begin() + named, ", "),
-                   missing.size() > named ? ", ..." : ""),
-      {{"missing_count", absl::StrCat(missing.size())}});
-}
-
-std::vector<int64_t> OpenUpload::TensorCounts() {
-  MutexLock lock(mutex_);
-  std::vector<int64_t> counts;
-  for (uint32_t c = 0; c < record_.contribution_count(); ++c) {
-    counts.push_back(contributions_[c].totals.tensors);
-  }
-  return counts;
-}
-
-// Reads only the parts that the contributions are known to have: a write that seemed to
-// fail may have left another. A known part may be lost, as only the last part of a
-// contribution is written durably.
-absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
-  std::map<uint32_t, uint32_t> unread;
-  {
-    MutexLock lock(mutex_);
-    for (const auto& [index, contribution] : contributions_) {
-      unread[index] = contribution.parts;
-    }
-  }
-  const std::map<uint32_t, uint32_t> known = unread;
-  absl::Status status;
-  RETURN_IF_ERROR(core_->catalog().Scan(
-      Space::kRecords, PrefixRange(keys::Contributions(upload_id_)),
-      [&](absl::string_view key, absl::string_view value) {
-        const std::optional<keys::PartKey> part = keys::ParseContributionPart(key);
-        if (!part.has_value()) return true;
-        auto contribution = known.find(part->contribution);
-        if (contribution == known.end() || part->part >= contribution->second)
-          return true;
-        --unread[part->contribution];
-        absl::StatusOr<v1::ManifestPage> page = Decode<v1::ManifestPage>(value);
-        status = page.ok() ? builder.Add(*std::move(page)) : page.status();
-        return status.ok();
-      }));
-  RETURN_IF_ERROR(status);
-  {
-    MutexLock lock(mutex_);
-    for (const auto& [index, parts] : unread) {
-      if (parts > 0) contributions_[index] = {};
-    }
-  }
-  RETURN_IF_ERROR(CheckContributions());
-  ManifestTotals totals;
-  totals.tensors = builder.manifest().tensors_size();
-  for (const auto& attachment : builder.manifest().attachments()) {
-    totals.attachment_bytes += static_cast<int64_t>(attachment.data().size());
-  }
-  return CheckManifestTotals(totals);
 }
 
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
@@ -537,33 +428,41 @@ absl::Status OpenUpload::DeleteRows(CatalogBatch& batch, bool with_chunks) {
 }
 
 absl::Status OpenUpload::Delete() {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Upload> committed, BeginCall());
+  if (committed != nullptr) return committed->Delete();
+  RETURN_IF_ERROR(Discard());
+  owner_->Ended(*this);
+  return absl::OkStatus();
+}
+
+absl::Status OpenUpload::Discard() {
   RETURN_IF_ERROR(TakeTurn());
   return RunDelete();
 }
 
 absl::Status OpenUpload::RunDelete() {
-  const absl::StatusOr<State> stored = StoredState();
+  const absl::StatusOr<Stage> stored = StoredStage();
   absl::Status status = stored.status();
-  if (stored.ok() && *stored != State::kDeleted) status = DeleteStored(*stored);
+  if (stored.ok() && *stored != Stage::kDeleted) status = DeleteStored(*stored);
   if (IsUndecided(status)) {
     MutexLock lock(mutex_);
     in_doubt_ = true;
   }
-  const State before =
-      record().committed_version() != 0 ? State::kCommitted : State::kOpen;
-  EndTurn(status.ok() ? State::kDeleted : before);
+  const Stage before =
+      record().committed_version() != 0 ? Stage::kCommitted : Stage::kOpen;
+  EndTurn(status.ok() ? Stage::kDeleted : before);
   core_->garbage_possible = true;
   return status;
 }
 
-absl::Status OpenUpload::DeleteStored(State stored) {
+absl::Status OpenUpload::DeleteStored(Stage stored) {
   intake_.Refuse(NoSuch("upload", Name()));
   RETURN_IF_ERROR(intake_.AbandonOpen());
   CatalogBatch batch;
   RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
   batch.Delete(Space::kRecords, RowKey());
   const v1::UploadRecord known = record();
-  if (stored == State::kOpen && !known.request_id().empty()) {
+  if (stored == Stage::kOpen && !known.request_id().empty()) {
     batch.Delete(Space::kRecords, keys::Request(model_uid_, known.request_id()));
   }
   return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,

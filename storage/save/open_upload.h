@@ -12,6 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "proto/contract/mutex.h"
+#include "storage/api/saves.h"
+#include "storage/api/uploads.h"
 #include "storage/core.h"
 #include "storage/save/chunk_intake.h"
 #include "storage/save/manifest_builder.h"
@@ -23,14 +25,31 @@ namespace modelstore::storage {
 // loses less than that.
 int64_t WorthWriting(const v1::UploadRecord& record);
 
-// Thread-safe. Owned by shared pointers: a sink keeps the upload in memory, not
-// on disk.
-class OpenUpload final : public PackJournal,
+class OpenUpload;
+
+// The table that the upload is in.
+class UploadOwner {
+ public:
+  virtual ~UploadOwner() = default;
+  // Called when the upload has been committed or deleted: it leaves the table. Called
+  // again, or by several threads, it does nothing more.
+  virtual void Ended(OpenUpload& upload) = 0;
+  // A committed upload, answered from its row. NOT_FOUND.
+  virtual absl::StatusOr<std::shared_ptr<Upload>> OpenCommitted(
+      absl::string_view model_id, absl::string_view upload_id) = 0;
+};
+
+// Thread-safe. Owned by shared pointers: callers and sinks keep the upload in memory,
+// not on disk.
+class OpenUpload final : public Upload,
+                         public PackJournal,
                          public std::enable_shared_from_this<OpenUpload> {
  public:
-  // `base_hold` is empty if there is no base, or if it is gone.
-  OpenUpload(StoreCore* core, v1::UploadRecord record, DigestAlgorithm algorithm,
-             Hold base_hold, std::optional<v1::CheckpointRecord> base);
+  // `core` and `owner` outlive it. `base_hold` is empty if there is no base, or if it is
+  // gone.
+  OpenUpload(StoreCore* core, UploadOwner* owner, v1::UploadRecord record,
+             DigestAlgorithm algorithm, Hold base_hold,
+             std::optional<v1::CheckpointRecord> base);
 
   // Restores what an earlier run has written.
   void Restore(const v1::SealedPackRecord& pack) { intake_.Restore(pack); }
@@ -46,6 +65,21 @@ class OpenUpload final : public PackJournal,
   // Prolongs its life and settles an undecided commit or deletion. NOT_FOUND once it is
   // deleted.
   absl::Status Touch() EXCLUDES(mutex_);
+  // Begins a call of a client: as Touch(). Once it is committed, returns the upload that
+  // answers for it; otherwise null.
+  absl::StatusOr<std::shared_ptr<Upload>> BeginCall() EXCLUDES(mutex_);
+
+  absl::StatusOr<UploadState> State() override EXCLUDES(mutex_);
+  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view digests) override
+      EXCLUDES(mutex_);
+  absl::Status AddManifest(uint32_t contribution, const ManifestPart& part, bool begin,
+                           bool complete) override EXCLUDES(mutex_);
+  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() override EXCLUDES(mutex_);
+  absl::StatusOr<v1::CheckpointRecord> Commit(
+      std::optional<int64_t> expected_latest_version, bool allow_empty) override
+      EXCLUDES(mutex_);
+  absl::Status Delete() override EXCLUDES(mutex_);
+
   v1::UploadRecord record() EXCLUDES(mutex_);
   bool committed() EXCLUDES(mutex_);
   bool deleted() EXCLUDES(mutex_);
@@ -54,17 +88,12 @@ class OpenUpload final : public PackJournal,
   // Time since its last use; zero while it is in use, and once it is committed or
   // deleted.
   absl::Duration IdleFor() EXCLUDES(mutex_);
+  // As State(), without prolonging its life.
   UploadState GetState() EXCLUDES(mutex_);
 
-  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view digests)
-      EXCLUDES(mutex_);
-  absl::Status AddManifest(uint32_t contribution, const ManifestPart& part, bool begin,
-                           bool complete) EXCLUDES(mutex_);
-  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() EXCLUDES(mutex_);
-  absl::StatusOr<v1::CheckpointRecord> Commit(
-      std::optional<int64_t> expected_latest_version, bool allow_empty) EXCLUDES(mutex_);
-  // Deletes its records. The packs of one that is not committed are garbage afterwards.
-  absl::Status Delete() EXCLUDES(mutex_);
+  // Deletes its records, open or committed, without prolonging its life; it stays in its
+  // table. The packs of one that is not committed are garbage afterwards.
+  absl::Status Discard() EXCLUDES(mutex_);
   // Deletes it unless it was used within StoreOptions::upload_min_idle. False if it
   // was.
   absl::StatusOr<bool> DeleteIfIdle() EXCLUDES(mutex_);
@@ -74,7 +103,7 @@ class OpenUpload final : public PackJournal,
 
  private:
   friend class UploadSink;
-  enum class State : uint8_t { kOpen, kCommitting, kCommitted, kDeleted };
+  enum class Stage : uint8_t { kOpen, kCommitting, kCommitted, kDeleted };
   struct Contribution {
     uint32_t parts = 0;
     bool complete = false;
@@ -89,13 +118,15 @@ class OpenUpload final : public PackJournal,
   absl::Status TakeTurn() EXCLUDES(mutex_);
   // Only after TakeTurn().
   absl::Status RunDelete() EXCLUDES(mutex_);
-  absl::Status DeleteStored(State stored) EXCLUDES(mutex_);
+  absl::Status DeleteStored(Stage stored) EXCLUDES(mutex_);
   absl::Duration IdleForLocked() REQUIRES(mutex_);
   void SettleDoubt() EXCLUDES(mutex_);
-  void EndTurn(State state) EXCLUDES(mutex_);
-  // Reads the state from the catalog: an undecided commit or deletion may have
+  void EndTurn(Stage stage) EXCLUDES(mutex_);
+  // Reads the stage from the catalog: an undecided commit or deletion may have
   // happened. The row exists from creation to deletion.
-  absl::StatusOr<State> StoredState() EXCLUDES(mutex_);
+  absl::StatusOr<Stage> StoredStage() EXCLUDES(mutex_);
+  absl::StatusOr<v1::CheckpointRecord> CommitInTurn(
+      std::optional<int64_t> expected_latest_version, bool allow_empty) EXCLUDES(mutex_);
   absl::StatusOr<v1::CheckpointRecord> RunCommit(std::optional<int64_t> expected,
                                                  bool allow_empty);
   absl::StatusOr<v1::CheckpointRecord> CommittedRecord(int64_t version);
@@ -108,6 +139,7 @@ class OpenUpload final : public PackJournal,
   void SinkClosed() EXCLUDES(mutex_);
 
   StoreCore* const core_;
+  UploadOwner* const owner_;
   const DigestAlgorithm algorithm_;
   const std::string model_id_;
   const std::string model_uid_;
@@ -121,7 +153,7 @@ class OpenUpload final : public PackJournal,
   // write overtakes its deletion.
   Mutex mutex_;
   CondVar changed_;
-  State state_ GUARDED_BY(mutex_) = State::kOpen;
+  Stage stage_ GUARDED_BY(mutex_) = Stage::kOpen;
   v1::UploadRecord record_ GUARDED_BY(mutex_);
   int64_t written_expiry_us_ GUARDED_BY(mutex_) = 0;
   std::map<uint32_t, Contribution> contributions_ GUARDED_BY(mutex_);

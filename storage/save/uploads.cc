@@ -14,7 +14,6 @@
 #include "storage/record_codec.h"
 #include "storage/resolve.h"
 #include "storage/save/committed_uploads.h"
-#include "storage/save/find_missing.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -32,79 +31,18 @@ class StoredUploads final : public UploadTable {
                                           uint32_t contribution_count,
                                           absl::Duration time_to_live) override;
 
-  absl::StatusOr<UploadState> Get(absl::string_view model_id,
-                                  absl::string_view upload_id) override {
-    ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
-    if (found.open != nullptr) return found.open->GetState();
-    return committed_.State(found.committed);
-  }
+  absl::StatusOr<std::shared_ptr<Upload>> Open(absl::string_view model_id,
+                                               absl::string_view upload_id) override;
   absl::StatusOr<Page<UploadState>> List(absl::string_view model_id,
                                          absl::string_view after, int limit) override;
-  absl::Status Delete(absl::string_view model_id, absl::string_view upload_id) override {
-    ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
-    if (found.open == nullptr) return committed_.Delete(found.committed);
-    RETURN_IF_ERROR(found.open->Delete());
-    Remove(found.open);
-    collector_.AfterUploadDeletion();
-    return absl::OkStatus();
-  }
   void DeleteIdle(absl::string_view base_model_uid,
                   const absl::flat_hash_set<int64_t>& base_versions) override;
-  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view model_id,
-                                                    absl::string_view upload_id,
-                                                    absl::string_view digests) override {
-    ASSIGN_OR_RETURN(const Pointer upload, FindOpen(model_id, upload_id));
-    return upload->FindMissing(digests);
-  }
-  absl::StatusOr<std::vector<uint32_t>> FindMissingIn(
-      const v1::CheckpointRecord& checkpoint, absl::string_view digests) override {
-    // Every digest of this format is of the one algorithm that there is.
-    const DigestAlgorithm algorithm = DigestAlgorithm::kXxh3_128;
-    const absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
-        core_.manifests.LoadIndex(checkpoint, algorithm);
-    // Deleted meanwhile, or damaged: no chunk is shared.
-    if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
-    return FindMissingDigests(algorithm, digests, [&](const Digest& digest) {
-      if (!index.ok()) return false;
-      const std::optional<HeldChunk> chunk = (*index)->Find(digest);
-      return chunk.has_value() && !core_.damage.Contains(chunk->id);
-    });
-  }
-  absl::Status AddManifest(absl::string_view model_id, absl::string_view upload_id,
-                           uint32_t contribution, const ManifestPart& part, bool begin,
-                           bool complete) override {
-    ASSIGN_OR_RETURN(const Pointer upload, FindOpen(model_id, upload_id));
-    return upload->AddManifest(contribution, part, begin, complete);
-  }
-  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink(
-      absl::string_view model_id, absl::string_view upload_id) override {
-    ASSIGN_OR_RETURN(const Pointer upload, FindOpen(model_id, upload_id));
-    return upload->OpenSink();
-  }
-  absl::StatusOr<v1::CheckpointRecord> Commit(
-      absl::string_view model_id, absl::string_view upload_id,
-      std::optional<int64_t> expected_latest_version, bool allow_empty) override {
-    ASSIGN_OR_RETURN(const Found found, Find(model_id, upload_id));
-    if (found.open == nullptr) return committed_.Version(found.committed);
-    absl::StatusOr<v1::CheckpointRecord> committed =
-        found.open->Commit(expected_latest_version, allow_empty);
-    if (committed.ok()) LeaveToItsRow(found.open);
-    return committed;
-  }
-  absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShot(
-      const SaveRequest& request) override {
-    return StartOneShotSave(&core_, request);
-  }
-  absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerived(
-      const SaveRequest& request, std::vector<std::shared_ptr<Read>> sources) override {
-    return StartDerivedSave(&core_, request, std::move(sources));
-  }
-  absl::StatusOr<std::optional<v1::CheckpointRecord>> FindRequested(
-      absl::string_view model_id, absl::string_view request_id,
-      absl::string_view request_digest) override {
-    return storage::FindRequested(core_, model_id, request_id, request_digest);
-  }
 
+  void Ended(OpenUpload& upload) override;
+  absl::StatusOr<std::shared_ptr<Upload>> OpenCommitted(
+      absl::string_view model_id, absl::string_view upload_id) override {
+    return committed_.Open(model_id, upload_id);
+  }
   void Restore(std::shared_ptr<OpenUpload> upload) override { Insert(std::move(upload)); }
   int64_t SweepExpired(absl::Time now) override;
   void DeleteOfModel(absl::string_view model_uid) override;
@@ -114,21 +52,9 @@ class StoredUploads final : public UploadTable {
   using Pointer = std::shared_ptr<OpenUpload>;
   using Key = std::pair<std::string, std::string>;
 
-  // A committed upload is not kept in memory: calls are answered from its row.
-  struct Found {
-    Pointer open;  // null: committed
-    v1::UploadRecord committed;
-  };
-
-  // Finds the upload and prolongs its life.
-  absl::StatusOr<Found> Find(absl::string_view model_id, absl::string_view upload_id);
-  // FAILED_PRECONDITION if it is committed.
-  absl::StatusOr<Pointer> FindOpen(absl::string_view model_id,
-                                   absl::string_view upload_id);
-  void LeaveToItsRow(const Pointer& upload) EXCLUDES(mutex_);
   Pointer Lookup(const std::string& model_id, const std::string& upload_id);
   void Insert(Pointer upload);
-  void Remove(const Pointer& upload);
+  void Remove(const OpenUpload& upload);
   std::vector<Pointer> All();
   // The record for callers: expiry by the wall clock.
   v1::UploadRecord Shown(v1::UploadRecord record) const {
@@ -171,34 +97,22 @@ StoredUploads::Pointer StoredUploads::Lookup(const std::string& model_id,
   return it == uploads_.end() ? nullptr : it->second;
 }
 
-absl::StatusOr<StoredUploads::Found> StoredUploads::Find(absl::string_view model_id,
-                                                         absl::string_view upload_id) {
-  if (Pointer upload = Lookup(std::string(model_id), std::string(upload_id))) {
-    RETURN_IF_ERROR(upload->Touch());
-    if (!upload->committed()) return Found{std::move(upload), {}};
-    LeaveToItsRow(upload);  // its commit was undecided until now
-  }
-  absl::StatusOr<v1::ModelRecord> model = GetModel(core_, model_id);
-  if (!model.ok() && !absl::IsNotFound(model.status())) return model.status();
-  std::optional<v1::UploadRecord> committed;
-  if (model.ok()) {
-    ASSIGN_OR_RETURN(committed, committed_.Find(model->uid(), upload_id));
-  }
-  if (committed.has_value()) return Found{nullptr, *std::move(committed)};
-  return NoSuch("upload", UploadNameOf(model_id, upload_id));
+absl::StatusOr<std::shared_ptr<Upload>> StoredUploads::Open(absl::string_view model_id,
+                                                            absl::string_view upload_id) {
+  const Pointer upload = Lookup(std::string(model_id), std::string(upload_id));
+  if (upload == nullptr) return OpenCommitted(model_id, upload_id);
+  ASSIGN_OR_RETURN(std::shared_ptr<Upload> committed, upload->BeginCall());
+  if (committed != nullptr) return committed;
+  return upload;
 }
 
-absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindOpen(
-    absl::string_view model_id, absl::string_view upload_id) {
-  ASSIGN_OR_RETURN(Found found, Find(model_id, upload_id));
-  if (found.open != nullptr) return std::move(found.open);
-  return UploadCommitted(UploadNameOf(model_id, upload_id),
-                         found.committed.committed_version());
-}
-
-void StoredUploads::LeaveToItsRow(const Pointer& upload) {
+void StoredUploads::Ended(OpenUpload& upload) {
   Remove(upload);
-  committed_.Left(upload->record());
+  if (upload.committed()) {
+    committed_.Left(upload.record());
+  } else {
+    collector_.AfterUploadDeletion();
+  }
 }
 
 void StoredUploads::Insert(Pointer upload) {
@@ -207,9 +121,9 @@ void StoredUploads::Insert(Pointer upload) {
   uploads_[key] = std::move(upload);
 }
 
-void StoredUploads::Remove(const Pointer& upload) {
+void StoredUploads::Remove(const OpenUpload& upload) {
   MutexLock lock(mutex_);
-  uploads_.erase({upload->model_id(), upload->upload_id()});
+  uploads_.erase({upload.model_id(), upload.upload_id()});
 }
 
 std::vector<StoredUploads::Pointer> StoredUploads::All() {
@@ -328,7 +242,7 @@ absl::Status StoredUploads::GiveWay(const Pointer& upload) {
                       kRoomDelayMs);
   }
   if (!*deleted) return absl::OkStatus();
-  Remove(upload);
+  Remove(*upload);
   core_.Event(Listener::Severity::kInfo,
               absl::StrCat("upload ", name, " was idle for ", absl::FormatDuration(idle),
                            " and gave way to a new one"));
@@ -341,7 +255,7 @@ bool StoredUploads::DeleteIdleWhere(absl::FunctionRef<bool(const OpenUpload&)> w
     if (!wanted(*upload)) continue;
     const absl::StatusOr<bool> deleted = upload->DeleteIfIdle();
     if (!deleted.ok() || !*deleted) continue;
-    Remove(upload);
+    Remove(*upload);
     any = true;
   }
   return any;
@@ -423,7 +337,7 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::TryCreate(
   const absl::Status status = Write(target, record);
   if (absl::IsAborted(status)) return none;
   RETURN_IF_ERROR(status);
-  Insert(std::make_shared<OpenUpload>(&core_, record, AlgorithmOf(target.model),
+  Insert(std::make_shared<OpenUpload>(&core_, this, record, AlgorithmOf(target.model),
                                       std::move(hold), std::move(base)));
   return std::optional<v1::UploadRecord>(std::move(record));
 }
@@ -459,11 +373,11 @@ int64_t StoredUploads::SweepExpired(absl::Time now) {
   committed_.Sweep(now);
   int64_t swept = 0;
   for (const Pointer& upload : All()) {
-    if (upload->deleted()) Remove(upload);  // by a deletion that was undecided
+    if (upload->deleted()) Remove(*upload);  // by a deletion that was undecided
     if (upload->deleted() || !upload->Expired(now)) continue;
     const bool open = !upload->committed();
-    if (!upload->Delete().ok()) continue;
-    Remove(upload);
+    if (!upload->Discard().ok()) continue;
+    Remove(*upload);
     if (open) ++swept;
   }
   return swept;
@@ -473,7 +387,7 @@ void StoredUploads::DeleteOfModel(absl::string_view model_uid) {
   for (const Pointer& upload : All()) {
     if (upload->model_uid() != model_uid) continue;
     // On an error it is deleted when it expires.
-    if (upload->Delete().ok()) Remove(upload);
+    if (upload->Discard().ok()) Remove(*upload);
   }
   DeleteIdleWhere(
       [&](const OpenUpload& upload) { return upload.base_model_uid() == model_uid; });

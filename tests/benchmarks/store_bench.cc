@@ -94,16 +94,16 @@ Commits MeasureCommits(CheckpointStore& store, int count) {
   Commits result;
   for (int i = 0; i < count; ++i) {
     const std::string bytes = Bytes(2 << 20, static_cast<uint64_t>(i) + 1);
-    auto upload = OrDie(store.uploads().Create(RequestOf("commits", i), 1, {}));
-    const std::string id = upload.upload_id();
-    auto sink = OrDie(store.uploads().OpenSink("commits", id));
+    const auto record = OrDie(store.uploads().Create(RequestOf("commits", i), 1, {}));
+    const auto upload = OrDie(store.uploads().Open("commits", record.upload_id()));
+    auto sink = OrDie(upload->OpenSink());
     OrDie(sink->Put(ComputeDigest(DigestAlgorithm::kXxh3_128, bytes), {bytes}));
-    OrDie(store.uploads().AddManifest("commits", id, 0, PartOf(bytes), true, true));
+    OrDie(upload->AddManifest(0, PartOf(bytes), true, true));
     Stopwatch seal;
     OrDie(sink->Close());
     const double seal_ms = seal.seconds() * 1e3;
     Stopwatch commit;
-    OrDie(store.uploads().Commit("commits", id, {}));
+    OrDie(upload->Commit({}));
     const double commit_ms = commit.seconds() * 1e3;
     result.seal_ms.push_back(seal_ms);
     result.commit_ms.push_back(commit_ms);
@@ -146,7 +146,7 @@ void PagesOfCheckpoints(const std::string& folder, bool quick, Report& report) {
   const int count = quick ? 1000 : 100'000;
   for (int i = 0; i < count; ++i) {
     const std::string bytes = Bytes(16, static_cast<uint64_t>(i) + 1);
-    auto save = OrDie(store.uploads().StartOneShot(RequestOf("m", i)));
+    auto save = OrDie(store.saves().StartOneShot(RequestOf("m", i)));
     OrDie(save->AddManifest(PartOf(bytes)));
     OrDie(save->Put(ComputeDigest(DigestAlgorithm::kXxh3_128, bytes), {bytes}));
     OrDie(save->Commit({}));
@@ -212,14 +212,15 @@ void SpaceAfterDeletions(const std::string& folder, bool quick, Report& report) 
     }
     SaveRequest request = RequestOf("m", i);
     request.no_base = false;
-    const std::string id = OrDie(store.uploads().Create(request, 1, {})).upload_id();
-    auto sink = OrDie(store.uploads().OpenSink("m", id));
+    const auto record = OrDie(store.uploads().Create(request, 1, {}));
+    const auto upload = OrDie(store.uploads().Open("m", record.upload_id()));
+    auto sink = OrDie(upload->OpenSink());
     for (const std::string& tensor : tensors) {
       OrDie(sink->Put(ComputeDigest(DigestAlgorithm::kXxh3_128, tensor), {tensor}));
     }
     OrDie(sink->Close());
-    OrDie(store.uploads().AddManifest("m", id, 0, part, true, true));
-    OrDie(store.uploads().Commit("m", id, {}));
+    OrDie(upload->AddManifest(0, part, true, true));
+    OrDie(upload->Commit({}));
   }
   const int64_t before = BytesOnDisk(folder);
   int64_t freed = 0;

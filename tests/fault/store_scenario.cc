@@ -29,9 +29,8 @@ SaveRequest RequestFor(const std::string& request_id) {
   return request;
 }
 
-absl::Status PutStream(CheckpointStore& store, const std::string& upload_id,
-                       const std::vector<std::string>& chunks) {
-  ASSIGN_OR_RETURN(auto sink, store.uploads().OpenSink(kScenarioModel, upload_id));
+absl::Status PutStream(Upload& upload, const std::vector<std::string>& chunks) {
+  ASSIGN_OR_RETURN(auto sink, upload.OpenSink());
   for (const std::string& chunk : chunks) {
     const absl::string_view fragment = chunk;
     RETURN_IF_ERROR(sink->Put(DigestOf(chunk), {&fragment, 1}).status());
@@ -47,19 +46,18 @@ absl::Status SaveByUpload(CheckpointStore& store, const std::string& request_id,
     request.base_model_id = kScenarioModel;
     request.base_version = base;
   }
-  ASSIGN_OR_RETURN(const auto upload, store.uploads().Create(request, 1, absl::Hours(1)));
-  if (upload.committed_version() != 0) return absl::OkStatus();
-  RETURN_IF_ERROR(PutStream(store, upload.upload_id(), content.Chunks()));
-  RETURN_IF_ERROR(store.uploads().AddManifest(kScenarioModel, upload.upload_id(), 0,
-                                              content.Manifest(), true, true));
-  return store.uploads()
-      .Commit(kScenarioModel, upload.upload_id(), std::nullopt)
-      .status();
+  ASSIGN_OR_RETURN(const auto record, store.uploads().Create(request, 1, absl::Hours(1)));
+  if (record.committed_version() != 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto upload,
+                   store.uploads().Open(kScenarioModel, record.upload_id()));
+  RETURN_IF_ERROR(PutStream(*upload, content.Chunks()));
+  RETURN_IF_ERROR(upload->AddManifest(0, content.Manifest(), true, true));
+  return upload->Commit(std::nullopt).status();
 }
 
 absl::Status SaveInOneStream(CheckpointStore& store, const std::string& request_id,
                              const Content& content) {
-  ASSIGN_OR_RETURN(auto save, store.uploads().StartOneShot(RequestFor(request_id)));
+  ASSIGN_OR_RETURN(auto save, store.saves().StartOneShot(RequestFor(request_id)));
   RETURN_IF_ERROR(save->AddManifest(content.Manifest()));
   for (const std::string& chunk : content.Chunks()) {
     const absl::string_view fragment = chunk;
@@ -70,18 +68,18 @@ absl::Status SaveInOneStream(CheckpointStore& store, const std::string& request_
 
 absl::Status FinishUpload(CheckpointStore& store, const Known& known,
                           const Content& content) {
-  ASSIGN_OR_RETURN(const UploadState state,
-                   store.uploads().Get(kScenarioModel, known.upload_id));
+  ASSIGN_OR_RETURN(const auto upload,
+                   store.uploads().Open(kScenarioModel, known.upload_id));
+  ASSIGN_OR_RETURN(const UploadState state, upload->State());
   if (state.record.committed_version() != 0) return absl::OkStatus();
-  RETURN_IF_ERROR(PutStream(store, known.upload_id, content.Chunks()));
-  RETURN_IF_ERROR(store.uploads().AddManifest(kScenarioModel, known.upload_id, 0,
-                                              content.Manifest(), true, true));
-  return store.uploads().Commit(kScenarioModel, known.upload_id, std::nullopt).status();
+  RETURN_IF_ERROR(PutStream(*upload, content.Chunks()));
+  RETURN_IF_ERROR(upload->AddManifest(0, content.Manifest(), true, true));
+  return upload->Commit(std::nullopt).status();
 }
 
 absl::Status CopyFirst(CheckpointStore& store) {
   ASSIGN_OR_RETURN(const auto source, store.reads().Open(kScenarioModel, 1));
-  ASSIGN_OR_RETURN(auto copy, store.uploads().StartDerived(RequestFor("copy"), {source}));
+  ASSIGN_OR_RETURN(auto copy, store.saves().StartDerived(RequestFor("copy"), {source}));
   return copy->Commit(source->manifest(), std::nullopt).status();
 }
 
@@ -229,7 +227,8 @@ std::vector<Operation> Operations() {
   operations.push_back(
       {.name = "EndOfUploadAndSweep",
        .run = [](CheckpointStore& store, const Known& known) -> absl::Status {
-         const absl::Status s = store.uploads().Delete(kScenarioModel, known.upload_id);
+         const auto upload = store.uploads().Open(kScenarioModel, known.upload_id);
+         const absl::Status s = upload.ok() ? (*upload)->Delete() : upload.status();
          if (!s.ok() && !absl::IsNotFound(s)) return s;
          return Sweep(store);
        },
@@ -298,11 +297,13 @@ Scenario::Scenario(std::string folder) : folder_(std::move(folder)) {
   must(SaveInOneStream(**store, "v2", known_.versions[2]));
   must(SaveByUpload(**store, "v3", known_.versions[3], 1));
   must(MoveProduction(**store, 3));
-  auto upload = (*store)->uploads().Create(RequestFor("open"), 1, absl::Hours(1));
-  must(upload.status());
-  known_.upload_id = upload->upload_id();
+  auto record = (*store)->uploads().Create(RequestFor("open"), 1, absl::Hours(1));
+  must(record.status());
+  known_.upload_id = record->upload_id();
   known_.sealed = UploadContent().tensors["odd"];
-  must(PutStream(**store, known_.upload_id, known_.sealed));
+  auto upload = (*store)->uploads().Open(kScenarioModel, known_.upload_id);
+  must(upload.status());
+  must(PutStream(**upload, known_.sealed));
 }
 
 absl::Status VerifyVersion(CheckpointStore& store, int64_t version,
@@ -339,7 +340,9 @@ absl::Status Scenario::CheckUpload(CheckpointStore& store, const Operation& oper
   for (const std::string& chunk : known_.sealed) {
     digests.append(DigestOf(chunk).bytes().data(), 16);
   }
-  const auto state = store.uploads().Get(kScenarioModel, known_.upload_id);
+  const auto upload = store.uploads().Open(kScenarioModel, known_.upload_id);
+  const auto state =
+      upload.ok() ? (*upload)->State() : absl::StatusOr<UploadState>(upload.status());
   if (operation.ends_upload) {
     if (absl::IsNotFound(state.status())) return absl::OkStatus();
     if (acknowledged && state.ok() && state->record.committed_version() == 0) {
@@ -348,9 +351,7 @@ absl::Status Scenario::CheckUpload(CheckpointStore& store, const Operation& oper
   }
   RETURN_IF_ERROR(state.status());
   if (state->record.committed_version() != 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(
-      const std::vector<uint32_t> missing,
-      store.uploads().FindMissing(kScenarioModel, known_.upload_id, digests));
+  ASSIGN_OR_RETURN(const std::vector<uint32_t> missing, (*upload)->FindMissing(digests));
   if (!missing.empty()) {
     return Broken(
         absl::StrCat("the open upload lost ", missing.size(), " sealed chunks"));
@@ -441,8 +442,10 @@ absl::Status Scenario::CheckSpace(CheckpointStore& store,
     RETURN_IF_ERROR(store.checkpoints().Delete(kScenarioModel, version, {}).status());
   }
   ASSIGN_OR_RETURN(const auto uploads, store.uploads().List("", "", 100));
-  for (const UploadState& upload : uploads.items) {
-    RETURN_IF_ERROR(store.uploads().Delete(kScenarioModel, upload.record.upload_id()));
+  for (const UploadState& state : uploads.items) {
+    ASSIGN_OR_RETURN(const auto upload,
+                     store.uploads().Open(kScenarioModel, state.record.upload_id()));
+    RETURN_IF_ERROR(upload->Delete());
   }
   RETURN_IF_ERROR(Sweep(store));
   ASSIGN_OR_RETURN(const StoreStats empty, store.maintenance().Stats());

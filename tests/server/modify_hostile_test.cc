@@ -61,7 +61,7 @@ class HostileEditTest : public ModuleEditTest {
     storage::SaveRequest request;
     request.model_id = "m";
     request.metadata.set_architecture(EncodeArchitecture(architecture));
-    auto save = harness_.store().uploads().StartDerived(request, out.sources());
+    auto save = harness_.store().saves().StartDerived(request, out.sources());
     ASSERT_TRUE(save.ok()) << save.status();
     const auto made = (*save)->Commit(out.Manifest(), {});
     ASSERT_TRUE(made.ok()) << made.status();

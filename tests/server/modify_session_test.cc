@@ -1,7 +1,9 @@
 // ModifyCheckpoint as a call: what it checks, how it ends, what it leaves.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -213,6 +215,36 @@ TEST_F(ModifySessionTest, CancelledAtAnyStepItLeavesNothing) {
     EXPECT_EQ(UsedAfterCollection(), before) << steps;
   }
   EXPECT_GT(cancelled, 2) << "the work was over too soon to be cancelled";
+}
+
+TEST_F(ModifySessionTest, AStepIsSharedOutToAsManyThreadsAsThereAreCores) {
+  ServiceOptions options;
+  int shared_out = 0, most = 0;
+  options.for_each = [&](int count, const std::function<void(int)>& each) {
+    ++shared_out;
+    most = std::max(most, count);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < count; ++i) threads.emplace_back([&each, i] { each(i); });
+    for (std::thread& thread : threads) thread.join();
+  };
+  const auto service = MakeService(&harness_.store(), options);
+  v1::ModifyCheckpointRequest request;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(kCast, &request));
+  request.set_name(kOld);
+  auto session = service->OpenOutbound(absl::StrCat(kStore, "ModifyCheckpoint"),
+                                       request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  for (;;) {
+    auto message = (*session)->Next();
+    ASSERT_TRUE(message.ok()) << message.status();
+    if (!message->has_value()) break;
+  }
+  EXPECT_GT(shared_out, 0);
+  EXPECT_EQ(most, std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  // The same as on one thread.
+  request.set_name(kOld);
+  ASSERT_TRUE(RunModify(harness_, request).status.ok());
+  EXPECT_EQ(Bytes(kNew), Bytes("models/m/checkpoints/3"));
 }
 
 TEST_F(ModifySessionTest, TheSourceMayBeDeletedWhileItRuns) {

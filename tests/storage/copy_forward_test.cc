@@ -123,16 +123,18 @@ TEST_F(CopyForwardTest, ReadersAndOpenUploadsOfTheOldPackGoOn) {
   const auto upload = store().uploads().Create(RequestOf({}), 1, absl::ZeroDuration());
   ASSERT_OK(upload.status());
   const std::string id = upload->upload_id();
-  ASSERT_OK(
-      store().uploads().FindMissing("m", id, DigestsOf(ChunksOf(shared_))).status());
+  ASSERT_OK(NamedUpload(store().uploads(), "m", id)
+                .FindMissing(DigestsOf(ChunksOf(shared_)))
+                .status());
   Delete(1);
   EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(3 * kMiB));
   EXPECT_EQ(pinned->view(), ChunksOf(shared_)[3]);
   EXPECT_EQ(*LoadAll(**read), Expected(shared_));
-  ASSERT_OK(store().uploads().AddManifest("m", id, 0, PartOf(shared_), true, true));
+  ASSERT_OK(NamedUpload(store().uploads(), "m", id)
+                .AddManifest(0, PartOf(shared_), true, true));
   Delete(2);  // held by the upload
   Collect();
-  ASSERT_OK(store().uploads().Commit("m", id, {}).status());
+  ASSERT_OK(NamedUpload(store().uploads(), "m", id).Commit({}).status());
   EXPECT_EQ(*LoadAll(**read), Expected(shared_));
   ExpectReadsBack(3, shared_);
   (void)Collect();

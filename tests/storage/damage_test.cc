@@ -23,7 +23,7 @@ constexpr int64_t kBytes = 12 * kTestChunk;  // of a tensor
 absl::StatusOr<records::CheckpointRecord> SaveInOneStream(CheckpointStore& store,
                                                           const TestContent& content,
                                                           bool digests) {
-  auto save = store.uploads().StartOneShot(RequestOf({}));
+  auto save = store.saves().StartOneShot(RequestOf({}));
   if (!save.ok()) return save.status();
   if (auto s = (*save)->AddManifest(PartOf(content, digests)); !s.ok()) return s;
   const std::vector<std::string> chunks = ChunksOf(content);
@@ -32,7 +32,7 @@ absl::StatusOr<records::CheckpointRecord> SaveInOneStream(CheckpointStore& store
   if (digests) {
     const auto latest = store.checkpoints().Get("m", {});
     if (!latest.ok()) return latest.status();
-    auto missing = store.uploads().FindMissingIn(*latest, DigestsOf(chunks));
+    auto missing = store.saves().FindMissing(*latest, DigestsOf(chunks));
     if (!missing.ok()) return missing.status();
     sent = *std::move(missing);
   }
@@ -55,6 +55,7 @@ class DamageTest : public ::testing::Test {
  protected:
   CheckpointStore& store() { return world_.store(); }
   Uploads& uploads() { return store().uploads(); }
+  Saves& saves() { return store().saves(); }
 
   void SetUp() override {
     // All in one pack.
@@ -89,7 +90,7 @@ class DamageTest : public ::testing::Test {
   int64_t Damaged() { return store().maintenance().Stats()->damaged_chunks; }
   std::vector<uint32_t> MissingIn(int64_t version) {
     const auto record = store().checkpoints().Get("m", version);
-    const auto missing = uploads().FindMissingIn(*record, DigestsOf(ChunksOf(content_)));
+    const auto missing = saves().FindMissing(*record, DigestsOf(ChunksOf(content_)));
     EXPECT_OK(missing.status());
     return *missing;
   }
@@ -158,17 +159,18 @@ TEST_F(DamageTest, AnUploadThatIsOpenAlreadyBringsTheChunkToo) {
   const auto upload = uploads().Create(RequestOf({}), 1, {});
   const std::string id = upload->upload_id();
   const std::vector<std::string> chunks = ChunksOf(content_);
-  EXPECT_THAT(*uploads().FindMissing("m", id, DigestsOf(chunks)), IsEmpty());
-  ASSERT_OK(uploads().AddManifest("m", id, 0, PartOf(content_), true, true));
+  EXPECT_THAT(*NamedUpload(uploads(), "m", id).FindMissing(DigestsOf(chunks)), IsEmpty());
+  ASSERT_OK(NamedUpload(uploads(), "m", id).AddManifest(0, PartOf(content_), true, true));
   Flip(1, 0, 3);
   ExpectDamaged(1);
-  const auto refused = uploads().Commit("m", id, {});
+  const auto refused = NamedUpload(uploads(), "m", id).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("model:t0 (1 chunk)"));
-  EXPECT_THAT(*uploads().FindMissing("m", id, DigestsOf(chunks)), ElementsAre(3));
-  auto sink = uploads().OpenSink("m", id);
+  EXPECT_THAT(*NamedUpload(uploads(), "m", id).FindMissing(DigestsOf(chunks)),
+              ElementsAre(3));
+  auto sink = NamedUpload(uploads(), "m", id).OpenSink();
   ASSERT_OK(PutAll(**sink, {chunks[3]}));
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   ExpectWhole(2);
 }
 
@@ -181,12 +183,12 @@ TEST_F(DamageTest, ADerivedVersionIsNotMadeOfDamagedChunks) {
   EXPECT_TRUE(absl::IsNotFound(store().checkpoints().Get("m", 2).status()));
   // Without the tensor, or with another source that has it whole, it is made.
   const auto damaged = store().reads().Open("m", 1);
-  auto without = uploads().StartDerived(RequestOf({}), {*damaged});
+  auto without = saves().StartDerived(RequestOf({}), {*damaged});
   ASSERT_OK((*without)->Commit(PartOf({content_[1]}), {}).status());
   EXPECT_EQ(*LoadAll(store(), 2), Expected({content_[1]}));
   ASSERT_OK(SaveByUpload(store(), content_, {.no_base = true}).status());
   const auto whole = store().reads().Open("m", 3);
-  auto mixed = uploads().StartDerived(RequestOf({}), {*damaged, *whole});
+  auto mixed = saves().StartDerived(RequestOf({}), {*damaged, *whole});
   ASSERT_OK((*mixed)->Commit((*damaged)->manifest(), {}).status());
   ExpectWhole(4);
 }
@@ -238,7 +240,7 @@ TEST_F(DamageTest, APackThatIsGoneCountsForAllOfItsChunks) {
   }
   SaveRequest request = RequestOf({});
   request.base_version = VersionName(1);
-  auto save = uploads().StartOneShot(request);
+  auto save = saves().StartOneShot(request);
   ASSERT_OK((*save)->AddManifest(PartOf(content_)));
   for (const std::string& chunk : ChunksOf(content_)) {
     ASSERT_OK((*save)->Put(DigestOf(chunk), {chunk}));
@@ -260,7 +262,7 @@ TEST_F(DamageTest, ACollectionThatFindsItWhileItCopiesSaysSo) {
   ASSERT_OK(SaveByUpload(store(), more, {.model = "other", .no_base = true}).status());
   {
     const auto source = store().reads().Open("other", 1);
-    auto small = uploads().StartDerived(RequestOf({.model = "small"}), {*source});
+    auto small = saves().StartDerived(RequestOf({.model = "small"}), {*source});
     ASSERT_OK((*small)->Commit(PartOf(content_), {}).status());
     const auto& piece = (*source)->manifest().tensors(0).pieces(0);
     ASSERT_TRUE(world_.disk().FlipBit(piece.packs(2), piece.sequences(2), 5));
@@ -306,7 +308,7 @@ TEST_F(DamageTest, OnAFullDiskNothingIsWrittenDown) {
   const int64_t calls = world_.disk().calls();
   ExpectDamaged(1);
   ASSERT_OK(store().maintenance().Heal());
-  ASSERT_OK(uploads().Get("m", upload->upload_id()).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", upload->upload_id()).State().status());
   ASSERT_OK(
       uploads().Create(RequestOf({.model = "other", .request_id = "r"}), 1, {}).status());
   EXPECT_EQ(world_.disk().calls(), calls);
@@ -327,7 +329,7 @@ TEST_F(DamageTest, ATensorOfBoolsIsNotCheckedAgainstDamagedBytes) {
   ManifestPart part = PartOf(bits);
   part.mutable_tensors(0)->set_dtype(static_cast<uint32_t>(DType::kBool));
   const auto save = [&](const std::vector<std::string>& chunks) {
-    auto made = uploads().StartOneShot(RequestOf({.model = "bits"}));
+    auto made = saves().StartOneShot(RequestOf({.model = "bits"}));
     EXPECT_OK((*made)->AddManifest(part));
     for (const std::string& chunk : chunks) {
       EXPECT_OK((*made)->Put(DigestOf(chunk), {chunk}));
@@ -346,7 +348,7 @@ TEST_F(DamageTest, ATensorOfBoolsIsNotCheckedAgainstDamagedBytes) {
   ASSERT_OK(engine.chunks->DropPacks({{piece.packs(1)}}));
   SaveRequest request = RequestOf({.model = "bits"});
   request.base_version = VersionName(1);
-  auto made = uploads().StartOneShot(request);
+  auto made = saves().StartOneShot(request);
   ASSERT_OK((*made)->AddManifest(part));
   ASSERT_OK((*made)->Put(DigestOf(first), {first}));
   EXPECT_TRUE(absl::IsUnavailable((*made)->Commit({}).status()));
@@ -356,7 +358,7 @@ TEST_F(DamageTest, VeryManyChunksAreNotListedOneByOne) {
   constexpr int kChunks = 2000;
   const TestContent content = RandomContent(9, 1, kChunks * 1000);
   const std::vector<std::string> chunks = ChunksOf(content, 1000);
-  auto save = uploads().StartOneShot(RequestOf({.model = "many"}));
+  auto save = saves().StartOneShot(RequestOf({.model = "many"}));
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(PartOf(content, true, 1000)));
   for (const std::string& chunk : chunks) {
@@ -380,7 +382,7 @@ TEST_F(DamageTest, VeryManyChunksAreNotListedOneByOne) {
     EXPECT_GE(Damaged(), kChunks);
     EXPECT_LE(Damaged(), kChunks + 1100);
     const auto record = store().checkpoints().Get("many", 1);
-    EXPECT_EQ(uploads().FindMissingIn(*record, DigestsOf(chunks))->size(), chunks.size());
+    EXPECT_EQ(saves().FindMissing(*record, DigestsOf(chunks))->size(), chunks.size());
   }
 }
 

@@ -154,7 +154,7 @@ TEST_F(DeletionTest, TwoVersionsThatEachUseAPartOfAPackAreCountedChunkByChunk) {
   ASSERT_OK(SaveOneShot(world_.store(), {content[0], content[1]}).status());
   SaveRequest third = RequestOf({});
   third.base_version = 1;
-  auto save = world_.store().uploads().StartOneShot(third);
+  auto save = world_.store().saves().StartOneShot(third);
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(PartOf({content[1], content[2]})));
   ASSERT_OK((*save)->Commit({}).status());
@@ -179,7 +179,8 @@ TEST_F(DeletionTest, ANonEmptyModelIsDeletedByForceAlone) {
   ASSERT_OK(freed.status());
   EXPECT_EQ(freed->freed_bytes, static_cast<int64_t>(4 * kMiB) + 100);
   EXPECT_TRUE(absl::IsNotFound(models.Get("m").status()));
-  EXPECT_TRUE(absl::IsNotFound(world_.store().uploads().Get("m", upload).status()));
+  EXPECT_TRUE(absl::IsNotFound(
+      NamedUpload(world_.store().uploads(), "m", upload).State().status()));
   EXPECT_TRUE(absl::IsNotFound(models.Delete("m", true, {}).status()));
   EXPECT_LT(world_.UsedAfterCollection(), 100);
 }
@@ -262,7 +263,7 @@ TEST_F(DeletionTest, AListLeavesOutWhatMayBeLarge) {
   request.create_model = true;
   request.metadata.set_architecture("a tree of modules");
   request.metadata.set_description("kept");
-  auto save = world_.store().uploads().StartOneShot(request);
+  auto save = world_.store().saves().StartOneShot(request);
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->Commit(std::nullopt, /*allow_empty=*/true).status());
   const auto page = world_.store().checkpoints().List("m", false, "", 10);

@@ -33,7 +33,7 @@ class DerivedTest : public ::testing::Test {
       const TestContent& fresh = {}, const SaveOptions& options = {}) {
     ASSIGN_OR_RETURN(
         std::unique_ptr<DerivedSave> save,
-        world_.store().uploads().StartDerived(RequestOf(options), std::move(sources)));
+        world_.store().saves().StartDerived(RequestOf(options), std::move(sources)));
     for (const std::string& chunk : ChunksOf(fresh)) {
       ASSIGN_OR_RETURN(const Digest digest, save->Put(chunk));
       EXPECT_EQ(digest, DigestOf(chunk));
@@ -67,8 +67,8 @@ TEST_F(DerivedTest, OutlivesTheDeletionOfItsSourcesBeforeAndAfterItsCommit) {
   ASSERT_OK(SaveOneShot(world_.store(), b, {.model = "b"}).status());
   const TestContent mixed = {a[0], b[1]};
   std::vector<std::shared_ptr<Read>> sources = {Open("a"), Open("b")};
-  auto save = world_.store().uploads().StartDerived(RequestOf({.model = "c"}),
-                                                    std::move(sources));
+  auto save =
+      world_.store().saves().StartDerived(RequestOf({.model = "c"}), std::move(sources));
   ASSERT_OK(save.status());
   Delete("a", 1);
   world_.UsedAfterCollection();
@@ -104,7 +104,7 @@ TEST_F(DerivedTest, GivenUpItLeavesNothing) {
   const int64_t before = world_.UsedAfterCollection();
   const auto packs = world_.Packs();
   for (const size_t bytes : {size_t{1000}, 5 * kMiB}) {
-    auto save = world_.store().uploads().StartDerived(RequestOf({}), {Open("m")});
+    auto save = world_.store().saves().StartDerived(RequestOf({}), {Open("m")});
     ASSERT_OK(save.status());
     for (const std::string& chunk : ChunksOf(RandomContent(7, 1, bytes))) {
       ASSERT_OK((*save)->Put(chunk).status());
@@ -127,8 +127,8 @@ TEST_F(DerivedTest, AChunkThatNobodyHasIsRefusedByTheNameOfItsTensor) {
 TEST_F(DerivedTest, ARepeatedRequestLeadsToTheVersionThatTheFirstMade) {
   const TestContent content = RandomContent(1, 1, 100'000);
   ASSERT_OK(SaveOneShot(world_.store(), content).status());
-  Uploads& uploads = world_.store().uploads();
-  EXPECT_EQ(*uploads.FindRequested("m", "r", "request"), std::nullopt);
+  Saves& saves = world_.store().saves();
+  EXPECT_EQ(*saves.FindRequested("m", "r", "request"), std::nullopt);
   const TestContent first = {content[0], Vector("drawn", RandomBytes(3, 10))};
   ASSERT_OK(Derive({Open("m")}, first, {first[1]}, {.request_id = "r"}).status());
   // What was drawn by chance differs the second time.
@@ -137,17 +137,17 @@ TEST_F(DerivedTest, ARepeatedRequestLeadsToTheVersionThatTheFirstMade) {
   ASSERT_OK(again.status());
   EXPECT_EQ(again->version(), 2);
   EXPECT_EQ(world_.store().models().Get("m")->latest_version(), 2);
-  const auto found = uploads.FindRequested("m", "r", "request");
+  const auto found = saves.FindRequested("m", "r", "request");
   ASSERT_OK(found.status());
   ASSERT_TRUE(found->has_value());
   EXPECT_EQ((*found)->version(), 2);
 
-  EXPECT_TRUE(absl::IsInvalidArgument(uploads.FindRequested("m", "r", "x").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(saves.FindRequested("m", "r", "x").status()));
   const auto other = Derive({Open("m")}, second, {second[1]},
                             {.request_id = "r", .request_digest = "other"});
   EXPECT_TRUE(absl::IsInvalidArgument(other.status())) << other.status();
   Delete("m", 2);
-  EXPECT_EQ(*uploads.FindRequested("m", "r", "request"), std::nullopt);
+  EXPECT_EQ(*saves.FindRequested("m", "r", "request"), std::nullopt);
 }
 
 TEST_F(DerivedTest, AModelMadeAnewUnderTheNameIsAnotherOne) {
@@ -171,7 +171,7 @@ TEST_F(DerivedTest, AnotherLatestVersionThanExpectedIsRefusedAndLeavesNothing) {
 
 TEST_F(DerivedTest, TakesChunksFromSeveralThreadsAtOnce) {
   ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 1000)).status());
-  auto save = world_.store().uploads().StartDerived(RequestOf({}), {Open("m")});
+  auto save = world_.store().saves().StartDerived(RequestOf({}), {Open("m")});
   ASSERT_OK(save.status());
   const TestContent content = RandomContent(5, 4, 3 * kMiB);
   std::vector<std::thread> threads;

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "storage/checkpoint_store.h"
+#include "storage/engine.h"
 #include "tests/storage/test_bytes.h"
 
 namespace modelstore::storage {

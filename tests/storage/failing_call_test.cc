@@ -28,7 +28,7 @@ TestContent NewContent(bool large) {
 absl::Status Derive(CheckpointStore& store, const TestContent& content) {
   ASSIGN_OR_RETURN(const std::shared_ptr<Read> old, store.reads().Open("m", kOld));
   ASSIGN_OR_RETURN(const std::unique_ptr<DerivedSave> save,
-                   store.uploads().StartDerived(RequestOf({.request_id = "new"}), {old}));
+                   store.saves().StartDerived(RequestOf({.request_id = "new"}), {old}));
   for (const TestTensor& tensor : content) {
     if (tensor.key == "shared") continue;
     for (const std::string& chunk : ChunksOf({tensor})) {
@@ -193,7 +193,7 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
     const auto uploads = store.uploads().List("", "", 100);
     ASSERT_OK(uploads.status());
     for (const auto& upload : uploads->items) {
-      EXPECT_OK(store.uploads().Delete("m", upload.record.upload_id()));
+      EXPECT_OK(NamedUpload(store.uploads(), "m", upload.record.upload_id()).Delete());
     }
     Aliases::Move away;
     away.alias = "production";
@@ -278,7 +278,7 @@ TEST(FailingRecoveryTest, AnOpenThatFailsIsRepeated) {
   const std::string id =
       world.store().uploads().Create(RequestOf({}), 1, {})->upload_id();
   {
-    auto sink = world.store().uploads().OpenSink("m", id);
+    auto sink = NamedUpload(world.store().uploads(), "m", id).OpenSink();
     for (const auto& chunk : ChunksOf(RandomContent(5, 1, (3 << 20) + 5000))) {
       ASSERT_OK((*sink)->Put(DigestOf(chunk), {chunk}).status());
     }
@@ -296,7 +296,7 @@ TEST(FailingRecoveryTest, AnOpenThatFailsIsRepeated) {
   world.disk().SetFault({});
   ASSERT_OK(world.Reopen());
   EXPECT_EQ(*LoadAll(world.store(), 1), Expected(content));
-  EXPECT_OK(world.store().uploads().Get("m", id).status());
+  EXPECT_OK(NamedUpload(world.store().uploads(), "m", id).State().status());
 }
 
 INSTANTIATE_TEST_SUITE_P(Operations, FailingCallTest, ::testing::ValuesIn(Operations()),

@@ -66,7 +66,7 @@ TEST_F(LifeTest, AnAliasNamesItsVersionWhereverAVersionIsNamed) {
   EXPECT_EQ((*read)->checkpoint().version(), 2);
   SaveRequest request = RequestOf({});
   request.base_version = VersionName::Alias("production");
-  auto save = world_.store().uploads().StartOneShot(request);
+  auto save = world_.store().saves().StartOneShot(request);
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(PartOf({Vector("w", "bytes")}, false)));
   ASSERT_OK((*save)->Put(std::nullopt, {absl::string_view("bytes")}));

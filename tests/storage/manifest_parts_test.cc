@@ -19,7 +19,7 @@ class ManifestPartsTest : public ::testing::Test {
     const auto upload = uploads().Create(RequestOf({}), 1, {});
     ASSERT_OK(upload.status());
     id_ = upload->upload_id();
-    auto sink = uploads().OpenSink("m", id_);
+    auto sink = NamedUpload(uploads(), "m", id_).OpenSink();
     ASSERT_OK(sink.status());
     for (const TestContent& content : {old_, new_}) {
       for (const std::string& chunk : ChunksOf(content)) {
@@ -29,7 +29,8 @@ class ManifestPartsTest : public ::testing::Test {
     ASSERT_OK((*sink)->Close());
   }
   absl::Status Add(const TestContent& content, bool begin, bool complete) {
-    return uploads().AddManifest("m", id_, 0, PartOf(content), begin, complete);
+    return NamedUpload(uploads(), "m", id_)
+        .AddManifest(0, PartOf(content), begin, complete);
   }
   // Whether the last part was written is known to nobody: storage cannot be reopened.
   void FailWithoutAnAnswer(const TestContent& content, bool after_effect) {
@@ -39,7 +40,7 @@ class ManifestPartsTest : public ::testing::Test {
     world_.disk().SetReopenFails(false);
   }
   void ExpectCommitted(const TestContent& content) {
-    const auto committed = uploads().Commit("m", id_, {});
+    const auto committed = NamedUpload(uploads(), "m", id_).Commit({});
     ASSERT_OK(committed.status());
     EXPECT_EQ(*LoadAll(world_.store(), committed->version()), Expected(content));
   }
@@ -66,7 +67,7 @@ TEST_F(ManifestPartsTest, APartOfUnknownFateIsNotMergedIntoTheManifestSentAgain)
     ASSERT_OK(Add({old_[0]}, true, false));
     FailWithoutAnAnswer({old_[1], old_[2]}, after_effect);
     ASSERT_OK(world_.store().maintenance().Heal());
-    const auto early = uploads().Commit("m", id_, {});
+    const auto early = NamedUpload(uploads(), "m", id_).Commit({});
     EXPECT_TRUE(absl::IsFailedPrecondition(early.status())) << early.status();
   }
   // Sent again it has a part less, and another tensor.
@@ -87,17 +88,17 @@ TEST_F(ManifestPartsTest, AManifestThatLostAPartIsNotCommittedWithoutIt) {
   // The part was buffered, and a reopening after a fault found it gone.
   world_.disk().LosePower();
   ASSERT_OK(Add({old_[1], old_[2]}, false, true));
-  const auto refused = uploads().Commit("m", id_, {});
+  const auto refused = NamedUpload(uploads(), "m", id_).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
   EXPECT_THAT(std::string(refused.status().message()),
               HasSubstr("1 of 1 contributions are missing: 0"));
-  EXPECT_FALSE(uploads().Get("m", id_)->contributions.at(0).complete);
+  EXPECT_FALSE(NamedUpload(uploads(), "m", id_).State()->contributions.at(0).complete);
   ASSERT_OK(Add(new_, true, true));
   ExpectCommitted(new_);
 }
 
 TEST_F(ManifestPartsTest, ASaveThatWasRefusedIsNotCommittedAgainWithoutItsTensors) {
-  auto save = uploads().StartOneShot(RequestOf({}));
+  auto save = world_.store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(PartOf(old_)));
   for (const std::string& chunk : ChunksOf(old_)) {

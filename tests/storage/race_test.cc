@@ -80,12 +80,16 @@ TEST(RaceTest, OneUploadCommittedByManyAtOnceMakesOneVersion) {
   const TestContent content = RandomContent(1, 2, 500 << 10);
   Uploads& uploads = world.store().uploads();
   const std::string id = uploads.Create(RequestOf({}), 1, {})->upload_id();
-  ASSERT_OK(PutAll(**uploads.OpenSink("m", id), ChunksOf(content)));
-  ASSERT_OK(uploads.AddManifest("m", id, 0, PartOf(content), true, true));
+  const std::shared_ptr<Upload> upload = *uploads.Open("m", id);
+  ASSERT_OK(PutAll(**upload->OpenSink(), ChunksOf(content)));
+  ASSERT_OK(upload->AddManifest(0, PartOf(content), true, true));
   std::vector<std::thread> committers;
   for (int c = 0; c < 6; ++c) {
-    committers.emplace_back(
-        [&] { EXPECT_EQ(uploads.Commit("m", id, {})->version(), 1); });
+    committers.emplace_back([&, c] {
+      const auto version =
+          c % 2 == 0 ? upload->Commit({}) : NamedUpload(uploads, "m", id).Commit({});
+      EXPECT_EQ(version->version(), 1);
+    });
   }
   for (std::thread& committer : committers) committer.join();
   EXPECT_EQ(world.store().models().Get("m")->checkpoint_count(), 1);
@@ -159,12 +163,12 @@ TEST(RaceTest, EverythingAtOnceKeepsItsPromises) {
     while (!stop) {
       const auto upload = store.uploads().Create(RequestOf({}), 1, {});
       ASSERT_OK(upload.status());
-      auto sink = store.uploads().OpenSink("m", upload->upload_id());
+      auto sink = NamedUpload(store.uploads(), "m", upload->upload_id()).OpenSink();
       ASSERT_OK(sink.status());
       for (const auto& chunk : ChunksOf(RandomContent(random(), 1, 1 << 20))) {
         ASSERT_OK((*sink)->Put(DigestOf(chunk), {chunk}).status());
       }
-      ASSERT_OK(store.uploads().Delete("m", upload->upload_id()));
+      ASSERT_OK(NamedUpload(store.uploads(), "m", upload->upload_id()).Delete());
     }
   };
   std::vector<std::thread> savers, others;

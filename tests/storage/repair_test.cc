@@ -158,7 +158,7 @@ TEST_F(RepairTest, AVersionThatIsHeldIsRepairedAndItsPackWaits) {
     ExpectWhole(2, second_);
     EXPECT_EQ(world_.Packs().size(), packs);
   }
-  ASSERT_OK(store().uploads().Delete("m", upload->upload_id()));
+  ASSERT_OK(NamedUpload(store().uploads(), "m", upload->upload_id()).Delete());
   Collect();
   EXPECT_EQ(world_.Packs().size(), packs) << "the version that is read keeps it";
   read->reset();
@@ -201,7 +201,7 @@ TEST_F(RepairTest, ACopyThatTheSaveDidNotUseIsNotNoted) {
   const std::vector<std::string> chunks = ChunksOf(first_);
   // It brings the bytes, in a pack that it uses, and does not name them.
   TestContent other = {Vector("other", std::string(kBytes, 'x'))};
-  auto save = store().uploads().StartOneShot(RequestOf({}));
+  auto save = store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK((*save)->AddManifest(PartOf(other)));
   ASSERT_OK((*save)->Put(DigestOf(chunks[3]), {chunks[3]}));
   for (const std::string& chunk : ChunksOf(other)) {
@@ -234,14 +234,17 @@ TEST_F(RepairTest, AnOpenUploadSharesNothingThatItsBaseHadDamaged) {
   const auto upload = store().uploads().Create(RequestOf({}), 1, {});
   const std::string id = upload->upload_id();
   const std::vector<std::string> chunks = ChunksOf(first_);
-  EXPECT_EQ(store().uploads().FindMissing("m", id, DigestsOf(chunks))->size(), 1u);
+  EXPECT_EQ(
+      NamedUpload(store().uploads(), "m", id).FindMissing(DigestsOf(chunks))->size(), 1u);
   SaveAgain(kTestChunk);
   Collect();
-  EXPECT_EQ(store().uploads().FindMissing("m", id, DigestsOf(chunks))->size(), 1u);
-  auto sink = store().uploads().OpenSink("m", id);
+  EXPECT_EQ(
+      NamedUpload(store().uploads(), "m", id).FindMissing(DigestsOf(chunks))->size(), 1u);
+  auto sink = NamedUpload(store().uploads(), "m", id).OpenSink();
   ASSERT_OK(PutAll(**sink, {chunks[3]}));
-  ASSERT_OK(store().uploads().AddManifest("m", id, 0, PartOf(first_), true, true));
-  ASSERT_OK(store().uploads().Commit("m", id, {}).status());
+  ASSERT_OK(
+      NamedUpload(store().uploads(), "m", id).AddManifest(0, PartOf(first_), true, true));
+  ASSERT_OK(NamedUpload(store().uploads(), "m", id).Commit({}).status());
   Collect();
   for (int64_t version : {1, 3, 4}) ExpectWhole(version, first_);
   ExpectWhole(2, second_);

@@ -157,7 +157,7 @@ TEST(ManifestTest, SectionsAndAttachmentsComeBackWithTheirSummaries) {
   attachment.set_name("card.md");
   attachment.set_media_type("text/markdown");
   attachment.set_data("# hello");
-  auto save = world.store().uploads().StartOneShot(RequestOf({}));
+  auto save = world.store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(part));
   ASSERT_OK((*save)->Put(DigestOf("12345678"), {"12345678"}));
@@ -179,7 +179,7 @@ TEST(ManifestTest, SectionsAndAttachmentsComeBackWithTheirSummaries) {
 class OneShotTest : public ::testing::Test {
  protected:
   std::unique_ptr<OneShotSave> Start(const SaveOptions& options = {}) {
-    auto save = world_.store().uploads().StartOneShot(RequestOf(options));
+    auto save = world_.store().saves().StartOneShot(RequestOf(options));
     EXPECT_OK(save.status());
     return *std::move(save);
   }
@@ -252,17 +252,18 @@ TEST_P(BothSavesTest, OfNothingItIsRefusedUnlessThatIsAllowed) {
   EXPECT_EQ(world_.store().models().Get("m")->latest_version(), 1);
   SaveRequest request = RequestOf({});
   EXPECT_TRUE(absl::IsInvalidArgument(
-      (*world_.store().uploads().StartOneShot(request))->Commit({}).status()));
-  EXPECT_OK((*world_.store().uploads().StartOneShot(request))->Commit({}, true).status());
+      (*world_.store().saves().StartOneShot(request))->Commit({}).status()));
+  EXPECT_OK((*world_.store().saves().StartOneShot(request))->Commit({}, true).status());
   const auto upload = world_.store().uploads().Create(request, 1, {});
   const std::string id = upload->upload_id();
-  ASSERT_OK(world_.store().uploads().AddManifest("m", id, 0, {}, true, true));
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(world_.store().uploads().Commit("m", id, {}).status()));
-  EXPECT_OK(world_.store().uploads().Commit("m", id, {}, true).status());
-  EXPECT_EQ(world_.store().uploads().Commit("m", id, {})->version(), 3);
+  ASSERT_OK(
+      NamedUpload(world_.store().uploads(), "m", id).AddManifest(0, {}, true, true));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      NamedUpload(world_.store().uploads(), "m", id).Commit({}).status()));
+  EXPECT_OK(NamedUpload(world_.store().uploads(), "m", id).Commit({}, true).status());
+  EXPECT_EQ(NamedUpload(world_.store().uploads(), "m", id).Commit({})->version(), 3);
   request.metadata.set_architecture("of a module without tensors");
-  EXPECT_OK((*world_.store().uploads().StartOneShot(request))->Commit({}).status());
+  EXPECT_OK((*world_.store().saves().StartOneShot(request))->Commit({}).status());
 }
 
 TEST_F(OneShotTest, GivenUpItLeavesNothing) {
@@ -283,13 +284,13 @@ TEST_F(OneShotTest, GivenUpItLeavesNothing) {
 
 TEST_F(OneShotTest, ANameMadeOfNothingIsRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(
-      world_.store().uploads().StartOneShot(RequestOf({.model = "../x"})).status()));
+      world_.store().saves().StartOneShot(RequestOf({.model = "../x"})).status()));
   SaveRequest request = RequestOf({.model = "absent"});
   request.create_model = false;
-  EXPECT_TRUE(absl::IsNotFound(world_.store().uploads().StartOneShot(request).status()));
+  EXPECT_TRUE(absl::IsNotFound(world_.store().saves().StartOneShot(request).status()));
   request.create_model = true;
   request.base_version = 7;
-  EXPECT_TRUE(absl::IsNotFound(world_.store().uploads().StartOneShot(request).status()));
+  EXPECT_TRUE(absl::IsNotFound(world_.store().saves().StartOneShot(request).status()));
 }
 
 TEST_F(OneShotTest, AManifestOfManyPagesComesBackWhole) {

@@ -39,7 +39,9 @@ class StoreClockTest : public ::testing::Test {
   bool IsLeased() {
     return !world_.store().leases().List("m", {}, "", 10)->items.empty();
   }
-  bool HasUpload() { return world_.store().uploads().Get("m", upload_).ok(); }
+  bool HasUpload() {
+    return NamedUpload(world_.store().uploads(), "m", upload_).State().ok();
+  }
 
   void ExpectAllThere() {
     EXPECT_GT(WaitingBytes(), 0);
@@ -117,7 +119,7 @@ TEST_F(StoreClockTest, ExpiriesAreShownByTheWallClock) {
   const auto leases = world_.store().leases().List("m", {}, "", 10);
   ASSERT_OK(leases.status());
   EXPECT_EQ(leases->items[0].record.expire_time_us(), before + year);
-  const auto upload = world_.store().uploads().Get("m", upload_);
+  const auto upload = NamedUpload(world_.store().uploads(), "m", upload_).State();
   ASSERT_OK(upload.status());
   EXPECT_EQ(upload->record.expire_time_us(), before + year);
 }

@@ -86,7 +86,7 @@ absl::StatusOr<records::CheckpointRecord> SaveOneShot(CheckpointStore& store,
                                                       const TestContent& content,
                                                       const SaveOptions& options) {
   ASSIGN_OR_RETURN(std::unique_ptr<OneShotSave> save,
-                   store.uploads().StartOneShot(RequestOf(options)));
+                   store.saves().StartOneShot(RequestOf(options)));
   RETURN_IF_ERROR(save->AddManifest(PartOf(content)));
   for (const std::string& chunk : ChunksOf(content)) {
     RETURN_IF_ERROR(save->Put(DigestOf(chunk), {chunk}));
@@ -100,7 +100,7 @@ absl::StatusOr<records::CheckpointRecord> Copy(CheckpointStore& store,
                                                const std::string& into) {
   auto read = store.reads().Open("m", version);
   if (!read.ok()) return read.status();
-  auto save = store.uploads().StartDerived(
+  auto save = store.saves().StartDerived(
       RequestOf({.model = into, .request_id = request_id}), {*read});
   if (!save.ok()) return save.status();
   return (*save)->Commit((*read)->manifest(), {});
@@ -116,20 +116,53 @@ absl::Status PutAll(ChunkSink& sink, const std::vector<std::string>& chunks) {
 absl::StatusOr<records::CheckpointRecord> SaveByUpload(CheckpointStore& store,
                                                        const TestContent& content,
                                                        const SaveOptions& options) {
-  Uploads& uploads = store.uploads();
-  ASSIGN_OR_RETURN(const records::UploadRecord upload,
-                   uploads.Create(RequestOf(options), 1, absl::ZeroDuration()));
-  const std::string& id = upload.upload_id();
-  if (upload.committed_version() != 0) return uploads.Commit(options.model, id, {});
+  ASSIGN_OR_RETURN(const records::UploadRecord record,
+                   store.uploads().Create(RequestOf(options), 1, absl::ZeroDuration()));
+  ASSIGN_OR_RETURN(const std::shared_ptr<Upload> upload,
+                   store.uploads().Open(options.model, record.upload_id()));
+  if (record.committed_version() != 0) return upload->Commit({});
   const std::vector<std::string> chunks = ChunksOf(content);
   ASSIGN_OR_RETURN(const std::vector<uint32_t> missing,
-                   uploads.FindMissing(options.model, id, DigestsOf(chunks)));
+                   upload->FindMissing(DigestsOf(chunks)));
   std::vector<std::string> wanted;
   for (uint32_t i : missing) wanted.push_back(chunks[i]);
-  ASSIGN_OR_RETURN(std::unique_ptr<ChunkSink> sink, uploads.OpenSink(options.model, id));
+  ASSIGN_OR_RETURN(std::unique_ptr<ChunkSink> sink, upload->OpenSink());
   RETURN_IF_ERROR(PutAll(*sink, wanted));
-  RETURN_IF_ERROR(uploads.AddManifest(options.model, id, 0, PartOf(content), true, true));
-  return uploads.Commit(options.model, id, options.expected_latest);
+  RETURN_IF_ERROR(upload->AddManifest(0, PartOf(content), true, true));
+  return upload->Commit(options.expected_latest);
+}
+
+absl::StatusOr<UploadState> NamedUpload::State() const {
+  if (!upload_.ok()) return upload_.status();
+  return (*upload_)->State();
+}
+
+absl::StatusOr<std::vector<uint32_t>> NamedUpload::FindMissing(
+    absl::string_view digests) const {
+  if (!upload_.ok()) return upload_.status();
+  return (*upload_)->FindMissing(digests);
+}
+
+absl::Status NamedUpload::AddManifest(uint32_t contribution, const ManifestPart& part,
+                                      bool begin, bool complete) const {
+  if (!upload_.ok()) return upload_.status();
+  return (*upload_)->AddManifest(contribution, part, begin, complete);
+}
+
+absl::StatusOr<std::unique_ptr<ChunkSink>> NamedUpload::OpenSink() const {
+  if (!upload_.ok()) return upload_.status();
+  return (*upload_)->OpenSink();
+}
+
+absl::StatusOr<records::CheckpointRecord> NamedUpload::Commit(
+    std::optional<int64_t> expected_latest_version, bool allow_empty) const {
+  if (!upload_.ok()) return upload_.status();
+  return (*upload_)->Commit(expected_latest_version, allow_empty);
+}
+
+absl::Status NamedUpload::Delete() const {
+  if (!upload_.ok()) return upload_.status();
+  return (*upload_)->Delete();
 }
 
 absl::StatusOr<Loaded> LoadAll(Read& read) {

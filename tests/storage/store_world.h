@@ -69,6 +69,24 @@ absl::StatusOr<records::CheckpointRecord> Copy(CheckpointStore& store,
                                                VersionName version,
                                                const std::string& request_id = "",
                                                const std::string& into = "m");
+// An upload by its name: each call opens it anew, as a request of its own does.
+class NamedUpload {
+ public:
+  NamedUpload(Uploads& uploads, absl::string_view model, absl::string_view id)
+      : upload_(uploads.Open(model, id)) {}
+
+  absl::StatusOr<UploadState> State() const;
+  absl::StatusOr<std::vector<uint32_t>> FindMissing(absl::string_view digests) const;
+  absl::Status AddManifest(uint32_t contribution, const ManifestPart& part, bool begin,
+                           bool complete) const;
+  absl::StatusOr<std::unique_ptr<ChunkSink>> OpenSink() const;
+  absl::StatusOr<records::CheckpointRecord> Commit(
+      std::optional<int64_t> expected_latest_version, bool allow_empty = false) const;
+  absl::Status Delete() const;
+
+ private:
+  const absl::StatusOr<std::shared_ptr<Upload>> upload_;
+};
 absl::Status PutAll(ChunkSink& sink, const std::vector<std::string>& chunks);
 
 // Every tensor's bytes by `section:key`.

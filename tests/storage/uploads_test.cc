@@ -27,17 +27,18 @@ class UploadsTest : public ::testing::Test {
     return upload.ok() ? upload->upload_id() : "";
   }
   absl::Status Send(const std::string& id, const std::vector<std::string>& chunks) {
-    auto sink = uploads().OpenSink("m", id);
+    auto sink = NamedUpload(uploads(), "m", id).OpenSink();
     if (!sink.ok()) return sink.status();
     return PutAll(**sink, chunks);
   }
   absl::Status Describe(const std::string& id, uint32_t contribution,
                         const TestContent& content) {
-    return uploads().AddManifest("m", id, contribution, PartOf(content), true, true);
+    return NamedUpload(uploads(), "m", id)
+        .AddManifest(contribution, PartOf(content), true, true);
   }
   std::vector<uint32_t> Missing(const std::string& id,
                                 const std::vector<std::string>& chunks) {
-    const auto missing = uploads().FindMissing("m", id, DigestsOf(chunks));
+    const auto missing = NamedUpload(uploads(), "m", id).FindMissing(DigestsOf(chunks));
     EXPECT_OK(missing.status());
     return *missing;
   }
@@ -56,13 +57,13 @@ TEST_F(UploadsTest, WhatAClosedStreamBroughtOutlivesPowerLoss) {
     world_.disk().LosePower();
     ASSERT_OK(world_.Reopen());
     EXPECT_THAT(Missing(id, chunks), IsEmpty()) << bytes;
-    const auto state = uploads().Get("m", id);
+    const auto state = NamedUpload(uploads(), "m", id).State();
     ASSERT_OK(state.status());
     EXPECT_EQ(state->sealed_bytes, static_cast<int64_t>(2 * bytes));
     EXPECT_EQ(state->received_bytes, state->sealed_bytes);
     ASSERT_EQ(state->contributions.size(), 1u);
     EXPECT_TRUE(state->contributions[0].complete);
-    const auto saved = uploads().Commit("m", id, {});
+    const auto saved = NamedUpload(uploads(), "m", id).Commit({});
     ASSERT_OK(saved.status());
     EXPECT_EQ(*LoadAll(world_.store(), saved->version()), Expected(content));
   }
@@ -72,12 +73,12 @@ TEST_F(UploadsTest, WhatAnOpenStreamBroughtIsMissingAfterAPowerLoss) {
   const std::vector<std::string> chunks =
       ChunksOf(RandomContent(1, 1, (5 << 20) + 2 * kTestChunk));
   const std::string id = Create();
-  auto sink = uploads().OpenSink("m", id);
+  auto sink = NamedUpload(uploads(), "m", id).OpenSink();
   for (const std::string& chunk : chunks) {
     ASSERT_OK((*sink)->Put(DigestOf(chunk), {chunk}).status());
   }
   EXPECT_THAT(Missing(id, chunks), IsEmpty());
-  const auto state = uploads().Get("m", id);
+  const auto state = NamedUpload(uploads(), "m", id).State();
   EXPECT_LT(state->sealed_bytes, state->received_bytes);
   // What is on the disk now is what a cut would leave; the stream ends after it.
   world_.disk().SetFault({.at_call = 1, .for_good = true});
@@ -89,7 +90,7 @@ TEST_F(UploadsTest, WhatAnOpenStreamBroughtIsMissingAfterAPowerLoss) {
   const std::vector<uint32_t> missing = Missing(id, chunks);
   EXPECT_FALSE(missing.empty());
   EXPECT_EQ(static_cast<int64_t>((chunks.size() - missing.size()) * kTestChunk),
-            uploads().Get("m", id)->sealed_bytes);
+            NamedUpload(uploads(), "m", id).State()->sealed_bytes);
 }
 
 TEST_F(UploadsTest, ACommittedUploadAnswersAgainAlsoAfterARestart) {
@@ -97,15 +98,16 @@ TEST_F(UploadsTest, ACommittedUploadAnswersAgainAlsoAfterARestart) {
   const std::string id = Create({.request_id = "job"});
   ASSERT_OK(Send(id, ChunksOf(content)));
   ASSERT_OK(Describe(id, 0, content));
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
-  EXPECT_EQ(uploads().Commit("m", id, {})->version(), 1);
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
+  EXPECT_EQ(NamedUpload(uploads(), "m", id).Commit({})->version(), 1);
   ASSERT_OK(world_.Reopen());
-  EXPECT_EQ(uploads().Commit("m", id, {})->version(), 1);
+  EXPECT_EQ(NamedUpload(uploads(), "m", id).Commit({})->version(), 1);
   const auto again = uploads().Create(RequestOf({.request_id = "job"}), 1, {});
   ASSERT_OK(again.status());
   EXPECT_EQ(again->upload_id(), id);
   EXPECT_EQ(again->committed_version(), 1);
-  EXPECT_TRUE(absl::IsFailedPrecondition(uploads().OpenSink("m", id).status()));
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(NamedUpload(uploads(), "m", id).OpenSink().status()));
   EXPECT_TRUE(absl::IsFailedPrecondition(Describe(id, 0, content)));
   EXPECT_TRUE(uploads().List("m", "", 10)->items.empty());
 }
@@ -117,14 +119,14 @@ TEST_F(UploadsTest, ACommittedUploadIsDescribedAsBefore) {
   ASSERT_OK(Send(id, ChunksOf(content)));
   ASSERT_OK(Describe(id, 0, {content[0]}));
   ASSERT_OK(Describe(id, 1, content));
-  const auto before = uploads().Get("m", id);
+  const auto before = NamedUpload(uploads(), "m", id).State();
   ASSERT_OK(before.status());
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   for (const bool restarted : {false, true}) {
     if (restarted) {
       ASSERT_OK(world_.Reopen());
     }
-    const auto after = uploads().Get("m", id);
+    const auto after = NamedUpload(uploads(), "m", id).State();
     ASSERT_OK(after.status());
     EXPECT_EQ(after->record.committed_version(), 2);
     EXPECT_EQ(after->record.metadata().epoch(), 3);
@@ -136,13 +138,14 @@ TEST_F(UploadsTest, ACommittedUploadIsDescribedAsBefore) {
     EXPECT_TRUE(after->contributions[1].complete);
     EXPECT_EQ(after->contributions[0].tensor_count, 1);
     EXPECT_EQ(after->contributions[1].tensor_count, 2);
-    EXPECT_TRUE(absl::IsFailedPrecondition(
-        uploads().FindMissing("m", id, DigestsOf(ChunksOf(content))).status()));
+    EXPECT_TRUE(absl::IsFailedPrecondition(NamedUpload(uploads(), "m", id)
+                                               .FindMissing(DigestsOf(ChunksOf(content)))
+                                               .status()));
   }
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("other", id).status()));
-  ASSERT_OK(uploads().Delete("m", id));
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", id).status()));
-  EXPECT_TRUE(absl::IsNotFound(uploads().Delete("m", id)));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "other", id).State().status()));
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Delete());
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).Delete()));
   EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
 }
 
@@ -153,22 +156,22 @@ TEST_F(UploadsTest, ACommittedUploadIsForgottenAfterItsTimeToLive) {
     id = uploads().Create(RequestOf({}), 1, absl::Hours(1))->upload_id();
     ASSERT_OK(Send(id, ChunksOf(content)));
     ASSERT_OK(Describe(id, 0, content));
-    ASSERT_OK(uploads().Commit("m", id, {}).status());
+    ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
     world_.Advance(absl::Minutes(20));
   }
   auto collect = [&] {
     EXPECT_OK(world_.store().maintenance().CollectGarbage(false, nullptr).status());
   };
   collect();
-  EXPECT_EQ(uploads().Commit("m", ids[0], {})->version(), 1);  // prolongs
+  EXPECT_EQ(NamedUpload(uploads(), "m", ids[0]).Commit({})->version(), 1);  // prolongs
   world_.Advance(absl::Minutes(50));
   collect();
-  EXPECT_EQ(uploads().Get("m", ids[0])->record.committed_version(), 1);
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", ids[1]).status()));
+  EXPECT_EQ(NamedUpload(uploads(), "m", ids[0]).State()->record.committed_version(), 1);
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", ids[1]).State().status()));
   world_.Advance(absl::Minutes(61));
   ASSERT_OK(world_.Reopen());
   collect();
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", ids[0]).status()));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", ids[0]).State().status()));
   EXPECT_EQ(world_.store().checkpoints().List("m", false, "", 10)->items.size(), 2u);
 }
 
@@ -195,7 +198,7 @@ TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
   ASSERT_OK(Send(id, chunks));
   EXPECT_EQ(reserved(), 0) << "an open upload without a stream";
   auto send_more = [&](uint64_t seed) {
-    auto sink = *uploads().OpenSink("m", id);
+    auto sink = *NamedUpload(uploads(), "m", id).OpenSink();
     const std::string more = RandomBytes(seed, 100'000);
     EXPECT_OK(sink->Put(DigestOf(more), {more}).status());
     EXPECT_GT(reserved(), 0);
@@ -210,7 +213,7 @@ TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
   EXPECT_EQ(reserved(), 0);
   // An upload that is deleted beside a stream.
   auto open = send_more(3);
-  ASSERT_OK(uploads().Delete("m", id));
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Delete());
   EXPECT_EQ(reserved(), 0);
   open.reset();
   EXPECT_EQ(reserved(), 0);
@@ -223,7 +226,7 @@ TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
   EXPECT_EQ(reserved(), 0);
   ASSERT_OK(SaveOneShot(world_.store(), RandomContent(4, 1, 2 << 20)).status());
   EXPECT_EQ(reserved(), 0);
-  auto given_up = *uploads().StartOneShot(RequestOf({}));
+  auto given_up = *world_.store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK(given_up->AddManifest(PartOf(RandomContent(5, 1, 2 << 20))));
   ASSERT_OK(given_up->Put(DigestOf("x"), {"x"}));
   EXPECT_GT(reserved(), 0);
@@ -260,7 +263,7 @@ TEST_F(UploadsTest, TwoWorkersEachSaveHalfOfACheckpointAndOfATensor) {
   EXPECT_OK(Send(id, ChunksOf({Vector("a", a), top})));
   EXPECT_OK(Describe(id, 0, {Vector("a", a), top}));
   other.join();
-  const auto saved = uploads().Commit("m", id, {});
+  const auto saved = NamedUpload(uploads(), "m", id).Commit({});
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->tensor_count(), 3);
   const auto loaded = LoadAll(world_.store(), 1);
@@ -281,7 +284,7 @@ TEST_F(UploadsTest, TheSameReplicaOfEveryWorkerIsStoredOnce) {
     });
   }
   for (std::thread& worker : workers) worker.join();
-  const auto saved = uploads().Commit("m", id, {});
+  const auto saved = NamedUpload(uploads(), "m", id).Commit({});
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->stored_bytes(), 4 << 20);
   EXPECT_LT(world_.disk().used_bytes(), (4 << 20) + (64 << 10));
@@ -293,17 +296,18 @@ TEST_F(UploadsTest, AnAbsentContributionIsNamed) {
   const std::string id = Create({}, 3);
   ASSERT_OK(Send(id, ChunksOf(content)));
   ASSERT_OK(Describe(id, 1, content));
-  const auto refused = uploads().Commit("m", id, {});
+  const auto refused = NamedUpload(uploads(), "m", id).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status()));
   EXPECT_THAT(std::string(refused.status().message()),
               HasSubstr("2 of 3 contributions are missing: 0, 2"));
   EXPECT_TRUE(absl::IsInvalidArgument(Describe(id, 3, content)));
   // A part without `complete` is not enough.
-  ASSERT_OK(uploads().AddManifest("m", id, 0, PartOf(content), true, false));
-  EXPECT_TRUE(absl::IsFailedPrecondition(uploads().Commit("m", id, {}).status()));
-  ASSERT_OK(uploads().AddManifest("m", id, 0, {}, false, true));
+  ASSERT_OK(NamedUpload(uploads(), "m", id).AddManifest(0, PartOf(content), true, false));
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(NamedUpload(uploads(), "m", id).Commit({}).status()));
+  ASSERT_OK(NamedUpload(uploads(), "m", id).AddManifest(0, {}, false, true));
   ASSERT_OK(Describe(id, 2, content));
-  EXPECT_OK(uploads().Commit("m", id, {}).status());
+  EXPECT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
 }
 
 TEST_F(UploadsTest, AMissingChunkIsNamedAndCanBeSentStill) {
@@ -314,12 +318,12 @@ TEST_F(UploadsTest, AMissingChunkIsNamedAndCanBeSentStill) {
   const std::string id = Create();
   ASSERT_OK(Send(id, chunks));
   ASSERT_OK(Describe(id, 0, content));
-  const auto refused = uploads().Commit("m", id, {});
+  const auto refused = NamedUpload(uploads(), "m", id).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status()));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("model:t1 (1 chunk)"));
   EXPECT_THAT(Missing(id, {chunks[0], lost}), ElementsAre(1));
   ASSERT_OK(Send(id, {lost}));
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
 }
 
@@ -332,16 +336,17 @@ TEST_F(UploadsTest, GapsAndOverlapsOfRowsAreRefused) {
   ASSERT_OK(Send(gap, ChunksOf({half(0, 4), half(6, 4)})));
   ASSERT_OK(Describe(gap, 0, {half(0, 4)}));
   ASSERT_OK(Describe(gap, 1, {half(6, 4)}));
-  const auto with_gap = uploads().Commit("m", gap, {});
+  const auto with_gap = NamedUpload(uploads(), "m", gap).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(with_gap.status()));
   EXPECT_THAT(std::string(with_gap.status().message()), HasSubstr("model:w rows [4, 6)"));
   // Sent again, the contribution is replaced.
   ASSERT_OK(Send(gap, ChunksOf({half(0, 7)})));
   ASSERT_OK(Describe(gap, 0, {half(0, 7)}));
-  EXPECT_TRUE(absl::IsInvalidArgument(uploads().Commit("m", gap, {}).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(NamedUpload(uploads(), "m", gap).Commit({}).status()));
   ASSERT_OK(Send(gap, ChunksOf({half(0, 6)})));
   ASSERT_OK(Describe(gap, 0, {half(0, 6)}));
-  ASSERT_OK(uploads().Commit("m", gap, {}).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", gap).Commit({}).status());
   EXPECT_EQ(LoadAll(world_.store(), 1)->at("model:w"), bytes);
 }
 
@@ -350,7 +355,8 @@ TEST_F(UploadsTest, OneTensorOfTwoShapesIsRefused) {
   ASSERT_OK(Send(id, {"1234"}));
   ASSERT_OK(Describe(id, 0, {{"w", {4}, "1234"}}));
   ASSERT_OK(Describe(id, 1, {{"w", {2, 2}, "1234"}}));
-  EXPECT_TRUE(absl::IsInvalidArgument(uploads().Commit("m", id, {}).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(NamedUpload(uploads(), "m", id).Commit({}).status()));
 }
 
 TEST_F(UploadsTest, ManyStreamsFeedFewPacks) {
@@ -365,7 +371,7 @@ TEST_F(UploadsTest, ManyStreamsFeedFewPacks) {
   // All open at the same time, so that the last to close finds a pack to itself.
   std::vector<std::unique_ptr<ChunkSink>> sinks;
   for (size_t s = 0; s < content.size(); ++s) {
-    sinks.push_back(*uploads().OpenSink("m", id));
+    sinks.push_back(*NamedUpload(uploads(), "m", id).OpenSink());
   }
   std::vector<std::thread> streams;
   for (size_t s = 0; s < content.size(); ++s) {
@@ -378,7 +384,7 @@ TEST_F(UploadsTest, ManyStreamsFeedFewPacks) {
   for (std::thread& stream : streams) stream.join();
   for (auto& sink : sinks) EXPECT_OK(sink->Close());
   ASSERT_OK(Describe(id, 0, content));
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   EXPECT_EQ(world_.Packs().size(), 2u);
   EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
 }
@@ -391,13 +397,13 @@ TEST_F(UploadsTest, DeletedItLeavesNothing) {
     const std::string id = Create({.request_id = "r"});
     ASSERT_OK(Send(id, ChunksOf(content)));
     ASSERT_OK(Describe(id, 0, content));
-    auto sink = uploads().OpenSink("m", id);
+    auto sink = NamedUpload(uploads(), "m", id).OpenSink();
     ASSERT_OK((*sink)->Put(DigestOf("more"), {"more"}).status());
-    ASSERT_OK(uploads().Delete("m", id));
+    ASSERT_OK(NamedUpload(uploads(), "m", id).Delete());
     EXPECT_TRUE(absl::IsNotFound((*sink)->Put(DigestOf("x"), {"x"}).status()));
     EXPECT_TRUE(absl::IsNotFound((*sink)->Close()));
     sink->reset();
-    EXPECT_TRUE(absl::IsNotFound(uploads().Delete("m", id)));
+    EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).Delete()));
     EXPECT_EQ(world_.UsedAfterCollection(), used);
   }
 }
@@ -410,14 +416,14 @@ TEST_F(UploadsTest, WhetherItIsDeletedIsFoundOutBeforeAnythingElse) {
     ASSERT_OK(Describe(id, 0, content));
     world_.disk().SetFault({.at_call = 1, .after_effect = happened});
     world_.disk().SetReopenFails(true);
-    EXPECT_TRUE(absl::IsUnavailable(uploads().Delete("m", id)));
-    EXPECT_TRUE(absl::IsUnavailable(uploads().Commit("m", id, {}).status()));
+    EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Delete()));
+    EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Commit({}).status()));
     world_.disk().SetReopenFails(false);
     ASSERT_OK(world_.store().maintenance().Heal());
-    const auto committed = uploads().Commit("m", id, {});
+    const auto committed = NamedUpload(uploads(), "m", id).Commit({});
     if (happened) {
       EXPECT_TRUE(absl::IsNotFound(committed.status())) << committed.status();
-      EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", id).status()));
+      EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
     } else {
       ASSERT_OK(committed.status());
       EXPECT_EQ(*LoadAll(world_.store(), committed->version()), Expected(content));
@@ -436,11 +442,11 @@ TEST_F(UploadsTest, AnUndecidedCommitLeavesItsRowAsItWroteIt) {
   ASSERT_OK(Describe(id, 0, content));
   world_.disk().SetFault({.at_call = 1, .after_effect = true});
   world_.disk().SetReopenFails(true);
-  EXPECT_TRUE(absl::IsUnavailable(uploads().Commit("m", id, {}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Commit({}).status()));
   world_.disk().SetReopenFails(false);
   ASSERT_OK(world_.store().maintenance().Heal());
   world_.Advance(absl::Minutes(5));
-  const auto state = uploads().Get("m", id);
+  const auto state = NamedUpload(uploads(), "m", id).State();
   ASSERT_OK(state.status());
   EXPECT_EQ(state->record.committed_version(), 1);
   EXPECT_GT(state->sealed_bytes, 0);
@@ -454,16 +460,79 @@ TEST_F(UploadsTest, UnnamedForItsTimeToLiveItExpires) {
   const std::string id = upload->upload_id();
   ASSERT_OK(Send(id, ChunksOf(RandomContent(1, 1, 3 << 20))));
   world_.Advance(absl::Minutes(9));
-  ASSERT_OK(uploads().Get("m", id).status());  // prolongs
+  ASSERT_OK(NamedUpload(uploads(), "m", id).State().status());  // prolongs
   world_.Advance(absl::Minutes(9));
   EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
             0);
   world_.Advance(absl::Minutes(11));
   EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
             1);
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", id).status()));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
   EXPECT_TRUE(world_.Packs().empty());
   EXPECT_LT(world_.disk().used_bytes(), used + 1000);  // the model that it made
+}
+
+TEST_F(UploadsTest, AnOpenedUploadIsProlongedByEachCallAndIsGoneOnceItExpires) {
+  const std::string id =
+      uploads().Create(RequestOf({}), 1, absl::Minutes(10))->upload_id();
+  const auto upload = uploads().Open("m", id);
+  ASSERT_OK(upload.status());
+  auto expired = [&] {
+    world_.Advance(absl::Minutes(9));
+    return world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads;
+  };
+  EXPECT_EQ(expired(), 0);
+  ASSERT_OK((*upload)->State().status());
+  EXPECT_EQ(expired(), 0);
+  ASSERT_OK((*upload)->FindMissing("").status());
+  EXPECT_EQ(expired(), 0);
+  ASSERT_OK((*upload)->AddManifest(0, {}, true, false));
+  EXPECT_EQ(expired(), 0);
+  EXPECT_EQ(expired(), 1);
+  EXPECT_TRUE(absl::IsNotFound((*upload)->State().status()));
+  EXPECT_TRUE(absl::IsNotFound((*upload)->FindMissing("").status()));
+  EXPECT_TRUE(absl::IsNotFound((*upload)->AddManifest(0, {}, true, true)));
+  EXPECT_TRUE(absl::IsNotFound((*upload)->OpenSink().status()));
+  EXPECT_TRUE(absl::IsNotFound((*upload)->Commit({}).status()));
+  EXPECT_TRUE(absl::IsNotFound((*upload)->Delete()));
+}
+
+TEST_F(UploadsTest, AnOpenedUploadThatAnotherCommitsAnswersFromItsRow) {
+  const TestContent content = RandomContent(1, 1, 1000);
+  const std::string id = Create();
+  const auto upload = uploads().Open("m", id);
+  ASSERT_OK(upload.status());
+  ASSERT_OK(Send(id, ChunksOf(content)));
+  ASSERT_OK(Describe(id, 0, content));
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
+  const auto committed = uploads().Open("m", id);
+  ASSERT_OK(committed.status());
+  for (const auto& opened : {*upload, *committed}) {
+    EXPECT_EQ(opened->State()->record.committed_version(), 1);
+    EXPECT_EQ(opened->State()->sealed_bytes, 1000);
+    EXPECT_EQ(opened->Commit({})->version(), 1);
+    EXPECT_TRUE(absl::IsFailedPrecondition(opened->FindMissing("").status()));
+    EXPECT_TRUE(absl::IsFailedPrecondition(opened->AddManifest(0, {}, true, true)));
+    EXPECT_TRUE(absl::IsFailedPrecondition(opened->OpenSink().status()));
+  }
+  ASSERT_OK((*committed)->Delete());
+  for (const auto& opened : {*upload, *committed}) {
+    EXPECT_TRUE(absl::IsNotFound(opened->State().status()));
+    EXPECT_TRUE(absl::IsNotFound(opened->OpenSink().status()));
+    EXPECT_TRUE(absl::IsNotFound(opened->Commit({}).status()));
+  }
+  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+}
+
+TEST_F(UploadsTest, AnUploadThatIsDeletedThroughOneObjectIsGoneForTheOther) {
+  const std::string id = Create();
+  const auto first = uploads().Open("m", id), second = uploads().Open("m", id);
+  ASSERT_OK(first.status());
+  ASSERT_OK(second.status());
+  ASSERT_OK((*first)->Delete());
+  EXPECT_TRUE(absl::IsNotFound((*second)->State().status()));
+  EXPECT_TRUE(absl::IsNotFound((*second)->Delete()));
+  EXPECT_TRUE(absl::IsNotFound(uploads().Open("m", id).status()));
 }
 
 TEST_F(UploadsTest, NothingExpiresSoonAfterAStart) {
@@ -491,7 +560,7 @@ TEST_F(UploadsTest, ABaseThatIsDeletedStaysForTheUploadThatNamesIt) {
   content.push_back(Vector("new", "new"));
   ASSERT_OK(Send(id, {"new"}));
   ASSERT_OK(Describe(id, 0, content));
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   world_.UsedAfterCollection();
   EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
 }
@@ -525,7 +594,8 @@ TEST_F(UploadsTest, AnIdleOneKeepsNothingOfADeletedBase) {
       EXPECT_THAT(std::string(stopped.message()),
                   HasSubstr("1 version is already deleted: 1"));
     }
-    EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", upload->upload_id()).status()))
+    EXPECT_TRUE(absl::IsNotFound(
+        NamedUpload(uploads(), "m", upload->upload_id()).State().status()))
         << how;
     if (how != "model") {
       EXPECT_OK(checkpoints.Get("base", 2).status());
@@ -564,13 +634,13 @@ TEST_F(UploadsTest, AtALimitAnUploadIsRefusedForNowUnlessAnIdleOneGivesWay) {
   EXPECT_EQ(Create({.request_id = "used"}), used);
   const std::string fresh = Create();
   EXPECT_FALSE(fresh.empty());
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", idle).status()));
-  EXPECT_OK(uploads().Get("m", used).status());
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", idle).State().status()));
+  EXPECT_OK(NamedUpload(uploads(), "m", used).State().status());
   // One with a stream open is in use for as long as it is.
-  auto sink = uploads().OpenSink("m", used);
+  auto sink = NamedUpload(uploads(), "m", used).OpenSink();
   ASSERT_OK(sink.status());
   world_.Advance(absl::Minutes(9));
-  EXPECT_OK(uploads().Get("m", fresh).status());
+  EXPECT_OK(NamedUpload(uploads(), "m", fresh).State().status());
   world_.Advance(absl::Minutes(9));
   EXPECT_TRUE(IsOverloaded(uploads().Create(RequestOf({}), 1, {}).status()));
 }
@@ -587,7 +657,7 @@ TEST_F(UploadsTest, ARequestThatIsRefusedRemovesNoIdleOne) {
   EXPECT_TRUE(absl::IsNotFound(uploads().Create(request, 1, {}).status()));
   request = RequestOf({.request_id = "r", .request_digest = "other"});
   EXPECT_TRUE(absl::IsInvalidArgument(uploads().Create(request, 1, {}).status()));
-  EXPECT_OK(uploads().Get("m", idle).status());
+  EXPECT_OK(NamedUpload(uploads(), "m", idle).State().status());
 }
 
 TEST_F(UploadsTest, AnIdleOneThatCannotBeRemovedIsNamed) {
@@ -628,13 +698,14 @@ TEST_F(UploadsTest, AJobThatOpensUploadsForEverKeepsNoOtherModelFromIt) {
 
 TEST_F(UploadsTest, RubbishIsAClearError) {
   const std::string id = Create();
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(uploads().FindMissing("m", id, "not digests").status()));
   EXPECT_TRUE(absl::IsInvalidArgument(
-      uploads().FindMissing("m", id, std::string(16 * 65'537, 'x')).status()));
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("m", "absent").status()));
-  EXPECT_TRUE(absl::IsNotFound(uploads().Get("other", id).status()));
-  EXPECT_TRUE(absl::IsNotFound(uploads().Commit("m", "", {}).status()));
+      NamedUpload(uploads(), "m", id).FindMissing("not digests").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(NamedUpload(uploads(), "m", id)
+                                          .FindMissing(std::string(16 * 65'537, 'x'))
+                                          .status()));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", "absent").State().status()));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "other", id).State().status()));
+  EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", "").Commit({}).status()));
   EXPECT_TRUE(
       absl::IsInvalidArgument(uploads().Create(RequestOf({}), 70'000, {}).status()));
 }
