@@ -52,6 +52,7 @@ void FillModule(std::string_view path, std::string_view module,
   if (options.optimizer_group.has_value()) {
     to->set_optimizer_group(*options.optimizer_group);
   }
+  to->set_optimizer(options.optimizer);
 }
 
 template <typename Strings>

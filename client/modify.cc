@@ -46,8 +46,9 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
   internal::ToMetadata(metadata, request.mutable_checkpoint());
   request.set_optimizer_policy(static_cast<v1::ModifyCheckpointRequest::OptimizerPolicy>(
       options.optimizer_policy));
-  for (const std::string& parameter : options.optimizer_param_names) {
-    request.add_optimizer_param_names(parameter);
+  for (const auto& [section, names] : options.optimizer_param_names) {
+    auto& given = (*request.mutable_optimizer_param_names())[section];
+    given.mutable_names()->Add(names.begin(), names.end());
   }
   request.set_request_id(options.request_id.empty() ? internal::NewRequestId("modify")
                                                     : options.request_id);
@@ -71,6 +72,7 @@ void Add(const Response::Report& report, ModifyResult& result) {
     parameter.optimizer_fate =
         internal::ToKnown(fate.optimizer_fate(), OptimizerFate::kStateDropped);
     if (fate.has_optimizer_group()) parameter.optimizer_group = fate.optimizer_group();
+    parameter.optimizer = fate.optimizer();
     result.parameters.push_back(std::move(parameter));
   }
 }

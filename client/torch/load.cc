@@ -18,6 +18,7 @@
 #include "client/torch/load_optimizer.h"
 #include "client/torch/load_transfer.h"
 #include "client/torch/member_check.h"
+#include "client/torch/named_sections.h"
 #include "client/torch/optimizer_save.h"
 #include "client/torch/placement.h"
 #include "client/torch/scheduler.h"
@@ -53,9 +54,11 @@ class Loader {
     if (args_.module && args_.state_dict) {
       return absl::InvalidArgumentError("give a module or a state dict, not both");
     }
-    if (args_.optimizer && args_.options.target_dtype.has_value()) {
+    absl::Status status = NameSections();
+    if (!status.ok()) return status;
+    if (!optimizers_.empty() && args_.options.target_dtype.has_value()) {
       return InvalidField("options.target_dtype",
-                          "would cast the optimizer's state and its counts of steps: "
+                          "would cast an optimizer's state and its counts of steps: "
                           "load it without");
     }
     absl::StatusOr<KeyRenames> renames = KeyRenames::Make(args_);
@@ -65,12 +68,12 @@ class Loader {
         KeyPatterns::Make("non_persistent", args_.non_persistent);
     if (!patterns.ok()) return patterns.status();
     non_persistent_ = *std::move(patterns);
-    absl::Status status = ReadEntries();
+    status = ReadEntries();
     if (status.ok()) status = MakePlan();
     // All that was asked for is absent, and the caller goes on without.
     if (!status.ok() || !plan_.has_value()) return status;
     status = PlanLive();
-    if (status.ok()) status = PlanScheduler();
+    if (status.ok()) status = PlanSchedulers();
     if (status.ok()) status = PlanRng();
     result_.report.unused_placement = placement_.Unused();
     if (!status.ok()) return status;
@@ -78,6 +81,18 @@ class Loader {
     transfer_->AddLive(std::move(matches_));
     transfer_->AddShared(std::move(shared_), args_.shared_memory);
     for (const auto& [index, device] : fresh_) transfer_->AddFresh(index, device);
+    return absl::OkStatus();
+  }
+
+  // Which optimizer and scheduler is of which section.
+  absl::Status NameSections() {
+    auto optimizers = OptimizersOf(args_);
+    if (!optimizers.ok()) return optimizers.status();
+    auto schedulers = BySection<torch::optim::LRScheduler>("scheduler", args_.scheduler,
+                                                           args_.schedulers);
+    if (!schedulers.ok()) return schedulers.status();
+    optimizers_ = *std::move(optimizers);
+    schedulers_ = *std::move(schedulers);
     return absl::OkStatus();
   }
 
@@ -130,7 +145,7 @@ class Loader {
   // one for all of them, and what is stored would only shrink on its way to it: then the
   // server casts.
   std::optional<DType> NarrowerType(const LoadPlan& plan) const {
-    if (args_.module == nullptr || args_.optimizer || !returned_.empty() ||
+    if (args_.module == nullptr || !optimizers_.empty() || !returned_.empty() ||
         args_.options.target_dtype.has_value() || args_.dtype != Policy::kFail) {
       return std::nullopt;
     }
@@ -158,12 +173,12 @@ class Loader {
     returned_.insert(args_.sections.begin(), args_.sections.end());
     returned_.insert(args_.options.sections.begin(), args_.options.sections.end());
     const bool fills = args_.module || args_.state_dict || !args_.extra_tensors.empty();
-    if (returned_.empty() && !fills && !args_.optimizer) returned_ = stored;
+    if (returned_.empty() && !fills && optimizers_.empty()) returned_ = stored;
     wanted_ = returned_;
     if (fills) wanted_.insert("model");
-    if (args_.optimizer) wanted_.insert("optimizer");
+    for (const auto& [section, optimizer] : optimizers_) wanted_.insert(section);
     if (args_.rng) wanted_.insert("rng");
-    if (args_.scheduler) wanted_.insert("scheduler");
+    for (const auto& [section, scheduler] : schedulers_) wanted_.insert(section);
     std::vector<std::string> absent;
     bool by_name = false;
     for (const std::string& section : wanted_) {
@@ -175,6 +190,7 @@ class Loader {
     if (args_.absent_sections == Policy::kFail) {
       const std::string why = absl::StrCat(checkpoint.name, " has no section `",
                                            absl::StrJoin(absent, "` and no section `"),
+                                           "`, only `", absl::StrJoin(stored, "`, `"),
                                            "`; to load without set `absent_sections`");
       result_.report.absent_sections = std::move(absent);
       return by_name ? absl::NotFoundError(why) : absl::FailedPreconditionError(why);
@@ -193,7 +209,7 @@ class Loader {
     if (args_.state_dict) AddFresh("model");
     if (args_.options.target_dtype.has_value()) ReportCasts();
     absl::Status status = PlanModel();
-    return status.ok() ? PlanOptimizerState() : status;
+    return status.ok() ? PlanOptimizers() : status;
   }
 
   absl::Status PlanModel() {
@@ -213,15 +229,26 @@ class Loader {
     return absl::OkStatus();
   }
 
-  absl::Status PlanOptimizerState() {
-    if (!args_.optimizer || wanted_.count("optimizer") == 0) return absl::OkStatus();
-    const SectionContent* content = FindSection("optimizer");
-    const SectionContent none;
-    absl::StatusOr<OptimizerLoad> load = PlanOptimizer(
-        args_, content ? *content : none, *index_,
-        names_.has_value() ? *names_ : ParameterNames({}), renames_, result_.report);
-    if (!load.ok()) return load.status();
-    for (const OptimizerLoad::ParameterState& state : load->states) {
+  absl::Status PlanOptimizers() {
+    const ParameterNames names = names_.value_or(ParameterNames({}));
+    for (const auto& [section, optimizer] : optimizers_) {
+      if (wanted_.count(section) == 0) continue;
+      const SectionContent* content = FindSection(section);
+      SectionContent none;
+      none.name = section;
+      absl::StatusOr<OptimizerLoad> load =
+          PlanOptimizer(args_, *optimizer, content ? *content : none, *index_, names,
+                        renames_, result_.report);
+      if (!load.ok()) return load.status();
+      AddFresh(*load);
+      optimizer_loads_.push_back(*std::move(load));
+    }
+    return absl::OkStatus();
+  }
+
+  // The state of an optimizer, on the devices of its parameters.
+  void AddFresh(const OptimizerLoad& load) {
+    for (const OptimizerLoad::ParameterState& state : load.states) {
       for (const auto& [name, index] : state.number_tensors) {
         fresh_.try_emplace(index, kCpu);
       }
@@ -230,8 +257,6 @@ class Loader {
         for (const int64_t index : indexes) fresh_.try_emplace(index, device);
       }
     }
-    optimizer_ = *std::move(load);
-    return absl::OkStatus();
   }
 
   // What target_dtype did to fresh tensors, and which it left as they are.
@@ -268,16 +293,25 @@ class Loader {
     return keys;
   }
 
-  absl::Status PlanScheduler() {
-    if (!args_.scheduler || wanted_.count("scheduler") == 0) return absl::OkStatus();
-    const SectionContent* content = FindSection("scheduler");
+  absl::Status PlanSchedulers() {
+    for (const auto& [section, scheduler] : schedulers_) {
+      if (wanted_.count(section) == 0) continue;
+      absl::Status status = PlanScheduler(section, *scheduler);
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status PlanScheduler(const std::string& section,
+                             torch::optim::LRScheduler& scheduler) {
+    const SectionContent* content = FindSection(section);
     absl::StatusOr<int64_t> steps =
-        ReadSchedulerSteps(content ? content->value : Value());
+        ReadSchedulerSteps(section, content ? content->value : Value());
     if (!steps.ok()) return steps.status();
-    scheduler_steps_ = *steps;
+    scheduler_steps_.emplace_back(&scheduler, *steps);
     if (args_.settings == Policy::kIgnore) return absl::OkStatus();
     const std::vector<LoadReport::SettingChange> changes =
-        SchedulerChanges(*args_.scheduler, content->value, content->metadata);
+        SchedulerChanges(scheduler, section, content->value, content->metadata);
     std::vector<LoadReport::SettingChange>& told = result_.report.settings;
     told.insert(told.end(), changes.begin(), changes.end());
     if (changes.empty() || args_.settings != Policy::kFail) return absl::OkStatus();
@@ -340,16 +374,14 @@ class Loader {
   }
 
   absl::Status Finish() {
-    if (optimizer_.has_value()) {
-      absl::Status status = ApplyOptimizer(
-          *args_.optimizer, *optimizer_, [&](int64_t i) { return transfer_->Fresh(i); });
-      if (!status.ok()) return status;
-    }
-    if (scheduler_steps_.has_value()) {
-      SetSchedulerSteps(*args_.scheduler, *scheduler_steps_);
+    absl::Status status =
+        ApplyOptimizers(optimizer_loads_, [&](int64_t i) { return transfer_->Fresh(i); });
+    if (!status.ok()) return status;
+    for (const auto& [scheduler, steps] : scheduler_steps_) {
+      SetSchedulerSteps(*scheduler, steps);
     }
     if (rng_ >= 0) {
-      absl::Status status = SetCpuRngState(transfer_->Fresh(rng_));
+      status = SetCpuRngState(transfer_->Fresh(rng_));
       if (!status.ok()) return status;
     }
     for (const auto& [device, index] : device_rng_) {
@@ -388,6 +420,8 @@ class Loader {
   const LoadArgs& args_;
   LoadResult& result_;
   Deadline deadline_;
+  OptimizersBySection optimizers_;
+  std::map<std::string, torch::optim::LRScheduler*> schedulers_;
   Placement placement_;
   KeyRenames renames_;
   KeyPatterns non_persistent_;
@@ -400,8 +434,8 @@ class Loader {
   std::vector<StateEntry> entries_;          // as forward() uses them
   std::optional<ParameterNames> names_;      // of the tensors as registered
   std::vector<std::vector<size_t>> shared_;  // positions of matches_
-  std::optional<OptimizerLoad> optimizer_;
-  std::optional<int64_t> scheduler_steps_;
+  std::vector<OptimizerLoad> optimizer_loads_;
+  std::vector<std::pair<torch::optim::LRScheduler*, int64_t>> scheduler_steps_;
   int64_t rng_ = -1;
   std::map<int, int64_t> device_rng_;  // positions, by device
   std::optional<Transfer> transfer_;

@@ -11,6 +11,7 @@
 #include "client/torch/guard.h"
 #include "client/torch/match_parameters.h"
 #include "client/torch/settings.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore::torch_internal {
 
@@ -40,10 +41,11 @@ bool SameKind(const Value& stored, const Value& ours) {
 
 class Planner {
  public:
-  Planner(const LoadArgs& args, const SectionContent& stored, const PlanIndex& plan,
+  Planner(const LoadArgs& args, torch::optim::Optimizer& optimizer,
+          const SectionContent& stored, const PlanIndex& plan,
           const ParameterNames& names, const KeyRenames& renames, LoadReport& report)
       : args_(args),
-        optimizer_(*args.optimizer),
+        optimizer_(optimizer),
         stored_(stored),
         plan_(plan),
         names_(names),
@@ -53,6 +55,7 @@ class Planner {
   absl::StatusOr<OptimizerLoad> Run() {
     absl::StatusOr<const OptimizerTable*> table = TableOf(optimizer_);
     if (!table.ok()) return table.status();
+    load_.optimizer = &optimizer_;
     load_.table = *table;
     const std::vector<Value>* groups = ListOf(stored_.value.Find("param_groups"));
     const Value* states = stored_.value.Find("state");
@@ -72,27 +75,34 @@ class Planner {
     // Python keeps them under their number; here a state needs a parameter.
     for (const auto& [id, fields] : states_) {
       if (planned_.count(id) == 0) {
-        report_.skipped.push_back(absl::StrCat("optimizer:state/", id));
+        report_.skipped.push_back(NameOf(absl::StrCat("state/", id)));
       }
     }
     return std::move(load_);
   }
 
  private:
+  // `optimizer:param_groups/0/lr`
+  std::string NameOf(absl::string_view key) const {
+    return absl::StrCat(stored_.name, ":", key);
+  }
+  std::string NameOfOption(size_t group, absl::string_view option) const {
+    return NameOf(absl::StrCat("param_groups/", group, "/", option));
+  }
+
   // AdamW's state fits Adam, whose steps are others.
   absl::Status CheckClass(const std::vector<Value>& groups) {
     std::vector<LoadReport::SettingChange> changes;
     const std::string& ours = load_.table->name;
     const Value* stored = stored_.metadata.Find("class");
     if (stored != nullptr && TextOf(*stored) != ours) {
-      changes.push_back({"optimizer", TextOf(*stored), ours});
+      changes.push_back({stored_.name, TextOf(*stored), ours});
     }
     for (size_t g = 0; g < groups.size(); ++g) {
       for (const auto& [name, only] : load_.table->markers) {
         const Value* value = groups[g].Find(name);
         if (value == nullptr || SameSetting(*value, only)) continue;
-        changes.push_back({absl::StrCat("optimizer:param_groups/", g, "/", name),
-                           value->ToString(), only.ToString()});
+        changes.push_back({NameOfOption(g, name), value->ToString(), only.ToString()});
       }
     }
     if (changes.empty() || args_.settings == Policy::kIgnore) return absl::OkStatus();
@@ -121,8 +131,10 @@ class Planner {
                                        planned_.insert(b.ToString());
                                        return true;
                                      }};
-    absl::StatusOr<MatchedGroups> matched = MatchParameters(matching, report_.inferred);
+    bool inferred = false;
+    absl::StatusOr<MatchedGroups> matched = MatchParameters(matching, inferred);
     if (!matched.ok()) return matched.status();
+    if (inferred) report_.inferred.push_back(stored_.name);
     for (size_t g = 0; g < groups.size(); ++g) {
       flat_size_ = 0;
       // LBFGS flattens a parameter as often as it holds it.
@@ -168,8 +180,8 @@ class Planner {
     const auto* s = std::get_if<Value::TensorKey>(&a.variant());
     const auto* t = std::get_if<Value::TensorKey>(&b.variant());
     if (s != nullptr && t != nullptr) {
-      const int64_t i = plan_.Find("optimizer", s->key);
-      const int64_t j = plan_.Find("optimizer", t->key);
+      const int64_t i = plan_.Find(stored_.name, s->key);
+      const int64_t j = plan_.Find(stored_.name, t->key);
       if (i < 0 || j < 0) return false;
       // Tied parameters have separate step tensors, so scalars are not compared.
       return plan_.Root(i) == plan_.Root(j) ||
@@ -197,8 +209,7 @@ class Planner {
       }
       if (args_.hyperparameters == Policy::kIgnore || SameSetting(*value, ours)) continue;
       report_.hyperparameters.push_back(
-          {absl::StrCat("optimizer:param_groups/", g, "/", name), value->ToString(),
-           ours.ToString()});
+          {NameOfOption(g, name), value->ToString(), ours.ToString()});
     }
     for (const auto& [name, only] : load_.table->python_only) {
       known.insert(name);
@@ -215,8 +226,7 @@ class Planner {
     if (const auto* dict = std::get_if<Value::DictEntries>(&group.variant())) {
       for (const auto& [key, value] : dict->entries) {
         if (known.count(TextOf(key)) > 0) continue;
-        report_.skipped.push_back(
-            absl::StrCat("optimizer:param_groups/", g, "/", TextOf(key)));
+        report_.skipped.push_back(NameOfOption(g, TextOf(key)));
       }
     }
     return absl::OkStatus();
@@ -296,9 +306,9 @@ class Planner {
   absl::StatusOr<int64_t> Position(const std::string& where, const Value& value) {
     const auto* named = std::get_if<Value::TensorKey>(&value.variant());
     if (named == nullptr) return RefuseOptimizer(absl::StrCat(where, " is no tensor"));
-    const int64_t index = plan_.Find("optimizer", named->key);
+    const int64_t index = plan_.Find(stored_.name, named->key);
     if (index >= 0) return index;
-    return RefuseOptimizer(absl::StrCat("tensor `optimizer:", named->key,
+    return RefuseOptimizer(absl::StrCat("tensor `", NameOf(named->key),
                                         "` is left out by include, exclude or slices"));
   }
 
@@ -338,8 +348,7 @@ class Planner {
     }
     absl::StatusOr<DType> dtype = DTypeFromTorch(state.parameter.scalar_type());
     if (dtype.ok() && *dtype != info.dtype) {
-      report_.dtype_change.push_back(
-          {absl::StrCat("optimizer:", info.key), info.dtype, *dtype});
+      report_.dtype_change.push_back({NameOf(info.key), info.dtype, *dtype});
     }
     state.tensors[name].push_back(*index);
     return absl::OkStatus();
@@ -362,47 +371,73 @@ class Planner {
 }  // namespace
 
 absl::StatusOr<OptimizerLoad> PlanOptimizer(
-    const LoadArgs& args, const SectionContent& stored, const PlanIndex& plan,
-    const ParameterNames& names, const KeyRenames& renames, LoadReport& report) {
-  return Planner(args, stored, plan, names, renames, report).Run();
+    const LoadArgs& args, torch::optim::Optimizer& optimizer,
+    const SectionContent& stored, const PlanIndex& plan, const ParameterNames& names,
+    const KeyRenames& renames, LoadReport& report) {
+  absl::StatusOr<OptimizerLoad> load =
+      Planner(args, optimizer, stored, plan, names, renames, report).Run();
+  if (load.ok() || stored.name == "optimizer") return load;
+  return Annotate(load.status(), absl::StrCat("section `", stored.name, "`"));
 }
 
-absl::Status ApplyOptimizer(torch::optim::Optimizer& optimizer, const OptimizerLoad& load,
+namespace {
+
+using States =
+    std::remove_reference_t<decltype(std::declval<torch::optim::Optimizer&>().state())>;
+
+// What an optimizer is to hold.
+struct MadeOptimizer {
+  States states;
+  std::vector<std::unique_ptr<torch::optim::OptimizerOptions>> options;  // of each group
+};
+
+MadeOptimizer MakeOptimizer(const OptimizerLoad& load,
                             const std::function<torch::Tensor(int64_t)>& fetched) {
-  return Guarded("restoring the optimizer", [&]() -> absl::Status {
+  MadeOptimizer made;
+  for (const OptimizerLoad::ParameterState& planned : load.states) {
+    LoadedState loaded;
+    loaded.numbers = planned.numbers;
+    for (const auto& [name, index] : planned.number_tensors) {
+      loaded.numbers[name] = fetched(index).item<double>();
+    }
+    // As Python does: state follows its parameter's type and device.
+    auto target = torch::TensorOptions().device(planned.parameter.device());
+    if (planned.parameter.is_floating_point()) {
+      target = target.dtype(planned.parameter.scalar_type());
+    }
+    for (const auto& [name, indexes] : planned.tensors) {
+      std::vector<torch::Tensor>& tensors = loaded.tensors[name];
+      for (const int64_t index : indexes) tensors.push_back(fetched(index).to(target));
+    }
+    for (const auto& [name, kind] : load.table->state) {
+      if (kind != StateKind::kScalarTensor && kind != StateKind::kScalarList) continue;
+      for (torch::Tensor& tensor : loaded.tensors[name]) tensor = tensor.reshape({});
+      if (loaded.numbers.count(name) == 0) continue;
+      loaded.tensors[name] = {torch::full({}, loaded.Double(name), target)};
+    }
+    made.states[StateKey(planned.parameter)] = load.table->make_state(loaded);
+  }
+  for (const Value* group : load.groups) {
+    made.options.push_back(load.table->make_options(*group));
+  }
+  return made;
+}
+
+}  // namespace
+
+absl::Status ApplyOptimizers(const std::vector<OptimizerLoad>& loads,
+                             const std::function<torch::Tensor(int64_t)>& fetched) {
+  return Guarded("restoring the optimizers", [&]() -> absl::Status {
     const c10::InferenceMode training(false);
     const torch::NoGradGuard no_grad;
-    std::remove_reference_t<decltype(optimizer.state())> states;
-    for (const OptimizerLoad::ParameterState& planned : load.states) {
-      LoadedState loaded;
-      loaded.numbers = planned.numbers;
-      for (const auto& [name, index] : planned.number_tensors) {
-        loaded.numbers[name] = fetched(index).item<double>();
+    std::vector<MadeOptimizer> made;
+    for (const OptimizerLoad& load : loads) made.push_back(MakeOptimizer(load, fetched));
+    for (size_t i = 0; i < loads.size(); ++i) {
+      torch::optim::Optimizer& optimizer = *loads[i].optimizer;
+      optimizer.state() = std::move(made[i].states);
+      for (size_t g = 0; g < made[i].options.size(); ++g) {
+        optimizer.param_groups()[g].set_options(std::move(made[i].options[g]));
       }
-      // As Python does: state follows its parameter's type and device.
-      auto target = torch::TensorOptions().device(planned.parameter.device());
-      if (planned.parameter.is_floating_point()) {
-        target = target.dtype(planned.parameter.scalar_type());
-      }
-      for (const auto& [name, indexes] : planned.tensors) {
-        std::vector<torch::Tensor>& tensors = loaded.tensors[name];
-        for (const int64_t index : indexes) tensors.push_back(fetched(index).to(target));
-      }
-      for (const auto& [name, kind] : load.table->state) {
-        if (kind != StateKind::kScalarTensor && kind != StateKind::kScalarList) continue;
-        for (torch::Tensor& tensor : loaded.tensors[name]) tensor = tensor.reshape({});
-        if (loaded.numbers.count(name) == 0) continue;
-        loaded.tensors[name] = {torch::full({}, loaded.Double(name), target)};
-      }
-      states[StateKey(planned.parameter)] = load.table->make_state(loaded);
-    }
-    std::vector<std::unique_ptr<torch::optim::OptimizerOptions>> options;
-    for (const Value* group : load.groups) {
-      options.push_back(load.table->make_options(*group));
-    }
-    optimizer.state() = std::move(states);
-    for (size_t g = 0; g < options.size(); ++g) {
-      optimizer.param_groups()[g].set_options(std::move(options[g]));
     }
     return absl::OkStatus();
   });

@@ -54,9 +54,7 @@ std::string LoadReport::ToString() const {
   for (const auto& [stored, here] : renamed) {
     absl::StrAppend(&text, "renamed: ", stored, " is ", here, " here\n");
   }
-  if (inferred) {
-    text += "optimizer state was adopted in parameter order: no names to go by\n";
-  }
+  AddList(text, "state adopted in parameter order, without names", inferred);
   for (const std::string& why : fell_back) {
     absl::StrAppend(&text, "on the cpu instead: ", why, "\n");
   }

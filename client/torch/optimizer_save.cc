@@ -94,10 +94,10 @@ class Reader {
       const auto [owner, first] =
           owners_.try_emplace(name, params[p].unsafeGetTensorImpl());
       if (first || owner->second == params[p].unsafeGetTensorImpl()) continue;
-      return absl::InvalidArgumentError(absl::StrCat(
-          "optimizer: ", ParameterText(g, p, params[p]), " is the memory of `", name,
-          "`, as an earlier parameter is: give "
-          "the optimizer the module's own tensors"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(ParameterText(g, p, params[p]), " is the memory of `", name,
+                       "`, as an earlier parameter is: give "
+                       "the optimizer the module's own tensors"));
     }
     return absl::OkStatus();
   }
@@ -107,7 +107,7 @@ class Reader {
     std::vector<std::string> told = foreign_;
     if (told.size() > kTold) told.resize(kTold);
     return absl::InvalidArgumentError(absl::StrCat(
-        "optimizer: ", absl::StrJoin(told, ", "),
+        absl::StrJoin(told, ", "),
         foreign_.size() > kTold ? absl::StrCat(" and ", foreign_.size() - kTold, " more")
                                 : "",
         foreign_.size() > 1 ? " are" : " is",

@@ -1,4 +1,4 @@
-// The `optimizer` section, in the layout of Python's Optimizer.state_dict():
+// An optimizer's section, in the layout of Python's Optimizer.state_dict():
 //
 //   {"state": {0: {"momentum_buffer": <state/0/momentum_buffer>}, ...},
 //    "param_groups": [{"lr": 0.1, ..., "params": [0, 1],

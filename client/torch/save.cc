@@ -1,4 +1,5 @@
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,24 +10,35 @@
 #include "client/torch/guard.h"
 #include "client/torch/key_rules.h"
 #include "client/torch/member_check.h"
+#include "client/torch/named_sections.h"
 #include "client/torch/optimizer_save.h"
 #include "client/torch/scheduler.h"
 #include "client/torch/state_dict.h"
 #include "client/torch/tensor_views.h"
 #include "modelstore/torch.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore {
 namespace torch_internal {
 namespace {
 
+absl::StatusOr<std::map<std::string, const torch::optim::LRScheduler*>> SchedulersOf(
+    const SaveArgs& args) {
+  return BySection<const torch::optim::LRScheduler>("scheduler", args.scheduler,
+                                                    args.schedulers);
+}
+
 absl::Status CheckArgs(const SaveArgs& args) {
   if (args.module != nullptr && args.state_dict != nullptr) {
     return absl::InvalidArgumentError("give a module or a state dict, not both");
   }
+  const auto optimizers = OptimizersOf(args);
+  if (!optimizers.ok()) return optimizers.status();
+  const auto schedulers = SchedulersOf(args);
+  if (!schedulers.ok()) return schedulers.status();
   for (const auto& [name, tree] : args.sections) {
-    const bool taken = name == "model" || (name == "optimizer" && args.optimizer) ||
-                       (name == "rng" && args.rng) ||
-                       (name == "scheduler" && args.scheduler);
+    const bool taken = name == "model" || (name == "rng" && args.rng) ||
+                       optimizers->contains(name) || schedulers->contains(name);
     if (taken) {
       return absl::InvalidArgumentError(
           absl::StrCat("section `", name, "` is written from the other arguments"));
@@ -47,19 +59,24 @@ absl::Status AddModel(const SaveArgs& args, const std::vector<StateEntry>& entri
   return absl::OkStatus();
 }
 
-absl::Status AddOptimizer(const SaveArgs& args, const std::vector<StateEntry>& entries,
-                          ViewBuilder& views, SaveContent& content) {
-  if (args.optimizer == nullptr) return absl::OkStatus();
-  absl::StatusOr<OptimizerSection> section =
-      ReadOptimizer(*args.optimizer, ParameterNames(entries),
-                    /*nameless=*/!args.module && args.extra_tensors.empty());
-  if (!section.ok()) return section.status();
-  for (const auto& [key, tensor] : section->tensors) {
-    absl::Status status = views.Add("optimizer", key, tensor);
-    if (!status.ok()) return status;
+absl::Status AddOptimizers(const SaveArgs& args, const std::vector<StateEntry>& entries,
+                           ViewBuilder& views, SaveContent& content) {
+  const auto optimizers = OptimizersOf(args);
+  if (!optimizers.ok()) return optimizers.status();
+  if (optimizers->empty()) return absl::OkStatus();
+  const ParameterNames names(entries);
+  for (const auto& [name, optimizer] : *optimizers) {
+    absl::StatusOr<OptimizerSection> section =
+        ReadOptimizer(*optimizer, names,
+                      /*nameless=*/!args.module && args.extra_tensors.empty());
+    if (!section.ok()) return Annotate(section.status(), name);
+    for (const auto& [key, tensor] : section->tensors) {
+      absl::Status status = views.Add(name, key, tensor);
+      if (!status.ok()) return status;
+    }
+    content.sections.push_back(
+        {name, std::move(section->value), std::move(section->metadata)});
   }
-  content.sections.push_back(
-      {"optimizer", std::move(section->value), std::move(section->metadata)});
   return absl::OkStatus();
 }
 
@@ -87,9 +104,11 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
     }
     content.sections.push_back({name, tree.value, Value()});
   }
-  if (args.scheduler) {
-    content.sections.push_back({"scheduler", SchedulerState(*args.scheduler),
-                                SchedulerMetadata(*args.scheduler)});
+  const auto schedulers = SchedulersOf(args);
+  if (!schedulers.ok()) return schedulers.status();
+  for (const auto& [name, scheduler] : *schedulers) {
+    content.sections.push_back(
+        {name, SchedulerState(*scheduler), SchedulerMetadata(*scheduler)});
   }
   return args.rng ? AddRng(views, content) : absl::OkStatus();
 }
@@ -98,7 +117,7 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
 // only views.
 absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   if (absl::Status status = CheckArgs(args); !status.ok()) return status;
-  // As registered, which are those that the optimizer holds; and as forward() uses them.
+  // As registered, which are those that optimizers hold; and as forward() uses them.
   std::vector<StateEntry> entries, used;
   absl::StatusOr<KeyPatterns> non_persistent =
       KeyPatterns::Make("non_persistent", args.non_persistent);
@@ -116,7 +135,7 @@ absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   SaveContent content;
   ViewBuilder views(at_rest);
   if (status.ok()) status = AddModel(args, used, views, content);
-  if (status.ok()) status = AddOptimizer(args, entries, views, content);
+  if (status.ok()) status = AddOptimizers(args, entries, views, content);
   if (status.ok()) status = AddSections(args, views, content);
   if (!status.ok()) return status;
   if (args.module && args.architecture) {

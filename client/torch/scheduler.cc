@@ -77,12 +77,13 @@ Value SchedulerMetadata(const torch::optim::LRScheduler& scheduler) {
   return Value::Dict({{"class", SchedulerClass(scheduler)}});
 }
 
-absl::StatusOr<int64_t> ReadSchedulerSteps(const Value& state) {
+absl::StatusOr<int64_t> ReadSchedulerSteps(const std::string& section,
+                                           const Value& state) {
   const Value* value = state.Find("last_epoch");
   const int64_t* steps = value ? std::get_if<int64_t>(&value->variant()) : nullptr;
   if (steps == nullptr || *steps < 0 || *steps > std::numeric_limits<unsigned>::max()) {
-    return absl::FailedPreconditionError(
-        "section `scheduler` holds no count of steps: `last_epoch`");
+    return absl::FailedPreconditionError("section `" + section +
+                                         "` holds no count of steps: `last_epoch`");
   }
   return *steps;
 }
@@ -92,26 +93,27 @@ void SetSchedulerSteps(torch::optim::LRScheduler& scheduler, int64_t steps) {
 }
 
 std::vector<LoadReport::SettingChange> SchedulerChanges(
-    const torch::optim::LRScheduler& scheduler, const Value& state,
-    const Value& metadata) {
+    const torch::optim::LRScheduler& scheduler, const std::string& section,
+    const Value& state, const Value& metadata) {
   std::vector<LoadReport::SettingChange> changes;
   const Value* stored_class = metadata.Find("class");
   const std::string our_class = SchedulerClass(scheduler);
   if (stored_class != nullptr && TextOf(*stored_class) != our_class) {
-    changes.push_back({"scheduler", TextOf(*stored_class), our_class});
+    changes.push_back({section, TextOf(*stored_class), our_class});
   }
   const auto* entries = std::get_if<Value::DictEntries>(&state.variant());
   if (entries == nullptr) return changes;
   const auto settings = SchedulerSettings(scheduler);
   for (const auto& [key, value] : entries->entries) {
     const std::string name = TextOf(key);
+    const std::string full_name = section + ":" + name;
     if (!IsSchedulerSetting(name)) continue;
     const auto ours = std::find_if(settings.begin(), settings.end(),
                                    [&](const auto& s) { return s.first == name; });
     if (ours == settings.end()) {
-      changes.push_back({"scheduler:" + name, value.ToString(), ""});
+      changes.push_back({full_name, value.ToString(), ""});
     } else if (!SameSetting(value, ours->second)) {
-      changes.push_back({"scheduler:" + name, value.ToString(), ours->second.ToString()});
+      changes.push_back({full_name, value.ToString(), ours->second.ToString()});
     }
   }
   return changes;

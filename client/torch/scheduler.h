@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,14 +21,15 @@ Value SchedulerState(const torch::optim::LRScheduler& scheduler);
 // {"class": "StepLR"}
 Value SchedulerMetadata(const torch::optim::LRScheduler& scheduler);
 
-// FAILED_PRECONDITION if `state` is no scheduler's.
-absl::StatusOr<int64_t> ReadSchedulerSteps(const Value& state);
+// FAILED_PRECONDITION if `state`, of this section, is no scheduler's.
+absl::StatusOr<int64_t> ReadSchedulerSteps(const std::string& section,
+                                           const Value& state);
 void SetSchedulerSteps(torch::optim::LRScheduler& scheduler, int64_t steps);
 
-// How the stored settings and class differ from the scheduler's. What is not stored is
-// no difference.
+// How the settings and class that the section stores differ from the scheduler's. What is
+// not stored is no difference.
 std::vector<LoadReport::SettingChange> SchedulerChanges(
-    const torch::optim::LRScheduler& scheduler, const Value& state,
-    const Value& metadata);
+    const torch::optim::LRScheduler& scheduler, const std::string& section,
+    const Value& state, const Value& metadata);
 
 }  // namespace modelstore::torch_internal

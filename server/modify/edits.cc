@@ -9,6 +9,7 @@
 #include "proto/contract/names.h"
 #include "server/core/resource_names.h"
 #include "server/modify/lora_tensor.h"
+#include "server/modify/optimizer_resolver.h"
 
 namespace modelstore::server::modify {
 
@@ -80,19 +81,54 @@ absl::Status Workshop::TakeElements(int64_t elements) {
       " of the edits before; all edits of a call make at most ", kMaxMadeElements));
 }
 
-absl::StatusOr<const OptimizerIndex*> Workshop::Optimizer() {
-  if (optimizer_ == nullptr) {
-    int64_t bytes = 0;
-    for (const auto& section : checkpoint_.base()->manifest().sections()) {
-      if (section.name() == kOptimizer) bytes = DecodedBytes(section);
+absl::StatusOr<OptimizerIndexes> Workshop::Optimizers() {
+  if (!optimizers_.has_value()) {
+    auto read = ReadOptimizers();
+    if (!read.ok()) return read.status();
+    optimizers_ = *std::move(read);
+  }
+  OptimizerIndexes all;
+  for (const OptimizerIndex& index : *optimizers_) all.push_back(&index);
+  return all;
+}
+
+absl::StatusOr<std::vector<OptimizerIndex>> Workshop::ReadOptimizers() const {
+  const auto& manifest = checkpoint_.base()->manifest();
+  // Their ids, and what decoding them takes: nothing of one that has only tensors.
+  std::map<std::string, int64_t> sections;
+  for (const auto& record : manifest.sections()) {
+    if (IsOptimizerSection(record.name())) {
+      sections.emplace(record.name(), DecodedBytes(record));
     }
+  }
+  for (const auto& tensor : manifest.tensors()) {
+    if (IsOptimizerSection(tensor.section())) sections.emplace(tensor.section(), 0);
+  }
+  for (const auto& [section, names] : request_.optimizer_param_names()) {
+    if (!sections.contains(section)) {
+      return RefuseNames(section, "the checkpoint has no optimizer in such a section");
+    }
+  }
+  if (sections.size() > kMaxOptimizers) {
+    return InvalidField("name", absl::StrCat(NameOf(*checkpoint_.base()), " has ",
+                                             sections.size(), " optimizers, at most ",
+                                             kMaxOptimizers, " can be followed"));
+  }
+  const OptimizerIndex::Names none;
+  std::vector<OptimizerIndex> optimizers;
+  for (const auto& [section, bytes] : sections) {
+    if (auto s = CheckGoOn(); !s.ok()) return s;
     const auto borrowed = Borrow(bytes);
     if (!borrowed.ok()) return borrowed.status();
-    auto index = OptimizerIndex::Of(checkpoint_, optimizer_names_);
+    const auto names = request_.optimizer_param_names().find(section);
+    const bool named = names != request_.optimizer_param_names().end();
+    auto index =
+        OptimizerIndex::Of(checkpoint_, section, static_cast<int>(optimizers.size()),
+                           named ? names->second.names() : none);
     if (!index.ok()) return index.status();
-    optimizer_ = std::make_unique<OptimizerIndex>(*std::move(index));
+    optimizers.push_back(*std::move(index));
   }
-  return optimizer_.get();
+  return optimizers;
 }
 
 const std::shared_ptr<LoraFactors>& Workshop::lora_factors() {

@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "modelstore/v1/edits.pb.h"
+#include "modelstore/v1/operations.pb.h"
 #include "server/core/service_context.h"
 #include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
@@ -63,14 +65,16 @@ class Workshop {
  public:
   // Elements that all edits of a call may make anew: 16 GiB of float32.
   static constexpr int64_t kMaxMadeElements = int64_t{1} << 32;
+  // Each takes a pass over the tensors.
+  static constexpr size_t kMaxOptimizers = 64;
 
   Workshop(std::shared_ptr<SessionMemory> memory, const WorkingCheckpoint& checkpoint,
-           const OptimizerIndex::Names& optimizer_names,
+           const v1::ModifyCheckpointRequest& request,
            std::function<absl::Status()> go_on = nullptr)
       : memory_(memory),
         reservation_(std::move(memory)),
         checkpoint_(checkpoint),
-        optimizer_names_(optimizer_names),
+        request_(request),
         go_on_(std::move(go_on)) {}
 
   // CANCELLED once the caller is gone, UNAVAILABLE once the server shuts down. What
@@ -85,23 +89,25 @@ class Workshop {
   absl::Status ReserveGrowth();
   // INVALID_ARGUMENT, with both figures, if edits make too many elements.
   absl::Status TakeElements(int64_t elements);
-  // Of the base; made when it is first asked for.
-  absl::StatusOr<const OptimizerIndex*> Optimizer();
+  // All of the base, by section; read when they are first asked for.
+  // INVALID_ARGUMENT if there are more than kMaxOptimizers.
+  absl::StatusOr<OptimizerIndexes> Optimizers();
   // Of all adapters that are merged; made when they are first asked for.
   const std::shared_ptr<LoraFactors>& lora_factors();
 
  private:
   absl::Status NoRoom(const absl::Status& status, int64_t bytes) const;
+  absl::StatusOr<std::vector<OptimizerIndex>> ReadOptimizers() const;
 
   const std::shared_ptr<SessionMemory> memory_;
   Reservation reservation_;
   const WorkingCheckpoint& checkpoint_;
-  const OptimizerIndex::Names& optimizer_names_;
+  const v1::ModifyCheckpointRequest& request_;
   const std::function<absl::Status()> go_on_;
   int64_t reserved_bytes_ = 0;
   int64_t checkpoint_bytes_ = 0;
   int64_t made_elements_ = 0;
-  std::unique_ptr<OptimizerIndex> optimizer_;
+  std::optional<std::vector<OptimizerIndex>> optimizers_;
   std::shared_ptr<LoraFactors> lora_factors_;
 };
 

@@ -68,10 +68,10 @@ class Follower {
 
   // The section is gone, or goes.
   void Drop() {
-    checkpoint_.DropSection(std::string(kOptimizer));
+    checkpoint_.DropSection(index_.section());
     auto tell = [&](const Member& member) {
       if (!member.had_state) return;
-      report_.SetOptimizer(member.key, {ParameterFate::STATE_DROPPED, std::nullopt});
+      Tell(member, {ParameterFate::STATE_DROPPED, std::nullopt});
     };
     for (const auto& group : groups_) {
       for (const Member& member : group) tell(member);
@@ -81,19 +81,23 @@ class Follower {
 
   absl::Status Run(OptimizerSection& section) {
     section_ = &section;
-    if (auto s = Join(); !s.ok()) return s;
+    Join();
     for (size_t g = 0; g < groups_.size(); ++g) Judge(g);
     if (auto s = Write(); !s.ok()) return s;
     for (size_t g = 0; g < groups_.size(); ++g) {
       for (const Member& member : groups_[g]) {
         if (!member.tensor.has_value()) continue;
-        report_.SetOptimizer(member.key, {member.fate, static_cast<int>(g)});
+        Tell(member, {member.fate, static_cast<int>(g)});
       }
     }
     return absl::OkStatus();
   }
 
  private:
+  void Tell(const Member& member, Report::OptimizerState state) {
+    report_.SetOptimizer(index_.section(), member.key, state);
+  }
+
   const WorkingTensor& TensorOf(const Member& member) const {
     return checkpoint_.tensors()[*member.tensor];
   }
@@ -111,11 +115,7 @@ class Follower {
       std::pair<bool, size_t> best;
       for (const int origin : parameter.origins) {
         auto place = place_of_.find(origin);
-        if (place == place_of_.end()) {
-          gone_groups_.emplace(checkpoint_.base()->manifest().tensors(origin).key(),
-                               parameter.group);
-          continue;
-        }
+        if (place == place_of_.end()) continue;
         const bool others =
             !checkpoint_.HasOriginalValues(checkpoint_.tensors()[place->second]);
         const std::pair<bool, size_t> found(others, place->second);
@@ -142,32 +142,22 @@ class Follower {
     }
   }
 
-  // True for a new tensor that is trained, and for one that an edit has untied from a
-  // parameter of the optimizer. Plain state dicts have no roles: there, for a new tensor
-  // at the key of such a parameter.
-  bool Joins(const WorkingTensor& tensor) const {
-    if (tensor.section != "model" || held_.contains(tensor.key)) return false;
-    if (tensor.origin.has_value()) return index_.GroupOf(tensor).has_value();
-    if (tensor.role == v1::PARAMETER) return tensor.requires_grad;
-    return tensor.role == v1::TENSOR_ROLE_UNSPECIFIED &&
-           CanBeTrained(tensor.section, tensor.role, tensor.dtype) &&
-           gone_groups_.contains(tensor.key);
+  // The group of a new tensor that is trained, and of one that an edit has untied from a
+  // parameter of the optimizer.
+  std::optional<int> JoinedGroup(const WorkingTensor& tensor) const {
+    if (tensor.section != "model" || held_.contains(tensor.key)) return std::nullopt;
+    const bool frozen = tensor.role == v1::PARAMETER && !tensor.requires_grad;
+    if (!tensor.origin.has_value() && frozen) return std::nullopt;
+    return index_.GroupOf(tensor);
   }
 
   // Puts them behind the last one of their group that precedes them.
-  absl::Status Join() {
-    for (const Member& member : gone_) {
-      // A parameter of that name that begins anew tells of it itself.
-      if (checkpoint_.Find("model", member.key) != nullptr) continue;
-      report_.SetOptimizer(member.key, {ParameterFate::STATE_DROPPED, std::nullopt});
-    }
-    if (groups_.empty()) return absl::OkStatus();
+  void Join() {
     std::vector<std::vector<Member>> fresh(groups_.size());
-    std::optional<Reservation> borrowed;
-    std::optional<NearGroups> near;
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
       WorkingTensor& tensor = checkpoint_.tensors()[t];
-      if (!Joins(tensor)) continue;
+      const std::optional<int> group = JoinedGroup(tensor);
+      if (!group.has_value()) continue;
       for (const WorkingTensor* tied : checkpoint_.TiedTo(tensor))
         held_.insert(tied->key);
       Member member;
@@ -176,23 +166,14 @@ class Follower {
       member.tensor = t;
       member.added = true;
       member.had_state = gone_keys_.contains(tensor.key);
-      std::optional<int> group = index_.GroupOf(tensor);
-      const auto replaced = gone_groups_.find(tensor.key);
-      if (!group.has_value() && replaced != gone_groups_.end()) group = replaced->second;
-      if (!group.has_value()) {
-        if (!near.has_value()) {
-          auto room = workshop_.Borrow(checkpoint_.PathBytes("model"));
-          if (!room.ok()) return room.status();
-          borrowed.emplace(*std::move(room));
-          near.emplace(index_, checkpoint_);
-        }
-        const std::vector<int> groups = near->Of(tensor.key);
-        group = groups.empty() ? 0 : groups[0];
-      }
       fresh[*group].push_back(std::move(member));
     }
     for (size_t g = 0; g < groups_.size(); ++g) Merge(std::move(fresh[g]), groups_[g]);
-    return absl::OkStatus();
+    for (const Member& member : gone_) {
+      // A parameter of that name that begins anew tells of it itself.
+      if (held_.contains(member.key)) continue;
+      Tell(member, {ParameterFate::STATE_DROPPED, std::nullopt});
+    }
   }
 
   // `fresh` is in the order of the table.
@@ -238,7 +219,8 @@ class Follower {
         member.fate = ParameterFate::STATE_RESET;
       } else if (tensor == nullptr || checkpoint_.HasOriginalValues(*tensor)) {
         member.fate = ParameterFate::STATE_KEPT;
-      } else if (CanSliceState(*tensor, section_->StateOf(member.id), checkpoint_)) {
+      } else if (CanSliceState(*tensor, index_.section(), section_->StateOf(member.id),
+                               checkpoint_)) {
         member.fate = ParameterFate::STATE_SLICED;
       } else {
         member.fate = ParameterFate::STATE_RESET;
@@ -273,8 +255,9 @@ class Follower {
       for (const Member& member : groups_[g]) {
         if (member.fate == ParameterFate::STATE_RESET) begin_anew_.insert(member.id);
         if (member.fate == ParameterFate::STATE_SLICED) {
-          auto s = SliceState(TensorOf(member), *section_->StateOf(member.id),
-                              NumberOf(initial), checkpoint_, workshop_, sliced);
+          auto s = SliceState(TensorOf(member), index_.section(),
+                              *section_->StateOf(member.id), NumberOf(initial),
+                              checkpoint_, workshop_, sliced);
           if (!s.ok()) return s;
         }
         const bool begins = member.added || member.fate == ParameterFate::STATE_RESET;
@@ -302,11 +285,11 @@ class Follower {
 
   void Warn() {
     for (const auto& [edit, keys] : resets_) {
-      report_.Warn(Warning::OPTIMIZER_STATE_RESET, edit, keys[0],
-                   absl::StrCat("the optimizer's state of ", keys.size(),
-                                " parameter(s) begins anew, since their values are "
-                                "others: ",
-                                Listed(keys)));
+      report_.Warn(
+          Warning::OPTIMIZER_STATE_RESET, edit, keys[0],
+          absl::StrCat("the state of ", keys.size(), " parameter(s) in section `",
+                       index_.section(),
+                       "` begins anew, since their values are others: ", Listed(keys)));
     }
   }
 
@@ -322,9 +305,6 @@ class Follower {
   // Had a state, and are gone.
   std::vector<Member> gone_;
   absl::flat_hash_set<std::string> gone_keys_;
-  // By key, the groups of parameters of the base, and of what was tied to them, that are
-  // gone.
-  absl::flat_hash_map<std::string, int> gone_groups_;
   // Numbers whose state goes.
   absl::flat_hash_set<int64_t> begin_anew_;
   // Keys of parameters, and of what is tied to them, that are in a group.
@@ -333,6 +313,77 @@ class Follower {
   std::map<int, std::vector<std::string>> resets_;
   int64_t next_id_ = 0;
 };
+
+// By key, the groups of parameters of the base, and of what was tied to them, that are
+// gone.
+absl::flat_hash_map<std::string, OptimizerGroups> GoneGroups(
+    const OptimizerIndexes& optimizers, const WorkingCheckpoint& checkpoint) {
+  absl::flat_hash_set<int> there;
+  for (const WorkingTensor& tensor : checkpoint.tensors()) {
+    if (tensor.origin.has_value()) there.insert(*tensor.origin);
+  }
+  absl::flat_hash_map<std::string, OptimizerGroups> gone;
+  for (const OptimizerIndex* index : optimizers) {
+    for (const OptimizerIndex::Parameter& parameter : index->parameters()) {
+      for (const int origin : parameter.origins) {
+        if (there.contains(origin)) continue;
+        gone[checkpoint.base()->manifest().tensors(origin).key()].push_back(
+            {index->position(), parameter.group});
+      }
+    }
+  }
+  return gone;
+}
+
+// Whether it is new and trained, and no edit has settled its groups. Plain state dicts
+// have no roles: there it is trained if it is at the key of such a parameter.
+bool NeedsGroups(const WorkingTensor& tensor, bool replaces) {
+  if (tensor.section != "model" || tensor.origin.has_value() ||
+      !tensor.optimizer_groups.empty()) {
+    return false;
+  }
+  if (tensor.role == v1::PARAMETER) return tensor.requires_grad;
+  return replaces && CanBeTrained(tensor.section, tensor.role, tensor.dtype);
+}
+
+// Settles the groups of the new parameters that no edit has settled. `optimizers` are
+// those that stay.
+absl::Status SettleRemainingGroups(const OptimizerIndexes& optimizers,
+                                   WorkingCheckpoint& checkpoint, Workshop& workshop) {
+  const auto gone = GoneGroups(optimizers, checkpoint);
+  std::vector<size_t> left;
+  for (size_t t = 0; t < checkpoint.tensors().size(); ++t) {
+    WorkingTensor& tensor = checkpoint.tensors()[t];
+    const auto replaced = gone.find(tensor.key);
+    if (!NeedsGroups(tensor, replaced != gone.end())) continue;
+    if (replaced == gone.end()) {
+      left.push_back(t);
+    } else {
+      tensor.optimizer_groups = replaced->second;
+    }
+  }
+  const auto first =
+      std::find_if(optimizers.begin(), optimizers.end(),
+                   [](const OptimizerIndex* index) { return index->group_count() > 0; });
+  if (left.empty() || first == optimizers.end()) return absl::OkStatus();
+  const auto borrowed = workshop.Borrow(checkpoint.PathBytes("model"));
+  if (!borrowed.ok()) return borrowed.status();
+  const NearGroups near(optimizers, checkpoint);
+  for (const size_t t : left) {
+    WorkingTensor& tensor = checkpoint.tensors()[t];
+    const std::vector<WorkingTensor*> tied = checkpoint.TiedTo(tensor);
+    // What is tied is one parameter.
+    if (std::any_of(tied.begin(), tied.end(), [&](const WorkingTensor* other) {
+          return !GroupsOf(optimizers, *other).empty();
+        })) {
+      continue;
+    }
+    const std::vector<OptimizerGroups> sets = near.Of(tensor.key);
+    tensor.optimizer_groups =
+        sets.empty() ? OptimizerGroups{{(*first)->position(), 0}} : sets[0];
+  }
+  return absl::OkStatus();
+}
 
 // What became of the model's parameters, all together.
 struct Changes {
@@ -379,10 +430,11 @@ Changes ChangesOf(const WorkingCheckpoint& checkpoint) {
   return changes;
 }
 
-absl::Status Refuse(absl::string_view why) {
+absl::Status Refuse(const OptimizerIndex& index, absl::string_view why) {
   return InvalidField(
       "optimizer_policy",
-      absl::StrCat("it cannot be told which parameters the stored optimizer holds: ", why,
+      absl::StrCat("it cannot be told which parameters section `", index.section(),
+                   "` holds: ", why,
                    ". Give their names in `optimizer_param_names`, or save the "
                    "optimizer with `param_names` in its groups (PyTorch 2.6 and later "
                    "writes them for optimizers over model.named_parameters()); or DROP "
@@ -401,54 +453,55 @@ absl::Status FollowUnresolved(Policy::OptimizerPolicy policy, const OptimizerInd
                               WorkingCheckpoint& checkpoint, Report& report) {
   const Changes changes = ChangesOf(checkpoint);
   const bool resets = policy == Policy::RESET || changes.values;
-  if (changes.others || (resets && index.malformed())) return Refuse(index.why());
+  if (changes.others || (resets && index.malformed())) return Refuse(index, index.why());
   if (index.malformed() || (!resets && changes.renamed.empty())) return absl::OkStatus();
-  auto section = OptimizerSection::Of(checkpoint);
-  if (!section.ok())
-    return resets ? Refuse(section.status().message()) : absl::OkStatus();
+  auto section = OptimizerSection::Of(checkpoint, index.section());
+  if (!section.ok()) {
+    return resets ? Refuse(index, section.status().message()) : absl::OkStatus();
+  }
   section->RenameParameters([&](const std::string& name) {
     auto renamed = changes.renamed.find(name);
     return renamed == changes.renamed.end() ? name : renamed->second;
   });
   if (!resets) return absl::OkStatus();
-  if (HasAdagrad(*section)) return Refuse(index.why());
+  if (HasAdagrad(*section)) return Refuse(index, index.why());
   if (policy != Policy::RESET) {
-    report.Warn(Warning::OPTIMIZER_STATE_RESET, changes.changed_by, kOptimizer,
-                absl::StrCat("the optimizer's whole state begins anew: values of "
-                             "parameters are others, and it cannot be told which state "
-                             "is theirs: ",
+    report.Warn(Warning::OPTIMIZER_STATE_RESET, changes.changed_by, index.section(),
+                absl::StrCat("all state in section `", index.section(),
+                             "` begins anew: values of parameters are others, and it "
+                             "cannot be told which state is theirs: ",
                              index.why()));
   }
   return section->Forget([](int64_t) { return true; });
 }
 
-void WarnNotFollowed(const WorkingCheckpoint& checkpoint, Policy::OptimizerPolicy policy,
-                     Report& report) {
+void WarnNotFollowed(const WorkingCheckpoint& checkpoint, const OptimizerIndex& index,
+                     Policy::OptimizerPolicy policy, Report& report) {
   const Changes changes = ChangesOf(checkpoint);
   if (policy != Policy::RESET && !changes.others && !changes.values) return;
-  report.Warn(Warning::OPTIMIZER_NOT_FOLLOWED, kWhole, kOptimizer,
-              "section `optimizer` has no `param_groups`, as an optimizer's state dict "
-              "has: it stays as it was, though parameters changed");
+  report.Warn(
+      Warning::OPTIMIZER_NOT_FOLLOWED, kWhole, index.section(),
+      absl::StrCat("section `", index.section(),
+                   "` has no `param_groups`, as an optimizer's state dict has: it "
+                   "stays as it was, though parameters changed"));
 }
-
-}  // namespace
 
 absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
                              WorkingCheckpoint& checkpoint, Workshop& workshop,
                              Report& report) {
   if (index.is_optimizer() && !index.resolved()) report.SetOptimizerUnknown();
-  if (policy == Policy::DROP || !checkpoint.HasSection(kOptimizer)) {
+  if (policy == Policy::DROP || !checkpoint.HasSection(index.section())) {
     Follower(policy, index, checkpoint, workshop, report).Drop();
     return absl::OkStatus();
   }
   if (!index.is_optimizer()) {
-    WarnNotFollowed(checkpoint, policy, report);
+    WarnNotFollowed(checkpoint, index, policy, report);
     return absl::OkStatus();
   }
-  const auto borrowed = workshop.Borrow(checkpoint.UndecodedBytes(kOptimizer));
+  const auto borrowed = workshop.Borrow(checkpoint.UndecodedBytes(index.section()));
   if (!borrowed.ok()) return borrowed.status();
   if (!index.resolved()) return FollowUnresolved(policy, index, checkpoint, report);
-  auto section = OptimizerSection::Of(checkpoint);
+  auto section = OptimizerSection::Of(checkpoint, index.section());
   if (auto s = workshop.ReserveGrowth(); !s.ok()) return s;
   const bool fits = section.ok() && section->group_count() == index.group_count();
   if (fits) {
@@ -457,9 +510,31 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
   // Edits of the section itself have taken it apart.
   return InvalidField(
       "edits",
-      absl::StrCat("leave section `optimizer` unlike an optimizer's: ",
+      absl::StrCat("leave section `", index.section(), "` unlike an optimizer's: ",
                    section.ok() ? "groups are missing" : section.status().message(),
                    ". Use drop_section"));
+}
+
+}  // namespace
+
+absl::Status FollowOptimizers(Policy::OptimizerPolicy policy,
+                              const OptimizerIndexes& optimizers,
+                              WorkingCheckpoint& checkpoint, Workshop& workshop,
+                              Report& report) {
+  const std::vector<std::string> there = checkpoint.SectionNames();
+  OptimizerIndexes stay;
+  for (const OptimizerIndex* index : optimizers) {
+    const bool kept =
+        std::find(there.begin(), there.end(), index->section()) != there.end();
+    if (kept && policy != Policy::DROP) stay.push_back(index);
+  }
+  if (auto s = SettleRemainingGroups(stay, checkpoint, workshop); !s.ok()) return s;
+  for (const OptimizerIndex* index : optimizers) {
+    if (auto s = workshop.CheckGoOn(); !s.ok()) return s;
+    auto s = FollowOptimizer(policy, *index, checkpoint, workshop, report);
+    if (!s.ok()) return s;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace modelstore::server::modify

@@ -1,4 +1,4 @@
-// The optimizer's state after a modification: it follows its parameter by name.
+// The optimizers' state after a modification: it follows its parameter by name.
 #pragma once
 
 #include "absl/status/status.h"
@@ -10,16 +10,16 @@
 
 namespace modelstore::server::modify {
 
-// Called once, after all edits. Brings section `optimizer` to what an optimizer over
-// the parameters as they are now would have saved, and tells the report of each:
+// Called once, after all edits. Brings the section of each optimizer to what an optimizer
+// over the parameters as they are now would have saved, and tells the report of each:
 //
 //   bytes as they were       its state is kept, under the same number
 //   cast to another type     so is that: a load converts it, as PyTorch does
 //   rows kept by an edit     its state's rows are kept alike, new ones begin anew
 //   other bytes              its state begins anew, and the report warns of it
 //   gone                     so is its state
-//   new, and trained         it joins the group that its edit has settled, else that
-//                            of the parameter that had its key, else that of its
+//   new, and trained         it joins the groups that its edit has settled, else those
+//                            of the parameter that had its key, else those of its
 //                            nearest relatives, at its place of the state dict
 //   untied by an edit        that with the values that it had keeps the state, the
 //                            others join its group as new ones
@@ -30,11 +30,12 @@ namespace modelstore::server::modify {
 // group is not what it was. Adagrad cannot step without a state: one that begins anew
 // is written down.
 //
-// Where the index is not resolved, renames and casts change names alone, other bytes
-// let all state begin anew, and anything else is INVALID_ARGUMENT at
+// Where an index is not resolved, renames and casts change names alone, other bytes
+// let all state of that optimizer begin anew, and anything else is INVALID_ARGUMENT at
 // `optimizer_policy`. A section that is no optimizer's stays as it is: a warning.
-absl::Status FollowOptimizer(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
-                             const OptimizerIndex& index, WorkingCheckpoint& checkpoint,
-                             Workshop& workshop, Report& report);
+absl::Status FollowOptimizers(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
+                              const OptimizerIndexes& optimizers,
+                              WorkingCheckpoint& checkpoint, Workshop& workshop,
+                              Report& report);
 
 }  // namespace modelstore::server::modify

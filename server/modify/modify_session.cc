@@ -63,10 +63,11 @@ absl::Status CheckRequest(const v1::ModifyCheckpointRequest& request) {
     return InvalidField("edits", absl::StrCat("has ", bytes, " bytes, at most ",
                                               kMaxEditBytes, " are allowed"));
   }
-  if (request.optimizer_param_names_size() > kMaxTensors) {
-    return InvalidField("optimizer_param_names",
-                        absl::StrCat("has ", request.optimizer_param_names_size(),
-                                     ", at most ", kMaxTensors, " are allowed"));
+  for (const auto& [section, parameters] : request.optimizer_param_names()) {
+    if (parameters.names_size() <= kMaxTensors) continue;
+    return InvalidField(absl::StrCat("optimizer_param_names[", section, "].names"),
+                        absl::StrCat("has ", parameters.names_size(), ", at most ",
+                                     kMaxTensors, " are allowed"));
   }
   if (!v1::ModifyCheckpointRequest::OptimizerPolicy_IsValid(request.optimizer_policy())) {
     return InvalidField("optimizer_policy", "unknown");
@@ -137,8 +138,7 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   auto checkpoint = WorkingCheckpoint::Of(std::move(read));
   if (!checkpoint.ok()) return checkpoint.status();
   checkpoint_ = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
-  workshop_ = std::make_unique<Workshop>(context_.memory, *checkpoint_,
-                                         request_.optimizer_param_names(),
+  workshop_ = std::make_unique<Workshop>(context_.memory, *checkpoint_, request_,
                                          [this] { return CheckGoOn(); });
   if (s = workshop_->ReserveGrowth(); !s.ok()) return s;
   if (checkpoint_->architecture().has_value()) {
@@ -197,10 +197,10 @@ absl::Status ModifySession::ApplyNext() {
 }
 
 absl::Status ModifySession::BeginCompute() {
-  auto optimizer = workshop_->Optimizer();
-  if (!optimizer.ok()) return optimizer.status();
-  auto s = FollowOptimizer(request_.optimizer_policy(), **optimizer, *checkpoint_,
-                           *workshop_, report_);
+  auto optimizers = workshop_->Optimizers();
+  if (!optimizers.ok()) return optimizers.status();
+  auto s = FollowOptimizers(request_.optimizer_policy(), *optimizers, *checkpoint_,
+                            *workshop_, report_);
   if (!s.ok()) return s;
   if (checkpoint_->tensors().size() > static_cast<size_t>(kMaxTensors)) {
     return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),

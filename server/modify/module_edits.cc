@@ -1,8 +1,10 @@
 // Edits of the tree of modules, and of the tensors that come and go with them.
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
@@ -65,30 +67,90 @@ size_t PlaceOf(const WorkingCheckpoint& checkpoint, absl::string_view path) {
   return place == 0 && !architecture.has_value() ? end : place;
 }
 
-// The group that an edit names, or the one that follows from `groups`.
-absl::StatusOr<std::optional<int>> ChooseGroup(std::optional<int> given,
-                                               const std::vector<int>& groups,
-                                               const OptimizerIndex& index,
-                                               const EditContext& context) {
-  if (given.has_value()) {
-    if (*given >= 0 && *given < index.group_count()) return given;
-    return context.Invalid(
-        "optimizer_group",
-        absl::StrCat("the optimizer has ", index.group_count(), " parameter group(s)"));
+// What an edit says of the groups that its parameters join.
+struct GivenGroup {
+  std::string optimizer;  // its section; empty: not given
+  std::optional<int> group;
+};
+
+std::string GroupsText(const OptimizerGroups& groups, const OptimizerIndexes& all) {
+  return absl::StrJoin(groups, ", ", [&](std::string* text, const OptimizerGroup& group) {
+    absl::StrAppend(text, "group ", group.group, " of `", all[group.optimizer]->section(),
+                    "`");
+  });
+}
+
+// The optimizers that new parameters may join: those whose section is still there, or the
+// one that the edit names.
+absl::StatusOr<OptimizerIndexes> ChooseOptimizers(const std::string& given,
+                                                  const OptimizerIndexes& all,
+                                                  const EditContext& context) {
+  const std::vector<std::string> there = context.checkpoint.SectionNames();
+  OptimizerIndexes chosen;
+  for (const OptimizerIndex* index : all) {
+    if (!given.empty() && index->section() != given) continue;
+    if (index->is_optimizer() && absl::c_linear_search(there, index->section())) {
+      chosen.push_back(index);
+    }
   }
-  if (groups.size() > 1) {
+  if (given.empty() || !chosen.empty()) return chosen;
+  return context.Invalid("optimizer",
+                         absl::StrCat("there is no optimizer in section `", given, "`"));
+}
+
+// The optimizer whose group an edit gives by its number alone.
+absl::StatusOr<const OptimizerIndex*> OptimizerOfGroup(
+    const std::vector<OptimizerGroups>& near, const OptimizerIndexes& all,
+    const OptimizerIndexes& chosen, const EditContext& context) {
+  if (chosen.size() == 1) return chosen[0];
+  std::set<int> positions;
+  for (const OptimizerGroups& groups : near) {
+    for (const OptimizerGroup& group : groups) positions.insert(group.optimizer);
+  }
+  if (positions.size() == 1) return all[*positions.begin()];
+  return context.Invalid(
+      "optimizer", absl::StrCat("is required: the checkpoint has ", chosen.size(),
+                                " optimizers, such as `", chosen[0]->section(), "` and `",
+                                chosen[1]->section(), "`"));
+}
+
+// The groups that an edit names, or those that follow from `near`.
+absl::StatusOr<OptimizerGroups> ChooseGroups(const GivenGroup& given,
+                                             const std::vector<OptimizerGroups>& near,
+                                             const OptimizerIndexes& all,
+                                             const OptimizerIndexes& chosen,
+                                             const EditContext& context) {
+  if (given.group.has_value()) {
+    auto index = OptimizerOfGroup(near, all, chosen, context);
+    if (!index.ok()) return index.status();
+    if (*given.group >= 0 && *given.group < (*index)->group_count()) {
+      return OptimizerGroups{{(*index)->position(), *given.group}};
+    }
+    return context.Invalid("optimizer_group",
+                           absl::StrCat("`", (*index)->section(), "` has ",
+                                        (*index)->group_count(), " parameter group(s)"));
+  }
+  if (near.size() > 1) {
+    const bool same_optimizers = absl::c_equal(
+        near[0], near[1],
+        [](const auto& a, const auto& b) { return a.optimizer == b.optimizer; });
     return context.Invalid(
-        "optimizer_group",
+        same_optimizers ? "optimizer_group" : "optimizer",
         absl::StrCat("is required: the nearest parameters are in several groups, such "
                      "as ",
-                     absl::StrJoin(groups, " and ")));
+                     GroupsText(near[0], all), " and ", GroupsText(near[1], all)));
   }
-  if (groups.size() == 1) return std::optional<int>(groups[0]);
-  if (index.group_count() == 1) return std::optional<int>(0);
-  if (index.group_count() == 0) return std::optional<int>();
+  if (near.size() == 1) return near[0];
+  OptimizerGroups any;
+  int groups = 0;
+  for (const OptimizerIndex* index : chosen) {
+    groups += index->group_count();
+    if (index->group_count() > 0) any.push_back({index->position(), 0});
+  }
+  if (groups <= 1) return any;
   return context.Invalid(
-      "optimizer_group",
-      absl::StrCat("is required: the optimizer has ", index.group_count(),
+      any.size() > 1 ? "optimizer" : "optimizer_group",
+      absl::StrCat("is required: there are ", groups,
                    " parameter groups, and it is not known which holds what is near"));
 }
 
@@ -98,50 +160,49 @@ bool HasParameters(const std::vector<WorkingTensor>& tensors) {
   });
 }
 
-// Settles which group the new parameters join: of the same name in what they
+// Settles which groups the new parameters join: of the same name in what they
 // replace, else of all that they replace, else of what is nearest.
-absl::Status SettleGroups(std::optional<int> given, absl::string_view path,
+absl::Status SettleGroups(const GivenGroup& given, absl::string_view path,
                           std::vector<WorkingTensor>& tensors, EditContext& context) {
-  if (!HasParameters(tensors) || !context.checkpoint.HasSection(kOptimizer)) {
-    return absl::OkStatus();
-  }
-  auto optimizer = context.workshop.Optimizer();
-  if (!optimizer.ok()) return optimizer.status();
-  const OptimizerIndex* index = *optimizer;
-  absl::flat_hash_map<std::string, int> by_key;
-  std::vector<int> replaced;
+  if (!HasParameters(tensors)) return absl::OkStatus();
+  auto all = context.workshop.Optimizers();
+  if (!all.ok()) return all.status();
+  auto chosen = ChooseOptimizers(given.optimizer, *all, context);
+  if (!chosen.ok()) return chosen.status();
+  if (chosen->empty()) return absl::OkStatus();
+  absl::flat_hash_map<std::string, OptimizerGroups> by_key;
+  std::vector<OptimizerGroups> near;
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
     if (!IsUnder(tensor, path)) continue;
-    const std::optional<int> group = index->GroupOf(tensor);
-    if (!group.has_value()) continue;
-    by_key.emplace(tensor.key, *group);
-    // ChooseGroup() refuses several: two are enough.
-    if (replaced.size() > 1 || (!replaced.empty() && replaced[0] == *group)) continue;
-    replaced.push_back(*group);
+    OptimizerGroups groups = GroupsOf(*chosen, tensor);
+    if (groups.empty()) continue;
+    // ChooseGroups() refuses several: two are enough.
+    if (near.empty() || (near.size() == 1 && near[0] != groups)) near.push_back(groups);
+    by_key.emplace(tensor.key, std::move(groups));
   }
-  std::vector<int> near = std::move(replaced);
   if (near.empty()) {
     const auto borrowed = context.workshop.Borrow(context.checkpoint.PathBytes("model"));
     if (!borrowed.ok()) return borrowed.status();
-    near = NearGroups(*index, context.checkpoint).Of(path);
+    near = NearGroups(*chosen, context.checkpoint).Of(path);
   }
   for (WorkingTensor& tensor : tensors) {
     if (tensor.role != v1::PARAMETER) continue;
     auto same = by_key.find(tensor.key);
-    if (!given.has_value() && same != by_key.end()) {
-      tensor.optimizer_group = same->second;
+    if (!given.group.has_value() && same != by_key.end()) {
+      tensor.optimizer_groups = same->second;
       continue;
     }
-    auto group = ChooseGroup(given, near, *index, context);
-    if (!group.ok()) return group.status();
-    tensor.optimizer_group = *group;
+    auto groups = ChooseGroups(given, near, *all, *chosen, context);
+    if (!groups.ok()) return groups.status();
+    tensor.optimizer_groups = *std::move(groups);
   }
   return absl::OkStatus();
 }
 
-std::optional<int> GivenGroup(const auto& edit) {
-  if (!edit.has_optimizer_group()) return std::nullopt;
-  return edit.optimizer_group();
+GivenGroup GivenBy(const auto& edit) {
+  std::optional<int> group;
+  if (edit.has_optimizer_group()) group = edit.optimizer_group();
+  return {edit.optimizer(), group};
 }
 
 absl::Status CheckNameFromKeys(const EditContext& context, absl::string_view path) {
@@ -214,7 +275,7 @@ absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& contex
     }
   }
   std::vector<WorkingTensor> tensors = AsWorking(*std::move(made), edit.path());
-  auto s = SettleGroups(GivenGroup(edit), edit.path(), tensors, context);
+  auto s = SettleGroups(GivenBy(edit), edit.path(), tensors, context);
   if (!s.ok()) return s;
   s = context.checkpoint.Insert(PlaceOf(context.checkpoint, edit.path()),
                                 std::move(tensors));
@@ -243,7 +304,7 @@ absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
     return context.Missing("path", "module", edit.path());
   }
   std::vector<WorkingTensor> tensors = AsWorking(*std::move(made), edit.path());
-  auto s = SettleGroups(GivenGroup(edit), edit.path(), tensors, context);
+  auto s = SettleGroups(GivenBy(edit), edit.path(), tensors, context);
   if (!s.ok()) return s;
   size_t place = PlaceOf(context.checkpoint, edit.path());
   const auto& present = context.checkpoint.tensors();

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/limits.h"
@@ -50,6 +52,12 @@ absl::Status CheckGroup(int g, const v1::Value& group,
 }
 
 }  // namespace
+
+bool IsOptimizerSection(absl::string_view section) {
+  constexpr absl::string_view kOne = "optimizer", kOneOfSeveral = "optimizer.";
+  return section == kOne || (absl::StartsWith(section, kOneOfSeveral) &&
+                             section.size() > kOneOfSeveral.size());
+}
 
 v1::Value* FindEntry(v1::Value& dict, absl::string_view key) {
   if (!dict.has_dict_value()) return nullptr;
@@ -121,24 +129,22 @@ absl::Status CheckOptimizerLayout(const v1::Value& optimizer) {
 }
 
 absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& checkpoint,
+                                                  absl::string_view section, int position,
                                                   const Names& names) {
   OptimizerIndex index;
-  const auto& manifest = checkpoint.base()->manifest();
-  index.group_of_.assign(manifest.tensors_size(), -1);
-  const storage::records::SectionRecord* record = nullptr;
-  for (const auto& section : manifest.sections()) {
-    if (section.name() == kOptimizer) record = &section;
-  }
+  index.section_ = std::string(section);
+  index.position_ = position;
   v1::Value optimizer;
-  if (record != nullptr) {
-    auto section = SectionFromRecord(*record);
-    if (!section.ok()) return section.status();
-    optimizer = std::move(*section->mutable_value());
+  for (const auto& record : checkpoint.base()->manifest().sections()) {
+    if (record.name() != section) continue;
+    auto decoded = SectionFromRecord(record);
+    if (!decoded.ok()) return decoded.status();
+    optimizer = std::move(*decoded->mutable_value());
   }
   const auto* groups = ElementsOf(FindEntry(optimizer, "param_groups"));
   if (groups == nullptr) {
     if (names.empty()) return index;
-    return RefuseNames("there is no section `optimizer` with `param_groups`");
+    return RefuseNames(section, "the section has no `param_groups`");
   }
   index.is_optimizer_ = true;
   index.group_count_ = groups->size();
@@ -155,38 +161,58 @@ absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& check
 }
 
 std::optional<int> OptimizerIndex::GroupOf(const WorkingTensor& tensor) const {
-  if (!tensor.origin.has_value()) return tensor.optimizer_group;
-  const int group = group_of_[*tensor.origin];
-  if (group < 0) return std::nullopt;
-  return group;
+  if (tensor.origin.has_value()) {
+    const auto group = group_of_.find(*tensor.origin);
+    if (group != group_of_.end()) return group->second;
+    return std::nullopt;
+  }
+  for (const OptimizerGroup& given : tensor.optimizer_groups) {
+    if (given.optimizer == position_) return given.group;
+  }
+  return std::nullopt;
 }
 
-NearGroups::NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& checkpoint) {
+OptimizerGroups GroupsOf(const OptimizerIndexes& optimizers,
+                         const WorkingTensor& tensor) {
+  OptimizerGroups groups;
+  for (const OptimizerIndex* index : optimizers) {
+    const std::optional<int> group = index->GroupOf(tensor);
+    if (group.has_value()) groups.push_back({index->position(), *group});
+  }
+  return groups;
+}
+
+NearGroups::NearGroups(const OptimizerIndexes& optimizers,
+                       const WorkingCheckpoint& checkpoint) {
+  std::map<OptimizerGroups, int> numbers;
   for (const WorkingTensor& tensor : checkpoint.tensors()) {
     if (tensor.section != "model") continue;
-    const std::optional<int> group = index.GroupOf(tensor);
-    if (!group.has_value()) continue;
+    OptimizerGroups groups = GroupsOf(optimizers, tensor);
+    if (groups.empty()) continue;
+    const auto [set, added] =
+        numbers.try_emplace(std::move(groups), static_cast<int>(sets_.size()));
+    if (added) sets_.push_back(set->first);
     absl::string_view path = tensor.key;
     do {
       path = SplitModulePath(path).first;
-      auto [known, fresh] = groups_.try_emplace(path, Groups{*group, std::nullopt});
-      Groups& groups = known->second;
-      if (fresh || groups.first == *group) continue;
-      // The paths above have two groups already.
-      if (groups.other.has_value()) break;
-      groups.other = *group;
+      auto [known, fresh] = near_.try_emplace(path, Near{set->second, std::nullopt});
+      Near& near = known->second;
+      if (fresh || near.first == set->second) continue;
+      // The paths above have two already.
+      if (near.other.has_value()) break;
+      near.other = set->second;
     } while (!path.empty());
   }
 }
 
-std::vector<int> NearGroups::Of(absl::string_view path) const {
+std::vector<OptimizerGroups> NearGroups::Of(absl::string_view path) const {
   while (!path.empty()) {
     path = SplitModulePath(path).first;
-    auto found = groups_.find(path);
-    if (found == groups_.end()) continue;
-    std::vector<int> groups = {found->second.first};
-    if (found->second.other.has_value()) groups.push_back(*found->second.other);
-    return groups;
+    auto found = near_.find(path);
+    if (found == near_.end()) continue;
+    std::vector<OptimizerGroups> sets = {sets_[found->second.first]};
+    if (found->second.other.has_value()) sets.push_back(sets_[*found->second.other]);
+    return sets;
   }
   return {};
 }

@@ -1,5 +1,5 @@
-// Which parameter is where in the optimizer: the section `optimizer`, laid out as
-// Python's Optimizer.state_dict() is, with names beside the numbers:
+// Which parameter is where in an optimizer: section `optimizer`, or `optimizer.NAME` of
+// several, laid out as Python's Optimizer.state_dict() is, with names beside the numbers:
 //
 //   {"state": {0: {"momentum_buffer": <state/0/momentum_buffer>}},
 //    "param_groups": [{"lr": 0.1, "params": [0, 1],
@@ -19,7 +19,8 @@
 
 namespace modelstore::server::modify {
 
-inline constexpr absl::string_view kOptimizer = "optimizer";
+// `optimizer`, `optimizer.NAME`.
+bool IsOptimizerSection(absl::string_view section);
 
 // The value under a string key of a dict; null if it is no dict or has none.
 v1::Value* FindEntry(v1::Value& dict, absl::string_view key);
@@ -40,7 +41,7 @@ bool IsElementwise(absl::string_view field);
 // PyTorch's step() would reject are not checked.
 absl::Status CheckOptimizerLayout(const v1::Value& optimizer);
 
-// As the base was saved: edits move tensors, not what the optimizer calls them.
+// As the base was saved: edits move tensors, not what an optimizer calls them.
 class OptimizerIndex {
  public:
   struct Parameter {
@@ -56,11 +57,15 @@ class OptimizerIndex {
   };
   using Names = google::protobuf::RepeatedPtrField<std::string>;
 
-  // Of what the base holds. `names` are those of the request, for an optimizer that
-  // has none: INVALID_ARGUMENT at `optimizer_param_names` if they do not fit it.
+  // Of a section of the base. `position` tells it from the other optimizers of the
+  // checkpoint. `names` are those of the request, for an optimizer that has none:
+  // INVALID_ARGUMENT at `optimizer_param_names` if they do not fit it.
   static absl::StatusOr<OptimizerIndex> Of(const WorkingCheckpoint& checkpoint,
+                                           absl::string_view section, int position,
                                            const Names& names);
 
+  const std::string& section() const { return section_; }
+  int position() const { return position_; }
   // There is a list of groups. Otherwise the section is no optimizer's, or missing.
   bool is_optimizer() const { return is_optimizer_; }
   // In order of the groups.
@@ -81,34 +86,43 @@ class OptimizerIndex {
  private:
   friend class OptimizerResolver;
 
+  std::string section_;
+  int position_ = 0;
   bool is_optimizer_ = false;
   bool malformed_ = false;
   bool named_by_request_ = false;
   std::string why_;
   std::vector<Parameter> parameters_;
-  // By position in the base's manifest; -1: none.
-  std::vector<int> group_of_;
+  // By position in the base's manifest.
+  absl::flat_hash_map<int, int> group_of_;
   int group_count_ = 0;
 };
+
+// Several optimizers of one checkpoint, in their order.
+using OptimizerIndexes = std::vector<const OptimizerIndex*>;
+
+// The tensor's groups in these optimizers.
+OptimizerGroups GroupsOf(const OptimizerIndexes& optimizers, const WorkingTensor& tensor);
 
 // The groups that parameters are in, by the modules above them. A view of a checkpoint
 // that does not change meanwhile.
 class NearGroups {
  public:
-  NearGroups(const OptimizerIndex& index, const WorkingCheckpoint& checkpoint);
+  NearGroups(const OptimizerIndexes& optimizers, const WorkingCheckpoint& checkpoint);
 
-  // The group that new parameters under the module at `path` join: the one of its
-  // nearest relatives, beginning with its siblings. Two of them where these are in
-  // several; none if there is no group at all.
-  std::vector<int> Of(absl::string_view path) const;
+  // The groups that new parameters under the module at `path` join: those of its
+  // nearest relatives, beginning with its siblings. Two sets where these differ; none if
+  // no relative is in any group.
+  std::vector<OptimizerGroups> Of(absl::string_view path) const;
 
  private:
-  // The first group below a path, and another one if there is one.
-  struct Groups {
+  // Positions in sets_: the first below a path, and another one if there is one.
+  struct Near {
     int first = 0;
     std::optional<int> other;
   };
-  absl::flat_hash_map<absl::string_view, Groups> groups_;
+  std::vector<OptimizerGroups> sets_;
+  absl::flat_hash_map<absl::string_view, Near> near_;
 };
 
 }  // namespace modelstore::server::modify

@@ -21,8 +21,8 @@ bool MayBeTrained(const storage::records::TensorRecord& record) {
 
 }  // namespace
 
-absl::Status RefuseNames(absl::string_view what) {
-  return InvalidField("optimizer_param_names", what);
+absl::Status RefuseNames(absl::string_view section, absl::string_view what) {
+  return InvalidField(absl::StrCat("optimizer_param_names[", section, "]"), what);
 }
 
 OptimizerResolver::OptimizerResolver(const storage::Read& base,
@@ -36,11 +36,11 @@ absl::Status OptimizerResolver::Run(const OptimizerIndex::Names& names) {
     if (auto s = TakeRequestNames(names); !s.ok()) return s;
   }
   std::string why = ByNames();
-  if (!names.empty() && !why.empty()) return RefuseNames(why);
+  if (!names.empty() && !why.empty()) return RefuseNames(index_.section(), why);
   if (why.empty()) why = ByShapes();
   if (!why.empty()) {
     for (Parameter& parameter : index_.parameters_) parameter.origins.clear();
-    std::fill(index_.group_of_.begin(), index_.group_of_.end(), -1);
+    index_.group_of_.clear();
     index_.why_ = std::move(why);
   }
   return absl::OkStatus();
@@ -67,7 +67,7 @@ void OptimizerResolver::ReadModel() {
 void OptimizerResolver::ReadGroups() {
   absl::flat_hash_map<absl::string_view, Shape> shapes;
   for (const auto& record : base_.manifest().tensors()) {
-    if (record.section() != kOptimizer) continue;
+    if (record.section() != index_.section()) continue;
     shapes.emplace(record.key(), Shape(record.shape().begin(), record.shape().end()));
   }
   for (const auto& entry : FindEntry(optimizer_, "state")->dict_value().entries()) {
@@ -101,10 +101,11 @@ void OptimizerResolver::ReadGroups() {
 
 absl::Status OptimizerResolver::TakeRequestNames(const OptimizerIndex::Names& names) {
   if (std::find(named_.begin(), named_.end(), true) != named_.end()) {
-    return RefuseNames("the stored optimizer has names of its own");
+    return RefuseNames(index_.section(), "the stored optimizer has names of its own");
   }
   if (names.size() != static_cast<int>(index_.parameters_.size())) {
-    return RefuseNames(absl::StrCat("are ", names.size(), ", while the optimizer holds ",
+    return RefuseNames(index_.section(),
+                       absl::StrCat("are ", names.size(), ", while the optimizer holds ",
                                     index_.parameters_.size(), " parameter(s)"));
   }
   for (int n = 0; n < names.size(); ++n) {
@@ -112,7 +113,8 @@ absl::Status OptimizerResolver::TakeRequestNames(const OptimizerIndex::Names& na
     parameter.name = names[n];
     named_[n] = true;
     if (names[n].empty()) continue;
-    const std::string field = absl::StrCat("optimizer_param_names[", n, "]");
+    const std::string field =
+        absl::StrCat("optimizer_param_names[", index_.section(), "].names[", n, "]");
     auto place = place_of_.find(names[n]);
     if (place == place_of_.end()) {
       return InvalidField(field, absl::StrCat("the model has no parameter ", names[n]));

@@ -14,8 +14,8 @@
 
 namespace modelstore::server::modify {
 
-// INVALID_ARGUMENT at `optimizer_param_names`.
-absl::Status RefuseNames(absl::string_view what);
+// INVALID_ARGUMENT at `optimizer_param_names[section]`.
+absl::Status RefuseNames(absl::string_view section, absl::string_view what);
 
 // Used once. All arguments outlive it.
 class OptimizerResolver {

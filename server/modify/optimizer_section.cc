@@ -33,21 +33,22 @@ v1::ListValue& MutableList(v1::Value& value) {
 
 }  // namespace
 
-absl::StatusOr<OptimizerSection> OptimizerSection::Of(WorkingCheckpoint& checkpoint) {
-  auto section = checkpoint.Section(kOptimizer);
-  if (!section.ok()) return section.status();
-  if (*section == nullptr) {
+absl::StatusOr<OptimizerSection> OptimizerSection::Of(WorkingCheckpoint& checkpoint,
+                                                      absl::string_view section) {
+  auto stored = checkpoint.Section(section);
+  if (!stored.ok()) return stored.status();
+  if (*stored == nullptr) {
     return absl::FailedPreconditionError("it has no values, only tensors");
   }
-  if (auto s = CheckOptimizerLayout((*section)->value()); !s.ok()) return s;
-  OptimizerSection optimizer(checkpoint);
+  if (auto s = CheckOptimizerLayout((*stored)->value()); !s.ok()) return s;
+  OptimizerSection optimizer(checkpoint, section);
   optimizer.Index();
   return optimizer;
 }
 
 v1::Value& OptimizerSection::value() const {
   // Decoded by Of().
-  return *(*checkpoint_->Section(kOptimizer))->mutable_value();
+  return *(*checkpoint_->Section(name_))->mutable_value();
 }
 
 v1::Value& OptimizerSection::States() const {
@@ -127,7 +128,7 @@ absl::Status OptimizerSection::Forget(absl::FunctionRef<bool(int64_t id)> gone) 
   }
   while (entries.size() > kept) entries.RemoveLast();
   const auto erased = checkpoint_->EraseIf([&](const WorkingTensor& tensor) {
-    return tensor.section == kOptimizer && keys.contains(tensor.key) &&
+    return tensor.section == name_ && keys.contains(tensor.key) &&
            !kept_keys.contains(tensor.key);
   });
   // What named such a tensor beside the states has gone too.
@@ -139,7 +140,7 @@ absl::Status OptimizerSection::BeginAdagrad(const std::vector<Beginning>& parame
   std::vector<WorkingTensor> tensors;
   for (const Beginning& parameter : parameters) {
     WorkingTensor step, total;
-    step.section = total.section = std::string(kOptimizer);
+    step.section = total.section = name_;
     step.key = absl::StrCat("state/", parameter.id, "/step");
     total.key = absl::StrCat("state/", parameter.id, "/sum");
     total.dtype = parameter.dtype;

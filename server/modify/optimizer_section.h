@@ -1,4 +1,4 @@
-// Section `optimizer` of a checkpoint under edit: its groups and the states of its
+// An optimizer's section of a checkpoint under edit: its groups and the states of its
 // parameters, as they are to be stored.
 #pragma once
 
@@ -21,7 +21,8 @@ class OptimizerSection {
  public:
   // Of a section that is there. FAILED_PRECONDITION, saying why, if it is not laid out
   // as an optimizer's: see CheckOptimizerLayout().
-  static absl::StatusOr<OptimizerSection> Of(WorkingCheckpoint& checkpoint);
+  static absl::StatusOr<OptimizerSection> Of(WorkingCheckpoint& checkpoint,
+                                             absl::string_view section);
 
   int group_count() const;
   v1::Value& Group(int g);
@@ -46,7 +47,8 @@ class OptimizerSection {
   absl::Status BeginAdagrad(const std::vector<Beginning>& parameters);
 
  private:
-  explicit OptimizerSection(WorkingCheckpoint& checkpoint) : checkpoint_(&checkpoint) {}
+  OptimizerSection(WorkingCheckpoint& checkpoint, absl::string_view name)
+      : checkpoint_(&checkpoint), name_(name) {}
   // Of the section, which does not move: its tensors do.
   v1::Value& value() const;
   v1::Value& States() const;
@@ -54,6 +56,7 @@ class OptimizerSection {
   void Index();
 
   WorkingCheckpoint* checkpoint_;
+  std::string name_;
   // Places of `state` and `param_groups` in the section's dict.
   int states_ = 0;
   int groups_ = 0;

@@ -44,8 +44,8 @@ absl::StatusOr<SourcePtr> RowsOf(const WorkingTensor& field,
 
 }  // namespace
 
-bool CanSliceState(const WorkingTensor& parameter, const v1::Value* state,
-                   WorkingCheckpoint& checkpoint) {
+bool CanSliceState(const WorkingTensor& parameter, absl::string_view section,
+                   const v1::Value* state, WorkingCheckpoint& checkpoint) {
   if (state == nullptr || !parameter.kept_rows.has_value() ||
       &WithoutCasts(*parameter.kept_rows->of) != &WithoutCasts(*parameter.source)) {
     return false;
@@ -53,8 +53,7 @@ bool CanSliceState(const WorkingTensor& parameter, const v1::Value* state,
   const auto& old = checkpoint.base()->manifest().tensors(*parameter.origin);
   for (const auto& entry : state->dict_value().entries()) {
     if (!entry.value().has_tensor_value()) continue;
-    const WorkingTensor* field =
-        checkpoint.Find(kOptimizer, entry.value().tensor_value());
+    const WorkingTensor* field = checkpoint.Find(section, entry.value().tensor_value());
     if (field == nullptr) return false;
     if (field->shape.empty()) continue;
     if (!HasShape(*field, old.shape()) || !BeginsAsNumber(entry.key().string_value())) {
@@ -64,15 +63,15 @@ bool CanSliceState(const WorkingTensor& parameter, const v1::Value* state,
   return true;
 }
 
-absl::Status SliceState(const WorkingTensor& parameter, const v1::Value& state,
-                        double sum, WorkingCheckpoint& checkpoint, Workshop& workshop,
-                        absl::flat_hash_set<std::string>& sliced) {
+absl::Status SliceState(const WorkingTensor& parameter, absl::string_view section,
+                        const v1::Value& state, double sum, WorkingCheckpoint& checkpoint,
+                        Workshop& workshop, absl::flat_hash_set<std::string>& sliced) {
   for (const auto& entry : state.dict_value().entries()) {
     if (!entry.value().has_tensor_value()) continue;
-    WorkingTensor* field = checkpoint.Find(kOptimizer, entry.value().tensor_value());
+    WorkingTensor* field = checkpoint.Find(section, entry.value().tensor_value());
     if (field->shape.empty()) continue;
     if (!sliced.insert(field->key).second) {
-      return InvalidField("edits", absl::StrCat(TensorNameOf(kOptimizer, field->key),
+      return InvalidField("edits", absl::StrCat(TensorNameOf(section, field->key),
                                                 " is the state of two parameters, whose "
                                                 "rows cannot follow both"));
     }

@@ -34,26 +34,18 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
   const auto& old = checkpoint.base()->manifest();
   absl::flat_hash_set<int> kept;
   absl::flat_hash_set<std::string> keys;
-  auto add = [&](const std::string& key, ParameterFate::Fate fate,
-                 ParameterFate::OptimizerFate optimizer) -> ParameterFate& {
-    ParameterFate& entry = fates.emplace_back();
-    entry.set_key(key);
-    entry.set_fate(fate);
-    entry.set_optimizer_fate(optimizer);
-    auto known = optimizer_.find(key);
-    if (known == optimizer_.end()) return entry;
-    entry.set_optimizer_fate(known->second.fate);
-    if (known->second.group.has_value()) entry.set_optimizer_group(*known->second.group);
-    return entry;
-  };
   for (const WorkingTensor& tensor : checkpoint.tensors()) {
     if (tensor.origin.has_value()) kept.insert(*tensor.origin);
     if (!IsParameter(tensor.section, tensor.role)) continue;
     keys.insert(tensor.key);
-    ParameterFate& entry = add(tensor.key, FateOf(tensor, checkpoint), unknown_state_);
-    if (!tensor.origin.has_value()) continue;
-    const std::string& old_key = old.tensors(*tensor.origin).key();
-    if (old_key != tensor.key) entry.set_old_key(old_key);
+    ParameterFate fate;
+    fate.set_key(tensor.key);
+    fate.set_fate(FateOf(tensor, checkpoint));
+    if (tensor.origin.has_value()) {
+      const std::string& old_key = old.tensors(*tensor.origin).key();
+      if (old_key != tensor.key) fate.set_old_key(old_key);
+    }
+    AddFates(fate, fates);
   }
   for (int t = 0; t < old.tensors_size(); ++t) {
     const auto& record = old.tensors(t);
@@ -62,9 +54,28 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
         !IsParameter(record.section(), static_cast<v1::TensorRole>(record.role()))) {
       continue;
     }
-    add(record.key(), ParameterFate::REMOVED, unknown_state_);
+    ParameterFate fate;
+    fate.set_key(record.key());
+    fate.set_fate(ParameterFate::REMOVED);
+    AddFates(fate, fates);
   }
   return fates;
+}
+
+void Report::AddFates(const ParameterFate& fate,
+                      std::vector<ParameterFate>& fates) const {
+  const auto known = optimizers_.find(fate.key());
+  if (known == optimizers_.end()) {
+    fates.push_back(fate);
+    fates.back().set_optimizer_fate(unknown_state_);
+    return;
+  }
+  for (const auto& [section, state] : known->second) {
+    ParameterFate& entry = fates.emplace_back(fate);
+    entry.set_optimizer(section);
+    entry.set_optimizer_fate(state.fate);
+    if (state.group.has_value()) entry.set_optimizer_group(*state.group);
+  }
 }
 
 void FitResult(v1::ModifyCheckpointResponse::Result& result) {

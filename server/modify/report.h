@@ -2,6 +2,8 @@
 // became of each parameter.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,28 +26,34 @@ class Report {
             absl::string_view message);
   const std::vector<Warning>& warnings() const { return warnings_; }
 
-  // What the optimizer keeps of one parameter, by its key after all edits, or its
-  // old key where it was removed. Written once, by FollowOptimizer().
+  // What an optimizer keeps of one parameter, by its key after all edits, or its old
+  // key where it was removed. Told by FollowOptimizers().
   struct OptimizerState {
     ParameterFate::OptimizerFate fate = ParameterFate::NO_STATE;
     // Position of its parameter group; unset where it is in none.
     std::optional<int> group;
   };
-  void SetOptimizer(absl::string_view key, OptimizerState state) {
-    optimizer_[std::string(key)] = state;
+  void SetOptimizer(absl::string_view section, absl::string_view key,
+                    OptimizerState state) {
+    optimizers_[std::string(key)][std::string(section)] = state;
   }
-  // It cannot be told what the optimizer keeps of which parameter.
+  // It cannot be told what an optimizer keeps of which parameter.
   void SetOptimizerUnknown() {
     unknown_state_ = ParameterFate::OPTIMIZER_FATE_UNSPECIFIED;
   }
 
   // One for each parameter of section `model` of the old and the new version, in
-  // the order of the new one, those that are gone after them.
+  // the order of the new one, those that are gone after them; several of one that
+  // several optimizers hold.
   std::vector<ParameterFate> Fates(const WorkingCheckpoint& checkpoint) const;
 
  private:
+  // Adds what the optimizers keep of the parameter.
+  void AddFates(const ParameterFate& fate, std::vector<ParameterFate>& fates) const;
+
   std::vector<Warning> warnings_;
-  absl::flat_hash_map<std::string, OptimizerState> optimizer_;
+  // By key and section.
+  absl::flat_hash_map<std::string, std::map<std::string, OptimizerState>> optimizers_;
   // Of a parameter of which nothing was told.
   ParameterFate::OptimizerFate unknown_state_ = ParameterFate::NO_STATE;
 };

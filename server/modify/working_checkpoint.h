@@ -13,6 +13,7 @@
 // a new record, whose origin is unset.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -45,6 +46,17 @@ struct RowRun {
   bool is_new() const { return first < 0; }
 };
 
+// A parameter group of one of the optimizers.
+struct OptimizerGroup {
+  // See OptimizerIndex::position().
+  int optimizer = 0;
+  int group = 0;
+
+  friend auto operator<=>(const OptimizerGroup&, const OptimizerGroup&) = default;
+};
+// Those of one parameter: at most one of each optimizer, in their order.
+using OptimizerGroups = std::vector<OptimizerGroup>;
+
 struct WorkingTensor {
   std::string section;
   std::string key;
@@ -59,9 +71,8 @@ struct WorkingTensor {
   std::optional<int> origin;
   // Never null; as long as dtype and shape say.
   SourcePtr source;
-  // Of a new parameter the group of the optimizer that it joins, where an edit has
-  // settled that.
-  std::optional<int> optimizer_group;
+  // Of a new parameter the groups that it joins, once they are settled.
+  OptimizerGroups optimizer_groups;
   // Of one that resize_output changed: the rows of the tensor that it was, as they
   // lie now. It holds as long as `of` is the source, whatever casts lie over it.
   struct KeptRows {

@@ -38,12 +38,13 @@ TEST(EditListTest, EachMethodMakesTheEditOfItsName) {
   EditList::NewModule module;
   module.in_forward = true;
   module.optimizer_group = 1;
+  module.optimizer = "optimizer.critic";
   module.initialization.scheme = Initialization::Scheme::kNormal;
   module.initialization.std = 0.5;
   module.initialization.seed = 7;
   ExpectEdit(EditList().AddModule("add_linear", "Linear(1000, 10)", module),
              R"e(add_module { path: "add_linear" module: "Linear(1000, 10)"
-                  in_forward: true optimizer_group: 1
+                  in_forward: true optimizer_group: 1 optimizer: "optimizer.critic"
                   initialization { scheme: NORMAL mean: 0 std: 0.5 seed: 7 } })e");
   ExpectEdit(EditList().ReplaceModule("classifier.6", "Linear(4096, 10)"),
              R"e(replace_module { path: "classifier.6" module: "Linear(4096, 10)"
@@ -147,6 +148,18 @@ TEST_F(ModifyTest, ReturnsTheNewVersionAndTheReport) {
   EXPECT_EQ(ToString(made->parameters[0].fate), "CHANGED");
   EXPECT_EQ(made->parameters[0].optimizer_fate, Parameter::OptimizerFate::kNoState);
   EXPECT_EQ(ToString(made->parameters[0].optimizer_fate), "NO_STATE");
+  EXPECT_EQ(made->parameters[0].optimizer, "");
+}
+
+TEST_F(ModifyTest, NamesOfAnOptimizerThatIsNotThereAreRefusedByItsSection) {
+  ModifyOptions options;
+  options.optimizer_param_names = {{"optimizer.critic", {"fc.weight"}}};
+  const auto made = ModifyCheckpoint(client_, "models/m/checkpoints/1",
+                                     EditList().Cast(DType::kFloat16), options);
+  EXPECT_EQ(made.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(made.status().message()),
+              ::testing::HasSubstr("optimizer_param_names[optimizer.critic]"));
+  EXPECT_EQ(LatestVersion(), 1);
 }
 
 TEST_F(ModifyTest, WhatTheAnswerLeavesOutIsNamed) {

@@ -96,7 +96,7 @@ TEST(KeyRulesTest, TheOptimizerFollowsTheNewNames) {
       world.client(), support::kLatest,
       {.module = bare.get(), .optimizer = &other, .strip_prefix = "module."});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_FALSE(result.report.inferred);
+  EXPECT_TRUE(result.report.inferred.empty());
   EXPECT_EQ(other.state().size(), saved.state().size());
 }
 

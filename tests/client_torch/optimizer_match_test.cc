@@ -64,7 +64,7 @@ class TwinsTest : public OptimizerFixture {
   std::string Refusal(torch::optim::SGD& sgd) {
     const LoadResult result = Load({.module = net_.get(), .optimizer = &sgd});
     EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_FALSE(result.report.inferred);
+    EXPECT_TRUE(result.report.inferred.empty());
     EXPECT_TRUE(sgd.state().empty());
     return std::string(result.status.message());
   }
@@ -87,7 +87,7 @@ TEST_F(TwinsTest, MomentaOfEqualShapeThatChangedPlacesFollowTheirNames) {
                             torch::optim::SGDOptions(0.2).momentum(0.5));
   const LoadResult result = Load({.module = net_.get(), .optimizer = &swapped});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_FALSE(result.report.inferred);
+  EXPECT_TRUE(result.report.inferred.empty());
   for (const torch::Tensor& weight : {net_->left->weight, net_->right->weight}) {
     support::ExpectSameBits(MomentumOf(swapped, weight), MomentumOf(saved, weight),
                             "momentum_buffer");
@@ -118,7 +118,7 @@ TEST(OptimizerMatchTest, WithoutNamesOrderDecidesIfCountAndShapesFit) {
   LoadResult result =
       LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &other});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_TRUE(result.report.inferred);
+  EXPECT_FALSE(result.report.inferred.empty());
   EXPECT_EQ(other.state().size(), 4u);
 
   auto swapped = twin->parameters();
@@ -256,7 +256,7 @@ TEST_F(StoredSgdTest, WithoutNamesStateGoesByPositionOnlyIfShapesAllowNoOther) {
   torch::optim::SGD alone = SgdOver(net->embed->parameters());
   const LoadResult result = Load({.module = net.get(), .optimizer = &alone});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_TRUE(result.report.inferred);
+  EXPECT_FALSE(result.report.inferred.empty());
   EXPECT_TRUE(MomentumOf(alone, net->embed->bias).eq(6).all().item<bool>());
 
   const torch::Tensor x = torch::full({4, 3}, 7.0), y = torch::full({4}, 8.0);
@@ -269,7 +269,7 @@ TEST_F(StoredSgdTest, WithoutNamesStateGoesByPositionOnlyIfShapesAllowNoOther) {
   const LoadResult told =
       Load({.module = net.get(), .optimizer = &sgd, .parameter_order = Policy::kReport});
   ASSERT_TRUE(told.status.ok()) << told.status;
-  EXPECT_TRUE(told.report.inferred);
+  EXPECT_FALSE(told.report.inferred.empty());
   EXPECT_TRUE(MomentumOf(sgd, net->head->bias).eq(8).all().item<bool>());
   EXPECT_TRUE(MomentumOf(sgd, net->embed->bias).eq(6).all().item<bool>());
 }
@@ -324,7 +324,7 @@ TEST_F(StoredSgdTest, WithoutNamesAndStateGroupsWithOtherOptionsCouldBeMistaken)
   const LoadResult told =
       Load({.module = net.get(), .optimizer = &sgd, .parameter_order = Policy::kReport});
   ASSERT_TRUE(told.status.ok()) << told.status;
-  EXPECT_TRUE(told.report.inferred);
+  EXPECT_FALSE(told.report.inferred.empty());
   EXPECT_EQ(static_cast<torch::optim::SGDOptions&>(sgd.param_groups()[1].options()).lr(),
             0.01);
 }
@@ -342,7 +342,7 @@ TEST_F(StoredSgdTest, NamesThatAreStoredNeedNamesHere) {
   EXPECT_TRUE(sgd.state().empty());
   const LoadResult told = Load({.optimizer = &sgd, .parameter_order = Policy::kReport});
   ASSERT_TRUE(told.status.ok()) << told.status;
-  EXPECT_TRUE(told.report.inferred);
+  EXPECT_FALSE(told.report.inferred.empty());
   EXPECT_TRUE(MomentumOf(sgd, scale_).eq(6).all().item<bool>());
 }
 

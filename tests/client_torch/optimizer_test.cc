@@ -107,7 +107,7 @@ void StopAndResume(const MakeOptimizer& make, int steps_before) {
       LoadCheckpoint(world.client(), support::kLatest,
                      {.module = resumed.get(), .optimizer = other.get(), .rng = true});
   ASSERT_TRUE(result.status.ok()) << result.status;
-  EXPECT_FALSE(result.report.inferred);
+  EXPECT_TRUE(result.report.inferred.empty());
   EXPECT_THAT(result.report.skipped, ElementsAre());
   for (int i = 0; i < 5; ++i) Step(resumed, *other);
   for (const auto& p : net->named_parameters()) {

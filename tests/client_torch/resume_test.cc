@@ -146,7 +146,7 @@ TEST_P(ResumeTest, StoppedAtAnyEpochTheRunGoesOnBitForBit) {
                         .rng = true,
                         .scheduler = &resumed.schedule});
     ASSERT_TRUE(result.status.ok()) << result.status;
-    EXPECT_FALSE(result.report.inferred);
+    EXPECT_TRUE(result.report.inferred.empty());
     ASSERT_EQ(result.checkpoint.epoch, stop);
     for (int epoch = stop; epoch < kEpochs; ++epoch) resumed.Epoch();
     const std::vector<float> tail(whole.losses.begin() + losses_before[stop],

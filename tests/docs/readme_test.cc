@@ -99,6 +99,39 @@ TEST_F(Readme, AWhatElseTheLoopMustNotLoseComesBack) {
   EXPECT_EQ(*taken, 1024);
 }
 
+TEST_F(Readme, AGanSavesItsTwoOptimizersByName) {
+  struct Gan : torch::nn::Module {
+    Gan()
+        : generator(register_module("generator", torch::nn::Linear(4, 3))),
+          critic(register_module("critic", torch::nn::Linear(3, 1))) {}
+    torch::nn::Linear generator, critic;
+  };
+  auto gan = std::make_shared<Gan>();
+  auto connected = modelstore::Client::Connect(address);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  modelstore::Client client = *connected;
+  // [several optimizers]
+  torch::optim::Adam generator(gan->generator->parameters());
+  torch::optim::RMSprop critic(gan->critic->parameters());
+  torch::optim::StepLR schedule(critic, /*step_size=*/30, /*gamma=*/0.1);
+  auto saved = modelstore::SaveCheckpoint(
+      client, "models/gan",
+      {.module = gan.get(),
+       .optimizers = {{"generator", &generator}, {"critic", &critic}},
+       .schedulers = {{"critic", &schedule}}});
+  modelstore::LoadResult r = modelstore::LoadCheckpoint(
+      client, "models/gan/checkpoints/latest",
+      {.module = gan.get(),
+       .optimizers = {{"generator", &generator}, {"critic", &critic}},
+       .schedulers = {{"critic", &schedule}}});
+  // [end]
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  ASSERT_TRUE(r.status.ok()) << r.status << r.report.ToString();
+  EXPECT_THAT(saved->sections,
+              testing::UnorderedElementsAre("model", "optimizer.generator",
+                                            "optimizer.critic", "scheduler.critic"));
+}
+
 TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   // [inference worker]
   auto client = modelstore::Client::Connect(address);

@@ -340,8 +340,8 @@ TEST_F(HostileEditTest, WhatTheServerHasNoRoomToKeepIsRefusedWithBothFigures) {
   ASSERT_TRUE(read.ok());
   auto checkpoint = WorkingCheckpoint::Of(*read);
   ASSERT_TRUE(checkpoint.ok());
-  const OptimizerIndex::Names names;
-  Workshop workshop(std::make_shared<SessionMemory>(1000), *checkpoint, names);
+  const v1::ModifyCheckpointRequest request;
+  Workshop workshop(std::make_shared<SessionMemory>(1000), *checkpoint, request);
   ASSERT_TRUE(workshop.Reserve(900).ok());
   const absl::Status refused = workshop.Reserve(200);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
@@ -357,8 +357,8 @@ class TightMemoryTest : public HostileEditTest {
     if (!read.ok()) return read.status();
     auto checkpoint = WorkingCheckpoint::Of(*read);
     if (!checkpoint.ok()) return checkpoint.status();
-    const OptimizerIndex::Names names;
-    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, names);
+    const v1::ModifyCheckpointRequest request;
+    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, request);
     ServiceContext service;
     service.store = &harness_.store();
     Sources sources(&service, *read);
@@ -407,14 +407,14 @@ TEST_F(TightMemoryTest, WhatSectionsDecodeToIsReserved) {
   ASSERT_TRUE(read.ok());
   auto checkpoint = WorkingCheckpoint::Of(*read);
   ASSERT_TRUE(checkpoint.ok());
-  const OptimizerIndex::Names names;
-  Workshop workshop(std::make_shared<SessionMemory>(100), *checkpoint, names);
-  EXPECT_EQ(workshop.Optimizer().status().code(), absl::StatusCode::kResourceExhausted);
-  const auto index = OptimizerIndex::Of(*checkpoint, names);
+  const v1::ModifyCheckpointRequest request;
+  Workshop workshop(std::make_shared<SessionMemory>(100), *checkpoint, request);
+  EXPECT_EQ(workshop.Optimizers().status().code(), absl::StatusCode::kResourceExhausted);
+  const auto index = OptimizerIndex::Of(*checkpoint, "optimizer", 0, {});
   ASSERT_TRUE(index.ok());
   Report report;
-  EXPECT_EQ(FollowOptimizer(v1::ModifyCheckpointRequest::RESET, *index, *checkpoint,
-                            workshop, report)
+  EXPECT_EQ(FollowOptimizers(v1::ModifyCheckpointRequest::RESET, {&*index}, *checkpoint,
+                             workshop, report)
                 .code(),
             absl::StatusCode::kResourceExhausted);
 }
@@ -450,15 +450,15 @@ TEST_F(TightMemoryTest, RangesOfRowsOfAnOptimizersStateAreReserved) {
   for (int row = 0; row < 100; row += 2) rows.push_back({row, 1});
   weight.kept_rows = {weight.source, rows};
   weight.shape[0] = static_cast<int64_t>(rows.size());
-  auto section = OptimizerSection::Of(*checkpoint);
+  auto section = OptimizerSection::Of(*checkpoint, "optimizer");
   ASSERT_TRUE(section.ok());
-  ASSERT_TRUE(CanSliceState(weight, section->StateOf(0), *checkpoint));
-  const OptimizerIndex::Names names;
+  ASSERT_TRUE(CanSliceState(weight, "optimizer", section->StateOf(0), *checkpoint));
+  const v1::ModifyCheckpointRequest request;
   for (const int64_t bytes : {1000, 10'000}) {
-    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, names);
+    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, request);
     absl::flat_hash_set<std::string> sliced;
-    const absl::Status s =
-        SliceState(weight, *section->StateOf(0), 0, *checkpoint, workshop, sliced);
+    const absl::Status s = SliceState(weight, "optimizer", *section->StateOf(0), 0,
+                                      *checkpoint, workshop, sliced);
     EXPECT_EQ(s.ok(), bytes == 10'000) << s;
   }
 }
@@ -519,8 +519,8 @@ TEST_F(HostileEditTest, AnEditThatReadsOrDrawsForLongEndsWhenItsCallerIsGone) {
   ASSERT_TRUE(read.ok());
   auto checkpoint = WorkingCheckpoint::Of(*read);
   ASSERT_TRUE(checkpoint.ok());
-  const OptimizerIndex::Names names;
-  Workshop workshop(std::make_shared<SessionMemory>(0), *checkpoint, names,
+  const v1::ModifyCheckpointRequest request;
+  Workshop workshop(std::make_shared<SessionMemory>(0), *checkpoint, request,
                     [] { return absl::CancelledError("gone"); });
   ServiceContext service;
   service.store = &harness_.store();

@@ -229,8 +229,8 @@ TEST_F(UnnamedGroupsTest, WhereShapesLeaveItOpenAnEditOfParametersIsRefusedByNam
 
 TEST_F(UnnamedGroupsTest, NamesInTheRequestGiveEachParameterItsOwnState) {
   const Modified modified = Modify(
-      "optimizer_param_names: 'a.weight' optimizer_param_names: 'b.weight' "
-      "optimizer_param_names: 'a.bias' optimizer_param_names: 'b.bias' "
+      "optimizer_param_names { key: 'optimizer' value { names: ["
+      "'a.weight', 'b.weight', 'a.bias', 'b.bias'] } } "
       "edits { replace_module { path: 'b' module: 'Linear(2, 2)' "
       "initialization { scheme: ZEROS } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
@@ -244,24 +244,21 @@ TEST_F(UnnamedGroupsTest, NamesInTheRequestGiveEachParameterItsOwnState) {
 }
 
 TEST_F(UnnamedGroupsTest, NamesThatDoNotFitTheOptimizerAreRefused) {
-  const std::string edit = " edits { cast { dtype: FLOAT16 } }";
-  ExpectRefused(Modify("optimizer_param_names: 'a.weight'" + edit),
-                "are 1, while the optimizer holds 4 parameter(s)");
-  const std::string rest =
-      " optimizer_param_names: 'a.bias' optimizer_param_names: 'b.bias'";
-  ExpectRefused(Modify("optimizer_param_names: 'a.weight' optimizer_param_names: 'x'" +
-                       rest + edit),
-                "optimizer_param_names[1]: the model has no parameter x");
-  ExpectRefused(Modify("optimizer_param_names: 'a.weight' "
-                       "optimizer_param_names: 'a.weight'" +
-                       rest + edit),
-                "it names a.weight twice");
+  const auto cast_with = [this](const char* names) {
+    return Modify(
+        absl::StrCat("optimizer_param_names { key: 'optimizer' value { names: [", names,
+                     "] } } edits { cast { dtype: FLOAT16 } }"));
+  };
+  ExpectRefused(cast_with("'a.weight'"),
+                "optimizer_param_names[optimizer]: are 1, while the optimizer holds 4 "
+                "parameter(s)");
   ExpectRefused(
-      Modify("optimizer_param_names: 'a.bias' optimizer_param_names: 'b.weight' "
-             "optimizer_param_names: 'a.weight' "
-             "optimizer_param_names: 'b.bias'" +
-             edit),
-      "a.bias is [2], while the state of number 0 is [2, 2]");
+      cast_with("'a.weight', 'x', 'a.bias', 'b.bias'"),
+      "optimizer_param_names[optimizer].names[1]: the model has no parameter x");
+  ExpectRefused(cast_with("'a.weight', 'a.weight', 'a.bias', 'b.bias'"),
+                "it names a.weight twice");
+  ExpectRefused(cast_with("'a.bias', 'b.weight', 'a.weight', 'b.bias'"),
+                "a.bias is [2], while the state of number 0 is [2, 2]");
 }
 
 TEST_F(UnnamedGroupsTest, EditsThatLeaveParametersWhatTheyAreAreNeverRefused) {

@@ -44,7 +44,7 @@ ModuleTree Net(const std::vector<std::pair<std::string, std::string>>& children,
 
 v1::Section ModuleEditTest::OptimizerSection(const Groups& groups) {
   v1::Section section;
-  section.set_name("optimizer");
+  section.set_name(groups.section);
   v1::Value& state = *AddEntry(*section.mutable_value(), "state");
   state.mutable_dict_value();
   v1::Value& list = *AddEntry(*section.mutable_value(), "param_groups");
@@ -73,8 +73,9 @@ v1::Section ModuleEditTest::OptimizerSection(const Groups& groups) {
   return section;
 }
 
-void ModuleEditTest::SaveModule(const ModuleTree& root, const Groups& groups,
-                                bool with_architecture) {
+void ModuleEditTest::SaveWithOptimizers(const ModuleTree& root,
+                                        const std::vector<Groups>& optimizers,
+                                        bool with_architecture) {
   auto wanted = TensorsOf(root);
   ASSERT_TRUE(wanted.ok());
   std::vector<TestTensor> tensors;
@@ -87,16 +88,19 @@ void ModuleEditTest::SaveModule(const ModuleTree& root, const Groups& groups,
                      : Buffer(spec.key, static_cast<v1::DType>(spec.dtype), spec.shape,
                               MakeBytes(values.size() * ElementSize(spec.dtype), 1)));
   }
-  int id = 0;
-  for (const auto& keys : groups.keys) {
-    for (const std::string& key : keys) {
-      const std::string path = absl::StrCat("state/", id++, "/");
-      tensors.push_back(MakeTensor(path + "step", v1::FLOAT32, {}, BytesOf<float>({7})));
-      const auto values = RandomFloats(ElementsIn(shapes[key]), 100 + id);
-      tensors.push_back(
-          MakeTensor(path + groups.field, v1::FLOAT32, shapes[key], BytesOf(values)));
-      for (size_t t = tensors.size() - 2; t < tensors.size(); ++t) {
-        tensors[t].tensor.set_section("optimizer");
+  for (const Groups& groups : optimizers) {
+    int id = 0;
+    for (const auto& keys : groups.keys) {
+      for (const std::string& key : keys) {
+        const std::string path = absl::StrCat("state/", id++, "/");
+        tensors.push_back(
+            MakeTensor(path + "step", v1::FLOAT32, {}, BytesOf<float>({7})));
+        const auto values = RandomFloats(ElementsIn(shapes[key]), 100 + id);
+        tensors.push_back(
+            MakeTensor(path + groups.field, v1::FLOAT32, shapes[key], BytesOf(values)));
+        for (size_t t = tensors.size() - 2; t < tensors.size(); ++t) {
+          tensors[t].tensor.set_section(groups.section);
+        }
       }
     }
   }
@@ -119,7 +123,8 @@ void ModuleEditTest::SaveModule(const ModuleTree& root, const Groups& groups,
       *entry->mutable_value() = std::move(dict);
     }
   }
-  if (!groups.keys.empty()) {
+  for (const Groups& groups : optimizers) {
+    if (groups.keys.empty()) continue;
     *requests[0].mutable_manifest()->add_sections() = OptimizerSection(groups);
   }
   requests[2].set_finish(true);
@@ -168,18 +173,19 @@ void ModuleEditTest::SaveZeros(const ModuleTree& root) {
   ASSERT_TRUE(saved.ok()) << saved.status();
 }
 
-const v1::Value* ModuleEditTest::Optimizer(const std::string& checkpoint) {
+const v1::Value* ModuleEditTest::Optimizer(const std::string& checkpoint,
+                                           const std::string& section) {
   full_ = Full(checkpoint);
-  for (const v1::Section& section : full_.sections()) {
-    if (section.name() == "optimizer") return &section.value();
+  for (const v1::Section& stored : full_.sections()) {
+    if (stored.name() == section) return &stored.value();
   }
   return nullptr;
 }
 
-std::vector<std::vector<std::string>> ModuleEditTest::Names(
-    const std::string& checkpoint) {
+std::vector<std::vector<std::string>> ModuleEditTest::Names(const std::string& checkpoint,
+                                                            const std::string& section) {
   std::vector<std::vector<std::string>> names;
-  const v1::Value* optimizer = Optimizer(checkpoint);
+  const v1::Value* optimizer = Optimizer(checkpoint, section);
   if (optimizer == nullptr) return names;
   for (const v1::Value& group : *ElementsOf(FindEntry(*optimizer, "param_groups"))) {
     names.emplace_back();
@@ -194,8 +200,9 @@ std::vector<std::vector<std::string>> ModuleEditTest::Names(
 }
 
 std::string ModuleEditTest::StateOf(const std::string& checkpoint, const std::string& key,
-                                    const std::string& field) {
-  const v1::Value* optimizer = Optimizer(checkpoint);
+                                    const std::string& field,
+                                    const std::string& section) {
+  const v1::Value* optimizer = Optimizer(checkpoint, section);
   if (optimizer == nullptr) return "none";
   int64_t id = -1;
   for (const v1::Value& group : *ElementsOf(FindEntry(*optimizer, "param_groups"))) {
@@ -210,7 +217,7 @@ std::string ModuleEditTest::StateOf(const std::string& checkpoint, const std::st
     const v1::Value* value = FindEntry(entry.value(), field);
     return value == nullptr
                ? "none"
-               : Bytes(checkpoint)[absl::StrCat("optimizer:", value->tensor_value())];
+               : Bytes(checkpoint)[absl::StrCat(section, ":", value->tensor_value())];
   }
   return "none";
 }

@@ -22,6 +22,7 @@ struct Groups {
   std::vector<std::pair<std::string, double>> options;
   bool with_names = true;
   std::string field = "exp_avg";
+  std::string section = "optimizer";
 };
 
 class ModuleEditTest : public ModifyTest {
@@ -34,21 +35,27 @@ class ModuleEditTest : public ModifyTest {
   // Saves random parameters for all tensors of the module as models/m, with its
   // architecture, unless it is to be unknown.
   void SaveModule(const ModuleTree& root, const Groups& groups = {},
-                  bool with_architecture = true);
+                  bool with_architecture = true) {
+    SaveWithOptimizers(root, {groups}, with_architecture);
+  }
+  void SaveWithOptimizers(const ModuleTree& root, const std::vector<Groups>& optimizers,
+                          bool with_architecture = true);
   // Zeros of any size: their chunks are one.
   void SaveZeros(const ModuleTree& root);
 
   // The optimizer's parameters by group, as `params` or `param_names` tells.
-  std::vector<std::vector<std::string>> Names(const std::string& checkpoint);
+  std::vector<std::vector<std::string>> Names(const std::string& checkpoint,
+                                              const std::string& section = "optimizer");
   // Bytes of a field of a parameter's state, by its name; `none` if it has none.
   std::string StateOf(const std::string& checkpoint, const std::string& key,
-                      const std::string& field = "exp_avg");
+                      const std::string& field = "exp_avg",
+                      const std::string& section = "optimizer");
   // The keys of section `model`, in order.
   std::vector<std::string> ModelKeys(const std::string& checkpoint);
 
  private:
   v1::Section OptimizerSection(const Groups& groups);
-  const v1::Value* Optimizer(const std::string& checkpoint);
+  const v1::Value* Optimizer(const std::string& checkpoint, const std::string& section);
 
   v1::Checkpoint full_;
 };

@@ -61,6 +61,9 @@ class EditList {
     Initialization initialization;
     // Absent: the group of its nearest sibling, or of what it replaces.
     std::optional<int> optimizer_group;
+    // Section of the optimizer that it joins, such as `optimizer.critic`; empty: that of
+    // its nearest sibling, or of what it replaces.
+    std::string optimizer;
   };
   EditList& AddModule(std::string_view path, std::string_view module,
                       const NewModule& options);

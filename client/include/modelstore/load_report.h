@@ -48,8 +48,8 @@ struct LoadReport {
   std::vector<std::string> fell_back;
   // Patterns of LoadArgs::placement that decided for no tensor.
   std::vector<std::string> unused_placement;
-  // Optimizer state was adopted in parameter order, without names.
-  bool inferred = false;
+  // Sections of optimizers whose state was adopted in parameter order, without names.
+  std::vector<std::string> inferred;
   // After a transfer that failed: tensors that hold new bytes, that are as they
   // were, and whose bytes are undefined.
   std::vector<std::string> loaded, untouched, undefined;

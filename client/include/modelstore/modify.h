@@ -34,10 +34,11 @@ struct ModifyProgress {
   std::atomic<int64_t> total_bytes{0};
 };
 
+// For every optimizer of the checkpoint.
 enum class OptimizerPolicy : uint8_t {
   kKeep = 1,  // the state of what did not change
   kReset,     // groups and options; all state begins anew
-  kDrop,      // removes the section
+  kDrop,      // removes the sections
 };
 
 struct ModifyOptions {
@@ -49,9 +50,10 @@ struct ModifyOptions {
   std::map<std::string, std::string> labels;
   std::string description;
   OptimizerPolicy optimizer_policy = OptimizerPolicy::kKeep;
-  // Names of the stored optimizer's parameters where it has none, as one that Python
-  // saved: in the order of its groups and of `params` in each.
-  std::vector<std::string> optimizer_param_names;
+  // By section, such as `optimizer`, names of a stored optimizer's parameters where it
+  // has none, as one that Python saved: in the order of its groups and of `params` in
+  // each.
+  std::map<std::string, std::vector<std::string>> optimizer_param_names;
   // See SaveOptions.
   std::string request_id;
   std::optional<int64_t> expected_latest_version;
@@ -83,7 +85,8 @@ struct ModifyResult {
     std::string path;     // of a module, or a key
     std::string message;
   };
-  // What became of one parameter, and of its state in the optimizer.
+  // What became of one parameter, and of its state in an optimizer. One that several
+  // optimizers hold is listed once for each.
   struct Parameter {
     enum class Fate : uint8_t { kUnknown, kKept, kRenamed, kChanged, kAdded, kRemoved };
     enum class OptimizerFate : uint8_t {
@@ -99,6 +102,7 @@ struct ModifyResult {
     Fate fate = Fate::kUnknown;
     OptimizerFate optimizer_fate = OptimizerFate::kUnknown;
     std::optional<int> optimizer_group;
+    std::string optimizer;  // its section; empty: none, or not known
   };
   // Without name and version where it was only validated.
   CheckpointInfo checkpoint;

@@ -66,6 +66,10 @@ struct SaveArgs {
   // weights) is saved once, as in PyTorch. Without a module and names the state is saved
   // without names.
   torch::optim::Optimizer* optimizer = nullptr;
+  // Further ones by name, each saved as `optimizer` is, in section `optimizer.NAME`;
+  // INVALID_ARGUMENT if that is no section's id. Of a GAN:
+  //   {{"generator", &generator_adam}, {"critic", &critic_adam}}
+  std::map<std::string, torch::optim::Optimizer*> optimizers = {};
   std::optional<int64_t> epoch = {};
   std::optional<int64_t> step = {};
   std::optional<double> loss = {};
@@ -82,6 +86,8 @@ struct SaveArgs {
   // `step_size` and `gamma`, in section `scheduler` and Python's layout. The learning
   // rates are the optimizer's.
   const torch::optim::LRScheduler* scheduler = nullptr;
+  // Further ones by name, each saved as `scheduler` is, in section `scheduler.NAME`.
+  std::map<std::string, const torch::optim::LRScheduler*> schedulers = {};
   // A member of one of LibTorch's modules that was assigned another tensor is used by
   // forward(), and the registered one is not. A tensor that is registered elsewhere in
   // the module ties the two (`decoder->weight = encoder->weight`): saved as tied. For any
@@ -140,6 +146,9 @@ struct LoadArgs {
   // end, its options with it. New state tensors can be trained with even if the load
   // runs in inference mode, as can all fresh tensors.
   torch::optim::Optimizer* optimizer = nullptr;
+  // Further ones by name, as when saving. Policies hold for each of them. All are checked
+  // before any is replaced.
+  std::map<std::string, torch::optim::Optimizer*> optimizers = {};
   // Restores the generators from section `rng`. Those of GPUs that this process does not
   // have, or that hold the module's tensors and are not stored, are listed in the report
   // as skipped.
@@ -150,10 +159,12 @@ struct LoadArgs {
   // Gets the count of steps of section `scheduler`; what it did to the learning rates
   // comes with the optimizer. Its settings stay: see settings.
   torch::optim::LRScheduler* scheduler = nullptr;
+  // Further ones by name, as when saving.
+  std::map<std::string, torch::optim::LRScheduler*> schedulers = {};
   // As when saving: loads the registered tensors, and forward() uses the others.
   bool ignore_reassigned_members = false;
   // Further sections to return: all that are in the checkpoint when empty and
-  // neither module, state_dict, extra_tensors nor optimizer is given.
+  // neither module, state_dict, extra_tensors nor an optimizer is given.
   std::vector<std::string> sections = {};
   // Device of fresh tensors, PyTorch's map_location: `cpu`, `cuda` (the current one) or
   // `cuda:N`. A module's tensors stay where they are, and its optimizer's go with them.
@@ -182,9 +193,9 @@ struct LoadArgs {
   // refused where it would lose digits on the way into a wider one, and with an
   // optimizer.
   Policy dtype = Policy::kFail;
-  // Sections that are asked for (by module, state_dict, optimizer, rng, scheduler or
-  // name) and that the checkpoint does not have. If the load continues, what they would
-  // fill stays unchanged.
+  // Sections that are asked for (by module, state_dict, an optimizer, rng, a scheduler
+  // or name) and that the checkpoint does not have. If the load continues, what they
+  // would fill stays unchanged.
   Policy absent_sections = Policy::kFail;
   // An optimizer's options (`lr`, `betas`) that differ from the stored ones: those win,
   // as in PyTorch, unless this refuses.
@@ -197,7 +208,7 @@ struct LoadArgs {
   // refuses it if names are stored and none are known here, or if two parameters could be
   // mistaken for each other: two of one shape, or two without state in groups with
   // different options. kReport and kIgnore accept it. Names on both sides always decide.
-  // LoadReport.inferred tells that positions were used.
+  // LoadReport.inferred tells for which optimizers positions were used.
   Policy parameter_order = Policy::kFail;
   // Names that are one memory here, whole or in part, and are stored with different
   // values: the last would win, as in PyTorch. If views overlap in part, the whole load
