@@ -52,11 +52,11 @@ struct Member {
 class Follower {
  public:
   Follower(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
-           WorkingCheckpoint& checkpoint, Workshop& workshop, Report& report)
+           WorkingCheckpoint& checkpoint, EditResources& resources, Report& report)
       : policy_(policy),
         index_(index),
         checkpoint_(checkpoint),
-        workshop_(workshop),
+        resources_(resources),
         report_(report) {
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
       const WorkingTensor& tensor = checkpoint_.tensors()[t];
@@ -257,7 +257,7 @@ class Follower {
         if (member.fate == ParameterFate::STATE_SLICED) {
           auto s = SliceState(TensorOf(member), index_.section(),
                               *section_->StateOf(member.id), NumberOf(initial),
-                              checkpoint_, workshop_, sliced);
+                              checkpoint_, resources_, sliced);
           if (!s.ok()) return s;
         }
         const bool begins = member.added || member.fate == ParameterFate::STATE_RESET;
@@ -296,7 +296,7 @@ class Follower {
   const Policy::OptimizerPolicy policy_;
   const OptimizerIndex& index_;
   WorkingCheckpoint& checkpoint_;
-  Workshop& workshop_;
+  EditResources& resources_;
   Report& report_;
   OptimizerSection* section_ = nullptr;
   // By origin, where a tensor of `model` is now.
@@ -349,7 +349,8 @@ bool NeedsGroups(const WorkingTensor& tensor, bool replaces) {
 // Settles the groups of the new parameters that no edit has settled. `optimizers` are
 // those that stay.
 absl::Status SettleRemainingGroups(const OptimizerIndexes& optimizers,
-                                   WorkingCheckpoint& checkpoint, Workshop& workshop) {
+                                   WorkingCheckpoint& checkpoint,
+                                   EditResources& resources) {
   const auto gone = GoneGroups(optimizers, checkpoint);
   std::vector<size_t> left;
   for (size_t t = 0; t < checkpoint.tensors().size(); ++t) {
@@ -366,7 +367,7 @@ absl::Status SettleRemainingGroups(const OptimizerIndexes& optimizers,
       std::find_if(optimizers.begin(), optimizers.end(),
                    [](const OptimizerIndex* index) { return index->group_count() > 0; });
   if (left.empty() || first == optimizers.end()) return absl::OkStatus();
-  const auto borrowed = workshop.Borrow(checkpoint.PathBytes("model"));
+  const auto borrowed = resources.Borrow(checkpoint.PathBytes("model"));
   if (!borrowed.ok()) return borrowed.status();
   const NearGroups near(optimizers, checkpoint);
   for (const size_t t : left) {
@@ -487,25 +488,25 @@ void WarnNotFollowed(const WorkingCheckpoint& checkpoint, const OptimizerIndex& 
 }
 
 absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
-                             WorkingCheckpoint& checkpoint, Workshop& workshop,
+                             WorkingCheckpoint& checkpoint, EditResources& resources,
                              Report& report) {
   if (index.is_optimizer() && !index.resolved()) report.SetOptimizerUnknown();
   if (policy == Policy::DROP || !checkpoint.HasSection(index.section())) {
-    Follower(policy, index, checkpoint, workshop, report).Drop();
+    Follower(policy, index, checkpoint, resources, report).Drop();
     return absl::OkStatus();
   }
   if (!index.is_optimizer()) {
     WarnNotFollowed(checkpoint, index, policy, report);
     return absl::OkStatus();
   }
-  const auto borrowed = workshop.Borrow(checkpoint.UndecodedBytes(index.section()));
+  const auto borrowed = resources.Borrow(checkpoint.UndecodedBytes(index.section()));
   if (!borrowed.ok()) return borrowed.status();
   if (!index.resolved()) return FollowUnresolved(policy, index, checkpoint, report);
   auto section = OptimizerSection::Of(checkpoint, index.section());
-  if (auto s = workshop.ReserveGrowth(); !s.ok()) return s;
+  if (auto s = resources.ReserveGrowth(); !s.ok()) return s;
   const bool fits = section.ok() && section->group_count() == index.group_count();
   if (fits) {
-    return Follower(policy, index, checkpoint, workshop, report).Run(*section);
+    return Follower(policy, index, checkpoint, resources, report).Run(*section);
   }
   // Edits of the section itself have taken it apart.
   return InvalidField(
@@ -519,7 +520,7 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
 
 absl::Status FollowOptimizers(Policy::OptimizerPolicy policy,
                               const OptimizerIndexes& optimizers,
-                              WorkingCheckpoint& checkpoint, Workshop& workshop,
+                              WorkingCheckpoint& checkpoint, EditResources& resources,
                               Report& report) {
   const std::vector<std::string> there = checkpoint.SectionNames();
   OptimizerIndexes stay;
@@ -528,10 +529,10 @@ absl::Status FollowOptimizers(Policy::OptimizerPolicy policy,
         std::find(there.begin(), there.end(), index->section()) != there.end();
     if (kept && policy != Policy::DROP) stay.push_back(index);
   }
-  if (auto s = SettleRemainingGroups(stay, checkpoint, workshop); !s.ok()) return s;
+  if (auto s = SettleRemainingGroups(stay, checkpoint, resources); !s.ok()) return s;
   for (const OptimizerIndex* index : optimizers) {
-    if (auto s = workshop.CheckGoOn(); !s.ok()) return s;
-    auto s = FollowOptimizer(policy, *index, checkpoint, workshop, report);
+    if (auto s = resources.CheckGoOn(); !s.ok()) return s;
+    auto s = FollowOptimizer(policy, *index, checkpoint, resources, report);
     if (!s.ok()) return s;
   }
   return absl::OkStatus();

@@ -3,7 +3,7 @@
 
 #include "absl/status/status.h"
 #include "modelstore/v1/operations.pb.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 #include "server/modify/optimizer_index.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
@@ -35,7 +35,7 @@ namespace modelstore::server::modify {
 // `optimizer_policy`. A section that is no optimizer's stays as it is: a warning.
 absl::Status FollowOptimizers(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
                               const OptimizerIndexes& optimizers,
-                              WorkingCheckpoint& checkpoint, Workshop& workshop,
+                              WorkingCheckpoint& checkpoint, EditResources& resources,
                               Report& report);
 
 }  // namespace modelstore::server::modify

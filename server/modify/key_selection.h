@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/repeated_ptr_field.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 
 namespace modelstore::server::modify {
 

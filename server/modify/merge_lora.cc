@@ -8,7 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "proto/contract/weighted_sum.h"
-#include "server/modify/edits.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/lora_tensor.h"
 #include "server/modify/peft_keys.h"
 
@@ -129,8 +129,8 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
                                    kMaxLoraRank, " and ", kMaxLoraElements));
   }
   const double scale = alpha / static_cast<double>(a->rows);
-  const std::shared_ptr<LoraFactors>& factors = context.workshop.lora_factors();
-  auto s = context.workshop.Reserve(
+  const std::shared_ptr<LoraFactors>& factors = context.resources.lora_factors();
+  auto s = context.resources.Reserve(
       factors->Room(a->rows * a->columns * static_cast<int64_t>(sizeof(double))));
   if (!s.ok()) return context.At("checkpoint", s);
   return ReplaceBytes(context, *weight,
@@ -204,7 +204,7 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
   MergedModules modules;
   absl::flat_hash_set<std::string> merged;
   for (const Adapter& adapter : *adapters) {
-    if (auto s = context.workshop.CheckGoOn(); !s.ok()) return s;
+    if (auto s = context.resources.CheckGoOn(); !s.ok()) return s;
     if (auto s = Merge(adapter, *from, edit.alpha(), modules, context); !s.ok()) return s;
     merged.insert(adapter.key_a);
     merged.insert(adapter.key_b);

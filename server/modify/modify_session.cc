@@ -15,6 +15,7 @@
 #include "server/core/request_codec.h"
 #include "server/core/resource_names.h"
 #include "server/core/validation.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/follow_optimizer.h"
 #include "server/modify/misfits.h"
 
@@ -82,10 +83,6 @@ std::string KindOf(const v1::Edit& edit) {
   return field == nullptr ? "" : field->name();
 }
 
-OutboundMessage Message(const v1::ModifyCheckpointResponse& response) {
-  return {response.SerializeAsString(), {}};
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
@@ -106,18 +103,18 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
     if (!model.ok()) return model.status();
     session->model_ = *std::move(model);
     session->record_ = **std::move(earlier);
-    session->state_ = State::kResult;
-    return session;
+    session->state_ = State::kMadeBefore;
+    return std::make_unique<OperationStream>(std::move(session));
   }
   auto read = context.store->reads().Open(ref->model_id, ref->version);
   if (!read.ok()) return read.status();
   if (auto s = session->Start(*std::move(read)); !s.ok()) return s;
-  return session;
+  return std::make_unique<OperationStream>(std::move(session));
 }
 
 ModifySession::ModifySession(ServiceContext& context, v1::ModifyCheckpointRequest request,
                              std::string request_digest)
-    : context_(context),
+    : OperationSession(context),
       request_(std::move(request)),
       request_digest_(std::move(request_digest)),
       edits_(request_.edits().begin(), request_.edits().end()) {}
@@ -138,69 +135,44 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   auto checkpoint = WorkingCheckpoint::Of(std::move(read));
   if (!checkpoint.ok()) return checkpoint.status();
   checkpoint_ = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
-  workshop_ = std::make_unique<Workshop>(context_.memory, *checkpoint_, request_,
-                                         [this] { return CheckGoOn(); });
-  if (s = workshop_->ReserveGrowth(); !s.ok()) return s;
+  resources_ = std::make_unique<EditResources>(context_.memory, *checkpoint_, request_,
+                                               [this] { return CheckGoOn(); });
+  if (s = resources_->ReserveGrowth(); !s.ok()) return s;
   if (checkpoint_->architecture().has_value()) {
     architecture_before_ = PrintModule(checkpoint_->architecture()->root());
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<OutboundMessage>> ModifySession::Next() {
-  const absl::Time until = SteadyNow() + kStep;
-  while (state_ < State::kReport) {
-    absl::Status s = CheckGoOn();
-    if (!s.ok()) return s;
-    switch (state_) {
-      case State::kEdit:
-        s = ApplyNext();
-        break;
-      case State::kCompute:
-        s = Compute(until);
-        break;
-      default:
-        s = Commit();
-        break;
-    }
-    if (!s.ok()) return s;
-    if (state_ < State::kReport && SteadyNow() >= until) return Progress();
+absl::StatusOr<OperationSession::Then> ModifySession::Step() {
+  if (state_ == State::kMadeBefore) return Done();
+  if (std::exchange(state_, State::kCompute) == State::kEdit) {
+    return Aside([this] { return ApplyEdits(); });
   }
-  if (state_ == State::kReport) {
-    if (next_part_ < report_parts_.size()) {
-      return OutboundMessage{std::move(report_parts_[next_part_++]), {}};
-    }
-    state_ = State::kResult;
-  }
-  if (state_ == State::kEnd) return std::nullopt;
-  state_ = State::kEnd;
-  v1::ModifyCheckpointResponse response;
-  *response.mutable_result() = MakeResult();
-  return Message(response);
+  auto computed = Compute(SteadyNow() + kStep);
+  if (!computed.ok()) return computed.status();
+  if (!*computed) return Again();
+  return Done([this] { return Commit(); });
 }
 
-absl::Status ModifySession::CheckGoOn() const {
-  if (cancelled_) return absl::CancelledError("the modification was cancelled");
-  const auto& draining = context_.options.draining;
-  if (!draining || !draining()) return absl::OkStatus();
-  return ShuttingDown();
-}
-
-absl::Status ModifySession::ApplyNext() {
-  const v1::Edit& edit = request_.edits(next_edit_);
-  EditContext context{*checkpoint_, report_,      *sources_,    *workshop_,
-                      next_edit_,   KindOf(edit), edit.untie(), edits_[next_edit_]};
-  if (auto s = ApplyEdit(edit, context); !s.ok()) return s;
-  if (auto s = context.At("", workshop_->ReserveGrowth()); !s.ok()) return s;
-  if (++next_edit_ == request_.edits_size()) return BeginCompute();
-  return absl::OkStatus();
+absl::Status ModifySession::ApplyEdits() {
+  for (int i = 0; i < request_.edits_size(); ++i) {
+    if (auto s = CheckGoOn(); !s.ok()) return s;
+    next_edit_ = i;
+    const v1::Edit& edit = request_.edits(i);
+    EditContext context{*checkpoint_, report_,      *sources_, *resources_, i,
+                        KindOf(edit), edit.untie(), edits_[i]};
+    if (auto s = ApplyEdit(edit, context); !s.ok()) return s;
+    if (auto s = context.At("", resources_->ReserveGrowth()); !s.ok()) return s;
+  }
+  return BeginCompute();
 }
 
 absl::Status ModifySession::BeginCompute() {
-  auto optimizers = workshop_->Optimizers();
+  auto optimizers = resources_->Optimizers();
   if (!optimizers.ok()) return optimizers.status();
   auto s = FollowOptimizers(request_.optimizer_policy(), *optimizers, *checkpoint_,
-                            *workshop_, report_);
+                            *resources_, report_);
   if (!s.ok()) return s;
   if (checkpoint_->tensors().size() > static_cast<size_t>(kMaxTensors)) {
     return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),
@@ -210,7 +182,7 @@ absl::Status ModifySession::BeginCompute() {
   out_ = std::make_unique<WriteOut>(checkpoint_.get());
   if (s = out_->CheckPlan(); !s.ok()) return s;
   // The digests, and once more in the manifest; what each thread computes with.
-  s = workshop_->Reserve(2 * out_->digest_bytes() + ThreadBytes());
+  s = resources_->Reserve(2 * out_->digest_bytes() + ThreadBytes());
   if (!s.ok()) return s;
   if (!request_.validate_only()) {
     auto save = context_.store->saves().StartDerived(MakeSave(), out_->sources());
@@ -218,7 +190,7 @@ absl::Status ModifySession::BeginCompute() {
     save_ = *std::move(save);
   }
   out_->Begin(save_.get());
-  state_ = State::kCompute;
+  planned_ = true;
   return absl::OkStatus();
 }
 
@@ -236,7 +208,7 @@ absl::Status ModifySession::TakeRoomForParts() {
                               ": keep rows that follow each other, or give some edits to "
                               "another call"));
   }
-  return workshop_->Reserve(parts * kPlannedPartBytes);
+  return resources_->Reserve(parts * kPlannedPartBytes);
 }
 
 // As many as cores, while there is room for what they compute with; one at least.
@@ -250,12 +222,11 @@ int64_t ModifySession::ThreadBytes() {
   return max_threads_ * own;
 }
 
-absl::Status ModifySession::Compute(absl::Time until) {
+absl::StatusOr<bool> ModifySession::Compute(absl::Time until) {
   // A thread that begins after `until` has nothing to do.
   context_.ForEach(max_threads_, [&](int) { out_->Work(until); });
   if (auto s = out_->status(); !s.ok()) return s;
-  if (out_->done()) state_ = State::kCommit;
-  return absl::OkStatus();
+  return out_->done();
 }
 
 storage::SaveRequest ModifySession::MakeSave() const {
@@ -298,17 +269,16 @@ absl::Status ModifySession::Commit() {
     record_.set_base_version(checkpoint_->base()->checkpoint().version());
     record_.set_tensor_count(static_cast<int64_t>(checkpoint_->tensors().size()));
   }
-  FillReport();
-  state_ = State::kReport;
+  SendReport();
   return absl::OkStatus();
 }
 
-void ModifySession::FillReport() {
+void ModifySession::SendReport() {
   WarnOfMisfits(*checkpoint_, report_);
   v1::ModifyCheckpointResponse response;
   size_t bytes = 0;
   auto flush = [&] {
-    if (bytes > 0) report_parts_.push_back(response.SerializeAsString());
+    if (bytes > 0) Send(response);
     response.Clear();
     bytes = 0;
   };
@@ -348,15 +318,21 @@ v1::ModifyCheckpointResponse::Result ModifySession::MakeResult() const {
   return result;
 }
 
-OutboundMessage ModifySession::Progress() const {
+std::string ModifySession::Progress() const {
   v1::ModifyCheckpointResponse response;
   auto* progress = response.mutable_progress();
-  progress->set_edit_index(std::min(next_edit_, request_.edits_size() - 1));
-  if (out_ != nullptr) {
+  progress->set_edit_index(next_edit_);
+  if (planned_) {
     progress->set_done_bytes(out_->done_bytes());
     progress->set_total_bytes(out_->total_bytes());
   }
-  return Message(response);
+  return response.SerializeAsString();
+}
+
+std::string ModifySession::Result() {
+  v1::ModifyCheckpointResponse response;
+  *response.mutable_result() = MakeResult();
+  return response.SerializeAsString();
 }
 
 }  // namespace modelstore::server::modify

@@ -1,12 +1,10 @@
-// ModifyCheckpoint, in small steps on the storage pool:
+// ModifyCheckpoint:
 //
-//   while (edits are left) apply one;
+//   aside: apply the edits, plan;
 //   while (chunks are left) compute some, on as many threads as are free;
-//   commit; report; result;
+//   aside: commit; report;
 //
-// A step ends after a short time with a message of progress, so that no thread of
-// the pool is held for long, and a client that stops reading stops the work. What
-// was computed before a cancel or an error is dropped with the session.
+// What was computed before a cancel or an error is dropped with the session.
 #pragma once
 
 #include <atomic>
@@ -15,9 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "server/core/service_context.h"
-#include "server/core/session.h"
-#include "server/modify/edits.h"
+#include "server/core/operation_session.h"
+#include "server/modify/edit_context.h"
 #include "server/modify/report.h"
 #include "server/modify/working_checkpoint.h"
 #include "server/modify/write_out.h"
@@ -26,57 +23,54 @@
 
 namespace modelstore::server::modify {
 
-class ModifySession final : public OutboundSession {
+class ModifySession final : public OperationSession {
  public:
   // Checks the request and opens the version to start from.
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
 
-  absl::StatusOr<std::optional<OutboundMessage>> Next() override;
-  void Cancel() override { cancelled_ = true; }
+  absl::StatusOr<Then> Step() override;
+  std::string Progress() const override;
+  std::string Result() override;
 
  private:
-  enum class State : uint8_t { kEdit, kCompute, kCommit, kReport, kResult, kEnd };
+  enum class State : uint8_t { kEdit, kCompute, kMadeBefore };
 
   ModifySession(ServiceContext& context, v1::ModifyCheckpointRequest request,
                 std::string request_digest);
 
   absl::Status Start(std::shared_ptr<storage::Read> read);
-  // What is not committed ends with its caller, and with the server.
-  absl::Status CheckGoOn() const;
-  absl::Status ApplyNext();
+  absl::Status ApplyEdits();
   absl::Status BeginCompute();
-  absl::Status Compute(absl::Time until);
+  // Computes until then; true once nothing is left.
+  absl::StatusOr<bool> Compute(absl::Time until);
   absl::Status TakeRoomForParts();
   // Settles how many threads compute, and returns what they take.
   int64_t ThreadBytes();
   absl::Status Commit();
-  void FillReport();
+  void SendReport();
   storage::SaveRequest MakeSave() const;
   v1::ModifyCheckpointResponse::Result MakeResult() const;
-  OutboundMessage Progress() const;
 
-  ServiceContext& context_;
   const v1::ModifyCheckpointRequest request_;
   const std::string request_digest_;
-  std::atomic<bool> cancelled_ = false;
   State state_ = State::kEdit;
 
   // Unset where the request had made its version before.
   std::unique_ptr<WorkingCheckpoint> checkpoint_;
   std::unique_ptr<Sources> sources_;
-  std::unique_ptr<Workshop> workshop_;
+  std::unique_ptr<EditResources> resources_;
   std::string architecture_before_;
   Report report_;
   // As they are kept: with versions and seeds.
   std::vector<v1::Edit> edits_;
-  int next_edit_ = 0;
+  std::atomic<int> next_edit_ = 0;
+  // Threads other than the one that plans read it once it is planned.
   std::unique_ptr<WriteOut> out_;
+  std::atomic<bool> planned_ = false;
   std::unique_ptr<storage::DerivedSave> save_;
   // That compute at once, if so many are free.
   int max_threads_ = 0;
-  std::vector<std::string> report_parts_;
-  size_t next_part_ = 0;
   // Of the new version, or of what it would be.
   storage::records::ModelRecord model_;
   storage::records::CheckpointRecord record_;

@@ -75,11 +75,11 @@ NewRowsOf::NewRowsOf(const WorkingTensor& tensor, Rows rows, int dimension,
 }
 
 absl::StatusOr<SourcePtr> NewRowsOf::Make(int64_t slice, int64_t first_row, int64_t count,
-                                          Workshop& workshop) const {
+                                          EditResources& resources) const {
   if (rows_.kind == Resize::ZEROS || row_elements_ == 0) {
     return RepeatSource(tensor_.dtype, 0, count * row_elements_);
   }
-  if (rows_.kind == Resize::MEAN) return Mean(slice, count, workshop);
+  if (rows_.kind == Resize::MEAN) return Mean(slice, count, resources);
   const int64_t bytes = row_elements_ * ElementSize(DType::kFloat32);
   const int64_t begin = (slice * rows_.size + first_row) * bytes;
   SourcePtr rows = RangeSource(drawn_, begin, begin + count * bytes);
@@ -89,7 +89,7 @@ absl::StatusOr<SourcePtr> NewRowsOf::Make(int64_t slice, int64_t first_row, int6
 
 // Rows are added in their order in the tensor, one that is kept n times with weight n.
 absl::StatusOr<SourcePtr> NewRowsOf::Mean(int64_t slice, int64_t count,
-                                          Workshop& workshop) const {
+                                          EditResources& resources) const {
   // How often rows from here on are kept.
   std::map<int64_t, int64_t> times;
   int64_t kept = 0;
@@ -106,15 +106,15 @@ absl::StatusOr<SourcePtr> NewRowsOf::Mean(int64_t slice, int64_t count,
                      " bytes, of at most ", kMaxMeanBytes, ": use ZEROS or DEFAULT"));
   }
   // The sums, the row, and a block of what is read.
-  auto s = workshop.Reserve(row_elements_ * static_cast<int64_t>(sizeof(double)) +
-                            2 * row_bytes_);
+  auto s = resources.Reserve(row_elements_ * static_cast<int64_t>(sizeof(double)) +
+                             2 * row_bytes_);
   if (!s.ok()) return s;
   std::vector<double> sums(row_elements_, 0.0);
   int64_t weight = 0, begin = 0;
   for (const auto& [row, change] : times) {
     if (weight > 0) {
       s = AddRows(slice * rows_.old_size + begin, slice * rows_.old_size + row,
-                  static_cast<double>(weight), sums, workshop);
+                  static_cast<double>(weight), sums, resources);
       if (!s.ok()) return s;
     }
     weight += change;
@@ -130,12 +130,12 @@ absl::StatusOr<SourcePtr> NewRowsOf::Mean(int64_t slice, int64_t count,
 
 absl::Status NewRowsOf::AddRows(int64_t begin, int64_t end, double weight,
                                 std::vector<double>& sums,
-                                const Workshop& workshop) const {
+                                const EditResources& resources) const {
   std::vector<double> block;
   int64_t at = 0;
   return tensor_.source->Visit(
       begin * row_bytes_, end * row_bytes_, [&](absl::string_view bytes) {
-        if (auto s = workshop.CheckGoOn(); !s.ok()) return s;
+        if (auto s = resources.CheckGoOn(); !s.ok()) return s;
         block.resize(bytes.size() / ElementSize(tensor_.dtype));
         auto cast = Cast(tensor_.dtype, bytes.data(), DType::kFloat64,
                          reinterpret_cast<char*>(block.data()),

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "modelstore/v1/edits.pb.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 
 namespace modelstore::server::modify {
 
@@ -39,12 +39,13 @@ class NewRowsOf {
   // `count` rows from `first_row` of the new ones on. MEAN reads the kept rows, once
   // for each slice, until the call is cancelled.
   absl::StatusOr<SourcePtr> Make(int64_t slice, int64_t first_row, int64_t count,
-                                 Workshop& workshop) const;
+                                 EditResources& resources) const;
 
  private:
-  absl::StatusOr<SourcePtr> Mean(int64_t slice, int64_t count, Workshop& workshop) const;
+  absl::StatusOr<SourcePtr> Mean(int64_t slice, int64_t count,
+                                 EditResources& resources) const;
   absl::Status AddRows(int64_t begin, int64_t end, double weight,
-                       std::vector<double>& sums, const Workshop& workshop) const;
+                       std::vector<double>& sums, const EditResources& resources) const;
 
   const WorkingTensor& tensor_;
   const Rows rows_;

@@ -65,7 +65,8 @@ bool CanSliceState(const WorkingTensor& parameter, absl::string_view section,
 
 absl::Status SliceState(const WorkingTensor& parameter, absl::string_view section,
                         const v1::Value& state, double sum, WorkingCheckpoint& checkpoint,
-                        Workshop& workshop, absl::flat_hash_set<std::string>& sliced) {
+                        EditResources& resources,
+                        absl::flat_hash_set<std::string>& sliced) {
   for (const auto& entry : state.dict_value().entries()) {
     if (!entry.value().has_tensor_value()) continue;
     WorkingTensor* field = checkpoint.Find(section, entry.value().tensor_value());
@@ -77,7 +78,7 @@ absl::Status SliceState(const WorkingTensor& parameter, absl::string_view sectio
     }
     const double fill = entry.key().string_value() == "sum" ? sum : 0;
     const std::vector<RowRun>& runs = parameter.kept_rows->rows;
-    auto s = workshop.Reserve(static_cast<int64_t>(runs.size()) * kPartBytes);
+    auto s = resources.Reserve(static_cast<int64_t>(runs.size()) * kPartBytes);
     if (!s.ok()) return s;
     auto rows = RowsOf(*field, runs, fill);
     if (!rows.ok()) return rows.status();

@@ -5,7 +5,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 #include "server/modify/working_checkpoint.h"
 
 namespace modelstore::server::modify {
@@ -18,9 +18,10 @@ bool CanSliceState(const WorkingTensor& parameter, absl::string_view section,
 // Gives the tensors of the state the parameter's rows. New ones begin as zeros, those
 // of Adagrad's `sum` as `sum`. CanSliceState() must be true. INVALID_ARGUMENT if a
 // tensor is in `sliced`, to which this adds: two parameters cannot share one.
-// RESOURCE_EXHAUSTED if the workshop has no room for the ranges of rows.
+// RESOURCE_EXHAUSTED if the resources has no room for the ranges of rows.
 absl::Status SliceState(const WorkingTensor& parameter, absl::string_view section,
                         const v1::Value& state, double sum, WorkingCheckpoint& checkpoint,
-                        Workshop& workshop, absl::flat_hash_set<std::string>& sliced);
+                        EditResources& resources,
+                        absl::flat_hash_set<std::string>& sliced);
 
 }  // namespace modelstore::server::modify

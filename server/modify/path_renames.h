@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "proto/contract/architecture/types.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 
 namespace modelstore::server::modify {
 

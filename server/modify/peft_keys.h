@@ -7,7 +7,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 
 namespace modelstore::server::modify {
 

@@ -9,7 +9,8 @@
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/architecture/value.h"
 #include "proto/contract/numeric.h"
-#include "server/modify/module_edit.h"
+#include "server/modify/apply_edit.h"
+#include "server/modify/module_tensors.h"
 #include "server/modify/new_rows.h"
 
 namespace modelstore::server::modify {
@@ -101,13 +102,13 @@ absl::StatusOr<SourcePtr> Rearrange(const WorkingTensor& tensor, const Plan& pla
                                         " runs of rows in each of ", slices,
                                         " slices, of at most ", kMaxRuns, " altogether"));
   }
-  if (auto s = context.workshop.Reserve(slices * runs * kPartBytes); !s.ok()) return s;
+  if (auto s = context.resources.Reserve(slices * runs * kPartBytes); !s.ok()) return s;
   std::vector<SourcePtr> parts;
   for (int64_t slice = 0; slice < slices; ++slice) {
     int64_t row = 0;
     for (const RowRun& run : plan.rows) {
       if (run.is_new()) {
-        auto rows = made.Make(slice, row, run.count, context.workshop);
+        auto rows = made.Make(slice, row, run.count, context.resources);
         if (!rows.ok()) return rows.status();
         parts.push_back(*std::move(rows));
       } else {
@@ -144,7 +145,7 @@ absl::Status TakeRoom(const WorkingTensor& tensor, const Plan& plan,
                            absl::StrCat("makes ", made, " new elements of ", tensor.key,
                                         "; one edit makes at most ", kMaxNewElements));
   }
-  return context.At("size", context.workshop.TakeElements(made));
+  return context.At("size", context.resources.TakeElements(made));
 }
 
 absl::Status ResizeTensor(const std::string& key, const Plan& plan, int dimension,

@@ -6,7 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/architecture/architecture.h"
-#include "server/modify/edits.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/module_metadata.h"
 
 namespace modelstore::server::modify {
@@ -71,7 +71,7 @@ class ModuleTensors {
     absl::flat_hash_set<std::string> stay;
     for (const WorkingTensor& tensor : from_.tensors()) {
       if (!IsUnder(tensor, source_)) continue;
-      if (auto s = context_.workshop.CheckGoOn(); !s.ok()) return s;
+      if (auto s = context_.resources.CheckGoOn(); !s.ok()) return s;
       std::string key = absl::StrCat(target_, tensor.key.substr(source_.size()));
       WorkingTensor* existing = context_.checkpoint.Find(kModel, key);
       if (existing != nullptr && !context_.untie && IsTiedElsewhere(*existing)) {
@@ -122,7 +122,7 @@ class ModuleTensors {
 // of such modules.
 absl::Status TakeMetadata(WorkingCheckpoint& from, const std::string& source,
                           const std::string& target, EditContext& context) {
-  auto s = context.workshop.Reserve(from.UndecodedBytes(kModel));
+  auto s = context.resources.Reserve(from.UndecodedBytes(kModel));
   if (!s.ok()) return context.At("checkpoint", s);
   auto entries = MetadataUnder(from, source, target);
   if (!entries.ok()) return entries.status();

@@ -1,47 +1,34 @@
-// CollectGarbage: progress while it runs, then one result.
+// CollectGarbage: waits for its turn, then collects aside.
 #pragma once
 
+#include <atomic>
 #include <memory>
-#include <thread>
+#include <string>
 
-#include "absl/time/time.h"
-#include "proto/contract/mutex.h"
-#include "server/core/service_context.h"
-#include "server/core/session.h"
+#include "server/core/operation_session.h"
 #include "storage/api/maintenance.h"
 
 namespace modelstore::server {
 
-class CollectSession final : public OutboundSession {
+class CollectSession final : public OperationSession {
  public:
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
-  ~CollectSession() override;
 
-  absl::StatusOr<std::optional<OutboundMessage>> Next() override;
-  void Cancel() override;
+  absl::StatusOr<Then> Step() override;
+  std::string Progress() const override;
+  std::string Result() override;
 
  private:
   CollectSession(ServiceContext& context, bool validate_only)
-      : context_(context), validate_only_(validate_only) {}
+      : OperationSession(context), validate_only_(validate_only) {}
 
-  // Runs on a thread of its own: Next() tells progress meanwhile and never waits.
-  void Collect();
+  absl::Status Collect();
 
-  ServiceContext& context_;
   const bool validate_only_;
-  std::thread worker_;
-  // On the steady clock; not before then is progress told.
-  absl::Time tell_at_;
-
-  Mutex mutex_;
-  bool cancelled_ GUARDED_BY(mutex_) = false;
-  int64_t checked_ GUARDED_BY(mutex_) = 0;
-  int64_t total_ GUARDED_BY(mutex_) = 0;
-  int64_t told_ GUARDED_BY(mutex_) = -1;
-  bool done_ GUARDED_BY(mutex_) = false;
-  bool result_told_ GUARDED_BY(mutex_) = false;
-  absl::StatusOr<storage::GarbageResult> result_ GUARDED_BY(mutex_);
+  std::atomic<int64_t> checked_ = 0;
+  std::atomic<int64_t> total_ = 0;
+  storage::GarbageResult collected_;
 };
 
 }  // namespace modelstore::server

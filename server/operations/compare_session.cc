@@ -13,7 +13,8 @@ namespace {
 
 using Difference = v1::CompareCheckpointsResponse::TensorDifference;
 
-constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
+// How long a difference that was found waits for others in its message.
+constexpr absl::Duration kDifferencesInterval = absl::Milliseconds(500);
 // Of one step, after which other RPCs have their turn: about 10 ms.
 constexpr int64_t kStepBytes = int64_t{16} << 20;
 constexpr size_t kStepJobs = 1024;
@@ -44,71 +45,58 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> CompareSession::Open(
   auto reserved =
       reservation.Grow(tensors * static_cast<int64_t>(sizeof(ComparedTensor)));
   if (!reserved.ok()) return reserved;
-  auto plan =
-      ComparePlan::Make(*std::move(first), *std::move(other), request.selection());
-  if (!plan.ok()) return plan.status();
-  return std::unique_ptr<OutboundSession>(
-      new CompareSession(context, *std::move(plan), std::move(reservation), request));
+  return std::make_unique<OperationStream>(std::unique_ptr<OperationSession>(
+      new CompareSession(context, *std::move(first), *std::move(other),
+                         std::move(reservation), std::move(request))));
 }
 
-CompareSession::CompareSession(ServiceContext& context, ComparePlan plan,
+CompareSession::CompareSession(ServiceContext& context,
+                               std::shared_ptr<storage::Read> first,
+                               std::shared_ptr<storage::Read> other,
                                Reservation reservation,
-                               const v1::CompareCheckpointsRequest& request)
-    : context_(context),
-      plan_(std::move(plan)),
+                               v1::CompareCheckpointsRequest request)
+    : OperationSession(context),
+      first_(std::move(first)),
+      other_(std::move(other)),
       reservation_(std::move(reservation)),
-      request_(request) {
+      request_(std::move(request)) {}
+
+absl::Status CompareSession::Plan() {
+  auto plan = ComparePlan::Make(first_, other_, request_.selection());
+  if (!plan.ok()) return plan.status();
+  plan_ = *std::move(plan);
+  int64_t total_bytes = 0;
   for (const ComparedTensor& tensor : plan_.tensors()) {
     if (ComparePlan::IsRead(tensor, request_.with_norms())) {
-      total_bytes_ += plan_.SizeBytes(tensor);
+      total_bytes += plan_.SizeBytes(tensor);
     }
   }
-  const storage::Read& first = *plan_.first();
-  const storage::Read& other = *plan_.other();
-  result_.set_checkpoint(FullCheckpointName(first));
-  result_.set_other(FullCheckpointName(other));
+  total_bytes_ = total_bytes;
+  const storage::records::CheckpointRecord& first = first_->checkpoint();
+  const storage::records::CheckpointRecord& other = other_->checkpoint();
+  result_.set_checkpoint(FullCheckpointName(*first_));
+  result_.set_other(FullCheckpointName(*other_));
   result_.set_identical(plan_.DigestsComparable() &&
-                        first.checkpoint().manifest_digest() ==
-                            other.checkpoint().manifest_digest());
-  result_.set_different_architecture(first.checkpoint().metadata().architecture() !=
-                                     other.checkpoint().metadata().architecture());
+                        first.manifest_digest() == other.manifest_digest());
+  result_.set_different_architecture(first.metadata().architecture() !=
+                                     other.metadata().architecture());
   for (const std::string& section : plan_.DifferentSections(request_.selection())) {
     result_.add_different_sections(section);
   }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<OutboundMessage>> CompareSession::Next() {
-  if (cancelled_) return absl::CancelledError("the comparison was cancelled");
-  if (ready_.empty()) {
-    if (result_told_) return std::nullopt;
-    const absl::Time now = SteadyNow();
-    const bool done = taken_ == plan_.tensors().size();
-    const bool due = done || now - told_at_ >= kProgressInterval;
-    // What is found is told as it goes on, before the progress.
-    if (due && differences_bytes_ > 0) return TakeDifferences();
-    if (done && whole_told_) {
-      result_told_ = true;
-      return ResultMessage();
-    }
-    if (due) {
-      whole_told_ = done;
-      told_at_ = now;
-      return ProgressMessage();
-    }
-    if (auto s = Step(); !s.ok()) return s;
+absl::StatusOr<OperationSession::Then> CompareSession::Step() {
+  if (!std::exchange(planned_, true)) return Aside([this] { return Plan(); });
+  if (taken_ == plan_.tensors().size()) {
+    SendDifferences();
+    return Done();
   }
-  if (ready_.empty()) return OutboundMessage::AgainAfter(absl::ZeroDuration());
-  OutboundMessage message = std::move(ready_.front());
-  ready_.pop_front();
-  return message;
-}
-
-absl::Status CompareSession::Step() {
   auto jobs = Gather();
   if (!jobs.ok()) return jobs.status();
   context_.ForEach(static_cast<int>(jobs->size()), [&](int i) {
     Job& job = (*jobs)[i];
-    if (job.reading != nullptr && !cancelled_) job.status = ReadRun(job);
+    if (job.reading != nullptr && CheckGoOn().ok()) job.status = ReadRun(job);
   });
   for (const Job& job : *jobs) {
     if (!job.status.ok()) return job.status;
@@ -125,7 +113,8 @@ absl::Status CompareSession::Step() {
     compared_bytes_ += reading_->first.size_bytes() - position_;
     position_ = reading_->first.size_bytes();
   }
-  return absl::OkStatus();
+  if (SteadyNow() - differences_sent_ >= kDifferencesInterval) SendDifferences();
+  return Again();
 }
 
 absl::StatusOr<std::vector<CompareSession::Job>> CompareSession::Gather() {
@@ -261,27 +250,28 @@ void CompareSession::AddDifference(const ComparedTensor& tensor,
   }
   differences_bytes_ += difference.ByteSizeLong() + 8;
   *differences_.mutable_differences()->add_tensors() = std::move(difference);
-  if (differences_bytes_ >= kDifferencesBytes) ready_.push_back(TakeDifferences());
+  if (differences_bytes_ >= kDifferencesBytes) SendDifferences();
 }
 
-OutboundMessage CompareSession::TakeDifferences() {
-  OutboundMessage message{differences_.SerializeAsString(), {}};
+void CompareSession::SendDifferences() {
+  differences_sent_ = SteadyNow();
+  if (differences_bytes_ == 0) return;
+  Send(differences_);
   differences_.Clear();
   differences_bytes_ = 0;
-  return message;
 }
 
-OutboundMessage CompareSession::ProgressMessage() const {
+std::string CompareSession::Progress() const {
   v1::CompareCheckpointsResponse response;
   response.mutable_progress()->set_compared_bytes(compared_bytes_);
   response.mutable_progress()->set_total_bytes(total_bytes_);
-  return {response.SerializeAsString(), {}};
+  return response.SerializeAsString();
 }
 
-OutboundMessage CompareSession::ResultMessage() const {
+std::string CompareSession::Result() {
   v1::CompareCheckpointsResponse response;
-  *response.mutable_result() = result_;
-  return {response.SerializeAsString(), {}};
+  *response.mutable_result() = std::move(result_);
+  return response.SerializeAsString();
 }
 
 }  // namespace modelstore::server

@@ -3,25 +3,25 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <vector>
 
 #include "modelstore/v1/operations.pb.h"
 #include "proto/contract/difference.h"
-#include "server/core/service_context.h"
-#include "server/core/session.h"
+#include "server/core/operation_session.h"
 #include "server/operations/compare_plan.h"
 
 namespace modelstore::server {
 
-class CompareSession final : public OutboundSession {
+class CompareSession final : public OperationSession {
  public:
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
 
-  absl::StatusOr<std::optional<OutboundMessage>> Next() override;
-  void Cancel() override { cancelled_ = true; }
+  // First plans aside, then compares the next runs.
+  absl::StatusOr<Then> Step() override;
+  std::string Progress() const override;
+  std::string Result() override;
 
  private:
   // A tensor that is being read.
@@ -45,25 +45,25 @@ class CompareSession final : public OutboundSession {
     DifferenceSums sums;
   };
 
-  CompareSession(ServiceContext& context, ComparePlan plan, Reservation reservation,
-                 const v1::CompareCheckpointsRequest& request);
+  CompareSession(ServiceContext& context, std::shared_ptr<storage::Read> first,
+                 std::shared_ptr<storage::Read> other, Reservation reservation,
+                 v1::CompareCheckpointsRequest request);
 
-  absl::Status Step();
+  absl::Status Plan();
   // The next runs, and the ends of their tensors, which have no reading.
   absl::StatusOr<std::vector<Job>> Gather();
   absl::Status Enter(const ComparedTensor& tensor);
   absl::Status ReadRun(Job& job) const;
   void EndTensor(const ComparedTensor& tensor);
   void AddDifference(const ComparedTensor& tensor, ComparedTensor::Kind kind);
-  OutboundMessage TakeDifferences();
-  OutboundMessage ProgressMessage() const;
-  OutboundMessage ResultMessage() const;
+  void SendDifferences();
 
-  ServiceContext& context_;
-  const ComparePlan plan_;
+  const std::shared_ptr<storage::Read> first_;
+  const std::shared_ptr<storage::Read> other_;
   const Reservation reservation_;
   const v1::CompareCheckpointsRequest request_;
-  std::atomic<bool> cancelled_ = false;
+  bool planned_ = false;
+  ComparePlan plan_;
 
   // Where Gather() goes on, and the tensor there once it is being read.
   size_t at_ = 0;
@@ -76,15 +76,11 @@ class CompareSession final : public OutboundSession {
   DifferenceSums sums_;
 
   int64_t compared_bytes_ = 0;
-  int64_t total_bytes_ = 0;
+  std::atomic<int64_t> total_bytes_ = 0;
   v1::CompareCheckpointsResponse differences_;
   size_t differences_bytes_ = 0;
-  // Messages of differences that are full.
-  std::deque<OutboundMessage> ready_;
+  absl::Time differences_sent_ = SteadyNow();
   v1::CompareCheckpointsResponse::Result result_;
-  absl::Time told_at_ = absl::InfinitePast();
-  bool whole_told_ = false;
-  bool result_told_ = false;
 };
 
 }  // namespace modelstore::server

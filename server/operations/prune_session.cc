@@ -20,9 +20,9 @@ constexpr int kAtOnce = 50;
 constexpr size_t kListed = 100'000;
 // Decisions in a message, about 250 KiB.
 constexpr int kDecisions = 20'000;
-// Memory for a version: the plan's, what is asked of storage (16 bytes), and an entry
-// of one list of Deletions, which grows by doubling.
-constexpr int64_t kBytesPerVersion = RetentionPlan::kBytesPerVersion + 32;
+// Memory for a version: the plan's, what is asked of storage (16 bytes), an entry of one
+// list of Deletions, which grows by doubling, and its decision as it is sent.
+constexpr int64_t kBytesPerVersion = RetentionPlan::kBytesPerVersion + 32 + 24;
 
 bool Lists(const std::vector<int64_t>& versions, int64_t version) {
   return std::binary_search(versions.begin(), versions.end(), version);
@@ -32,11 +32,12 @@ bool Lists(const std::vector<int64_t>& versions, int64_t version) {
 
 PruneSession::PruneSession(ServiceContext& context, storage::records::ModelRecord model,
                            const v1::RetentionPolicy& policy, bool validate_only)
-    : context_(context),
+    : OperationSession(context),
       model_(std::move(model)),
       validate_only_(validate_only),
       memory_(context.memory),
-      plan_(policy, absl::Now()) {}
+      plan_(policy, absl::Now()),
+      total_(model_.checkpoint_count()) {}
 
 absl::StatusOr<std::unique_ptr<OutboundSession>> PruneSession::Open(
     ServiceContext& context, absl::string_view bytes) {
@@ -50,11 +51,11 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> PruneSession::Open(
   const v1::RetentionPolicy policy = request.has_policy()
                                          ? request.policy()
                                          : ModelFromRecord(*model).retention_policy();
-  return std::unique_ptr<OutboundSession>(
-      new PruneSession(context, *std::move(model), policy, request.validate_only()));
+  return std::make_unique<OperationStream>(std::unique_ptr<OperationSession>(
+      new PruneSession(context, *std::move(model), policy, request.validate_only())));
 }
 
-absl::StatusOr<OutboundMessage> PruneSession::Look() {
+absl::StatusOr<OperationSession::Then> PruneSession::Step() {
   auto page =
       context_.store->checkpoints().List(model_.model_id(), true, after_, kAtOnce);
   if (!page.ok()) return page.status();
@@ -66,14 +67,11 @@ absl::StatusOr<OutboundMessage> PruneSession::Look() {
   if (!reserved.ok()) return reserved;
   for (const auto& record : page->items) plan_.Look(record);
   after_ = page->next;
-  looked_ = after_.empty();
-  v1::PruneCheckpointsResponse response;
-  auto* progress = response.mutable_progress();
-  progress->set_checked_checkpoints(plan_.looked_at());
-  progress->set_total_checkpoints(
-      looked_ ? plan_.looked_at()
-              : std::max(plan_.looked_at(), model_.checkpoint_count()));
-  return OutboundMessage{response.SerializeAsString(), {}};
+  checked_ = plan_.looked_at();
+  total_ = std::max(checked_, total_);
+  if (!after_.empty()) return Again();
+  total_ = checked_;
+  return Done([this] { return Delete(); });
 }
 
 absl::StatusOr<absl::flat_hash_set<int64_t>> PruneSession::BasesOfUploads() const {
@@ -108,12 +106,20 @@ absl::Status PruneSession::Delete() {
       leaving.push_back(verdict.seen);
     }
   }
-  auto deletions = context_.store->checkpoints().DeleteEach(
-      model_, leaving, validate_only_, [this] { return !cancelled_; });
+  to_delete_ = static_cast<int64_t>(leaving.size());
+  // Called before each deletion.
+  const auto go_on = [this, begun = false]() mutable {
+    if (std::exchange(begun, true)) ++handled_;
+    return CheckGoOn().ok();
+  };
+  auto deletions =
+      context_.store->checkpoints().DeleteEach(model_, leaving, validate_only_, go_on);
   if (!deletions.ok()) return deletions.status();
+  handled_ = to_delete_.load();
   deletions_ = *std::move(deletions);
   deletions_.held.insert(deletions_.held.end(), held.begin(), held.end());
   std::sort(deletions_.held.begin(), deletions_.held.end());
+  SendDecisions();
   return absl::OkStatus();
 }
 
@@ -141,8 +147,33 @@ std::optional<RetentionPlan::Decision> PruneSession::DecisionOf(
   return decision;
 }
 
-v1::PruneCheckpointsResponse::Result PruneSession::Result() const {
-  v1::PruneCheckpointsResponse::Result result;
+void PruneSession::SendDecisions() {
+  v1::PruneCheckpointsResponse response;
+  auto* part = response.mutable_decisions()->mutable_decisions();
+  for (const RetentionPlan::Verdict& verdict : verdicts_) {
+    auto decision = DecisionOf(verdict);
+    if (!decision.has_value()) continue;
+    *part->Add() = *std::move(decision);
+    if (part->size() < kDecisions) continue;
+    Send(response);
+    part->Clear();
+  }
+  if (!part->empty()) Send(response);
+}
+
+std::string PruneSession::Progress() const {
+  v1::PruneCheckpointsResponse response;
+  auto* progress = response.mutable_progress();
+  progress->set_checked_checkpoints(checked_);
+  progress->set_total_checkpoints(total_);
+  progress->set_deleted_checkpoints(handled_);
+  progress->set_checkpoints_to_delete(to_delete_);
+  return response.SerializeAsString();
+}
+
+std::string PruneSession::Result() {
+  v1::PruneCheckpointsResponse response;
+  auto& result = *response.mutable_result();
   const auto list = [](const std::vector<int64_t>& versions, auto* out) {
     const size_t listed = std::min(versions.size(), kListed);
     out->Add(versions.begin(), versions.begin() + static_cast<std::ptrdiff_t>(listed));
@@ -158,32 +189,7 @@ v1::PruneCheckpointsResponse::Result PruneSession::Result() const {
   result.set_held_count(static_cast<int64_t>(deletions_.held.size()));
   result.set_freed_bytes(deletions_.freed.freed_bytes);
   result.set_waiting_bytes(deletions_.freed.waiting_bytes);
-  return result;
-}
-
-OutboundMessage PruneSession::Answer() {
-  v1::PruneCheckpointsResponse response;
-  auto* part = response.mutable_decisions();
-  while (told_ < verdicts_.size() && part->decisions_size() < kDecisions) {
-    auto decision = DecisionOf(verdicts_[told_++]);
-    if (decision.has_value()) *part->add_decisions() = *std::move(decision);
-  }
-  if (part->decisions().empty()) {
-    *response.mutable_result() = Result();
-    done_ = true;
-  }
-  return OutboundMessage{response.SerializeAsString(), {}};
-}
-
-absl::StatusOr<std::optional<OutboundMessage>> PruneSession::Next() {
-  if (cancelled_) return absl::CancelledError("the call was cancelled");
-  if (done_) return std::nullopt;
-  if (!looked_) return Look();
-  if (!deleted_) {
-    if (auto s = Delete(); !s.ok()) return s;
-    deleted_ = true;
-  }
-  return Answer();
+  return response.SerializeAsString();
 }
 
 }  // namespace modelstore::server

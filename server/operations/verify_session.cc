@@ -15,7 +15,6 @@ namespace {
 
 using Finding = v1::VerifyCheckpointResponse::Finding;
 
-constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
 // So soon a cancelled call that waits for its pace comes to know.
 constexpr absl::Duration kLongestWait = absl::Milliseconds(200);
 // Of one step, after which other RPCs have their turn: about 10 ms.
@@ -45,52 +44,38 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> VerifySession::Open(
   auto reserved = reservation.Grow(
       tensors * static_cast<int64_t>(sizeof(PlannedTensor) + sizeof(Finding)));
   if (!reserved.ok()) return reserved;
-  v1::LoadCheckpointRequest selection;
-  *selection.mutable_selection() = request.selection();
-  auto plan = TensorPlan::Make(*std::move(read), selection);
-  if (!plan.ok()) return plan.status();
-  return std::unique_ptr<OutboundSession>(
-      new VerifySession(context, *std::move(plan), std::move(reservation), request));
+  return std::make_unique<OperationStream>(std::unique_ptr<OperationSession>(
+      new VerifySession(context, *std::move(read), std::move(reservation), request)));
 }
 
-VerifySession::VerifySession(ServiceContext& context, TensorPlan plan,
+VerifySession::VerifySession(ServiceContext& context, std::shared_ptr<storage::Read> read,
                              Reservation reservation,
                              const v1::VerifyCheckpointRequest& request)
-    : context_(context),
-      plan_(std::move(plan)),
+    : OperationSession(context),
+      read_(std::move(read)),
       reservation_(std::move(reservation)),
+      selection_(request.selection()),
       count_non_finite_(request.count_non_finite()),
       pace_(request.max_bytes_per_second()) {
-  result_.set_checkpoint(FullCheckpointName(plan_.read()));
+  result_.set_checkpoint(FullCheckpointName(*read_));
 }
 
-absl::StatusOr<std::optional<OutboundMessage>> VerifySession::Next() {
-  if (cancelled_) return absl::CancelledError("the verification was cancelled");
-  if (ready_.empty()) {
-    const absl::Time now = SteadyNow();
-    const bool done = at_ == plan_.tensors().size();
-    if (result_told_) return std::nullopt;
-    if (done && whole_told_) {
-      result_told_ = true;
-      return ResultMessage();
-    }
-    if (done || now - told_at_ >= kProgressInterval) {
-      whole_told_ = done;
-      told_at_ = now;
-      return ProgressMessage();
-    }
-    if (const absl::Duration wait = pace_.Wait(now); wait > absl::ZeroDuration()) {
-      return OutboundMessage::AgainAfter(std::min(wait, kLongestWait));
-    }
-    if (auto s = Step(); !s.ok()) return s;
+absl::Status VerifySession::Plan() {
+  v1::LoadCheckpointRequest request;
+  *request.mutable_selection() = selection_;
+  auto plan = TensorPlan::Make(read_, request);
+  if (!plan.ok()) return plan.status();
+  plan_ = *std::move(plan);
+  total_bytes_ = plan_.total_bytes();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<OperationSession::Then> VerifySession::Step() {
+  if (!std::exchange(planned_, true)) return Aside([this] { return Plan(); });
+  if (at_ == plan_.tensors().size()) return Done();
+  if (const absl::Duration wait = pace_.Wait(SteadyNow()); wait > absl::ZeroDuration()) {
+    return Again(std::min(wait, kLongestWait));
   }
-  if (ready_.empty()) return OutboundMessage::AgainAfter(absl::ZeroDuration());
-  OutboundMessage message = std::move(ready_.front());
-  ready_.pop_front();
-  return message;
-}
-
-absl::Status VerifySession::Step() {
   std::vector<Job> jobs = Gather(pace_.StepBytes(kStepBytes));
   context_.ForEach(static_cast<int>(jobs.size()), [&](int i) { ReadOne(jobs[i]); });
   int64_t bytes = 0;
@@ -105,7 +90,7 @@ absl::Status VerifySession::Step() {
   }
   result_.set_verified_bytes(result_.verified_bytes() + bytes);
   pace_.Spend(bytes, SteadyNow());
-  return absl::OkStatus();
+  return Again();
 }
 
 std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
@@ -144,7 +129,7 @@ std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
 }
 
 void VerifySession::ReadOne(Job& job) const {
-  if (job.is_end || !job.status.ok() || cancelled_) return;
+  if (job.is_end || !job.status.ok() || !CheckGoOn().ok()) return;
   const PlannedTensor& tensor = plan_.tensors()[job.tensor];
   auto bytes = job.chunk->ReadChunk();
   job.status = bytes.status();
@@ -191,20 +176,20 @@ void VerifySession::EndTensor(size_t index) {
   *response.mutable_finding() = found->second;
   response.mutable_finding()->set_tensor(
       FullTensorName(plan_.read().manifest().tensors(tensor.described)));
-  ready_.push_back({response.SerializeAsString(), {}});
+  Send(response);
 }
 
-OutboundMessage VerifySession::ProgressMessage() const {
+std::string VerifySession::Progress() const {
   v1::VerifyCheckpointResponse response;
   response.mutable_progress()->set_verified_bytes(result_.verified_bytes());
-  response.mutable_progress()->set_total_bytes(plan_.total_bytes());
-  return {response.SerializeAsString(), {}};
+  response.mutable_progress()->set_total_bytes(total_bytes_);
+  return response.SerializeAsString();
 }
 
-OutboundMessage VerifySession::ResultMessage() const {
+std::string VerifySession::Result() {
   v1::VerifyCheckpointResponse response;
-  *response.mutable_result() = result_;
-  return {response.SerializeAsString(), {}};
+  *response.mutable_result() = std::move(result_);
+  return response.SerializeAsString();
 }
 
 }  // namespace modelstore::server

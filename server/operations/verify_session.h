@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,21 +11,23 @@
 #include "absl/container/flat_hash_map.h"
 #include "modelstore/v1/operations.pb.h"
 #include "proto/contract/difference.h"
+#include "server/core/operation_session.h"
 #include "server/core/rate_limiter.h"
-#include "server/core/service_context.h"
-#include "server/core/session.h"
 #include "server/core/tensor_plan.h"
 #include "storage/api/chunk_cursor.h"
 
 namespace modelstore::server {
 
-class VerifySession final : public OutboundSession {
+class VerifySession final : public OperationSession {
  public:
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
 
-  absl::StatusOr<std::optional<OutboundMessage>> Next() override;
-  void Cancel() override { cancelled_ = true; }
+  // First plans aside, then reads the next chunks. An error that is not damage ends the
+  // call.
+  absl::StatusOr<Then> Step() override;
+  std::string Progress() const override;
+  std::string Result() override;
 
  private:
   // A chunk to read and, once it is, what came of it; or the end of a tensor.
@@ -40,26 +41,25 @@ class VerifySession final : public OutboundSession {
     NonFinite found;
   };
 
-  VerifySession(ServiceContext& context, TensorPlan plan, Reservation reservation,
-                const v1::VerifyCheckpointRequest& request);
+  VerifySession(ServiceContext& context, std::shared_ptr<storage::Read> read,
+                Reservation reservation, const v1::VerifyCheckpointRequest& request);
 
-  // Reads the next chunks. An error that is not damage ends the call.
-  absl::Status Step();
+  absl::Status Plan();
   // The next chunks, of about so many bytes, and the ends of their tensors.
   std::vector<Job> Gather(int64_t bytes);
   void ReadOne(Job& job) const;
   // What is wrong with a chunk becomes part of its tensor's finding.
   void TakeChunk(const Job& job);
   void EndTensor(size_t tensor);
-  OutboundMessage ProgressMessage() const;
-  OutboundMessage ResultMessage() const;
 
-  ServiceContext& context_;
-  const TensorPlan plan_;
+  const std::shared_ptr<storage::Read> read_;
   const Reservation reservation_;
+  const v1::TensorSelection selection_;
   const bool count_non_finite_;
   Pace pace_;
-  std::atomic<bool> cancelled_ = false;
+  bool planned_ = false;
+  TensorPlan plan_;
+  std::atomic<int64_t> total_bytes_ = 0;
 
   // Where Gather() goes on: a tensor of the plan, and a chunk of it if it has chunks
   // that can be read.
@@ -72,11 +72,6 @@ class VerifySession final : public OutboundSession {
   v1::VerifyCheckpointResponse::Finding current_;
   absl::flat_hash_map<int, v1::VerifyCheckpointResponse::Finding> findings_;
   v1::VerifyCheckpointResponse::Result result_;
-
-  std::deque<OutboundMessage> ready_;
-  absl::Time told_at_ = absl::InfinitePast();
-  bool whole_told_ = false;
-  bool result_told_ = false;
 };
 
 }  // namespace modelstore::server

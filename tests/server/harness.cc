@@ -139,6 +139,14 @@ void Harness::Damage(const std::string& model_id, int64_t version, const std::st
   FAIL() << "no such chunk of " << key;
 }
 
+absl::Status ReadToEnd(OutboundSession& session) {
+  for (;;) {
+    auto message = session.Next();
+    if (!message.ok() || !message->has_value()) return message.status();
+    absl::SleepFor((*message)->again_after.value_or(absl::ZeroDuration()));
+  }
+}
+
 absl::Status LoadCollector::Add(absl::string_view message) {
   v1::LoadCheckpointResponse response;
   if (!response.ParseFromArray(message.data(), static_cast<int>(message.size()))) {

@@ -126,6 +126,9 @@ class Harness {
   std::unique_ptr<Service> service_;
 };
 
+// Reads a stream to its end, waits included, and returns its status.
+absl::Status ReadToEnd(OutboundSession& session);
+
 // Puts the messages of a load together.
 class LoadCollector {
  public:

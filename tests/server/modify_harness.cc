@@ -79,12 +79,15 @@ Modified RunModify(Harness& harness, const v1::ModifyCheckpointRequest& request)
     auto message = (*session)->Next();
     modified.status = message.status();
     if (!message.ok() || !message->has_value()) break;
+    if ((*message)->again_after) {
+      absl::SleepFor(*(*message)->again_after);
+      continue;
+    }
     v1::ModifyCheckpointResponse response;
     EXPECT_TRUE(response.ParseFromString((*message)->head));
     modified.longest_message =
         std::max(modified.longest_message, (*message)->head.size());
     EXPECT_FALSE(modified.result.has_checkpoint()) << "the result comes last";
-    if (response.has_progress()) ++modified.progress_messages;
     if (response.has_report()) ++modified.report_messages;
     modified.report.MergeFrom(response.report());
     if (response.has_result()) modified.result = response.result();

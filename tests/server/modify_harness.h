@@ -15,7 +15,6 @@ struct Modified {
   absl::Status status;
   v1::ModifyCheckpointResponse::Report report;
   v1::ModifyCheckpointResponse::Result result;
-  int progress_messages = 0;
   int report_messages = 0;
   size_t longest_message = 0;
 

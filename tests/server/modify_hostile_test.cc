@@ -8,7 +8,7 @@
 #include "proto/contract/architecture/text.h"
 #include "proto/contract/limits.h"
 #include "server/core/convert.h"
-#include "server/modify/edits.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/follow_optimizer.h"
 #include "server/modify/optimizer_index.h"
 #include "server/modify/optimizer_section.h"
@@ -341,9 +341,9 @@ TEST_F(HostileEditTest, WhatTheServerHasNoRoomToKeepIsRefusedWithBothFigures) {
   auto checkpoint = WorkingCheckpoint::Of(*read);
   ASSERT_TRUE(checkpoint.ok());
   const v1::ModifyCheckpointRequest request;
-  Workshop workshop(std::make_shared<SessionMemory>(1000), *checkpoint, request);
-  ASSERT_TRUE(workshop.Reserve(900).ok());
-  const absl::Status refused = workshop.Reserve(200);
+  EditResources resources(std::make_shared<SessionMemory>(1000), *checkpoint, request);
+  ASSERT_TRUE(resources.Reserve(900).ok());
+  const absl::Status refused = resources.Reserve(200);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("needs 200 bytes of memory beside the 900 that it has"));
@@ -358,7 +358,7 @@ class TightMemoryTest : public HostileEditTest {
     auto checkpoint = WorkingCheckpoint::Of(*read);
     if (!checkpoint.ok()) return checkpoint.status();
     const v1::ModifyCheckpointRequest request;
-    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, request);
+    EditResources resources(std::make_shared<SessionMemory>(bytes), *checkpoint, request);
     ServiceContext service;
     service.store = &harness_.store();
     Sources sources(&service, *read);
@@ -366,7 +366,7 @@ class TightMemoryTest : public HostileEditTest {
     v1::Edit edit;
     EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &edit));
     v1::Edit resolved = edit;
-    EditContext context{*checkpoint, report, sources, workshop,
+    EditContext context{*checkpoint, report, sources, resources,
                         0,           "kind", false,   resolved};
     return ApplyEdit(edit, context);
   }
@@ -408,13 +408,13 @@ TEST_F(TightMemoryTest, WhatSectionsDecodeToIsReserved) {
   auto checkpoint = WorkingCheckpoint::Of(*read);
   ASSERT_TRUE(checkpoint.ok());
   const v1::ModifyCheckpointRequest request;
-  Workshop workshop(std::make_shared<SessionMemory>(100), *checkpoint, request);
-  EXPECT_EQ(workshop.Optimizers().status().code(), absl::StatusCode::kResourceExhausted);
+  EditResources resources(std::make_shared<SessionMemory>(100), *checkpoint, request);
+  EXPECT_EQ(resources.Optimizers().status().code(), absl::StatusCode::kResourceExhausted);
   const auto index = OptimizerIndex::Of(*checkpoint, "optimizer", 0, {});
   ASSERT_TRUE(index.ok());
   Report report;
   EXPECT_EQ(FollowOptimizers(v1::ModifyCheckpointRequest::RESET, {&*index}, *checkpoint,
-                             workshop, report)
+                             resources, report)
                 .code(),
             absl::StatusCode::kResourceExhausted);
 }
@@ -455,10 +455,10 @@ TEST_F(TightMemoryTest, RangesOfRowsOfAnOptimizersStateAreReserved) {
   ASSERT_TRUE(CanSliceState(weight, "optimizer", section->StateOf(0), *checkpoint));
   const v1::ModifyCheckpointRequest request;
   for (const int64_t bytes : {1000, 10'000}) {
-    Workshop workshop(std::make_shared<SessionMemory>(bytes), *checkpoint, request);
+    EditResources resources(std::make_shared<SessionMemory>(bytes), *checkpoint, request);
     absl::flat_hash_set<std::string> sliced;
     const absl::Status s = SliceState(weight, "optimizer", *section->StateOf(0), 0,
-                                      *checkpoint, workshop, sliced);
+                                      *checkpoint, resources, sliced);
     EXPECT_EQ(s.ok(), bytes == 10'000) << s;
   }
 }
@@ -477,7 +477,7 @@ TEST_F(HostileEditTest, RangesOfRowsThatAreWrittenAreReserved) {
   auto session = service->OpenOutbound(absl::StrCat(kStore, "ModifyCheckpoint"),
                                        request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
-  const absl::Status s = (*session)->Next().status();
+  const absl::Status s = ReadToEnd(**session);
   EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(s.message()), HasSubstr("needs 320000 bytes of memory"));
 }
@@ -520,8 +520,8 @@ TEST_F(HostileEditTest, AnEditThatReadsOrDrawsForLongEndsWhenItsCallerIsGone) {
   auto checkpoint = WorkingCheckpoint::Of(*read);
   ASSERT_TRUE(checkpoint.ok());
   const v1::ModifyCheckpointRequest request;
-  Workshop workshop(std::make_shared<SessionMemory>(0), *checkpoint, request,
-                    [] { return absl::CancelledError("gone"); });
+  EditResources resources(std::make_shared<SessionMemory>(0), *checkpoint, request,
+                          [] { return absl::CancelledError("gone"); });
   ServiceContext service;
   service.store = &harness_.store();
   Sources sources(&service, *read);
@@ -533,7 +533,7 @@ TEST_F(HostileEditTest, AnEditThatReadsOrDrawsForLongEndsWhenItsCallerIsGone) {
     v1::Edit edit;
     ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &edit));
     v1::Edit resolved = edit;
-    EditContext context{*checkpoint, report, sources, workshop,
+    EditContext context{*checkpoint, report, sources, resources,
                         0,           "kind", false,   resolved};
     EXPECT_EQ(ApplyEdit(edit, context).code(), absl::StatusCode::kCancelled) << text;
   }

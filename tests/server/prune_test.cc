@@ -1,6 +1,7 @@
 // PruneCheckpoints and the retention policy: each rule, what holds against them, what
 // is told, and what is refused.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 
@@ -50,10 +51,15 @@ class PruneTest : public testing::Test {
       auto message = session.Next();
       if (!message.ok()) return message.status();
       if (!message->has_value()) break;
+      if ((*message)->again_after) {
+        absl::SleepFor(*(*message)->again_after);
+        continue;
+      }
       v1::PruneCheckpointsResponse response;
       EXPECT_TRUE(response.ParseFromString((*message)->head));
       EXPECT_FALSE(result.has_value()) << "nothing follows the result";
       if (response.has_result()) result = response.result();
+      if (response.has_progress()) progress_.push_back(response.progress());
       for (const auto& decision : response.decisions().decisions()) {
         std::string rules =
             v1::PruneCheckpointsResponse::Decision::Outcome_Name(decision.outcome());
@@ -120,6 +126,7 @@ class PruneTest : public testing::Test {
   Harness harness_;
   // By version: its outcome and the rules, of all calls.
   std::map<int64_t, std::string> decisions_;
+  std::vector<v1::PruneCheckpointsResponse::Progress> progress_;
 };
 
 TEST_F(PruneTest, EachRuleKeepsItsOwnAndTheNewestStays) {
@@ -233,7 +240,7 @@ TEST_F(PruneTest, MemoryForTheVersionsIsReserved) {
                                        request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
   EXPECT_THAT((*session)->Next(), FailsWith(absl::StatusCode::kResourceExhausted,
-                                            "the call needs 1280 bytes"));
+                                            "the call needs 1472 bytes"));
   EXPECT_EQ(Versions().size(), 8u);
 }
 
@@ -244,7 +251,7 @@ TEST_F(PruneTest, AModelMadeAnewUnderTheNameLosesNothingToAPruneOfTheOldOne) {
   auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
                                                  request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
-  // Its client takes the first progress, and nothing for long.
+  // It has looked at the versions, and its client reads nothing for long.
   ASSERT_TRUE((*session)->Next().ok());
   v1::GetModelRequest get;
   get.set_name("models/iris");
@@ -257,7 +264,7 @@ TEST_F(PruneTest, AModelMadeAnewUnderTheNameLosesNothingToAPruneOfTheOldOne) {
   const std::string method = absl::StrCat(kStore, "DeleteModel");
   ASSERT_TRUE(harness_.Call<v1::DeleteModelResponse>(method, gone).ok());
   SetUp();
-  EXPECT_TRUE(absl::IsNotFound((*session)->Next().status()));
+  EXPECT_TRUE(absl::IsNotFound(ReadToEnd(**session).status()));
   EXPECT_EQ(Versions().size(), 8u);
   // Nor to a repetition of either call that names the old one.
   EXPECT_TRUE(
@@ -285,7 +292,7 @@ TEST_F(PruneTest, AVersionThatWasChangedMeanwhileStays) {
   ASSERT_TRUE((*session)->Next().ok());
   Update(2, "expire_time",
          [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1LL << 33); });
-  ASSERT_TRUE((*session)->Next().ok());
+  ASSERT_TRUE(ReadToEnd(**session).ok());
   EXPECT_EQ(Versions().size(), 8u);
 }
 
@@ -385,15 +392,50 @@ TEST_F(PruneTest, ACancelledCallDeletesNothingMore) {
   auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
                                                  request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
-  auto progress = (*session)->Next();
-  ASSERT_TRUE(progress.ok()) << progress.status();
-  v1::PruneCheckpointsResponse response;
-  ASSERT_TRUE(response.ParseFromString((*progress)->head));
-  EXPECT_EQ(response.progress().checked_checkpoints(), 8);
-  EXPECT_EQ(response.progress().total_checkpoints(), 8);
   (*session)->Cancel();
   EXPECT_TRUE(absl::IsCancelled((*session)->Next().status()));
   EXPECT_EQ(Versions().size(), 8u);
+}
+
+TEST_F(PruneTest, ItSaysHowFarItIsWhileItDeletesSlowly) {
+  // Called after each deletion.
+  harness_.store().WatchModels(
+      [](absl::string_view) { absl::SleepFor(absl::Milliseconds(250)); });
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(1);
+  auto result = Prune(request);
+  harness_.store().WatchModels(nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->pruned_count(), 7);
+  // Of 1.75 s of deletions; the last is after them.
+  ASSERT_GE(progress_.size(), 3u);
+  EXPECT_GT(progress_[1].deleted_checkpoints(), 0);
+  EXPECT_LT(progress_[1].deleted_checkpoints(), 7);
+  for (const auto& progress : progress_) {
+    EXPECT_EQ(progress.checked_checkpoints(), 8);
+    EXPECT_EQ(progress.total_checkpoints(), 8);
+    EXPECT_EQ(progress.checkpoints_to_delete(), 7);
+  }
+  EXPECT_EQ(progress_.back().deleted_checkpoints(), 7);
+}
+
+TEST_F(PruneTest, ACallThatIsCancelledWhileItDeletesStopsBetweenTwoVersions) {
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  *request.mutable_policy() = Policy(1);
+  auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
+                                                 request.SerializeAsString());
+  ASSERT_TRUE(session.ok()) << session.status();
+  std::atomic<int> deletions = 0;
+  harness_.store().WatchModels([&](absl::string_view) {
+    if (++deletions == 3) (*session)->Cancel();
+  });
+  EXPECT_TRUE(absl::IsCancelled(ReadToEnd(**session).status()));
+  session->reset();
+  harness_.store().WatchModels(nullptr);
+  EXPECT_EQ(deletions, 3);
+  EXPECT_EQ(Versions().size(), 5u);
 }
 
 TEST_F(PruneTest, ARuleThatMakesNoSenseIsRefusedByItsField) {

@@ -9,7 +9,7 @@
 #include "proto/contract/names.h"
 #include "proto/contract/numeric.h"
 #include "proto/contract/weighted_sum.h"
-#include "server/modify/edits.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/key_selection.h"
 
 namespace modelstore::server::modify {
@@ -174,7 +174,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
         !done.insert(tensor.tied_group).second) {
       continue;
     }
-    if (auto s = context.workshop.CheckGoOn(); !s.ok()) return s;
+    if (auto s = context.resources.CheckGoOn(); !s.ok()) return s;
     auto tensors = Averaged(tensor.key, checkpoints, context);
     if (!tensors.ok()) return tensors.status();
     const WorkingTensor& first = *tensors->front();
@@ -186,7 +186,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
             absl::StrCat(tensor.key, " is of type ", NameOf(first.dtype),
                          ", which this server does not average"));
       }
-      auto s = context.workshop.Reserve(
+      auto s = context.resources.Reserve(
           kPartBytes + edit.checkpoints_size() *
                            static_cast<int64_t>(sizeof(SourcePtr) + sizeof(double)));
       if (!s.ok()) return context.At("checkpoints", s);

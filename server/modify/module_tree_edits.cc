@@ -12,8 +12,9 @@
 #include "absl/strings/str_join.h"
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/architecture/text.h"
-#include "server/modify/module_edit.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/module_metadata.h"
+#include "server/modify/module_tensors.h"
 #include "server/modify/optimizer_index.h"
 
 namespace modelstore::server::modify {
@@ -165,7 +166,7 @@ bool HasParameters(const std::vector<WorkingTensor>& tensors) {
 absl::Status SettleGroups(const GivenGroup& given, absl::string_view path,
                           std::vector<WorkingTensor>& tensors, EditContext& context) {
   if (!HasParameters(tensors)) return absl::OkStatus();
-  auto all = context.workshop.Optimizers();
+  auto all = context.resources.Optimizers();
   if (!all.ok()) return all.status();
   auto chosen = ChooseOptimizers(given.optimizer, *all, context);
   if (!chosen.ok()) return chosen.status();
@@ -181,7 +182,7 @@ absl::Status SettleGroups(const GivenGroup& given, absl::string_view path,
     by_key.emplace(tensor.key, std::move(groups));
   }
   if (near.empty()) {
-    const auto borrowed = context.workshop.Borrow(context.checkpoint.PathBytes("model"));
+    const auto borrowed = context.resources.Borrow(context.checkpoint.PathBytes("model"));
     if (!borrowed.ok()) return borrowed.status();
     near = NearGroups(*chosen, context.checkpoint).Of(path);
   }
@@ -232,7 +233,7 @@ absl::Status KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensor
   std::erase_if(tensors, [&](WorkingTensor& fresh) {
     WorkingTensor* old = context.checkpoint.Find("model", fresh.key);
     if (old == nullptr || context.untie || !status.ok()) return false;
-    status.Update(context.workshop.CheckGoOn());
+    status.Update(context.resources.CheckGoOn());
     const auto group = context.checkpoint.TiedTo(*old);
     const bool tied_elsewhere =
         std::any_of(group.begin(), group.end(),

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/names.h"
 #include "server/core/pattern.h"
-#include "server/modify/edits.h"
+#include "server/modify/apply_edit.h"
 #include "server/modify/key_selection.h"
 #include "server/modify/path_renames.h"
 
@@ -39,13 +39,13 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
     if (tensor.section == section) keys.emplace_back(tensor.key, "");
   }
-  auto borrowed = context.workshop.Borrow(KeyBytes(keys));
+  auto borrowed = context.resources.Borrow(KeyBytes(keys));
   if (!borrowed.ok()) return borrowed.status();
   const int64_t path_bytes = context.checkpoint.PathBytes(section);
   absl::Status stopped;
   const absl::Status s =
       context.checkpoint.Rename(section, [&](const WorkingTensor& tensor) {
-        if (stopped.ok()) stopped = context.workshop.CheckGoOn();
+        if (stopped.ok()) stopped = context.resources.CheckGoOn();
         if (!stopped.ok()) return tensor.key;
         std::string key = new_key(tensor);
         // It is kept here, in the table, and in the set of what is taken.
@@ -63,7 +63,7 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
     ++next;
   }
   if (!changed) return absl::OkStatus();
-  const auto paths = context.workshop.Borrow(path_bytes);
+  const auto paths = context.resources.Borrow(path_bytes);
   if (!paths.ok()) return paths.status();
   return context.At(field, FollowKeys(section, keys, context));
 }

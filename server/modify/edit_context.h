@@ -1,17 +1,6 @@
-// The edits, one function each. An edit checks its arguments, changes the working
-// checkpoint, and warns. It reads no tensor and draws no number unless it must: bytes
-// are described, and computed when all edits have been accepted.
-//
-// One that fails may leave the checkpoint half changed: the whole modification is
-// given up then. Its error bears the field path `edits[i].{kind}...`, which the
-// helpers of EditContext begin.
-//
-//   key_edits.cc       names of keys, sections, requires_grad
-//   value_edits.cc     cast, average
-//   take_from.cc       a module or tensor of another checkpoint
-//   merge_lora.cc      low-rank adapters
-//   module_edits.cc    modules that come, go and change their names
-//   resize_output.cc   the number of a module's outputs
+// What an edit works with: the checkpoint under edit, the other checkpoints that edits
+// name, the memory and the amount of work that all edits of a call share, and the errors
+// and warnings that name the edit.
 #pragma once
 
 #include <cstdint>
@@ -61,16 +50,17 @@ std::string NameOf(const storage::Read& read);
 class LoraFactors;
 
 // What all edits of a call together may make, and what they share.
-class Workshop {
+class EditResources {
  public:
   // Elements that all edits of a call may make anew: 16 GiB of float32.
   static constexpr int64_t kMaxMadeElements = int64_t{1} << 32;
   // Each takes a pass over the tensors.
   static constexpr size_t kMaxOptimizers = 64;
 
-  Workshop(std::shared_ptr<SessionMemory> memory, const WorkingCheckpoint& checkpoint,
-           const v1::ModifyCheckpointRequest& request,
-           std::function<absl::Status()> go_on = nullptr)
+  EditResources(std::shared_ptr<SessionMemory> memory,
+                const WorkingCheckpoint& checkpoint,
+                const v1::ModifyCheckpointRequest& request,
+                std::function<absl::Status()> go_on = nullptr)
       : memory_(memory),
         reservation_(std::move(memory)),
         checkpoint_(checkpoint),
@@ -116,7 +106,7 @@ struct EditContext {
   WorkingCheckpoint& checkpoint;
   Report& report;
   Sources& sources;
-  Workshop& workshop;
+  EditResources& resources;
   // Of the edit in the request.
   int index = 0;
   // Its name there, such as `cast`.
@@ -148,26 +138,5 @@ struct EditContext {
 // INVALID_ARGUMENT if more is stacked on the tensor than can be computed at once.
 absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr source,
                           DType dtype, std::vector<int64_t> shape);
-
-absl::Status ApplyRenameKeys(const v1::Edit::RenameKeys& edit, EditContext& context);
-absl::Status ApplyStripPrefix(const v1::Edit::StripPrefix& edit, EditContext& context);
-absl::Status ApplyAddPrefix(const v1::Edit::AddPrefix& edit, EditContext& context);
-absl::Status ApplyDropKeys(const v1::Edit::DropKeys& edit, EditContext& context);
-absl::Status ApplyDropSection(const v1::Edit::DropSection& edit, EditContext& context);
-absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
-                                  EditContext& context);
-absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context);
-absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context);
-absl::Status ApplyTakeFrom(const v1::Edit::TakeFrom& edit, EditContext& context);
-absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& context);
-absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& context);
-absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
-                                EditContext& context);
-absl::Status ApplyRemoveModule(const v1::Edit::RemoveModule& edit, EditContext& context);
-absl::Status ApplyRenameModule(const v1::Edit::RenameModule& edit, EditContext& context);
-absl::Status ApplyResizeOutput(const v1::Edit::ResizeOutput& edit, EditContext& context);
-
-// Applies one edit of a request: calls the function of its kind.
-absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context);
 
 }  // namespace modelstore::server::modify

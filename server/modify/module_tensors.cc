@@ -1,4 +1,4 @@
-#include "server/modify/module_edit.h"
+#include "server/modify/module_tensors.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -46,10 +46,10 @@ absl::Status TakeRoom(const std::vector<TensorSpec>& tensors, bool draws,
     auto count = ElementCount(spec.shape);
     if (!count.ok()) return count.status();
     // Products of sizes end at 2^62: more of them might not fit.
-    elements = std::min(elements, Workshop::kMaxMadeElements) + *count;
+    elements = std::min(elements, EditResources::kMaxMadeElements) + *count;
     if (draws) {
       const int64_t blocks =
-          std::min(*count, Workshop::kMaxMadeElements) / kDrawBlockElements + 1;
+          std::min(*count, EditResources::kMaxMadeElements) / kDrawBlockElements + 1;
       states += blocks * kDrawStateBytes;
     }
   }
@@ -57,8 +57,8 @@ absl::Status TakeRoom(const std::vector<TensorSpec>& tensors, bool draws,
     return absl::InvalidArgumentError(absl::StrCat(
         "makes ", elements, " new elements; one edit makes at most ", kMaxNewElements));
   }
-  if (auto s = context.workshop.TakeElements(elements); !s.ok()) return s;
-  return context.workshop.Reserve(states);
+  if (auto s = context.resources.TakeElements(elements); !s.ok()) return s;
+  return context.resources.Reserve(states);
 }
 
 }  // namespace
@@ -81,7 +81,8 @@ absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
     auto s = TakeRoom(tensors->tensors, draws, context);
     if (!s.ok()) return context.At("module", s);
   }
-  auto made = InitializeModule(module, how, [&] { return context.workshop.CheckGoOn(); });
+  auto made =
+      InitializeModule(module, how, [&] { return context.resources.CheckGoOn(); });
   if (!made.ok()) return context.At("module", made.status());
   return made;
 }

@@ -1,4 +1,4 @@
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 
 #include <utility>
 
@@ -42,7 +42,7 @@ std::string NameOf(const storage::Read& read) {
   return CheckpointNameOf(read.model().model_id(), read.checkpoint().version());
 }
 
-absl::Status Workshop::Reserve(int64_t bytes) {
+absl::Status EditResources::Reserve(int64_t bytes) {
   auto s = reservation_.Grow(bytes);
   if (s.ok()) {
     reserved_bytes_ += bytes;
@@ -51,19 +51,19 @@ absl::Status Workshop::Reserve(int64_t bytes) {
   return NoRoom(s, bytes);
 }
 
-absl::StatusOr<Reservation> Workshop::Borrow(int64_t bytes) const {
+absl::StatusOr<Reservation> EditResources::Borrow(int64_t bytes) const {
   Reservation reservation(memory_);
   if (auto s = reservation.Grow(bytes); !s.ok()) return NoRoom(s, bytes);
   return reservation;
 }
 
-absl::Status Workshop::NoRoom(const absl::Status& status, int64_t bytes) const {
+absl::Status EditResources::NoRoom(const absl::Status& status, int64_t bytes) const {
   return Annotate(status, absl::StrCat("the modification needs ", bytes,
                                        " bytes of memory beside the ", reserved_bytes_,
                                        " that it has"));
 }
 
-absl::Status Workshop::ReserveGrowth() {
+absl::Status EditResources::ReserveGrowth() {
   const int64_t bytes = checkpoint_.MemoryBytes();
   if (bytes <= checkpoint_bytes_) return absl::OkStatus();
   auto s = Reserve(bytes - checkpoint_bytes_);
@@ -71,7 +71,7 @@ absl::Status Workshop::ReserveGrowth() {
   return s;
 }
 
-absl::Status Workshop::TakeElements(int64_t elements) {
+absl::Status EditResources::TakeElements(int64_t elements) {
   if (elements <= kMaxMadeElements - made_elements_) {
     made_elements_ += elements;
     return absl::OkStatus();
@@ -81,7 +81,7 @@ absl::Status Workshop::TakeElements(int64_t elements) {
       " of the edits before; all edits of a call make at most ", kMaxMadeElements));
 }
 
-absl::StatusOr<OptimizerIndexes> Workshop::Optimizers() {
+absl::StatusOr<OptimizerIndexes> EditResources::Optimizers() {
   if (!optimizers_.has_value()) {
     auto read = ReadOptimizers();
     if (!read.ok()) return read.status();
@@ -92,7 +92,7 @@ absl::StatusOr<OptimizerIndexes> Workshop::Optimizers() {
   return all;
 }
 
-absl::StatusOr<std::vector<OptimizerIndex>> Workshop::ReadOptimizers() const {
+absl::StatusOr<std::vector<OptimizerIndex>> EditResources::ReadOptimizers() const {
   const auto& manifest = checkpoint_.base()->manifest();
   // Their ids, and what decoding them takes: nothing of one that has only tensors.
   std::map<std::string, int64_t> sections;
@@ -131,7 +131,7 @@ absl::StatusOr<std::vector<OptimizerIndex>> Workshop::ReadOptimizers() const {
   return optimizers;
 }
 
-const std::shared_ptr<LoraFactors>& Workshop::lora_factors() {
+const std::shared_ptr<LoraFactors>& EditResources::lora_factors() {
   if (lora_factors_ == nullptr) lora_factors_ = std::make_shared<LoraFactors>();
   return lora_factors_;
 }
@@ -200,45 +200,6 @@ absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr
     member->changed_by = context.index;
   }
   return absl::OkStatus();
-}
-
-absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context) {
-  switch (edit.kind_case()) {
-    case v1::Edit::kRenameKeys:
-      return ApplyRenameKeys(edit.rename_keys(), context);
-    case v1::Edit::kStripPrefix:
-      return ApplyStripPrefix(edit.strip_prefix(), context);
-    case v1::Edit::kAddPrefix:
-      return ApplyAddPrefix(edit.add_prefix(), context);
-    case v1::Edit::kDropKeys:
-      return ApplyDropKeys(edit.drop_keys(), context);
-    case v1::Edit::kDropSection:
-      return ApplyDropSection(edit.drop_section(), context);
-    case v1::Edit::kSetRequiresGrad:
-      return ApplySetRequiresGrad(edit.set_requires_grad(), context);
-    case v1::Edit::kCast:
-      return ApplyCast(edit.cast(), context);
-    case v1::Edit::kAverage:
-      return ApplyAverage(edit.average(), context);
-    case v1::Edit::kTakeFrom:
-      return ApplyTakeFrom(edit.take_from(), context);
-    case v1::Edit::kMergeLora:
-      return ApplyMergeLora(edit.merge_lora(), context);
-    case v1::Edit::kAddModule:
-      return ApplyAddModule(edit.add_module(), context);
-    case v1::Edit::kReplaceModule:
-      return ApplyReplaceModule(edit.replace_module(), context);
-    case v1::Edit::kRemoveModule:
-      return ApplyRemoveModule(edit.remove_module(), context);
-    case v1::Edit::kRenameModule:
-      return ApplyRenameModule(edit.rename_module(), context);
-    case v1::Edit::kResizeOutput:
-      return ApplyResizeOutput(edit.resize_output(), context);
-    case v1::Edit::KIND_NOT_SET:
-      break;
-  }
-  return InvalidField(absl::StrCat("edits[", context.index, "]"),
-                      "has no kind, such as cast or replace_module");
 }
 
 }  // namespace modelstore::server::modify

@@ -1,8 +1,6 @@
 // What the edits of modules share: the tensors of a module, the making of new ones,
 // and the warnings that follow from a changed tree.
-//
-//   module_edits.cc    add_module, replace_module, remove_module, rename_module
-//   resize_output.cc   resize_output
+// See module_tree_edits.cc and resize_output.cc.
 #pragma once
 
 #include <string>
@@ -12,7 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/modify/edits.h"
+#include "server/modify/edit_context.h"
 #include "server/modify/initialize.h"
 #include "server/modify/neighbours.h"
 
