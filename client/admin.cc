@@ -9,9 +9,8 @@
 namespace modelstore {
 namespace {
 
-using internal::CallRpc;
-using internal::Idempotency;
-using internal::kModelStore;
+using internal::CallDeadline;
+using internal::CallStore;
 using internal::ToTime;
 
 ServerInfo::Limits ToLimits(const v1::ServerInfo::Limits& from) {
@@ -78,21 +77,13 @@ CollectResult ToCollectResult(const v1::CollectGarbageResponse::Result& from) {
           from.waiting_bytes(), from.reclaimable_bytes()};
 }
 
-template <typename Response>
-absl::StatusOr<Response> Call(const Client& client, std::string_view method,
-                              const google::protobuf::Message& request,
-                              Deadline deadline) {
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
-  return CallRpc<Response>(**connection, kModelStore, method, request,
-                           Idempotency::kIdempotent, deadline);
-}
-
 }  // namespace
 
-absl::StatusOr<ServerInfo> GetServerInfo(const Client& client, Deadline deadline) {
+absl::StatusOr<ServerInfo> GetServerInfo(const Client& client,
+                                         const CallOptions& options) {
   const auto answer =
-      Call<v1::ServerInfo>(client, "GetServerInfo", v1::GetServerInfoRequest(), deadline);
+      CallStore<v1::ServerInfo>(client, "GetServerInfo", v1::GetServerInfoRequest(),
+                                CallDeadline(client, options.deadline));
   if (!answer.ok()) return answer.status();
   ServerInfo info;
   info.version = answer->version();
@@ -105,22 +96,23 @@ absl::StatusOr<ServerInfo> GetServerInfo(const Client& client, Deadline deadline
   return info;
 }
 
-absl::StatusOr<StoreStats> GetStats(const Client& client, Deadline deadline) {
-  const auto answer =
-      Call<v1::Stats>(client, "GetStats", v1::GetStatsRequest(), deadline);
+absl::StatusOr<StoreStats> GetStats(const Client& client, const CallOptions& options) {
+  const auto answer = CallStore<v1::Stats>(client, "GetStats", v1::GetStatsRequest(),
+                                           CallDeadline(client, options.deadline));
   if (!answer.ok()) return answer.status();
   return ToStats(*answer);
 }
 
 Listing<UploadInfo> ListUploads(const Client& client, std::string_view parent,
-                                Deadline deadline) {
+                                const CallOptions& options) {
+  const Deadline deadline = CallDeadline(client, options.deadline);
   v1::ListUploadsRequest request;
   request.set_parent(std::string(parent));
   request.set_page_size(1000);
   std::vector<UploadInfo> uploads;
   while (true) {
     const auto page =
-        Call<v1::ListUploadsResponse>(client, "ListUploads", request, deadline);
+        CallStore<v1::ListUploadsResponse>(client, "ListUploads", request, deadline);
     if (!page.ok()) return page.status();
     for (const v1::Upload& upload : page->uploads()) {
       uploads.push_back(ToUploadInfo(upload));
@@ -131,24 +123,23 @@ Listing<UploadInfo> ListUploads(const Client& client, std::string_view parent,
 }
 
 absl::Status DeleteUpload(const Client& client, std::string_view name,
-                          Deadline deadline) {
+                          const CallOptions& options) {
   v1::DeleteUploadRequest request;
   request.set_name(std::string(name));
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
   return internal::CallDelete<google::protobuf::Empty>(
-      **connection, "DeleteUpload", request, deadline, internal::kTransfer);
+      client, "DeleteUpload", request, CallDeadline(client, options.deadline),
+      internal::kTransfer);
 }
 
 absl::StatusOr<CollectResult> CollectGarbage(const Client& client,
-                                             const CollectOptions& options,
-                                             Deadline deadline) {
+                                             const CollectOptions& options) {
   v1::CollectGarbageRequest request;
   request.set_validate_only(options.validate_only);
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   return internal::RunOperation<v1::CollectGarbageResponse, CollectResult>(
-      **connection, "CollectGarbage", request, deadline,
+      **connection, "CollectGarbage", request,
+      internal::TransferDeadline(options.deadline),
       [](const v1::CollectGarbageResponse& response, CollectResult& result) {
         if (response.has_result()) result = ToCollectResult(response.result());
       });

@@ -19,9 +19,9 @@
 
 namespace modelstore {
 
-using internal::CallRpc;
+using internal::CallDeadline;
+using internal::CallStore;
 using internal::Idempotency;
-using internal::kModelStore;
 
 namespace {
 
@@ -50,32 +50,23 @@ struct Client::Shared {
         "this client belongs to the parent process: fork() before connecting");
   }
 
-  template <typename Response>
-  absl::StatusOr<Response> Call(std::string_view method,
-                                const google::protobuf::Message& request,
-                                Idempotency idempotency = Idempotency::kIdempotent) {
-    if (absl::Status s = CheckProcess(); !s.ok()) return s;
-    return CallRpc<Response>(*connection, kModelStore, method, request, idempotency,
-                             internal::StoreDeadline(connection->options()));
-  }
-
   std::shared_ptr<Connection> connection;
   std::shared_ptr<internal::SaveQueue> saves;
   const pid_t pid = getpid();
 };
 
-absl::StatusOr<Client> Client::Connect(std::string_view target, ConnectOptions options) {
+absl::StatusOr<Client> Client::Connect(std::string_view target,
+                                       const ConnectOptions& options) {
   if (options.streams < 1 || options.streams > 64) {
     return InvalidField("streams", "must be 1 to 64");
   }
+  const Deadline deadline = options.deadline.value_or(After(std::chrono::seconds(10)));
   absl::StatusOr<std::shared_ptr<Connection>> connection =
       internal::MakeGrpcConnection(target, options);
   if (!connection.ok()) return connection.status();
   Client client(*std::move(connection));
-  absl::StatusOr<v1::ServerInfo> info =
-      CallRpc<v1::ServerInfo>(*client.shared_->connection, kModelStore, "GetServerInfo",
-                              v1::GetServerInfoRequest(), Idempotency::kIdempotent,
-                              After(options.connect_timeout));
+  const auto info = CallStore<v1::ServerInfo>(client, "GetServerInfo",
+                                              v1::GetServerInfoRequest(), deadline);
   if (!info.ok()) {
     return Annotate(info.status(), absl::StrCat("connecting to ", View(target)));
   }
@@ -91,31 +82,37 @@ Client::Client(std::shared_ptr<Connection> connection)
     : shared_(std::make_shared<Shared>(std::move(connection))) {}
 
 absl::StatusOr<ModelInfo> Client::CreateModel(std::string_view model_id,
-                                              std::string_view description) {
+                                              const CreateModelOptions& options) const {
   v1::CreateModelRequest request;
   request.set_model_id(std::string(model_id));
-  request.mutable_model()->set_description(std::string(description));
-  absl::StatusOr<v1::Model> model =
-      shared_->Call<v1::Model>("CreateModel", request, Idempotency::kNotIdempotent);
+  request.mutable_model()->set_description(options.description);
+  request.mutable_model()->mutable_labels()->insert(options.labels.begin(),
+                                                    options.labels.end());
+  auto model = CallStore<v1::Model>(*this, "CreateModel", request,
+                                    CallDeadline(*this, options.deadline),
+                                    Idempotency::kNotIdempotent);
   if (!model.ok()) return model.status();
   return internal::ToModelInfo(*model);
 }
 
-absl::StatusOr<ModelInfo> Client::GetModel(std::string_view name) {
+absl::StatusOr<ModelInfo> Client::GetModel(std::string_view name,
+                                           const CallOptions& options) const {
   v1::GetModelRequest request;
   request.set_name(std::string(name));
-  absl::StatusOr<v1::Model> model = shared_->Call<v1::Model>("GetModel", request);
+  auto model = CallStore<v1::Model>(*this, "GetModel", request,
+                                    CallDeadline(*this, options.deadline));
   if (!model.ok()) return model.status();
   return internal::ToModelInfo(*model);
 }
 
-Listing<ModelInfo> Client::ListModels(std::string_view prefix) {
+Listing<ModelInfo> Client::ListModels(const ListModelsOptions& options) const {
+  const Deadline deadline = CallDeadline(*this, options.deadline);
   v1::ListModelsRequest request;
-  request.set_prefix(std::string(prefix));
+  request.set_prefix(options.prefix);
   request.set_page_size(kPage);
   std::vector<ModelInfo> models;
   while (true) {
-    auto page = shared_->Call<v1::ListModelsResponse>("ListModels", request);
+    auto page = CallStore<v1::ListModelsResponse>(*this, "ListModels", request, deadline);
     if (!page.ok()) return page.status();
     for (const v1::Model& m : page->models()) models.push_back(internal::ToModelInfo(m));
     if (page->next_page_token().empty()) return models;
@@ -123,30 +120,58 @@ Listing<ModelInfo> Client::ListModels(std::string_view prefix) {
   }
 }
 
-absl::Status Client::DeleteModel(std::string_view name, bool force) {
+absl::StatusOr<ModelInfo> Client::UpdateModel(std::string_view name,
+                                              const ModelUpdate& update,
+                                              const CallOptions& options) const {
+  // By its uid: a repetition changes no other model that has the name meanwhile.
+  const Deadline deadline = CallDeadline(*this, options.deadline);
+  const absl::StatusOr<ModelInfo> present = GetModel(name, {.deadline = deadline});
+  if (!present.ok()) return present.status();
+  v1::UpdateModelRequest request;
+  v1::Model& model = *request.mutable_model();
+  model.set_name(present->name);
+  model.set_uid(present->uid);
+  if (update.description) {
+    model.set_description(*update.description);
+    request.mutable_update_mask()->add_paths("description");
+  }
+  if (update.labels) {
+    model.mutable_labels()->insert(update.labels->begin(), update.labels->end());
+    request.mutable_update_mask()->add_paths("labels");
+  }
+  auto changed = CallStore<v1::Model>(*this, "UpdateModel", request, deadline);
+  if (!changed.ok()) return changed.status();
+  return internal::ToModelInfo(*changed);
+}
+
+absl::Status Client::DeleteModel(std::string_view name,
+                                 const DeleteModelOptions& options) const {
   // By its uid: a repeated call deletes no other model that has the name meanwhile.
-  absl::StatusOr<ModelInfo> model = GetModel(name);
+  const Deadline deadline = CallDeadline(*this, options.deadline);
+  absl::StatusOr<ModelInfo> model = GetModel(name, {.deadline = deadline});
   if (!model.ok()) return model.status();
   v1::DeleteModelRequest request;
   request.set_name(std::string(name));
-  request.set_force(force);
+  request.set_force(options.force);
   request.set_model_uid(model->uid);
-  return internal::CallDelete<v1::DeleteModelResponse>(*shared_->connection,
-                                                       "DeleteModel", request);
+  return internal::CallDelete<v1::DeleteModelResponse>(*this, "DeleteModel", request,
+                                                       deadline);
 }
 
-absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name) {
+absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name,
+                                                     const CallOptions& options) const {
   v1::GetCheckpointRequest request;
   request.set_name(std::string(name));
   request.set_view(v1::BASIC);
-  auto checkpoint = shared_->Call<v1::Checkpoint>("GetCheckpoint", request);
+  auto checkpoint = CallStore<v1::Checkpoint>(*this, "GetCheckpoint", request,
+                                              CallDeadline(*this, options.deadline));
   if (!checkpoint.ok()) return checkpoint.status();
   return internal::ToCheckpointInfo(*checkpoint);
 }
 
 absl::StatusOr<CheckpointPage> Client::GetCheckpointPage(
-    std::string_view parent, const ListCheckpointsOptions& options,
-    std::string_view page_token) {
+    std::string_view parent, std::string_view page_token,
+    const ListCheckpointsOptions& options) const {
   if (options.limit < 0) return InvalidField("limit", "must not be negative");
   v1::ListCheckpointsRequest request;
   request.set_parent(std::string(parent));
@@ -154,7 +179,8 @@ absl::StatusOr<CheckpointPage> Client::GetCheckpointPage(
   request.set_order_by(options.order_by);
   request.set_page_size(options.limit > 0 ? std::min(options.limit, kPage) : kPage);
   request.set_page_token(std::string(page_token));
-  auto answer = shared_->Call<v1::ListCheckpointsResponse>("ListCheckpoints", request);
+  auto answer = CallStore<v1::ListCheckpointsResponse>(
+      *this, "ListCheckpoints", request, CallDeadline(*this, options.deadline));
   if (!answer.ok()) return answer.status();
   CheckpointPage page;
   for (const v1::Checkpoint& c : answer->checkpoints()) {
@@ -164,14 +190,15 @@ absl::StatusOr<CheckpointPage> Client::GetCheckpointPage(
   return page;
 }
 
-Listing<CheckpointInfo> Client::ListCheckpoints(std::string_view parent,
-                                                const ListCheckpointsOptions& options) {
+Listing<CheckpointInfo> Client::ListCheckpoints(
+    std::string_view parent, const ListCheckpointsOptions& options) const {
   std::vector<CheckpointInfo> found;
   ListCheckpointsOptions rest = options;
+  rest.deadline = CallDeadline(*this, options.deadline);
   std::string token;
   do {
     if (options.limit > 0) rest.limit = options.limit - static_cast<int>(found.size());
-    auto page = GetCheckpointPage(parent, rest, token);
+    auto page = GetCheckpointPage(parent, token, rest);
     if (!page.ok()) return page.status();
     for (CheckpointInfo& c : page->checkpoints) found.push_back(std::move(c));
     token = std::move(page->next_page_token);
@@ -180,25 +207,67 @@ Listing<CheckpointInfo> Client::ListCheckpoints(std::string_view parent,
   return found;
 }
 
-absl::Status Client::DeleteCheckpoint(std::string_view name) {
+absl::StatusOr<CheckpointInfo> Client::UpdateCheckpoint(
+    std::string_view name, const CheckpointUpdate& update,
+    const CallOptions& options) const {
+  const Deadline deadline = CallDeadline(*this, options.deadline);
+  v1::UpdateCheckpointRequest request;
+  v1::Checkpoint& checkpoint = *request.mutable_checkpoint();
+  auto& mask = *request.mutable_update_mask();
+  // By its number and the model's uid: a repetition changes what the first attempt did.
   v1::GetCheckpointRequest get;
   get.set_name(std::string(name));
-  auto checkpoint = shared_->Call<v1::Checkpoint>("GetCheckpoint", get);
+  get.set_view(v1::BASIC);
+  const auto present = CallStore<v1::Checkpoint>(*this, "GetCheckpoint", get, deadline);
+  if (!present.ok()) return present.status();
+  checkpoint.set_name(present->name());
+  checkpoint.set_model_uid(present->model_uid());
+  if (update.description) {
+    checkpoint.set_description(*update.description);
+    mask.add_paths("description");
+  }
+  if (update.labels) {
+    checkpoint.mutable_labels()->insert(update.labels->begin(), update.labels->end());
+    mask.add_paths("labels");
+  }
+  if (update.pinned) {
+    checkpoint.set_pinned(*update.pinned);
+    mask.add_paths("pinned");
+  }
+  if (update.expire_time) {
+    if (*update.expire_time != kNeverExpires) {
+      *checkpoint.mutable_expire_time() = internal::ToTimestamp(*update.expire_time);
+    }
+    mask.add_paths("expire_time");
+  }
+  auto changed = CallStore<v1::Checkpoint>(*this, "UpdateCheckpoint", request, deadline);
+  if (!changed.ok()) return changed.status();
+  return internal::ToCheckpointInfo(*changed);
+}
+
+absl::Status Client::DeleteCheckpoint(std::string_view name,
+                                      const CallOptions& options) const {
+  // By the model's uid: see DeleteModel.
+  const Deadline deadline = CallDeadline(*this, options.deadline);
+  absl::StatusOr<CheckpointInfo> checkpoint = GetCheckpoint(name, {.deadline = deadline});
   if (!checkpoint.ok()) return checkpoint.status();
   v1::DeleteCheckpointRequest request;
   request.set_name(std::string(name));
-  request.set_model_uid(checkpoint->model_uid());
-  return internal::CallDelete<v1::DeleteCheckpointResponse>(*shared_->connection,
-                                                            "DeleteCheckpoint", request);
+  request.set_model_uid(checkpoint->model_uid);
+  return internal::CallDelete<v1::DeleteCheckpointResponse>(*this, "DeleteCheckpoint",
+                                                            request, deadline);
 }
 
-Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {
+Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint,
+                                        const CallOptions& options) const {
+  const Deadline deadline = CallDeadline(*this, options.deadline);
   v1::ListTensorsRequest request;
   request.set_parent(std::string(checkpoint));
   request.set_page_size(10'000);
   std::vector<TensorInfo> tensors;
   while (true) {
-    auto page = shared_->Call<v1::ListTensorsResponse>("ListTensors", request);
+    auto page =
+        CallStore<v1::ListTensorsResponse>(*this, "ListTensors", request, deadline);
     if (!page.ok()) return page.status();
     for (const v1::Tensor& t : page->tensors()) {
       absl::StatusOr<TensorInfo> info = internal::ToTensorInfo(t);
@@ -210,17 +279,41 @@ Listing<TensorInfo> Client::ListTensors(std::string_view checkpoint) {
   }
 }
 
+absl::StatusOr<SectionContent> Client::GetSection(std::string_view checkpoint,
+                                                  std::string_view section,
+                                                  const CallOptions& options) const {
+  const Deadline deadline = CallDeadline(*this, options.deadline);
+  v1::GetSectionRequest request;
+  request.set_parent(std::string(checkpoint));
+  request.set_section(std::string(section));
+  auto answer = CallStore<v1::Section>(*this, "GetSection", request, deadline);
+  if (answer.ok()) return internal::ToSectionContent(*answer);
+  if (!absl::IsOutOfRange(answer.status())) return answer.status();
+  // Larger than one message: the plan of a load brings it in slices.
+  absl::StatusOr<LoadPlan> plan = PlanLoad(
+      checkpoint, {.selection = {.sections = {request.section()}}, .deadline = deadline});
+  if (!plan.ok()) return plan.status();
+  if (plan->sections().size() != 1) {
+    return absl::InternalError("LoadCheckpoint: the plan is not that of one section");
+  }
+  return plan->sections().front();
+}
+
 absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
-                                                 std::string_view attachment) {
+                                                 std::string_view attachment,
+                                                 const CallOptions& options) const {
+  const Deadline deadline = CallDeadline(*this, options.deadline);
   // By its number: all parts must be of one version, and `latest` and aliases move.
-  absl::StatusOr<CheckpointInfo> named = GetCheckpoint(checkpoint);
+  absl::StatusOr<CheckpointInfo> named =
+      GetCheckpoint(checkpoint, {.deadline = deadline});
   if (!named.ok()) return named.status();
   v1::GetAttachmentRequest request;
   request.set_parent(named->name);
   request.set_attachment(std::string(attachment));
   Attachment out;
   while (true) {
-    auto part = shared_->Call<v1::GetAttachmentResponse>("GetAttachment", request);
+    auto part =
+        CallStore<v1::GetAttachmentResponse>(*this, "GetAttachment", request, deadline);
     if (!part.ok()) return part.status();
     out.data += part->data();
     if (part->next_offset() > 0 && !part->data().empty()) {
@@ -242,7 +335,7 @@ absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
 }
 
 SaveHandle Client::SaveAsync(std::string_view parent, SaveContent content,
-                             SaveOptions options) {
+                             const SaveOptions& options) const {
   if (absl::Status s = shared_->CheckProcess(); !s.ok()) return SaveHandle::Failed(s);
   absl::StatusOr<std::string> model_id = ParseModelName("parent", View(parent));
   if (!model_id.ok()) return SaveHandle::Failed(model_id.status());
@@ -251,19 +344,20 @@ SaveHandle Client::SaveAsync(std::string_view parent, SaveContent content,
   internal::SaveJob job;
   job.model_id = *std::move(model_id);
   job.content = std::move(content);
-  job.deadline = state->deadline = After(options.timeout);
-  job.options = std::move(options);
+  job.deadline = state->deadline = internal::TransferDeadline(options.deadline);
+  job.options = options;
   job.state = std::move(state);
   shared_->saves->Submit(std::move(job));
   return handle;
 }
 
-absl::StatusOr<LoadPlan> Client::PlanLoad(std::string_view name, LoadOptions options) {
+absl::StatusOr<LoadPlan> Client::PlanLoad(std::string_view name,
+                                          const LoadOptions& options) const {
   if (absl::Status s = shared_->CheckProcess(); !s.ok()) return s;
   return internal::MakeLoadPlan(shared_->connection, name, options);
 }
 
-absl::Status Client::Drain(Deadline deadline) {
+absl::Status Client::Drain(Deadline deadline) const {
   if (absl::Status s = shared_->CheckProcess(); !s.ok()) return s;
   return shared_->saves->Drain(deadline);
 }

@@ -7,17 +7,6 @@
 namespace modelstore {
 namespace {
 
-v1::TensorSelection ToProto(const InspectSelection& selection) {
-  v1::TensorSelection proto;
-  proto.mutable_sections()->Add(selection.sections.begin(), selection.sections.end());
-  proto.mutable_include_patterns()->Add(selection.include.begin(),
-                                        selection.include.end());
-  proto.mutable_exclude_patterns()->Add(selection.exclude.begin(),
-                                        selection.exclude.end());
-  proto.set_allow_unmatched(selection.allow_unmatched);
-  return proto;
-}
-
 std::optional<DType> ToDType(v1::DType dtype) {
   auto known = DTypeFromNumber(dtype);
   if (!known.ok()) return std::nullopt;
@@ -71,17 +60,17 @@ void TakeResult(const v1::VerifyCheckpointResponse::Result& proto, VerifyReport*
 }  // namespace
 
 absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_view name,
-                                              Deadline deadline,
                                               const VerifyOptions& options) {
   v1::VerifyCheckpointRequest request;
   request.set_name(std::string(name));
-  *request.mutable_selection() = ToProto(options.selection);
+  *request.mutable_selection() = internal::ToSelection(options.selection);
   request.set_count_non_finite(options.count_non_finite);
   request.set_max_bytes_per_second(options.max_bytes_per_second);
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   return internal::RunOperation<v1::VerifyCheckpointResponse, VerifyReport>(
-      **connection, "VerifyCheckpoint", request, deadline,
+      **connection, "VerifyCheckpoint", request,
+      internal::TransferDeadline(options.deadline),
       [](const v1::VerifyCheckpointResponse& response, VerifyReport& report) {
         if (response.has_finding()) {
           const auto& f = response.finding();
@@ -95,17 +84,17 @@ absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_
 absl::StatusOr<CompareReport> CompareCheckpoints(const Client& client,
                                                  std::string_view name,
                                                  std::string_view other,
-                                                 Deadline deadline,
                                                  const CompareOptions& options) {
   v1::CompareCheckpointsRequest request;
   request.set_name(std::string(name));
   request.set_other(std::string(other));
-  *request.mutable_selection() = ToProto(options.selection);
+  *request.mutable_selection() = internal::ToSelection(options.selection);
   request.set_with_norms(options.with_norms);
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   return internal::RunOperation<v1::CompareCheckpointsResponse, CompareReport>(
-      **connection, "CompareCheckpoints", request, deadline,
+      **connection, "CompareCheckpoints", request,
+      internal::TransferDeadline(options.deadline),
       [](const v1::CompareCheckpointsResponse& response, CompareReport& report) {
         for (const auto& difference : response.differences().tensors()) {
           report.differences.push_back(ToDifference(difference));

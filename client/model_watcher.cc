@@ -176,19 +176,20 @@ struct ModelWatcher::State {
   bool over = false;
 };
 
-absl::StatusOr<ModelWatcher> ModelWatcher::Open(Client& client, std::string_view name,
-                                                std::string_view cursor) {
+absl::StatusOr<ModelWatcher> ModelWatcher::Open(const Client& client,
+                                                std::string_view name,
+                                                const WatchOptions& options) {
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   const auto id = ParseModelName("name", absl::string_view(name.data(), name.size()));
   if (!id.ok()) return id.status();
   auto state = std::make_unique<State>();
-  if (absl::Status s = internal::CheckString("cursor", std::string(cursor)); !s.ok()) {
+  if (absl::Status s = internal::CheckString("cursor", options.cursor); !s.ok()) {
     return s;
   }
   state->connection = *std::move(connection);
   state->name = ModelName(*id);
-  state->cursor = std::string(cursor);
+  state->cursor = options.cursor;
   return ModelWatcher(std::move(state));
 }
 

@@ -36,14 +36,7 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
       return absl::InternalError("an edit is malformed");
     }
   }
-  SaveContent metadata;
-  metadata.epoch = options.epoch;
-  metadata.step = options.step;
-  metadata.loss = options.loss;
-  metadata.metrics = options.metrics;
-  metadata.labels = options.labels;
-  metadata.description = options.description;
-  internal::ToMetadata(metadata, request.mutable_checkpoint());
+  internal::ToMetadata(options.metadata, request.mutable_checkpoint());
   request.set_optimizer_policy(static_cast<v1::ModifyCheckpointRequest::OptimizerPolicy>(
       options.optimizer_policy));
   for (const auto& [section, names] : options.optimizer_param_names) {
@@ -107,14 +100,14 @@ std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate) {
 
 absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_view name,
                                               const EditList& edits,
-                                              const ModifyOptions& options,
-                                              Deadline deadline) {
+                                              const ModifyOptions& options) {
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
   auto request = MakeRequest(name, edits, options);
   if (!request.ok()) return request.status();
   return internal::RunOperation<Response, ModifyResult>(
-      **connection, "ModifyCheckpoint", *request, deadline,
+      **connection, "ModifyCheckpoint", *request,
+      internal::TransferDeadline(options.deadline),
       [&](const Response& response, ModifyResult& result) {
         if (response.has_progress()) Tell(response.progress(), options.progress.get());
         if (response.has_report()) Add(response.report(), result);
@@ -122,10 +115,9 @@ absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_
       });
 }
 
-Listing<HistoryEntry> History(const Client& client, std::string_view name, int limit,
-                              Deadline deadline) {
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
+Listing<HistoryEntry> History(const Client& client, std::string_view name,
+                              const HistoryOptions& options) {
+  const Deadline deadline = internal::CallDeadline(client, options.deadline);
   google::protobuf::util::JsonPrintOptions as_typed;
   as_typed.preserve_proto_field_names = true;
   std::vector<HistoryEntry> history;
@@ -133,10 +125,9 @@ Listing<HistoryEntry> History(const Client& client, std::string_view name, int l
   request.set_name(std::string(name));
   request.set_view(v1::FULL);
   std::string uid;
-  while (!request.name().empty() && static_cast<int>(history.size()) < limit) {
-    auto checkpoint = internal::CallRpc<v1::Checkpoint>(
-        **connection, internal::kModelStore, "GetCheckpoint", request,
-        internal::Idempotency::kIdempotent, deadline);
+  while (!request.name().empty() && static_cast<int>(history.size()) < options.limit) {
+    auto checkpoint =
+        internal::CallStore<v1::Checkpoint>(client, "GetCheckpoint", request, deadline);
     const bool gone = absl::IsNotFound(checkpoint.status()) ||
                       (checkpoint.ok() && !uid.empty() && checkpoint->model_uid() != uid);
     if (gone && !history.empty()) break;

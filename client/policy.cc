@@ -1,6 +1,5 @@
 #include "modelstore/policy.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cmath>
@@ -76,34 +75,34 @@ SteadyTime CheckpointPolicy::Now() const {
   return options_.now ? options_.now() : std::chrono::steady_clock::now();
 }
 
-SaveReason CheckpointPolicy::Decide(const TrainingProgress& progress) {
+SaveReason CheckpointPolicy::Decide(const CheckpointMetadata& state) {
   // The best is kept in mind whatever it is saved for.
-  const bool improved = Improved(progress);
+  const bool improved = Improved(state);
   SaveReason reason = SaveReason::kNone;
   if (!FinalSaveRequested()) {
     final_given_ = false;
-    reason = Due(progress) ? SaveReason::kInterval
-             : improved    ? SaveReason::kImproved
-                           : SaveReason::kNone;
+    reason = Due(state) ? SaveReason::kInterval
+             : improved ? SaveReason::kImproved
+                        : SaveReason::kNone;
   } else if (!final_given_) {
     final_given_ = true;
     reason = SaveReason::kFinal;
   }
   if (reason == SaveReason::kNone) return reason;
   saved_at_ = Now();
-  saved_epoch_ = progress.epoch.value_or(saved_epoch_);
-  saved_step_ = progress.step.value_or(saved_step_);
+  saved_epoch_ = state.epoch.value_or(saved_epoch_);
+  saved_step_ = state.step.value_or(saved_step_);
   return reason;
 }
 
-bool CheckpointPolicy::Improved(const TrainingProgress& progress) {
+bool CheckpointPolicy::Improved(const CheckpointMetadata& state) {
   if (options_.metric.empty()) return false;
   std::optional<double> value;
-  const auto it = progress.metrics.find(options_.metric);
-  if (it != progress.metrics.end()) {
+  const auto it = state.metrics.find(options_.metric);
+  if (it != state.metrics.end()) {
     value = it->second;
   } else if (options_.metric == "loss") {
-    value = progress.loss;
+    value = state.loss;
   }
   if (!value.has_value() || std::isnan(*value)) return false;
   const double sign = options_.higher_is_better ? 1 : -1;
@@ -114,9 +113,9 @@ bool CheckpointPolicy::Improved(const TrainingProgress& progress) {
   return true;
 }
 
-bool CheckpointPolicy::Due(const TrainingProgress& progress) const {
-  return PassedMultiple(options_.every_epochs, saved_epoch_, progress.epoch) ||
-         PassedMultiple(options_.every_steps, saved_step_, progress.step) ||
+bool CheckpointPolicy::Due(const CheckpointMetadata& state) const {
+  return PassedMultiple(options_.every_epochs, saved_epoch_, state.epoch) ||
+         PassedMultiple(options_.every_steps, saved_step_, state.step) ||
          (options_.every.count() > 0 && Now() >= Later(saved_at_, options_.every));
 }
 
@@ -127,13 +126,10 @@ void CheckpointPolicy::ResumeFrom(const CheckpointInfo& checkpoint) {
   (void)Improved({.loss = checkpoint.loss, .metrics = checkpoint.metrics});
 }
 
-std::chrono::milliseconds CheckpointPolicy::FinalSaveTimeLeft() const {
+Deadline CheckpointPolicy::FinalSaveDeadline() const {
   const int64_t at = requested_at.load();
-  if (at == 0) return options_.final_save_within;
-  const SteadyTime end =
-      Later(SteadyTime(std::chrono::nanoseconds(at)), options_.final_save_within);
-  return std::max(std::chrono::milliseconds(0),
-                  std::chrono::duration_cast<std::chrono::milliseconds>(end - Now()));
+  const SteadyTime from = at == 0 ? Now() : SteadyTime(std::chrono::nanoseconds(at));
+  return Later(from, options_.final_save_within);
 }
 
 }  // namespace modelstore

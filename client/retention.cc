@@ -7,9 +7,7 @@
 namespace modelstore {
 namespace {
 
-using internal::CallRpc;
-using internal::Idempotency;
-using internal::kModelStore;
+using internal::CallStore;
 
 void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
   out->set_keep_latest(policy.keep_latest);
@@ -39,12 +37,11 @@ PruneDecision ToDecision(const Decision& decision) {
 
 // The uid of the model that a call is meant for, asked before its first attempt: a
 // repetition reaches no other model that has the name meanwhile.
-absl::StatusOr<std::string> UidOf(Connection& connection, std::string_view model,
+absl::StatusOr<std::string> UidOf(const Client& client, std::string_view model,
                                   Deadline deadline) {
   v1::GetModelRequest request;
   request.set_name(std::string(model));
-  const absl::StatusOr<v1::Model> target = CallRpc<v1::Model>(
-      connection, kModelStore, "GetModel", request, Idempotency::kIdempotent, deadline);
+  const auto target = CallStore<v1::Model>(client, "GetModel", request, deadline);
   if (!target.ok()) return target.status();
   return target->uid();
 }
@@ -68,30 +65,26 @@ std::string_view ToString(PruneDecision::Rule rule) {
 }
 
 absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
-                                const RetentionPolicy& policy, Deadline deadline) {
+                                const RetentionPolicy& policy,
+                                const CallOptions& options) {
   v1::UpdateModelRequest request;
   request.mutable_model()->set_name(std::string(model));
   ToProto(policy, request.mutable_model()->mutable_retention_policy());
   request.mutable_update_mask()->add_paths("retention_policy");
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
-  const absl::StatusOr<std::string> uid = UidOf(**connection, model, deadline);
+  const Deadline deadline = internal::CallDeadline(client, options.deadline);
+  const absl::StatusOr<std::string> uid = UidOf(client, model, deadline);
   if (!uid.ok()) return uid.status();
   request.mutable_model()->set_uid(*uid);
-  return CallRpc<v1::Model>(**connection, kModelStore, "UpdateModel", request,
-                            Idempotency::kIdempotent, deadline)
-      .status();
+  return CallStore<v1::Model>(client, "UpdateModel", request, deadline).status();
 }
 
 absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
                                                    std::string_view model,
-                                                   Deadline deadline) {
+                                                   const CallOptions& options) {
   v1::GetModelRequest request;
   request.set_name(std::string(model));
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
-  const absl::StatusOr<v1::Model> answer = CallRpc<v1::Model>(
-      **connection, kModelStore, "GetModel", request, Idempotency::kIdempotent, deadline);
+  const auto answer = CallStore<v1::Model>(
+      client, "GetModel", request, internal::CallDeadline(client, options.deadline));
   if (!answer.ok()) return answer.status();
   const v1::RetentionPolicy& policy = answer->retention_policy();
   return RetentionPolicy{policy.keep_latest(),      policy.keep_best(),
@@ -101,8 +94,7 @@ absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
 }
 
 absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_view model,
-                                             const PruneOptions& options,
-                                             Deadline deadline) {
+                                             const PruneOptions& options) {
   v1::PruneCheckpointsRequest request;
   request.set_parent(std::string(model));
   if (options.policy.has_value()) ToProto(*options.policy, request.mutable_policy());
@@ -110,7 +102,8 @@ absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_v
   if (absl::Status s = internal::CheckStrings(request); !s.ok()) return s;
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
-  const absl::StatusOr<std::string> uid = UidOf(**connection, model, deadline);
+  const Deadline deadline = internal::TransferDeadline(options.deadline);
+  const absl::StatusOr<std::string> uid = UidOf(client, model, deadline);
   if (!uid.ok()) return uid.status();
   request.set_model_uid(*uid);
   return internal::RunOperation<v1::PruneCheckpointsResponse, PruneResult>(

@@ -22,7 +22,7 @@ int Fail(const absl::Status& status) {
 }
 
 // `name` itself if it is a checkpoint's.
-absl::StatusOr<std::string> LowestLoss(modelstore::Client& client,
+absl::StatusOr<std::string> LowestLoss(const modelstore::Client& client,
                                        const std::string& name) {
   if (name.find("/checkpoints/") != std::string::npos) return name;
   auto checkpoints = client.ListCheckpoints(name);

@@ -107,13 +107,14 @@ int Train(const Flags& flags) {
     ++epoch;
     losses << epoch << " " << loss << std::endl;
     if (epoch % flags.save_every == 0 || epoch == flags.epochs) {
-      modelstore::SaveArgs args = {.module = net.get(),
-                                   .optimizer = &optimizer,
-                                   .epoch = epoch,
-                                   .step = epoch * 10,
-                                   .loss = loss,
-                                   .metrics = {{"accuracy", iris::Accuracy(net, data)}},
-                                   .rng = true};
+      modelstore::SaveArgs args = {
+          .module = net.get(),
+          .optimizer = &optimizer,
+          .metadata = {.epoch = epoch,
+                       .step = epoch * 10,
+                       .loss = loss,
+                       .metrics = {{"accuracy", iris::Accuracy(net, data)}}},
+          .rng = true};
       args.sections["hyperparameters"].value = modelstore::Value::Dict(
           {{"lr", flags.lr}, {"momentum", flags.momentum}, {"batch_size", 15}});
       save = modelstore::SaveCheckpointAsync(*client, flags.model, args);

@@ -30,7 +30,8 @@ struct Flags {
 };
 
 // The stored model with a new last layer; nothing of the rest is copied.
-absl::StatusOr<std::string> ReplaceHead(modelstore::Client& client, const Flags& flags) {
+absl::StatusOr<std::string> ReplaceHead(const modelstore::Client& client,
+                                        const Flags& flags) {
   auto stored = modelstore::LoadModel(client, flags.model + "/checkpoints/latest");
   if (!stored.ok()) return stored.status();
   const int64_t features =
@@ -59,7 +60,7 @@ std::pair<torch::Tensor, torch::Tensor> Batch(const Flags& flags) {
 }
 
 // One version an epoch; their names.
-absl::StatusOr<std::vector<std::string>> FineTune(modelstore::Client& client,
+absl::StatusOr<std::vector<std::string>> FineTune(const modelstore::Client& client,
                                                   const std::string& from,
                                                   const Flags& flags) {
   auto model = modelstore::LoadModel(client, from);
@@ -80,11 +81,11 @@ absl::StatusOr<std::vector<std::string>> FineTune(modelstore::Client& client,
         torch::nn::functional::cross_entropy(model->Forward(images), labels);
     loss.backward();
     optimizer.step();
-    auto saved = modelstore::SaveCheckpoint(client, flags.model,
-                                            {.module = model->module.get(),
-                                             .optimizer = &optimizer,
-                                             .epoch = epoch,
-                                             .loss = loss.item<double>()});
+    auto saved = modelstore::SaveCheckpoint(
+        client, flags.model,
+        {.module = model->module.get(),
+         .optimizer = &optimizer,
+         .metadata = {.epoch = epoch, .loss = loss.item<double>()}});
     if (!saved.ok()) return saved.status();
     std::cout << saved->name << ": epoch " << epoch << ", loss " << loss.item<double>()
               << "\n";
@@ -93,11 +94,10 @@ absl::StatusOr<std::vector<std::string>> FineTune(modelstore::Client& client,
   return names;
 }
 
-absl::Status Compare(modelstore::Client& client, const std::string& a,
+absl::Status Compare(const modelstore::Client& client, const std::string& a,
                      const std::string& b) {
-  auto compared = modelstore::CompareCheckpoints(
-      client, a, b, modelstore::After(std::chrono::minutes(10)),
-      {.selection = {.sections = {"model"}}});
+  auto compared = modelstore::CompareCheckpoints(client, a, b,
+                                                 {.selection = {.sections = {"model"}}});
   if (!compared.ok()) return compared.status();
   std::cout << a << " and " << b << ": " << compared->equal_tensors << " tensors equal, "
             << compared->different_tensors << " not\n";
@@ -107,7 +107,7 @@ absl::Status Compare(modelstore::Client& client, const std::string& a,
   return absl::OkStatus();
 }
 
-absl::Status Average(modelstore::Client& client, std::vector<std::string> names) {
+absl::Status Average(const modelstore::Client& client, std::vector<std::string> names) {
   if (names.size() > 3) names.erase(names.begin(), names.end() - 3);
   auto averaged = modelstore::ModifyCheckpoint(
       client, names.back(), modelstore::EditList().Average(names),
@@ -118,7 +118,7 @@ absl::Status Average(modelstore::Client& client, std::vector<std::string> names)
   return absl::OkStatus();
 }
 
-absl::Status ShowHistory(modelstore::Client& client, const std::string& model) {
+absl::Status ShowHistory(const modelstore::Client& client, const std::string& model) {
   auto history = modelstore::History(client, model + "/checkpoints/latest");
   if (!history.ok()) return history.status();
   std::cout << "history:\n";

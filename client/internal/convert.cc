@@ -159,17 +159,21 @@ absl::StatusOr<SectionContent> ToSectionContent(const v1::Section& section) {
   return out;
 }
 
-void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
-  if (content.epoch.has_value()) out->set_epoch(*content.epoch);
-  if (content.step.has_value()) out->set_step(*content.step);
-  if (content.loss.has_value()) out->set_loss(*content.loss);
-  out->mutable_metrics()->insert(content.metrics.begin(), content.metrics.end());
-  out->mutable_labels()->insert(content.labels.begin(), content.labels.end());
-  out->set_description(content.description);
+void ToMetadata(const CheckpointMetadata& metadata, v1::Checkpoint* out) {
+  if (metadata.epoch.has_value()) out->set_epoch(*metadata.epoch);
+  if (metadata.step.has_value()) out->set_step(*metadata.step);
+  if (metadata.loss.has_value()) out->set_loss(*metadata.loss);
+  out->mutable_metrics()->insert(metadata.metrics.begin(), metadata.metrics.end());
+  out->mutable_labels()->insert(metadata.labels.begin(), metadata.labels.end());
+  out->set_description(metadata.description);
   out->mutable_producer()->set_library(kLibrary);
+  out->mutable_producer()->set_host(HostName());
+}
+
+void ToMetadata(const SaveContent& content, v1::Checkpoint* out) {
+  ToMetadata(content.metadata, out);
   out->mutable_producer()->set_framework(content.framework);
   out->mutable_producer()->set_code_commit(content.code_commit);
-  out->mutable_producer()->set_host(HostName());
   if (content.architecture.empty()) return;
   // Malformed bytes give a message without a root, which the server refuses.
   (void)ParseMessage(content.architecture, out->mutable_architecture());
@@ -198,12 +202,18 @@ void ToTensor(const TensorInfo& info, v1::Tensor* out) {
   out->set_tied_to(info.tied_to);
 }
 
+v1::TensorSelection ToSelection(const TensorSelection& selection) {
+  v1::TensorSelection out;
+  for (const std::string& section : selection.sections) out.add_sections(section);
+  for (const std::string& key : selection.keys) out.add_keys(key);
+  for (const std::string& p : selection.include) out.add_include_patterns(p);
+  for (const std::string& p : selection.exclude) out.add_exclude_patterns(p);
+  out.set_allow_unmatched(selection.allow_unmatched);
+  return out;
+}
+
 void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out) {
-  v1::TensorSelection* selection = out->mutable_selection();
-  for (const std::string& section : options.sections) selection->add_sections(section);
-  for (const std::string& p : options.include) selection->add_include_patterns(p);
-  for (const std::string& p : options.exclude) selection->add_exclude_patterns(p);
-  selection->set_allow_unmatched(options.allow_unmatched);
+  *out->mutable_selection() = ToSelection(options.selection);
   for (const LoadOptions::RowSlice& slice : options.slices) {
     v1::RowSlice* row = out->add_slices();
     row->set_tensor(slice.tensor);

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "modelstore/lifecycle.h"
 #include "modelstore/options.h"
+#include "modelstore/resources.h"
 #include "modelstore/tensor.h"
 #include "modelstore/v1/aliases_leases.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
@@ -34,7 +35,9 @@ AliasMove ToAliasMove(const v1::AliasMove& move);
 absl::StatusOr<TensorInfo> ToTensorInfo(const v1::Tensor& tensor);
 absl::StatusOr<SectionContent> ToSectionContent(const v1::Section& section);
 
-// Sets everything but tensors and sections.
+// Sets what a version says of itself, and who makes it.
+void ToMetadata(const CheckpointMetadata& metadata, v1::Checkpoint* out);
+// The same of a save, and its architecture.
 void ToMetadata(const SaveContent& content, v1::Checkpoint* out);
 // INVALID_ARGUMENT for values that Python cannot reproduce. Appends the tensors that the
 // values reference to `tensors`.
@@ -43,6 +46,7 @@ absl::Status ToSection(const SectionContent& section, v1::Section* out,
 // Sets everything but the pieces.
 void ToTensor(const TensorInfo& info, v1::Tensor* out);
 
+v1::TensorSelection ToSelection(const TensorSelection& selection);
 void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out);
 
 }  // namespace modelstore::internal

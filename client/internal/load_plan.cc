@@ -133,7 +133,7 @@ absl::StatusOr<LoadPlan> MakeLoadPlan(std::shared_ptr<Connection> connection,
   if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   absl::StatusOr<FetchedPlan> fetched = Retry(
       RetryPolicy::Of(connection->options()), Idempotency::kIdempotent,
-      After(options.timeout), RealSleeper(),
+      TransferDeadline(options.deadline), RealSleeper(),
       [&](Deadline deadline) { return FetchPlan(*connection, text, options, deadline); });
   if (!fetched.ok())
     return Annotate(fetched.status(), absl::StrCat("planning to load ", text));

@@ -2,6 +2,15 @@
 
 namespace modelstore::internal {
 
+Deadline CallDeadline(const Client& client, const std::optional<Deadline>& given) {
+  if (given.has_value()) return *given;
+  const auto connection = client.connection();
+  // The call itself returns the error.
+  if (!connection.ok()) return Deadline::max();
+  const ConnectOptions& options = (*connection)->options();
+  return Later(After(options.retry_timeout), options.stall_timeout);
+}
+
 absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline) {
   if (absl::IsDeadlineExceeded(seen)) {
     stream.Cancel();

@@ -1,7 +1,8 @@
 // Typed calls over a Connection, and helpers for its streams.
 #pragma once
 
-#include <algorithm>
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -53,38 +54,44 @@ absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view servic
                });
 }
 
-// Deadline of a call with retries: the retry timeout plus one stalled attempt.
-inline Deadline StoreDeadline(const ConnectOptions& options) {
-  return Later(After(options.retry_timeout), options.stall_timeout);
+// Deadline of a unary call of the public API: `given` in its options or, if absent, the
+// retry timeout plus one stalled attempt. Computed once, when the call begins, also if it
+// takes several calls to the server.
+Deadline CallDeadline(const Client& client, const std::optional<Deadline>& given);
+
+// The same for a transfer or an operation.
+inline Deadline TransferDeadline(const std::optional<Deadline>& given) {
+  return given.has_value() ? *given : After(std::chrono::hours(1));
 }
 
-// An idempotent call of ModelStore, for the functions outside client.h.
+// A call of ModelStore.
 template <typename Response>
 absl::StatusOr<Response> CallStore(const Client& client, std::string_view method,
-                                   const google::protobuf::Message& request) {
+                                   const google::protobuf::Message& request,
+                                   Deadline deadline,
+                                   Idempotency idempotency = Idempotency::kIdempotent) {
   auto connection = client.connection();
   if (!connection.ok()) return connection.status();
-  return CallRpc<Response>(**connection, kModelStore, method, request,
-                           Idempotency::kIdempotent,
-                           StoreDeadline((*connection)->options()));
+  return CallRpc<Response>(**connection, kModelStore, method, request, idempotency,
+                           deadline);
 }
 
 // A call that deletes a resource identified by a uid. If an earlier attempt's answer was
 // lost, NOT_FOUND is OK: that attempt deleted it.
 template <typename Response>
-absl::Status CallDelete(Connection& connection, std::string_view method,
-                        const google::protobuf::Message& request,
-                        Deadline deadline = Deadline::max(),
+absl::Status CallDelete(const Client& client, std::string_view method,
+                        const google::protobuf::Message& request, Deadline deadline,
                         std::string_view service = kModelStore) {
+  auto connection = client.connection();
+  if (!connection.ok()) return connection.status();
   if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   const std::string full = std::string(service) + std::string(method);
   const std::string bytes = SerializeDeterministic(request);
   bool repeated = false;
-  return Retry(RetryPolicy::Of(connection.options()), Idempotency::kIdempotent,
-               std::min(deadline, StoreDeadline(connection.options())), RealSleeper(),
-               [&](Deadline attempt) -> absl::Status {
+  return Retry(RetryPolicy::Of((*connection)->options()), Idempotency::kIdempotent,
+               deadline, RealSleeper(), [&](Deadline attempt) -> absl::Status {
                  const absl::Status s =
-                     CallOnce<Response>(connection, full, bytes, attempt).status();
+                     CallOnce<Response>(**connection, full, bytes, attempt).status();
                  const bool done = repeated && absl::IsNotFound(s);
                  // A call refused because of overload had no effect.
                  repeated |= !IsOverloaded(s);

@@ -168,7 +168,7 @@ Sleeper Save::MakeSleeper() {
 
 absl::StatusOr<CheckpointInfo> Save::Run() {
   if (std::chrono::steady_clock::now() >= job_.deadline) {
-    return absl::DeadlineExceededError("the timeout passed before the save started");
+    return absl::DeadlineExceededError("the deadline passed before the save started");
   }
   if (absl::Status s = CheckOptions(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<SavePlan>> plan =

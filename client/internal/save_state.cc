@@ -7,7 +7,7 @@
 namespace modelstore {
 namespace {
 
-// Extra time for a save to report that its timeout has passed, and for a cancelled save
+// Extra time for a save to report that its deadline has passed, and for a cancelled save
 // to end.
 constexpr std::chrono::seconds kEndsWithin{2};
 constexpr std::chrono::seconds kCancelledWithin{30};

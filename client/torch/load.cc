@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "client/internal/rpc.h"
 #include "client/torch/device/device_runtime.h"
 #include "client/torch/element_type.h"
 #include "client/torch/guard.h"
@@ -35,11 +36,18 @@ namespace {
 // touched before Finish().
 class Loader {
  public:
-  Loader(Client& client, std::string_view name, const LoadArgs& args, LoadResult& result)
-      : client_(client), name_(name), args_(args), result_(result) {}
+  Loader(const Client& client, std::string_view name, const LoadArgs& args,
+         const LoadOptions& options, LoadResult& result)
+      : client_(client),
+        name_(name),
+        args_(args),
+        options_(options),
+        deadline_(internal::TransferDeadline(options.deadline)),
+        result_(result) {
+    options_.deadline = deadline_;
+  }
 
   absl::Status Run() {
-    deadline_ = After(args_.options.timeout);
     absl::Status status = Prepare();
     if (!status.ok() || !transfer_.has_value()) return status;
     status = transfer_->Run(deadline_, result_.report);
@@ -48,7 +56,8 @@ class Loader {
 
  private:
   absl::Status Prepare() {
-    absl::StatusOr<Placement> placement = Placement::Make(args_, result_.report);
+    absl::StatusOr<Placement> placement =
+        Placement::Make(args_, options_, result_.report);
     if (!placement.ok()) return placement.status();
     placement_ = *std::move(placement);
     if (args_.module && args_.state_dict) {
@@ -56,7 +65,7 @@ class Loader {
     }
     absl::Status status = NameSections();
     if (!status.ok()) return status;
-    if (!optimizers_.empty() && args_.options.target_dtype.has_value()) {
+    if (!optimizers_.empty() && options_.target_dtype.has_value()) {
       return InvalidField("options.target_dtype",
                           "would cast an optimizer's state and its counts of steps: "
                           "load it without");
@@ -108,14 +117,14 @@ class Loader {
 
   absl::Status MakePlan() {
     // Resolves `latest` once, and tells which sections there are to ask for.
-    absl::StatusOr<CheckpointInfo> checkpoint = client_.GetCheckpoint(name_);
+    absl::StatusOr<CheckpointInfo> checkpoint =
+        client_.GetCheckpoint(name_, {.deadline = deadline_});
     if (!checkpoint.ok()) return checkpoint.status();
     result_.checkpoint = *checkpoint;
     if (absl::Status status = ChooseSections(*checkpoint); !status.ok()) return status;
     if (wanted_.empty()) return absl::OkStatus();
-    LoadOptions options = args_.options;
-    options.sections.assign(wanted_.begin(), wanted_.end());
-    options.device = args_.device;
+    LoadOptions options = options_;
+    options.selection.sections.assign(wanted_.begin(), wanted_.end());
     absl::StatusOr<LoadPlan> plan = client_.PlanLoad(checkpoint->name, options);
     if (!plan.ok()) return plan.status();
     if (const std::optional<DType> narrower = NarrowerType(*plan)) {
@@ -127,7 +136,7 @@ class Loader {
     index_.emplace(plan_->tensors());
     if (options.target_dtype.has_value()) {
       absl::StatusOr<std::vector<TensorInfo>> stored =
-          client_.ListTensors(checkpoint->name);
+          client_.ListTensors(checkpoint->name, {.deadline = deadline_});
       if (!stored.ok()) return stored.status();
       index_->NoteStoredTypes(*stored);
     }
@@ -146,7 +155,7 @@ class Loader {
   // server casts.
   std::optional<DType> NarrowerType(const LoadPlan& plan) const {
     if (args_.module == nullptr || !optimizers_.empty() || !returned_.empty() ||
-        args_.options.target_dtype.has_value() || args_.dtype != Policy::kFail) {
+        options_.target_dtype.has_value() || args_.dtype != Policy::kFail) {
       return std::nullopt;
     }
     std::optional<DType> wanted;
@@ -170,8 +179,8 @@ class Loader {
   absl::Status ChooseSections(const CheckpointInfo& checkpoint) {
     const std::set<std::string> stored(checkpoint.sections.begin(),
                                        checkpoint.sections.end());
-    returned_.insert(args_.sections.begin(), args_.sections.end());
-    returned_.insert(args_.options.sections.begin(), args_.options.sections.end());
+    const std::vector<std::string>& named = options_.selection.sections;
+    returned_.insert(named.begin(), named.end());
     const bool fills = args_.module || args_.state_dict || !args_.extra_tensors.empty();
     if (returned_.empty() && !fills && optimizers_.empty()) returned_ = stored;
     wanted_ = returned_;
@@ -207,7 +216,7 @@ class Loader {
 
   absl::Status PlanLive() {
     if (args_.state_dict) AddFresh("model");
-    if (args_.options.target_dtype.has_value()) ReportCasts();
+    if (options_.target_dtype.has_value()) ReportCasts();
     absl::Status status = PlanModel();
     return status.ok() ? PlanOptimizers() : status;
   }
@@ -219,11 +228,12 @@ class Loader {
     if (!left_out.ok()) return left_out.status();
     absl::StatusOr<std::vector<Match>> matches =
         MatchModule(entries_, *index_, model ? model->metadata : Value(), *left_out,
-                    non_persistent_, args_, result_.report);
+                    non_persistent_, args_, options_, result_.report);
     if (!matches.ok()) return matches.status();
     matches_ = *std::move(matches);
-    absl::StatusOr<std::vector<std::vector<size_t>>> shared = SettleSharedMemory(
-        client_, result_.checkpoint.name, *index_, args_, matches_, result_.report);
+    absl::StatusOr<std::vector<std::vector<size_t>>> shared =
+        SettleSharedMemory(client_, result_.checkpoint.name, *index_, args_, options_,
+                           matches_, result_.report);
     if (!shared.ok()) return shared.status();
     shared_ = *std::move(shared);
     return absl::OkStatus();
@@ -279,10 +289,13 @@ class Loader {
   // Keys of the model that the caller's filters keep from the plan.
   absl::StatusOr<std::vector<std::string>> LeftOut() {
     std::vector<std::string> keys;
-    const LoadOptions& options = args_.options;
-    if (options.include.empty() && options.exclude.empty()) return keys;
+    const TensorSelection& selection = options_.selection;
+    if (selection.keys.empty() && selection.include.empty() &&
+        selection.exclude.empty()) {
+      return keys;
+    }
     absl::StatusOr<std::vector<TensorInfo>> all =
-        client_.ListTensors(result_.checkpoint.name);
+        client_.ListTensors(result_.checkpoint.name, {.deadline = deadline_});
     if (!all.ok()) return all.status();
     for (const TensorInfo& info : *all) {
       if (info.section != "model") continue;
@@ -415,11 +428,12 @@ class Loader {
     return nullptr;
   }
 
-  Client& client_;
+  const Client& client_;
   const std::string_view name_;
   const LoadArgs& args_;
+  LoadOptions options_;
+  const Deadline deadline_;  // of options_, or the default
   LoadResult& result_;
-  Deadline deadline_;
   OptimizersBySection optimizers_;
   std::map<std::string, torch::optim::LRScheduler*> schedulers_;
   Placement placement_;
@@ -444,10 +458,11 @@ class Loader {
 }  // namespace
 }  // namespace torch_internal
 
-LoadResult LoadCheckpoint(Client& client, std::string_view name, const LoadArgs& args) {
+LoadResult LoadCheckpoint(const Client& client, std::string_view name,
+                          const LoadArgs& args, const LoadOptions& options) {
   LoadResult result;
   result.status = torch_internal::Guarded("loading", [&] {
-    return torch_internal::Loader(client, name, args, result).Run();
+    return torch_internal::Loader(client, name, args, options, result).Run();
   });
   return result;
 }

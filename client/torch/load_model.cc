@@ -13,22 +13,21 @@
 #include "modelstore/v1/model_store.pb.h"
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/architecture/text.h"
+#include "proto/contract/errors.h"
 
 namespace modelstore {
 namespace torch_internal {
 namespace load_model {
 
 // The checkpoint with its architecture, under its canonical name.
-absl::StatusOr<v1::Checkpoint> FetchArchitecture(Client& client, std::string_view name,
+absl::StatusOr<v1::Checkpoint> FetchArchitecture(const Client& client,
+                                                 std::string_view name,
                                                  Deadline deadline) {
-  auto connection = client.connection();
-  if (!connection.ok()) return connection.status();
   v1::GetCheckpointRequest request;
   request.set_name(std::string(name));
   request.set_view(v1::FULL);
-  auto checkpoint = internal::CallRpc<v1::Checkpoint>(
-      **connection, internal::kModelStore, "GetCheckpoint", request,
-      internal::Idempotency::kIdempotent, deadline);
+  auto checkpoint =
+      internal::CallStore<v1::Checkpoint>(client, "GetCheckpoint", request, deadline);
   if (!checkpoint.ok()) return checkpoint.status();
   if (checkpoint->has_architecture()) return checkpoint;
   return absl::FailedPreconditionError(
@@ -78,14 +77,19 @@ void Freeze(const std::vector<TensorInfo>& stored, torch::nn::Module& module) {
   }
 }
 
-absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
-                                 const LoadModelArgs& args) {
+absl::StatusOr<LoadedModel> Load(const Client& client, std::string_view name,
+                                 const LoadOptions& options) {
   // What is loaded to be run can be trained as well, wherever it was loaded.
   const c10::InferenceMode training(false);
-  if (auto device = UsableDevice("device", args.device); !device.ok()) {
+  if (auto device = UsableDevice("device", options.device); !device.ok()) {
     return device.status();
   }
-  auto checkpoint = FetchArchitecture(client, name, After(args.options.timeout));
+  if (!options.selection.sections.empty()) {
+    return InvalidField("selection.sections",
+                        "must be empty: nothing but section `model` is loaded");
+  }
+  const Deadline deadline = internal::TransferDeadline(options.deadline);
+  auto checkpoint = FetchArchitecture(client, name, deadline);
   if (!checkpoint.ok()) return checkpoint.status();
   absl::StatusOr<Built> built = BuildArchitecture(checkpoint->architecture());
   if (!built.ok()) return built.status();
@@ -93,15 +97,15 @@ absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
     return absl::FailedPreconditionError(
         absl::StrCat(checkpoint->name(), " cannot be built: ", built->why_not));
   }
-  const auto stored = client.ListTensors(checkpoint->name());
+  const auto stored = client.ListTensors(checkpoint->name(), {.deadline = deadline});
   if (!stored.ok()) return stored.status();
   if (auto s = PlaceWhatIsLeft(*stored, *built->module); !s.ok()) return s;
-  built->module->to(torch::Device(args.device));
-  LoadArgs load{.module = built->module.get(),
-                .unexpected = Policy::kReport,
-                .options = args.options};
-  load.options.device = args.device;
-  LoadResult loaded = LoadCheckpoint(client, checkpoint->name(), load);
+  built->module->to(torch::Device(options.device));
+  LoadOptions in_time = options;
+  in_time.deadline = deadline;
+  LoadResult loaded = LoadCheckpoint(
+      client, checkpoint->name(),
+      {.module = built->module.get(), .unexpected = Policy::kReport}, in_time);
   if (!loaded.status.ok()) return loaded.status;
   if (auto s = CheckUnexpected(loaded.report.unexpected, *built->module); !s.ok()) {
     return s;
@@ -116,16 +120,17 @@ absl::StatusOr<LoadedModel> Load(Client& client, std::string_view name,
 }  // namespace load_model
 }  // namespace torch_internal
 
-absl::StatusOr<LoadedModel> LoadModel(Client& client, std::string_view name,
-                                      const LoadModelArgs& args) {
+absl::StatusOr<LoadedModel> LoadModel(const Client& client, std::string_view name,
+                                      const LoadOptions& options) {
   return torch_internal::Guarded("building the model", [&] {
-    return torch_internal::load_model::Load(client, name, args);
+    return torch_internal::load_model::Load(client, name, options);
   });
 }
 
-absl::StatusOr<std::string> PrintArchitecture(Client& client, std::string_view name) {
+absl::StatusOr<std::string> PrintArchitecture(const Client& client, std::string_view name,
+                                              const CallOptions& options) {
   auto checkpoint = torch_internal::load_model::FetchArchitecture(
-      client, name, After(std::chrono::minutes(1)));
+      client, name, internal::CallDeadline(client, options.deadline));
   if (!checkpoint.ok()) return checkpoint.status();
   return PrintModule(checkpoint->architecture().root());
 }

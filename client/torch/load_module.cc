@@ -79,8 +79,9 @@ std::vector<std::string> Unexpected(const LoadArgs& args,
 
 class Matcher {
  public:
-  Matcher(const PlanIndex& plan, const LoadArgs& args, LoadReport& report)
-      : plan_(plan), args_(args), report_(report) {}
+  Matcher(const PlanIndex& plan, const LoadArgs& args, const LoadOptions& options,
+          LoadReport& report)
+      : plan_(plan), args_(args), options_(options), report_(report) {}
 
   absl::Status Add(const StateEntry& entry, int64_t index, std::vector<Match>& matches) {
     const TensorInfo& stored = plan_.info(index);
@@ -98,7 +99,7 @@ class Matcher {
     if (!wanted.ok()) return wanted.status();
     const DType kept = plan_.stored_dtype(index);
     if (*wanted != kept) NoteCast(entry.key, kept, *wanted);
-    if (args_.options.target_dtype.has_value() && stored.dtype != kept &&
+    if (options_.target_dtype.has_value() && stored.dtype != kept &&
         stored.dtype != *wanted) {
       refused_casts_.push_back(absl::StrCat("target_dtype would cast ", entry.key, " to ",
                                             Name(stored.dtype), " on its way into ",
@@ -144,6 +145,7 @@ class Matcher {
 
   const PlanIndex& plan_;
   const LoadArgs& args_;
+  const LoadOptions& options_;
   LoadReport& report_;
   std::vector<std::string> refused_casts_;
 };
@@ -211,18 +213,16 @@ int64_t PlanIndex::Root(int64_t index) const {
   return it == by_name_.end() ? index : it->second;
 }
 
-absl::StatusOr<std::vector<Match>> MatchModule(const std::vector<StateEntry>& entries,
-                                               const PlanIndex& plan,
-                                               const Value& metadata,
-                                               const std::vector<std::string>& left_out,
-                                               const KeyPatterns& non_persistent,
-                                               const LoadArgs& args, LoadReport& report) {
+absl::StatusOr<std::vector<Match>> MatchModule(
+    const std::vector<StateEntry>& entries, const PlanIndex& plan, const Value& metadata,
+    const std::vector<std::string>& left_out, const KeyPatterns& non_persistent,
+    const LoadArgs& args, const LoadOptions& options, LoadReport& report) {
   const Policy otherwise = args.strict ? Policy::kFail : Policy::kReport;
   const Policy missing = args.missing.value_or(otherwise);
   const Policy unexpected = args.unexpected.value_or(otherwise);
   const std::unordered_set<std::string> filtered(left_out.begin(), left_out.end());
   std::vector<Match> matches;
-  Matcher matcher(plan, args, report);
+  Matcher matcher(plan, args, options, report);
   for (const StateEntry& entry : entries) {
     const int64_t index = plan.Find("model", entry.key);
     if (index >= 0) {

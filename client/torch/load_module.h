@@ -55,11 +55,9 @@ struct Match {
 // `left_out`: stored keys that the caller's filters keep from the plan; they are
 // neither missing nor loaded; under their names here. `metadata`: PyTorch's, as stored.
 // `entries`: those of args.module and args.extra_tensors.
-absl::StatusOr<std::vector<Match>> MatchModule(const std::vector<StateEntry>& entries,
-                                               const PlanIndex& plan,
-                                               const Value& metadata,
-                                               const std::vector<std::string>& left_out,
-                                               const KeyPatterns& non_persistent,
-                                               const LoadArgs& args, LoadReport& report);
+absl::StatusOr<std::vector<Match>> MatchModule(
+    const std::vector<StateEntry>& entries, const PlanIndex& plan, const Value& metadata,
+    const std::vector<std::string>& left_out, const KeyPatterns& non_persistent,
+    const LoadArgs& args, const LoadOptions& options, LoadReport& report);
 
 }  // namespace modelstore::torch_internal

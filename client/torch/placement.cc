@@ -83,13 +83,15 @@ absl::StatusOr<int> Placement::Resolve(const std::string& field, const std::stri
   return kCpu;
 }
 
-absl::StatusOr<Placement> Placement::Make(const LoadArgs& args, LoadReport& report) {
+absl::StatusOr<Placement> Placement::Make(const LoadArgs& args,
+                                          const LoadOptions& options,
+                                          LoadReport& report) {
   Placement placement;
   if (!args.fallback.empty() && args.fallback != "cpu") {
     return InvalidField("fallback", "`cpu`, or nothing, is expected");
   }
   placement.falls_back_ = args.fallback == "cpu";
-  absl::StatusOr<int> device = placement.Resolve("device", args.device, report);
+  absl::StatusOr<int> device = placement.Resolve("device", options.device, report);
   if (!device.ok()) return device.status();
   placement.device_ = *device;
   std::vector<std::string> patterns;

@@ -23,7 +23,8 @@ absl::StatusOr<int> UsableDevice(const std::string& field, const std::string& te
 class Placement {
  public:
   // Notes in the report each device that gives way to the CPU.
-  static absl::StatusOr<Placement> Make(const LoadArgs& args, LoadReport& report);
+  static absl::StatusOr<Placement> Make(const LoadArgs& args, const LoadOptions& options,
+                                        LoadReport& report);
 
   // By the first rule that matches. `key` is the tensor's name here.
   int DeviceFor(const std::string& section, const std::string& key);

@@ -147,37 +147,34 @@ absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
     return absl::InvalidArgumentError("forward: needs a module and its architecture");
   }
   content.tensors = views.Take();
-  content.epoch = args.epoch;
-  content.step = args.step;
-  content.loss = args.loss;
-  content.metrics = args.metrics;
-  content.labels = args.labels;
-  content.description = args.description;
+  content.metadata = args.metadata;
   content.framework = "libtorch " TORCH_VERSION;
   content.code_commit = args.code_commit;
   content.attachments = args.attachments;
   return content;
 }
 
-SaveHandle Begin(Client& client, std::string_view parent, const SaveArgs& args,
-                 bool at_rest) {
+SaveHandle Begin(const Client& client, std::string_view parent, const SaveArgs& args,
+                 const SaveOptions& options, bool at_rest) {
   absl::StatusOr<SaveContent> content =
       Guarded("reading what to save", [&] { return Capture(args, at_rest); });
   if (!content.ok()) return SaveHandle::Failed(content.status());
-  return client.SaveAsync(parent, *std::move(content), args.options);
+  return client.SaveAsync(parent, *std::move(content), options);
 }
 
 }  // namespace
 }  // namespace torch_internal
 
-absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client, std::string_view parent,
-                                              const SaveArgs& args) {
-  return torch_internal::Begin(client, parent, args, /*at_rest=*/true).Finish();
+absl::StatusOr<CheckpointInfo> SaveCheckpoint(const Client& client,
+                                              std::string_view parent,
+                                              const SaveArgs& args,
+                                              const SaveOptions& options) {
+  return torch_internal::Begin(client, parent, args, options, /*at_rest=*/true).Finish();
 }
 
-SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
-                               const SaveArgs& args) {
-  return torch_internal::Begin(client, parent, args, /*at_rest=*/false);
+SaveHandle SaveCheckpointAsync(const Client& client, std::string_view parent,
+                               const SaveArgs& args, const SaveOptions& options) {
+  return torch_internal::Begin(client, parent, args, options, /*at_rest=*/false);
 }
 
 }  // namespace modelstore

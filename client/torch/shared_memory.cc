@@ -45,8 +45,8 @@ struct Digests {
 };
 
 // Adds the digests of these keys of section `model`.
-absl::Status AddStoredDigests(Client& client, const std::string& checkpoint,
-                              const std::vector<std::string>& keys,
+absl::Status AddStoredDigests(const Client& client, const std::string& checkpoint,
+                              const std::vector<std::string>& keys, Deadline deadline,
                               std::map<std::string, Digests>& digests) {
   v1::ListTensorsRequest request;
   for (const std::string& key : keys) {
@@ -57,8 +57,8 @@ absl::Status AddStoredDigests(Client& client, const std::string& checkpoint,
   request.set_section("model");
   request.set_with_digests(true);
   while (true) {
-    auto page =
-        internal::CallStore<v1::ListTensorsResponse>(client, "ListTensors", request);
+    auto page = internal::CallStore<v1::ListTensorsResponse>(client, "ListTensors",
+                                                             request, deadline);
     if (absl::IsOutOfRange(page.status())) return absl::OkStatus();
     if (!page.ok()) return page.status();
     for (const v1::Tensor& tensor : page->tensors()) {
@@ -78,12 +78,14 @@ absl::Status AddStoredDigests(Client& client, const std::string& checkpoint,
 
 class Settler {
  public:
-  Settler(Client& client, const std::string& checkpoint, const PlanIndex& plan,
-          const LoadArgs& args, std::vector<Match>& matches, LoadReport& report)
+  Settler(const Client& client, const std::string& checkpoint, const PlanIndex& plan,
+          const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,
+          LoadReport& report)
       : client_(client),
         checkpoint_(checkpoint),
         plan_(plan),
         args_(args),
+        options_(options),
         matches_(matches),
         report_(report) {}
 
@@ -140,7 +142,7 @@ class Settler {
     const TensorInfo& a = plan_.info(one);
     const TensorInfo& b = plan_.info(other);
     if (plan_.stored_dtype(one) != plan_.stored_dtype(other) || a.shape != b.shape ||
-        !args_.options.slices.empty()) {
+        !options_.slices.empty()) {
       return std::nullopt;
     }
     std::vector<std::string> unknown;
@@ -148,7 +150,9 @@ class Settler {
       if (!digests_.contains(KeyOfRoot(index))) unknown.push_back(KeyOfRoot(index));
     }
     if (!unknown.empty()) {
-      absl::Status status = AddStoredDigests(client_, checkpoint_, unknown, digests_);
+      absl::Status status =
+          AddStoredDigests(client_, checkpoint_, unknown,
+                           internal::TransferDeadline(options_.deadline), digests_);
       if (!status.ok()) return status;
     }
     const Digests& x = digests_.at(KeyOfRoot(one));
@@ -161,10 +165,11 @@ class Settler {
     return plan_.info(plan_.Root(index)).key;
   }
 
-  Client& client_;
+  const Client& client_;
   const std::string& checkpoint_;
   const PlanIndex& plan_;
   const LoadArgs& args_;
+  const LoadOptions& options_;
   std::vector<Match>& matches_;
   LoadReport& report_;
   std::map<std::string, Digests> digests_;  // by stored key
@@ -173,10 +178,12 @@ class Settler {
 }  // namespace shared_memory
 
 absl::StatusOr<std::vector<std::vector<size_t>>> SettleSharedMemory(
-    Client& client, const std::string& checkpoint, const PlanIndex& plan,
-    const LoadArgs& args, std::vector<Match>& matches, LoadReport& report) {
+    const Client& client, const std::string& checkpoint, const PlanIndex& plan,
+    const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,
+    LoadReport& report) {
   if (args.shared_memory == Policy::kIgnore) return std::vector<std::vector<size_t>>();
-  return shared_memory::Settler(client, checkpoint, plan, args, matches, report).Run();
+  return shared_memory::Settler(client, checkpoint, plan, args, options, matches, report)
+      .Run();
 }
 
 }  // namespace modelstore::torch_internal

@@ -16,7 +16,8 @@ namespace modelstore::torch_internal {
 // positions in `matches` that can be compared only after their bytes arrive.
 // RESOURCE_EXHAUSTED if there is no memory to find them.
 absl::StatusOr<std::vector<std::vector<size_t>>> SettleSharedMemory(
-    Client& client, const std::string& checkpoint, const PlanIndex& plan,
-    const LoadArgs& args, std::vector<Match>& matches, LoadReport& report);
+    const Client& client, const std::string& checkpoint, const PlanIndex& plan,
+    const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,
+    LoadReport& report);
 
 }  // namespace modelstore::torch_internal

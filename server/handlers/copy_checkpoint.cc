@@ -12,28 +12,55 @@
 namespace modelstore::server {
 namespace {
 
+// Of the request's metadata what a copy takes.
+v1::Checkpoint TakenMetadata(const v1::Checkpoint& given) {
+  v1::Checkpoint taken;
+  if (given.has_epoch()) taken.set_epoch(given.epoch());
+  if (given.has_step()) taken.set_step(given.step());
+  if (given.has_loss()) taken.set_loss(given.loss());
+  *taken.mutable_metrics() = given.metrics();
+  *taken.mutable_labels() = given.labels();
+  taken.set_description(given.description());
+  return taken;
+}
+
 // What the same request_id must come with again.
 std::string RequestDigest(const v1::CopyCheckpointRequest& request) {
   v1::CopyCheckpointRequest given = request;
   given.clear_request_id();
   given.clear_expected_latest_version();
   given.clear_validate_only();
+  *given.mutable_checkpoint() = TakenMetadata(request.checkpoint());
   const std::string content =
       absl::StrCat("CopyCheckpoint\n", SerializeDeterministic(given));
   return std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, content).bytes());
 }
 
-// All but the metadata, which is the source's.
+// The source's metadata, with what the request says.
+records::CheckpointMetadata MetadataOf(const v1::Checkpoint& given,
+                                       const storage::Read& source) {
+  records::CheckpointMetadata metadata = source.checkpoint().metadata();
+  *metadata.mutable_labels() = given.labels();
+  metadata.set_description(given.description());
+  if (given.has_epoch()) metadata.set_epoch(given.epoch());
+  if (given.has_step()) metadata.set_step(given.step());
+  if (given.has_loss()) metadata.set_loss(given.loss());
+  if (!given.metrics().empty()) *metadata.mutable_metrics() = given.metrics();
+  metadata.set_origin(v1::COPIED);
+  metadata.clear_edits();
+  return metadata;
+}
+
+// All but the metadata.
 absl::StatusOr<storage::SaveRequest> MakeRequest(
     const v1::CopyCheckpointRequest& request) {
   auto model_id = ParseModelName("parent", request.parent());
   if (!model_id.ok()) return model_id.status();
   if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
-  v1::Checkpoint described;
-  *described.mutable_labels() = request.labels();
-  described.set_description(request.description());
-  // Its fields are the request's own.
-  if (auto s = ValidateCheckpoint("", described); !s.ok()) return s;
+  if (auto s = ValidateCheckpoint("checkpoint", TakenMetadata(request.checkpoint()));
+      !s.ok()) {
+    return s;
+  }
   storage::SaveRequest save;
   save.model_id = *std::move(model_id);
   save.create_model = request.create_model();
@@ -110,11 +137,7 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   auto destination = CheckDestination(context, request, save->model_id, **source);
   if (!destination.ok()) return destination.status();
 
-  save->metadata = (*source)->checkpoint().metadata();
-  *save->metadata.mutable_labels() = request.labels();
-  save->metadata.set_description(request.description());
-  save->metadata.set_origin(v1::COPIED);
-  save->metadata.clear_edits();
+  save->metadata = MetadataOf(request.checkpoint(), **source);
   if (request.validate_only()) return Plan(request, *destination, *save, **source);
 
   Reservation memory(context.memory);

@@ -89,7 +89,6 @@ void MeasureInspect(const Settings& settings, Report& report) {
   state.ChangeAll();
   const auto second = OrDie(state.Save(client, "models/inspect"));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const auto patience = [] { return After(std::chrono::minutes(5)); };
   std::vector<double> verify, finite, compare, plain, digest, digest_all;
   for (int round = 0; round <= settings.pairs; ++round) {
     int64_t bytes = 0;
@@ -106,14 +105,14 @@ void MeasureInspect(const Settings& settings, Report& report) {
     timed(digest_all, bytes, seconds);
     for (const bool count : {false, true}) {
       Stopwatch watch;
-      const VerifyReport verified = OrDie(
-          VerifyCheckpoint(client, first.name, patience(), {.count_non_finite = count}));
+      const VerifyReport verified =
+          OrDie(VerifyCheckpoint(client, first.name, {.count_non_finite = count}));
       timed(count ? finite : verify, verified.verified_bytes, watch.seconds());
       if (!verified.intact()) OrDie(absl::DataLossError("the saved state is damaged"));
     }
     Stopwatch watch;
-    const CompareReport compared = OrDie(CompareCheckpoints(
-        client, first.name, second.name, patience(), {.with_norms = true}));
+    const CompareReport compared =
+        OrDie(CompareCheckpoints(client, first.name, second.name, {.with_norms = true}));
     timed(compare, 2 * state.total_bytes(), watch.seconds());
     if (compared.equal_tensors != 0)
       OrDie(absl::InternalError("a tensor did not change"));

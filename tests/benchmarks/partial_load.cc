@@ -46,7 +46,7 @@ SaveContent Content(int64_t rows, const std::vector<std::vector<float>>& data) {
 // Bytes asked for; `crossed` gets those of the interface.
 int64_t LoadPart(Client& client, int64_t rows, int64_t* crossed) {
   LoadOptions options;
-  options.sections = {"model"};
+  options.selection.sections = {"model"};
   options.slices = {{"model:table", rows / 2, rows / 2 + rows / 10}};
   const int64_t before = LoopbackBytes();
   LoadPlan plan = OrDie(client.PlanLoad("models/partial/checkpoints/latest", options));

@@ -25,7 +25,7 @@ class TinyModel {
     ++values_[0];  // each save is another content
     SaveContent content;
     content.tensors = {View("weight", values_, {2, 4}), View("bias", values_ + 8, {2})};
-    content.epoch = ++epoch_;
+    content.metadata.epoch = ++epoch_;
     SaveHandle handle = client.SaveAsync("models/small", std::move(content));
     OrDie(handle.Durable(After(std::chrono::seconds(30))));
   }

@@ -55,7 +55,9 @@ std::vector<int64_t> StateShape(int64_t total_bytes) {
 struct TrainingState::Impl {
   std::shared_ptr<torch::nn::Module> module = std::make_shared<torch::nn::Module>();
   std::vector<torch::Tensor> tensors;
-  SaveArgs Args() const { return {.module = module.get(), .epoch = 1, .loss = 0.5}; }
+  SaveArgs Args() const {
+    return {.module = module.get(), .metadata = {.epoch = 1, .loss = 0.5}};
+  }
 };
 
 TrainingState::TrainingState(const std::vector<int64_t>& elements)

@@ -454,20 +454,20 @@ TEST(AsyncTest, ASaveEndsAtItsTimeout) {
   Live live(2 * kMiB);
   store.connection().SetFaults({.stall_at = 1});
   SaveOptions save;
-  save.timeout = std::chrono::milliseconds(200);
+  save.deadline = After(std::chrono::milliseconds(200));
   EXPECT_EQ(
       client.SaveAsync("models/m", live.Content(), save).Durable(Soon()).status().code(),
       absl::StatusCode::kDeadlineExceeded);
 }
 
-TEST(AsyncTest, TheLongestTimeoutsNeverEnd) {
+TEST(AsyncTest, TheLastDeadlineNeverComes) {
   constexpr auto kLongest = std::chrono::milliseconds::max();
-  TestStore store({.connect_timeout = kLongest,
+  TestStore store({.deadline = Deadline::max(),
                    .stall_timeout = std::chrono::hours::max(),
                    .retry_timeout = kLongest});
   Client client = store.NewClient();
   SaveOptions options;
-  options.timeout = std::chrono::hours::max();
+  options.deadline = After(std::chrono::hours::max());
   for (const int64_t size : {int64_t{1000}, 5 * kMiB}) {
     Live live(size);
     const SaveHandle handle = client.SaveAsync("models/m", live.Content(), options);
@@ -475,21 +475,21 @@ TEST(AsyncTest, TheLongestTimeoutsNeverEnd) {
     auto saved = handle.Durable(After(kLongest));
     ASSERT_TRUE(saved.ok()) << saved.status();
     EXPECT_EQ(Stored(client, saved->name), live.bytes);
-    auto plan = client.PlanLoad(saved->name, {.timeout = kLongest});
+    auto plan = client.PlanLoad(saved->name, {.deadline = After(kLongest)});
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(plan->Run(After(kLongest)), absl::OkStatus());
   }
   EXPECT_EQ(client.Drain(After(kLongest)), absl::OkStatus());
 }
 
-TEST(AsyncTest, ATimeoutOfZeroOrLessIsOverAtOnceAndSavesNothing) {
+TEST(AsyncTest, ADeadlineThatHasPassedIsOverAtOnceAndSavesNothing) {
   TestStore store;
   Client client = store.NewClient();
   Live live(2 * kMiB);
   for (const auto timeout : {std::chrono::milliseconds(0), std::chrono::milliseconds(-1),
                              std::chrono::milliseconds::min()}) {
     SaveOptions options;
-    options.timeout = timeout;
+    options.deadline = After(timeout);
     EXPECT_EQ(client.SaveAsync("models/m", live.Content(), options)
                   .Durable(Soon())
                   .status()
@@ -507,7 +507,7 @@ TEST(AsyncTest, ASaveCutOffBeforeItsCommitTellsThatNothingWasSaved) {
   Live live(2 * kMiB);
   store.connection().Pause();
   SaveOptions save;
-  save.timeout = std::chrono::milliseconds(200);
+  save.deadline = After(std::chrono::milliseconds(200));
   const absl::Status s =
       client.SaveAsync("models/m", live.Content(), save).Finish().status();
   store.connection().Resume();

@@ -73,14 +73,14 @@ TEST(DeadlineTest, SumsSaturate) {
 }
 
 TEST(DeadlineTest, OptionsTakeAnyDurationWhole) {
-  SaveOptions options;
-  options.timeout = hours::max();
-  EXPECT_EQ(options.timeout.count(), milliseconds::max().count());
-  EXPECT_EQ(After(options.timeout), Deadline::max());
-  options.timeout = hours::min();
-  EXPECT_EQ(options.timeout.count(), milliseconds::min().count());
-  options.timeout = seconds(2);
-  EXPECT_EQ(options.timeout, milliseconds(2'000));
+  ConnectOptions options;
+  options.stall_timeout = hours::max();
+  EXPECT_EQ(options.stall_timeout.count(), milliseconds::max().count());
+  EXPECT_EQ(After(options.stall_timeout), Deadline::max());
+  options.stall_timeout = hours::min();
+  EXPECT_EQ(options.stall_timeout.count(), milliseconds::min().count());
+  options.stall_timeout = seconds(2);
+  EXPECT_EQ(options.stall_timeout, milliseconds(2'000));
   const ConnectOptions connect{.retry_timeout = hours(1)};
   EXPECT_EQ(connect.retry_timeout.count(), 3'600'000);
 }

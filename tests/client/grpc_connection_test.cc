@@ -54,7 +54,7 @@ TEST_F(GrpcConnectionTest, ManyStreamsCarryOneCheckpoint) {
 TEST_F(GrpcConnectionTest, AServerThatIsNotThereIsToldInTime) {
   server_->Kill();
   ConnectOptions options;
-  options.connect_timeout = milliseconds(400);
+  options.deadline = After(milliseconds(400));
   const auto start = std::chrono::steady_clock::now();
   const absl::Status s = Client::Connect(server_->address(), options).status();
   EXPECT_FALSE(s.ok());

@@ -59,7 +59,7 @@ class InspectTest : public testing::Test {
 };
 
 TEST_F(InspectTest, ACheckpointJustSavedIsIntact) {
-  auto report = VerifyCheckpoint(client_, name_, Soon());
+  auto report = VerifyCheckpoint(client_, name_);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_TRUE(report->intact());
   EXPECT_EQ(report->checkpoint, name_);
@@ -70,17 +70,29 @@ TEST_F(InspectTest, ACheckpointJustSavedIsIntact) {
 
 TEST_F(InspectTest, DamageIsAFindingThatNamesTheTensor) {
   const std::string damaged = Damage();
-  auto report = VerifyCheckpoint(client_, "models/m/checkpoints/latest", Soon());
+  auto report = VerifyCheckpoint(client_, "models/m/checkpoints/latest");
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_FALSE(report->intact());
   ASSERT_EQ(report->findings.size(), 1u);
   EXPECT_EQ(report->findings[0].tensor, damaged);
   EXPECT_THAT(report->findings[0].damage, HasSubstr("does not match its digest"));
   EXPECT_GT(report->findings[0].damaged_bytes, 0);
-  auto others =
-      VerifyCheckpoint(client_, name_, Soon(), {.selection = {.exclude = {damaged}}});
+  auto others = VerifyCheckpoint(client_, name_, {.selection = {.exclude = {damaged}}});
   ASSERT_TRUE(others.ok()) << others.status();
   EXPECT_TRUE(others->intact());
+}
+
+TEST_F(InspectTest, OnlyTheKeysNamedAreReadAndThoseThatAreAbsentAreTold) {
+  const std::string damaged = Damage();
+  auto report = VerifyCheckpoint(client_, name_, {.selection = {.keys = {damaged}}});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->verified_tensors, 1);
+  EXPECT_EQ(report->damaged_tensors, 1);
+  // A whole name and not a pattern.
+  const absl::Status absent =
+      VerifyCheckpoint(client_, name_, {.selection = {.keys = {"model:.*"}}}).status();
+  EXPECT_TRUE(absl::IsNotFound(absent)) << absent;
+  EXPECT_THAT(std::string(absent.message()), HasSubstr("model:.*"));
 }
 
 TEST_F(InspectTest, NonFiniteElementsAreCountedOnRequest) {
@@ -89,8 +101,7 @@ TEST_F(InspectTest, NonFiniteElementsAreCountedOnRequest) {
           Floats({1, std::nanf(""), INFINITY, -INFINITY}));
   auto saved = Save(client_, "models/odd", odd);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  auto report =
-      VerifyCheckpoint(client_, saved->name, Soon(), {.count_non_finite = true});
+  auto report = VerifyCheckpoint(client_, saved->name, {.count_non_finite = true});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_TRUE(report->intact());
   EXPECT_EQ(report->nan_count, 1);
@@ -110,9 +121,8 @@ TEST_F(InspectTest, AChangedTensorIsToldWithItsMeasure) {
   after.Add(w, Floats({3, 6}));
   ASSERT_TRUE(Save(client_, "models/c", before).ok());
   ASSERT_TRUE(Save(client_, "models/c", after).ok());
-  auto report =
-      CompareCheckpoints(client_, "models/c/checkpoints/1", "models/c/checkpoints/2",
-                         Soon(), {.with_norms = true});
+  auto report = CompareCheckpoints(client_, "models/c/checkpoints/1",
+                                   "models/c/checkpoints/2", {.with_norms = true});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_FALSE(report->identical);
   EXPECT_EQ(report->different_tensors, 1);
@@ -138,12 +148,12 @@ TEST_F(InspectTest, ACutConnectionBeginsAnewAndTellsEachFindingOnce) {
   const std::string damaged = Damage();
   for (int64_t cut = 1; cut <= 6; ++cut) {
     store_.connection().SetFaults({.cut_at = cut});
-    auto report = VerifyCheckpoint(client_, name_, Soon());
+    auto report = VerifyCheckpoint(client_, name_);
     ASSERT_TRUE(report.ok()) << cut << ": " << report.status();
     EXPECT_EQ(report->findings.size(), 1u) << cut;
     EXPECT_EQ(report->verified_bytes, content_.total_bytes()) << cut;
     store_.connection().SetFaults({.cut_at = cut});
-    auto same = CompareCheckpoints(client_, name_, name_, Soon());
+    auto same = CompareCheckpoints(client_, name_, name_);
     ASSERT_TRUE(same.ok()) << cut << ": " << same.status();
     EXPECT_TRUE(same->identical);
   }
@@ -151,21 +161,19 @@ TEST_F(InspectTest, ACutConnectionBeginsAnewAndTellsEachFindingOnce) {
 
 TEST_F(InspectTest, TheDeadlineEndsWhatTakesTooLong) {
   const auto begin = std::chrono::steady_clock::now();
-  auto report = VerifyCheckpoint(client_, name_, After(std::chrono::milliseconds(300)),
-                                 {.max_bytes_per_second = 1});
+  auto report = VerifyCheckpoint(
+      client_, name_,
+      {.max_bytes_per_second = 1, .deadline = After(std::chrono::milliseconds(300))});
   EXPECT_FALSE(report.ok());
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
 
 TEST_F(InspectTest, WhatIsNotThereAndWhatDoesNotCompileAreTold) {
-  EXPECT_EQ(VerifyCheckpoint(client_, "models/m/checkpoints/9", Soon()).status().code(),
+  EXPECT_EQ(VerifyCheckpoint(client_, "models/m/checkpoints/9").status().code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(CompareCheckpoints(client_, name_, "models/x/checkpoints/1", Soon())
-                .status()
-                .code(),
+  EXPECT_EQ(CompareCheckpoints(client_, name_, "models/x/checkpoints/1").status().code(),
             absl::StatusCode::kNotFound);
-  auto refused =
-      VerifyCheckpoint(client_, name_, Soon(), {.selection = {.include = {"("}}});
+  auto refused = VerifyCheckpoint(client_, name_, {.selection = {.include = {"("}}});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("include_patterns[0]"));
 }

@@ -45,7 +45,7 @@ class LifecycleTest : public ::testing::Test {
     return absl::StrCat("models/iris/checkpoints/", version);
   }
   ModelWatcher Watch(const std::string& cursor = "") {
-    auto watcher = ModelWatcher::Open(client_, "models/iris", cursor);
+    auto watcher = ModelWatcher::Open(client_, "models/iris", {.cursor = cursor});
     EXPECT_TRUE(watcher.ok()) << watcher.status();
     return *std::move(watcher);
   }
@@ -73,17 +73,17 @@ TEST_F(LifecycleTest, LeasesAreListedOfAModelAndOfAVersion) {
 TEST_F(LifecycleTest, AnExpiryIsSetAndTakenAwayAndAPruneGoesByIt) {
   const auto past = std::chrono::system_clock::now() - std::chrono::hours(1);
   const auto soon = std::chrono::system_clock::now() + std::chrono::hours(1);
-  auto updated = UpdateCheckpoint(client_, Version(1), {.expire_time = past});
+  auto updated = client_.UpdateCheckpoint(Version(1), {.expire_time = past});
   ASSERT_TRUE(updated.ok()) << updated.status();
   ASSERT_TRUE(updated->expire_time.has_value());
   EXPECT_LT(*updated->expire_time - past, milliseconds(1));
-  ASSERT_TRUE(UpdateCheckpoint(client_, Version(2), {.expire_time = past}).ok());
-  ASSERT_TRUE(UpdateCheckpoint(client_, Version(3), {.expire_time = soon}).ok());
-  updated = UpdateCheckpoint(client_, Version(2), {.expire_time = kNeverExpires});
+  ASSERT_TRUE(client_.UpdateCheckpoint(Version(2), {.expire_time = past}).ok());
+  ASSERT_TRUE(client_.UpdateCheckpoint(Version(3), {.expire_time = soon}).ok());
+  updated = client_.UpdateCheckpoint(Version(2), {.expire_time = kNeverExpires});
   ASSERT_TRUE(updated.ok()) << updated.status();
   EXPECT_FALSE(updated->expire_time.has_value());
   // An update of something else leaves it alone.
-  updated = UpdateCheckpoint(client_, Version(3), {.pinned = false});
+  updated = client_.UpdateCheckpoint(Version(3), {.pinned = false});
   ASSERT_TRUE(updated.ok()) << updated.status();
   EXPECT_TRUE(updated->expire_time.has_value());
   const auto pruned = PruneCheckpoints(client_, "models/iris");
@@ -126,12 +126,12 @@ TEST_F(LifecycleTest, OfTwoThreadsThatMakeTheSameStepsOneMakesEach) {
         if (moved.ok()) ++made;
         if (absl::IsAborted(moved)) ++lost;
         step = static_cast<int64_t>(
-            ListAliasMoves(client, "models/iris", "production")->size() - 1);
+            ListAliasMoves(client, "models/iris", {.alias = "production"})->size() - 1);
       }
     });
   }
   for (std::thread& mover : movers) mover.join();
-  const auto moves = ListAliasMoves(client_, "models/iris", "production");
+  const auto moves = ListAliasMoves(client_, "models/iris", {.alias = "production"});
   ASSERT_TRUE(moves.ok()) << moves.status();
   // Each OK is one move in the history.
   EXPECT_EQ(made, static_cast<int>(moves->size()) - 1);
@@ -147,12 +147,12 @@ TEST_F(LifecycleTest, WhatWasDoneIsToldAsDoneAlsoWhereItsAnswerWasLost) {
   ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
   store_.connection().SetFaults({.lose_answer_at = 2});
   ASSERT_EQ(ReleaseLease(client_, Version(2), "w"), absl::OkStatus());
-  EXPECT_EQ(ListAliasMoves(client_, "models/iris", "production")->size(), 2u);
+  EXPECT_EQ(ListAliasMoves(client_, "models/iris", {.alias = "production"})->size(), 2u);
   store_.connection().SetFaults({.lose_answer_at = 2});
   EXPECT_EQ(client_.DeleteCheckpoint(Version(1)), absl::OkStatus());
   store_.connection().SetFaults({.lose_answer_at = 2});
-  EXPECT_EQ(client_.DeleteModel("models/iris", true), absl::OkStatus());
-  EXPECT_TRUE(absl::IsNotFound(client_.DeleteModel("models/iris", true)));
+  EXPECT_EQ(client_.DeleteModel("models/iris", {.force = true}), absl::OkStatus());
+  EXPECT_TRUE(absl::IsNotFound(client_.DeleteModel("models/iris", {.force = true})));
 }
 
 // The first attempt's answer is lost, and before the next one the model is deleted and
@@ -172,7 +172,8 @@ TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
           if (called != method || ++*calls > 1) return std::nullopt;
           (void)DeleteAlias(client_, kProduction);
           (void)ReleaseLease(client_, Version(2), "w");
-          EXPECT_EQ(client_.DeleteModel("models/iris", true), absl::OkStatus());
+          EXPECT_EQ(client_.DeleteModel("models/iris", {.force = true}),
+                    absl::OkStatus());
           for (uint64_t seed = 1; seed <= 3; ++seed) Save(seed);
           prepare();
           return absl::UnavailableError("the answer was lost");
@@ -201,10 +202,10 @@ TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
   expect("ReleaseLease", Code::kOk,
          [](Client& c) { return ReleaseLease(c, Version(2), "w"); });
   expect("UpdateCheckpoint", Code::kNotFound, [](Client& c) {
-    return UpdateCheckpoint(c, Version(3), {.pinned = true}).status();
+    return c.UpdateCheckpoint(Version(3), {.pinned = true}).status();
   });
   expect("UpdateModel", Code::kNotFound, [](Client& c) {
-    return UpdateModel(c, "models/iris", {.description = "old"}).status();
+    return c.UpdateModel("models/iris", {.description = "old"}).status();
   });
   expect("UpdateModel", Code::kNotFound, [](Client& c) {
     return SetRetentionPolicy(c, "models/iris", {.keep_latest = 1});
@@ -222,7 +223,7 @@ TEST_F(LifecycleTest, ARepeatedChangeOfTheLatestChangesTheVersionThatWasTheLates
         return absl::UnavailableError("the answer was lost");
       }));
   auto pinned =
-      UpdateCheckpoint(client, "models/iris/checkpoints/latest", {.pinned = true});
+      client.UpdateCheckpoint("models/iris/checkpoints/latest", {.pinned = true});
   ASSERT_TRUE(pinned.ok()) << pinned.status();
   EXPECT_EQ(pinned->name, Version(3));
   EXPECT_FALSE(client_.GetCheckpoint(Version(4))->pinned);
@@ -243,7 +244,7 @@ TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
       absl::IsAborted(DeleteAlias(client_, kProduction, {.expected_version = 1})));
   ASSERT_TRUE(DeleteAlias(client_, kProduction, {.note = "retired"}).ok());
   EXPECT_TRUE(absl::IsNotFound(DeleteAlias(client_, kProduction)));
-  auto moves = ListAliasMoves(client_, "models/iris", "production");
+  auto moves = ListAliasMoves(client_, "models/iris", {.alias = "production"});
   ASSERT_TRUE(moves.ok()) << moves.status();
   ASSERT_EQ(moves->size(), 3u);
   EXPECT_EQ((*moves)[0].to_version, 0);
@@ -251,7 +252,7 @@ TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
   EXPECT_EQ((*moves)[1].from_version, 1);
   EXPECT_EQ((*moves)[1].to_version, 2);
   EXPECT_GT((*moves)[1].move_time, std::chrono::system_clock::now() - seconds(600));
-  EXPECT_EQ(ListAliasMoves(client_, "models/iris", "", 2)->size(), 2u);
+  EXPECT_EQ(ListAliasMoves(client_, "models/iris", {.limit = 2})->size(), 2u);
 }
 
 TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
@@ -262,7 +263,7 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
   const auto left = lease->expire_time - std::chrono::system_clock::now();
   EXPECT_GT(left, seconds(60));
   EXPECT_LE(left, milliseconds(90'500));
-  auto pinned = UpdateCheckpoint(client_, Version(2), {.pinned = true});
+  auto pinned = client_.UpdateCheckpoint(Version(2), {.pinned = true});
   ASSERT_TRUE(pinned.ok()) << pinned.status();
   EXPECT_TRUE(pinned->pinned);
   EXPECT_THAT(std::string(client_.DeleteCheckpoint(Version(3)).message()),
@@ -271,7 +272,7 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
               HasSubstr("pin"));
   EXPECT_TRUE(ReleaseLease(client_, lease->checkpoint, "serving-7").ok());
   EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, lease->checkpoint, "serving-7")));
-  EXPECT_TRUE(UpdateCheckpoint(client_, Version(2), {.pinned = false}).ok());
+  EXPECT_TRUE(client_.UpdateCheckpoint(Version(2), {.pinned = false}).ok());
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(3)).ok());
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(2)).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(
@@ -285,33 +286,36 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
 }
 
 TEST_F(LifecycleTest, UpdatesChangeWhatTheyNameAndNothingElse) {
-  auto changed = UpdateCheckpoint(
-      client_, Version(1), {.description = "good", .labels = {{{"data", "clean"}}}});
+  auto changed = client_.UpdateCheckpoint(
+      Version(1), {.description = "good", .labels = {{{"data", "clean"}}}});
   ASSERT_TRUE(changed.ok()) << changed.status();
-  changed = UpdateCheckpoint(client_, Version(1), {.description = "better"});
+  changed = client_.UpdateCheckpoint(Version(1), {.description = "better"});
   ASSERT_TRUE(changed.ok()) << changed.status();
   EXPECT_EQ(changed->description, "better");
   EXPECT_THAT(changed->labels, ElementsAre(Pair("data", "clean")));
-  auto model = UpdateModel(client_, "models/iris", {.description = "flowers"});
+  auto model = client_.UpdateModel("models/iris", {.description = "flowers"});
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(client_.GetModel("models/iris")->description, "flowers");
-  model = UpdateModel(client_, "models/iris", {.labels = {{{"team", "garden"}}}});
+  model = client_.UpdateModel("models/iris", {.labels = {{{"team", "garden"}}}});
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->description, "flowers");
-  EXPECT_TRUE(absl::IsInvalidArgument(UpdateModel(client_, "models/iris", {}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(client_.UpdateModel("models/iris", {}).status()));
 }
 
 TEST_F(LifecycleTest, ACopyOutlivesItsSourceAndALostAnswerMakesNoSecondOne) {
   store_.connection().SetFaults({.lose_answer_at = 1});
-  auto copy = CopyCheckpoint(client_, Version(2), "models/released",
-                             {.labels = {{"stage", "release"}}, .description = "v1"});
+  auto copy = CopyCheckpoint(
+      client_, Version(2), "models/released",
+      {.metadata = {.epoch = 0, .labels = {{"stage", "release"}}, .description = "v1"}});
   ASSERT_TRUE(copy.ok()) << copy.status();
   store_.connection().SetFaults({});
   EXPECT_EQ(copy->name, "models/released/checkpoints/1");
   EXPECT_EQ(copy->base_checkpoint, Version(2));
   EXPECT_EQ(copy->description, "v1");
+  EXPECT_EQ(copy->labels.at("stage"), "release");
+  EXPECT_EQ(copy->epoch, 0);
   EXPECT_EQ(client_.ListCheckpoints("models/released")->size(), 1u);
-  ASSERT_TRUE(client_.DeleteModel("models/iris", true).ok());
+  ASSERT_TRUE(client_.DeleteModel("models/iris", {.force = true}).ok());
   ASSERT_TRUE(store_.store().maintenance().CollectGarbage(false, nullptr).ok());
   EXPECT_EQ(support::Verify(client_, copy->name, Content(2)), absl::OkStatus());
   EXPECT_TRUE(absl::IsNotFound(
@@ -331,9 +335,9 @@ TEST_F(LifecycleTest, AWatcherIsToldTheStateAndThenEachChange) {
     std::this_thread::sleep_for(milliseconds(100));
     Save(4);
     EXPECT_TRUE(SetAlias(client_, kProduction, 4).ok());
-    EXPECT_TRUE(UpdateCheckpoint(client_, Version(4), {.pinned = true}).ok());
+    EXPECT_TRUE(client_.UpdateCheckpoint(Version(4), {.pinned = true}).ok());
     EXPECT_TRUE(client_.DeleteCheckpoint(Version(1)).ok());
-    EXPECT_TRUE(UpdateModel(client_, "models/iris", {.description = "d"}).ok());
+    EXPECT_TRUE(client_.UpdateModel("models/iris", {.description = "d"}).ok());
   });
   event = watcher.Next(Soon());
   ASSERT_TRUE(event.ok()) << event.status();
@@ -396,7 +400,7 @@ TEST_F(LifecycleTest, AWatcherComesBackAfterARestartAlsoInAnotherProcess) {
 TEST_F(LifecycleTest, TheDeletionOfTheModelIsTheLastThingThatIsTold) {
   ModelWatcher watcher = Watch();
   ASSERT_TRUE(watcher.Next(Soon()).ok());
-  ASSERT_TRUE(client_.DeleteModel("models/iris", true).ok());
+  ASSERT_TRUE(client_.DeleteModel("models/iris", {.force = true}).ok());
   auto event = watcher.Next(Soon());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kModelDeleted);

@@ -117,7 +117,7 @@ class ModifyTest : public ::testing::Test {
       tensors.Add(info, std::string(16, key[0]));
     }
     SaveContent content = tensors.Content();
-    content.epoch = 3;
+    content.metadata.epoch = 3;
     auto saved = client_.SaveAsync("models/m", std::move(content)).Durable(Soon());
     EXPECT_TRUE(saved.ok()) << saved.status();
   }
@@ -129,8 +129,8 @@ class ModifyTest : public ::testing::Test {
 
 TEST_F(ModifyTest, ReturnsTheNewVersionAndTheReport) {
   ModifyOptions options;
-  options.loss = 0.5;
-  options.description = "half the bytes";
+  options.metadata.loss = 0.5;
+  options.metadata.description = "half the bytes";
   options.progress = std::make_shared<ModifyProgress>();
   const auto made = ModifyCheckpoint(
       client_, "models/m/checkpoints/latest",
@@ -233,8 +233,8 @@ TEST_F(ModifyTest, CutAtAnyMessageItMakesOneVersion) {
 TEST_F(ModifyTest, ADeadlineThatPassesEndsIt) {
   store_.connection().Pause();
   const auto made =
-      ModifyCheckpoint(client_, "models/m/checkpoints/1", EditList().AddPrefix("a."), {},
-                       After(std::chrono::milliseconds(50)));
+      ModifyCheckpoint(client_, "models/m/checkpoints/1", EditList().AddPrefix("a."),
+                       {.deadline = After(std::chrono::milliseconds(50))});
   EXPECT_EQ(made.status().code(), absl::StatusCode::kDeadlineExceeded) << made.status();
   store_.connection().Resume();
 }
@@ -260,7 +260,7 @@ TEST_F(ModifyTest, HistoryGoesBackToTheFirstVersionThatIsLeft) {
   EXPECT_EQ((*history)[2].checkpoint.origin, Origin::kSaved);
   EXPECT_EQ(ToString((*history)[2].checkpoint.origin), "SAVED");
   EXPECT_TRUE((*history)[2].edits.empty());
-  EXPECT_EQ(History(client_, "models/m/checkpoints/latest", 2)->size(), 2u);
+  EXPECT_EQ(History(client_, "models/m/checkpoints/latest", {.limit = 2})->size(), 2u);
   ASSERT_TRUE(client_.DeleteCheckpoint("models/m/checkpoints/1").ok());
   EXPECT_EQ(History(client_, "models/m/checkpoints/latest")->size(), 2u);
   EXPECT_EQ(History(client_, "models/none/checkpoints/1").status().code(),

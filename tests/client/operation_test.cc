@@ -65,26 +65,29 @@ std::vector<Operation> AllOperations() {
       Of<v1::ModifyCheckpointResponse>(
           "ModifyCheckpoint",
           [](Client& c, Deadline d) {
-            return ModifyCheckpoint(c, kVersion, EditList().AddPrefix("a."), {}, d)
+            return ModifyCheckpoint(c, kVersion, EditList().AddPrefix("a."),
+                                    {.deadline = d})
                 .status();
           }),
-      Of<v1::VerifyCheckpointResponse>("VerifyCheckpoint",
-                                       [](Client& c, Deadline d) {
-                                         return VerifyCheckpoint(c, kVersion, d).status();
-                                       }),
+      Of<v1::VerifyCheckpointResponse>(
+          "VerifyCheckpoint",
+          [](Client& c, Deadline d) {
+            return VerifyCheckpoint(c, kVersion, {.deadline = d}).status();
+          }),
       Of<v1::CompareCheckpointsResponse>(
           "CompareCheckpoints",
           [](Client& c, Deadline d) {
-            return CompareCheckpoints(c, kVersion, kVersion, d).status();
+            return CompareCheckpoints(c, kVersion, kVersion, {.deadline = d}).status();
           }),
       Of<v1::PruneCheckpointsResponse>(
           "PruneCheckpoints",
           [](Client& c, Deadline d) {
-            return PruneCheckpoints(c, "models/m", {}, d).status();
+            return PruneCheckpoints(c, "models/m", {.deadline = d}).status();
           }),
-      Of<v1::CollectGarbageResponse>(
-          "CollectGarbage",
-          [](Client& c, Deadline d) { return CollectGarbage(c, {}, d).status(); }),
+      Of<v1::CollectGarbageResponse>("CollectGarbage",
+                                     [](Client& c, Deadline d) {
+                                       return CollectGarbage(c, {.deadline = d}).status();
+                                     }),
   };
 }
 

@@ -62,7 +62,7 @@ TEST_F(PolicyTest, TheLongestIntervalIsNeverOver) {
   now_ += std::chrono::hours(24 * 365);
   EXPECT_EQ(policy.Decide({.epoch = 1}), SaveReason::kNone);
   RequestFinalSave();
-  EXPECT_GT(policy.FinalSaveTimeLeft(), std::chrono::hours(24 * 365));
+  EXPECT_EQ(policy.FinalSaveDeadline(), Deadline::max());
 }
 
 TEST_F(PolicyTest, SavesEveryFewSecondsSinceTheLastSaveOfAnyReason) {
@@ -136,15 +136,18 @@ TEST_F(PolicyTest, TheTimeOfAFinalSaveRunsFromItsRequest) {
   auto policy =
       CheckpointPolicy::Create({.every_epochs = 1, .final_save_within = seconds(30)});
   ASSERT_TRUE(policy.ok()) << policy.status();
-  EXPECT_EQ(policy->FinalSaveTimeLeft(), seconds(30));
+  const Deadline before = After(seconds(30));
+  EXPECT_GE(policy->FinalSaveDeadline(), before);
   RequestFinalSave();
+  const Deadline requested = policy->FinalSaveDeadline();
+  EXPECT_GE(requested, before);
+  EXPECT_LE(requested, After(seconds(30)));
   std::this_thread::sleep_for(milliseconds(20));
   RequestFinalSave();  // The first counts.
-  EXPECT_LE(policy->FinalSaveTimeLeft(), milliseconds(29'980));
-  EXPECT_GT(policy->FinalSaveTimeLeft(), seconds(0));
+  EXPECT_EQ(policy->FinalSaveDeadline(), requested);
   auto late = CheckpointPolicy::Create(
       {.every_epochs = 1, .final_save_within = milliseconds(10)});
-  EXPECT_EQ(late->FinalSaveTimeLeft(), milliseconds(0));
+  EXPECT_LT(late->FinalSaveDeadline(), std::chrono::steady_clock::now());
 }
 
 TEST_F(PolicyTest, ASignalRequestsTheFinalSaveAndTheProcessLives) {

@@ -102,31 +102,35 @@ TEST_F(RefusalsTest, AnIncludeThatMatchesNothingIsNamed) {
                                                   {"nosuchkey"},
                                                   {key, "no_such.*"},
                                                   {"ema:.*"}}) {
-    const absl::Status s = client_.PlanLoad(name_, {.include = include}).status();
+    const absl::Status s =
+        client_.PlanLoad(name_, {.selection = {.include = include}}).status();
     EXPECT_EQ(s.code(), absl::StatusCode::kNotFound) << s;
     EXPECT_THAT(std::string(s.message()), HasSubstr(include.back()));
     EXPECT_THAT(std::string(s.message()), HasSubstr(name_));
   }
-  auto plan =
-      client_.PlanLoad(name_, {.include = {"no_such.*"}, .allow_unmatched = true});
+  auto plan = client_.PlanLoad(
+      name_, {.selection = {.include = {"no_such.*"}, .allow_unmatched = true}});
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_TRUE(plan->tensors().empty());
 }
 
 TEST_F(RefusalsTest, ExcludesThatLeaveNothingAreRefused) {
   SaveOne();
-  const absl::Status s = client_.PlanLoad(name_, {.exclude = {".*:.*"}}).status();
+  const absl::Status s =
+      client_.PlanLoad(name_, {.selection = {.exclude = {".*:.*"}}}).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("exclude_patterns"));
   EXPECT_TRUE(
-      client_.PlanLoad(name_, {.exclude = {".*:.*"}, .allow_unmatched = true}).ok());
+      client_
+          .PlanLoad(name_, {.selection = {.exclude = {".*:.*"}, .allow_unmatched = true}})
+          .ok());
   // One that drops nothing does what it says.
-  EXPECT_TRUE(client_.PlanLoad(name_, {.exclude = {"no_such.*"}}).ok());
+  EXPECT_TRUE(client_.PlanLoad(name_, {.selection = {.exclude = {"no_such.*"}}}).ok());
 }
 
 TEST_F(RefusalsTest, SectionsAndSlicesOfWhatIsNotStoredAreNamed) {
   SaveOne();
-  absl::Status s = client_.PlanLoad(name_, {.sections = {"ema"}}).status();
+  absl::Status s = client_.PlanLoad(name_, {.selection = {.sections = {"ema"}}}).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kNotFound) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("ema"));
   s = client_.PlanLoad(name_, {.slices = {{"model:nosuch", 0, 1}}}).status();
@@ -137,10 +141,10 @@ TEST_F(RefusalsTest, SectionsAndSlicesOfWhatIsNotStoredAreNamed) {
 TEST_F(RefusalsTest, AVerificationOfNothingIsRefused) {
   SaveOne();
   const VerifyOptions none = {.selection = {.include = {"no_such.*"}}};
-  EXPECT_TRUE(absl::IsNotFound(VerifyCheckpoint(client_, name_, Soon(), none).status()));
+  EXPECT_TRUE(absl::IsNotFound(VerifyCheckpoint(client_, name_, none).status()));
   const CompareOptions compare = {.selection = {.include = {"no_such.*"}}};
-  EXPECT_TRUE(absl::IsNotFound(
-      CompareCheckpoints(client_, name_, name_, Soon(), compare).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(CompareCheckpoints(client_, name_, name_, compare).status()));
 }
 
 TEST_F(RefusalsTest, AKeyThatIsGivenTwiceIsCalledSo) {
@@ -160,10 +164,14 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEverySave) {
   };
   using C = SaveContent;
   using O = SaveOptions;
-  ExpectNamed("description", refusal([](C& c, O&) { c.description = kNotUtf8; }));
-  ExpectNamed("labels[\"run\"]", refusal([](C& c, O&) { c.labels["run"] = kNotUtf8; }));
-  ExpectNamed("labels[\"caf?\"]", refusal([](C& c, O&) { c.labels[kNotUtf8] = "x"; }));
-  ExpectNamed("metrics[\"caf?\"]", refusal([](C& c, O&) { c.metrics[kNotUtf8] = 1; }));
+  ExpectNamed("description",
+              refusal([](C& c, O&) { c.metadata.description = kNotUtf8; }));
+  ExpectNamed("labels[\"run\"]",
+              refusal([](C& c, O&) { c.metadata.labels["run"] = kNotUtf8; }));
+  ExpectNamed("labels[\"caf?\"]",
+              refusal([](C& c, O&) { c.metadata.labels[kNotUtf8] = "x"; }));
+  ExpectNamed("metrics[\"caf?\"]",
+              refusal([](C& c, O&) { c.metadata.metrics[kNotUtf8] = 1; }));
   ExpectNamed("framework", refusal([](C& c, O&) { c.framework = kNotUtf8; }));
   ExpectNamed("code_commit", refusal([](C& c, O&) { c.code_commit = kNotUtf8; }));
   ExpectNamed("base_checkpoint", refusal([](C&, O& o) { o.base_checkpoint = kNotUtf8; }));
@@ -191,14 +199,21 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEverySave) {
 TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEveryOtherCall) {
   SaveOne();
   const std::string bad = kNotUtf8;
-  ExpectNamed("description", [&] { return client_.CreateModel("n", bad).status(); });
+  ExpectNamed("description",
+              [&] { return client_.CreateModel("n", {.description = bad}).status(); });
   ExpectNamed("name", [&] { return client_.GetModel(bad).status(); });
-  ExpectNamed("prefix", [&] { return client_.ListModels(bad).status(); });
+  ExpectNamed("prefix", [&] { return client_.ListModels({.prefix = bad}).status(); });
   ExpectNamed("parent", [&] { return client_.ListCheckpoints(bad).status(); });
-  ExpectNamed("include_patterns[0]",
-              [&] { return client_.PlanLoad(name_, {.include = {bad}}).status(); });
-  ExpectNamed("sections[0]",
-              [&] { return client_.PlanLoad(name_, {.sections = {bad}}).status(); });
+  ExpectNamed("include_patterns[0]", [&] {
+    return client_.PlanLoad(name_, {.selection = {.include = {bad}}}).status();
+  });
+  ExpectNamed("sections[0]", [&] {
+    return client_.PlanLoad(name_, {.selection = {.sections = {bad}}}).status();
+  });
+  ExpectNamed("selection.keys[0]", [&] {
+    return client_.PlanLoad(name_, {.selection = {.keys = {bad}}}).status();
+  });
+  ExpectNamed("section", [&] { return client_.GetSection(name_, bad).status(); });
   ExpectNamed("slices[0].tensor", [&] {
     return client_.PlanLoad(name_, {.slices = {{bad, 0, 1}}}).status();
   });
@@ -211,12 +226,14 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEveryOtherCall) {
     return AcquireLease(client_, name_, bad, std::chrono::minutes(1)).status();
   });
   ExpectNamed("labels[\"k\"]", [&] {
-    return UpdateCheckpoint(client_, name_,
-                            {.labels = std::map<std::string, std::string>{{"k", bad}}})
+    return client_
+        .UpdateCheckpoint(name_,
+                          {.labels = std::map<std::string, std::string>{{"k", bad}}})
         .status();
   });
   ExpectNamed("description", [&] {
-    return CopyCheckpoint(client_, name_, "models/c", {.description = bad}).status();
+    return CopyCheckpoint(client_, name_, "models/c", {.metadata = {.description = bad}})
+        .status();
   });
   ExpectNamed("metric", [&] {
     return SetRetentionPolicy(client_, "models/m", {.keep_best = 1, .metric = bad});
@@ -227,8 +244,7 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEveryOtherCall) {
         .status();
   });
   ExpectNamed("exclude_patterns[0]", [&] {
-    return VerifyCheckpoint(client_, name_, Soon(), {.selection = {.exclude = {bad}}})
-        .status();
+    return VerifyCheckpoint(client_, name_, {.selection = {.exclude = {bad}}}).status();
   });
   ExpectNamed("edits[1].drop_keys.patterns[0]", [&] {
     return ModifyCheckpoint(client_, name_, EditList().DropKeys({"x"}).DropKeys({bad}))
@@ -236,7 +252,7 @@ TEST_F(RefusalsTest, TextThatIsNotUtf8IsNamedInEveryOtherCall) {
   });
   ExpectNamed("description", [&] {
     ModifyOptions options;
-    options.description = bad;
+    options.metadata.description = bad;
     return ModifyCheckpoint(client_, name_, EditList().Cast(DType::kBfloat16), options)
         .status();
   });

@@ -50,7 +50,7 @@ class RequestIdTest : public ::testing::Test {
     content.sections.push_back(
         {.name = "extra", .value = Value(int64_t{1}), .metadata = {}});
     content.attachments = {{"card.md", "text/markdown", "# Model"}};
-    content.epoch = 3;
+    content.metadata.epoch = 3;
     return content;
   }
   absl::StatusOr<CheckpointInfo> Save(const SaveContent& content) {
@@ -129,13 +129,13 @@ TEST_F(RequestIdTest, EveryOtherPartOfTheContentIsComparedToo) {
 }
 
 TEST_F(RequestIdTest, WhatTheSaveSaysOfItselfIsComparedToo) {
-  ExpectRefused("epoch", [](SaveContent& c) { c.epoch = 4; });
-  ExpectRefused("no epoch", [](SaveContent& c) { c.epoch.reset(); });
-  ExpectRefused("step", [](SaveContent& c) { c.step = 1; });
-  ExpectRefused("loss", [](SaveContent& c) { c.loss = 0.5; });
-  ExpectRefused("metrics", [](SaveContent& c) { c.metrics["a"] = 1; });
-  ExpectRefused("labels", [](SaveContent& c) { c.labels["a"] = "b"; });
-  ExpectRefused("description", [](SaveContent& c) { c.description = "other"; });
+  ExpectRefused("epoch", [](SaveContent& c) { c.metadata.epoch = 4; });
+  ExpectRefused("no epoch", [](SaveContent& c) { c.metadata.epoch.reset(); });
+  ExpectRefused("step", [](SaveContent& c) { c.metadata.step = 1; });
+  ExpectRefused("loss", [](SaveContent& c) { c.metadata.loss = 0.5; });
+  ExpectRefused("metrics", [](SaveContent& c) { c.metadata.metrics["a"] = 1; });
+  ExpectRefused("labels", [](SaveContent& c) { c.metadata.labels["a"] = "b"; });
+  ExpectRefused("description", [](SaveContent& c) { c.metadata.description = "other"; });
 }
 
 TEST_F(RequestIdTest, TheRefusalNamesWhatDiffers) {
@@ -176,10 +176,10 @@ TEST_F(RequestIdTest, ARepetitionIsAcknowledgedAlsoAfterOtherVersions) {
 TEST_F(RequestIdTest, AnUploadThatGoesOnWithOtherContentSavesThatContent) {
   // Worker 0 of a job dies before its commit, and comes back with other values.
   store_.connection().SetFaults({.stall_at = 4});
-  options_.timeout = std::chrono::milliseconds(300);
+  options_.deadline = After(std::chrono::milliseconds(300));
   EXPECT_FALSE(Save(Content(6 * kMiB)).ok());
   store_.connection().SetFaults({});
-  options_.timeout = std::chrono::minutes(1);
+  options_.deadline = After(std::chrono::minutes(1));
   SaveContent other = Content(6 * kMiB);
   std::swap(other.tensors[0].data, other.tensors[1].data);
   auto saved = Save(other);
@@ -491,7 +491,7 @@ TEST_F(RequestIdTest, CopiesAndModificationsRefuseAnotherRequestToo) {
   EXPECT_TRUE(CopyCheckpoint(client_, source, "models/c", {.request_id = "copy"}).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(
       CopyCheckpoint(client_, source, "models/c",
-                     {.description = "other", .request_id = "copy"})
+                     {.metadata = {.description = "other"}, .request_id = "copy"})
           .status()));
   ModifyOptions modify;
   modify.request_id = "modify";

@@ -231,7 +231,7 @@ TEST(ResumeTest, AnotherCheckpointOfTheSameNameIsNotTakenForTheOnePlanned) {
   Client client = store.NewClient();
   ASSERT_TRUE(support::Save(client, "models/m", State(1)).ok());
   Bound bound = PlanAndBind(client, "models/m/checkpoints/1");
-  ASSERT_EQ(client.DeleteModel("models/m", true), absl::OkStatus());
+  ASSERT_EQ(client.DeleteModel("models/m", {.force = true}), absl::OkStatus());
   ASSERT_TRUE(support::Save(client, "models/m", State(2)).ok());
   store.Restart();
   const absl::Status s = bound.plan.Run(Soon());
@@ -376,9 +376,10 @@ TEST(ResumeTest, ACallThatBreaksAtTheSamePlaceEachTimeIsGivenUp) {
   const std::string name = "models/m/checkpoints/1";
   const Deadline deadline = After(std::chrono::seconds(5));
   for (const absl::Status& s :
-       {ModifyCheckpoint(client, name, EditList().AddPrefix("a."), {}, deadline).status(),
-        VerifyCheckpoint(client, name, deadline).status(),
-        PruneCheckpoints(client, "models/m", {}, deadline).status()}) {
+       {ModifyCheckpoint(client, name, EditList().AddPrefix("a."), {.deadline = deadline})
+            .status(),
+        VerifyCheckpoint(client, name, {.deadline = deadline}).status(),
+        PruneCheckpoints(client, "models/m", {.deadline = deadline}).status()}) {
     EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
     EXPECT_THAT(std::string(s.message()), HasSubstr("given up after 200 ms"));
   }

@@ -28,8 +28,8 @@ class RetentionTest : public ::testing::Test {
       view.info.size_bytes = sizeof(values_);
       view.data = values_;
       content.tensors = {view};
-      content.step = 10 * i;
-      content.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
+      content.metadata.step = 10 * i;
+      content.metadata.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
       auto saved = client_.SaveAsync(kModel, std::move(content)).Durable(support::Soon());
       ASSERT_TRUE(saved.ok()) << saved.status();
     }
@@ -104,7 +104,8 @@ TEST_F(RetentionTest, WhatMakesNoSenseIsRefusedByName) {
 TEST_F(RetentionTest, AServerThatIsAwayIsWaitedForAndThenTold) {
   store_.Stop();
   const absl::Status status =
-      PruneCheckpoints(client_, kModel, {}, After(std::chrono::seconds(10))).status();
+      PruneCheckpoints(client_, kModel, {.deadline = After(std::chrono::seconds(10))})
+          .status();
   EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) << status;
   store_.Start();
   EXPECT_TRUE(PruneCheckpoints(client_, kModel).ok());

@@ -115,12 +115,12 @@ TEST(RoundTripTest, WhatASaveSaysOfItselfComesBack) {
   TestStore store;
   Client client = store.NewClient();
   SaveContent content = TensorSet({.seed = 1, .tensors = 2, .bytes = 1000}).Content();
-  content.epoch = 0;
-  content.step = 1'234'567'890'123;
-  content.loss = 0.1;
-  content.metrics = {{"accuracy", 0.97}};
-  content.labels = {{"run", "a"}};
-  content.description = "first";
+  content.metadata.epoch = 0;
+  content.metadata.step = 1'234'567'890'123;
+  content.metadata.loss = 0.1;
+  content.metadata.metrics = {{"accuracy", 0.97}};
+  content.metadata.labels = {{"run", "a"}};
+  content.metadata.description = "first";
   content.framework = "libtorch 1.13.1";
   content.code_commit = "abc";
   auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
@@ -132,8 +132,8 @@ TEST(RoundTripTest, WhatASaveSaysOfItselfComesBack) {
   EXPECT_EQ(read->epoch, 0);
   EXPECT_EQ(read->step, 1'234'567'890'123);
   EXPECT_EQ(read->loss, 0.1);
-  EXPECT_EQ(read->metrics, content.metrics);
-  EXPECT_EQ(read->labels, content.labels);
+  EXPECT_EQ(read->metrics, content.metadata.metrics);
+  EXPECT_EQ(read->labels, content.metadata.labels);
   EXPECT_EQ(read->description, "first");
   EXPECT_EQ(read->framework, "libtorch 1.13.1");
   EXPECT_EQ(read->code_commit, "abc");
@@ -198,6 +198,25 @@ TEST(RoundTripTest, ALargeSectionComesBackBesideSmallOnes) {
   }
 }
 
+TEST(RoundTripTest, ASectionOfAnySizeIsReadByItself) {
+  TestStore store;
+  const Client client = store.NewClient();
+  SaveContent content;
+  // One fits in an answer of the server, the other does not.
+  content.sections = {{"extra", Value::Dict({{"lr", 0.1}}), Value("metadata")},
+                      {"history", Value(std::string(5 << 20, 'h')), Value()}};
+  auto info = client.SaveAsync("models/m", content).Durable(Soon());
+  ASSERT_TRUE(info.ok()) << info.status();
+  for (const SectionContent& saved : content.sections) {
+    const auto section = client.GetSection("models/m/checkpoints/latest", saved.name);
+    ASSERT_TRUE(section.ok()) << section.status();
+    EXPECT_EQ(section->name, saved.name);
+    EXPECT_TRUE(section->value == saved.value) << saved.name;
+    EXPECT_EQ(section->metadata, saved.metadata);
+  }
+  EXPECT_TRUE(absl::IsNotFound(client.GetSection(info->name, "optimizer").status()));
+}
+
 TEST(RoundTripTest, AValueThatNamesNoTensorIsRefusedBeforeItIsSent) {
   TestStore store;
   Client client = store.NewClient();
@@ -236,11 +255,12 @@ TEST(RoundTripTest, ATiedTensorHasNoBytesOfItsOwn) {
   EXPECT_EQ(plan->tensors()[1].shape, std::vector<int64_t>{64});
 
   // Alone it comes with its bytes.
-  auto alone = client.PlanLoad(info->name, {.include = {"b.weight"}});
+  auto alone = client.PlanLoad(info->name, {.selection = {.include = {"b.weight"}}});
   ASSERT_TRUE(alone.ok()) << alone.status();
   ASSERT_EQ(alone->tensors().size(), 1u);
   EXPECT_EQ(alone->tensors()[0].size_bytes, 256);
-  auto loaded = support::Load(client, info->name, {.include = {"b.weight"}});
+  auto loaded =
+      support::Load(client, info->name, {.selection = {.include = {"b.weight"}}});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->at("model:b.weight"), *saved.entries()[0].bytes);
 }
@@ -306,7 +326,7 @@ TEST(RoundTripTest, AnEmptyCheckpointThatIsMeantIsOne) {
   TestStore store;
   Client client = store.NewClient();
   SaveContent content;
-  content.epoch = 3;
+  content.metadata.epoch = 3;
   auto info =
       client.SaveAsync("models/m", content, {.allow_empty = true}).Durable(Soon());
   ASSERT_TRUE(info.ok()) << info.status();
@@ -354,7 +374,10 @@ TEST(RoundTripTest, WhatIsNotThereIsNotFound) {
 TEST(RoundTripTest, ModelsAndCheckpointsAreListedAndDeleted) {
   TestStore store;
   Client client = store.NewClient();
-  ASSERT_TRUE(client.CreateModel("a", "the first").ok());
+  ASSERT_TRUE(
+      client
+          .CreateModel("a", {.description = "the first", .labels = {{"team", "garden"}}})
+          .ok());
   EXPECT_EQ(client.CreateModel("a").status().code(), absl::StatusCode::kAlreadyExists);
   for (int i = 0; i < 5; ++i) {
     auto info = support::Save(client, "models/b", TensorSet({.seed = 1, .bytes = 1000}));
@@ -365,8 +388,9 @@ TEST(RoundTripTest, ModelsAndCheckpointsAreListedAndDeleted) {
   ASSERT_EQ(models->size(), 2u);
   EXPECT_EQ((*models)[0].name, "models/a");
   EXPECT_EQ((*models)[0].description, "the first");
+  EXPECT_EQ((*models)[0].labels.at("team"), "garden");
   EXPECT_EQ((*models)[1].latest_version, 5);
-  EXPECT_EQ(client.ListModels("b")->size(), 1u);
+  EXPECT_EQ(client.ListModels({.prefix = "b"})->size(), 1u);
 
   const auto versions = [&](bool newest_first, int limit) {
     std::vector<int64_t> found;
@@ -386,7 +410,7 @@ TEST(RoundTripTest, ModelsAndCheckpointsAreListedAndDeleted) {
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   EXPECT_EQ(tensors->size(), TensorSet({.seed = 1, .bytes = 1000}).entries().size());
   EXPECT_EQ(client.DeleteModel("models/b").code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(client.DeleteModel("models/b", true), absl::OkStatus());
+  EXPECT_EQ(client.DeleteModel("models/b", {.force = true}), absl::OkStatus());
 }
 
 TEST(ListCheckpointsTest, AFilterAndAnOrderChooseAndPagesGoOn) {
@@ -394,8 +418,8 @@ TEST(ListCheckpointsTest, AFilterAndAnOrderChooseAndPagesGoOn) {
   Client client = store.NewClient();
   for (int i = 1; i <= 5; ++i) {
     SaveContent content = TensorSet({.seed = 1, .bytes = 1000}).Content();
-    content.epoch = i;
-    content.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
+    content.metadata.epoch = i;
+    content.metadata.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
     ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
   }
   const auto versions = [](const std::vector<CheckpointInfo>& list) {
@@ -406,10 +430,10 @@ TEST(ListCheckpointsTest, AFilterAndAnOrderChooseAndPagesGoOn) {
   const ListCheckpointsOptions best = {
       .filter = "epoch >= 2", .order_by = "metrics.accuracy desc", .limit = 3};
   EXPECT_THAT(versions(*client.ListCheckpoints("models/m", best)), ElementsAre(2, 5, 4));
-  auto page = client.GetCheckpointPage("models/m", best);
+  auto page = client.GetCheckpointPage("models/m", "", best);
   ASSERT_TRUE(page.ok()) << page.status();
   EXPECT_THAT(versions(page->checkpoints), ElementsAre(2, 5, 4));
-  page = client.GetCheckpointPage("models/m", best, page->next_page_token);
+  page = client.GetCheckpointPage("models/m", page->next_page_token, best);
   ASSERT_TRUE(page.ok()) << page.status();
   EXPECT_THAT(versions(page->checkpoints), ElementsAre(3));
   EXPECT_EQ(page->next_page_token, "");

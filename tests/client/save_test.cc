@@ -340,7 +340,7 @@ TEST(DistributedSaveTest, AnAbsentWorkerIsToldAndNothingIsCommitted) {
   Client client = store.NewClient();
   const std::string bytes = RandomBytes(1, kMiB);
   SaveOptions options = Worker(0, 2, "alone");
-  options.timeout = std::chrono::milliseconds(300);
+  options.deadline = After(std::chrono::milliseconds(300));
   const absl::Status s = client.SaveAsync("models/m", RowsOf(bytes, 16, 0, 8), options)
                              .Durable(Soon())
                              .status();

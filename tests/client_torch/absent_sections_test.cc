@@ -22,8 +22,8 @@ class AbsentSectionsTest : public ::testing::Test {
     EXPECT_TRUE(
         SaveCheckpoint(world_.client(), "models/m", {.module = saved.get()}).ok());
   }
-  LoadResult Load(LoadArgs args) {
-    return LoadCheckpoint(world_.client(), support::kLatest, args);
+  LoadResult Load(const LoadArgs& args, const LoadOptions& options = {}) {
+    return LoadCheckpoint(world_.client(), support::kLatest, args, options);
   }
   World world_;
   torch::nn::Linear net_{2, 2};
@@ -45,7 +45,8 @@ TEST_F(AbsentSectionsTest, EachIsRefusedByNameAndNothingChanges) {
     EXPECT_THAT(std::string(result.status.message()), HasSubstr(name));
     EXPECT_THAT(result.report.absent_sections.size(), 1u);
   }
-  const LoadResult named = Load({.module = net_.get(), .sections = {"data"}});
+  const LoadResult named =
+      Load({.module = net_.get()}, {.selection = {.sections = {"data"}}});
   EXPECT_EQ(named.status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(named.status.message()), HasSubstr("`data`"));
   EXPECT_TRUE(net_->weight.equal(before));
@@ -53,11 +54,9 @@ TEST_F(AbsentSectionsTest, EachIsRefusedByNameAndNothingChanges) {
 }
 
 TEST_F(AbsentSectionsTest, AllAreToldAtOnce) {
-  const LoadResult result = Load({.module = net_.get(),
-                                  .optimizer = &sgd_,
-                                  .rng = true,
-                                  .scheduler = &schedule_,
-                                  .sections = {"data"}});
+  const LoadResult result = Load(
+      {.module = net_.get(), .optimizer = &sgd_, .rng = true, .scheduler = &schedule_},
+      {.selection = {.sections = {"data"}}});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(result.report.absent_sections,
               ElementsAre("data", "optimizer", "rng", "scheduler"));
@@ -76,8 +75,8 @@ TEST_F(AbsentSectionsTest, WhereTheLoadGoesOnTheRestIsLoadedAndTheseStay) {
                                     .optimizer = &sgd_,
                                     .rng = true,
                                     .scheduler = &schedule_,
-                                    .sections = {"data"},
-                                    .absent_sections = policy});
+                                    .absent_sections = policy},
+                                   {.selection = {.sections = {"data"}}});
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_TRUE(net_->weight.equal(weight_));
     EXPECT_EQ(sgd_.state().size(), states);
@@ -106,8 +105,9 @@ TEST_F(AbsentSectionsTest, AModelThatIsNotThereStaysAsItIs) {
       Load({.state_dict = &kept, .absent_sections = Policy::kReport}).status.ok());
   EXPECT_EQ(kept.size(), 1u);
   const torch::Tensor before = net_->weight.detach().clone();
-  const LoadResult result = Load(
-      {.module = net_.get(), .sections = {"data"}, .absent_sections = Policy::kReport});
+  const LoadResult result =
+      Load({.module = net_.get(), .absent_sections = Policy::kReport},
+           {.selection = {.sections = {"data"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.absent_sections, ElementsAre("model"));
   EXPECT_EQ(result.sections.size(), 1u);

@@ -380,12 +380,20 @@ TEST(LoadModel, ATensorThatAFilterLeavesOutIsZeroAndToldAsSkipped) {
                   .ok());
   // What torch's allocator gives out again.
   for (int i = 0; i < 8; ++i) (void)torch::full({2, 3}, 7.0);
-  LoadModelArgs args;
-  args.options.exclude = {"scale"};
-  const auto model = LoadModel(world.client(), kLatest, args);
+  const auto model =
+      LoadModel(world.client(), kLatest, {.selection = {.exclude = {"scale"}}});
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_THAT(model->report.skipped, ElementsAre("scale"));
   EXPECT_TRUE(At(GetStateDict(*model->module), "scale").equal(torch::zeros({2, 3})));
+}
+
+TEST(LoadModel, ASectionBesideTheModelIsRefusedByItsField) {
+  World world;
+  const absl::Status refused =
+      LoadModel(world.client(), kLatest, {.selection = {.sections = {"optimizer"}}})
+          .status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("selection.sections"));
 }
 
 TEST(LoadModel, TensorsOfASecondNetworkAreLeftOutAndTold) {

@@ -60,9 +60,11 @@ TEST_P(CastTest, FreshFloatsArriveAsTorchCastsThemAndNothingElseIsTouched) {
   const StateDict stored = Mixed();
   Save({.state_dict = &stored});
   StateDict fresh;
-  LoadArgs args = {.state_dict = &fresh};
-  args.options.target_dtype = *torch_internal::DTypeFromTorch(GetParam());
-  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  const LoadArgs args = {.state_dict = &fresh};
+  LoadOptions options;
+  options.target_dtype = *torch_internal::DTypeFromTorch(GetParam());
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, args, options);
   ASSERT_TRUE(result.status.ok()) << result.status;
   std::vector<std::string> cast;
   for (const auto& [key, tensor] : stored) {
@@ -73,7 +75,7 @@ TEST_P(CastTest, FreshFloatsArriveAsTorchCastsThemAndNothingElseIsTouched) {
   std::vector<std::string> told;
   for (const LoadReport::DTypeChange& change : result.report.dtype_change) {
     EXPECT_EQ(std::string(DTypeName(change.stored)), change.key);
-    EXPECT_EQ(change.wanted, *args.options.target_dtype);
+    EXPECT_EQ(change.wanted, *options.target_dtype);
     told.push_back(change.key);
   }
   EXPECT_EQ(told, cast);
@@ -108,9 +110,11 @@ TEST_F(CastTest, BackFromBfloat16IsExact) {
   const StateDict half = {{"w", torch::randn({1000}).to(torch::kBFloat16)}};
   Save({.state_dict = &half});
   StateDict wide;
-  LoadArgs args = {.state_dict = &wide};
-  args.options.target_dtype = DType::kFloat32;
-  ASSERT_TRUE(LoadCheckpoint(world_.client(), support::kLatest, args).status.ok());
+  const LoadArgs args = {.state_dict = &wide};
+  LoadOptions options;
+  options.target_dtype = DType::kFloat32;
+  ASSERT_TRUE(
+      LoadCheckpoint(world_.client(), support::kLatest, args, options).status.ok());
   support::ExpectSameBits(At(wide, "w").to(torch::kBFloat16), half[0].second, "w");
 }
 
@@ -119,9 +123,11 @@ TEST_F(CastTest, AModuleOfTheTargetTypeHasTheServerCast) {
   Save({.state_dict = &stored});
   const torch::Tensor half = torch::zeros({1 << 20}, torch::kBFloat16);
   Bag bag(StateDict{{"w", half}});
-  LoadArgs args = {.module = bag.get()};
-  args.options.target_dtype = DType::kBfloat16;
-  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  const LoadArgs args = {.module = bag.get()};
+  LoadOptions options;
+  options.target_dtype = DType::kBfloat16;
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, args, options);
   ASSERT_TRUE(result.status.ok()) << result.status;
   support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
   ASSERT_EQ(result.report.dtype_change.size(), 1u);
@@ -213,9 +219,11 @@ TEST_F(CastTest, ACastThatWouldLoseDigitsOnTheWayIsRefused) {
   Save({.state_dict = &stored});
   const torch::Tensor live = torch::zeros({10});
   Bag bag(StateDict{{"w", live}});
-  LoadArgs args = {.module = bag.get()};
-  args.options.target_dtype = DType::kBfloat16;
-  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  const LoadArgs args = {.module = bag.get()};
+  LoadOptions options;
+  options.target_dtype = DType::kBfloat16;
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, args, options);
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()),
               HasSubstr("target_dtype would cast w to bfloat16 on its way into float32"));
@@ -227,9 +235,11 @@ TEST_F(CastTest, AnOptimizersStateIsNeverCast) {
   torch::nn::Linear net(2, 2);
   torch::optim::Adam adam(net->parameters());
   Save({.module = net.get(), .optimizer = &adam});
-  LoadArgs args = {.module = net.get(), .optimizer = &adam};
-  args.options.target_dtype = DType::kBfloat16;
-  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+  const LoadArgs args = {.module = net.get(), .optimizer = &adam};
+  LoadOptions options;
+  options.target_dtype = DType::kBfloat16;
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, args, options);
   EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(result.status.message()),
               HasSubstr("options.target_dtype: would cast the optimizer's state"));

@@ -55,10 +55,10 @@ class DeviceTest : public ::testing::Test {
     ASSERT_TRUE(
         SaveCheckpoint(world_.client(), "models/m", {.state_dict = &values_}).ok());
   }
-  LoadResult Load(LoadArgs args) {
+  LoadResult Load(LoadArgs args, const LoadOptions& options = {}) {
     loaded_.clear();
     args.state_dict = &loaded_;
-    return LoadCheckpoint(world_.client(), kLatest, args);
+    return LoadCheckpoint(world_.client(), kLatest, args, options);
   }
   void ExpectValues(const StateDict& got) {
     for (const auto& [key, tensor] : values_) {
@@ -81,7 +81,7 @@ class DeviceTest : public ::testing::Test {
 
 TEST_F(DeviceTest, FreshTensorsComeToTheDeviceNamedAndNoOtherIsTouched) {
   SaveValues();
-  LoadResult result = Load({.device = "cuda:1"});
+  LoadResult result = Load({}, {.device = "cuda:1"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   for (const auto& [key, tensor] : loaded_) EXPECT_EQ(fake_.DeviceOf(tensor), 1) << key;
   ExpectValues(loaded_);
@@ -94,11 +94,11 @@ TEST_F(DeviceTest, FreshTensorsComeToTheDeviceNamedAndNoOtherIsTouched) {
 
 TEST_F(DeviceTest, ThePlacementRuleThatMatchesFirstDecides) {
   SaveValues();
-  LoadResult result = Load({.device = "cuda",
-                            .placement = {{"features_[01]", "cuda:2"},
+  LoadResult result = Load({.placement = {{"features_[01]", "cuda:2"},
                                           {"model:head.*", "cpu"},
                                           {"features.*", "cuda:1"},
-                                          {"other:features.*", "cpu"}}});
+                                          {"other:features.*", "cpu"}}},
+                           {.device = "cuda"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const auto device_of = [&](const char* key) {
     return fake_.DeviceOf(At(loaded_, key));
@@ -121,8 +121,8 @@ TEST_F(DeviceTest, AModuleOnADeviceIsLoadedThereWhateverTheArgumentsSay) {
   }
   Bag bag(live);
   const int64_t allocated = fake_.allocations();
-  LoadResult result =
-      LoadCheckpoint(world_.client(), kLatest, {.module = bag.get(), .device = "cuda:2"});
+  LoadResult result = LoadCheckpoint(world_.client(), kLatest, {.module = bag.get()},
+                                     {.device = "cuda:2"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   ExpectValues(live);
   EXPECT_EQ(fake_.allocations(), allocated) << "memory of the device was taken";
@@ -171,7 +171,7 @@ TEST_F(DeviceTest, OptimizerStateGoesWhereItsParameterIs) {
 TEST_F(DeviceTest, TooLittleMemoryIsToldWithBothFiguresBeforeAnythingIsAllocated) {
   SaveValues();
   fake_.SetCapacity(1, 1'000'000);
-  const absl::Status status = Load({.device = "cuda:1"}).status;
+  const absl::Status status = Load({}, {.device = "cuda:1"}).status;
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_THAT(
       std::string(status.message()),
@@ -183,8 +183,8 @@ TEST_F(DeviceTest, TooLittleMemoryIsToldWithBothFiguresBeforeAnythingIsAllocated
 TEST_F(DeviceTest, WithFallbackTheCpuTakesWhatDoesNotFitAndTheReportSaysSo) {
   SaveValues();
   fake_.SetCapacity(1, 1'000'000);
-  LoadResult result =
-      Load({.device = "cuda:1", .placement = {{"head.*", "cuda:2"}}, .fallback = "cpu"});
+  LoadResult result = Load({.placement = {{"head.*", "cuda:2"}}, .fallback = "cpu"},
+                           {.device = "cuda:1"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(fake_.DeviceOf(At(loaded_, "features_0")), -1);
   EXPECT_EQ(fake_.DeviceOf(At(loaded_, "head_0")), 2) << "it has room";
@@ -198,11 +198,11 @@ TEST_F(DeviceTest, WithFallbackTheCpuTakesWhatDoesNotFitAndTheReportSaysSo) {
 TEST_F(DeviceTest, WithFallbackADeviceThatBreaksItsWordGivesBackWhatItGave) {
   SaveValues();
   fake_.SetFaults({.allocation = 4});  // memory in pieces: the figures were enough
-  EXPECT_EQ(Load({.device = "cuda:1"}).status.code(),
+  EXPECT_EQ(Load({}, {.device = "cuda:1"}).status.code(),
             absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(fake_.live_bytes(1), 0);
   fake_.SetFaults({.allocation = 4});
-  LoadResult result = Load({.device = "cuda:1", .fallback = "cpu"});
+  LoadResult result = Load({.fallback = "cpu"}, {.device = "cuda:1"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   ExpectValues(loaded_);
   EXPECT_EQ(fake_.live_bytes(1), 0);
@@ -211,9 +211,9 @@ TEST_F(DeviceTest, WithFallbackADeviceThatBreaksItsWordGivesBackWhatItGave) {
 
 TEST_F(DeviceTest, WithFallbackAMissingDeviceIsTheCpu) {
   SaveValues();
-  EXPECT_EQ(Load({.device = "cuda:3"}).status.code(),
+  EXPECT_EQ(Load({}, {.device = "cuda:3"}).status.code(),
             absl::StatusCode::kFailedPrecondition);
-  LoadResult result = Load({.device = "cuda:3", .fallback = "cpu"});
+  LoadResult result = Load({.fallback = "cpu"}, {.device = "cuda:3"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   ExpectValues(loaded_);
   EXPECT_THAT(result.report.fell_back, Contains(HasSubstr("cuda:3")));
@@ -222,23 +222,24 @@ TEST_F(DeviceTest, WithFallbackAMissingDeviceIsTheCpu) {
 
 TEST_F(DeviceTest, WhatIsNoDeviceOrNoPatternIsRefusedByItsField) {
   SaveValues();
-  const auto told = [&](LoadArgs args) {
-    const absl::Status status = Load(std::move(args)).status;
+  const auto told = [&](LoadArgs args, const LoadOptions& options) {
+    const absl::Status status = Load(std::move(args), options).status;
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
   };
-  EXPECT_THAT(told({.device = "tpu"}), AllOf(HasSubstr("device"), HasSubstr("`tpu`")));
-  EXPECT_THAT(told({.placement = {{"a", "cpu"}, {"b", "cuda:x"}}}),
+  EXPECT_THAT(told({}, {.device = "tpu"}),
+              AllOf(HasSubstr("device"), HasSubstr("`tpu`")));
+  EXPECT_THAT(told({.placement = {{"a", "cpu"}, {"b", "cuda:x"}}}, {}),
               HasSubstr("placement[1]"));
-  EXPECT_THAT(told({.placement = {{"(", "cpu"}}}), HasSubstr("placement[0]"));
-  EXPECT_THAT(told({.fallback = "cuda"}), HasSubstr("fallback"));
+  EXPECT_THAT(told({.placement = {{"(", "cpu"}}}, {}), HasSubstr("placement[0]"));
+  EXPECT_THAT(told({.fallback = "cuda"}, {}), HasSubstr("fallback"));
 }
 
 TEST_F(DeviceTest, TiedTensorsStayTiedOnTheDevice) {
   const torch::Tensor shared = torch::rand({1000});
   const StateDict stored = {{"a", shared}, {"b", shared}};
   ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored}).ok());
-  ASSERT_TRUE(Load({.device = "cuda:1"}).status.ok());
+  ASSERT_TRUE(Load({}, {.device = "cuda:1"}).status.ok());
   EXPECT_EQ(At(loaded_, "a").data_ptr(), At(loaded_, "b").data_ptr());
   EXPECT_EQ(fake_.DeviceOf(At(loaded_, "b")), 1);
   EXPECT_EQ(fake_.live_bytes(1), 4000);
@@ -281,8 +282,8 @@ TEST_F(DeviceTest, AThousandLoadsThatFailHalfWayLeaveNoDeviceMemoryBehind) {
     if (i % 3 == 1) fake_.SetFaults({.copy = one_of(8)});
     if (i % 3 == 2) fake_.SetFaults({.allocation = one_of(8)});
     StateDict loaded;
-    failed += !LoadCheckpoint(world.client(), kLatest,
-                              {.state_dict = &loaded, .device = "cuda:1"})
+    failed += !LoadCheckpoint(world.client(), kLatest, {.state_dict = &loaded},
+                              {.device = "cuda:1"})
                    .status.ok();
     world.connection().SetFaults({});
     fake_.SetFaults({});
@@ -358,10 +359,10 @@ TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory)
   constexpr int64_t kElements = 16 << 20;  // 64 MiB
   torch::Tensor weight = OnDevice(1, torch::arange(kElements, torch::kFloat32));
   const StateDict live = {{"weight", weight}, {"on_cpu", torch::full({10}, 5.0F)}};
-  SaveArgs args = {.state_dict = &live};
-  args.options.max_staging_bytes = 1'000'000;
+  const SaveArgs args = {.state_dict = &live};
+  const SaveOptions options = {.max_staging_bytes = 1'000'000};
   fake_.Queue(1, [weight]() mutable { weight[7] = -1; });
-  SaveHandle handle = SaveCheckpointAsync(world_.client(), "models/m", args);
+  SaveHandle handle = SaveCheckpointAsync(world_.client(), "models/m", args, options);
   ASSERT_TRUE(handle.Staged(InAMinute()).ok());
   weight[8] = -2;
   ASSERT_TRUE(handle.Durable(InAMinute()).ok());
@@ -375,7 +376,7 @@ TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory)
   EXPECT_TRUE(At(loaded_, "on_cpu").eq(5).all().item<bool>());
 
   // Of the next version only what has changed is sent: one chunk of 512 KiB.
-  SaveHandle next = SaveCheckpointAsync(world_.client(), "models/m", args);
+  SaveHandle next = SaveCheckpointAsync(world_.client(), "models/m", args, options);
   ASSERT_TRUE(next.Durable(InAMinute()).ok());
   EXPECT_LT(next.progress().transferred_bytes, 600'000);
   result = Load({});
@@ -386,10 +387,11 @@ TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory)
 
 TEST_F(DeviceTest, AStreamedSaveWhoseCopyFailsSaysSoAndStoresNothing) {
   const StateDict live = {{"w", OnDevice(0, torch::rand({16 << 20}))}};
-  SaveArgs args = {.state_dict = &live};
-  args.options.max_staging_bytes = 0;
+  const SaveArgs args = {.state_dict = &live};
+  const SaveOptions options = {.max_staging_bytes = 0};
   fake_.SetFaults({.copy = 50});
-  const absl::Status status = SaveCheckpoint(world_.client(), "models/m", args).status();
+  const absl::Status status =
+      SaveCheckpoint(world_.client(), "models/m", args, options).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("copy failed")) << status;
   EXPECT_FALSE(world_.client().GetCheckpoint(kLatest).ok());
   EXPECT_EQ(fake_.live_pinned(), 0);

@@ -66,8 +66,8 @@ TEST(InferenceModeTest, FreshTensorsLoadedInItCanBeTrained) {
   torch::Tensor target;
   {
     const c10::InferenceMode inference;
-    result = LoadCheckpoint(world.client(), support::kLatest,
-                            {.state_dict = &loaded, .sections = {"extra"}});
+    result = LoadCheckpoint(world.client(), support::kLatest, {.state_dict = &loaded},
+                            {.selection = {.sections = {"extra"}}});
   }
   ASSERT_TRUE(result.status.ok()) << result.status;
   const torch::Tensor weight = support::At(loaded, "weight");

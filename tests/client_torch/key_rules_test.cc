@@ -110,8 +110,8 @@ TEST(KeyRulesTest, APrefixThatOnlySomeKeysBearIsAnErrorThatNamesTheOthers) {
   EXPECT_EQ(refused.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(refused), HasSubstr("not that of every stored key: \"b\""));
   // As it says: without those.
-  args.options.exclude = {"b"};
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args);
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args,
+                                     {.selection = {.exclude = {"b"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(support::KeysOf(fresh), ElementsAre("a"));
 }

@@ -41,8 +41,9 @@ TEST(LargeTest, ThreeGibibytesInOneTensorRoundTrip) {
   LoadArgs args;
   StateDict loaded;
   args.state_dict = &loaded;
-  args.options.slices = {{"model:huge", kElements - 9, kElements}};
-  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest", args);
+  LoadResult result =
+      LoadCheckpoint(world.client(), "models/m/checkpoints/latest", args,
+                     {.slices = {{"model:huge", kElements - 9, kElements}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(loaded.at(0).second.equal(Pattern().slice(0, kElements - 9)));
 }

@@ -21,8 +21,8 @@ class LiveModuleTest : public ::testing::Test {
     auto saved = SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
-  LoadResult Load(const LoadArgs& args) {
-    return LoadCheckpoint(world_.client(), support::kLatest, args);
+  LoadResult Load(const LoadArgs& args, const LoadOptions& options = {}) {
+    return LoadCheckpoint(world_.client(), support::kLatest, args, options);
   }
   World world_;
 };
@@ -157,7 +157,8 @@ TEST_F(LiveModuleTest, ASectionThatIsNotThereIsNamed) {
   LoadResult live = Load({.module = linear.get(), .optimizer = &sgd});
   EXPECT_EQ(live.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(live.status.message()), HasSubstr("`optimizer`"));
-  EXPECT_EQ(Load({.sections = {"extra"}}).status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Load({}, {.selection = {.sections = {"extra"}}}).status.code(),
+            absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -170,7 +170,7 @@ TEST_F(OptimizerNamesTest, ATiedParameterIsStoredOnceAsInPython) {
   torch::optim::SGD sgd = SgdOver(net->parameters());
   StepPieces(net, sgd);
   ASSERT_TRUE(Save({.module = net.get(), .optimizer = &sgd}).ok());
-  const LoadResult result = Load({.sections = {"optimizer"}});
+  const LoadResult result = Load({}, {.selection = {.sections = {"optimizer"}}});
   const Value& tree = result.sections.at("optimizer").value;
   const Value& group =
       std::get<Value::Sequence>(tree.Find("param_groups")->variant()).values.at(0);

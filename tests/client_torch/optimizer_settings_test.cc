@@ -51,8 +51,8 @@ TEST_F(OptimizerSettingsTest, PythonsAdamWIsToldByItsDecoupledWeightDecay) {
   torch::optim::Adam adam(net_->parameters(), torch::optim::AdamOptions(0.1));
   Save(adam);
   for (const bool decoupled : {false, true}) {
-    LoadResult stored =
-        LoadCheckpoint(world_.client(), support::kLatest, {.sections = {"optimizer"}});
+    LoadResult stored = LoadCheckpoint(world_.client(), support::kLatest, {},
+                                       {.selection = {.sections = {"optimizer"}}});
     ValueTree& tree = stored.sections.at("optimizer");
     Value groups = *tree.value.Find("param_groups");
     std::get<Value::Sequence>(groups.variant())

@@ -133,8 +133,8 @@ TEST(OptimizerTest, TheStoredTreeIsPythons) {
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
                              {.module = net.get(), .optimizer = &adam})
                   .ok());
-  LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.sections = {"optimizer"}});
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, {},
+                                     {.selection = {.sections = {"optimizer"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const ValueTree& tree = result.sections.at("optimizer");
   EXPECT_EQ(
@@ -163,8 +163,8 @@ TEST(OptimizerTest, TheStoredTreeOfLbfgsIsPythons) {
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
                              {.module = net.get(), .optimizer = &lbfgs})
                   .ok());
-  LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.sections = {"optimizer"}});
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, {},
+                                     {.selection = {.sections = {"optimizer"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const ValueTree& tree = result.sections.at("optimizer");
   EXPECT_EQ(tree.value.Find("param_groups")->ToString(),
@@ -249,9 +249,9 @@ TEST(OptimizerTest, StateLeftOutByAFilterIsRefused) {
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
                              {.module = net.get(), .optimizer = &adam})
                   .ok());
-  LoadArgs args = {.module = net.get(), .optimizer = &adam};
-  args.options.exclude = {"optimizer:state/2/.*"};
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args);
+  LoadResult result = LoadCheckpoint(
+      world.client(), support::kLatest, {.module = net.get(), .optimizer = &adam},
+      {.selection = {.exclude = {"optimizer:state/2/.*"}}});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("`optimizer:state/2/"));
 }
@@ -267,8 +267,8 @@ TEST(OptimizerTest, MaximizeIsRefusedByNameAndNothingChanges) {
     Step(net, *optimizer);
     const SaveArgs saved = {.module = net.get(), .optimizer = optimizer.get()};
     ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", saved).ok());
-    LoadResult stored =
-        LoadCheckpoint(world.client(), support::kLatest, {.sections = {"optimizer"}});
+    LoadResult stored = LoadCheckpoint(world.client(), support::kLatest, {},
+                                       {.selection = {.sections = {"optimizer"}}});
     ASSERT_TRUE(stored.status.ok()) << stored.status;
     ValueTree& tree = stored.sections.at("optimizer");
     Value groups = *tree.value.Find("param_groups");

@@ -19,8 +19,8 @@ class OptimizerFixture : public ::testing::Test {
   absl::Status Save(const SaveArgs& args) {
     return SaveCheckpoint(world_.client(), "models/m", args).status();
   }
-  LoadResult Load(const LoadArgs& args) {
-    return LoadCheckpoint(world_.client(), kLatest, args);
+  LoadResult Load(const LoadArgs& args, const LoadOptions& options = {}) {
+    return LoadCheckpoint(world_.client(), kLatest, args, options);
   }
   World world_;
 };

@@ -39,12 +39,13 @@ class PartialLoadTest : public ::testing::Test {
   }
 
   // What the client received from streams while loading.
-  int64_t BytesOfLoad(const LoadArgs& args) {
+  int64_t BytesOfLoad(const LoadArgs& args, const LoadOptions& options = {}) {
     std::atomic<int64_t> received{0};
     world_.connection().SetFaults({.tamper = [&](std::string* message) {
       received += static_cast<int64_t>(message->size());
     }});
-    const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+    const LoadResult result =
+        LoadCheckpoint(world_.client(), support::kLatest, args, options);
     world_.connection().SetFaults({});
     EXPECT_TRUE(result.status.ok()) << result.status;
     return received;
@@ -69,26 +70,55 @@ TEST_F(PartialLoadTest, OfTheModelAloneTheOptimizerStaysWhereItIs) {
 }
 
 TEST_F(PartialLoadTest, OfASectionOnlyIt) {
-  ExpectNoMoreThan(kTable, BytesOfLoad({.sections = {"extra"}}));
+  ExpectNoMoreThan(kTable, BytesOfLoad({}, {.selection = {.sections = {"extra"}}}));
 }
 
 TEST_F(PartialLoadTest, OfPatternsOnlyWhatTheyTake) {
   StateDict fresh;
-  LoadArgs args = {.state_dict = &fresh};
-  args.options.include = {"fc\\..*"};
-  ExpectNoMoreThan(kTable + kRows * 4, BytesOfLoad(args));
+  const LoadArgs args = {.state_dict = &fresh};
+  LoadOptions options = {.selection = {.include = {"fc\\..*"}}};
+  ExpectNoMoreThan(kTable + kRows * 4, BytesOfLoad(args, options));
   EXPECT_THAT(support::KeysOf(fresh), ElementsAre("fc.weight", "fc.bias"));
-  args.options.exclude = {".*\\.weight"};
-  ExpectNoMoreThan(kRows * 4, BytesOfLoad(args));
+  options.selection.exclude = {".*\\.weight"};
+  ExpectNoMoreThan(kRows * 4, BytesOfLoad(args, options));
   EXPECT_THAT(support::KeysOf(fresh), ElementsAre("fc.bias"));
+}
+
+TEST_F(PartialLoadTest, OfKeysOnlyThose) {
+  StateDict fresh;
+  const LoadArgs args = {.state_dict = &fresh};
+  LoadOptions options = {.selection = {.keys = {"fc.weight", "model:fc.bias"}}};
+  ExpectNoMoreThan(kTable + kRows * 4, BytesOfLoad(args, options));
+  EXPECT_THAT(support::KeysOf(fresh), ElementsAre("fc.weight", "fc.bias"));
+  options.selection.keys = {"fc.*"};
+  const LoadResult refused =
+      LoadCheckpoint(world_.client(), support::kLatest, args, options);
+  EXPECT_EQ(refused.status.code(), absl::StatusCode::kNotFound) << refused.status;
+  EXPECT_THAT(std::string(refused.status.message()), HasSubstr("model:fc.*"));
+}
+
+TEST_F(PartialLoadTest, OfAModuleWhatTheKeysLeaveOutIsSkippedAndStays) {
+  auto net = std::make_shared<torch::nn::Module>();
+  torch::nn::Linear fc(kColumns, kRows);
+  net->register_module(
+      "embed", torch::nn::Embedding(torch::nn::EmbeddingOptions(kRows, kColumns)));
+  net->register_module("fc", fc);
+  const torch::Tensor bias = fc->bias.detach().clone();
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, {.module = net.get()},
+                     {.selection = {.keys = {"fc.weight"}}});
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  EXPECT_THAT(result.report.skipped, ElementsAre("embed.weight", "fc.bias"));
+  EXPECT_TRUE(fc->weight.equal(fc_->weight));
+  EXPECT_TRUE(fc->bias.equal(bias));
 }
 
 TEST_F(PartialLoadTest, OfRowsOnlyThose) {
   StateDict fresh;
-  LoadArgs args = {.state_dict = &fresh};
-  args.options.include = {"embed.weight"};
-  args.options.slices = {{"embed.weight", 450, 550}};
-  ExpectNoMoreThan(kTable / 10, BytesOfLoad(args));
+  const LoadArgs args = {.state_dict = &fresh};
+  const LoadOptions options = {.selection = {.keys = {"embed.weight"}},
+                               .slices = {{"embed.weight", 450, 550}}};
+  ExpectNoMoreThan(kTable / 10, BytesOfLoad(args, options));
   support::ExpectSameBits(At(fresh, "embed.weight"), embed_->weight.slice(0, 450, 550),
                           "rows");
 }
@@ -104,9 +134,10 @@ TEST_F(PartialLoadTest, WhatTheModuleHasNoPlaceForIsNotFetched) {
 TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsToldByItsField) {
   const auto refusal = [&](absl::StatusCode code, auto change) {
     StateDict fresh;
-    LoadArgs args = {.state_dict = &fresh};
-    change(args);
-    const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest, args);
+    LoadOptions options;
+    change(options);
+    const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+                                             {.state_dict = &fresh}, options);
     EXPECT_EQ(result.status.code(), code) << result.status;
     EXPECT_THAT(fresh, IsEmpty());
     return std::string(result.status.message());
@@ -114,45 +145,44 @@ TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsToldByItsField) {
   const auto invalid = absl::StatusCode::kInvalidArgument;
   const auto range = absl::StatusCode::kOutOfRange;
   EXPECT_THAT(refusal(invalid,
-                      [](LoadArgs& a) {
-                        a.options.include = {"a", "("};
+                      [](LoadOptions& o) {
+                        o.selection.include = {"a", "("};
                       }),
               HasSubstr("include_patterns[1]"));
-  EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.options.exclude = {"*"}; }),
+  EXPECT_THAT(refusal(invalid, [](LoadOptions& o) { o.selection.exclude = {"*"}; }),
               HasSubstr("exclude_patterns[0]"));
-  EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.device = "tpu:0"; }),
+  EXPECT_THAT(refusal(invalid, [](LoadOptions& o) { o.device = "tpu:0"; }),
               HasSubstr("device: `tpu:0`"));
-  EXPECT_THAT(refusal(invalid, [](LoadArgs& a) { a.device = "cuda:-1"; }),
+  EXPECT_THAT(refusal(invalid, [](LoadOptions& o) { o.device = "cuda:-1"; }),
               HasSubstr("device: `cuda:-1`"));
   EXPECT_THAT(refusal(invalid,
-                      [](LoadArgs& a) {
-                        a.options.slices = {{"fc.bias", -1, 3}};
+                      [](LoadOptions& o) {
+                        o.slices = {{"fc.bias", -1, 3}};
                       }),
               HasSubstr("slices[0]"));
   EXPECT_THAT(refusal(invalid,
-                      [](LoadArgs& a) {
-                        a.options.slices = {{"fc.bias", 3, 2}};
+                      [](LoadOptions& o) {
+                        o.slices = {{"fc.bias", 3, 2}};
                       }),
               HasSubstr("slices[0]"));
   EXPECT_THAT(
       refusal(range,
-              [](LoadArgs& a) {
-                a.options.slices = {{"fc.bias", 0, 1}, {"embed.weight", 0, kRows + 1}};
+              [](LoadOptions& o) {
+                o.slices = {{"fc.bias", 0, 1}, {"embed.weight", 0, kRows + 1}};
               }),
       HasSubstr("slices[1]: rows [0, 1001) of tensor model:embed.weight, which has "
                 "1000"));
   EXPECT_THAT(refusal(invalid,
-                      [](LoadArgs& a) {
-                        a.options.include = {"fc.bias"};
-                        a.options.slices = {{"fc.weight", 0, 1}};
+                      [](LoadOptions& o) {
+                        o.selection.include = {"fc.bias"};
+                        o.slices = {{"fc.weight", 0, 1}};
                       }),
               HasSubstr("slices: model:fc.weight is not among the selected"));
   EXPECT_THAT(refusal(absl::StatusCode::kNotFound,
-                      [](LoadArgs& a) { a.sections = {"optimiser"}; }),
+                      [](LoadOptions& o) { o.selection.sections = {"optimiser"}; }),
               HasSubstr("has no section `optimiser`"));
-  EXPECT_THAT(
-      refusal(invalid, [](LoadArgs& a) { a.options.target_dtype = DType::kInt32; }),
-      HasSubstr("target_dtype"));
+  EXPECT_THAT(refusal(invalid, [](LoadOptions& o) { o.target_dtype = DType::kInt32; }),
+              HasSubstr("target_dtype"));
 }
 
 }  // namespace

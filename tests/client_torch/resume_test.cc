@@ -99,7 +99,7 @@ struct Training {
   SaveArgs State(int epoch) {
     return {.module = net.get(),
             .optimizer = optimizer.get(),
-            .epoch = epoch,
+            .metadata = {.epoch = epoch},
             .rng = true,
             .scheduler = &schedule};
   }

@@ -180,8 +180,8 @@ TEST_F(RoundTripTest, SectionsHoldWhateverADictCanHold) {
   args.sections["extra"] = tree;
   auto saved = SaveCheckpoint(world_.client(), "models/m", args);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  LoadResult result =
-      LoadCheckpoint(world_.client(), saved->name, {.sections = {"extra"}});
+  LoadResult result = LoadCheckpoint(world_.client(), saved->name, {},
+                                     {.selection = {.sections = {"extra"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const ValueTree& got = result.sections.at("extra");
   EXPECT_EQ(got.value, tree.value) << got.value.ToString();
@@ -198,14 +198,15 @@ TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
                                         {"batch_size", 64},
                                         {"layers", Value::List({2, 2})}});
   SaveArgs args = {.module = net.get(),
-                   .labels = {{"dataset", "iris"}},
-                   .description = "two layers, no dropout",
+                   .metadata = {.labels = {{"dataset", "iris"}},
+                                .description = "two layers, no dropout"},
                    .code_commit = "4f2a91",
                    .attachments = {{"card.md", "text/markdown", "# Net"}}};
   args.sections["hyperparameters"] = {parameters, {}};
   ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
-  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
-                                           {.sections = {"hyperparameters"}});
+  const LoadResult result =
+      LoadCheckpoint(world_.client(), support::kLatest, {},
+                     {.selection = {.sections = {"hyperparameters"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.sections.at("hyperparameters").value, parameters);
   EXPECT_EQ(result.checkpoint.description, "two layers, no dropout");
@@ -250,13 +251,13 @@ TEST_F(RoundTripTest, ADeviceThatIsNotThereIsRefusedByName) {
   ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored}).ok());
   const std::string name = "models/m/checkpoints/latest";
   absl::Status none =
-      LoadCheckpoint(world_.client(), name, {.state_dict = &loaded, .device = "cuda:1"})
+      LoadCheckpoint(world_.client(), name, {.state_dict = &loaded}, {.device = "cuda:1"})
           .status;
   EXPECT_EQ(none.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(none.message()), HasSubstr("cuda:1"));
   for (const char* text : {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:01", "cpu:0"}) {
     EXPECT_EQ(
-        LoadCheckpoint(world_.client(), name, {.state_dict = &loaded, .device = text})
+        LoadCheckpoint(world_.client(), name, {.state_dict = &loaded}, {.device = text})
             .status.code(),
         absl::StatusCode::kInvalidArgument)
         << text;

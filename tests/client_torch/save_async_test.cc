@@ -29,9 +29,11 @@ TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
         *adam.state().at(torch_internal::StateKey(net->weight)));
     const torch::Tensor average = state.exp_avg().clone();
     const torch::Tensor generator = GetCpuRngState();
-    SaveHandle handle = SaveCheckpointAsync(
-        world.client(), "models/m",
-        {.module = net.get(), .optimizer = &adam, .epoch = round, .rng = true});
+    SaveHandle handle = SaveCheckpointAsync(world.client(), "models/m",
+                                            {.module = net.get(),
+                                             .optimizer = &adam,
+                                             .metadata = {.epoch = round},
+                                             .rng = true});
     ASSERT_TRUE(handle.Staged(Soon()).ok());
     {
       const torch::NoGradGuard no_grad;
@@ -42,8 +44,9 @@ TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
     adam.step();
     auto saved = handle.Durable(Soon());
     ASSERT_TRUE(saved.ok()) << saved.status();
-    LoadResult result = LoadCheckpoint(world.client(), saved->name,
-                                       {.sections = {"model", "optimizer", "rng"}});
+    LoadResult result =
+        LoadCheckpoint(world.client(), saved->name, {},
+                       {.selection = {.sections = {"model", "optimizer", "rng"}}});
     ASSERT_TRUE(result.status.ok()) << result.status;
     for (const auto& [key, tensor] : want) {
       support::ExpectSameBits(result.sections.at("model").tensors.at(key), tensor, key);

@@ -58,8 +58,8 @@ TEST(SchedulerTest, TheStoredTreeIsPythons) {
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
                              {.module = net.get(), .scheduler = &schedule})
                   .ok());
-  LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.sections = {"scheduler"}});
+  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, {},
+                                     {.selection = {.sections = {"scheduler"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.sections.at("scheduler").value.ToString(),
             "{'step_size': 3, 'gamma': 0.5, 'last_epoch': 5, '_step_count': 6}");

@@ -158,9 +158,9 @@ TEST(StateDictTest, FilteredKeysAreSkippedNotMissing) {
   World world;
   Tree source, target;
   ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = source.get()}).ok());
-  LoadArgs args = {.module = target.get()};
-  args.options.exclude = {"model:fc\\..*"};
-  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest", args);
+  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+                                     {.module = target.get()},
+                                     {.selection = {.exclude = {"model:fc\\..*"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.skipped, ElementsAre("fc.weight", "fc.bias"));
   EXPECT_TRUE(target->child->w.equal(source->child->w));

@@ -133,5 +133,25 @@ TEST(TransferCut, AFailedLoadLeavesOptimizerAndGeneratorAlone) {
   EXPECT_GE(failed, 3);
 }
 
+TEST(TransferDeadlineTest, ADeadlineEndsASaveAndALoadAndNothingHasChanged) {
+  World world;
+  const StateDict stored = Values(2);
+  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  const StateDict live = Values(1);
+  Bag bag(live);
+  world.connection().Pause();
+  const auto soon = [] { return After(std::chrono::milliseconds(50)); };
+  const absl::Status saved = SaveCheckpoint(world.client(), "models/m",
+                                            {.state_dict = &live}, {.deadline = soon()})
+                                 .status();
+  EXPECT_EQ(saved.code(), absl::StatusCode::kDeadlineExceeded) << saved;
+  const LoadResult loaded = LoadCheckpoint(world.client(), support::kLatest,
+                                           {.module = bag.get()}, {.deadline = soon()});
+  EXPECT_EQ(loaded.status.code(), absl::StatusCode::kDeadlineExceeded) << loaded.status;
+  world.connection().Resume();
+  for (const auto& [key, tensor] : live) EXPECT_TRUE(All(tensor, 1)) << key;
+  EXPECT_EQ(world.client().GetCheckpoint(support::kLatest)->version, 1);
+}
+
 }  // namespace
 }  // namespace modelstore

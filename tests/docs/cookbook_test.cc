@@ -47,7 +47,7 @@ void SaveByHand(modelstore::Client& client) {
   bias.data = values;
   modelstore::SaveContent content;
   content.tensors = {bias};
-  content.loss = 0.25;
+  content.metadata.loss = 0.25;
   modelstore::SectionContent hyperparameters;
   hyperparameters.name = "hyperparameters";
   hyperparameters.value = 0.1;

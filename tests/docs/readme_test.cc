@@ -57,9 +57,12 @@ TEST_F(Readme, ATrainingJobSavesInTheBackgroundAndResumes) {
   Step();
   // [training job]
   auto client = modelstore::Client::Connect(address);
-  modelstore::SaveHandle save = modelstore::SaveCheckpointAsync(
-      *client, "models/iris",
-      {.module = net.get(), .optimizer = &sgd, .epoch = 4, .loss = loss, .rng = true});
+  modelstore::SaveHandle save =
+      modelstore::SaveCheckpointAsync(*client, "models/iris",
+                                      {.module = net.get(),
+                                       .optimizer = &sgd,
+                                       .metadata = {.epoch = 4, .loss = loss},
+                                       .rng = true});
   absl::Status staged = save.Staged(modelstore::After(std::chrono::seconds(60)));
   auto saved = save.Durable(modelstore::After(std::chrono::minutes(10)));
   modelstore::LoadResult resumed =
@@ -84,13 +87,10 @@ TEST_F(Readme, AWhatElseTheLoopMustNotLoseComesBack) {
   all.sections["data"] = {modelstore::Value::Dict({{"epoch_seed", 7}, {"taken", 1024}}),
                           {}};
   auto saved = modelstore::SaveCheckpoint(*client, "models/lenet", all);
-  modelstore::LoadResult r =
-      modelstore::LoadCheckpoint(*client, "models/lenet/checkpoints/latest",
-                                 {.module = net.get(),
-                                  .optimizer = &sgd,
-                                  .rng = true,
-                                  .scheduler = &schedule,
-                                  .sections = {"data"}});
+  modelstore::LoadResult r = modelstore::LoadCheckpoint(
+      *client, "models/lenet/checkpoints/latest",
+      {.module = net.get(), .optimizer = &sgd, .rng = true, .scheduler = &schedule},
+      {.selection = {.sections = {"data"}}});
   absl::StatusOr<int64_t> taken = r.sections["data"].value.GetInt("taken");
   // [end]
   ASSERT_TRUE(saved.ok()) << saved.status();
@@ -138,7 +138,7 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   modelstore::StateDict weights;
   modelstore::LoadResult r =
       modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
-                                 {.state_dict = &weights, .device = "cpu"});
+                                 {.state_dict = &weights}, {.device = "cpu"});
   if (!r.status.ok())
     std::cerr << modelstore::StatusLine(r.status) << "\n" << r.report.ToString();
   // [end]
@@ -148,12 +148,10 @@ TEST_F(Readme, BAnInferenceWorkerLoadsFreshTensors) {
   EXPECT_EQ(weights[0].second.sizes(), torch::IntArrayRef({3, 4}));
   // [placement]
   modelstore::StateDict parts;
-  modelstore::LoadResult placed =
-      modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
-                                 {.state_dict = &parts,
-                                  .device = "cuda:0",
-                                  .placement = {{"embedding.*", "cpu"}},
-                                  .fallback = "cpu"});
+  modelstore::LoadResult placed = modelstore::LoadCheckpoint(
+      *client, "models/iris/checkpoints/latest",
+      {.state_dict = &parts, .placement = {{"embedding.*", "cpu"}}, .fallback = "cpu"},
+      {.device = "cuda:0"});
   for (const std::string& why : placed.report.fell_back) std::cout << why << "\n";
   // [end]
   ASSERT_TRUE(placed.status.ok()) << placed.status;
@@ -213,12 +211,11 @@ TEST_F(Readme, CAPartOfACheckpointComesAlone) {
   // [part]
   auto client = modelstore::Client::Connect(address);
   modelstore::StateDict part;
-  modelstore::LoadArgs args = {.state_dict = &part};
-  args.options.include = {R"(embed\..*)"};
-  args.options.slices = {{"embed.weight", 1000, 2000}};
-  args.options.target_dtype = modelstore::DType::kBfloat16;
-  modelstore::LoadResult r =
-      modelstore::LoadCheckpoint(*client, "models/words/checkpoints/latest", args);
+  modelstore::LoadResult r = modelstore::LoadCheckpoint(
+      *client, "models/words/checkpoints/latest", {.state_dict = &part},
+      {.selection = {.include = {R"(embed\..*)"}},
+       .slices = {{"embed.weight", 1000, 2000}},
+       .target_dtype = modelstore::DType::kBfloat16});
   // [end]
   ASSERT_TRUE(r.status.ok()) << r.status;
   ASSERT_EQ(part.size(), 2u);
@@ -247,14 +244,15 @@ TEST_F(Readme, DATrainingLoopLeavesItToAPolicyWhenToSave) {
   absl::Status on_preemption = modelstore::RequestFinalSaveOnSignal(SIGTERM);
   for (int64_t epoch = 1; epoch <= epochs; ++epoch) {
     train(epoch);
-    const modelstore::SaveReason why = policy->Decide({.epoch = epoch, .loss = loss});
+    const modelstore::CheckpointMetadata state = {.epoch = epoch, .loss = loss};
+    const modelstore::SaveReason why = policy->Decide(state);
     if (why == modelstore::SaveReason::kNone) continue;
     save = modelstore::SaveCheckpointAsync(
         client, "models/policy",
-        {.module = net.get(), .optimizer = &sgd, .epoch = epoch, .loss = loss});
+        {.module = net.get(), .optimizer = &sgd, .metadata = state});
     if (why == modelstore::SaveReason::kFinal) break;
   }
-  auto last = save->Durable(modelstore::After(policy->FinalSaveTimeLeft()));
+  auto last = save->Durable(policy->FinalSaveDeadline());
   // [end]
   ASSERT_EQ(sigaction(SIGTERM, &before, nullptr), 0);
   modelstore::WithdrawFinalSave();
@@ -289,14 +287,14 @@ TEST_F(Readme, EAVersionIsVerifiedAfterItIsSavedAndComparedWithTheOneBefore) {
   // [verify after saving]
   auto client = modelstore::Client::Connect(address);
   auto saved = modelstore::SaveCheckpoint(*client, "models/iris", {.module = net.get()});
-  const auto in_an_hour = modelstore::After(std::chrono::hours(1));
-  auto verified = modelstore::VerifyCheckpoint(*client, saved->name, in_an_hour,
-                                               {.count_non_finite = true});
+  const auto in_an_hour = modelstore::After(std::chrono::hours(1));  // for both calls
+  auto verified = modelstore::VerifyCheckpoint(
+      *client, saved->name, {.count_non_finite = true, .deadline = in_an_hour});
   for (const auto& f : verified->findings)
     std::cerr << f.tensor << ": " << f.damage << "\n";
   auto compared =
       modelstore::CompareCheckpoints(*client, "models/iris/checkpoints/1", saved->name,
-                                     in_an_hour, {.with_norms = true});
+                                     {.with_norms = true, .deadline = in_an_hour});
   for (const auto& d : compared->differences) {
     if (d.measure)
       std::cout << d.tensor << " moved by " << d.measure->difference_norm << "\n";
@@ -361,10 +359,10 @@ TEST_F(Readme, DCTheVersionsThatNoRuleKeepsGo) {
   const size_t before = connected->ListCheckpoints("models/iris")->size();
   for (int i = 1; i <= 6; ++i) {
     const modelstore::StateDict weights = {{"w", torch::full({4}, i)}};
-    ASSERT_TRUE(
-        modelstore::SaveCheckpoint(*connected, "models/iris",
-                                   {.state_dict = &weights, .loss = 1.0 - 0.1 * i})
-            .ok());
+    ASSERT_TRUE(modelstore::SaveCheckpoint(
+                    *connected, "models/iris",
+                    {.state_dict = &weights, .metadata = {.loss = 1.0 - 0.1 * i}})
+                    .ok());
   }
   // [retention]
   auto client = modelstore::Client::Connect(address);

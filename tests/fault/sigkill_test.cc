@@ -311,7 +311,7 @@ class SigkillTest : public ::testing::Test {
     auto client = support::ConnectTo(server_->address());
     ASSERT_TRUE(client.ok()) << client.status();
     for (const char* model : {kModel, kUploadModel}) {
-      EXPECT_EQ(client->DeleteModel(model, true), absl::OkStatus());
+      EXPECT_EQ(client->DeleteModel(model, {.force = true}), absl::OkStatus());
     }
     ASSERT_TRUE(server_->CollectGarbage().ok());
     auto stats = server_->Stats();

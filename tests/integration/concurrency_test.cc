@@ -343,7 +343,7 @@ TEST_F(ConcurrencyTest, AModelCreatedAnewIsAnotherModel) {
   v1::Upload upload;
   ASSERT_TRUE(raw_->CreateUpload(kModel, "of-the-old-model", &upload).ok());
   EXPECT_EQ(client_->DeleteModel(kModel).code(), absl::StatusCode::kFailedPrecondition);
-  ASSERT_EQ(client_->DeleteModel(kModel, true), absl::OkStatus());
+  ASSERT_EQ(client_->DeleteModel(kModel, {.force = true}), absl::OkStatus());
   EXPECT_TRUE(absl::IsNotFound(client_->GetModel(kModel).status()));
 
   // The same bytes: of the old model's nothing may be shared, it is going.

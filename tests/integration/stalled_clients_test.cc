@@ -245,7 +245,7 @@ TEST_F(StalledClientsTest, ClientsThatDieInTheirStreamsLeaveNothingRunning) {
   std::printf("dead clients: %d; RssAnon over idle: peak %.0f MiB, afterwards %.0f MiB\n",
               kDeaths, sampler.peak_mib() - idle_mib_, left);
   // What they had brought is sealed; deleting the uploads gives the space back.
-  EXPECT_EQ(client_->DeleteModel("models/stalled", true), absl::OkStatus());
+  EXPECT_EQ(client_->DeleteModel("models/stalled", {.force = true}), absl::OkStatus());
   ASSERT_TRUE(server_->CollectGarbage().ok());
   auto stats = server_->Stats();
   ASSERT_TRUE(stats.ok());

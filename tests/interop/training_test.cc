@@ -51,9 +51,9 @@ TEST_F(PythonsTrainingTest, OptimizersAndSchedulersComeBackAsTheyWere) {
   for (const Case& c : cases_) {
     World world;
     SaveTraining(world, c);
-    const LoadResult result =
-        LoadCheckpoint(world.client(), support::kLatest,
-                       {.sections = {"optimizer", "scheduler", "plateau"}});
+    const LoadResult result = LoadCheckpoint(
+        world.client(), support::kLatest, {},
+        {.selection = {.sections = {"optimizer", "scheduler", "plateau"}}});
     ASSERT_TRUE(result.status.ok()) << result.status;
     for (const auto& [name, tree] : result.sections) {
       SCOPED_TRACE(absl::StrCat(c.name, " ", name));

@@ -1,6 +1,7 @@
 // Values as Python has them, in the forms that the contract gives them.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/tensors.h"
 #include "tests/client_torch/world.h"
 #include "tests/interop/cases.h"
 
@@ -32,8 +33,8 @@ TEST_F(PythonsValuesTest, EveryKindComesBackWithItsTensors) {
   ASSERT_TRUE(saved.ok()) << saved.status();
   for (const Case& c : cases_) {
     SCOPED_TRACE(c.name);
-    LoadResult loaded =
-        LoadCheckpoint(world.client(), support::kLatest, {.sections = {c.name}});
+    LoadResult loaded = LoadCheckpoint(world.client(), support::kLatest, {},
+                                       {.selection = {.sections = {c.name}}});
     ASSERT_TRUE(loaded.status.ok()) << loaded.status;
     const ValueTree& tree = loaded.sections.at(c.name);
     const ValueTree stored = TreeOf(c, c.name);

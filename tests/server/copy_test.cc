@@ -87,8 +87,8 @@ class CopyTest : public testing::Test {
 TEST_F(CopyTest, ACopyHasEverythingOfItsSourceAndNoBytesOfItsOwn) {
   const int64_t before = PackBytes();
   v1::CopyCheckpointRequest request = Into("models/released");
-  (*request.mutable_labels())["stage"] = "release";
-  request.set_description("v1.0");
+  (*request.mutable_checkpoint()->mutable_labels())["stage"] = "release";
+  request.mutable_checkpoint()->set_description("v1.0");
   auto copy = Copy(request);
   ASSERT_TRUE(copy.ok()) << copy.status();
   EXPECT_EQ(copy->name(), "models/released/checkpoints/1");
@@ -110,6 +110,36 @@ TEST_F(CopyTest, ACopyHasEverythingOfItsSourceAndNoBytesOfItsOwn) {
   EXPECT_EQ(Call<v1::Section>("GetSection", section)->value().string_value(), "kept");
   EXPECT_EQ(Attachment("models/released/checkpoints/1", "card.md")->info().size_bytes(),
             static_cast<int64_t>(card_.size()));
+}
+
+TEST_F(CopyTest, ACopyHasTheFiguresThatTheRequestSetsAndTheSourcesOthers) {
+  v1::CopyCheckpointRequest request = Into("models/tuned");
+  v1::Checkpoint& metadata = *request.mutable_checkpoint();
+  metadata.set_epoch(0);
+  metadata.set_step(12);
+  (*metadata.mutable_metrics())["bleu"] = 0.5;
+  metadata.set_version(9);  // the server's to give
+  request.set_request_id("tune");
+  auto copy = Copy(request);
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  EXPECT_EQ(copy->version(), 1);
+  EXPECT_TRUE(copy->has_epoch());
+  EXPECT_EQ(copy->epoch(), 0);
+  EXPECT_EQ(copy->step(), 12);
+  EXPECT_EQ(copy->loss(), 0.25);
+  EXPECT_EQ(copy->metrics().size(), 1u);
+  EXPECT_EQ(copy->metrics().at("bleu"), 0.5);
+  metadata.clear_version();
+  EXPECT_EQ(Copy(request)->name(), copy->name());
+  metadata.set_epoch(1);
+  EXPECT_THAT(Copy(request), FailsWith(kInvalid, "request_id"));
+  v1::CopyCheckpointRequest loss = Into("models/tuned");
+  loss.mutable_checkpoint()->set_loss(0.125);
+  copy = Copy(loss);
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  EXPECT_EQ(copy->epoch(), 7);
+  EXPECT_EQ(copy->loss(), 0.125);
+  EXPECT_EQ(copy->metrics().at("accuracy"), 0.97);
 }
 
 TEST_F(CopyTest, EitherSideIsDeletedWithoutHurtingTheOther) {
@@ -136,7 +166,7 @@ TEST_F(CopyTest, TheSameRequestIsTheSameVersionThoughItsSourceHasMoved) {
   auto again = Copy(request);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->SerializeAsString(), copy->SerializeAsString());
-  request.set_description("something else");
+  request.mutable_checkpoint()->set_description("something else");
   EXPECT_THAT(Copy(request), FailsWith(kInvalid, "request_id"));
 }
 
@@ -149,7 +179,7 @@ TEST_F(CopyTest, WhatItRefusesNamesTheFieldOrTheResource) {
   request.set_request_id("a\nb");
   EXPECT_THAT(Copy(request), FailsWith(kInvalid, "request_id"));
   request = Into("models/released");
-  (*request.mutable_labels())[""] = "x";
+  (*request.mutable_checkpoint()->mutable_labels())[""] = "x";
   EXPECT_THAT(Copy(request), FailsWith(kInvalid, "labels"));
   EXPECT_THAT(Copy(Into("models/released", "9")),
               FailsWith(absl::StatusCode::kNotFound, "models/iris/checkpoints/9"));

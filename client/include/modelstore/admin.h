@@ -8,7 +8,7 @@
 //   }
 //
 // Thread safety: free functions over a Client, from any thread.
-// Errors: DEADLINE_EXCEEDED once the deadline has passed; what each call names.
+// Errors: what each call names, and those that client.h tells.
 // Retries: every call here is safe to repeat and is repeated on UNAVAILABLE until
 // ConnectOptions.retry_timeout.
 #pragma once
@@ -22,8 +22,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "modelstore/client.h"
-#include "modelstore/deadline.h"
 #include "modelstore/listing.h"
+#include "modelstore/options.h"
 
 namespace modelstore {
 
@@ -56,8 +56,8 @@ struct ServerInfo {
   Limits limits;
 };
 
-absl::StatusOr<ServerInfo> GetServerInfo(
-    const Client& client, Deadline deadline = After(std::chrono::seconds(60)));
+absl::StatusOr<ServerInfo> GetServerInfo(const Client& client,
+                                         const CallOptions& options = {});
 
 // A moment's figures: each is consistent, they are not with one another.
 // modelstore.v1.Stats tells each field.
@@ -84,7 +84,7 @@ struct StoreStats {
 };
 
 absl::StatusOr<StoreStats> GetStats(const Client& client,
-                                    Deadline deadline = After(std::chrono::seconds(60)));
+                                    const CallOptions& options = {});
 
 // An unfinished save.
 struct UploadInfo {
@@ -99,20 +99,20 @@ struct UploadInfo {
   std::chrono::system_clock::time_point expire_time;
 };
 
-// Open uploads of `parent`, `models/{model}`; of all models by default.
-Listing<UploadInfo> ListUploads(const Client& client,
-                                std::string_view parent = "models/-",
-                                Deadline deadline = After(std::chrono::seconds(60)));
+// Open uploads of `parent`, `models/{model}`; `models/-` means all models.
+Listing<UploadInfo> ListUploads(const Client& client, std::string_view parent,
+                                const CallOptions& options = {});
 
 // Reclaims what an unfinished save has sent. A sender that still runs is not stopped:
 // this library's begins anew, at most twice. Of a committed upload only its entry goes.
 // NOT_FOUND if there is no such upload; OK where a repeated attempt finds it gone.
 absl::Status DeleteUpload(const Client& client, std::string_view name,
-                          Deadline deadline = After(std::chrono::seconds(60)));
+                          const CallOptions& options = {});
 
 struct CollectOptions {
   // Tells what would go and removes nothing.
   bool validate_only = false;
+  std::optional<Deadline> deadline = {};
 };
 
 struct CollectResult {
@@ -125,8 +125,7 @@ struct CollectResult {
 
 // Reclaims the space of what nothing names any more. A deadline that passes stops it and
 // harms nothing. After a cut connection the figures are those of the last attempt.
-absl::StatusOr<CollectResult> CollectGarbage(
-    const Client& client, const CollectOptions& options = {},
-    Deadline deadline = After(std::chrono::hours(1)));
+absl::StatusOr<CollectResult> CollectGarbage(const Client& client,
+                                             const CollectOptions& options = {});
 
 }  // namespace modelstore

@@ -48,29 +48,25 @@ struct LoadedModel {
   std::function<torch::Tensor(const torch::Tensor&)> run;
 };
 
-struct LoadModelArgs {
-  // Where the model goes: `cpu`, `cuda`, `cuda:N`.
-  std::string device = "cpu";
-  LoadOptions options = {};
-};
-
 // Builds the model of a checkpoint and loads its tensors; floating-point tensors
 // become float32, and parameters that were stored frozen do not require a gradient.
-// Reads nothing but section `model`. The generator of random numbers is left as it was.
+// Reads nothing but section `model`: INVALID_ARGUMENT if options.selection.sections names
+// any. The generator of random numbers is left as it was.
 // Tensors that belong to no module of the architecture, such as a second network that was
 // saved in extra_tensors, are left out and listed in report.unexpected. Tensors that
-// options.include and options.exclude leave out are listed in report.skipped: those of a
-// layer stay as its constructor makes them, others are zero.
+// options.selection leaves out are listed in report.skipped: those of a layer stay as its
+// constructor makes them, others are zero.
 // FAILED_PRECONDITION, naming the module and what to do, if the checkpoint has no
 // architecture or one that cannot run: a class without a forward, a type that LibTorch
 // lacks, a function that was given as an activation; and, naming both, if a stored tensor
 // has no place in the module whose path it has. Such a model is kept, printed and edited
 // all the same.
-absl::StatusOr<LoadedModel> LoadModel(Client& client, std::string_view name,
-                                      const LoadModelArgs& args = {});
+absl::StatusOr<LoadedModel> LoadModel(const Client& client, std::string_view name,
+                                      const LoadOptions& options = {});
 
 // What Python's print(model) shows of a stored model, whether it can be built or not.
 // FAILED_PRECONDITION if the checkpoint has no architecture.
-absl::StatusOr<std::string> PrintArchitecture(Client& client, std::string_view name);
+absl::StatusOr<std::string> PrintArchitecture(const Client& client, std::string_view name,
+                                              const CallOptions& options = {});
 
 }  // namespace modelstore

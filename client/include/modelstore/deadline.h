@@ -4,6 +4,25 @@
 //
 //   handle.Durable(modelstore::After(std::chrono::minutes(10)));
 //   handle.Durable(modelstore::Deadline::max());                    // no deadline
+//   const modelstore::Deadline soon = modelstore::After(std::chrono::seconds(5));
+//   client.GetCheckpoint(name, {.deadline = soon});                 // both in 5 s
+//   client.ListTensors(name, {.deadline = soon});
+//
+// How time is given in this library:
+//   A call that reaches the server has the member `deadline` in its options, the last
+//     argument. It is a point in time, so that several calls can share one. Absent, which
+//     is the default, it is a fixed time after each call begins, so that options can be
+//     kept and used again:
+//       150 s (ConnectOptions.retry_timeout, and stall_timeout for a last attempt) for
+//         calls that the server answers at once, lists with all their pages included;
+//       1 hour for transfers (saves, loads, LoadModel) and operations (ModifyCheckpoint,
+//         VerifyCheckpoint, CompareCheckpoints, PruneCheckpoints, CollectGarbage).
+//     Once it has passed, the call returns DEADLINE_EXCEEDED.
+//   A wait for what was begun before (SaveHandle::Staged and Durable, LoadPlan::Run,
+//     Client::Drain, ModelWatcher::Next) takes a Deadline as its argument: it has nothing
+//     else to say, and no default would suit everybody.
+//   Options that an object keeps (ConnectOptions, CheckpointPolicyOptions) hold a Timeout
+//     for what begins again and again later.
 #pragma once
 
 #include <chrono>

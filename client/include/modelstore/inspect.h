@@ -1,8 +1,7 @@
 // Looks into stored checkpoints without loading them: is every byte still right, and
 // how do two versions differ. The server reads; a report comes back.
 //
-//   auto report = modelstore::VerifyCheckpoint(client, saved->name,
-//                                              modelstore::After(std::chrono::hours(1)));
+//   auto report = modelstore::VerifyCheckpoint(client, saved->name);
 //   if (report.ok() && !report->intact()) ... report->findings names the tensors
 //
 // Performance: bounded by the server's disk or memory; nothing but reports crosses the
@@ -21,25 +20,18 @@
 
 #include "absl/status/statusor.h"
 #include "modelstore/client.h"
+#include "modelstore/options.h"
 #include "modelstore/tensor.h"
 
 namespace modelstore {
 
-// Which tensors are looked at; all unless told otherwise. As in LoadOptions: RE2
-// patterns over `section:key`, matched whole.
-struct InspectSelection {
-  std::vector<std::string> sections;
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  bool allow_unmatched = false;
-};
-
 struct VerifyOptions {
-  InspectSelection selection;
+  TensorSelection selection = {};
   // Counts NaN and infinite elements too, as torch.isnan() and torch.isinf() tell them.
   bool count_non_finite = false;
   // The server reads no faster; 0: as fast as it goes.
   int64_t max_bytes_per_second = 0;
+  std::optional<Deadline> deadline = {};
 };
 
 // A tensor that something is to be said about.
@@ -68,13 +60,13 @@ struct VerifyReport {
 // Reads every byte on the server and compares it with its digest. Damage is a
 // finding, not an error. `name` ends in a version, an alias or `latest`.
 absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_view name,
-                                              Deadline deadline,
                                               const VerifyOptions& options = {});
 
 struct CompareOptions {
-  InspectSelection selection;
+  TensorSelection selection = {};
   // Measures by how much tensors differ, which reads them; else digests decide.
   bool with_norms = false;
+  std::optional<Deadline> deadline = {};
 };
 
 // The first of these that holds.
@@ -128,7 +120,6 @@ struct CompareReport {
 absl::StatusOr<CompareReport> CompareCheckpoints(const Client& client,
                                                  std::string_view name,
                                                  std::string_view other,
-                                                 Deadline deadline,
                                                  const CompareOptions& options = {});
 
 }  // namespace modelstore

@@ -1,5 +1,5 @@
-// What happens to a version after it was saved: names that move, leases, pins and
-// labels, copies, and watching all of it.
+// What happens to a version after it was saved: names that move, leases, copies, and
+// watching all of it.
 //
 //   auto moved =
 //       modelstore::SetAlias(client, "models/iris/aliases/production", 12,
@@ -12,15 +12,13 @@
 //
 // Thread safety: as Client, but for ModelWatcher, which belongs to one thread.
 // Errors: INVALID_ARGUMENT names the field, NOT_FOUND the resource; ABORTED where
-// expected_version differs; DeleteCheckpoint's FAILED_PRECONDITION names what holds
-// the version. PyTorch has none of this: there, people rename files.
+// expected_version differs. PyTorch has none of this: there, people rename files.
 // Retries: every call here is safe to repeat and is repeated on UNAVAILABLE until
 // ConnectOptions.retry_timeout.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,20 +55,28 @@ struct SetAliasOptions {
   std::optional<int64_t> expected_version = {};
   // Kept in the history.
   std::string note = {};
+  std::optional<Deadline> deadline = {};
 };
 
 // `name` is `models/{model}/aliases/{alias}`. One that names the version already stays
 // as it is; history and watchers get an entry all the same.
-[[nodiscard]] absl::StatusOr<AliasInfo> SetAlias(Client& client, std::string_view name,
-                                                 int64_t version,
+[[nodiscard]] absl::StatusOr<AliasInfo> SetAlias(const Client& client,
+                                                 std::string_view name, int64_t version,
                                                  const SetAliasOptions& options = {});
-absl::Status DeleteAlias(Client& client, std::string_view name,
+absl::Status DeleteAlias(const Client& client, std::string_view name,
                          const SetAliasOptions& options = {});
 // By name. `parent` is `models/{model}`.
-Listing<AliasInfo> ListAliases(Client& client, std::string_view parent);
-// Newest first; of one alias (its id) unless empty. `limit` 0 means all.
-Listing<AliasMove> ListAliasMoves(Client& client, std::string_view parent,
-                                  std::string_view alias = {}, int limit = 0);
+Listing<AliasInfo> ListAliases(const Client& client, std::string_view parent,
+                               const CallOptions& options = {});
+
+struct ListAliasMovesOptions {
+  std::string alias = {};  // its id; empty: of all aliases
+  int limit = 0;           // 0: all
+  std::optional<Deadline> deadline = {};
+};
+// Newest first. `parent` is `models/{model}`.
+Listing<AliasMove> ListAliasMoves(const Client& client, std::string_view parent,
+                                  const ListAliasMovesOptions& options = {});
 
 // Keeps a version from being deleted until it expires. One per version and holder.
 struct LeaseInfo {
@@ -82,53 +88,35 @@ struct LeaseInfo {
 
 // `checkpoint` may end in an alias or `latest`; the answer names the version: renew
 // by that, at a third of the time. 1 s to 30 days. By the same holder it renews.
-[[nodiscard]] absl::StatusOr<LeaseInfo> AcquireLease(Client& client,
+[[nodiscard]] absl::StatusOr<LeaseInfo> AcquireLease(const Client& client,
                                                      std::string_view checkpoint,
                                                      std::string_view holder,
-                                                     Timeout time_to_live);
+                                                     Timeout time_to_live,
+                                                     const CallOptions& options = {});
 // `checkpoint` ends in the version's number.
-absl::Status ReleaseLease(Client& client, std::string_view checkpoint,
-                          std::string_view holder);
+absl::Status ReleaseLease(const Client& client, std::string_view checkpoint,
+                          std::string_view holder, const CallOptions& options = {});
 
 // By version, then holder; expired ones are left out. `parent` is `models/{model}`, or
 // `models/{model}/checkpoints/{version}`.
-Listing<LeaseInfo> ListLeases(Client& client, std::string_view parent);
-
-// The expire_time that takes an expiry away.
-inline constexpr auto kNeverExpires = std::chrono::system_clock::time_point::max();
-
-// Fields that are set are changed, labels as a whole; the content never is.
-struct CheckpointUpdate {
-  std::optional<std::string> description = {};
-  std::optional<std::map<std::string, std::string>> labels = {};
-  // A pinned version is never deleted.
-  std::optional<bool> pinned = {};
-  // After it a prune deletes the version, whatever the rules, unless it is held.
-  std::optional<std::chrono::system_clock::time_point> expire_time = {};
-};
-[[nodiscard]] absl::StatusOr<CheckpointInfo> UpdateCheckpoint(
-    Client& client, std::string_view name, const CheckpointUpdate& update);
-struct ModelUpdate {
-  std::optional<std::string> description = {};
-  std::optional<std::map<std::string, std::string>> labels = {};
-};
-absl::StatusOr<ModelInfo> UpdateModel(Client& client, std::string_view name,
-                                      const ModelUpdate& update);
+Listing<LeaseInfo> ListLeases(const Client& client, std::string_view parent,
+                              const CallOptions& options = {});
 
 struct CopyOptions {
   bool create_model = true;
-  // Of the copy; everything else is the source's.
-  std::map<std::string, std::string> labels = {};
-  std::string description = {};
+  // Of the copy. Epoch, step, loss and metrics that are absent are the source's, as is
+  // everything else; labels and description never are.
+  CheckpointMetadata metadata = {};
   // The same id never makes two versions. Empty: the library makes one.
   std::string request_id = {};
   std::optional<int64_t> expected_latest_version = {};
+  std::optional<Deadline> deadline = {};
 };
 // Copies a version into a model, the same or another, as its next version. The
 // chunks are shared: no tensor byte is read or written, and either side may be
 // deleted without hurting the other.
 [[nodiscard]] absl::StatusOr<CheckpointInfo> CopyCheckpoint(
-    Client& client, std::string_view source, std::string_view parent,
+    const Client& client, std::string_view source, std::string_view parent,
     const CopyOptions& options = {});
 
 // What a watcher is told. modelstore.v1.WatchModelResponse tells each kind.
@@ -149,15 +137,20 @@ struct ModelEvent {
   AliasMove alias_move;
 };
 
+struct WatchOptions {
+  // Of an earlier watcher, also of another process: goes on from there. Empty: the
+  // present state comes first.
+  std::string cursor = {};
+};
+
 // Hears of every change of a model, in order, within milliseconds. Where the
 // connection is cut or the server restarts it comes back with its cursor and misses
 // nothing. Move-only; used by one thread at a time; holds none of its own.
 class ModelWatcher {
  public:
-  // `cursor` of an earlier watcher goes on from there, also in another process;
-  // empty: the present state comes first. The server is reached by Next().
-  static absl::StatusOr<ModelWatcher> Open(Client& client, std::string_view name,
-                                           std::string_view cursor = {});
+  // The server is reached by Next().
+  static absl::StatusOr<ModelWatcher> Open(const Client& client, std::string_view name,
+                                           const WatchOptions& options = {});
   ModelWatcher(ModelWatcher&&) noexcept;
   ModelWatcher& operator=(ModelWatcher&&) noexcept;
   ~ModelWatcher();

@@ -37,7 +37,7 @@ struct LoadReport {
   std::vector<std::pair<std::string, std::string>> overwritten;
   // What options.target_dtype left as it is: complex, integers, booleans.
   std::vector<std::string> uncast;
-  // Left alone: by include and exclude, because no such section or option is
+  // Left alone: by the selection, because no such section or option is
   // known here or there, because no group of the stored optimizer lists the
   // parameter that a state is of, or because the state dict is of a version of
   // PyTorch that had no such buffer (`num_batches_tracked` without `_metadata`).

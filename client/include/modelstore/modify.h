@@ -13,7 +13,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,25 +41,23 @@ enum class OptimizerPolicy : uint8_t {
 };
 
 struct ModifyOptions {
-  // Of the new version; absent: the old version's.
-  std::optional<int64_t> epoch;
-  std::optional<int64_t> step;
-  std::optional<double> loss;
-  std::map<std::string, double> metrics;
-  std::map<std::string, std::string> labels;
-  std::string description;
+  // Of the new version. Epoch, step, loss and metrics that are absent are the old
+  // version's; labels and description never are.
+  CheckpointMetadata metadata = {};
   OptimizerPolicy optimizer_policy = OptimizerPolicy::kKeep;
   // By section, such as `optimizer`, names of a stored optimizer's parameters where it
   // has none, as one that Python saved: in the order of its groups and of `params` in
   // each.
-  std::map<std::string, std::vector<std::string>> optimizer_param_names;
+  std::map<std::string, std::vector<std::string>> optimizer_param_names = {};
   // See SaveOptions.
-  std::string request_id;
-  std::optional<int64_t> expected_latest_version;
+  std::string request_id = {};
+  std::optional<int64_t> expected_latest_version = {};
   // Everything but the commit.
   bool validate_only = false;
   // Filled while it runs; may be null.
-  std::shared_ptr<ModifyProgress> progress;
+  std::shared_ptr<ModifyProgress> progress = {};
+  // Once it has passed, the modification is cancelled, and nothing is left of it.
+  std::optional<Deadline> deadline = {};
 };
 
 // modelstore/v1/operations.proto tells each field.
@@ -125,10 +122,10 @@ std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate);
 
 // Returns when the new version is durable. Repeated under its request_id while the
 // server is away, so that it makes one version. Errors name the edit:
-// `edits[2].cast.keys[0]: ...`. A deadline that passes cancels it: nothing is left.
+// `edits[2].cast.keys[0]: ...`.
 [[nodiscard]] absl::StatusOr<ModifyResult> ModifyCheckpoint(
     const Client& client, std::string_view name, const EditList& edits,
-    const ModifyOptions& options = {}, Deadline deadline = After(std::chrono::hours(1)));
+    const ModifyOptions& options = {});
 
 // One version of a line of modifications and saves.
 struct HistoryEntry {
@@ -138,10 +135,14 @@ struct HistoryEntry {
   std::vector<std::string> edits;
 };
 
-// A version and those that it comes from, newest first, as far as they still exist;
-// at most `limit`.
+struct HistoryOptions {
+  // At most so many, each of which is one call to the server.
+  int limit = 100;
+  std::optional<Deadline> deadline = {};
+};
+
+// A version and those that it comes from, newest first, as far as they still exist.
 Listing<HistoryEntry> History(const Client& client, std::string_view name,
-                              int limit = 100,
-                              Deadline deadline = After(std::chrono::minutes(1)));
+                              const HistoryOptions& options = {});
 
 }  // namespace modelstore

@@ -6,10 +6,12 @@
 //   absl::Status s = modelstore::RequestFinalSaveOnSignal(SIGTERM);
 //   for (int64_t epoch = 1; epoch <= epochs; ++epoch) {
 //     ...
-//     const modelstore::SaveReason why =
-//         policy->Decide({.epoch = epoch, .metrics = {{"accuracy", accuracy}}});
+//     const modelstore::CheckpointMetadata state = {
+//         .epoch = epoch, .metrics = {{"accuracy", accuracy}}};
+//     const modelstore::SaveReason why = policy->Decide(state);
 //     if (why == modelstore::SaveReason::kNone) continue;
-//     save = modelstore::SaveCheckpointAsync(client, "models/m", {...});
+//     save = modelstore::SaveCheckpointAsync(
+//         client, "models/m", {.module = net.get(), .metadata = state});
 //     if (why == modelstore::SaveReason::kFinal) break;
 //   }
 //
@@ -21,13 +23,13 @@
 #include <csignal>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "modelstore/options.h"
+#include "modelstore/deadline.h"
+#include "modelstore/resources.h"
 
 namespace modelstore {
 
@@ -44,18 +46,11 @@ struct CheckpointPolicyOptions {
   bool higher_is_better = false;
   // By more than so much it must be better than the best so far.
   double min_improvement = 0;
-  // How long a final save may take from the moment at which it is requested.
+  // How long a final save may take from the moment at which it is requested. A duration,
+  // as is `every`: what it counts from is yet to come.
   Timeout final_save_within{30'000};
   // For tests; the steady clock where it is not set.
   std::function<std::chrono::steady_clock::time_point()> now = {};
-};
-
-// Where training is. What is not known is left out.
-struct TrainingProgress {
-  std::optional<int64_t> epoch = {};
-  std::optional<int64_t> step = {};
-  std::optional<double> loss = {};
-  std::map<std::string, double> metrics = {};
 };
 
 enum class SaveReason : uint8_t {
@@ -72,10 +67,10 @@ class CheckpointPolicy {
   // ever be saved but a final version.
   static absl::StatusOr<CheckpointPolicy> Create(CheckpointPolicyOptions options);
 
-  // To be asked after each epoch or each step. What is not kNone counts as saved. A
-  // metric that is absent or NaN improves nothing. kFinal is given once, and before
-  // any other reason.
-  [[nodiscard]] SaveReason Decide(const TrainingProgress& progress);
+  // To be asked after each epoch or each step, with where training is: epoch, step, loss
+  // and metrics. What is not kNone counts as saved. A metric that is absent or NaN
+  // improves nothing. kFinal is given once, and before any other reason.
+  [[nodiscard]] SaveReason Decide(const CheckpointMetadata& state);
 
   // The version that training went on from: intervals count from there, and its
   // metric is the best so far unless a better one was seen.
@@ -84,14 +79,14 @@ class CheckpointPolicy {
   // The best value of the metric so far.
   std::optional<double> best() const { return best_; }
 
-  // What is left for a final save, as the timeout of its options; zero when it is
-  // over. All of final_save_within while none is requested.
-  std::chrono::milliseconds FinalSaveTimeLeft() const;
+  // When a final save must be durable, for its options and for Durable():
+  // final_save_within after the request. After now while none is requested.
+  Deadline FinalSaveDeadline() const;
 
  private:
   explicit CheckpointPolicy(CheckpointPolicyOptions options);
-  bool Improved(const TrainingProgress& progress);
-  bool Due(const TrainingProgress& progress) const;
+  bool Improved(const CheckpointMetadata& state);
+  bool Due(const CheckpointMetadata& state) const;
   std::chrono::steady_clock::time_point Now() const;
 
   CheckpointPolicyOptions options_;

@@ -54,16 +54,17 @@ struct RetentionPolicy {
 // takes it away. `model` is `models/{model}`. The server does not prune by itself.
 absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
                                 const RetentionPolicy& policy,
-                                Deadline deadline = After(std::chrono::seconds(60)));
-absl::StatusOr<RetentionPolicy> GetRetentionPolicy(
-    const Client& client, std::string_view model,
-    Deadline deadline = After(std::chrono::seconds(60)));
+                                const CallOptions& options = {});
+absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
+                                                   std::string_view model,
+                                                   const CallOptions& options = {});
 
 struct PruneOptions {
   // For this call alone; absent: the model's own.
   std::optional<RetentionPolicy> policy = {};
   // A dry run: tells which versions would go, not their bytes.
   bool validate_only = false;
+  std::optional<Deadline> deadline = {};
 };
 
 // What became of one version, or would.
@@ -105,8 +106,7 @@ struct PruneResult {
 
 // Each version is deleted on its own: cut off, what is gone is gone. Repeated by
 // itself after a passing failure; then pruned_versions are those of the last attempt.
-absl::StatusOr<PruneResult> PruneCheckpoints(
-    const Client& client, std::string_view model, const PruneOptions& options = {},
-    Deadline deadline = After(std::chrono::seconds(300)));
+absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_view model,
+                                             const PruneOptions& options = {});
 
 }  // namespace modelstore

@@ -2,10 +2,14 @@
 //
 //   auto client = modelstore::Client::Connect("localhost:7070");
 //   auto saved = modelstore::SaveCheckpoint(*client, "models/iris",
-//       {.module = net.get(), .optimizer = &sgd, .epoch = 4, .loss = loss});
+//       {.module = net.get(), .optimizer = &sgd,
+//        .metadata = {.epoch = 4, .loss = loss}});
 //   modelstore::LoadResult r = modelstore::LoadCheckpoint(*client,
 //       "models/iris/checkpoints/latest", {.module = net.get(), .optimizer = &sgd});
 //   if (!r.status.ok()) std::cerr << r.status << "\n" << r.report.ToString();
+//   modelstore::StateDict weights;  // fresh tensors, on a GPU
+//   r = modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
+//       {.state_dict = &weights}, {.device = "cuda:0"});
 //
 // Mirrors torch.save / Module.state_dict / Module.load_state_dict and
 // Optimizer.state_dict / load_state_dict. Nothing here throws: what torch throws
@@ -70,10 +74,7 @@ struct SaveArgs {
   // INVALID_ARGUMENT if that is no section's id. Of a GAN:
   //   {{"generator", &generator_adam}, {"critic", &critic_adam}}
   std::map<std::string, torch::optim::Optimizer*> optimizers = {};
-  std::optional<int64_t> epoch = {};
-  std::optional<int64_t> step = {};
-  std::optional<double> loss = {};
-  std::map<std::string, double> metrics = {};
+  CheckpointMetadata metadata = {};
   // Further sections by name, such as `hyperparameters`, `extra`.
   std::map<std::string, ValueTree> sections = {};
   // Saves the state of the CPU generator in section `rng`, and that of each GPU from
@@ -94,8 +95,6 @@ struct SaveArgs {
   // other (`bn->running_mean = t`) INVALID_ARGUMENT names the member. If this is set, the
   // registered tensors are saved. Of a class of your own the library cannot tell.
   bool ignore_reassigned_members = false;
-  std::map<std::string, std::string> labels = {};
-  std::string description = {};
   std::string code_commit = {};
   // See SaveContent.
   std::vector<Attachment> attachments = {};
@@ -107,14 +106,13 @@ struct SaveArgs {
   //   {{"", {"features", "avgpool", "flatten(1)", "classifier"}}}
   // A residual block ends in "add" (its input) or "add(downsample)".
   std::map<std::string, std::vector<std::string>> forward = {};
-  SaveOptions options = {};
 };
 
 // Returns when the version is durable. While it runs the tensors must not
 // change.
-[[nodiscard]] absl::StatusOr<CheckpointInfo> SaveCheckpoint(Client& client,
-                                                            std::string_view parent,
-                                                            const SaveArgs& args);
+[[nodiscard]] absl::StatusOr<CheckpointInfo> SaveCheckpoint(
+    const Client& client, std::string_view parent, const SaveArgs& args,
+    const SaveOptions& options = {});
 
 // Returns once every tensor is found and named; the values stored are those at
 // this call, provided that the tensors do not change before Staged(). Tensors that are
@@ -125,8 +123,8 @@ struct SaveArgs {
 // that is over. If options.max_staging_bytes are fewer, they are copied as they are sent,
 // and Staged() comes once all were. What cannot be saved is told by every wait of the
 // handle.
-SaveHandle SaveCheckpointAsync(Client& client, std::string_view parent,
-                               const SaveArgs& args);
+SaveHandle SaveCheckpointAsync(const Client& client, std::string_view parent,
+                               const SaveArgs& args, const SaveOptions& options = {});
 
 enum class Policy : uint8_t {
   kFail,    // refuse, before anything is touched
@@ -134,6 +132,14 @@ enum class Policy : uint8_t {
   kIgnore,
 };
 
+// Where to load to, and how strict to be. Which tensors come, as what type and to which
+// device, is in LoadOptions. options.selection.sections are further sections to return in
+// LoadResult.sections, beside those that the members here take: all that are in the
+// checkpoint if neither module, state_dict, extra_tensors nor optimizer is given and none
+// is named. options.device is that of fresh tensors, PyTorch's map_location. A module's
+// tensors stay where they are, and its optimizer's go with them. No GPU but those named
+// is touched. What a load needs and what a device has free are compared before anything
+// is allocated: RESOURCE_EXHAUSTED names both.
 struct LoadArgs {
   torch::nn::Module* module = nullptr;
   // Instead of a module: filled with fresh tensors of section `model`.
@@ -163,17 +169,9 @@ struct LoadArgs {
   std::map<std::string, torch::optim::LRScheduler*> schedulers = {};
   // As when saving: loads the registered tensors, and forward() uses the others.
   bool ignore_reassigned_members = false;
-  // Further sections to return: all that are in the checkpoint when empty and
-  // neither module, state_dict, extra_tensors nor an optimizer is given.
-  std::vector<std::string> sections = {};
-  // Device of fresh tensors, PyTorch's map_location: `cpu`, `cuda` (the current one) or
-  // `cuda:N`. A module's tensors stay where they are, and its optimizer's go with them.
-  // No GPU but those named is touched. What a load needs and what a device has free are
-  // compared before anything is allocated: RESOURCE_EXHAUSTED names both.
-  std::string device = "cpu";
-  // Exceptions to it: {pattern, device}, the first that matches decides. RE2 patterns of
-  // a whole `section:key`, or of a key of section `model`; names as they are here. Tied
-  // tensors go where the first of them goes.
+  // Exceptions to options.device: {pattern, device}, the first that matches decides. RE2
+  // patterns of a whole `section:key`, or of a key of section `model`; names as they are
+  // here. Tied tensors go where the first of them goes.
   std::vector<std::pair<std::string, std::string>> placement = {};
   // `cpu`: takes what a device has no room for, and all of a device that this process
   // does not have; the report says so in `fell_back`. Empty: the load is refused.
@@ -219,14 +217,13 @@ struct LoadArgs {
   // `module.` of a model that DataParallel held; it is an error if any key lacks it.
   // Then a prefix is put before every key. Then the first of `renames` that matches
   // the whole key (RE2) gives the new one, \1 for its first group. Two keys that
-  // would be one are an error. include and exclude speak of stored names.
+  // would be one are an error. options.selection speaks of stored names.
   std::string strip_prefix = {};
   std::string add_prefix = {};
   std::vector<std::pair<std::string, std::string>> renames = {};
   // Loads aside first and copies at the end: a failed transfer leaves every
   // byte as it was. Twice the memory.
   bool atomic = false;
-  LoadOptions options = {};
 };
 
 struct [[nodiscard]] LoadResult {
@@ -237,6 +234,7 @@ struct [[nodiscard]] LoadResult {
   std::map<std::string, ValueTree> sections;
 };
 
-LoadResult LoadCheckpoint(Client& client, std::string_view name, const LoadArgs& args);
+LoadResult LoadCheckpoint(const Client& client, std::string_view name,
+                          const LoadArgs& args, const LoadOptions& options = {});
 
 }  // namespace modelstore

@@ -10,7 +10,8 @@
 //     Fields of structs, overloads, arguments with a default and enumerators are added at
 //     any time: initialize structs by the names of their fields, and give a `switch` over
 //     an enum a `default`. What is in a namespace `internal` is not for programs.
-//   Binary: none. Library and program are compiled from the same version.
+//   Binary: none. Library and program are compiled from the same version; no symbol tells
+//     versions apart when they are linked.
 //   Protocol: modelstore.v1 only grows. Every client of a major version works with every
 //     server of it, apart from what the older of the two lacks. An enumerator that is
 //     newer than the library reads as kUnknown where the enum has it.

@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   modelstore::SaveContent content;
   content.tensors.push_back(view);
   content.sections.push_back({"model"});
-  content.epoch = 1;
+  content.metadata.epoch = 1;
   auto saved = client->SaveAsync("models/plain", content)
                    .Durable(modelstore::After(std::chrono::seconds(30)));
   if (!saved.ok()) return Fail(saved.status());
