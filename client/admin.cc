@@ -90,7 +90,7 @@ absl::StatusOr<ServerInfo> GetServerInfo(const Client& client,
   info.start_time = ToTime(answer->start_time());
   info.with_torch = answer->with_torch();
   for (const int algorithm : answer->digest_algorithms()) {
-    info.with_sha256 |= algorithm == v1::SHA256;
+    info.with_sha256 |= algorithm == v1::DIGEST_ALGORITHM_SHA256;
   }
   info.limits = ToLimits(answer->limits());
   return info;

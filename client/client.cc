@@ -162,7 +162,7 @@ absl::StatusOr<CheckpointInfo> Client::GetCheckpoint(std::string_view name,
                                                      const CallOptions& options) const {
   v1::GetCheckpointRequest request;
   request.set_name(std::string(name));
-  request.set_view(v1::BASIC);
+  request.set_view(v1::CHECKPOINT_VIEW_BASIC);
   auto checkpoint = CallStore<v1::Checkpoint>(*this, "GetCheckpoint", request,
                                               CallDeadline(*this, options.deadline));
   if (!checkpoint.ok()) return checkpoint.status();
@@ -217,7 +217,7 @@ absl::StatusOr<CheckpointInfo> Client::UpdateCheckpoint(
   // By its number and the model's uid: a repetition changes what the first attempt did.
   v1::GetCheckpointRequest get;
   get.set_name(std::string(name));
-  get.set_view(v1::BASIC);
+  get.set_view(v1::CHECKPOINT_VIEW_BASIC);
   const auto present = CallStore<v1::Checkpoint>(*this, "GetCheckpoint", get, deadline);
   if (!present.ok()) return present.status();
   checkpoint.set_name(present->name());
@@ -316,7 +316,7 @@ absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
         CallStore<v1::GetAttachmentResponse>(*this, "GetAttachment", request, deadline);
     if (!part.ok()) return part.status();
     out.data += part->data();
-    if (part->next_offset() > 0 && !part->data().empty()) {
+    if (part->has_next_offset() && !part->data().empty()) {
       request.set_offset(static_cast<int64_t>(out.data.size()));
       continue;
     }

@@ -42,8 +42,8 @@ absl::StatusOr<std::string> UidOf(const Client& client, const absl::StatusOr<Nam
 }
 
 LeaseInfo ToLeaseInfo(const v1::Lease& lease) {
-  return {lease.checkpoint(), lease.holder(), internal::ToTime(lease.expire_time()),
-          internal::ToTime(lease.create_time())};
+  return {lease.name(), lease.checkpoint(), lease.holder(),
+          internal::ToTime(lease.expire_time()), internal::ToTime(lease.create_time())};
 }
 
 }  // namespace
@@ -58,6 +58,7 @@ absl::StatusOr<AliasInfo> SetAlias(const Client& client, std::string_view name,
   request.set_model_uid(*uid);
   request.set_version(version);
   if (options.expected_version) request.set_expected_version(*options.expected_version);
+  request.set_create_only(options.create_only);
   request.set_note(options.note);
   request.set_request_id(internal::NewRequestId("alias"));
   auto alias = CallStore<v1::Alias>(client, "SetAlias", request, deadline);
@@ -66,7 +67,7 @@ absl::StatusOr<AliasInfo> SetAlias(const Client& client, std::string_view name,
 }
 
 absl::Status DeleteAlias(const Client& client, std::string_view name,
-                         const SetAliasOptions& options) {
+                         const DeleteAliasOptions& options) {
   const Deadline deadline = CallDeadline(client, options.deadline);
   v1::DeleteAliasRequest request;
   request.set_name(std::string(name));
@@ -129,24 +130,20 @@ absl::StatusOr<LeaseInfo> AcquireLease(const Client& client, std::string_view ch
   if (!uid.ok()) return uid.status();
   request.set_model_uid(*uid);
   request.set_holder(std::string(holder));
-  request.mutable_time_to_live()->set_seconds(time_to_live.count() / 1000);
-  request.mutable_time_to_live()->set_nanos(
-      static_cast<int32_t>(time_to_live.count() % 1000 * 1'000'000));
+  *request.mutable_time_to_live() = internal::ToDuration(time_to_live);
   auto lease = CallStore<v1::Lease>(client, "AcquireLease", request, deadline);
   if (!lease.ok()) return lease.status();
   return ToLeaseInfo(*lease);
 }
 
-absl::Status ReleaseLease(const Client& client, std::string_view checkpoint,
-                          std::string_view holder, const CallOptions& options) {
+absl::Status ReleaseLease(const Client& client, std::string_view name,
+                          const CallOptions& options) {
   const Deadline deadline = CallDeadline(client, options.deadline);
   v1::ReleaseLeaseRequest request;
-  request.set_checkpoint(std::string(checkpoint));
-  const auto uid =
-      UidOf(client, ParseCheckpointName("checkpoint", request.checkpoint()), deadline);
+  request.set_name(std::string(name));
+  const auto uid = UidOf(client, ParseLeaseName("name", request.name()), deadline);
   if (!uid.ok()) return uid.status();
   request.set_model_uid(*uid);
-  request.set_holder(std::string(holder));
   return CallDelete<google::protobuf::Empty>(client, "ReleaseLease", request, deadline);
 }
 
@@ -178,9 +175,7 @@ absl::StatusOr<CheckpointInfo> CopyCheckpoint(const Client& client,
   internal::ToMetadata(options.metadata, request.mutable_checkpoint());
   request.set_request_id(options.request_id.empty() ? internal::NewRequestId("copy")
                                                     : options.request_id);
-  if (options.expected_latest_version) {
-    request.set_expected_latest_version(*options.expected_latest_version);
-  }
+  internal::SetExpectedLatest(options, &request);
   auto copy = CallStore<v1::Checkpoint>(client, "CopyCheckpoint", request,
                                         CallDeadline(client, options.deadline));
   if (!copy.ok()) return copy.status();

@@ -55,7 +55,7 @@ std::optional<ModelEvent> ToEvent(const v1::WatchModelResponse& response) {
     case v1::WatchModelResponse::kAliasMoved:
       event.kind = Kind::kAliasMoved;
       event.alias_move = internal::ToAliasMove(response.alias_moved());
-      event.version = event.alias_move.to_version;
+      event.version = event.alias_move.to_version.value_or(0);
       return event;
     case v1::WatchModelResponse::kModelUpdated:
       event.kind = Kind::kModelUpdated;

@@ -54,8 +54,12 @@ absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
 
 void Add(const Response::Report& report, ModifyResult& result) {
   for (const auto& warning : report.warnings()) {
-    result.warnings.push_back({internal::ToKnown(warning.kind(), Kind::kTensorsNotTaken),
-                               warning.edit_index(), warning.path(), warning.message()});
+    ModifyResult::Warning out;
+    out.kind = internal::ToKnown(warning.kind(), Kind::kTensorsNotTaken);
+    if (warning.has_edit_index()) out.edit_index = warning.edit_index();
+    out.path = warning.path();
+    out.message = warning.message();
+    result.warnings.push_back(std::move(out));
   }
   for (const auto& fate : report.parameters()) {
     ModifyResult::Parameter parameter;
@@ -89,13 +93,17 @@ void Tell(const Response::Progress& from, ModifyProgress* progress) {
 }  // namespace
 
 std::string_view ToString(ModifyResult::Warning::Kind kind) {
-  return Response::Warning::Kind_Name(static_cast<int>(kind));
+  return internal::WithoutPrefix(Response::Warning::Kind_Name(static_cast<int>(kind)),
+                                 "KIND_");
 }
 std::string_view ToString(ModifyResult::Parameter::Fate fate) {
-  return Response::ParameterFate::Fate_Name(static_cast<int>(fate));
+  return internal::WithoutPrefix(
+      Response::ParameterFate::Fate_Name(static_cast<int>(fate)), "FATE_");
 }
 std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate) {
-  return Response::ParameterFate::OptimizerFate_Name(static_cast<int>(fate));
+  return internal::WithoutPrefix(
+      Response::ParameterFate::OptimizerFate_Name(static_cast<int>(fate)),
+      "OPTIMIZER_FATE_");
 }
 
 absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_view name,
@@ -123,7 +131,7 @@ Listing<HistoryEntry> History(const Client& client, std::string_view name,
   std::vector<HistoryEntry> history;
   v1::GetCheckpointRequest request;
   request.set_name(std::string(name));
-  request.set_view(v1::FULL);
+  request.set_view(v1::CHECKPOINT_VIEW_FULL);
   std::string uid;
   while (!request.name().empty() && static_cast<int>(history.size()) < options.limit) {
     auto checkpoint =

@@ -15,7 +15,7 @@ void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
   out->set_metric(policy.metric);
   out->set_maximize(policy.maximize);
   out->set_keep_every_steps(policy.keep_every_steps);
-  out->set_keep_younger_than_seconds(policy.keep_younger_than_seconds);
+  *out->mutable_keep_younger_than() = internal::ToDuration(policy.keep_younger_than);
   out->set_prune_unranked(policy.prune_unranked);
 }
 
@@ -58,10 +58,11 @@ void Add(const v1::PruneCheckpointsResponse::Result& from, PruneResult& result) 
 }  // namespace
 
 std::string_view ToString(PruneDecision::Outcome outcome) {
-  return Decision::Outcome_Name(static_cast<int>(outcome));
+  return internal::WithoutPrefix(Decision::Outcome_Name(static_cast<int>(outcome)),
+                                 "OUTCOME_");
 }
 std::string_view ToString(PruneDecision::Rule rule) {
-  return Decision::Rule_Name(static_cast<int>(rule));
+  return internal::WithoutPrefix(Decision::Rule_Name(static_cast<int>(rule)), "RULE_");
 }
 
 absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
@@ -87,10 +88,11 @@ absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
       client, "GetModel", request, internal::CallDeadline(client, options.deadline));
   if (!answer.ok()) return answer.status();
   const v1::RetentionPolicy& policy = answer->retention_policy();
-  return RetentionPolicy{policy.keep_latest(),      policy.keep_best(),
-                         policy.metric(),           policy.maximize(),
-                         policy.keep_every_steps(), policy.keep_younger_than_seconds(),
-                         policy.prune_unranked()};
+  return RetentionPolicy{
+      policy.keep_latest(),      policy.keep_best(),
+      policy.metric(),           policy.maximize(),
+      policy.keep_every_steps(), internal::ToTimeout(policy.keep_younger_than()),
+      policy.prune_unranked()};
 }
 
 absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_view model,

@@ -105,12 +105,9 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   // learns that the other has made it.
   if (move.expected_version.has_value() && *move.expected_version != from) {
     const std::string alias = AliasNameOf(model.model_id(), move.alias);
-    return MakeError(ErrorReason::LOST_RACE,
-                     absl::StrCat(alias, " names ", Named(from), ", expected was ",
-                                  Named(*move.expected_version)),
-                     {{"resource_name", alias},
-                      {"expected_version", absl::StrCat(*move.expected_version)},
-                      {"actual_version", absl::StrCat(from)}});
+    return LostRace(alias, *move.expected_version, from,
+                    absl::StrCat(alias, " names ", Named(from), ", expected was ",
+                                 Named(*move.expected_version)));
   }
   // With a request_id the move is added to the history even if it changes nothing: a
   // repeated one must not undo later moves of others.

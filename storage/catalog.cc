@@ -28,7 +28,7 @@ bool IsUndecided(const absl::Status& status) {
 }
 
 absl::Status UndecidedError(absl::string_view message) {
-  absl::Status status = MakeError(ErrorReason::OUTCOME_UNKNOWN, message);
+  absl::Status status = MakeError(ERROR_REASON_OUTCOME_UNKNOWN, message);
   status.SetPayload(kUndecidedUrl, absl::Cord());
   return status;
 }

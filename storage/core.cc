@@ -106,7 +106,7 @@ absl::StatusOr<PinnedBytes> StoreCore::ReadChecked(ChunkId chunk, const Digest& 
   }
   damage.Mark(chunk);
   if (absl::IsDataLoss(bytes.status())) return bytes.status();
-  return MakeError(ErrorReason::DATA_DAMAGED,
+  return MakeError(ERROR_REASON_DATA_DAMAGED,
                    bytes.ok() ? "does not match its digest" : "is gone");
 }
 

@@ -5,10 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "proto/contract/errors.h"
 #include "proto/contract/names.h"
 #include "storage/keys.h"
@@ -49,11 +47,8 @@ class Holders {
           const absl::StatusOr<v1::LeaseRecord> lease = Decode<v1::LeaseRecord>(value);
           if (lease.ok() && !IsLive(core, *lease)) return true;
           const keys::LeaseKey named = keys::ParseLeaseKey(key);
-          const std::string holder = absl::CEscape(named.holder);
-          Add(absl::StrCat("the lease of ", holder), named.version,
-              absl::StrCat(named.version, ":",
-                           absl::StrReplaceAll(holder, {{",", "\\054"}})),
-              leases_);
+          Add(absl::StrCat("the lease of ", named.holder), named.version,
+              absl::StrCat(named.version, ":", named.holder), leases_);
           return true;
         });
   }
@@ -66,7 +61,7 @@ class Holders {
     if (!pins_.empty()) remedies.push_back("unpin by UpdateCheckpoint");
     if (!leases_.empty()) remedies.push_back("release the leases or let them expire");
     const size_t more = count_ - named_.size();
-    return MakeError(ErrorReason::HELD,
+    return MakeError(ERROR_REASON_HELD,
                      absl::StrCat(what, " is held by ", absl::StrJoin(named_, ", "),
                                   more > 0 ? absl::StrCat(" and ", more, " more") : "",
                                   ": ", absl::StrJoin(remedies, ", "), " first"),

@@ -111,9 +111,7 @@ absl::Status StoredLeases::Release(absl::string_view model_id, int64_t version,
                        ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
                                         GetRecord<v1::LeaseRecord>(core_.catalog(), key));
                        if (!present.has_value() || !IsLive(core_, *present)) {
-                         return NoSuch("lease",
-                                       absl::StrCat("of ", absl::CEscape(holder), " on ",
-                                                    CheckpointNameOf(model_id, version)));
+                         return NoSuch("lease", LeaseNameOf(model_id, version, holder));
                        }
                        model.set_lease_change(RandomNumber());
                        change.batch.Delete(Space::kRecords, key);

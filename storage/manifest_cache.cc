@@ -90,7 +90,7 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
                        return !damaged;
                      }));
   if (damaged || (pages.has_value() && found != *pages) || !IsSound(*manifest)) {
-    return MakeError(ErrorReason::DATA_DAMAGED, "its manifest is damaged");
+    return MakeError(ERROR_REASON_DATA_DAMAGED, "its manifest is damaged");
   }
   std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);
   MutexLock lock(mutex_);

@@ -103,7 +103,7 @@ class StoredModels final : public Models {
   absl::Status CheckDeletable(const v1::ModelRecord& model, bool force) {
     if (model.checkpoint_count() > 0 && !force) {
       const std::string name = ModelName(model.model_id());
-      return MakeError(ErrorReason::NOT_EMPTY,
+      return MakeError(ERROR_REASON_NOT_EMPTY,
                        absl::StrCat(name, " has ", model.checkpoint_count(),
                                     " checkpoints: delete them first, or use force"),
                        {{"resource_name", name},
@@ -194,7 +194,7 @@ absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(
                                        : events[0].generation == after_generation + 1;
   if (complete) return events;
   const std::string name = ModelName(model.model_id());
-  return MakeError(ErrorReason::EVENTS_TRIMMED,
+  return MakeError(ERROR_REASON_EVENTS_TRIMMED,
                    absl::StrCat(name, ": the events after generation ", after_generation,
                                 " have been trimmed"),
                    {{"resource_name", name}});

@@ -87,7 +87,7 @@ class StoredReads final : public Reads {
   absl::StatusOr<std::shared_ptr<Read>> Reopen(absl::string_view token) override {
     std::optional<Holds::Reopened> reopened = core_.holds.Reopen(token);
     if (!reopened.has_value()) {
-      return MakeError(ErrorReason::UNKNOWN_RESUME_TOKEN,
+      return MakeError(ERROR_REASON_UNKNOWN_RESUME_TOKEN,
                        "the resume_token has expired: plan the load again");
     }
     return Start({std::move(reopened->hold), reopened->content->model,

@@ -24,7 +24,7 @@ absl::StatusOr<Record> Decode(absl::string_view bytes) {
   Record record;
   if (!ParseMessage(bytes, &record)) {
     return MakeError(
-        ErrorReason::DATA_DAMAGED,
+        ERROR_REASON_DATA_DAMAGED,
         absl::StrCat("the catalog holds a damaged ", Record::descriptor()->name()));
   }
   return record;

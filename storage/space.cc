@@ -46,7 +46,7 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
   const std::string wanted =
       bytes > 0 ? absl::StrCat(bytes, " bytes do not fit, ") : std::string();
   return MakeError(
-      ErrorReason::DISK_FULL,
+      ERROR_REASON_DISK_FULL,
       absl::StrCat("the disk is full: ", wanted, "at least ", bytes - available,
                    " bytes must be freed: ", sampled_free_, " are free, of which ",
                    reserve_bytes_, " are kept in reserve and ", outstanding_,

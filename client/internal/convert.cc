@@ -14,7 +14,7 @@
 namespace modelstore {
 
 std::string_view ToString(Origin origin) {
-  return v1::Origin_Name(static_cast<int>(origin));
+  return internal::WithoutPrefix(v1::Origin_Name(static_cast<int>(origin)), "ORIGIN_");
 }
 
 namespace internal {
@@ -32,6 +32,11 @@ static_assert(static_cast<int>(Origin::kCopied) == v1::Origin_MAX,
               "every number of the protocol has a name");
 
 }  // namespace
+
+std::string_view WithoutPrefix(std::string_view name, std::string_view prefix) {
+  if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  return name;
+}
 
 std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time) {
   // system_clock counts nanoseconds and ends in 2262; later times are clamped.
@@ -56,11 +61,22 @@ google::protobuf::Timestamp ToTimestamp(std::chrono::system_clock::time_point ti
   return out;
 }
 
+Timeout ToTimeout(const google::protobuf::Duration& duration) {
+  return Timeout(duration.seconds() * 1000 + duration.nanos() / 1'000'000);
+}
+
+google::protobuf::Duration ToDuration(Timeout timeout) {
+  google::protobuf::Duration out;
+  out.set_seconds(timeout.count() / 1000);
+  out.set_nanos(static_cast<int32_t>(timeout.count() % 1000 * 1'000'000));
+  return out;
+}
+
 AliasMove ToAliasMove(const v1::AliasMove& move) {
   AliasMove out;
   out.alias = move.alias();
-  out.from_version = move.from_version();
-  out.to_version = move.to_version();
+  if (move.has_from_version()) out.from_version = move.from_version();
+  if (move.has_to_version()) out.to_version = move.to_version();
   out.note = move.note();
   out.mover = move.mover();
   out.move_time = ToTime(move.move_time());
@@ -106,7 +122,7 @@ ModelInfo ToModelInfo(const v1::Model& m) {
   info.description = m.description();
   info.labels.insert(m.labels().begin(), m.labels().end());
   info.aliases.insert(m.aliases().begin(), m.aliases().end());
-  info.latest_version = m.latest_version();
+  if (m.has_latest_version()) info.latest_version = m.latest_version();
   info.checkpoint_count = m.checkpoint_count();
   info.logical_bytes = m.logical_bytes();
   info.stored_bytes = m.stored_bytes();
@@ -126,9 +142,9 @@ absl::StatusOr<TensorInfo> ToTensorInfo(const v1::Tensor& t) {
   info.dtype = *dtype;
   info.shape.assign(t.shape().begin(), t.shape().end());
   info.requires_grad = t.requires_grad();
-  info.role = t.role() == v1::PARAMETER ? TensorRole::kParameter
-              : t.role() == v1::BUFFER  ? TensorRole::kBuffer
-                                        : TensorRole::kUnspecified;
+  info.role = t.role() == v1::TENSOR_ROLE_PARAMETER ? TensorRole::kParameter
+              : t.role() == v1::TENSOR_ROLE_BUFFER  ? TensorRole::kBuffer
+                                                    : TensorRole::kUnspecified;
   info.tied_to = t.tied_to();
   info.size_bytes = t.size_bytes();
   absl::StatusOr<int64_t> bytes = TensorBytes(info.dtype, info.shape);

@@ -1,10 +1,12 @@
 // Converts between protobuf messages and the public structs.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "google/protobuf/duration.pb.h"
 #include "modelstore/lifecycle.h"
 #include "modelstore/options.h"
 #include "modelstore/resources.h"
@@ -24,8 +26,14 @@ Enum ToKnown(int number, Enum last) {
   return known ? static_cast<Enum>(number) : Enum::kUnknown;
 }
 
+// A value's name in the protocol, which begins with the enum's, without that: `SAVED` of
+// ORIGIN_SAVED.
+std::string_view WithoutPrefix(std::string_view name, std::string_view prefix);
+
 std::chrono::system_clock::time_point ToTime(const google::protobuf::Timestamp& time);
 google::protobuf::Timestamp ToTimestamp(std::chrono::system_clock::time_point time);
+Timeout ToTimeout(const google::protobuf::Duration& duration);
+google::protobuf::Duration ToDuration(Timeout timeout);
 CheckpointInfo ToCheckpointInfo(const v1::Checkpoint& checkpoint);
 ModelInfo ToModelInfo(const v1::Model& model);
 AliasMove ToAliasMove(const v1::AliasMove& move);
@@ -45,6 +53,15 @@ absl::Status ToSection(const SectionContent& section, v1::Section* out,
                        std::vector<NamedTensor>* tensors);
 // Sets everything but the pieces.
 void ToTensor(const TensorInfo& info, v1::Tensor* out);
+
+// The condition on the model's latest version.
+template <typename Options, typename Request>
+void SetExpectedLatest(const Options& options, Request* out) {
+  if (options.expected_latest_version.has_value()) {
+    out->set_expected_latest_version(*options.expected_latest_version);
+  }
+  out->set_expect_no_version(options.expect_no_version);
+}
 
 v1::TensorSelection ToSelection(const TensorSelection& selection);
 void ToLoadRequest(const LoadOptions& options, v1::LoadCheckpointRequest* out);

@@ -155,6 +155,9 @@ absl::Status Save::CheckOptions() const {
     return InvalidField("request_id",
                         "is required, and must be the same for every worker of the save");
   }
+  if (options_.expect_no_version && options_.expected_latest_version.has_value()) {
+    return InvalidField("expected_latest_version", "not with expect_no_version");
+  }
   absl::Status s = CheckString("base_checkpoint", options_.base_checkpoint);
   return s.ok() ? ValidateRequestId("request_id", options_.request_id) : s;
 }
@@ -220,7 +223,7 @@ void Save::CleanUp(bool succeeded) {
 }
 
 absl::StatusOr<std::string> Save::FindBase() {
-  if (options_.base_checkpoint == "none") return std::string();
+  if (options_.no_base) return std::string();
   if (!options_.base_checkpoint.empty()) return options_.base_checkpoint;
   v1::GetModelRequest request;
   request.set_name(ModelName(job_.model_id));
@@ -306,12 +309,11 @@ absl::Status Save::SendOneStream(Stream& stream, const std::string& base,
   request.set_parent(ModelName(job_.model_id));
   *request.mutable_checkpoint() = plan_->metadata();
   request.mutable_checkpoint()->set_base_checkpoint(base);
+  request.set_no_base(options_.no_base);
   request.set_request_id(options_.request_id);
   request.set_create_model(options_.create_model);
   request.set_allow_empty(options_.allow_empty);
-  if (options_.expected_latest_version.has_value()) {
-    request.set_expected_latest_version(*options_.expected_latest_version);
-  }
+  SetExpectedLatest(options_, &request);
   // The header is sent with the first part of the manifest.
   for (v1::ManifestPart& part : plan_->ManifestParts()) {
     *request.mutable_manifest() = std::move(part);
@@ -426,6 +428,7 @@ absl::StatusOr<v1::Upload> Save::CreateUpload() {
   // requests.
   request.mutable_upload()->mutable_checkpoint()->set_base_checkpoint(
       options_.base_checkpoint);
+  request.set_no_base(options_.no_base);
   if (given_request_id_) {
     request.mutable_upload()->mutable_checkpoint()->mutable_producer()->clear_host();
   }
@@ -479,9 +482,7 @@ absl::StatusOr<v1::Checkpoint> Save::Commit(const v1::Upload& upload) {
   v1::CommitUploadRequest request;
   request.set_name(upload.name());
   request.set_allow_empty(options_.allow_empty);
-  if (options_.expected_latest_version.has_value()) {
-    request.set_expected_latest_version(*options_.expected_latest_version);
-  }
+  SetExpectedLatest(options_, &request);
   outcome_.commit = SaveOutcome::Commit::kSent;
   absl::StatusOr<v1::Checkpoint> committed =
       Call<v1::Checkpoint>("CommitUpload", request);

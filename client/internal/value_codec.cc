@@ -73,8 +73,8 @@ class Encoder {
     v1::ObjectValue* object = out_->mutable_object_value();
     SetGlobal(v.type, object->mutable_type());
     object->set_construction(v.construction == Value::Object::Construction::kNew
-                                 ? v1::ObjectValue::NEW
-                                 : v1::ObjectValue::CALL);
+                                 ? v1::ObjectValue::CONSTRUCTION_NEW
+                                 : v1::ObjectValue::CONSTRUCTION_CALL);
     if (v.state.size() > 1) return InvalidField(field_, "an object has over one state");
     absl::Status s = NestedAll(v.args, object->mutable_args());
     if (s.ok()) s = NestedEntries(v.keywords, object->mutable_keywords());
@@ -204,9 +204,9 @@ absl::StatusOr<Value> DecodeObject(const v1::ObjectValue& object) {
   Decoder decoder;
   Value::Object out;
   out.type = GlobalOf(object.type());
-  if (object.construction() == v1::ObjectValue::NEW) {
+  if (object.construction() == v1::ObjectValue::CONSTRUCTION_NEW) {
     out.construction = Value::Object::Construction::kNew;
-  } else if (object.construction() != v1::ObjectValue::CALL) {
+  } else if (object.construction() != v1::ObjectValue::CONSTRUCTION_CALL) {
     return UnknownKind();
   }
   out.args = decoder.All(object.args());

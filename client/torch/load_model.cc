@@ -25,7 +25,7 @@ absl::StatusOr<v1::Checkpoint> FetchArchitecture(const Client& client,
                                                  Deadline deadline) {
   v1::GetCheckpointRequest request;
   request.set_name(std::string(name));
-  request.set_view(v1::FULL);
+  request.set_view(v1::CHECKPOINT_VIEW_FULL);
   auto checkpoint =
       internal::CallStore<v1::Checkpoint>(client, "GetCheckpoint", request, deadline);
   if (!checkpoint.ok()) return checkpoint.status();

@@ -4,6 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message_lite.h"
 #include "modelstore/rpc/error_details.pb.h"
@@ -16,6 +17,7 @@ namespace {
 // Our messages of package modelstore.rpc travel under their names in google.rpc.
 constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/google.rpc.";
 constexpr char kDomain[] = "modelstore";
+constexpr absl::string_view kReasonPrefix = "ERROR_REASON_";
 // Of a value of the metadata: all details of an error fit into a trailer.
 constexpr size_t kMaxMetadataBytes = 640;
 // Of a field's path, which BadRequest repeats.
@@ -65,6 +67,10 @@ absl::Status WithResource(ErrorReason reason, absl::string_view type,
   return status;
 }
 
+std::string VersionOr(int64_t version, absl::string_view none) {
+  return version == 0 ? std::string(none) : absl::StrCat(version);
+}
+
 void AttachDelay(absl::Status& status, int retry_after_ms) {
   rpc::RetryInfo detail;
   detail.mutable_retry_delay()->set_seconds(retry_after_ms / 1000);
@@ -78,6 +84,10 @@ absl::StatusCode CodeOf(ErrorReason reason) {
   return static_cast<absl::StatusCode>(reason / 100);
 }
 
+absl::string_view ReasonName(ErrorReason reason) {
+  return absl::StripPrefix(v1::ErrorReason_Name(reason), kReasonPrefix);
+}
+
 absl::Status MakeError(ErrorReason reason, absl::string_view message,
                        ErrorMetadata metadata) {
   return WithReason(absl::Status(CodeOf(reason), message), reason, metadata);
@@ -85,7 +95,7 @@ absl::Status MakeError(ErrorReason reason, absl::string_view message,
 
 absl::Status WithReason(absl::Status status, ErrorReason reason, ErrorMetadata metadata) {
   rpc::ErrorInfo detail;
-  detail.set_reason(v1::ErrorReason_Name(reason));
+  detail.set_reason(std::string(ReasonName(reason)));
   detail.set_domain(kDomain);
   for (const auto& [key, value] : metadata) {
     (*detail.mutable_metadata())[std::string(key)] = ToUtf8(value, kMaxMetadataBytes);
@@ -99,7 +109,7 @@ absl::Status WithSomeReason(absl::Status status) {
   const int number = static_cast<int>(status.code()) * 100;
   return WithReason(std::move(status), v1::ErrorReason_IsValid(number)
                                            ? static_cast<ErrorReason>(number)
-                                           : ErrorReason::UNKNOWN);
+                                           : ERROR_REASON_UNKNOWN);
 }
 
 std::optional<ErrorDetail> ErrorDetailOf(const absl::Status& status) {
@@ -113,7 +123,7 @@ std::optional<ErrorDetail> ErrorDetailOf(const absl::Status& status) {
 
 absl::Status InvalidField(absl::string_view field, absl::string_view message) {
   absl::Status status =
-      MakeError(ErrorReason::INVALID_FIELD, absl::StrCat(field, ": ", message),
+      MakeError(ERROR_REASON_INVALID_FIELD, absl::StrCat(field, ": ", message),
                 {{"field", ToUtf8(field, kMaxFieldBytes)}});
   rpc::BadRequest detail;
   auto* violation = detail.add_field_violations();
@@ -124,58 +134,57 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message) {
 }
 
 absl::Status NoSuch(absl::string_view type, absl::string_view name) {
-  return WithResource(ErrorReason::NOT_FOUND, type, name,
+  return WithResource(ERROR_REASON_NOT_FOUND, type, name,
                       absl::StrCat(type, " ", name, " does not exist"), "does not exist");
 }
 
 absl::Status AlreadyExists(absl::string_view type, absl::string_view name) {
-  return WithResource(ErrorReason::ALREADY_EXISTS, type, name,
+  return WithResource(ERROR_REASON_ALREADY_EXISTS, type, name,
                       absl::StrCat(type, " ", name, " already exists"), "already exists");
 }
 
 absl::Status Unavailable(absl::string_view message, int retry_after_ms) {
-  absl::Status status = MakeError(ErrorReason::UNAVAILABLE, message);
+  absl::Status status = MakeError(ERROR_REASON_UNAVAILABLE, message);
   AttachDelay(status, retry_after_ms);
   return status;
 }
 
 absl::Status Overloaded(absl::string_view message, int retry_after_ms) {
-  return WithReason(Unavailable(message, retry_after_ms), ErrorReason::OVERLOADED);
+  return WithReason(Unavailable(message, retry_after_ms), ERROR_REASON_OVERLOADED);
 }
 
 bool IsOverloaded(const absl::Status& status) {
   if (!absl::IsUnavailable(status)) return false;
   const auto detail = ErrorDetailOf(status);
-  return detail.has_value() &&
-         detail->reason == v1::ErrorReason_Name(ErrorReason::OVERLOADED);
+  return detail.has_value() && detail->reason == ReasonName(ERROR_REASON_OVERLOADED);
 }
 
 absl::Status ShuttingDown() {
   return WithReason(Unavailable("the server is shutting down", 1000),
-                    ErrorReason::SHUTTING_DOWN);
+                    ERROR_REASON_SHUTTING_DOWN);
 }
 
 absl::Status OverLimit(absl::string_view limit, int64_t maximum,
                        absl::string_view message) {
-  return MakeError(ErrorReason::OVER_LIMIT, message,
+  return MakeError(ERROR_REASON_OVER_LIMIT, message,
                    {{"limit", std::string(limit)}, {"maximum", absl::StrCat(maximum)}});
 }
 
 absl::Status StaleEtag(absl::string_view name) {
-  return MakeError(ErrorReason::STALE_ETAG,
+  return MakeError(ERROR_REASON_STALE_ETAG,
                    absl::StrCat(name, ": the etag differs: read it again"),
                    {{"resource_name", std::string(name)}});
 }
 
 absl::Status UploadCommitted(absl::string_view name, int64_t version) {
   return MakeError(
-      ErrorReason::UPLOAD_COMMITTED,
+      ERROR_REASON_UPLOAD_COMMITTED,
       absl::StrCat("upload ", name, " is committed already, as version ", version),
       {{"resource_name", std::string(name)}, {"version", absl::StrCat(version)}});
 }
 
 absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy) {
-  return MakeError(ErrorReason::ANSWER_TOO_LARGE,
+  return MakeError(ERROR_REASON_ANSWER_TOO_LARGE,
                    absl::StrCat(name, " exceeds the 4 MiB of an answer: ", remedy),
                    {{"resource_name", std::string(name)},
                     {"maximum_bytes", absl::StrCat(kMaxAnswerBytes)}});
@@ -184,18 +193,24 @@ absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy) {
 absl::Status RequestIdReused(absl::string_view request_id, absl::string_view what) {
   return WithReason(
       InvalidField("request_id", absl::StrCat(request_id, " was used with ", what)),
-      ErrorReason::REQUEST_ID_REUSED,
+      ERROR_REASON_REQUEST_ID_REUSED,
       {{"field", "request_id"}, {"request_id", std::string(request_id)}});
+}
+
+absl::Status LostRace(absl::string_view resource, int64_t expected, int64_t actual,
+                      absl::string_view message) {
+  return MakeError(ERROR_REASON_LOST_RACE, message,
+                   {{"resource_name", std::string(resource)},
+                    {"expected_version", VersionOr(expected, "")},
+                    {"actual_version", VersionOr(actual, "")}});
 }
 
 absl::Status LatestVersionDiffers(absl::string_view model, int64_t expected,
                                   int64_t actual) {
-  return MakeError(ErrorReason::LOST_RACE,
-                   absl::StrCat(model, ": the latest version is ", actual,
-                                ", expected was ", expected),
-                   {{"resource_name", std::string(model)},
-                    {"expected_version", absl::StrCat(expected)},
-                    {"actual_version", absl::StrCat(actual)}});
+  return LostRace(
+      model, expected, actual,
+      absl::StrCat(model, ": the latest version is ", VersionOr(actual, "none"),
+                   ", expected was ", VersionOr(expected, "none")));
 }
 
 std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
@@ -208,7 +223,7 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
 absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tensor,
                             absl::string_view what) {
   return WithResource(
-      ErrorReason::DATA_DAMAGED, "tensor", absl::StrCat(checkpoint, "/", tensor),
+      ERROR_REASON_DATA_DAMAGED, "tensor", absl::StrCat(checkpoint, "/", tensor),
       absl::StrCat("tensor ", tensor, " of ", checkpoint, ": ", what), what);
 }
 

@@ -19,10 +19,14 @@ namespace modelstore {
 
 // The closed list of reasons, part of the API. It gives each reason's metadata.
 using ErrorReason = v1::ErrorReason;
+using enum v1::ErrorReason;
 using ErrorMetadata = std::initializer_list<std::pair<absl::string_view, std::string>>;
 
 // The one status code of a reason.
 absl::StatusCode CodeOf(ErrorReason reason);
+// Its name in google.rpc.ErrorInfo, which lacks ERROR_REASON_: `NOT_FOUND`. Empty for a
+// number that is not in the list.
+absl::string_view ReasonName(ErrorReason reason);
 
 // The reason's code, with google.rpc.ErrorInfo.
 absl::Status MakeError(ErrorReason reason, absl::string_view message,
@@ -82,8 +86,10 @@ absl::Status AnswerTooLarge(absl::string_view name, absl::string_view remedy);
 // `request_id: {request_id} was used with {what}`.
 absl::Status RequestIdReused(absl::string_view request_id, absl::string_view what);
 
-// LOST_RACE of a model: `{model}: the latest version is {actual}, expected was
-// {expected}`.
+// LOST_RACE of a model or alias. Version 0 is none.
+absl::Status LostRace(absl::string_view resource, int64_t expected, int64_t actual,
+                      absl::string_view message);
+// LOST_RACE: `{model}: the latest version is {actual}, expected was {expected}`.
 absl::Status LatestVersionDiffers(absl::string_view model, int64_t expected,
                                   int64_t actual);
 

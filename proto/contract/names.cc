@@ -1,5 +1,6 @@
 #include "proto/contract/names.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "absl/strings/ascii.h"
@@ -18,6 +19,7 @@ constexpr size_t kMaxSectionId = 64;
 constexpr size_t kMaxAlias = 63;
 constexpr size_t kMaxKey = 1024;
 constexpr size_t kMaxRequestId = 128;
+constexpr size_t kMaxHolder = 128;
 constexpr size_t kMaxUploadId = 64;
 
 // What a message quotes of a bad name: enough to recognise it, printable.
@@ -64,6 +66,15 @@ bool IsAlias(absl::string_view id) {
              [](unsigned char c) {
                return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
              });
+}
+
+bool IsHolder(absl::string_view holder) {
+  return Matches(
+      holder, kMaxHolder, [](unsigned char c) { return absl::ascii_isalnum(c); },
+      [](unsigned char c) {
+        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == ':' ||
+               c == '@';
+      });
 }
 
 // C0 and C1 controls and DEL, at the front of `text`.
@@ -156,12 +167,12 @@ absl::Status ValidateRequestId(absl::string_view field, absl::string_view id) {
 }
 
 absl::Status ValidateHolder(absl::string_view field, absl::string_view holder) {
-  if (!holder.empty() && holder.size() <= kMaxRequestId &&
-      std::all_of(holder.begin(), holder.end(), absl::ascii_isprint)) {
-    return absl::OkStatus();
-  }
-  return InvalidField(field, absl::StrCat("a holder has 1 to ", kMaxRequestId,
-                                          " printable ASCII characters"));
+  if (IsHolder(holder)) return absl::OkStatus();
+  return InvalidField(field, absl::StrCat(Quoted(holder),
+                                          " is not a holder: letters, digits, '.', '_', "
+                                          "'-', ':' and '@', a letter or digit first, at "
+                                          "most ",
+                                          kMaxHolder));
 }
 
 absl::StatusOr<std::string> ParseModelName(absl::string_view field,
@@ -220,6 +231,24 @@ absl::StatusOr<AliasName> ParseAliasName(absl::string_view field,
   return AliasName{std::string(model_id), std::string(alias)};
 }
 
+absl::StatusOr<LeaseName> ParseLeaseName(absl::string_view field,
+                                         absl::string_view name) {
+  absl::string_view model_id, rest;
+  if (SplitChild(name, "checkpoints", &model_id, &rest)) {
+    const size_t slash = std::min(rest.find('/'), rest.size());
+    const std::optional<int64_t> version = ParseVersion(rest.substr(0, slash));
+    absl::string_view holder = rest.substr(slash);
+    if (version.has_value() && absl::ConsumePrefix(&holder, "/leases/") &&
+        IsHolder(holder)) {
+      return LeaseName{std::string(model_id), *version, std::string(holder)};
+    }
+  }
+  return InvalidField(
+      field, absl::StrCat(Quoted(name),
+                          " is not of the form models/{model}/checkpoints/{version}/"
+                          "leases/{holder}, the version a number above 0"));
+}
+
 TensorName ParseTensorName(absl::string_view text) {
   const size_t colon = text.find(':');
   if (colon != absl::string_view::npos && IsSectionId(text.substr(0, colon))) {
@@ -242,6 +271,11 @@ std::string UploadNameOf(absl::string_view model_id, absl::string_view upload_id
 
 std::string AliasNameOf(absl::string_view model_id, absl::string_view alias) {
   return absl::StrCat("models/", model_id, "/aliases/", alias);
+}
+
+std::string LeaseNameOf(absl::string_view model_id, int64_t version,
+                        absl::string_view holder) {
+  return absl::StrCat("models/", model_id, "/checkpoints/", version, "/leases/", holder);
 }
 
 std::string TensorNameOf(absl::string_view section, absl::string_view key) {

@@ -34,6 +34,12 @@ struct AliasName {
   std::string alias;
 };
 
+struct LeaseName {
+  std::string model_id;
+  int64_t version = 0;
+  std::string holder;
+};
+
 // The name of one tensor: (section, key).
 struct TensorName {
   std::string section;
@@ -51,7 +57,7 @@ absl::Status ValidateAlias(absl::string_view field, absl::string_view alias);
 absl::Status ValidateKey(absl::string_view field, absl::string_view key);
 // Request id: empty or at most 128 printable ASCII bytes.
 absl::Status ValidateRequestId(absl::string_view field, absl::string_view id);
-// Holder of a lease: 1 to 128 printable ASCII bytes.
+// Holder of a lease: [a-zA-Z0-9][a-zA-Z0-9._:@-]{0,127}.
 absl::Status ValidateHolder(absl::string_view field, absl::string_view holder);
 
 // Returns the model id of `models/{model}`.
@@ -62,6 +68,8 @@ absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,
 absl::StatusOr<UploadName> ParseUploadName(absl::string_view field,
                                            absl::string_view name);
 absl::StatusOr<AliasName> ParseAliasName(absl::string_view field, absl::string_view name);
+// `models/{model}/checkpoints/{version}/leases/{holder}`, the version a number.
+absl::StatusOr<LeaseName> ParseLeaseName(absl::string_view field, absl::string_view name);
 // `section:key`; without a section, `model`. The first `:` after a valid
 // section id separates; `model:a:b` is the key `a:b`.
 TensorName ParseTensorName(absl::string_view text);
@@ -70,6 +78,8 @@ std::string ModelName(absl::string_view model_id);
 std::string CheckpointNameOf(absl::string_view model_id, int64_t version);
 std::string UploadNameOf(absl::string_view model_id, absl::string_view upload_id);
 std::string AliasNameOf(absl::string_view model_id, absl::string_view alias);
+std::string LeaseNameOf(absl::string_view model_id, int64_t version,
+                        absl::string_view holder);
 std::string TensorNameOf(absl::string_view section, absl::string_view key);
 
 // One element of a key's path: `~` becomes `~0`, `/` becomes `~1`.

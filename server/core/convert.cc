@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/unknown_field_set.h"
 #include "proto/contract/architecture/types.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/errors.h"
@@ -32,7 +33,7 @@ absl::Status DecodeOpaque(absl::string_view bytes, google::protobuf::Message* me
   }
   if (!ParseMessage(bytes.substr(1), message)) {
     return MakeError(
-        ErrorReason::DATA_DAMAGED,
+        ERROR_REASON_DATA_DAMAGED,
         absl::StrCat("a stored ", message->GetDescriptor()->name(), " cannot be read"));
   }
   return absl::OkStatus();
@@ -41,6 +42,24 @@ absl::Status DecodeOpaque(absl::string_view bytes, google::protobuf::Message* me
 void SetTime(int64_t micros, google::protobuf::Timestamp* time) {
   time->set_seconds(micros / 1'000'000);
   time->set_nanos(static_cast<int32_t>(micros % 1'000'000) * 1000);
+}
+
+// A stored policy may have keep_younger_than as a count of seconds, in field 6.
+void ReadWholeSeconds(v1::RetentionPolicy& policy) {
+  constexpr int kField = 6;
+  constexpr auto kMaxSeconds = static_cast<uint64_t>(kMaxDurationSeconds);
+  auto* unknown = policy.GetReflection()->MutableUnknownFields(&policy);
+  for (int i = 0; i < unknown->field_count(); ++i) {
+    const auto& field = unknown->field(i);
+    if (field.number() != kField ||
+        field.type() != google::protobuf::UnknownField::TYPE_VARINT ||
+        field.varint() == 0) {
+      continue;
+    }
+    policy.mutable_keep_younger_than()->set_seconds(
+        static_cast<int64_t>(std::min(field.varint(), kMaxSeconds)));
+  }
+  unknown->DeleteByNumber(kField);
 }
 
 // Boxes are written out, and one chunk's size never exceeds its piece: so two
@@ -116,7 +135,7 @@ void SetBase(const std::string& model_id, const std::string& uid, int64_t versio
 records::ModelRecord ModelToRecord(absl::string_view model_id, const v1::Model& model) {
   records::ModelRecord record;
   record.set_model_id(std::string(model_id));
-  record.set_digest_algorithm(v1::XXH3_128);
+  record.set_digest_algorithm(v1::DIGEST_ALGORITHM_XXH3_128);
   record.set_description(model.description());
   *record.mutable_labels() = model.labels();
   record.set_extra(EncodeModelExtra(model));
@@ -146,7 +165,7 @@ records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint) {
     MarkIncomplete(*architecture.mutable_root());
     metadata.set_architecture(EncodeArchitecture(architecture));
   }
-  metadata.set_origin(v1::SAVED);
+  metadata.set_origin(v1::ORIGIN_SAVED);
   return metadata;
 }
 
@@ -187,10 +206,15 @@ storage::ManifestPart ManifestPartToRecord(v1::ManifestPart part,
   return record;
 }
 
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
 v1::Model ModelFromRecord(const records::ModelRecord& record) {
   v1::Model model;
   v1::Model extra;
   if (DecodeOpaque(record.extra(), &extra).ok() && extra.has_retention_policy()) {
+    ReadWholeSeconds(*extra.mutable_retention_policy());
     *model.mutable_retention_policy() = extra.retention_policy();
   }
   model.set_name(ModelName(record.model_id()));
@@ -200,7 +224,7 @@ v1::Model ModelFromRecord(const records::ModelRecord& record) {
   *model.mutable_aliases() = record.aliases();
   model.set_digest_algorithm(
       static_cast<v1::DigestAlgorithm>(std::max(record.digest_algorithm(), 1u)));
-  model.set_latest_version(record.latest_version());
+  if (record.latest_version() != 0) model.set_latest_version(record.latest_version());
   model.set_checkpoint_count(record.checkpoint_count());
   model.set_logical_bytes(record.logical_bytes());
   model.set_stored_bytes(record.stored_bytes());
@@ -319,7 +343,9 @@ v1::Upload UploadFromRecord(const records::UploadRecord& record) {
   upload.set_request_id(record.request_id());
   SetTime(record.create_time_us(), upload.mutable_create_time());
   SetTime(record.expire_time_us(), upload.mutable_expire_time());
-  upload.set_committed_version(record.committed_version());
+  if (record.committed_version() != 0) {
+    upload.set_committed_version(record.committed_version());
+  }
   return upload;
 }
 
@@ -348,8 +374,8 @@ v1::Alias AliasFrom(absl::string_view model_id, const storage::Aliases::Alias& a
 v1::AliasMove AliasMoveFromRecord(const records::AliasMoveRecord& record) {
   v1::AliasMove out;
   out.set_alias(record.alias());
-  out.set_from_version(record.from_version());
-  out.set_to_version(record.to_version());
+  if (record.from_version() != 0) out.set_from_version(record.from_version());
+  if (record.to_version() != 0) out.set_to_version(record.to_version());
   SetTime(record.move_time_us(), out.mutable_move_time());
   out.set_note(record.note());
   out.set_mover(record.mover());
@@ -358,6 +384,7 @@ v1::AliasMove AliasMoveFromRecord(const records::AliasMoveRecord& record) {
 
 v1::Lease LeaseFrom(absl::string_view model_id, const storage::Leases::Lease& lease) {
   v1::Lease out;
+  out.set_name(LeaseNameOf(model_id, lease.version, lease.holder));
   out.set_checkpoint(CheckpointNameOf(model_id, lease.version));
   out.set_holder(lease.holder);
   SetTime(lease.record.create_time_us(), out.mutable_create_time());

@@ -9,6 +9,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "google/protobuf/duration.pb.h"
 #include "modelstore/v1/aliases_leases.pb.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "modelstore/v1/resources.pb.h"
@@ -23,6 +25,10 @@ namespace modelstore::server {
 
 namespace records = ::modelstore::storage::records;
 
+// The bound of google.protobuf.Duration: 10,000 years.
+inline constexpr int64_t kMaxDurationSeconds = 315'576'000'000;
+absl::Duration ToDuration(const google::protobuf::Duration& duration);
+
 // Into records.
 records::ModelRecord ModelToRecord(absl::string_view model_id, const v1::Model& model);
 records::CheckpointMetadata MetadataToRecord(const v1::Checkpoint& checkpoint);
@@ -36,10 +42,10 @@ std::string EncodeEdit(const v1::Edit& edit);
 
 // From records.
 v1::Model ModelFromRecord(const records::ModelRecord& record);
-// View BASIC.
+// As by CHECKPOINT_VIEW_BASIC.
 v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
                                     const records::CheckpointRecord& record);
-// Adds what view FULL has beyond BASIC, apart from the sections' values.
+// Adds what CHECKPOINT_VIEW_FULL has beyond BASIC, apart from the sections' values.
 absl::Status AddFullMetadata(const records::CheckpointMetadata& metadata,
                              v1::Checkpoint* checkpoint);
 enum class Pieces { kNone, kBoxes, kHexDigests };

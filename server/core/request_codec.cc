@@ -19,7 +19,7 @@ absl::StatusOr<std::string> SerializeAnswer(const google::protobuf::Message& ans
                                             absl::string_view what) {
   const size_t size = answer.ByteSizeLong();
   if (size > static_cast<size_t>(kMaxAnswerBytes)) {
-    return MakeError(ErrorReason::ANSWER_TOO_LARGE,
+    return MakeError(ERROR_REASON_ANSWER_TOO_LARGE,
                      absl::StrCat(what, " takes ", size, " bytes, and an answer at most ",
                                   kMaxAnswerBytes),
                      {{"resource_name", std::string(what)},

@@ -23,6 +23,19 @@ absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
                                           parsed->alias, "`, which may move meanwhile"));
 }
 
+absl::StatusOr<std::optional<int64_t>> ExpectedLatest(std::optional<int64_t> version,
+                                                      bool expect_no_version) {
+  constexpr absl::string_view kField = "expected_latest_version";
+  if (version.has_value() && *version <= 0) {
+    return InvalidField(kField,
+                        "the number of a version, above 0; set expect_no_version "
+                        "for a model without versions");
+  }
+  if (!expect_no_version) return version;
+  if (version.has_value()) return InvalidField(kField, "not with expect_no_version");
+  return 0;
+}
+
 absl::StatusOr<std::optional<uint64_t>> CheckEtag(absl::string_view name,
                                                   absl::string_view etag,
                                                   absl::string_view present,

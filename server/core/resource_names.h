@@ -21,9 +21,22 @@ struct CheckpointRef {
 };
 absl::StatusOr<CheckpointRef> ParseCheckpointRef(absl::string_view field,
                                                  absl::string_view name);
-// What is destroyed or given back is named by its number: INVALID_ARGUMENT else.
+// What is destroyed is named by its number: INVALID_ARGUMENT else.
 absl::StatusOr<CheckpointName> ParseNumberedCheckpoint(absl::string_view field,
                                                        absl::string_view name);
+// The version that must be the model's latest: absent if the request sets no condition,
+// 0 if it expects that the model has none. INVALID_ARGUMENT for both, or for a number
+// that is no version.
+absl::StatusOr<std::optional<int64_t>> ExpectedLatest(std::optional<int64_t> version,
+                                                      bool expect_no_version);
+// The same of a request that has both fields.
+template <typename Request>
+absl::StatusOr<std::optional<int64_t>> ExpectedLatest(const Request& request) {
+  return ExpectedLatest(request.has_expected_latest_version()
+                            ? std::optional<int64_t>(request.expected_latest_version())
+                            : std::nullopt,
+                        request.expect_no_version());
+}
 // The model of this name, whose uid must be this one unless it is empty: NOT_FOUND.
 absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context,
                                                          absl::string_view model_id,

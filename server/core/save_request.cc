@@ -14,10 +14,7 @@ namespace {
 absl::Status SetBase(ServiceContext& context, absl::string_view field,
                      const std::string& base, storage::SaveRequest* save) {
   if (base.empty()) return absl::OkStatus();
-  if (base == "none") {
-    save->no_base = true;
-    return absl::OkStatus();
-  }
+  if (save->no_base) return InvalidField(field, "not with no_base");
   auto ref = ParseCheckpointRef(field, base);
   if (!ref.ok()) return ref.status();
   if (!ref->version.number) {
@@ -33,8 +30,8 @@ absl::Status SetBase(ServiceContext& context, absl::string_view field,
 
 // What the same request_id must come with again. The path that a save takes
 // (one stream or an upload) is not part of it.
-std::string RequestDigest(const std::string& model_id, const v1::Checkpoint& checkpoint,
-                          int contribution_count) {
+std::string RequestDigest(const std::string& model_id, const SaveHeader& header) {
+  const v1::Checkpoint& checkpoint = header.checkpoint;
   v1::Checkpoint given;
   if (checkpoint.has_epoch()) given.set_epoch(checkpoint.epoch());
   if (checkpoint.has_step()) given.set_step(checkpoint.step());
@@ -46,8 +43,9 @@ std::string RequestDigest(const std::string& model_id, const v1::Checkpoint& che
     *given.mutable_architecture() = checkpoint.architecture();
   }
   given.set_base_checkpoint(checkpoint.base_checkpoint());
-  const std::string content = absl::StrCat(model_id, "\n", contribution_count, "\n",
-                                           SerializeDeterministic(given));
+  const std::string content =
+      absl::StrCat(model_id, "\n", header.contribution_count, "\n",
+                   header.no_base ? "no_base\n" : "", SerializeDeterministic(given));
   return std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, content).bytes());
 }
 
@@ -65,8 +63,8 @@ absl::StatusOr<storage::SaveRequest> MakeSaveRequest(ServiceContext& context,
   save.create_model = header.create_model;
   save.metadata = MetadataToRecord(header.checkpoint);
   save.request_id = header.request_id;
-  save.request_digest =
-      RequestDigest(*model_id, header.checkpoint, header.contribution_count);
+  save.request_digest = RequestDigest(*model_id, header);
+  save.no_base = header.no_base;
   if (auto s = SetBase(context, absl::StrCat(checkpoint_field, ".base_checkpoint"),
                        header.checkpoint.base_checkpoint(), &save);
       !s.ok()) {

@@ -17,6 +17,7 @@ struct SaveHeader {
   const v1::Checkpoint& checkpoint;
   const std::string& request_id;
   bool create_model = false;
+  bool no_base = false;
   int contribution_count = 1;
 };
 absl::StatusOr<storage::SaveRequest> MakeSaveRequest(ServiceContext& context,

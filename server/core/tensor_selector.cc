@@ -35,7 +35,7 @@ std::string NamesOf(const storage::Read& read, const storage::Read* other) {
 absl::Status MatchesNothing(absl::string_view field, absl::string_view pattern,
                             const std::string& checkpoint) {
   return MakeError(
-      ErrorReason::NOT_FOUND,
+      ERROR_REASON_NOT_FOUND,
       absl::StrCat(field, ": \"", pattern, "\" matches no tensor of ", checkpoint,
                    " in the selected sections; set allow_unmatched if that is meant"),
       {{"resource_type", "tensor"}, {"resource_name", std::string(pattern)}});
@@ -66,7 +66,7 @@ absl::Status NoSuchKeys(absl::string_view field, std::vector<std::string> keys,
   const size_t more = keys.size() - std::min(keys.size(), kNamedKeys);
   keys.resize(keys.size() - more);
   return MakeError(
-      ErrorReason::NOT_FOUND,
+      ERROR_REASON_NOT_FOUND,
       absl::StrCat(field, ": no tensor \"", absl::StrJoin(keys, "\", \""), "\"",
                    more > 0 ? absl::StrCat(" and ", more, " more") : "",
                    " in the selected sections of ", where),
@@ -170,7 +170,7 @@ absl::Status TensorSelector::CheckSections(const storage::Read& read,
     if (known.contains(section)) continue;
     if (other != nullptr) {
       return MakeError(
-          ErrorReason::NOT_FOUND,
+          ERROR_REASON_NOT_FOUND,
           absl::StrCat("there is no section ", section, " in ", NamesOf(read, other)),
           {{"resource_type", "section"}, {"resource_name", section}});
     }

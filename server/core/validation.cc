@@ -11,6 +11,7 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "proto/contract/value_check.h"
+#include "server/core/convert.h"
 
 namespace modelstore::server {
 namespace {
@@ -163,10 +164,14 @@ absl::Status ValidateRetention(absl::string_view field,
   const std::pair<absl::string_view, int64_t> numbers[] = {
       {"keep_latest", policy.keep_latest()},
       {"keep_best", policy.keep_best()},
-      {"keep_every_steps", policy.keep_every_steps()},
-      {"keep_younger_than_seconds", policy.keep_younger_than_seconds()}};
+      {"keep_every_steps", policy.keep_every_steps()}};
   for (const auto& [name, number] : numbers) {
     if (number < 0) return InvalidField(At(field, name), "must not be negative");
+  }
+  const auto& age = policy.keep_younger_than();
+  if (age.seconds() < 0 || age.nanos() < 0 || age.seconds() > kMaxDurationSeconds ||
+      age.nanos() > 999'999'999) {
+    return InvalidField(At(field, "keep_younger_than"), "from 0 s to 10,000 years");
   }
   if (policy.keep_best() > 0 && policy.metric().empty()) {
     return InvalidField(At(field, "metric"), "required with keep_best");
@@ -211,9 +216,11 @@ absl::Status ValidateModel(absl::string_view field, const v1::Model& model) {
   if (auto status = ValidateLabels(field, model.labels()); !status.ok()) return status;
   const std::string path = At(field, "retention_policy");
   if (auto s = ValidateRetention(path, model.retention_policy()); !s.ok()) return s;
-  if (model.digest_algorithm() == v1::SHA256) {
-    return absl::UnimplementedError(absl::StrCat(At(field, "digest_algorithm"),
-                                                 ": SHA256 is not built: use XXH3_128"));
+  if (model.digest_algorithm() == v1::DIGEST_ALGORITHM_SHA256) {
+    return absl::UnimplementedError(
+        absl::StrCat(At(field, "digest_algorithm"),
+                     ": DIGEST_ALGORITHM_SHA256 is not built: use "
+                     "DIGEST_ALGORITHM_XXH3_128"));
   }
   if (!v1::DigestAlgorithm_IsValid(model.digest_algorithm())) {
     return InvalidField(At(field, "digest_algorithm"), "unknown");

@@ -8,6 +8,14 @@
 #include "server/handlers/handlers.h"
 
 namespace modelstore::server {
+namespace {
+
+absl::Status ValidateExpected(int64_t version) {
+  if (version > 0) return absl::OkStatus();
+  return InvalidField("expected_version", "the number of a version, above 0");
+}
+
+}  // namespace
 
 absl::StatusOr<v1::Alias> SetAlias(ServiceContext& context,
                                    const v1::SetAliasRequest& request) {
@@ -16,8 +24,11 @@ absl::StatusOr<v1::Alias> SetAlias(ServiceContext& context,
   if (request.version() <= 0) {
     return InvalidField("version", "the number of a version, above 0");
   }
-  if (request.has_expected_version() && request.expected_version() < 0) {
-    return InvalidField("expected_version", "must not be negative");
+  if (request.has_expected_version()) {
+    if (auto s = ValidateExpected(request.expected_version()); !s.ok()) return s;
+    if (request.create_only()) {
+      return InvalidField("create_only", "not with expected_version");
+    }
   }
   if (auto s = ValidateNote("note", request.note()); !s.ok()) return s;
   if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
@@ -25,6 +36,7 @@ absl::StatusOr<v1::Alias> SetAlias(ServiceContext& context,
   move.alias = name->alias;
   move.version = request.version();
   if (request.has_expected_version()) move.expected_version = request.expected_version();
+  if (request.create_only()) move.expected_version = 0;
   move.note = request.note();
   move.validate_only = request.validate_only();
   move.model_uid = request.model_uid();
@@ -38,8 +50,8 @@ absl::StatusOr<google::protobuf::Empty> DeleteAlias(
     ServiceContext& context, const v1::DeleteAliasRequest& request) {
   auto name = ParseAliasName("name", request.name());
   if (!name.ok()) return name.status();
-  if (request.has_expected_version() && request.expected_version() <= 0) {
-    return InvalidField("expected_version", "the number of a version, above 0");
+  if (request.has_expected_version()) {
+    if (auto s = ValidateExpected(request.expected_version()); !s.ok()) return s;
   }
   if (auto s = ValidateNote("note", request.note()); !s.ok()) return s;
   if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;

@@ -38,7 +38,7 @@ absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
       }
       if (ComputeDigest(DigestAlgorithm::kXxh3_128, stored.data()).bytes() !=
           stored.digest()) {
-        return MakeError(ErrorReason::DATA_DAMAGED,
+        return MakeError(ERROR_REASON_DATA_DAMAGED,
                          absl::StrCat("attachment ", stored.name(), " of ", checkpoint,
                                       " does not match its digest"),
                          {{"resource_type", "attachment"},

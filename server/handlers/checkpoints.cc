@@ -25,7 +25,7 @@ absl::Status AddSectionValues(ServiceContext& context,
       bytes += stored.value().size();
       if (bytes > static_cast<size_t>(kMaxAnswerBytes)) {
         return AnswerTooLarge(
-            absl::StrCat("view FULL of ", checkpoint->name()),
+            absl::StrCat("the full view of ", checkpoint->name()),
             "use GetSection for one section, ListTensors, or LoadCheckpoint");
       }
       auto section = SectionFromRecord(stored);
@@ -56,13 +56,13 @@ absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
   if (!record.ok()) return record.status();
   v1::Checkpoint checkpoint = CheckpointFromRecord(*model, *record);
-  if (request.view() != v1::FULL) return checkpoint;
+  if (request.view() != v1::CHECKPOINT_VIEW_FULL) return checkpoint;
   if (auto s = AddFullMetadata(record->metadata(), &checkpoint); !s.ok()) {
     return Annotate(s, checkpoint.name());
   }
   if (auto s = AddSectionValues(context, *record, &checkpoint); !s.ok()) return s;
   if (checkpoint.ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
-    return AnswerTooLarge(absl::StrCat("view FULL of ", checkpoint.name()),
+    return AnswerTooLarge(absl::StrCat("the full view of ", checkpoint.name()),
                           "use GetSection");
   }
   return checkpoint;

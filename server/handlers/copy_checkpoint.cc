@@ -29,6 +29,7 @@ std::string RequestDigest(const v1::CopyCheckpointRequest& request) {
   v1::CopyCheckpointRequest given = request;
   given.clear_request_id();
   given.clear_expected_latest_version();
+  given.clear_expect_no_version();
   given.clear_validate_only();
   *given.mutable_checkpoint() = TakenMetadata(request.checkpoint());
   const std::string content =
@@ -46,7 +47,7 @@ records::CheckpointMetadata MetadataOf(const v1::Checkpoint& given,
   if (given.has_step()) metadata.set_step(given.step());
   if (given.has_loss()) metadata.set_loss(given.loss());
   if (!given.metrics().empty()) *metadata.mutable_metrics() = given.metrics();
-  metadata.set_origin(v1::COPIED);
+  metadata.set_origin(v1::ORIGIN_COPIED);
   metadata.clear_edits();
   return metadata;
 }
@@ -82,7 +83,7 @@ absl::StatusOr<records::ModelRecord> CheckDestination(
   }
   if (!model.ok()) return model.status();
   if (model->digest_algorithm() != source.model().digest_algorithm()) {
-    return MakeError(ErrorReason::DIGEST_ALGORITHMS_DIFFER,
+    return MakeError(ERROR_REASON_DIGEST_ALGORITHMS_DIFFER,
                      absl::StrCat(request.parent(), " has another digest algorithm than ",
                                   ModelName(source.model().model_id()),
                                   ": load the checkpoint and save it there"));
@@ -92,12 +93,12 @@ absl::StatusOr<records::ModelRecord> CheckDestination(
 
 // What the copy would be.
 absl::StatusOr<v1::Checkpoint> Plan(const v1::CopyCheckpointRequest& request,
+                                    std::optional<int64_t> expected_latest,
                                     const records::ModelRecord& destination,
                                     const storage::SaveRequest& save,
                                     const storage::Read& source) {
-  if (request.has_expected_latest_version() &&
-      request.expected_latest_version() != destination.latest_version()) {
-    return LatestVersionDiffers(request.parent(), request.expected_latest_version(),
+  if (expected_latest.has_value() && *expected_latest != destination.latest_version()) {
+    return LatestVersionDiffers(request.parent(), *expected_latest,
                                 destination.latest_version());
   }
   records::CheckpointRecord record = source.checkpoint();
@@ -125,6 +126,8 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   if (!ref.ok()) return ref.status();
   auto save = MakeRequest(request);
   if (!save.ok()) return save.status();
+  auto expected_latest = ExpectedLatest(request);
+  if (!expected_latest.ok()) return expected_latest.status();
   // First: where the source's name leads may have changed since.
   auto earlier = context.store->saves().FindRequested(save->model_id, save->request_id,
                                                       save->request_digest);
@@ -138,7 +141,9 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   if (!destination.ok()) return destination.status();
 
   save->metadata = MetadataOf(request.checkpoint(), **source);
-  if (request.validate_only()) return Plan(request, *destination, *save, **source);
+  if (request.validate_only()) {
+    return Plan(request, *expected_latest, *destination, *save, **source);
+  }
 
   Reservation memory(context.memory);
   // The part, and what the save makes of it.
@@ -146,10 +151,7 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   if (auto s = memory.Grow(2 * bytes); !s.ok()) return s;
   auto copy = context.store->saves().StartDerived(*save, {*source});
   if (!copy.ok()) return copy.status();
-  auto record = (*copy)->Commit((*source)->manifest(),
-                                request.has_expected_latest_version()
-                                    ? std::optional(request.expected_latest_version())
-                                    : std::nullopt);
+  auto record = (*copy)->Commit((*source)->manifest(), *expected_latest);
   if (!record.ok()) return record.status();
   return CommittedCheckpoint(context, save->model_id, *record);
 }

@@ -37,7 +37,7 @@ absl::StatusOr<v1::ServerInfo> GetServerInfo(ServiceContext& context,
   limits->set_max_streams_per_connection(context.options.max_streams_per_connection);
   limits->set_memory_budget_bytes(context.options.memory_budget_bytes);
   limits->set_small_save_bytes(kSmallSaveBytes);
-  info.add_digest_algorithms(v1::XXH3_128);
+  info.add_digest_algorithms(v1::DIGEST_ALGORITHM_XXH3_128);
   SetMicros(absl::ToUnixMicros(context.start_time), info.mutable_start_time());
   return info;
 }

@@ -20,9 +20,7 @@ absl::StatusOr<v1::Lease> AcquireLease(ServiceContext& context,
   auto ref = ParseCheckpointRef("checkpoint", request.checkpoint());
   if (!ref.ok()) return ref.status();
   if (auto s = ValidateHolder("holder", request.holder()); !s.ok()) return s;
-  const auto& given = request.time_to_live();
-  const absl::Duration time_to_live =
-      absl::Seconds(given.seconds()) + absl::Nanoseconds(given.nanos());
+  const absl::Duration time_to_live = ToDuration(request.time_to_live());
   if (time_to_live < kShortestLease || time_to_live > kLongestLease) {
     return InvalidField("time_to_live", "from 1 s to 30 days");
   }
@@ -34,11 +32,10 @@ absl::StatusOr<v1::Lease> AcquireLease(ServiceContext& context,
 
 absl::StatusOr<google::protobuf::Empty> ReleaseLease(
     ServiceContext& context, const v1::ReleaseLeaseRequest& request) {
-  auto name = ParseNumberedCheckpoint("checkpoint", request.checkpoint());
+  auto name = ParseLeaseName("name", request.name());
   if (!name.ok()) return name.status();
-  if (auto s = ValidateHolder("holder", request.holder()); !s.ok()) return s;
-  auto status = context.store->leases().Release(name->model_id, *name->version,
-                                                request.holder(), request.model_uid());
+  auto status = context.store->leases().Release(name->model_id, name->version,
+                                                name->holder, request.model_uid());
   if (!status.ok()) return status;
   return google::protobuf::Empty();
 }

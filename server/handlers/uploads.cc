@@ -21,7 +21,7 @@ absl::StatusOr<absl::Duration> TimeToLive(const v1::CreateUploadRequest& request
       ttl.nanos() > 999'999'999) {
     return InvalidField("time_to_live", "from 0 to 366 days");
   }
-  return absl::Seconds(ttl.seconds()) + absl::Nanoseconds(ttl.nanos());
+  return ToDuration(ttl);
 }
 
 }  // namespace
@@ -44,6 +44,7 @@ absl::StatusOr<v1::Upload> CreateUpload(ServiceContext& context,
                                .checkpoint = upload.checkpoint(),
                                .request_id = request.request_id(),
                                .create_model = request.create_model(),
+                               .no_base = request.no_base(),
                                .contribution_count = contributions});
   if (!save.ok()) return save.status();
   auto record = context.store->uploads().Create(
@@ -104,13 +105,11 @@ absl::StatusOr<v1::Checkpoint> CommitUpload(ServiceContext& context,
                                             const v1::CommitUploadRequest& request) {
   auto name = ParseUploadName("name", request.name());
   if (!name.ok()) return name.status();
-  std::optional<int64_t> expected;
-  if (request.has_expected_latest_version()) {
-    expected = request.expected_latest_version();
-  }
+  auto expected = ExpectedLatest(request);
+  if (!expected.ok()) return expected.status();
   auto upload = context.store->uploads().Open(name->model_id, name->upload_id);
   if (!upload.ok()) return upload.status();
-  auto record = (*upload)->Commit(expected, request.allow_empty());
+  auto record = (*upload)->Commit(*expected, request.allow_empty());
   if (!record.ok()) return record.status();
   return CommittedCheckpoint(context, name->model_id, *record);
 }

@@ -127,7 +127,8 @@ bool IsStatistic(const std::string& key) {
 absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context) {
   auto dtype = DTypeFromNumber(edit.dtype());
   if (!dtype.ok() || !CanCast(*dtype, *dtype)) {
-    return context.Invalid("dtype", "must be FLOAT16, BFLOAT16, FLOAT32 or FLOAT64");
+    return context.Invalid(
+        "dtype", "must be DTYPE_FLOAT16, DTYPE_BFLOAT16, DTYPE_FLOAT32 or DTYPE_FLOAT64");
   }
   auto section = SectionOf(edit.section(), context);
   if (!section.ok()) return section.status();
@@ -195,7 +196,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
       for (const WorkingTensor* one : *tensors) sources.push_back(one->source);
       source = AverageSource(std::move(sources), coefficients, SummedAs(first.dtype));
       if (IsStatistic(tensor.key)) {
-        context.Warn(Warning::STATISTICS_AVERAGED, tensor.key,
+        context.Warn(Warning::KIND_STATISTICS_AVERAGED, tensor.key,
                      "are running statistics, which no training has seen together with "
                      "the averaged weights: run a few batches in training mode");
       }

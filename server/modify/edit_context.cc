@@ -188,7 +188,7 @@ absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr
   if (context.untie) {
     const size_t others = context.checkpoint.Untie(tensor);
     if (others > 0) {
-      context.Warn(Warning::UNTIED, tensor.key,
+      context.Warn(Warning::KIND_UNTIED, tensor.key,
                    absl::StrCat("is tied no longer to ", others,
                                 " other tensor(s), which keep their bytes"));
     }

@@ -46,7 +46,7 @@ struct Member {
   bool had_state = false;
   // New, so that it begins without.
   bool added = false;
-  ParameterFate::OptimizerFate fate = ParameterFate::NO_STATE;
+  ParameterFate::OptimizerFate fate = ParameterFate::OPTIMIZER_FATE_NO_STATE;
 };
 
 class Follower {
@@ -71,7 +71,7 @@ class Follower {
     checkpoint_.DropSection(index_.section());
     auto tell = [&](const Member& member) {
       if (!member.had_state) return;
-      Tell(member, {ParameterFate::STATE_DROPPED, std::nullopt});
+      Tell(member, {ParameterFate::OPTIMIZER_FATE_STATE_DROPPED, std::nullopt});
     };
     for (const auto& group : groups_) {
       for (const Member& member : group) tell(member);
@@ -146,7 +146,7 @@ class Follower {
   // parameter of the optimizer.
   std::optional<int> JoinedGroup(const WorkingTensor& tensor) const {
     if (tensor.section != "model" || held_.contains(tensor.key)) return std::nullopt;
-    const bool frozen = tensor.role == v1::PARAMETER && !tensor.requires_grad;
+    const bool frozen = tensor.role == v1::TENSOR_ROLE_PARAMETER && !tensor.requires_grad;
     if (!tensor.origin.has_value() && frozen) return std::nullopt;
     return index_.GroupOf(tensor);
   }
@@ -172,7 +172,7 @@ class Follower {
     for (const Member& member : gone_) {
       // A parameter of that name that begins anew tells of it itself.
       if (held_.contains(member.key)) continue;
-      Tell(member, {ParameterFate::STATE_DROPPED, std::nullopt});
+      Tell(member, {ParameterFate::OPTIMIZER_FATE_STATE_DROPPED, std::nullopt});
     }
   }
 
@@ -215,15 +215,15 @@ class Follower {
       if (!member.had_state) continue;
       const WorkingTensor* tensor =
           member.tensor.has_value() ? &TensorOf(member) : nullptr;
-      if (policy_ == Policy::RESET || member.added) {
-        member.fate = ParameterFate::STATE_RESET;
+      if (policy_ == Policy::OPTIMIZER_POLICY_RESET || member.added) {
+        member.fate = ParameterFate::OPTIMIZER_FATE_STATE_RESET;
       } else if (tensor == nullptr || checkpoint_.HasOriginalValues(*tensor)) {
-        member.fate = ParameterFate::STATE_KEPT;
+        member.fate = ParameterFate::OPTIMIZER_FATE_STATE_KEPT;
       } else if (CanSliceState(*tensor, index_.section(), section_->StateOf(member.id),
                                checkpoint_)) {
-        member.fate = ParameterFate::STATE_SLICED;
+        member.fate = ParameterFate::OPTIMIZER_FATE_STATE_SLICED;
       } else {
-        member.fate = ParameterFate::STATE_RESET;
+        member.fate = ParameterFate::OPTIMIZER_FATE_STATE_RESET;
         resets_[tensor->changed_by].push_back(member.key);
       }
     }
@@ -232,7 +232,8 @@ class Follower {
   // LBFGS.
   void JudgeTogether(const v1::Value& options, std::vector<Member>& group) {
     const auto& ids = *ElementsOf(FindEntry(options, "params"));
-    bool same = policy_ != Policy::RESET && ids.size() == static_cast<int>(group.size());
+    bool same = policy_ != Policy::OPTIMIZER_POLICY_RESET &&
+                ids.size() == static_cast<int>(group.size());
     for (size_t m = 0; same && m < group.size(); ++m) {
       same = HasItsBytes(group[m]) && ids[static_cast<int>(m)].int_value() == group[m].id;
     }
@@ -240,8 +241,10 @@ class Follower {
                                  [](const Member& member) { return member.had_state; });
     for (Member& member : group) {
       if (!had) continue;
-      member.fate = same ? ParameterFate::STATE_KEPT : ParameterFate::STATE_RESET;
-      if (same || policy_ == Policy::RESET || HasItsBytes(member)) continue;
+      member.fate = same ? ParameterFate::OPTIMIZER_FATE_STATE_KEPT
+                         : ParameterFate::OPTIMIZER_FATE_STATE_RESET;
+      if (same || policy_ == Policy::OPTIMIZER_POLICY_RESET || HasItsBytes(member))
+        continue;
       if (!member.added) resets_[TensorOf(member).changed_by].push_back(member.key);
     }
   }
@@ -253,14 +256,16 @@ class Follower {
       const v1::Value* initial =
           FindEntry(section_->Group(static_cast<int>(g)), "initial_accumulator_value");
       for (const Member& member : groups_[g]) {
-        if (member.fate == ParameterFate::STATE_RESET) begin_anew_.insert(member.id);
-        if (member.fate == ParameterFate::STATE_SLICED) {
+        if (member.fate == ParameterFate::OPTIMIZER_FATE_STATE_RESET)
+          begin_anew_.insert(member.id);
+        if (member.fate == ParameterFate::OPTIMIZER_FATE_STATE_SLICED) {
           auto s = SliceState(TensorOf(member), index_.section(),
                               *section_->StateOf(member.id), NumberOf(initial),
                               checkpoint_, resources_, sliced);
           if (!s.ok()) return s;
         }
-        const bool begins = member.added || member.fate == ParameterFate::STATE_RESET;
+        const bool begins =
+            member.added || member.fate == ParameterFate::OPTIMIZER_FATE_STATE_RESET;
         if (initial == nullptr || !begins || !member.tensor.has_value()) continue;
         const WorkingTensor& tensor = TensorOf(member);
         adagrad.push_back({member.id, NumberOf(initial), tensor.dtype, tensor.shape});
@@ -286,7 +291,7 @@ class Follower {
   void Warn() {
     for (const auto& [edit, keys] : resets_) {
       report_.Warn(
-          Warning::OPTIMIZER_STATE_RESET, edit, keys[0],
+          Warning::KIND_OPTIMIZER_STATE_RESET, edit, keys[0],
           absl::StrCat("the state of ", keys.size(), " parameter(s) in section `",
                        index_.section(),
                        "` begins anew, since their values are others: ", Listed(keys)));
@@ -342,7 +347,7 @@ bool NeedsGroups(const WorkingTensor& tensor, bool replaces) {
       !tensor.optimizer_groups.empty()) {
     return false;
   }
-  if (tensor.role == v1::PARAMETER) return tensor.requires_grad;
+  if (tensor.role == v1::TENSOR_ROLE_PARAMETER) return tensor.requires_grad;
   return replaces && CanBeTrained(tensor.section, tensor.role, tensor.dtype);
 }
 
@@ -408,7 +413,8 @@ Changes ChangesOf(const WorkingCheckpoint& checkpoint) {
   for (const WorkingTensor& tensor : checkpoint.tensors()) {
     if (!CanBeTrained(tensor.section, tensor.role, tensor.dtype)) continue;
     if (!tensor.origin.has_value()) {
-      if (tensor.requires_grad || tensor.role != v1::PARAMETER) changes.others = true;
+      if (tensor.requires_grad || tensor.role != v1::TENSOR_ROLE_PARAMETER)
+        changes.others = true;
       continue;
     }
     --left;
@@ -438,8 +444,8 @@ absl::Status Refuse(const OptimizerIndex& index, absl::string_view why) {
                    "` holds: ", why,
                    ". Give their names in `optimizer_param_names`, or save the "
                    "optimizer with `param_names` in its groups (PyTorch 2.6 and later "
-                   "writes them for optimizers over model.named_parameters()); or DROP "
-                   "it"));
+                   "writes them for optimizers over model.named_parameters()); or drop "
+                   "it: OPTIMIZER_POLICY_DROP"));
 }
 
 bool HasAdagrad(OptimizerSection& section) {
@@ -453,7 +459,7 @@ bool HasAdagrad(OptimizerSection& section) {
 absl::Status FollowUnresolved(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
                               WorkingCheckpoint& checkpoint, Report& report) {
   const Changes changes = ChangesOf(checkpoint);
-  const bool resets = policy == Policy::RESET || changes.values;
+  const bool resets = policy == Policy::OPTIMIZER_POLICY_RESET || changes.values;
   if (changes.others || (resets && index.malformed())) return Refuse(index, index.why());
   if (index.malformed() || (!resets && changes.renamed.empty())) return absl::OkStatus();
   auto section = OptimizerSection::Of(checkpoint, index.section());
@@ -466,8 +472,8 @@ absl::Status FollowUnresolved(Policy::OptimizerPolicy policy, const OptimizerInd
   });
   if (!resets) return absl::OkStatus();
   if (HasAdagrad(*section)) return Refuse(index, index.why());
-  if (policy != Policy::RESET) {
-    report.Warn(Warning::OPTIMIZER_STATE_RESET, changes.changed_by, index.section(),
+  if (policy != Policy::OPTIMIZER_POLICY_RESET) {
+    report.Warn(Warning::KIND_OPTIMIZER_STATE_RESET, changes.changed_by, index.section(),
                 absl::StrCat("all state in section `", index.section(),
                              "` begins anew: values of parameters are others, and it "
                              "cannot be told which state is theirs: ",
@@ -479,9 +485,10 @@ absl::Status FollowUnresolved(Policy::OptimizerPolicy policy, const OptimizerInd
 void WarnNotFollowed(const WorkingCheckpoint& checkpoint, const OptimizerIndex& index,
                      Policy::OptimizerPolicy policy, Report& report) {
   const Changes changes = ChangesOf(checkpoint);
-  if (policy != Policy::RESET && !changes.others && !changes.values) return;
+  if (policy != Policy::OPTIMIZER_POLICY_RESET && !changes.others && !changes.values)
+    return;
   report.Warn(
-      Warning::OPTIMIZER_NOT_FOLLOWED, kWhole, index.section(),
+      Warning::KIND_OPTIMIZER_NOT_FOLLOWED, kWhole, index.section(),
       absl::StrCat("section `", index.section(),
                    "` has no `param_groups`, as an optimizer's state dict has: it "
                    "stays as it was, though parameters changed"));
@@ -491,7 +498,8 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
                              WorkingCheckpoint& checkpoint, EditResources& resources,
                              Report& report) {
   if (index.is_optimizer() && !index.resolved()) report.SetOptimizerUnknown();
-  if (policy == Policy::DROP || !checkpoint.HasSection(index.section())) {
+  if (policy == Policy::OPTIMIZER_POLICY_DROP ||
+      !checkpoint.HasSection(index.section())) {
     Follower(policy, index, checkpoint, resources, report).Drop();
     return absl::OkStatus();
   }
@@ -527,7 +535,7 @@ absl::Status FollowOptimizers(Policy::OptimizerPolicy policy,
   for (const OptimizerIndex* index : optimizers) {
     const bool kept =
         std::find(there.begin(), there.end(), index->section()) != there.end();
-    if (kept && policy != Policy::DROP) stay.push_back(index);
+    if (kept && policy != Policy::OPTIMIZER_POLICY_DROP) stay.push_back(index);
   }
   if (auto s = SettleRemainingGroups(stay, checkpoint, resources); !s.ok()) return s;
   for (const OptimizerIndex* index : optimizers) {

@@ -46,8 +46,9 @@ class Initializer {
       : how_(how),
         go_on_(go_on),
         // All parameters will be overwritten, by what needs no generator.
-        draws_nothing_(how.scheme() == Scheme::ZEROS || how.scheme() == Scheme::ONES ||
-                       how.scheme() == Scheme::CONSTANT),
+        draws_nothing_(how.scheme() == Scheme::SCHEME_ZEROS ||
+                       how.scheme() == Scheme::SCHEME_ONES ||
+                       how.scheme() == Scheme::SCHEME_CONSTANT),
         draws_(how.seed()) {
     for (TensorSpec& spec : specs) {
       index_.emplace(spec.key, tensors_.size());
@@ -266,30 +267,31 @@ absl::Status Initializer::Apply() {
     const bool matrix = tensor.spec.shape.size() >= 2;
     absl::Status s;
     switch (how.scheme()) {
-      case Scheme::ZEROS:
+      case Scheme::SCHEME_ZEROS:
         s = Fill(tensor, 0);
         break;
-      case Scheme::ONES:
+      case Scheme::SCHEME_ONES:
         s = Fill(tensor, 1);
         break;
-      case Scheme::CONSTANT:
+      case Scheme::SCHEME_CONSTANT:
         s = Fill(tensor, how.value());
         break;
-      case Scheme::NORMAL:
+      case Scheme::SCHEME_NORMAL:
         s = Normal(tensor, how.mean(), std);
         break;
-      case Scheme::UNIFORM:
+      case Scheme::SCHEME_UNIFORM:
         s = Uniform(tensor, how.low(), high);
         break;
-      case Scheme::XAVIER_UNIFORM:
-      case Scheme::XAVIER_NORMAL:
-        if (matrix) s = Xavier(tensor, gain, how.scheme() == Scheme::XAVIER_UNIFORM);
+      case Scheme::SCHEME_XAVIER_UNIFORM:
+      case Scheme::SCHEME_XAVIER_NORMAL:
+        if (matrix)
+          s = Xavier(tensor, gain, how.scheme() == Scheme::SCHEME_XAVIER_UNIFORM);
         break;
-      case Scheme::KAIMING_UNIFORM:
-      case Scheme::KAIMING_NORMAL:
+      case Scheme::SCHEME_KAIMING_UNIFORM:
+      case Scheme::SCHEME_KAIMING_NORMAL:
         if (matrix) {
           s = Kaiming(tensor, how.negative_slope(), how.fan_out(),
-                      how.scheme() == Scheme::KAIMING_UNIFORM);
+                      how.scheme() == Scheme::SCHEME_KAIMING_UNIFORM);
         }
         break;
       default:
@@ -314,7 +316,8 @@ absl::Status CheckInitialization(absl::string_view field, const v1::Initializati
   if (!std::isfinite(how.mean())) return invalid("mean", "must be finite");
   const double high = how.has_high() ? how.high() : 1;
   if (!std::isfinite(how.low())) return invalid("low", "must be finite");
-  if (how.scheme() == Scheme::UNIFORM && (!std::isfinite(high) || high < how.low())) {
+  if (how.scheme() == Scheme::SCHEME_UNIFORM &&
+      (!std::isfinite(high) || high < how.low())) {
     return invalid("high", "must be finite, not below low");
   }
   if (how.has_gain() && !std::isfinite(how.gain()))

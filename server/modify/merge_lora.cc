@@ -166,7 +166,7 @@ void WarnOfOthers(const WorkingCheckpoint& from,
     if (++count <= kListed) others.push_back(tensor.key);
   }
   if (count == 0) return;
-  context.Warn(Warning::TENSORS_NOT_TAKEN, others[0],
+  context.Warn(Warning::KIND_TENSORS_NOT_TAKEN, others[0],
                absl::StrCat(modify::NameOf(*from.base()), " holds ", count,
                             " tensor(s) beside the adapters, which were not taken: ",
                             absl::StrJoin(others, ", "), count > kListed ? ", ..." : "",

@@ -15,13 +15,13 @@ constexpr int kWhole = -1;
 Warning::Kind KindOf(Misfit::Kind kind) {
   switch (kind) {
     case Misfit::Kind::kMissing:
-      return Warning::TENSOR_MISSING;
+      return Warning::KIND_TENSOR_MISSING;
     case Misfit::Kind::kUnexpected:
-      return Warning::TENSOR_WITHOUT_MODULE;
+      return Warning::KIND_TENSOR_WITHOUT_MODULE;
     case Misfit::Kind::kShape:
       break;
   }
-  return Warning::SHAPES_DO_NOT_FIT;
+  return Warning::KIND_SHAPES_DO_NOT_FIT;
 }
 
 // Modules that do not say so of themselves and cannot be built.
@@ -30,7 +30,7 @@ void WarnOfIncomplete(const ModuleTree& module, const std::string& path,
   if (FindModuleType(module.type()) != nullptr && !known.contains(path)) {
     const auto complete = CheckComplete("arguments", module);
     if (!complete.ok()) {
-      report.Warn(Warning::ARCHITECTURE_INCOMPLETE, kWhole, path,
+      report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWhole, path,
                   absl::StrCat("is a ", module.type(),
                                " that cannot be built: ", complete.message()));
     }
@@ -44,7 +44,7 @@ void WarnOfIncomplete(const ModuleTree& module, const std::string& path,
 
 void WarnOfMisfits(const WorkingCheckpoint& checkpoint, Report& report) {
   if (!checkpoint.architecture().has_value()) {
-    report.Warn(Warning::ARCHITECTURE_INCOMPLETE, kWhole, "",
+    report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWhole, "",
                 "the architecture is not known: only tensors were changed and checked");
     return;
   }
@@ -54,7 +54,7 @@ void WarnOfMisfits(const WorkingCheckpoint& checkpoint, Report& report) {
   }
   const auto misfits = FindMisfits(*checkpoint.architecture(), stored);
   if (!misfits.ok()) {
-    report.Warn(Warning::ARCHITECTURE_INCOMPLETE, kWhole, "",
+    report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWhole, "",
                 std::string(misfits.status().message()));
     return;
   }
@@ -63,7 +63,8 @@ void WarnOfMisfits(const WorkingCheckpoint& checkpoint, Report& report) {
   }
   absl::flat_hash_set<std::string> known;
   for (const Warning& warning : report.warnings()) {
-    if (warning.kind() == Warning::ARCHITECTURE_INCOMPLETE) known.insert(warning.path());
+    if (warning.kind() == Warning::KIND_ARCHITECTURE_INCOMPLETE)
+      known.insert(warning.path());
   }
   WarnOfIncomplete(checkpoint.architecture()->root(), "", known, report);
 }

@@ -92,12 +92,19 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
   auto ref = ParseCheckpointRef("name", request.name());
   if (!ref.ok()) return ref.status();
   if (auto s = CheckRequest(request); !s.ok()) return s;
+  std::optional<int64_t> expected_latest;
+  if (request.has_expected_latest_version()) {
+    expected_latest = request.expected_latest_version();
+  }
+  auto expected = ExpectedLatest(expected_latest, /*expect_no_version=*/false);
+  if (!expected.ok()) return expected.status();
   std::string digest = DigestOf(request);
   auto earlier =
       context.store->saves().FindRequested(ref->model_id, request.request_id(), digest);
   if (!earlier.ok()) return earlier.status();
   std::unique_ptr<ModifySession> session(
       new ModifySession(context, std::move(request), std::move(digest)));
+  session->expected_latest_ = *expected;
   if (earlier->has_value()) {
     auto model = context.store->models().Get(ref->model_id);
     if (!model.ok()) return model.status();
@@ -122,10 +129,8 @@ ModifySession::ModifySession(ServiceContext& context, v1::ModifyCheckpointReques
 absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   model_ = read->model();
   const int64_t latest = model_.latest_version();
-  if (request_.has_expected_latest_version() &&
-      request_.expected_latest_version() != latest) {
-    return LatestVersionDiffers(ModelName(model_.model_id()),
-                                request_.expected_latest_version(), latest);
+  if (expected_latest_.has_value() && *expected_latest_ != latest) {
+    return LatestVersionDiffers(ModelName(model_.model_id()), *expected_latest_, latest);
   }
   sources_ = std::make_unique<Sources>(&context_, read);
   Reservation reservation(context_.memory);
@@ -247,7 +252,7 @@ storage::SaveRequest ModifySession::MakeSave() const {
     metadata.set_architecture(EncodeArchitecture(architecture));
   }
   for (const v1::Edit& edit : edits_) metadata.add_edits(EncodeEdit(edit));
-  metadata.set_origin(v1::MODIFIED);
+  metadata.set_origin(v1::ORIGIN_MODIFIED);
   save.request_id = request_.request_id();
   save.request_digest = request_digest_;
   return save;
@@ -255,11 +260,7 @@ storage::SaveRequest ModifySession::MakeSave() const {
 
 absl::Status ModifySession::Commit() {
   if (save_ != nullptr) {
-    std::optional<int64_t> expected;
-    if (request_.has_expected_latest_version()) {
-      expected = request_.expected_latest_version();
-    }
-    auto committed = save_->Commit(out_->Manifest(), expected);
+    auto committed = save_->Commit(out_->Manifest(), expected_latest_);
     if (!committed.ok()) return committed.status();
     record_ = *std::move(committed);
   } else {

@@ -54,6 +54,7 @@ class ModifySession final : public OperationSession {
 
   const v1::ModifyCheckpointRequest request_;
   const std::string request_digest_;
+  std::optional<int64_t> expected_latest_;
   State state_ = State::kEdit;
 
   // Unset where the request had made its version before.

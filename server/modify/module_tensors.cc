@@ -27,7 +27,7 @@ ModuleTree* TreeOf(EditContext& context, absl::string_view path) {
   if (architecture.has_value() && architecture->has_root()) {
     return architecture->mutable_root();
   }
-  context.Warn(Warning::ARCHITECTURE_INCOMPLETE, path,
+  context.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, path,
                "the checkpoint has no architecture: only its tensors were changed");
   return nullptr;
 }
@@ -69,9 +69,9 @@ absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
   if (auto s = CheckInitialization(context.Field("initialization"), how); !s.ok()) {
     return s;
   }
-  const bool draws = how.scheme() != v1::Initialization::ZEROS &&
-                     how.scheme() != v1::Initialization::ONES &&
-                     how.scheme() != v1::Initialization::CONSTANT;
+  const bool draws = how.scheme() != v1::Initialization::SCHEME_ZEROS &&
+                     how.scheme() != v1::Initialization::SCHEME_ONES &&
+                     how.scheme() != v1::Initialization::SCHEME_CONSTANT;
   auto tensors = TensorsOf(module);
   if (draws && !how.has_seed() && tensors.ok() && !tensors->tensors.empty()) {
     std::random_device device;
@@ -100,7 +100,7 @@ void NeighbourWatch::Warn(const EditContext& context) const {
   if (!architecture.has_value()) return;
   for (const Mismatch& mismatch : FindMismatches(architecture->root())) {
     if (before_.contains({mismatch.path, mismatch.message})) continue;
-    context.Warn(Warning::SHAPES_DO_NOT_FIT, mismatch.path, mismatch.message);
+    context.Warn(Warning::KIND_SHAPES_DO_NOT_FIT, mismatch.path, mismatch.message);
   }
 }
 

@@ -29,7 +29,7 @@ std::vector<WorkingTensor> AsWorking(std::vector<NewTensor> made,
     tensor.key = JoinModulePath(path, fresh.spec.key);
     tensor.dtype = fresh.spec.dtype;
     tensor.shape = std::move(fresh.spec.shape);
-    tensor.role = fresh.spec.buffer ? v1::BUFFER : v1::PARAMETER;
+    tensor.role = fresh.spec.buffer ? v1::TENSOR_ROLE_BUFFER : v1::TENSOR_ROLE_PARAMETER;
     tensor.requires_grad = !fresh.spec.buffer;
     tensor.source = std::move(fresh.source);
   }
@@ -157,7 +157,7 @@ absl::StatusOr<OptimizerGroups> ChooseGroups(const GivenGroup& given,
 
 bool HasParameters(const std::vector<WorkingTensor>& tensors) {
   return std::any_of(tensors.begin(), tensors.end(), [](const WorkingTensor& tensor) {
-    return tensor.role == v1::PARAMETER;
+    return tensor.role == v1::TENSOR_ROLE_PARAMETER;
   });
 }
 
@@ -187,7 +187,7 @@ absl::Status SettleGroups(const GivenGroup& given, absl::string_view path,
     near = NearGroups(*chosen, context.checkpoint).Of(path);
   }
   for (WorkingTensor& tensor : tensors) {
-    if (tensor.role != v1::PARAMETER) continue;
+    if (tensor.role != v1::TENSOR_ROLE_PARAMETER) continue;
     auto same = by_key.find(tensor.key);
     if (!given.group.has_value() && same != by_key.end()) {
       tensor.optimizer_groups = same->second;
@@ -270,7 +270,7 @@ absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& contex
                           edit.in_forward(), *tree);
     if (!flow.ok()) return AtPath(context, flow.status());
     if (*flow == InForward::kNo) {
-      context.Warn(Warning::NOT_IN_FORWARD, edit.path(),
+      context.Warn(Warning::KIND_NOT_IN_FORWARD, edit.path(),
                    "was registered, as PyTorch's add_module does: no forward reaches "
                    "it; in_forward appends it to one that is written down");
     }

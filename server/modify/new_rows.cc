@@ -15,7 +15,7 @@ namespace {
 using Resize = v1::Edit::ResizeOutput;
 
 constexpr size_t kMaxFollowedRuns = 65'536;
-// What MEAN reads before the edit is accepted: some seconds.
+// What NEW_ROWS_MEAN reads before the edit is accepted: some seconds.
 constexpr int64_t kMaxMeanBytes = int64_t{16} << 30;
 
 void AddRun(const RowRun& run, std::vector<RowRun>& rows) {
@@ -76,10 +76,10 @@ NewRowsOf::NewRowsOf(const WorkingTensor& tensor, Rows rows, int dimension,
 
 absl::StatusOr<SourcePtr> NewRowsOf::Make(int64_t slice, int64_t first_row, int64_t count,
                                           EditResources& resources) const {
-  if (rows_.kind == Resize::ZEROS || row_elements_ == 0) {
+  if (rows_.kind == Resize::NEW_ROWS_ZEROS || row_elements_ == 0) {
     return RepeatSource(tensor_.dtype, 0, count * row_elements_);
   }
-  if (rows_.kind == Resize::MEAN) return Mean(slice, count, resources);
+  if (rows_.kind == Resize::NEW_ROWS_MEAN) return Mean(slice, count, resources);
   const int64_t bytes = row_elements_ * ElementSize(DType::kFloat32);
   const int64_t begin = (slice * rows_.size + first_row) * bytes;
   SourcePtr rows = RangeSource(drawn_, begin, begin + count * bytes);
@@ -101,9 +101,9 @@ absl::StatusOr<SourcePtr> NewRowsOf::Mean(int64_t slice, int64_t count,
   }
   const int64_t read = slices_ * std::min(kept, rows_.old_size) * row_bytes_;
   if (read > kMaxMeanBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the mean of ", tensor_.key, " is that of ", read,
-                     " bytes, of at most ", kMaxMeanBytes, ": use ZEROS or DEFAULT"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the mean of ", tensor_.key, " is that of ", read, " bytes, of at most ",
+        kMaxMeanBytes, ": use NEW_ROWS_ZEROS or NEW_ROWS_DEFAULT"));
   }
   // The sums, the row, and a block of what is read.
   auto s = resources.Reserve(row_elements_ * static_cast<int64_t>(sizeof(double)) +

@@ -29,15 +29,15 @@ class NewRowsOf {
     int64_t old_size = 0;
     int64_t size = 0;
     std::vector<RowRun> rows;
-    v1::Edit::ResizeOutput::NewRows kind = v1::Edit::ResizeOutput::DEFAULT;
+    v1::Edit::ResizeOutput::NewRows kind = v1::Edit::ResizeOutput::NEW_ROWS_DEFAULT;
   };
   // `drawn` has the new shape and float32; null unless rows are made by default.
   NewRowsOf(const WorkingTensor& tensor, Rows rows, int dimension, SourcePtr drawn);
 
   int64_t row_bytes() const { return row_bytes_; }
 
-  // `count` rows from `first_row` of the new ones on. MEAN reads the kept rows, once
-  // for each slice, until the call is cancelled.
+  // `count` rows from `first_row` of the new ones on. NEW_ROWS_MEAN reads the kept rows,
+  // once for each slice, until the call is cancelled.
   absl::StatusOr<SourcePtr> Make(int64_t slice, int64_t first_row, int64_t count,
                                  EditResources& resources) const;
 

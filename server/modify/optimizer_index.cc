@@ -85,7 +85,7 @@ const google::protobuf::RepeatedPtrField<v1::Value>* ElementsOf(const v1::Value*
 }
 
 bool CanBeTrained(absl::string_view section, v1::TensorRole role, DType dtype) {
-  return section == "model" && role != v1::BUFFER &&
+  return section == "model" && role != v1::TENSOR_ROLE_BUFFER &&
          (IsComplex(dtype) || IsFloatingPoint(dtype));
 }
 

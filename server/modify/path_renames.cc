@@ -213,13 +213,13 @@ absl::Status FollowKeys(const std::string& section, const KeyPairs& keys,
   const std::string why = renames.Apply(*architecture->mutable_root(), incomplete);
   if (!why.empty()) {
     architecture.reset();
-    context.Warn(Warning::ARCHITECTURE_INCOMPLETE, "",
+    context.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, "",
                  absl::StrCat("the new keys are no new names of modules (", why,
                               "): the architecture was dropped"));
     return absl::OkStatus();
   }
   for (const std::string& path : incomplete) {
-    context.Warn(Warning::ARCHITECTURE_INCOMPLETE, path,
+    context.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, path,
                  "has tensors of other names than its type has: it cannot be built");
   }
   return absl::OkStatus();

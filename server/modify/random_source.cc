@@ -19,7 +19,7 @@ absl::StatusOr<MakeDrawsModule> LoadModule() {
   if (kModule == nullptr) {
     return absl::UnimplementedError(
         "this server was built without torch and draws no new parameters as PyTorch "
-        "does; ZEROS, ONES and CONSTANT need no drawing");
+        "does; SCHEME_ZEROS, SCHEME_ONES and SCHEME_CONSTANT need no drawing");
   }
   static const auto* const loaded =
       new absl::StatusOr<MakeDrawsModule>([]() -> absl::StatusOr<MakeDrawsModule> {

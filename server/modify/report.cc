@@ -7,7 +7,7 @@ namespace {
 
 // Plain state dicts say of none that it is a parameter.
 bool IsParameter(absl::string_view section, v1::TensorRole role) {
-  return section == "model" && role != v1::BUFFER;
+  return section == "model" && role != v1::TENSOR_ROLE_BUFFER;
 }
 
 }  // namespace
@@ -16,17 +16,17 @@ void Report::Warn(Warning::Kind kind, int edit_index, absl::string_view path,
                   absl::string_view message) {
   Warning warning;
   warning.set_kind(kind);
-  warning.set_edit_index(edit_index);
+  if (edit_index >= 0) warning.set_edit_index(edit_index);
   warning.set_path(std::string(path));
   warning.set_message(std::string(message));
   warnings_.push_back(std::move(warning));
 }
 
 ParameterFate::Fate FateOf(const WorkingTensor& tensor, const WorkingCheckpoint& of) {
-  if (!tensor.origin.has_value()) return ParameterFate::ADDED;
-  if (!of.HasOriginalBytes(tensor)) return ParameterFate::CHANGED;
+  if (!tensor.origin.has_value()) return ParameterFate::FATE_ADDED;
+  if (!of.HasOriginalBytes(tensor)) return ParameterFate::FATE_CHANGED;
   const auto& old = of.base()->manifest().tensors(*tensor.origin);
-  return tensor.key == old.key() ? ParameterFate::KEPT : ParameterFate::RENAMED;
+  return tensor.key == old.key() ? ParameterFate::FATE_KEPT : ParameterFate::FATE_RENAMED;
 }
 
 std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) const {
@@ -56,7 +56,7 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
     }
     ParameterFate fate;
     fate.set_key(record.key());
-    fate.set_fate(ParameterFate::REMOVED);
+    fate.set_fate(ParameterFate::FATE_REMOVED);
     AddFates(fate, fates);
   }
   return fates;

@@ -29,7 +29,7 @@ class Report {
   // What an optimizer keeps of one parameter, by its key after all edits, or its old
   // key where it was removed. Told by FollowOptimizers().
   struct OptimizerState {
-    ParameterFate::OptimizerFate fate = ParameterFate::NO_STATE;
+    ParameterFate::OptimizerFate fate = ParameterFate::OPTIMIZER_FATE_NO_STATE;
     // Position of its parameter group; unset where it is in none.
     std::optional<int> group;
   };
@@ -55,7 +55,7 @@ class Report {
   // By key and section.
   absl::flat_hash_map<std::string, std::map<std::string, OptimizerState>> optimizers_;
   // Of a parameter of which nothing was told.
-  ParameterFate::OptimizerFate unknown_state_ = ParameterFate::NO_STATE;
+  ParameterFate::OptimizerFate unknown_state_ = ParameterFate::OPTIMIZER_FATE_NO_STATE;
 };
 
 // What became of a parameter that is in the new version: read off its origin.

@@ -43,7 +43,7 @@ struct Plan {
   // The new rows in order: runs of old ones, and of those that are made.
   std::vector<RowRun> rows;
   int64_t kept = 0;
-  Resize::NewRows new_rows = Resize::DEFAULT;
+  Resize::NewRows new_rows = Resize::NEW_ROWS_DEFAULT;
   // Dimension of the weight that counts outputs: 1 of transposed convolutions.
   int dimension = 0;
 };
@@ -79,8 +79,8 @@ absl::StatusOr<Plan> MakePlan(const Resize& edit, int64_t old_size,
         absl::StrCat("has ", plan.rows.size(),
                      " runs of rows that follow each other, of at most ", kMaxRuns));
   }
-  if (plan.new_rows == Resize::MEAN && plan.kept == 0) {
-    return context.Invalid("new_rows", "MEAN needs rows that are kept");
+  if (plan.new_rows == Resize::NEW_ROWS_MEAN && plan.kept == 0) {
+    return context.Invalid("new_rows", "NEW_ROWS_MEAN needs rows that are kept");
   }
   if (plan.kept < plan.size) plan.rows.push_back({-1, plan.size - plan.kept});
   return plan;
@@ -123,11 +123,12 @@ absl::StatusOr<SourcePtr> Rearrange(const WorkingTensor& tensor, const Plan& pla
 
 absl::Status CheckType(const WorkingTensor& tensor, const Plan& plan,
                        const EditContext& context) {
-  const bool made = plan.kept < plan.size && plan.new_rows != Resize::ZEROS;
+  const bool made = plan.kept < plan.size && plan.new_rows != Resize::NEW_ROWS_ZEROS;
   if (!made || CanCast(DType::kFloat32, tensor.dtype)) return absl::OkStatus();
-  return context.Invalid("new_rows", absl::StrCat(tensor.key, " is of type ",
-                                                  std::string(DTypeName(tensor.dtype)),
-                                                  ": its new rows can only be ZEROS"));
+  return context.Invalid(
+      "new_rows",
+      absl::StrCat(tensor.key, " is of type ", std::string(DTypeName(tensor.dtype)),
+                   ": its new rows can only be NEW_ROWS_ZEROS"));
 }
 
 // The new tensor's size is one that a tensor can have, and what is made of it anew is
@@ -138,7 +139,8 @@ absl::Status TakeRoom(const WorkingTensor& tensor, const Plan& plan,
   if (!bytes.ok()) return context.At("size", bytes.status());
   const int64_t elements = *bytes / ElementSize(tensor.dtype);
   // Drawn ones were counted when they were drawn, with all rows of their module.
-  if (plan.new_rows == Resize::DEFAULT || plan.size == plan.kept) return absl::OkStatus();
+  if (plan.new_rows == Resize::NEW_ROWS_DEFAULT || plan.size == plan.kept)
+    return absl::OkStatus();
   const int64_t made = elements / plan.size * (plan.size - plan.kept);
   if (made > kMaxNewElements) {
     return context.Invalid("size",
@@ -262,12 +264,13 @@ class Resizer {
 
   // A module of the new size, of which the new rows are taken.
   absl::Status Draw(const ModuleTree* module, const Plan& plan) {
-    if (plan.new_rows != Resize::DEFAULT || plan.kept == plan.size) {
+    if (plan.new_rows != Resize::NEW_ROWS_DEFAULT || plan.kept == plan.size) {
       return absl::OkStatus();
     }
     if (module == nullptr) {
-      return context_.Invalid("new_rows",
-                              "the architecture is not known: say ZEROS or MEAN");
+      return context_.Invalid(
+          "new_rows",
+          "the architecture is not known: say NEW_ROWS_ZEROS or NEW_ROWS_MEAN");
     }
     ModuleTree larger = *module;
     larger.clear_children();
@@ -314,8 +317,8 @@ class Resizer {
     }
     Plan own = plan;
     // Of a module that is only tied nothing was drawn.
-    if (!drawn_bias_.has_value() && own.new_rows == Resize::DEFAULT) {
-      own.new_rows = Resize::ZEROS;
+    if (!drawn_bias_.has_value() && own.new_rows == Resize::NEW_ROWS_DEFAULT) {
+      own.new_rows = Resize::NEW_ROWS_ZEROS;
     }
     return ResizeTensor(key, own, 0, Drawn(drawn_bias_), context_);
   }

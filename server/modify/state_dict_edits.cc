@@ -189,7 +189,7 @@ absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
   int changed = 0;
   for (const size_t t : *selected) {
     WorkingTensor& tensor = context.checkpoint.tensors()[t];
-    if (tensor.role == v1::BUFFER) {
+    if (tensor.role == v1::TENSOR_ROLE_BUFFER) {
       if (!absl::c_linear_search(edit.keys(), tensor.key)) continue;
       return context.Invalid(
           "keys", absl::StrCat(tensor.key, " is a buffer, which is never trained"));

@@ -144,7 +144,7 @@ absl::Status TakeModuleTree(const WorkingCheckpoint& from, const std::string& so
                                 ? FindModule(from.architecture()->root(), source)
                                 : nullptr;
   if (taken == nullptr) {
-    context.Warn(Warning::ARCHITECTURE_INCOMPLETE, target,
+    context.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, target,
                  "comes from a checkpoint whose architecture does not show it: only its "
                  "tensors were taken");
     if (place != nullptr) place->set_incomplete(true);
@@ -157,7 +157,7 @@ absl::Status TakeModuleTree(const WorkingCheckpoint& from, const std::string& so
                          /*append_to_forward=*/false, root);
   if (!added.ok()) return context.At("target", added.status());
   if (*added == InForward::kNo) {
-    context.Warn(Warning::NOT_IN_FORWARD, target,
+    context.Warn(Warning::KIND_NOT_IN_FORWARD, target,
                  "was registered: no forward reaches it");
   }
   return absl::OkStatus();

@@ -101,7 +101,7 @@ absl::StatusOr<ComparePlan> ComparePlan::Make(std::shared_ptr<storage::Read> fir
     tensor.first = i;
     const auto match = other_names.find(name);
     if (match == other_names.end()) {
-      tensor.kind = Difference::REMOVED;
+      tensor.kind = Difference::KIND_REMOVED;
       plan.tensors_.push_back(tensor);
       continue;
     }
@@ -121,7 +121,7 @@ absl::StatusOr<ComparePlan> ComparePlan::Make(std::shared_ptr<storage::Read> fir
     if (!selector->Takes(other_table[i], name) || names.contains(name)) continue;
     ComparedTensor tensor;
     tensor.other = i;
-    tensor.kind = Difference::ADDED;
+    tensor.kind = Difference::KIND_ADDED;
     plan.tensors_.push_back(tensor);
   }
   if (auto s = selector->CheckMatches(*plan.first_, plan.other_.get()); !s.ok()) return s;
@@ -133,11 +133,11 @@ absl::Status ComparePlan::Decide(ComparedTensor* tensor) const {
   const auto& b = other_->manifest().tensors(tensor->other);
   if (!std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(),
                   b.shape().end())) {
-    tensor->kind = Difference::SHAPE;
+    tensor->kind = Difference::KIND_SHAPE;
     return absl::OkStatus();
   }
   if (a.dtype() != b.dtype()) {
-    tensor->kind = Difference::DTYPE;
+    tensor->kind = Difference::KIND_DTYPE;
     return absl::OkStatus();
   }
   auto first = storage::ChunkCursor::Open(first_, tensor->first_source);
@@ -146,7 +146,7 @@ absl::Status ComparePlan::Decide(ComparedTensor* tensor) const {
   if (!other.ok()) return other.status();
   const ByDigest verdict =
       DigestsComparable() ? CompareDigests(*first, *other) : ByDigest::kUnknown;
-  if (verdict == ByDigest::kDifferent) tensor->kind = Difference::CONTENT;
+  if (verdict == ByDigest::kDifferent) tensor->kind = Difference::KIND_CONTENT;
   tensor->undecided = verdict == ByDigest::kUnknown;
   return absl::OkStatus();
 }
@@ -156,8 +156,8 @@ bool ComparePlan::DigestsComparable() const {
 }
 
 bool ComparePlan::IsRead(const ComparedTensor& tensor, bool with_norms) {
-  return tensor.undecided || (with_norms && (tensor.kind == Difference::CONTENT ||
-                                             tensor.kind == Difference::DTYPE));
+  return tensor.undecided || (with_norms && (tensor.kind == Difference::KIND_CONTENT ||
+                                             tensor.kind == Difference::KIND_DTYPE));
 }
 
 int64_t ComparePlan::SizeBytes(const ComparedTensor& tensor) const {

@@ -28,7 +28,7 @@ struct ComparedTensor {
   // Unspecified: nothing is known to differ.
   Kind kind = v1::CompareCheckpointsResponse::TensorDifference::KIND_UNSPECIFIED;
   // Cut into chunks differently, so that digests do not tell: to be read, and of
-  // kind CONTENT if its bytes turn out to differ.
+  // KIND_CONTENT if its bytes turn out to differ.
   bool undecided = false;
 };
 

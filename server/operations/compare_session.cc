@@ -205,12 +205,12 @@ absl::Status CompareSession::ReadRun(Job& job) const {
 
 void CompareSession::EndTensor(const ComparedTensor& tensor) {
   const ComparedTensor::Kind kind =
-      tensor.undecided && differs_ ? Difference::CONTENT : tensor.kind;
+      tensor.undecided && differs_ ? Difference::KIND_CONTENT : tensor.kind;
   switch (kind) {
-    case Difference::ADDED:
+    case Difference::KIND_ADDED:
       result_.set_added_tensors(result_.added_tensors() + 1);
       break;
-    case Difference::REMOVED:
+    case Difference::KIND_REMOVED:
       result_.set_removed_tensors(result_.removed_tensors() + 1);
       break;
     case Difference::KIND_UNSPECIFIED:
@@ -241,7 +241,7 @@ void CompareSession::AddDifference(const ComparedTensor& tensor,
     *difference.mutable_shape() = record.shape();
   }
   if (request_.with_norms() &&
-      (kind == Difference::CONTENT || kind == Difference::DTYPE)) {
+      (kind == Difference::KIND_CONTENT || kind == Difference::KIND_DTYPE)) {
     difference.set_max_abs_difference(sums_.max_abs_difference());
     difference.set_difference_norm(sums_.difference_norm());
     difference.set_norm(sums_.norm());

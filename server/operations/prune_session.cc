@@ -129,17 +129,17 @@ std::optional<RetentionPlan::Decision> PruneSession::DecisionOf(
   const int64_t version = verdict.seen.version;
   Decision decision;
   decision.set_version(version);
-  decision.set_outcome(Decision::KEPT);
+  decision.set_outcome(Decision::OUTCOME_KEPT);
   if (verdict.leaves) {
     if (Lists(deletions_.changed, version)) {
-      decision.add_rules(Decision::CHANGED);
+      decision.add_rules(Decision::RULE_CHANGED);
       return decision;
     }
     const bool held = Lists(deletions_.held, version);
     if (!held && !Lists(deletions_.deleted, version)) return std::nullopt;
-    decision.set_outcome(held ? Decision::HELD : Decision::PRUNED);
+    decision.set_outcome(held ? Decision::OUTCOME_HELD : Decision::OUTCOME_PRUNED);
   }
-  for (int rule = Decision::NEWEST; rule <= Decision::EXPIRED; ++rule) {
+  for (int rule = Decision::RULE_NEWEST; rule <= Decision::RULE_EXPIRED; ++rule) {
     if ((verdict.rules >> rule & 1) != 0) {
       decision.add_rules(static_cast<Decision::Rule>(rule));
     }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/contract/errors.h"
+#include "server/core/convert.h"
 
 namespace modelstore::server {
 namespace {
@@ -35,24 +36,25 @@ RetentionPlan::RetentionPlan(const v1::RetentionPolicy& policy, absl::Time now)
     : policy_(policy),
       now_(now),
       has_rules_(policy.keep_latest() > 0 || policy.keep_best() > 0 ||
-                 policy.keep_every_steps() > 0 || policy.keep_younger_than_seconds() > 0),
+                 policy.keep_every_steps() > 0 ||
+                 ToDuration(policy.keep_younger_than()) > absl::ZeroDuration()),
       figure_(FigureOf(policy)) {}
 
 uint32_t RetentionPlan::KeptBy(const storage::records::CheckpointRecord& record) const {
-  uint32_t rules = has_rules_ ? 0 : Bit(Decision::NO_RULES);
-  if (looked_at() < policy_.keep_latest()) rules |= Bit(Decision::LATEST);
+  uint32_t rules = has_rules_ ? 0 : Bit(Decision::RULE_NO_RULES);
+  if (looked_at() < policy_.keep_latest()) rules |= Bit(Decision::RULE_LATEST);
   if (policy_.keep_every_steps() > 0) {
     const auto& metadata = record.metadata();
     if (!metadata.has_step()) {
-      if (!policy_.prune_unranked()) rules |= Bit(Decision::UNRANKED);
+      if (!policy_.prune_unranked()) rules |= Bit(Decision::RULE_UNRANKED);
     } else if (metadata.step() % policy_.keep_every_steps() == 0) {
-      rules |= Bit(Decision::EVERY_STEPS);
+      rules |= Bit(Decision::RULE_EVERY_STEPS);
     }
   }
-  if (policy_.keep_younger_than_seconds() > 0 &&
-      now_ - absl::FromUnixMicros(record.create_time_us()) <
-          absl::Seconds(policy_.keep_younger_than_seconds())) {
-    rules |= Bit(Decision::YOUNGER);
+  const absl::Duration keep_younger_than = ToDuration(policy_.keep_younger_than());
+  if (keep_younger_than > absl::ZeroDuration() &&
+      now_ - absl::FromUnixMicros(record.create_time_us()) < keep_younger_than) {
+    rules |= Bit(Decision::RULE_YOUNGER);
   }
   return rules;
 }
@@ -60,7 +62,7 @@ uint32_t RetentionPlan::KeptBy(const storage::records::CheckpointRecord& record)
 void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
                          Verdict& verdict) {
   if (!HasMetric(record, policy_.metric())) {
-    if (!policy_.prune_unranked()) verdict.rules |= Bit(Decision::UNRANKED);
+    if (!policy_.prune_unranked()) verdict.rules |= Bit(Decision::RULE_UNRANKED);
     if (record.metadata().has_loss()) seen_metrics_.insert("loss");
     for (const auto& [name, value] : record.metadata().metrics()) {
       if (seen_metrics_.size() < kNamedMetrics) seen_metrics_.insert(name);
@@ -83,14 +85,14 @@ void RetentionPlan::Look(const storage::records::CheckpointRecord& record) {
   Verdict verdict;
   verdict.seen = {record.version(), record.generation()};
   if (verdicts_.empty()) {
-    verdict.rules = Bit(Decision::NEWEST);
+    verdict.rules = Bit(Decision::RULE_NEWEST);
   } else if (record.expire_time_us() != 0 &&
              absl::FromUnixMicros(record.expire_time_us()) <= now_) {
     verdict.leaves = true;
   }
   verdict.rules |= KeptBy(record);
   if (figure_.has_value()) Rank(record, verdict);
-  if (verdict.leaves) verdict.rules = Bit(Decision::EXPIRED);
+  if (verdict.leaves) verdict.rules = Bit(Decision::RULE_EXPIRED);
   verdicts_.push_back(verdict);
 }
 
@@ -103,12 +105,12 @@ absl::StatusOr<std::vector<RetentionPlan::Verdict>> RetentionPlan::Finish(
   std::reverse(verdicts.begin(), verdicts.end());
   bool loses = false;
   for (Verdict& verdict : verdicts) {
-    if (best.contains(verdict.seen.version)) verdict.rules |= Bit(Decision::BEST);
+    if (best.contains(verdict.seen.version)) verdict.rules |= Bit(Decision::RULE_BEST);
     if (verdict.rules == 0) verdict.leaves = loses = true;
   }
   if (!loses || !figure_.has_value() || ranked_ > 0) return verdicts;
   return MakeError(
-      ErrorReason::METRIC_MISSING,
+      ERROR_REASON_METRIC_MISSING,
       absl::StrCat(model, " not pruned: none of its ", verdicts.size(),
                    " versions has metric \"", policy_.metric(), "\"",
                    seen_metrics_.empty()

@@ -33,7 +33,7 @@ class RetentionPlan {
   void Look(const storage::records::CheckpointRecord& record);
 
   // One version: as it was seen, and the rules that keep it, as bits of
-  // Decision::Rule; or, where it leaves, EXPIRED or nothing.
+  // Decision::Rule; or, where it leaves, RULE_EXPIRED or nothing.
   struct Verdict {
     storage::Checkpoints::SeenVersion seen;
     uint32_t rules = 0;

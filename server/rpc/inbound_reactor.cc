@@ -69,7 +69,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
       const absl::Duration idle =
           absl::Trunc(SteadyNow() - read_since_, absl::Milliseconds(100));
       EndWith(MakeError(
-          ErrorReason::STREAM_IDLE,
+          ERROR_REASON_STREAM_IDLE,
           absl::StrCat("stream idle for ", absl::FormatDuration(idle), ", closed; ",
                        method_ == kSaveMethod ? "nothing was saved"
                                               : "uploaded chunks are kept")));

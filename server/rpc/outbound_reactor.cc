@@ -74,7 +74,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       MutexLock lock(mutex_);
       if (!writing_ || stalled_ || write_since_ > stalled_since) return;
       stalled_ = true;
-      Abandon(MakeError(ErrorReason::STREAM_IDLE, "the client reads nothing"));
+      Abandon(MakeError(ERROR_REASON_STREAM_IDLE, "the client reads nothing"));
     }
     // Without the lock: gRPC may call OnCancel() from here.
     context_->TryCancel();

@@ -47,14 +47,18 @@ absl::Status CheckTokenRequest(const v1::LoadCheckpointRequest& request) {
   return absl::OkStatus();
 }
 
+int64_t EndPosition(const v1::LoadCheckpointRequest& request, int64_t total) {
+  return request.has_end_position() ? request.end_position() : total;
+}
+
 absl::Status CheckRange(const v1::LoadCheckpointRequest& request, int64_t total) {
   const int64_t begin = request.start_position();
-  const int64_t end = request.end_position();
+  const int64_t end = EndPosition(request, total);
   if (begin < 0 || begin > total) {
     return absl::OutOfRangeError(
         absl::StrCat("start_position ", begin, " of a sequence of ", total, " bytes"));
   }
-  if (end < 0 || end > total || (end != 0 && end < begin)) {
+  if (end < begin || end > total) {
     return absl::OutOfRangeError(absl::StrCat("end_position ", end, " of a sequence of ",
                                               total, " bytes that is read from ", begin));
   }
@@ -126,7 +130,7 @@ LoadSession::LoadSession(TensorPlan plan, Reservation reservation,
           static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(max_batch_bytes_)))),
       plan_done_(request_.omit_plan()),
       position_(request_.start_position()),
-      end_(request_.end_position() == 0 ? plan_.total_bytes() : request_.end_position()) {
+      end_(EndPosition(request_, plan_.total_bytes())) {
   if (request_.plan_only()) end_ = position_;
   if (position_ < end_) at_ = plan_.Find(position_);
 }

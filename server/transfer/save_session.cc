@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "server/core/convert.h"
+#include "server/core/resource_names.h"
 #include "server/core/save_request.h"
 #include "server/core/validation.h"
 
@@ -13,12 +14,13 @@ absl::Status SaveSession::Begin(const v1::SaveCheckpointRequest& request) {
                               {.parent = request.parent(),
                                .checkpoint = request.checkpoint(),
                                .request_id = request.request_id(),
-                               .create_model = request.create_model()});
+                               .create_model = request.create_model(),
+                               .no_base = request.no_base()});
   if (!save.ok()) return save.status();
   model_id_ = save->model_id;
-  if (request.has_expected_latest_version()) {
-    expected_latest_version_ = request.expected_latest_version();
-  }
+  auto expected = ExpectedLatest(request);
+  if (!expected.ok()) return expected.status();
+  expected_latest_version_ = *expected;
   allow_empty_ = request.allow_empty();
   auto started = context_.store->saves().StartOneShot(*save);
   if (!started.ok()) return started.status();
@@ -35,7 +37,8 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
     if (auto s = Begin(request); !s.ok()) return s;
   } else if (!request.parent().empty() || request.has_checkpoint() ||
              !request.request_id().empty() || request.create_model() ||
-             request.has_expected_latest_version() || request.allow_empty()) {
+             request.has_expected_latest_version() || request.expect_no_version() ||
+             request.allow_empty() || request.no_base()) {
     return InvalidField("parent", "the header belongs in the first message alone");
   }
   if (request.has_manifest()) {

@@ -171,7 +171,7 @@ absl::Status MemoryCatalog::Refusal(const CatalogBatch& batch) {
   // As in a log, each change needs space, deletions included.
   growth += static_cast<int64_t>(batch.changes().size());
   if (!disk_->HasRoom(growth)) {
-    return MakeError(ErrorReason::DISK_FULL, "the disk is full");
+    return MakeError(ERROR_REASON_DISK_FULL, "the disk is full");
   }
   return absl::OkStatus();
 }
@@ -219,7 +219,7 @@ class MemoryPackWriter final : public PackWriter {
     const Outcome outcome = disk_->Count("pack.append");
     const int64_t bytes = static_cast<int64_t>(chunk.size());
     if (!disk_->HasRoom(bytes)) {
-      return failed_ = MakeError(ErrorReason::DISK_FULL, "the disk is full");
+      return failed_ = MakeError(ERROR_REASON_DISK_FULL, "the disk is full");
     }
     if (outcome != Outcome::kDo) return failed_ = disk_->Failure("pack.append");
     chunks_[next_sequence_] = std::make_shared<std::string>(chunk);

@@ -117,7 +117,7 @@ absl::Status Folder::CheckRoom(int64_t bytes) const {
   // If the free space is unknown, the write itself will fail.
   if (!free.ok() || *free >= bytes) return absl::OkStatus();
   return MakeError(
-      ErrorReason::DISK_FULL,
+      ERROR_REASON_DISK_FULL,
       absl::StrCat("the disk of the store is full: ", *free, " bytes are free, ", bytes,
                    " are needed; delete checkpoints or free space on ", path_),
       {{"bytes_to_free", absl::StrCat(bytes - *free)}});

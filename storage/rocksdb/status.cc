@@ -77,7 +77,7 @@ absl::Status FromRocks(const rocksdb::Status& status, absl::string_view what) {
         absl::StrCat(what, ": ", kTooManyOpenFiles, limit, ": ", status.ToString()));
   }
   const std::string message = absl::StrCat(what, ": ", status.ToString());
-  if (IsNoSpace(status)) return MakeError(ErrorReason::DISK_FULL, message);
+  if (IsNoSpace(status)) return MakeError(ERROR_REASON_DISK_FULL, message);
   return absl::Status(CodeOf(status), message);
 }
 

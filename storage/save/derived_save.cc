@@ -87,7 +87,7 @@ absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest
   if (damaged.empty()) return absl::OkStatus();
   const size_t named = std::min(damaged.size(), kNamedTensors);
   return MakeError(
-      ErrorReason::DATA_DAMAGED,
+      ERROR_REASON_DATA_DAMAGED,
       absl::StrCat("the sources hold only damaged chunks of ",
                    absl::StrJoin(damaged.begin(), damaged.begin() + named, ", "),
                    damaged.size() > named

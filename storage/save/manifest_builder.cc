@@ -46,7 +46,7 @@ absl::Status Incomplete(absl::string_view what, const std::vector<std::string>& 
   if (shown < names.size()) {
     absl::StrAppend(&message, " and ", names.size() - shown, " more");
   }
-  return MakeError(ErrorReason::INCOMPLETE, message,
+  return MakeError(ERROR_REASON_INCOMPLETE, message,
                    {{"missing_count", absl::StrCat(names.size())}});
 }
 

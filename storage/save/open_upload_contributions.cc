@@ -98,7 +98,7 @@ absl::Status OpenUpload::CheckContributions() {
   if (missing.empty()) return absl::OkStatus();
   const size_t named = std::min(missing.size(), kNamedContributions);
   return MakeError(
-      ErrorReason::INCOMPLETE,
+      ERROR_REASON_INCOMPLETE,
       absl::StrCat("upload ", Name(), ": ", missing.size(), " of ",
                    record_.contribution_count(), " contributions are missing: ",
                    absl::StrJoin(missing.begin(), missing.begin() + named, ", "),

@@ -44,6 +44,8 @@ class LifecycleTest : public ::testing::Test {
   static std::string Version(int64_t version) {
     return absl::StrCat("models/iris/checkpoints/", version);
   }
+  // Of the holder `w`.
+  static std::string LeaseOf(int64_t version) { return Version(version) + "/leases/w"; }
   ModelWatcher Watch(const std::string& cursor = "") {
     auto watcher = ModelWatcher::Open(client_, "models/iris", {.cursor = cursor});
     EXPECT_TRUE(watcher.ok()) << watcher.status();
@@ -92,8 +94,7 @@ TEST_F(LifecycleTest, AnExpiryIsSetAndTakenAwayAndAPruneGoesByIt) {
 }
 
 TEST_F(LifecycleTest, AnAliasIsLoadedLikeAVersionAndFollowsItsMoves) {
-  auto alias =
-      SetAlias(client_, kProduction, 1, {.expected_version = 0, .note = "first"});
+  auto alias = SetAlias(client_, kProduction, 1, {.create_only = true, .note = "first"});
   ASSERT_TRUE(alias.ok()) << alias.status();
   EXPECT_EQ(alias->name, kProduction);
   EXPECT_EQ(alias->version, 1);
@@ -141,12 +142,12 @@ TEST_F(LifecycleTest, OfTwoThreadsThatMakeTheSameStepsOneMakesEach) {
 TEST_F(LifecycleTest, WhatWasDoneIsToldAsDoneAlsoWhereItsAnswerWasLost) {
   // The first call asks for the model's uid.
   store_.connection().SetFaults({.lose_answer_at = 2});
-  ASSERT_TRUE(SetAlias(client_, kProduction, 1, {.expected_version = 0}).ok());
+  ASSERT_TRUE(SetAlias(client_, kProduction, 1, {.create_only = true}).ok());
   store_.connection().SetFaults({.lose_answer_at = 2});
   ASSERT_EQ(DeleteAlias(client_, kProduction), absl::OkStatus());
   ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
   store_.connection().SetFaults({.lose_answer_at = 2});
-  ASSERT_EQ(ReleaseLease(client_, Version(2), "w"), absl::OkStatus());
+  ASSERT_EQ(ReleaseLease(client_, LeaseOf(2)), absl::OkStatus());
   EXPECT_EQ(ListAliasMoves(client_, "models/iris", {.alias = "production"})->size(), 2u);
   store_.connection().SetFaults({.lose_answer_at = 2});
   EXPECT_EQ(client_.DeleteCheckpoint(Version(1)), absl::OkStatus());
@@ -171,7 +172,7 @@ TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
                    const std::string&) -> std::optional<absl::StatusOr<std::string>> {
           if (called != method || ++*calls > 1) return std::nullopt;
           (void)DeleteAlias(client_, kProduction);
-          (void)ReleaseLease(client_, Version(2), "w");
+          (void)ReleaseLease(client_, LeaseOf(2));
           EXPECT_EQ(client_.DeleteModel("models/iris", {.force = true}),
                     absl::OkStatus());
           for (uint64_t seed = 1; seed <= 3; ++seed) Save(seed);
@@ -187,8 +188,8 @@ TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
     EXPECT_EQ(model->aliases["production"], 1) << method;
     EXPECT_FALSE(client_.GetCheckpoint(Version(3))->pinned) << method;
     EXPECT_EQ(GetRetentionPolicy(client_, "models/iris")->keep_latest, 0) << method;
-    EXPECT_EQ(ReleaseLease(client_, Version(2), "w"), absl::OkStatus()) << method;
-    EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, Version(3), "w"))) << method;
+    EXPECT_EQ(ReleaseLease(client_, LeaseOf(2)), absl::OkStatus()) << method;
+    EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, LeaseOf(3)))) << method;
     ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
   };
   prepare();
@@ -200,7 +201,7 @@ TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
     return AcquireLease(c, Version(3), "w", seconds(60)).status();
   });
   expect("ReleaseLease", Code::kOk,
-         [](Client& c) { return ReleaseLease(c, Version(2), "w"); });
+         [](Client& c) { return ReleaseLease(c, LeaseOf(2)); });
   expect("UpdateCheckpoint", Code::kNotFound, [](Client& c) {
     return c.UpdateCheckpoint(Version(3), {.pinned = true}).status();
   });
@@ -235,6 +236,8 @@ TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
   ASSERT_TRUE(SetAlias(client_, "models/iris/aliases/best", 3).ok());
   EXPECT_TRUE(absl::IsAborted(
       SetAlias(client_, kProduction, 3, {.expected_version = 1}).status()));
+  EXPECT_TRUE(
+      absl::IsAborted(SetAlias(client_, kProduction, 3, {.create_only = true}).status()));
   auto aliases = ListAliases(client_, "models/iris");
   ASSERT_TRUE(aliases.ok()) << aliases.status();
   ASSERT_EQ(aliases->size(), 2u);
@@ -247,10 +250,11 @@ TEST_F(LifecycleTest, AliasesHaveAListAndAHistory) {
   auto moves = ListAliasMoves(client_, "models/iris", {.alias = "production"});
   ASSERT_TRUE(moves.ok()) << moves.status();
   ASSERT_EQ(moves->size(), 3u);
-  EXPECT_EQ((*moves)[0].to_version, 0);
+  EXPECT_EQ((*moves)[0].to_version, std::nullopt);
   EXPECT_EQ((*moves)[0].note, "retired");
   EXPECT_EQ((*moves)[1].from_version, 1);
   EXPECT_EQ((*moves)[1].to_version, 2);
+  EXPECT_EQ((*moves)[2].from_version, std::nullopt);
   EXPECT_GT((*moves)[1].move_time, std::chrono::system_clock::now() - seconds(600));
   EXPECT_EQ(ListAliasMoves(client_, "models/iris", {.limit = 2})->size(), 2u);
 }
@@ -259,6 +263,7 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
   auto lease = AcquireLease(client_, "models/iris/checkpoints/latest", "serving-7",
                             milliseconds(90'500));
   ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ(lease->name, Version(3) + "/leases/serving-7");
   EXPECT_EQ(lease->checkpoint, Version(3));
   const auto left = lease->expire_time - std::chrono::system_clock::now();
   EXPECT_GT(left, seconds(60));
@@ -270,8 +275,8 @@ TEST_F(LifecycleTest, WhatHoldsAVersionIsNamedByItsDeletion) {
               HasSubstr("lease of serving-7"));
   EXPECT_THAT(std::string(client_.DeleteCheckpoint(Version(2)).message()),
               HasSubstr("pin"));
-  EXPECT_TRUE(ReleaseLease(client_, lease->checkpoint, "serving-7").ok());
-  EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, lease->checkpoint, "serving-7")));
+  EXPECT_TRUE(ReleaseLease(client_, lease->name).ok());
+  EXPECT_TRUE(absl::IsNotFound(ReleaseLease(client_, lease->name)));
   EXPECT_TRUE(client_.UpdateCheckpoint(Version(2), {.pinned = false}).ok());
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(3)).ok());
   EXPECT_TRUE(client_.DeleteCheckpoint(Version(2)).ok());

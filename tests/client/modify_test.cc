@@ -45,15 +45,16 @@ TEST(EditListTest, EachMethodMakesTheEditOfItsName) {
   ExpectEdit(EditList().AddModule("add_linear", "Linear(1000, 10)", module),
              R"e(add_module { path: "add_linear" module: "Linear(1000, 10)"
                   in_forward: true optimizer_group: 1 optimizer: "optimizer.critic"
-                  initialization { scheme: NORMAL mean: 0 std: 0.5 seed: 7 } })e");
+                  initialization { scheme: SCHEME_NORMAL mean: 0 std: 0.5 seed: 7 } })e");
   ExpectEdit(EditList().ReplaceModule("classifier.6", "Linear(4096, 10)"),
              R"e(replace_module { path: "classifier.6" module: "Linear(4096, 10)"
-                  initialization { scheme: DEFAULT } })e");
+                  initialization { scheme: SCHEME_DEFAULT } })e");
   ExpectEdit(EditList().RemoveModule("a.b"), R"(remove_module { path: "a.b" })");
   ExpectEdit(EditList().RenameModule("a.b", "c"),
              R"(rename_module { path: "a.b" new_name: "c" })");
-  ExpectEdit(EditList().ResizeOutput("fc", 5, {3, 1}, EditList::NewRows::kMean, 9),
-             R"(resize_output { path: "fc" size: 5 keep_rows: [3, 1] new_rows: MEAN
+  ExpectEdit(
+      EditList().ResizeOutput("fc", 5, {3, 1}, EditList::NewRows::kMean, 9),
+      R"(resize_output { path: "fc" size: 5 keep_rows: [3, 1] new_rows: NEW_ROWS_MEAN
                   initialization { seed: 9 } })");
   ExpectEdit(EditList().RenameKeys("a(.*)", "b\\1", "optimizer"),
              R"e(rename_keys { pattern: "a(.*)" replacement: "b\\1"
@@ -67,7 +68,7 @@ TEST(EditListTest, EachMethodMakesTheEditOfItsName) {
   ExpectEdit(EditList().DropSection("optimizer"),
              R"(drop_section { section: "optimizer" })");
   ExpectEdit(EditList().Cast(DType::kBfloat16, {"fc\\..*"}),
-             R"(cast { dtype: BFLOAT16 patterns: "fc\\..*" section: "model" })");
+             R"(cast { dtype: DTYPE_BFLOAT16 patterns: "fc\\..*" section: "model" })");
   ExpectEdit(EditList().SetRequiresGrad(true, {"fc.weight"}),
              R"(set_requires_grad { requires_grad: true patterns: "fc.weight" })");
   ExpectEdit(EditList().TakeFrom("models/a/checkpoints/1", "fc", "head"),
@@ -81,7 +82,7 @@ TEST(EditListTest, EachMethodMakesTheEditOfItsName) {
   ExpectEdit(EditList().MergeLora(16, "models/a/checkpoints/1"),
              R"(merge_lora { alpha: 16 checkpoint: "models/a/checkpoints/1" })");
   ExpectEdit(EditList().Cast(DType::kFloat16).Untie(),
-             R"(untie: true cast { dtype: FLOAT16 section: "model" })");
+             R"(untie: true cast { dtype: DTYPE_FLOAT16 section: "model" })");
   EXPECT_EQ(EditList().Untie().size(), 0u);
 }
 
@@ -95,13 +96,13 @@ TEST(EditListTest, EachSchemeOfInitializationCarriesItsOwnNumbers) {
                                  initialization { )e",
                             text, " } }"));
   };
-  expect(Scheme::kZeros, "scheme: ZEROS");
-  expect(Scheme::kConstant, "scheme: CONSTANT value: 1");
-  expect(Scheme::kNormal, "scheme: NORMAL mean: 2 std: 3");
-  expect(Scheme::kUniform, "scheme: UNIFORM low: 4 high: 5");
-  expect(Scheme::kXavierNormal, "scheme: XAVIER_NORMAL gain: 6");
+  expect(Scheme::kZeros, "scheme: SCHEME_ZEROS");
+  expect(Scheme::kConstant, "scheme: SCHEME_CONSTANT value: 1");
+  expect(Scheme::kNormal, "scheme: SCHEME_NORMAL mean: 2 std: 3");
+  expect(Scheme::kUniform, "scheme: SCHEME_UNIFORM low: 4 high: 5");
+  expect(Scheme::kXavierNormal, "scheme: SCHEME_XAVIER_NORMAL gain: 6");
   expect(Scheme::kKaimingUniform,
-         "scheme: KAIMING_UNIFORM negative_slope: 7 fan_out: true");
+         "scheme: SCHEME_KAIMING_UNIFORM negative_slope: 7 fan_out: true");
 }
 
 class ModifyTest : public ::testing::Test {
@@ -121,7 +122,9 @@ class ModifyTest : public ::testing::Test {
     auto saved = client_.SaveAsync("models/m", std::move(content)).Durable(Soon());
     EXPECT_TRUE(saved.ok()) << saved.status();
   }
-  int64_t LatestVersion() { return client_.GetModel("models/m")->latest_version; }
+  int64_t LatestVersion() {
+    return client_.GetModel("models/m")->latest_version.value_or(0);
+  }
 
   TestStore store_;
   Client client_;
@@ -176,7 +179,8 @@ TEST_F(ModifyTest, WhatTheAnswerLeavesOutIsNamed) {
 }
 
 TEST_F(ModifyTest, WarningsTellTheirKindAndNewOnesAreUnknown) {
-  std::vector<int> kinds = {v1::ModifyCheckpointResponse::Warning::TENSOR_MISSING, 999};
+  std::vector<int> kinds = {v1::ModifyCheckpointResponse::Warning::KIND_TENSOR_MISSING,
+                            999};
   store_.connection().SetFaults({.tamper = [&](std::string* message) {
     v1::ModifyCheckpointResponse response;
     if (!response.ParseFromString(*message) || !response.has_report()) return;
@@ -256,7 +260,7 @@ TEST_F(ModifyTest, HistoryGoesBackToTheFirstVersionThatIsLeft) {
       ElementsAre(
           R"({"take_from":{"checkpoint":"models/m/checkpoints/2","source":"fc","target":"head"}})"));
   EXPECT_THAT((*history)[1].edits,
-              ElementsAre(R"({"cast":{"dtype":"FLOAT16","section":"model"}})"));
+              ElementsAre(R"({"cast":{"dtype":"DTYPE_FLOAT16","section":"model"}})"));
   EXPECT_EQ((*history)[2].checkpoint.origin, Origin::kSaved);
   EXPECT_EQ(ToString((*history)[2].checkpoint.origin), "SAVED");
   EXPECT_TRUE((*history)[2].edits.empty());

@@ -40,14 +40,24 @@ class RetentionTest : public ::testing::Test {
   float values_[4] = {};
 };
 
+TEST_F(RetentionTest, YoungVersionsStay) {
+  const std::chrono::milliseconds hour(3'600'500);
+  ASSERT_EQ(
+      SetRetentionPolicy(client_, kModel, {.keep_latest = 1, .keep_younger_than = hour}),
+      absl::OkStatus());
+  EXPECT_EQ(GetRetentionPolicy(client_, kModel)->keep_younger_than, hour);
+  const auto pruned = PruneCheckpoints(client_, kModel);
+  ASSERT_TRUE(pruned.ok()) << pruned.status();
+  EXPECT_THAT(pruned->pruned_versions, IsEmpty());
+}
+
 TEST_F(RetentionTest, AModelKeepsItsPolicyAndIsPrunedByIt) {
   ASSERT_EQ(SetRetentionPolicy(client_, kModel,
                                {.keep_latest = 2,
                                 .keep_best = 1,
                                 .metric = "accuracy",
                                 .maximize = true,
-                                .keep_every_steps = 1000,
-                                .keep_younger_than_seconds = 0}),
+                                .keep_every_steps = 1000}),
             absl::OkStatus());
   const auto policy = GetRetentionPolicy(client_, kModel);
   ASSERT_TRUE(policy.ok()) << policy.status();
@@ -56,6 +66,7 @@ TEST_F(RetentionTest, AModelKeepsItsPolicyAndIsPrunedByIt) {
   EXPECT_EQ(policy->metric, "accuracy");
   EXPECT_TRUE(policy->maximize);
   EXPECT_EQ(policy->keep_every_steps, 1000);
+  EXPECT_EQ(policy->keep_younger_than.count(), 0);
   const auto dry = PruneCheckpoints(client_, kModel, {.validate_only = true});
   ASSERT_TRUE(dry.ok()) << dry.status();
   EXPECT_THAT(dry->pruned_versions, ElementsAre(1, 3));

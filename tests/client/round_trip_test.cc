@@ -72,7 +72,7 @@ TEST(RoundTripTest, BytesThatAreNoBoolsAreReadAsTrue) {
     v1::LoadCheckpointResponse response;
     if (!response.ParseFromString(*message) || response.plan().tensors_size() == 0)
       return;
-    response.mutable_plan()->mutable_tensors(0)->set_dtype(v1::BOOL);
+    response.mutable_plan()->mutable_tensors(0)->set_dtype(v1::DTYPE_BOOL);
     *message = response.SerializeAsString();
   }});
   auto plan = client.PlanLoad(info->name);

@@ -177,16 +177,21 @@ TEST(SaveTest, EqualChunksOfOneSaveCrossOnce) {
   EXPECT_EQ(support::Verify(client, saved.info.name, zeros), absl::OkStatus());
 }
 
-TEST(SaveTest, ABaseOfNoneSharesNothing) {
+TEST(SaveTest, ASaveWithoutABaseSharesNothing) {
   TestStore store;
   Client client = store.NewClient();
   const TensorSet state = Equal(2, 2 * kMiB, 1);
   MustSave(client, state);
   SaveOptions options;
-  options.base_checkpoint = "none";
+  options.no_base = true;
   const Saved again = MustSave(client, state, options);
   EXPECT_GE(again.progress.transferred_bytes, 4 * kMiB);
   EXPECT_EQ(again.info.base_checkpoint, "");
+  options.base_checkpoint = "models/m/checkpoints/1";
+  for (const TensorSet& both : {state, Equal(2, 1000, 1)}) {
+    EXPECT_EQ(support::Save(client, "models/m", both, options).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
 }
 
 TEST(SaveTest, AnEarlierVersionMayBeTheBase) {
@@ -230,11 +235,22 @@ TEST(SaveTest, TheExpectedHeadMustBeTheHead) {
     options.expected_latest_version = 7;
     EXPECT_EQ(support::Save(client, "models/m", state, options).status().code(),
               absl::StatusCode::kAborted);
+    options.expected_latest_version = 0;
+    EXPECT_EQ(support::Save(client, "models/m", state, options).status().code(),
+              absl::StatusCode::kInvalidArgument);
   }
   SaveOptions options;
-  options.expected_latest_version = 0;
+  options.expect_no_version = true;
   EXPECT_EQ(MustSave(client, Equal(2, 1000, 1), options).info.version, 1);
+  for (const int64_t size : {int64_t{1000}, 2 * kMiB}) {
+    const TensorSet state = Equal(2, size, 2);
+    EXPECT_EQ(support::Save(client, "models/m", state, options).status().code(),
+              absl::StatusCode::kAborted);
+  }
   options.expected_latest_version = 1;
+  EXPECT_EQ(support::Save(client, "models/m", Equal(2, 1000, 1), options).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  options.expect_no_version = false;
   EXPECT_EQ(MustSave(client, Equal(2, 2 * kMiB, 1), options).info.version, 2);
 }
 

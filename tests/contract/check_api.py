@@ -4,8 +4,9 @@
     check_api.py <folder of .proto files>
 
 Every method says whether it is safe to retry and which errors it has; lists are
-paged; a stream of an operation has progress and one result; comments are more
-than half of all lines; no file is over 600 lines.
+paged; a stream of an operation has progress and one result; an enum's values begin
+with its name; times are no bare numbers; comments are more than half of all lines; no
+file is over 600 lines.
 """
 
 import pathlib
@@ -49,10 +50,22 @@ def check_method(text, match):
                 yield f"{name}: {response} has no `{field.split()[1]}`"
 
 
+def check_names(text):
+    for name, body in re.findall(r"^ *enum (\w+) \{\n(.*?)^ *\}", text, re.M | re.S):
+        # DType is DTYPE, as one word.
+        prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper() + "_"
+        for value in re.findall(r"^ *(\w+) = \d+;", body, re.M):
+            if name != "NullValue" and not value.startswith(prefix):
+                yield f"{name}: {value} does not begin with {prefix}"
+    for field in re.findall(r"^ *(?:optional |repeated )?u?int\d+ (\w+_seconds) = ", text, re.M):
+        yield f"{field}: not a google.protobuf.Duration"
+
+
 def check(texts):
     text = "\n".join(texts.values())
     methods = list(METHOD.finditer(text))
     problems = [p for match in methods for p in check_method(text, match)]
+    problems += check_names(text)
     if len(methods) != len(re.findall(r"^\s+rpc ", text, re.M)):
         problems.append("a method is written in a form that this check does not read")
     lines = [line for line in text.splitlines() if line.strip()]
@@ -72,6 +85,9 @@ def main():
     bare = {n: re.sub(r"^\s*//.*\n", "", t, flags=re.M) for n, t in texts.items()}
     if len(check(bare)[1]) < len(methods):
         print("the check passes methods without comments")
+        return 1
+    if len(list(check_names("enum Origin {\n  SAVED = 1;\n}\n  int64 age_seconds = 1;\n"))) != 2:
+        print("the check passes values without their enum's name")
         return 1
     return 1 if problems or not methods else 0
 

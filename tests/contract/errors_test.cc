@@ -40,29 +40,30 @@ TEST(Errors, TheListOfReasonsIsPartOfTheContract) {
   std::vector<std::string> names;
   const auto* reasons = v1::ErrorReason_descriptor();
   for (int i = 0; i < reasons->value_count(); ++i) {
-    names.push_back(absl::StrCat(reasons->value(i)->number(), " ",
-                                 std::string(reasons->value(i)->name())));
+    const int number = reasons->value(i)->number();
+    const absl::string_view name = ReasonName(static_cast<ErrorReason>(number));
+    EXPECT_EQ(reasons->value(i)->name(), absl::StrCat("ERROR_REASON_", name));
+    names.push_back(absl::StrCat(number, " ", name));
   }
   EXPECT_THAT(
-      names,
-      ElementsAre("0 ERROR_REASON_UNSPECIFIED", "100 CANCELLED", "200 UNKNOWN",
-                  "300 INVALID_ARGUMENT", "301 INVALID_FIELD", "302 REQUEST_ID_REUSED",
-                  "400 DEADLINE_EXCEEDED", "401 STREAM_IDLE", "500 NOT_FOUND",
-                  "600 ALREADY_EXISTS", "700 PERMISSION_DENIED", "800 RESOURCE_EXHAUSTED",
-                  "801 DISK_FULL", "802 OVER_LIMIT", "900 FAILED_PRECONDITION",
-                  "901 HELD", "902 NOT_EMPTY", "903 INCOMPLETE", "904 UPLOAD_COMMITTED",
-                  "905 UNKNOWN_RESUME_TOKEN", "906 DIGEST_ALGORITHMS_DIFFER",
-                  "907 METRIC_MISSING", "1000 ABORTED", "1001 STALE_ETAG",
-                  "1002 LOST_RACE", "1100 OUT_OF_RANGE", "1101 ANSWER_TOO_LARGE",
-                  "1102 EVENTS_TRIMMED", "1200 UNIMPLEMENTED", "1300 INTERNAL",
-                  "1400 UNAVAILABLE", "1401 OVERLOADED", "1402 SHUTTING_DOWN",
-                  "1403 OUTCOME_UNKNOWN", "1500 DATA_LOSS", "1501 DATA_DAMAGED",
-                  "1600 UNAUTHENTICATED"));
+      names, ElementsAre(
+                 "0 UNSPECIFIED", "100 CANCELLED", "200 UNKNOWN", "300 INVALID_ARGUMENT",
+                 "301 INVALID_FIELD", "302 REQUEST_ID_REUSED", "400 DEADLINE_EXCEEDED",
+                 "401 STREAM_IDLE", "500 NOT_FOUND", "600 ALREADY_EXISTS",
+                 "700 PERMISSION_DENIED", "800 RESOURCE_EXHAUSTED", "801 DISK_FULL",
+                 "802 OVER_LIMIT", "900 FAILED_PRECONDITION", "901 HELD", "902 NOT_EMPTY",
+                 "903 INCOMPLETE", "904 UPLOAD_COMMITTED", "905 UNKNOWN_RESUME_TOKEN",
+                 "906 DIGEST_ALGORITHMS_DIFFER", "907 METRIC_MISSING", "1000 ABORTED",
+                 "1001 STALE_ETAG", "1002 LOST_RACE", "1100 OUT_OF_RANGE",
+                 "1101 ANSWER_TOO_LARGE", "1102 EVENTS_TRIMMED", "1200 UNIMPLEMENTED",
+                 "1300 INTERNAL", "1400 UNAVAILABLE", "1401 OVERLOADED",
+                 "1402 SHUTTING_DOWN", "1403 OUTCOME_UNKNOWN", "1500 DATA_LOSS",
+                 "1501 DATA_DAMAGED", "1600 UNAUTHENTICATED"));
 }
 
 TEST(Errors, AReasonHasOneCodeAndItsMetadata) {
   const absl::Status status = RoundTrip(
-      MakeError(ErrorReason::DISK_FULL, "the disk is full", {{"bytes_to_free", "7"}}));
+      MakeError(ERROR_REASON_DISK_FULL, "the disk is full", {{"bytes_to_free", "7"}}));
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   const auto detail = ErrorDetailOf(status);
   ASSERT_TRUE(detail.has_value());

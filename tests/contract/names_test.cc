@@ -144,6 +144,32 @@ TEST(Aliases, AreLowerCaseAndNeverLatest) {
   }
 }
 
+TEST(LeaseNames, RoundTripAndRefuseOtherForms) {
+  for (const char* holder : {"serving-7", "trainer@host.local:4711", "0", "A_b"}) {
+    EXPECT_TRUE(ValidateHolder("field", holder).ok()) << holder;
+    const std::string name = LeaseNameOf("m", 12, holder);
+    const auto parsed = ParseLeaseName("field", name);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->model_id, "m");
+    EXPECT_EQ(parsed->version, 12);
+    EXPECT_EQ(parsed->holder, holder);
+  }
+  EXPECT_TRUE(ValidateHolder("field", std::string(128, 'h')).ok());
+  for (const std::string& holder :
+       {std::string(), std::string("-a"), std::string("a b"), std::string("a/b"),
+        std::string("a,b"), std::string("\xc3\xa4"), std::string(129, 'h')}) {
+    ExpectRefused(ValidateHolder("field", holder), holder);
+  }
+  for (const char* name :
+       {"models/m/checkpoints/1/leases/", "models/m/checkpoints/1/leases",
+        "models/m/checkpoints/1", "models/m/checkpoints/0/leases/w",
+        "models/m/checkpoints/01/leases/w", "models/m/checkpoints/latest/leases/w",
+        "models/m/checkpoints/1/holders/w", "models/m/checkpoints/1/leases/w/x",
+        "models/m/uploads/1/leases/w", "models//checkpoints/1/leases/w"}) {
+    ExpectRefused(ParseLeaseName("field", name).status(), name);
+  }
+}
+
 TEST(Sections, BeginWithALetterOrUnderscore) {
   for (const char* id : {"model", "optimizer", "_x", "a.b-c_9"}) {
     EXPECT_TRUE(ValidateSectionId("field", id).ok()) << id;

@@ -138,7 +138,7 @@ def check_text_protos(address):
             text_format.Parse(text, target)
             saved = commit(stub, request)
             full = store.GetCheckpoint(control.GetCheckpointRequest(
-                name=saved.name, view=control.FULL))
+                name=saved.name, view=control.CHECKPOINT_VIEW_FULL))
         except (text_format.ParseError, grpc.RpcError) as error:
             problems.append(f"{error}\n{text}")
             continue
@@ -187,7 +187,7 @@ def check_steps(address):
     if missing() != [0, 1]:
         problems.append(f"after chunk 2 {missing()} are missing")
     part = transfer.UploadChunksRequest(upload=upload.name, manifest_complete=True)
-    tensor = part.manifest.tensors.add(key="w", dtype="UINT8", shape=[len(data)])
+    tensor = part.manifest.tensors.add(key="w", dtype="DTYPE_UINT8", shape=[len(data)])
     tensor.pieces.add(chunk_size_bytes=4096, chunk_digests=b"".join(digests))
     stub.UploadChunks(stream(reversed(missing()), part))
     saved = stub.CommitUpload(transfer.CommitUploadRequest(name=upload.name))

@@ -66,7 +66,7 @@ class DiskFullTest : public ::testing::TestWithParam<int64_t> {
  protected:
   absl::StatusOr<CheckpointInfo> Save(const TensorSet& content) {
     SaveOptions options;
-    options.base_checkpoint = "none";
+    options.no_base = true;
     return support::Save(*client_, kModel, content, options);
   }
 

@@ -91,7 +91,7 @@ TEST_F(ModifyCrashTest, KilledAtAnyMomentItLeavesTheOldVersionAndAtMostTheNewOne
     auto client = support::ConnectTo(server_->address());
     ASSERT_TRUE(client.ok()) << client.status();
     ASSERT_EQ(support::Verify(*client, kOld, content_), absl::OkStatus());
-    const int64_t latest = client->GetModel("models/m")->latest_version;
+    const int64_t latest = client->GetModel("models/m")->latest_version.value_or(0);
     auto made = ModifyCheckpoint(*client, kOld, Edits(), Request(round));
     ASSERT_TRUE(made.ok()) << made.status();
     if (latest != 1) {
@@ -122,7 +122,7 @@ TEST_F(ModifyCrashTest, CancelledByItsCallerItLeavesNothing) {
     grpc::ClientContext context;
     v1::ModifyCheckpointRequest request;
     request.set_name(kOld);
-    request.add_edits()->mutable_cast()->set_dtype(v1::FLOAT64);
+    request.add_edits()->mutable_cast()->set_dtype(v1::DTYPE_FLOAT64);
     auto stream = stub->ModifyCheckpoint(&context, request);
     v1::ModifyCheckpointResponse response;
     bool done = false;
@@ -138,7 +138,7 @@ TEST_F(ModifyCrashTest, CancelledByItsCallerItLeavesNothing) {
     ASSERT_TRUE(client.ok()) << client.status();
     // The server notices within a step; what it had committed before is whole.
     for (int wait = 0; wait < 100; ++wait) {
-      const int64_t latest = client->GetModel("models/m")->latest_version;
+      const int64_t latest = client->GetModel("models/m")->latest_version.value_or(0);
       if (latest != 1) {
         ASSERT_EQ(client->DeleteCheckpoint(absl::StrCat("models/m/checkpoints/", latest)),
                   absl::OkStatus());

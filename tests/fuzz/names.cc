@@ -24,6 +24,7 @@ std::vector<std::string> Names() {
           "models/iris/checkpoints/production-2",
           "models/iris/aliases/production-2",
           "models/iris/uploads/u-1_Z9",
+          "models/iris/checkpoints/3/leases/trainer@host:4711",
           "models/../../etc/passwd",
           "models/" + std::string(128, 'm') + "/checkpoints/1"};
 }
@@ -70,6 +71,14 @@ bool RunName(absl::string_view input) {
     RequireHarmless(name->model_id);
     RequireHarmless(name->alias);
     FUZZ_REQUIRE(AliasNameOf(name->model_id, name->alias) == input);
+    accepted = true;
+  } else {
+    RequireRefusal(name.status(), "field: ");
+  }
+  if (const auto name = ParseLeaseName("field", input); name.ok()) {
+    RequireHarmless(name->model_id);
+    FUZZ_REQUIRE(ValidateHolder("field", name->holder).ok());
+    FUZZ_REQUIRE(LeaseNameOf(name->model_id, name->version, name->holder) == input);
     accepted = true;
   } else {
     RequireRefusal(name.status(), "field: ");

@@ -58,7 +58,7 @@ TensorSet Large(uint64_t seed) {
 TEST_F(ConcurrencyTest, SavesAsFastAsTheyGoLoseNoStream) {
   const TensorSet content({.seed = 1, .tensors = 8, .bytes = 256 << 20});
   SaveOptions options;
-  options.base_checkpoint = "none";
+  options.no_base = true;
   for (int i = 0; i < 6; ++i) {
     SaveHandle save = client_->SaveAsync(kModel, content.Content(), options);
     auto saved = save.Durable(After(std::chrono::seconds(120)));
@@ -81,7 +81,7 @@ TEST_F(ConcurrencyTest, OfTwoWritersThatExpectTheSameHeadOneIsAborted) {
     EXPECT_EQ(second.status().code(), absl::StatusCode::kAborted) << second.status();
   }
   SaveOptions options;
-  options.expected_latest_version = 0;
+  options.expect_no_version = true;
   EXPECT_EQ(SaveNow(Small(4), options).status().code(), absl::StatusCode::kAborted);
 }
 

@@ -298,7 +298,7 @@ TEST_F(HostileClientTest, MoreThanTheLimitsAllowIsRefused) {
     for (int i = 0; i < 20'000; ++i, ++made) {
       v1::Tensor& t = *message.mutable_manifest()->add_tensors();
       t.set_key(absl::StrCat("t", made));
-      t.set_dtype(v1::FLOAT32);
+      t.set_dtype(v1::DTYPE_FLOAT32);
       t.add_shape(0);
     }
   }
@@ -400,7 +400,7 @@ TEST_F(HostileClientTest, LoadsOfWhatIsNotThereAreRefused) {
   EXPECT_CODE(load([](auto& r) { r.set_start_position(kHuge); }),
               StatusCode::OUT_OF_RANGE);
   EXPECT_CODE(load([](auto& r) { r.set_end_position(kHuge); }), StatusCode::OUT_OF_RANGE);
-  EXPECT_CODE(load([](auto& r) { r.set_target_dtype(v1::INT64); }),
+  EXPECT_CODE(load([](auto& r) { r.set_target_dtype(v1::DTYPE_INT64); }),
               StatusCode::INVALID_ARGUMENT);
   EXPECT_CODE(load([](auto& r) {
                 v1::RowSlice& slice = *r.add_slices();

@@ -105,7 +105,7 @@ class NetworkTest : public ::testing::Test {
   // A save that shares nothing; checked past the proxy, and deleted.
   void SaveAndCheck(Client& client, const TensorSet& content, const std::string& what) {
     SaveOptions options;
-    options.base_checkpoint = "none";
+    options.no_base = true;
     auto saved = support::Save(client, kModel, content, options);
     ASSERT_TRUE(saved.ok()) << what << ": " << saved.status();
     EXPECT_EQ(support::Verify(*direct_, saved->name, content), absl::OkStatus()) << what;
@@ -255,7 +255,7 @@ TEST_F(NetworkTest, AServerKilledInTheMiddleOfAnUploadIsResumedAgainst) {
   for (int i = 0; i < 10; ++i) {
     const TensorSet content({.seed = random(), .tensors = 12, .bytes = 48 << 20});
     SaveOptions options;
-    options.base_checkpoint = "none";
+    options.no_base = true;
     SaveHandle save = client->SaveAsync(kModel, content.Content(), options);
     std::this_thread::sleep_for(milliseconds(random() % 60));
     server_->Kill();

@@ -190,7 +190,7 @@ TEST_F(ShutdownTest, ASaveThatRunsAcrossTheRestartIsResumed) {
   for (uint64_t seed : {1, 2, 3, 4, 5}) {
     const TensorSet content({.seed = seed, .tensors = 10, .bytes = 64 << 20});
     SaveOptions options;
-    options.base_checkpoint = "none";
+    options.no_base = true;
     SaveHandle save = client->SaveAsync(kModel, content.Content(), options);
     std::this_thread::sleep_for(milliseconds(10 * seed));
     server_->Terminate();

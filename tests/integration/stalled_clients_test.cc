@@ -54,7 +54,7 @@ class StalledClientsTest : public ::testing::Test {
     const support::TensorSet content({.seed = seed, .tensors = 20, .bytes = 64 << 20});
     const auto start = steady_clock::now();
     SaveOptions options;
-    options.base_checkpoint = "none";
+    options.no_base = true;
     auto saved = support::Save(*client_, "models/healthy", content, options);
     EXPECT_TRUE(saved.ok()) << saved.status();
     if (!saved.ok()) return 0;

@@ -33,16 +33,16 @@ DEFAULT = [
 ]
 # Of the API, what Python does to each parameter, and whether to vectors too.
 SCHEMES = [
-    ("scheme: ZEROS", init.zeros_, True),
-    ("scheme: ONES", init.ones_, True),
-    ("scheme: CONSTANT value: 0.1", lambda p: init.constant_(p, 0.1), True),
-    ("scheme: NORMAL mean: 0.5 std: 0.02", lambda p: init.normal_(p, 0.5, 0.02), True),
-    ("scheme: UNIFORM low: -0.25 high: 2", lambda p: init.uniform_(p, -0.25, 2), True),
-    ("scheme: XAVIER_UNIFORM", init.xavier_uniform_, False),
-    ("scheme: XAVIER_NORMAL gain: 1.5", lambda p: init.xavier_normal_(p, 1.5), False),
-    ("scheme: KAIMING_UNIFORM negative_slope: 0.2",
+    ("scheme: SCHEME_ZEROS", init.zeros_, True),
+    ("scheme: SCHEME_ONES", init.ones_, True),
+    ("scheme: SCHEME_CONSTANT value: 0.1", lambda p: init.constant_(p, 0.1), True),
+    ("scheme: SCHEME_NORMAL mean: 0.5 std: 0.02", lambda p: init.normal_(p, 0.5, 0.02), True),
+    ("scheme: SCHEME_UNIFORM low: -0.25 high: 2", lambda p: init.uniform_(p, -0.25, 2), True),
+    ("scheme: SCHEME_XAVIER_UNIFORM", init.xavier_uniform_, False),
+    ("scheme: SCHEME_XAVIER_NORMAL gain: 1.5", lambda p: init.xavier_normal_(p, 1.5), False),
+    ("scheme: SCHEME_KAIMING_UNIFORM negative_slope: 0.2",
      lambda p: init.kaiming_uniform_(p, a=0.2), False),
-    ("scheme: KAIMING_NORMAL fan_out: true",
+    ("scheme: SCHEME_KAIMING_NORMAL fan_out: true",
      lambda p: init.kaiming_normal_(p, mode="fan_out"), False),
 ]
 

@@ -123,23 +123,23 @@ def value_json(value, path, tensors):
         tensors[key] = torch.from_numpy(value)
         return {"objectValue": {"type": global_json(kind), "args": [{"tensorValue": key}]}}
     if isinstance(value, numpy.generic):
-        return made("CALL", kind, [value.item()])
+        return made("CONSTRUCTION_CALL", kind, [value.item()])
     if kind is collections.Counter:
-        return made("CALL", kind, pairs=value.items())
+        return made("CONSTRUCTION_CALL", kind, pairs=value.items())
     if kind is collections.deque:
-        return made("CALL", kind, [[], value.maxlen], items=value)
+        return made("CONSTRUCTION_CALL", kind, [[], value.maxlen], items=value)
     if isinstance(value, enum.Enum):
-        return made("CALL", kind, [value.value])
+        return made("CONSTRUCTION_CALL", kind, [value.value])
     if kind is datetime.datetime:
-        return made("CALL", kind, [*value.timetuple()[:6], value.microsecond])
+        return made("CONSTRUCTION_CALL", kind, [*value.timetuple()[:6], value.microsecond])
     if kind is uuid.UUID:
-        return made("CALL", kind, [str(value)])
+        return made("CONSTRUCTION_CALL", kind, [str(value)])
     function, args, *rest = value.__reduce_ex__(4)
     if function is copyreg.__newobj__:
-        return made("NEW", args[0], args[1:], (), *rest)
+        return made("CONSTRUCTION_NEW", args[0], args[1:], (), *rest)
     if function is copyreg.__newobj_ex__:
-        return made("NEW", args[0], args[1], args[2], *rest)
-    return made("CALL", function, args, (), *rest)
+        return made("CONSTRUCTION_NEW", args[0], args[1], args[2], *rest)
+    return made("CONSTRUCTION_CALL", function, args, (), *rest)
 
 
 def number_json(value):

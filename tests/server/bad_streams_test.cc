@@ -47,7 +47,7 @@ TEST_F(BadStreamsTest, SizesOf2To63AndWrongDigestsAreRefused) {
   v1::SaveCheckpointRequest first;
   first.set_parent("models/m");
   first.set_create_model(true);
-  const TestTensor tensor = MakeTensor("w", v1::UINT8, {64}, MakeBytes(64, 1));
+  const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {64}, MakeBytes(64, 1));
   *first.mutable_manifest()->add_tensors() = tensor.tensor;
   for (const int64_t size : {INT64_MAX, INT64_MIN, int64_t{0}, kMaxChunkBytes + 1}) {
     v1::SaveCheckpointRequest bad;
@@ -85,7 +85,7 @@ TEST_F(BadStreamsTest, AStreamThatIsCutMidwayLeavesNothing) {
     first.set_parent("models/cut");
     first.set_create_model(true);
     const TestTensor tensor =
-        MakeTensor("w", v1::UINT8, {1 << 20}, MakeBytes(1 << 20, i));
+        MakeTensor("w", v1::DTYPE_UINT8, {1 << 20}, MakeBytes(1 << 20, i));
     *first.mutable_manifest()->add_tensors() = tensor.tensor;
     stream->Write(first);
     v1::SaveCheckpointRequest data;

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "proto/contract/limits.h"
 #include "tests/server/harness.h"
 #include "tests/support/plain_difference.h"
@@ -29,7 +30,8 @@ struct Verdict {
   std::vector<std::string> Kinds() const {
     std::vector<std::string> kinds;
     for (const Difference& d : differences) {
-      kinds.push_back(absl::StrCat(d.tensor(), " ", Difference::Kind_Name(d.kind())));
+      kinds.push_back(absl::StrCat(
+          d.tensor(), " ", absl::StripPrefix(Difference::Kind_Name(d.kind()), "KIND_")));
     }
     return kinds;
   }
@@ -92,18 +94,18 @@ class CompareTest : public testing::Test {
 
 TEST_F(CompareTest, KeysShapesTypesAndContentAreToldInTableOrder) {
   const std::string bytes = MakeBytes(64, 1);
-  Save("a", {MakeTensor("same", v1::FLOAT32, {16}, bytes),
-             MakeTensor("content", v1::FLOAT32, {16}, bytes),
-             MakeTensor("gone", v1::UINT8, {64}, bytes),
-             MakeTensor("shape", v1::FLOAT32, {4, 4}, bytes),
-             MakeTensor("dtype", v1::INT32, {16}, bytes),
-             MakeTensor("empty", v1::INT64, {0, 3}, "")});
-  Save("b", {MakeTensor("new", v1::UINT8, {64}, bytes),
-             MakeTensor("empty", v1::INT64, {0, 3}, ""),
-             MakeTensor("dtype", v1::FLOAT32, {16}, bytes),
-             MakeTensor("shape", v1::FLOAT32, {16}, bytes),
-             MakeTensor("content", v1::FLOAT32, {16}, MakeBytes(64, 2)),
-             MakeTensor("same", v1::FLOAT32, {16}, bytes)});
+  Save("a", {MakeTensor("same", v1::DTYPE_FLOAT32, {16}, bytes),
+             MakeTensor("content", v1::DTYPE_FLOAT32, {16}, bytes),
+             MakeTensor("gone", v1::DTYPE_UINT8, {64}, bytes),
+             MakeTensor("shape", v1::DTYPE_FLOAT32, {4, 4}, bytes),
+             MakeTensor("dtype", v1::DTYPE_INT32, {16}, bytes),
+             MakeTensor("empty", v1::DTYPE_INT64, {0, 3}, "")});
+  Save("b", {MakeTensor("new", v1::DTYPE_UINT8, {64}, bytes),
+             MakeTensor("empty", v1::DTYPE_INT64, {0, 3}, ""),
+             MakeTensor("dtype", v1::DTYPE_FLOAT32, {16}, bytes),
+             MakeTensor("shape", v1::DTYPE_FLOAT32, {16}, bytes),
+             MakeTensor("content", v1::DTYPE_FLOAT32, {16}, MakeBytes(64, 2)),
+             MakeTensor("same", v1::DTYPE_FLOAT32, {16}, bytes)});
   auto verdict = Compare("a", "b");
   ASSERT_TRUE(verdict.ok()) << verdict.status();
   EXPECT_THAT(verdict->Kinds(),
@@ -111,8 +113,8 @@ TEST_F(CompareTest, KeysShapesTypesAndContentAreToldInTableOrder) {
                           "model:shape SHAPE", "model:dtype DTYPE", "model:new ADDED"));
   EXPECT_THAT(verdict->differences[2].shape(), ElementsAre(4, 4));
   EXPECT_THAT(verdict->differences[2].other_shape(), ElementsAre(16));
-  EXPECT_EQ(verdict->differences[3].dtype(), v1::INT32);
-  EXPECT_EQ(verdict->differences[3].other_dtype(), v1::FLOAT32);
+  EXPECT_EQ(verdict->differences[3].dtype(), v1::DTYPE_INT32);
+  EXPECT_EQ(verdict->differences[3].other_dtype(), v1::DTYPE_FLOAT32);
   EXPECT_EQ(verdict->differences[1].other_dtype(), v1::DTYPE_UNSPECIFIED);
   EXPECT_EQ(verdict->differences[4].dtype(), v1::DTYPE_UNSPECIFIED);
   EXPECT_FALSE(verdict->differences[0].has_norm()) << "not asked for";
@@ -129,8 +131,8 @@ TEST_F(CompareTest, KeysShapesTypesAndContentAreToldInTableOrder) {
 
 TEST_F(CompareTest, ACheckpointIsIdenticalToItselfAndToAnotherOfTheSameContent) {
   const std::vector<TestTensor> tensors = {
-      MakeTensor("w", v1::FLOAT32, {16}, MakeBytes(64, 1)),
-      MakeTensor("step", v1::INT64, {}, MakeBytes(8, 2))};
+      MakeTensor("w", v1::DTYPE_FLOAT32, {16}, MakeBytes(64, 1)),
+      MakeTensor("step", v1::DTYPE_INT64, {}, MakeBytes(8, 2))};
   Save("a", tensors);
   Save("b", tensors);
   for (const std::string other : {"a", "b"}) {
@@ -150,11 +152,11 @@ TEST_F(CompareTest, EqualBytesThatAreCutDifferentlyAreEqual) {
   const auto cut = [&](const std::string& content, int variant) {
     switch (variant) {
       case 0:
-        return InPieces("w", v1::FLOAT32, rows, content, {{rows, 256 << 10}});
+        return InPieces("w", v1::DTYPE_FLOAT32, rows, content, {{rows, 256 << 10}});
       case 1:
-        return InPieces("w", v1::FLOAT32, rows, content, {{rows, 100'000}});
+        return InPieces("w", v1::DTYPE_FLOAT32, rows, content, {{rows, 100'000}});
       default:  // two workers, the second with shorter chunks
-        return InPieces("w", v1::FLOAT32, rows, content,
+        return InPieces("w", v1::DTYPE_FLOAT32, rows, content,
                         {{100'001, 256 << 10}, {rows - 100'001, 4096 * 7}});
     }
   };
@@ -242,8 +244,8 @@ TEST_F(CompareTest, FiguresOfEveryTypeAreThoseOfAPlainComputation) {
       near(d.norm(), expected[i].squares);
     }
   };
-  expect("b", "CONTENT", plain);
-  expect("c", "DTYPE", plain_cast);
+  expect("b", "KIND_CONTENT", plain);
+  expect("c", "KIND_DTYPE", plain_cast);
 }
 
 TEST_F(CompareTest, TiedTensorsAreComparedByTheBytesTheyShare) {
@@ -253,12 +255,12 @@ TEST_F(CompareTest, TiedTensorsAreComparedByTheBytesTheyShare) {
     return t;
   };
   const std::string bytes = MakeBytes(64, 1), others = MakeBytes(64, 2);
-  Save("a", {MakeTensor("w", v1::UINT8, {64}, bytes),
-             tied(MakeTensor("tied", v1::UINT8, {64}, ""), "model:w")});
-  Save("b", {MakeTensor("w", v1::UINT8, {64}, bytes),
-             MakeTensor("tied", v1::UINT8, {64}, bytes)});
-  Save("c", {MakeTensor("w", v1::UINT8, {64}, others),
-             tied(MakeTensor("tied", v1::UINT8, {64}, ""), "model:w")});
+  Save("a", {MakeTensor("w", v1::DTYPE_UINT8, {64}, bytes),
+             tied(MakeTensor("tied", v1::DTYPE_UINT8, {64}, ""), "model:w")});
+  Save("b", {MakeTensor("w", v1::DTYPE_UINT8, {64}, bytes),
+             MakeTensor("tied", v1::DTYPE_UINT8, {64}, bytes)});
+  Save("c", {MakeTensor("w", v1::DTYPE_UINT8, {64}, others),
+             tied(MakeTensor("tied", v1::DTYPE_UINT8, {64}, ""), "model:w")});
   auto untied = Compare("a", "b", true);
   ASSERT_TRUE(untied.ok()) << untied.status();
   EXPECT_THAT(untied->Kinds(), IsEmpty());
@@ -275,7 +277,7 @@ TEST_F(CompareTest, SectionsAndArchitecturesThatDifferAreNamed) {
     std::vector<v1::SaveCheckpointRequest> requests(2);
     requests[0].set_parent(absl::StrCat("models/", model));
     requests[0].set_create_model(true);
-    const TestTensor w = MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 1));
+    const TestTensor w = MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1));
     *requests[0].mutable_manifest()->add_tensors() = w.tensor;
     v1::Section* rates = requests[0].mutable_manifest()->add_sections();
     rates->set_name("hyperparameters");
@@ -314,7 +316,7 @@ TEST_F(CompareTest, ManyDifferencesComeInMessagesOfAtMostOneMebibyte) {
   std::vector<TestTensor> many;
   const std::string longest(500, 'k');
   for (int i = 0; i < 6000; ++i) {
-    many.push_back(MakeTensor(absl::StrCat(longest, i), v1::UINT8, {1, 0}, ""));
+    many.push_back(MakeTensor(absl::StrCat(longest, i), v1::DTYPE_UINT8, {1, 0}, ""));
   }
   // A manifest travels in parts of at most 1 MiB too.
   std::vector<v1::SaveCheckpointRequest> requests;
@@ -331,7 +333,7 @@ TEST_F(CompareTest, ManyDifferencesComeInMessagesOfAtMostOneMebibyte) {
   requests.emplace_back().set_finish(true);
   auto saved = harness_.Save(requests);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  Save("few", {MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 1))});
+  Save("few", {MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1))});
   auto verdict = Compare("many", "few");
   ASSERT_TRUE(verdict.ok()) << verdict.status();
   EXPECT_EQ(verdict->differences.size(), 6001u);
@@ -342,10 +344,10 @@ TEST_F(CompareTest, ManyDifferencesComeInMessagesOfAtMostOneMebibyte) {
 
 TEST_F(CompareTest, DamageOfWhatIsReadEndsItInTheTensorsName) {
   const std::string bytes = MakeBytes(2 * kMiB, 1);
-  Save("a", {MakeTensor("w", v1::UINT8, {2 * kMiB}, bytes, kMiB),
-             MakeTensor("v", v1::UINT8, {kMiB}, MakeBytes(kMiB, 2), kMiB)});
-  Save("b", {MakeTensor("w", v1::UINT8, {2 * kMiB}, MakeBytes(2 * kMiB, 3), kMiB),
-             MakeTensor("v", v1::UINT8, {kMiB}, MakeBytes(kMiB, 2), kMiB)});
+  Save("a", {MakeTensor("w", v1::DTYPE_UINT8, {2 * kMiB}, bytes, kMiB),
+             MakeTensor("v", v1::DTYPE_UINT8, {kMiB}, MakeBytes(kMiB, 2), kMiB)});
+  Save("b", {MakeTensor("w", v1::DTYPE_UINT8, {2 * kMiB}, MakeBytes(2 * kMiB, 3), kMiB),
+             MakeTensor("v", v1::DTYPE_UINT8, {kMiB}, MakeBytes(kMiB, 2), kMiB)});
   harness_.Damage("b", 1, "w", 1);
   EXPECT_THAT(Compare("a", "b", true), FailsWith(absl::StatusCode::kDataLoss,
                                                  "model:w of models/b/checkpoints/1"));
@@ -355,8 +357,8 @@ TEST_F(CompareTest, DamageOfWhatIsReadEndsItInTheTensorsName) {
 }
 
 TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
-  Save("a", {MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 1))});
-  Save("b", {MakeTensor("v", v1::UINT8, {8}, MakeBytes(8, 2))});
+  Save("a", {MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1))});
+  Save("b", {MakeTensor("v", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2))});
   request_.mutable_selection()->add_include_patterns("v");
   auto verdict = Compare("a", "b");
   ASSERT_TRUE(verdict.ok()) << verdict.status();
@@ -380,9 +382,9 @@ TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
 }
 
 TEST_F(CompareTest, KeysSelectOnBothSidesAndMayBeOnOneAlone) {
-  Save("a", {MakeTensor("w.0", v1::UINT8, {8}, MakeBytes(8, 1))});
-  Save("b", {MakeTensor("wx0", v1::UINT8, {8}, MakeBytes(8, 2)),
-             MakeTensor("v", v1::UINT8, {8}, MakeBytes(8, 3))});
+  Save("a", {MakeTensor("w.0", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1))});
+  Save("b", {MakeTensor("wx0", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2)),
+             MakeTensor("v", v1::DTYPE_UINT8, {8}, MakeBytes(8, 3))});
   request_.mutable_selection()->add_keys("w.0");
   request_.mutable_selection()->add_keys("v");
   auto verdict = Compare("a", "b");
@@ -397,7 +399,7 @@ TEST_F(CompareTest, KeysSelectOnBothSidesAndMayBeOnOneAlone) {
 }
 
 TEST_F(CompareTest, ACancelledCallEndsAtItsNextStep) {
-  Save("a", {MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 1))});
+  Save("a", {MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1))});
   request_.set_name("models/a/checkpoints/1");
   request_.set_other("models/a/checkpoints/1");
   int steps = 0;

@@ -13,7 +13,7 @@ class CopyTest : public testing::Test {
   // Version 1 of models/iris: a tensor of 2 MiB, values, attachments, metadata.
   void SetUp() override {
     const TestTensor weights =
-        MakeTensor("w", v1::FLOAT32, {512, 1024}, MakeBytes(2 << 20, 5), 1 << 20);
+        MakeTensor("w", v1::DTYPE_FLOAT32, {512, 1024}, MakeBytes(2 << 20, 5), 1 << 20);
     v1::SaveCheckpointRequest first;
     first.set_parent("models/iris");
     first.set_create_model(true);
@@ -93,7 +93,7 @@ TEST_F(CopyTest, ACopyHasEverythingOfItsSourceAndNoBytesOfItsOwn) {
   ASSERT_TRUE(copy.ok()) << copy.status();
   EXPECT_EQ(copy->name(), "models/released/checkpoints/1");
   EXPECT_EQ(copy->base_checkpoint(), "models/iris/checkpoints/1");
-  EXPECT_EQ(copy->origin(), v1::COPIED);
+  EXPECT_EQ(copy->origin(), v1::ORIGIN_COPIED);
   EXPECT_EQ(copy->epoch(), 7);
   EXPECT_EQ(copy->loss(), 0.25);
   EXPECT_EQ(copy->metrics().at("accuracy"), 0.97);
@@ -158,11 +158,11 @@ TEST_F(CopyTest, TheSameRequestIsTheSameVersionThoughItsSourceHasMoved) {
   request.set_request_id("release-7");
   auto copy = Copy(request);
   ASSERT_TRUE(copy.ok()) << copy.status();
-  ASSERT_TRUE(
-      harness_
-          .SaveTensors("models/iris", {MakeTensor("v", v1::INT32, {1}, MakeBytes(4, 1))})
-          .ok());
-  request.set_expected_latest_version(0);
+  ASSERT_TRUE(harness_
+                  .SaveTensors("models/iris",
+                               {MakeTensor("v", v1::DTYPE_INT32, {1}, MakeBytes(4, 1))})
+                  .ok());
+  request.set_expect_no_version(true);
   auto again = Copy(request);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->SerializeAsString(), copy->SerializeAsString());
@@ -195,6 +195,13 @@ TEST_F(CopyTest, WhatItRefusesNamesTheFieldOrTheResource) {
     EXPECT_THAT(Copy(request),
                 FailsWith(absl::StatusCode::kAborted, "latest version is 1"));
   }
+  request.set_expect_no_version(true);
+  EXPECT_THAT(Copy(request), FailsWith(kInvalid, "expected_latest_version"));
+  request.clear_expected_latest_version();
+  EXPECT_THAT(Copy(request), FailsWith(absl::StatusCode::kAborted, "expected was none"));
+  request.clear_expect_no_version();
+  request.set_expected_latest_version(0);
+  EXPECT_THAT(Copy(request), FailsWith(kInvalid, "expected_latest_version"));
 }
 
 TEST_F(CopyTest, APlannedCopyTellsWhatWouldBeAndMakesNothing) {
@@ -203,7 +210,7 @@ TEST_F(CopyTest, APlannedCopyTellsWhatWouldBeAndMakesNothing) {
   auto planned = Copy(request);
   ASSERT_TRUE(planned.ok()) << planned.status();
   EXPECT_EQ(planned->name(), "models/released/checkpoints/1");
-  EXPECT_EQ(planned->origin(), v1::COPIED);
+  EXPECT_EQ(planned->origin(), v1::ORIGIN_COPIED);
   EXPECT_EQ(planned->logical_bytes(), 2 << 20);
   v1::GetModelRequest model;
   model.set_name("models/released");
@@ -234,7 +241,7 @@ TEST_F(CopyTest, AnAttachmentIsReadPartByPart) {
   auto empty = Attachment("models/iris/checkpoints/1", "empty");
   ASSERT_TRUE(empty.ok()) << empty.status();
   EXPECT_EQ(empty->data(), "");
-  EXPECT_EQ(empty->next_offset(), 0);
+  EXPECT_FALSE(empty->has_next_offset());
 }
 
 TEST_F(CopyTest, BadReadsOfAttachmentsAreRefused) {

@@ -13,11 +13,11 @@ using ::testing::IsSupersetOf;
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
 // What arrives at the client.
-MATCHER_P2(FailsFor, reason, metadata, v1::ErrorReason_Name(reason)) {
+MATCHER_P2(FailsFor, reason, metadata, std::string(ReasonName(reason))) {
   const absl::Status arrived = FromGrpcStatus(ToGrpcStatus(arg.status()));
   *result_listener << arrived;
   const auto detail = ErrorDetailOf(arrived);
-  if (!detail.has_value() || detail->reason != v1::ErrorReason_Name(reason)) return false;
+  if (!detail.has_value() || detail->reason != ReasonName(reason)) return false;
   if (arrived.code() != CodeOf(reason)) return false;
   const Metadata has(detail->metadata.begin(), detail->metadata.end());
   return ExplainMatchResult(IsSupersetOf(metadata), has, result_listener);
@@ -31,7 +31,7 @@ class ErrorsTest : public testing::Test {
 
   void Save(int seed) {
     const auto saved = harness_.SaveTensors(
-        "models/m", {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, seed))});
+        "models/m", {MakeTensor("w", v1::DTYPE_INT32, {1}, MakeBytes(4, seed))});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
   template <typename Response>
@@ -55,7 +55,11 @@ class ErrorsTest : public testing::Test {
     v1::SetAliasRequest request;
     request.set_name("models/m/aliases/" + alias);
     request.set_version(version);
-    request.set_expected_version(expected);
+    if (expected == 0) {
+      request.set_create_only(true);
+    } else {
+      request.set_expected_version(expected);
+    }
     request.set_request_id(request_id);
     return Call<v1::Alias>("SetAlias", request);
   }
@@ -106,21 +110,21 @@ TEST_F(ErrorsTest, AnInvalidFieldIsNamed) {
   v1::GetCheckpointRequest request;
   request.set_name("models/m/versions/1");
   EXPECT_THAT(Call<v1::Checkpoint>("GetCheckpoint", request),
-              FailsFor(ErrorReason::INVALID_FIELD, (Metadata{{"field", "name"}})));
+              FailsFor(ERROR_REASON_INVALID_FIELD, (Metadata{{"field", "name"}})));
 }
 
 TEST_F(ErrorsTest, AMessageThatDoesNotParseIsAnInvalidArgument) {
   EXPECT_THAT(harness_.service().Call(absl::StrCat(kStore, "GetModel"), "\xff\xff"),
-              FailsFor(ErrorReason::INVALID_ARGUMENT, Metadata()));
+              FailsFor(ERROR_REASON_INVALID_ARGUMENT, Metadata()));
 }
 
 TEST_F(ErrorsTest, WhatDoesNotExistIsNamedWithItsType) {
   EXPECT_THAT(Get("9"),
-              FailsFor(ErrorReason::NOT_FOUND,
+              FailsFor(ERROR_REASON_NOT_FOUND,
                        (Metadata{{"resource_type", "checkpoint"},
                                  {"resource_name", "models/m/checkpoints/9"}})));
   EXPECT_THAT(Get("production"),
-              FailsFor(ErrorReason::NOT_FOUND,
+              FailsFor(ERROR_REASON_NOT_FOUND,
                        (Metadata{{"resource_type", "alias"},
                                  {"resource_name", "models/m/aliases/production"}})));
 }
@@ -130,14 +134,14 @@ TEST_F(ErrorsTest, AModelThatExistsIsNamed) {
   request.set_model_id("m");
   EXPECT_THAT(
       Call<v1::Model>("CreateModel", request),
-      FailsFor(ErrorReason::ALREADY_EXISTS,
+      FailsFor(ERROR_REASON_ALREADY_EXISTS,
                (Metadata{{"resource_type", "model"}, {"resource_name", "models/m"}})));
 }
 
 TEST_F(ErrorsTest, ARefusedDeletionNamesAllThatHoldsTheVersion) {
   ASSERT_TRUE(Set("production", 2).ok());
   ASSERT_TRUE(Set("stable", 2).ok());
-  ASSERT_TRUE(Acquire("2", "job 7, worker").ok());
+  ASSERT_TRUE(Acquire("2", "job@host:7").ok());
   v1::UpdateCheckpointRequest pin;
   pin.mutable_checkpoint()->set_name("models/m/checkpoints/2");
   pin.mutable_checkpoint()->set_pinned(true);
@@ -147,10 +151,10 @@ TEST_F(ErrorsTest, ARefusedDeletionNamesAllThatHoldsTheVersion) {
   request.set_name("models/m/checkpoints/2");
   EXPECT_THAT(
       Call<v1::DeleteCheckpointResponse>("DeleteCheckpoint", request),
-      FailsFor(ErrorReason::HELD, (Metadata{{"resource_name", "models/m/checkpoints/2"},
+      FailsFor(ERROR_REASON_HELD, (Metadata{{"resource_name", "models/m/checkpoints/2"},
                                             {"aliases", "2:production,2:stable"},
                                             {"pins", "2"},
-                                            {"leases", "2:job 7\\054 worker"},
+                                            {"leases", "2:job@host:7"},
                                             {"holder_count", "4"}})));
 }
 
@@ -159,7 +163,7 @@ TEST_F(ErrorsTest, ARefusedDeletionOfAModelNamesTheHoldersOfEachVersion) {
   ASSERT_TRUE(Acquire("1", "a").ok());
   ASSERT_TRUE(Acquire("3", "b").ok());
   EXPECT_THAT(DeleteModel(true),
-              FailsFor(ErrorReason::HELD, (Metadata{{"resource_name", "models/m"},
+              FailsFor(ERROR_REASON_HELD, (Metadata{{"resource_name", "models/m"},
                                                     {"aliases", "2:production"},
                                                     {"pins", ""},
                                                     {"leases", "1:a,3:b"},
@@ -168,22 +172,22 @@ TEST_F(ErrorsTest, ARefusedDeletionOfAModelNamesTheHoldersOfEachVersion) {
 
 TEST_F(ErrorsTest, ManyHoldersAreCountedAndTheListHoldsWholeEntries) {
   for (int i = 0; i < 100; ++i) {
-    ASSERT_TRUE(Acquire("1", absl::StrCat("the worker of rank ", 100 + i)).ok());
+    ASSERT_TRUE(Acquire("1", absl::StrCat("the-worker-of-rank-", 100 + i)).ok());
   }
   const auto refused = DeleteModel(true);
-  EXPECT_THAT(refused, FailsFor(ErrorReason::HELD, (Metadata{{"holder_count", "100"}})));
+  EXPECT_THAT(refused, FailsFor(ERROR_REASON_HELD, (Metadata{{"holder_count", "100"}})));
   const auto detail = ErrorDetailOf(FromGrpcStatus(ToGrpcStatus(refused.status())));
   ASSERT_TRUE(detail.has_value());
   const std::string& leases = detail->metadata.at("leases");
   EXPECT_GT(leases.size(), 500u);
   // Each of the same length, commas between.
-  const size_t entry = std::string("1:the worker of rank 100").size();
+  const size_t entry = std::string("1:the-worker-of-rank-100").size();
   EXPECT_EQ((leases.size() + 1) % (entry + 1), 0u) << leases;
 }
 
 TEST_F(ErrorsTest, AModelWithCheckpointsTellsHowMany) {
   EXPECT_THAT(DeleteModel(false),
-              FailsFor(ErrorReason::NOT_EMPTY, (Metadata{{"resource_name", "models/m"},
+              FailsFor(ERROR_REASON_NOT_EMPTY, (Metadata{{"resource_name", "models/m"},
                                                          {"checkpoint_count", "3"}})));
 }
 
@@ -199,22 +203,25 @@ TEST_F(ErrorsTest, AStaleEtagNamesTheResource) {
   request.set_etag(model->etag());
   EXPECT_THAT(
       Call<v1::DeleteModelResponse>("DeleteModel", request),
-      FailsFor(ErrorReason::STALE_ETAG, (Metadata{{"resource_name", "models/m"}})));
+      FailsFor(ERROR_REASON_STALE_ETAG, (Metadata{{"resource_name", "models/m"}})));
 }
 
 TEST_F(ErrorsTest, ALostRaceTellsBothVersions) {
   ASSERT_TRUE(Set("production", 2).ok());
   EXPECT_THAT(Set("production", 3, 1),
-              FailsFor(ErrorReason::LOST_RACE,
+              FailsFor(ERROR_REASON_LOST_RACE,
                        (Metadata{{"resource_name", "models/m/aliases/production"},
                                  {"expected_version", "1"},
                                  {"actual_version", "2"}})));
+  EXPECT_THAT(Set("production", 3),
+              FailsFor(ERROR_REASON_LOST_RACE,
+                       (Metadata{{"expected_version", ""}, {"actual_version", "2"}})));
   const auto upload = CreateUpload("", 1);
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_TRUE(Contribute(*upload, 0).ok());
   ASSERT_TRUE(Contribute(*upload, 1).ok());
   EXPECT_THAT(Commit(*upload, 7),
-              FailsFor(ErrorReason::LOST_RACE, (Metadata{{"resource_name", "models/m"},
+              FailsFor(ERROR_REASON_LOST_RACE, (Metadata{{"resource_name", "models/m"},
                                                          {"expected_version", "7"},
                                                          {"actual_version", "3"}})));
 }
@@ -223,9 +230,9 @@ TEST_F(ErrorsTest, AReusedRequestIdIsNamed) {
   const Metadata metadata = {{"field", "request_id"}, {"request_id", "r"}};
   ASSERT_TRUE(Set("production", 2, 0, "r").ok());
   EXPECT_THAT(Set("stable", 2, 0, "r"),
-              FailsFor(ErrorReason::REQUEST_ID_REUSED, metadata));
+              FailsFor(ERROR_REASON_REQUEST_ID_REUSED, metadata));
   ASSERT_TRUE(CreateUpload("r", 1).ok());
-  EXPECT_THAT(CreateUpload("r", 2), FailsFor(ErrorReason::REQUEST_ID_REUSED, metadata));
+  EXPECT_THAT(CreateUpload("r", 2), FailsFor(ERROR_REASON_REQUEST_ID_REUSED, metadata));
 }
 
 TEST_F(ErrorsTest, AnIncompleteUploadTellsHowMuchIsMissing) {
@@ -233,7 +240,7 @@ TEST_F(ErrorsTest, AnIncompleteUploadTellsHowMuchIsMissing) {
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_TRUE(Contribute(*upload, 1).ok());
   EXPECT_THAT(Commit(*upload),
-              FailsFor(ErrorReason::INCOMPLETE, (Metadata{{"missing_count", "1"}})));
+              FailsFor(ERROR_REASON_INCOMPLETE, (Metadata{{"missing_count", "1"}})));
 }
 
 TEST_F(ErrorsTest, ACommittedUploadTellsItsVersion) {
@@ -243,20 +250,20 @@ TEST_F(ErrorsTest, ACommittedUploadTellsItsVersion) {
   ASSERT_TRUE(Contribute(*upload, 1).ok());
   ASSERT_TRUE(Commit(*upload).ok());
   EXPECT_THAT(Contribute(*upload, 0),
-              FailsFor(ErrorReason::UPLOAD_COMMITTED,
+              FailsFor(ERROR_REASON_UPLOAD_COMMITTED,
                        (Metadata{{"resource_name", upload->name()}, {"version", "4"}})));
 }
 
 // One that is well-formed, of a plan that is no longer kept.
 TEST_F(ErrorsTest, AnUnknownResumeTokenIsNotAnyPrecondition) {
   EXPECT_THAT(harness_.store().reads().Reopen("none"),
-              FailsFor(ErrorReason::UNKNOWN_RESUME_TOKEN, Metadata()));
+              FailsFor(ERROR_REASON_UNKNOWN_RESUME_TOKEN, Metadata()));
 }
 
 TEST_F(ErrorsTest, ALimitIsNamedWithItsValue) {
   for (int i = 0; i < 1000; ++i) ASSERT_TRUE(Set(absl::StrCat("a", i), 1).ok());
   EXPECT_THAT(Set("one-more", 1),
-              FailsFor(ErrorReason::OVER_LIMIT,
+              FailsFor(ERROR_REASON_OVER_LIMIT,
                        (Metadata{{"limit", "aliases"}, {"maximum", "1000"}})));
 }
 
@@ -268,19 +275,20 @@ TEST_F(ErrorsTest, AMetricThatNoVersionHasIsNamed) {
   request.mutable_policy()->set_prune_unranked(true);
   EXPECT_THAT(harness_.Stream<v1::PruneCheckpointsResponse>(
                   absl::StrCat(kStore, "PruneCheckpoints"), request),
-              FailsFor(ErrorReason::METRIC_MISSING, (Metadata{{"metric", "acuracy"}})));
+              FailsFor(ERROR_REASON_METRIC_MISSING, (Metadata{{"metric", "acuracy"}})));
 }
 
 TEST_F(ErrorsTest, DamagedBytesNameTheirTensor) {
   const auto saved = harness_.SaveTensors(
-      "models/large", {MakeTensor("w", v1::UINT8, {2 << 20}, MakeBytes(2 << 20, 9))});
+      "models/large",
+      {MakeTensor("w", v1::DTYPE_UINT8, {2 << 20}, MakeBytes(2 << 20, 9))});
   ASSERT_TRUE(saved.ok()) << saved.status();
   harness_.Damage("large", 1, "w", 0);
   v1::LoadCheckpointRequest request;
   request.set_name("models/large/checkpoints/1");
   EXPECT_THAT(
       harness_.Load(request),
-      FailsFor(ErrorReason::DATA_DAMAGED,
+      FailsFor(ERROR_REASON_DATA_DAMAGED,
                (Metadata{{"resource_type", "tensor"},
                          {"resource_name", "models/large/checkpoints/1/model:w"}})));
 }
@@ -288,7 +296,7 @@ TEST_F(ErrorsTest, DamagedBytesNameTheirTensor) {
 TEST_F(ErrorsTest, AFieldOfAnEditIsNamedByItsPlaceInTheList) {
   v1::ModifyCheckpointRequest request;
   request.set_name("models/m/checkpoints/1");
-  request.add_edits()->mutable_cast()->set_dtype(v1::INT32);
+  request.add_edits()->mutable_cast()->set_dtype(v1::DTYPE_INT32);
   const auto refused = harness_.Stream<v1::ModifyCheckpointResponse>(
       absl::StrCat(kStore, "ModifyCheckpoint"), request);
   const auto detail = ErrorDetailOf(FromGrpcStatus(ToGrpcStatus(refused.status())));
@@ -299,7 +307,7 @@ TEST_F(ErrorsTest, AFieldOfAnEditIsNamedByItsPlaceInTheList) {
 
 TEST_F(ErrorsTest, AMethodThatIsNotBuiltIsUnimplemented) {
   EXPECT_THAT(harness_.service().Call(absl::StrCat(kStore, "NoSuchMethod"), ""),
-              FailsFor(ErrorReason::UNIMPLEMENTED, Metadata()));
+              FailsFor(ERROR_REASON_UNIMPLEMENTED, Metadata()));
 }
 
 }  // namespace

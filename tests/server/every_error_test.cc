@@ -125,7 +125,8 @@ TEST(EveryErrorTest, CarriesAReasonOfTheListThatFitsItsCode) {
       const auto detail = ErrorDetailOf(status);
       ASSERT_TRUE(detail.has_value()) << path << ": " << status;
       ErrorReason reason;
-      ASSERT_TRUE(v1::ErrorReason_Parse(detail->reason, &reason))
+      ASSERT_TRUE(
+          v1::ErrorReason_Parse(absl::StrCat("ERROR_REASON_", detail->reason), &reason))
           << path << ": " << detail->reason;
       EXPECT_EQ(CodeOf(reason), status.code()) << path << ": " << status;
       // A bug, and nothing that a request should cause.

@@ -67,7 +67,7 @@ grpc::Status GrpcHarness::Save(const std::vector<v1::SaveCheckpointRequest>& req
 void GrpcHarness::SaveModel(const std::string& parent, int chunks) {
   const size_t size = size_t{1} << 20;
   const TestTensor tensor =
-      MakeTensor("w", v1::UINT8, {static_cast<int64_t>(chunks * size)},
+      MakeTensor("w", v1::DTYPE_UINT8, {static_cast<int64_t>(chunks * size)},
                  MakeBytes(chunks * size, 17), size);
   std::vector<v1::SaveCheckpointRequest> requests(1);
   requests[0].set_parent(parent);

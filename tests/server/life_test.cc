@@ -18,7 +18,7 @@ class LifeTest : public testing::Test {
   void SetUp() override {
     for (int i = 0; i < 3; ++i) {
       auto saved = harness_.SaveTensors(
-          "models/iris", {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, i + 1))});
+          "models/iris", {MakeTensor("w", v1::DTYPE_INT32, {1}, MakeBytes(4, i + 1))});
       ASSERT_TRUE(saved.ok()) << saved.status();
     }
   }
@@ -97,7 +97,7 @@ TEST_F(LifeTest, AnAliasStandsForItsVersionInEveryRequestAndNeverInAnAnswer) {
 }
 
 TEST_F(LifeTest, TheHistoryAnswersWhoMovedProductionFromWhereToWhereWhenAndWhy) {
-  ASSERT_TRUE(Set("production", 1, 0, "first").ok());
+  ASSERT_TRUE(Set("production", 1, {}, "first").ok());
   ASSERT_TRUE(Set("production", 3, 1, "better").ok());
   v1::DeleteAliasRequest gone;
   gone.set_name("models/iris/aliases/production");
@@ -114,7 +114,7 @@ TEST_F(LifeTest, TheHistoryAnswersWhoMovedProductionFromWhereToWhereWhenAndWhy) 
   ASSERT_TRUE(page.ok()) << page.status();
   ASSERT_EQ(page->moves_size(), 2);
   EXPECT_EQ(page->moves(0).note(), "retired");
-  EXPECT_EQ(page->moves(0).to_version(), 0);
+  EXPECT_FALSE(page->moves(0).has_to_version());
   EXPECT_EQ(page->moves(1).from_version(), 1);
   EXPECT_EQ(page->moves(1).to_version(), 3);
   EXPECT_GT(page->moves(1).move_time().seconds(), 0);
@@ -122,8 +122,22 @@ TEST_F(LifeTest, TheHistoryAnswersWhoMovedProductionFromWhereToWhereWhenAndWhy) 
   page = Call<v1::ListAliasMovesResponse>("ListAliasMoves", request);
   ASSERT_TRUE(page.ok()) << page.status();
   ASSERT_EQ(page->moves_size(), 1);
-  EXPECT_EQ(page->moves(0).from_version(), 0);
+  EXPECT_FALSE(page->moves(0).has_from_version());
   EXPECT_EQ(page->next_page_token(), "");
+}
+
+TEST_F(LifeTest, AnAliasThatExistsIsNotMadeAnew) {
+  v1::SetAliasRequest request;
+  request.set_name("models/iris/aliases/production");
+  request.set_version(1);
+  request.set_create_only(true);
+  ASSERT_TRUE(Call<v1::Alias>("SetAlias", request).ok());
+  request.set_version(2);
+  EXPECT_THAT(Call<v1::Alias>("SetAlias", request),
+              FailsWith(absl::StatusCode::kAborted, "names version 1"));
+  request.set_expected_version(1);
+  EXPECT_THAT(Call<v1::Alias>("SetAlias", request), FailsWith(kInvalid, "create_only"));
+  EXPECT_EQ(GetModel()->aliases().at("production"), 1);
 }
 
 TEST_F(LifeTest, BadAliasesAreRefusedByField) {
@@ -133,6 +147,7 @@ TEST_F(LifeTest, BadAliasesAreRefusedByField) {
   EXPECT_THAT(Set("best", 0), FailsWith(kInvalid, "version"));
   EXPECT_THAT(Set("best", -2), FailsWith(kInvalid, "version"));
   EXPECT_THAT(Set("best", 1, -1), FailsWith(kInvalid, "expected_version"));
+  EXPECT_THAT(Set("best", 1, 0), FailsWith(kInvalid, "expected_version"));
   EXPECT_THAT(Set("best", 1, {}, std::string(4097, 'x')), FailsWith(kInvalid, "note"));
   EXPECT_THAT(Set("best", 9), FailsWith(absl::StatusCode::kNotFound, "checkpoints/9"));
   ASSERT_TRUE(Set("best", 1).ok());
@@ -175,9 +190,10 @@ TEST_F(LifeTest, DeletingTakesANumberAndNamesWhatHolds) {
               FailsWith(held, "alias production"));
 }
 
-TEST_F(LifeTest, ALeaseIsTakenByAnyNameAndGivenBackByNumber) {
+TEST_F(LifeTest, ALeaseIsTakenByAnyNameAndGivenBackByItsOwn) {
   auto lease = Acquire("latest", "serving-7", 60);
   ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ(lease->name(), "models/iris/checkpoints/3/leases/serving-7");
   EXPECT_EQ(lease->checkpoint(), "models/iris/checkpoints/3");
   EXPECT_EQ(lease->expire_time().seconds() - lease->create_time().seconds(), 60);
   v1::ListLeasesRequest list;
@@ -186,15 +202,15 @@ TEST_F(LifeTest, ALeaseIsTakenByAnyNameAndGivenBackByNumber) {
   ASSERT_TRUE(leases.ok()) << leases.status();
   ASSERT_EQ(leases->leases_size(), 1);
   EXPECT_EQ(leases->leases(0).holder(), "serving-7");
+  EXPECT_EQ(leases->leases(0).name(), lease->name());
   list.set_parent("models/iris");
   EXPECT_EQ(Call<v1::ListLeasesResponse>("ListLeases", list)->leases_size(), 1);
 
   v1::ReleaseLeaseRequest release;
-  release.set_checkpoint("models/iris/checkpoints/latest");
-  release.set_holder("serving-7");
+  release.set_name("models/iris/checkpoints/latest/leases/serving-7");
   EXPECT_THAT(Call<google::protobuf::Empty>("ReleaseLease", release),
               FailsWith(kInvalid, "number"));
-  release.set_checkpoint("models/iris/checkpoints/3");
+  release.set_name(lease->name());
   EXPECT_TRUE(Call<google::protobuf::Empty>("ReleaseLease", release).ok());
   EXPECT_THAT(Call<google::protobuf::Empty>("ReleaseLease", release),
               FailsWith(absl::StatusCode::kNotFound, "serving-7"));
@@ -202,6 +218,7 @@ TEST_F(LifeTest, ALeaseIsTakenByAnyNameAndGivenBackByNumber) {
 
   EXPECT_THAT(Acquire("1", "", 60), FailsWith(kInvalid, "holder"));
   EXPECT_THAT(Acquire("1", "a\nb", 60), FailsWith(kInvalid, "holder"));
+  EXPECT_THAT(Acquire("1", "a/b", 60), FailsWith(kInvalid, "holder"));
   EXPECT_THAT(Acquire("1", "w", 0), FailsWith(kInvalid, "time_to_live"));
   EXPECT_THAT(Acquire("1", "w", 86400 * 31), FailsWith(kInvalid, "time_to_live"));
   EXPECT_THAT(Acquire("9", "w", 60), FailsWith(absl::StatusCode::kNotFound, "/9"));
@@ -288,8 +305,7 @@ TEST_F(LifeTest, EveryRequestRefusesWhatIsNotThereAndWhatIsMalformed) {
   EXPECT_THAT(Call<v1::Lease>("AcquireLease", acquire),
               FailsWith(kMissing, "aliases/production"));
   v1::ReleaseLeaseRequest release;
-  release.set_holder("w");
-  release.set_checkpoint("models/iris/checkpoints/9");
+  release.set_name("models/iris/checkpoints/9/leases/w");
   EXPECT_THAT(Call<google::protobuf::Empty>("ReleaseLease", release),
               FailsWith(kMissing, "checkpoints/9"));
   v1::UpdateCheckpointRequest checkpoint;

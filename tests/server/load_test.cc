@@ -21,13 +21,14 @@ class LoadTest : public testing::Test {
  protected:
   void SetUp() override {
     tensors_ = {
-        MakeTensor("a.weight", v1::FLOAT32, {10, 25}, MakeBytes(1000, 1), 200),
-        MakeTensor("a.bias", v1::FLOAT32, {25}, MakeBytes(100, 2)),
-        MakeTensor("a.empty", v1::INT64, {0, 4}, ""),
-        MakeTensor("b.weight", v1::UINT8, {9 << 20}, MakeBytes(9 << 20, 3), 1 << 20),
-        MakeTensor("b.steps", v1::INT64, {}, MakeBytes(8, 4)),
-        MakeTensor("b.tied", v1::FLOAT32, {10, 25}, ""),
-        MakeTensor("state/0/exp_avg", v1::FLOAT32, {25}, MakeBytes(100, 5)),
+        MakeTensor("a.weight", v1::DTYPE_FLOAT32, {10, 25}, MakeBytes(1000, 1), 200),
+        MakeTensor("a.bias", v1::DTYPE_FLOAT32, {25}, MakeBytes(100, 2)),
+        MakeTensor("a.empty", v1::DTYPE_INT64, {0, 4}, ""),
+        MakeTensor("b.weight", v1::DTYPE_UINT8, {9 << 20}, MakeBytes(9 << 20, 3),
+                   1 << 20),
+        MakeTensor("b.steps", v1::DTYPE_INT64, {}, MakeBytes(8, 4)),
+        MakeTensor("b.tied", v1::DTYPE_FLOAT32, {10, 25}, ""),
+        MakeTensor("state/0/exp_avg", v1::DTYPE_FLOAT32, {25}, MakeBytes(100, 5)),
     };
     v1::Tensor& tied = tensors_[5].tensor;
     tied.clear_pieces();
@@ -96,7 +97,7 @@ TEST_F(LoadTest, ALimitBeyondTheBoundsMeansTheNearestBound) {
 }
 
 TEST_F(LoadTest, AChunkOfFourMiBIsSentInEqualPartsUnlessTheClientAcceptsIt) {
-  auto large = MakeTensor("w", v1::UINT8, {3 * kMaxChunkBytes},
+  auto large = MakeTensor("w", v1::DTYPE_UINT8, {3 * kMaxChunkBytes},
                           MakeBytes(3 * kMaxChunkBytes, 8), kMaxChunkBytes);
   ASSERT_TRUE(harness_.SaveTensors("models/large", {large}).ok());
   request_.set_name("models/large/checkpoints/1");
@@ -142,6 +143,20 @@ TEST_F(LoadTest, AnyRangeOfTheSequenceResumesByTheToken) {
     ASSERT_TRUE(loaded->bytes == all_.substr(begin, end - begin)) << begin << " " << end;
     EXPECT_EQ(loaded->plan.tensors_size(), 0);
   }
+  v1::LoadCheckpointRequest part;
+  part.set_name(request_.name());
+  part.set_resume_token(plan->plan.resume_token());
+  part.set_omit_plan(true);
+  auto rest = harness_.Load(part);
+  ASSERT_TRUE(rest.ok()) << rest.status();
+  EXPECT_TRUE(rest->bytes == all_);
+  part.set_end_position(0);
+  auto none = harness_.Load(part);
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->bytes, "");
+  part.set_start_position(1);
+  EXPECT_THAT(harness_.Load(part),
+              FailsWith(absl::StatusCode::kOutOfRange, "end_position 0"));
 }
 
 TEST_F(LoadTest, PrefixesPatternsAndSectionsSelect) {
@@ -162,7 +177,7 @@ TEST_F(LoadTest, PrefixesPatternsAndSectionsSelect) {
 }
 
 TEST_F(LoadTest, KeysSelectWholeKeysBesideOtherIncludes) {
-  auto near = MakeTensor("axbias", v1::FLOAT32, {25}, MakeBytes(100, 9));
+  auto near = MakeTensor("axbias", v1::DTYPE_FLOAT32, {25}, MakeBytes(100, 9));
   tensors_.push_back(near);
   ASSERT_TRUE(harness_.SaveTensors("models/m", tensors_).ok());
   request_.mutable_selection()->add_keys("a.bias");
@@ -228,7 +243,7 @@ TEST_F(LoadTest, RowSlicesBringThoseRowsAlone) {
 }
 
 TEST_F(LoadTest, OnlyFloatingPointIsCastAndRangesMayCutAnElement) {
-  request_.set_target_dtype(v1::FLOAT16);
+  request_.set_target_dtype(v1::DTYPE_FLOAT16);
   auto loaded = harness_.Load(request_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   std::string expected(500, '\0');
@@ -236,7 +251,7 @@ TEST_F(LoadTest, OnlyFloatingPointIsCastAndRangesMayCutAnElement) {
                    expected.data(), 250)
                   .ok());
   EXPECT_EQ(loaded->Of("a.weight"), expected);
-  EXPECT_EQ(loaded->plan.tensors(0).dtype(), v1::FLOAT16);
+  EXPECT_EQ(loaded->plan.tensors(0).dtype(), v1::DTYPE_FLOAT16);
   EXPECT_EQ(loaded->Of("b.weight"), tensors_[3].bytes);
   EXPECT_EQ(loaded->Of("b.steps"), tensors_[4].bytes);
 
@@ -253,11 +268,11 @@ TEST_F(LoadTest, OnlyFloatingPointIsCastAndRangesMayCutAnElement) {
 
 TEST_F(LoadTest, ACastThatGrowsAChunkStaysWithinAMessage) {
   const int64_t count = kMaxChunkBytes / 2;
-  auto half =
-      MakeTensor("h", v1::FLOAT16, {count}, MakeBytes(kMaxChunkBytes, 9), kMaxChunkBytes);
+  auto half = MakeTensor("h", v1::DTYPE_FLOAT16, {count}, MakeBytes(kMaxChunkBytes, 9),
+                         kMaxChunkBytes);
   ASSERT_TRUE(harness_.SaveTensors("models/h", {half}).ok());
   request_.set_name("models/h/checkpoints/1");
-  request_.set_target_dtype(v1::FLOAT64);
+  request_.set_target_dtype(v1::DTYPE_FLOAT64);
   auto loaded = harness_.Load(request_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_LE(loaded->longest_message, static_cast<size_t>(kMaxAnswerBytes));
@@ -300,7 +315,7 @@ TEST_F(LoadTest, WhatIsNotThereIsNamed) {
               FailsWith(invalid, "selection.include_patterns[0]"));
   EXPECT_THAT(with([](auto* r) { r->set_device("tpu:0"); }),
               FailsWith(invalid, "device"));
-  EXPECT_THAT(with([](auto* r) { r->set_target_dtype(v1::INT32); }),
+  EXPECT_THAT(with([](auto* r) { r->set_target_dtype(v1::DTYPE_INT32); }),
               FailsWith(invalid, "target_dtype"));
   EXPECT_THAT(with([](auto* r) { r->set_start_position(1LL << 62); }),
               FailsWith(range, "start_position"));
@@ -359,7 +374,7 @@ TEST_F(LoadTest, APlanOfManyTensorsComesInPartsOfAtMostOneMebibyte) {
   const std::string padding(900, 'k');
   for (int i = 0; i < 3000; ++i) {
     if (i % 700 == 699) requests.emplace_back();
-    auto tensor = MakeTensor(absl::StrCat(padding, i), v1::UINT8, {0}, "");
+    auto tensor = MakeTensor(absl::StrCat(padding, i), v1::DTYPE_UINT8, {0}, "");
     *requests.back().mutable_manifest()->add_tensors() = tensor.tensor;
   }
   requests.emplace_back().set_finish(true);
@@ -455,7 +470,7 @@ TEST_F(LoadTest, ACancelledLoadEnds) {
 
 TEST_F(LoadTest, AFlippedBitIsDataLossThatNamesTheTensor) {
   auto big =
-      MakeTensor("layer.big", v1::UINT8, {2 << 20}, MakeBytes(2 << 20, 7), 1 << 20);
+      MakeTensor("layer.big", v1::DTYPE_UINT8, {2 << 20}, MakeBytes(2 << 20, 7), 1 << 20);
   ASSERT_TRUE(harness_.SaveTensors("models/flip", {big}).ok());
   auto record = harness_.store().checkpoints().Get("flip", 1);
   ASSERT_TRUE(record.ok()) << record.status();

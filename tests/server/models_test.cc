@@ -29,7 +29,7 @@ class ModelsTest : public testing::Test {
   void SaveVersions(const std::string& parent, int count) {
     for (int i = 0; i < count; ++i) {
       auto saved = harness_.SaveTensors(
-          parent, {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, i + 1))});
+          parent, {MakeTensor("w", v1::DTYPE_INT32, {1}, MakeBytes(4, i + 1))});
       ASSERT_TRUE(saved.ok()) << saved.status();
     }
   }
@@ -52,7 +52,7 @@ TEST_F(ModelsTest, AModelReadsBackAsItWasCreated) {
   EXPECT_EQ(got->name(), "models/iris");
   EXPECT_EQ(got->labels().at("team"), "garden");
   EXPECT_EQ(got->retention_policy().keep_latest(), 3);
-  EXPECT_EQ(got->digest_algorithm(), v1::XXH3_128);
+  EXPECT_EQ(got->digest_algorithm(), v1::DIGEST_ALGORITHM_XXH3_128);
   EXPECT_FALSE(got->uid().empty());
   EXPECT_GT(got->create_time().seconds(), 0);
 }
@@ -64,7 +64,7 @@ TEST_F(ModelsTest, ATakenOrMalformedIdIsRefusedByName) {
               FailsWith(absl::StatusCode::kInvalidArgument, "model_id"));
   EXPECT_THAT(Create(""), FailsWith(absl::StatusCode::kInvalidArgument, "model_id"));
   v1::Model sha;
-  sha.set_digest_algorithm(v1::SHA256);
+  sha.set_digest_algorithm(v1::DIGEST_ALGORITHM_SHA256);
   EXPECT_THAT(Create("sha", sha), FailsWith(absl::StatusCode::kUnimplemented, "SHA256"));
   v1::Model wordy;
   wordy.set_description(std::string(4097, 'x'));
@@ -223,8 +223,7 @@ TEST_F(ModelsTest, StatsCountWhatIsStored) {
   EXPECT_EQ(stats->checkpoint_count(), 2);
 }
 
-TEST_F(ModelsTest, WhatIsNotBuiltSaysSoByName) {
-  int unbuilt = 0;
+TEST_F(ModelsTest, EveryMethodOfTheContractIsBuilt) {
   for (const auto* service : ContractServices()) {
     for (int i = 0; i < service->method_count(); ++i) {
       const auto& method = *service->method(i);
@@ -243,12 +242,9 @@ TEST_F(ModelsTest, WhatIsNotBuiltSaysSoByName) {
           status = harness_.service().OpenOutbound(name, "").status();
           break;
       }
-      if (!absl::IsUnimplemented(status)) continue;
-      ++unbuilt;
-      EXPECT_THAT(std::string(status.message()), testing::HasSubstr(method.name()));
+      EXPECT_FALSE(absl::IsUnimplemented(status)) << name << ": " << status;
     }
   }
-  std::printf("%d methods of the contract are not built\n", unbuilt);
   EXPECT_FALSE(harness_.service().Find("/modelstore.v1.ModelStore/Nonsense").has_value());
 }
 
@@ -267,7 +263,8 @@ TEST_F(ModelsTest, ACollectionThatWaitsForAnotherHoldsNoThread) {
   // Large enough to be a pack, which a collection tells.
   const std::string bytes = MakeBytes(2 << 20, 1);
   ASSERT_TRUE(
-      harness_.SaveTensors("models/m", {MakeTensor("w", v1::UINT8, {2 << 20}, bytes)})
+      harness_
+          .SaveTensors("models/m", {MakeTensor("w", v1::DTYPE_UINT8, {2 << 20}, bytes)})
           .ok());
   std::promise<void> begun, release;
   std::shared_future<void> released = release.get_future().share();

@@ -104,7 +104,7 @@ TEST_F(ModifyArchitectureTest, ARenameThatMovesModulesDropsTheArchitectureAndSay
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_FALSE(Full(kNew).has_architecture());
   const auto& warning = modified.report.warnings(0);
-  EXPECT_EQ(warning.kind(), Warning::ARCHITECTURE_INCOMPLETE);
+  EXPECT_EQ(warning.kind(), Warning::KIND_ARCHITECTURE_INCOMPLETE);
   EXPECT_EQ(warning.edit_index(), 0);
   EXPECT_THAT(warning.message(),
               testing::HasSubstr("features.0.weight became x.y.0.weight"));
@@ -115,14 +115,15 @@ TEST_F(ModifyArchitectureTest, AParameterOfAnotherNameMakesItsModuleIncomplete) 
       R"(edits { rename_keys { pattern: "head.weight" replacement: "head.kernel" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_TRUE(FindModule(Architecture().root(), "head")->incomplete());
-  EXPECT_THAT(modified.WarningsOf("head"), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
+  EXPECT_THAT(modified.WarningsOf("head"),
+              ElementsAre(Warning::KIND_ARCHITECTURE_INCOMPLETE));
 }
 
 TEST_F(ModifyArchitectureTest, NewModulesGetTheEntriesThatPytorchGivesThem) {
   ASSERT_TRUE(
       Modify("edits { add_module { path: 'features.3' "
              "module: 'Sequential(BatchNorm2d(2), MultiheadAttention(4, 2))' "
-             "initialization { scheme: ONES } } }"
+             "initialization { scheme: SCHEME_ONES } } }"
              "edits { replace_module { path: 'head' module: 'InstanceNorm2d(2)' } }"
              "edits { remove_module { path: 'features.0' } }"
              "edits { rename_module { path: 'features' new_name: 'f' } }")
@@ -215,9 +216,11 @@ TEST_F(ModifyArchitectureTest, AModuleWithoutTheArgumentsThatItNeedsIsNotComplet
   EXPECT_FALSE(stored.children(1).incomplete()) << "a ReLU needs none";
   EXPECT_TRUE(stored.children(2).incomplete());
   const Modified modified =
-      Modify("name: 'models/n/checkpoints/1' edits { cast { dtype: FLOAT16 } }");
-  EXPECT_THAT(modified.WarningsOf("fc"), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
-  EXPECT_THAT(modified.WarningsOf("pool"), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
+      Modify("name: 'models/n/checkpoints/1' edits { cast { dtype: DTYPE_FLOAT16 } }");
+  EXPECT_THAT(modified.WarningsOf("fc"),
+              ElementsAre(Warning::KIND_ARCHITECTURE_INCOMPLETE));
+  EXPECT_THAT(modified.WarningsOf("pool"),
+              ElementsAre(Warning::KIND_ARCHITECTURE_INCOMPLETE));
   EXPECT_THAT(modified.WarningsOf("act"), IsEmpty());
 }
 

@@ -34,8 +34,8 @@ std::vector<float> RandomFloats(size_t count, uint32_t seed) {
 TestTensor ModifyTest::Parameter(const std::string& key,
                                  const std::vector<int64_t>& shape,
                                  const std::vector<float>& values) {
-  TestTensor tensor = MakeTensor(key, v1::FLOAT32, shape, BytesOf(values), 1 << 12);
-  tensor.tensor.set_role(v1::PARAMETER);
+  TestTensor tensor = MakeTensor(key, v1::DTYPE_FLOAT32, shape, BytesOf(values), 1 << 12);
+  tensor.tensor.set_role(v1::TENSOR_ROLE_PARAMETER);
   tensor.tensor.set_requires_grad(true);
   return tensor;
 }
@@ -44,7 +44,7 @@ TestTensor ModifyTest::Buffer(const std::string& key, v1::DType dtype,
                               const std::vector<int64_t>& shape,
                               const std::string& bytes) {
   TestTensor tensor = MakeTensor(key, dtype, shape, bytes);
-  tensor.tensor.set_role(v1::BUFFER);
+  tensor.tensor.set_role(v1::TENSOR_ROLE_BUFFER);
   return tensor;
 }
 
@@ -135,7 +135,7 @@ v1::Tensor ModifyTest::TensorOf(const std::string& name, const std::string& key)
 v1::Checkpoint ModifyTest::Full(const std::string& name) {
   v1::GetCheckpointRequest request;
   request.set_name(name);
-  request.set_view(v1::FULL);
+  request.set_view(v1::CHECKPOINT_VIEW_FULL);
   auto checkpoint =
       harness_.Call<v1::Checkpoint>(absl::StrCat(kStore, "GetCheckpoint"), request);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();

@@ -51,7 +51,7 @@ class ModifyTest : public testing::Test {
 
   // Saves `tensors` as the next version of models/{model}.
   void Save(const std::vector<TestTensor>& tensors, const std::string& model = "m");
-  // `request` is text, such as `edits { cast { dtype: FLOAT16 } }`; the name is
+  // `request` is text, such as `edits { cast { dtype: DTYPE_FLOAT16 } }`; the name is
   // models/m/checkpoints/latest unless it is in the text.
   Modified Modify(const std::string& request);
   // Every tensor's bytes by `section:key`.

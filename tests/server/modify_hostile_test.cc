@@ -79,7 +79,7 @@ class HostileEditTest : public ModuleEditTest {
     *manifest.add_tensors() = weight.tensor;
     AddChunk(&requests[0], weight.chunks[0]);
     if (!key.empty()) {
-      TestTensor state = MakeTensor(key, v1::FLOAT32, {2}, BytesOf<float>({3, 4}));
+      TestTensor state = MakeTensor(key, v1::DTYPE_FLOAT32, {2}, BytesOf<float>({3, 4}));
       state.tensor.set_section("optimizer");
       *manifest.add_tensors() = state.tensor;
       AddChunk(&requests[0], state.chunks[0]);
@@ -103,7 +103,7 @@ constexpr char kEmptyState[] =
 TEST_F(HostileEditTest, AResizeBeyondWhatOneEditMakesIsRefusedWithBothFigures) {
   SaveWith("Linear(1, 1, bias=False)", {1, 1});
   for (const char* size : {"2147483648", "1099511627776"}) {
-    for (const char* rows : {"ZEROS", "MEAN", "DEFAULT"}) {
+    for (const char* rows : {"NEW_ROWS_ZEROS", "NEW_ROWS_MEAN", "NEW_ROWS_DEFAULT"}) {
       const Modified modified =
           Modify(absl::StrCat("edits { resize_output { path: 'fc' size: ", size,
                               " new_rows: ", rows, " } } validate_only: true"));
@@ -116,7 +116,7 @@ TEST_F(HostileEditTest, AResizeBeyondWhatOneEditMakesIsRefusedWithBothFigures) {
 TEST_F(HostileEditTest, ALargeResizeTakesNoMemoryForItsRows) {
   SaveWith("Linear(1, 1, bias=False)", {1, 1});
   const Modified modified = Modify(
-      "edits { resize_output { path: 'fc' size: 33554432 new_rows: MEAN } } "
+      "edits { resize_output { path: 'fc' size: 33554432 new_rows: NEW_ROWS_MEAN } } "
       "validate_only: true");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(modified.result.new_tensor_bytes(), (int64_t{33554432} - 1) * 4);
@@ -128,7 +128,7 @@ TEST_F(HostileEditTest, AllEditsOfACallTogetherMakeNoMoreThanIsAllowed) {
   for (int i = 0; i < 5; ++i) {
     absl::StrAppend(
         &edits,
-        "edits { resize_output { path: 'fc' size: 1073741824 new_rows: ZEROS } "
+        "edits { resize_output { path: 'fc' size: 1073741824 new_rows: NEW_ROWS_ZEROS } "
         "} edits { resize_output { path: 'fc' size: 1 } }");
   }
   const Modified modified = Modify(edits + " validate_only: true");
@@ -144,7 +144,7 @@ TEST_F(HostileEditTest, TheMeanOfATensorOfOneRepeatedChunkIsRefused) {
   requests[0].set_create_model(true);
   v1::Tensor& tensor = *requests[0].mutable_manifest()->add_tensors();
   tensor.set_key("fc.weight");
-  tensor.set_dtype(v1::FLOAT16);
+  tensor.set_dtype(v1::DTYPE_FLOAT16);
   tensor.add_shape(1);
   tensor.add_shape(kColumns);
   v1::Piece& piece = *tensor.add_pieces();
@@ -161,7 +161,7 @@ TEST_F(HostileEditTest, TheMeanOfATensorOfOneRepeatedChunkIsRefused) {
   ASSERT_TRUE(saved.ok()) << saved.status();
   saved_ = 1;
   const std::string resize = "edits { resize_output { path: 'fc' size: 2 new_rows: ";
-  ExpectRefused(Modify(resize + "MEAN } }"), "makes 100000000000 new elements");
+  ExpectRefused(Modify(resize + "NEW_ROWS_MEAN } }"), "makes 100000000000 new elements");
 }
 
 TEST_F(HostileEditTest, AnArchitectureThatContradictsItselfIsRefusedWhenItIsSaved) {
@@ -187,7 +187,8 @@ TEST_F(HostileEditTest, GroupsOfZeroThatAreStoredAreAnErrorOfTheEdit) {
       "root { type: 'Net' children { name: 'fc' type: 'Conv2d' "
       "arguments { name: 'groups' value { int_value: 0 } } ";
   const std::string resize =
-      "edits { resize_output { path: 'fc' size: 2 new_rows: ZEROS } } validate_only: "
+      "edits { resize_output { path: 'fc' size: 2 new_rows: NEW_ROWS_ZEROS } } "
+      "validate_only: "
       "true";
   StoreArchitecture(child + "} }");
   ExpectRefused(Modify(resize), "edits[0].resize_output.path: Conv2d: `groups` must be");
@@ -219,10 +220,11 @@ TEST_F(HostileEditTest, AGroupWithoutParamsIsNoGroundToFail) {
                              "entries { key { string_value: 'param_groups' } value { "
                              "list_value { values { dict_value {} } } } }"));
   EXPECT_TRUE(
-      Modify("edits { cast { dtype: FLOAT16 } } validate_only: true").status.ok());
+      Modify("edits { cast { dtype: DTYPE_FLOAT16 } } validate_only: true").status.ok());
   ExpectRefused(Modify("edits { drop_keys { patterns: 'w' } }"),
                 "param_groups[0] has no list `params`");
-  ExpectRefused(Modify("optimizer_policy: RESET edits { cast { dtype: FLOAT16 } }"),
+  ExpectRefused(Modify("optimizer_policy: OPTIMIZER_POLICY_RESET edits { cast { dtype: "
+                       "DTYPE_FLOAT16 } }"),
                 "param_groups[0] has no list `params`");
 }
 
@@ -259,7 +261,7 @@ TEST_F(HostileEditTest, StateThatTwoParametersShareIsNotSlicedTwice) {
       "tensor_value: 'm' } } } } } ";
   TestTensor a = Parameter("a.weight", {2, 1}, {1, 2});
   TestTensor b = Parameter("b.weight", {2, 1}, {3, 4});
-  TestTensor m = MakeTensor("m", v1::FLOAT32, {2, 1}, BytesOf<float>({5, 6}));
+  TestTensor m = MakeTensor("m", v1::DTYPE_FLOAT32, {2, 1}, BytesOf<float>({5, 6}));
   m.tensor.set_section("optimizer");
   std::vector<v1::SaveCheckpointRequest> requests(2);
   requests[0].set_parent("models/m");
@@ -286,7 +288,7 @@ TEST_F(HostileEditTest, StateThatTwoParametersShareIsNotSlicedTwice) {
   requests[1].set_finish(true);
   ASSERT_TRUE(harness_.Save(requests).ok());
   saved_ = 1;
-  const std::string resize = "size: 3 new_rows: ZEROS } } ";
+  const std::string resize = "size: 3 new_rows: NEW_ROWS_ZEROS } } ";
   ExpectRefused(Modify("edits { resize_output { path: 'a' " + resize +
                        "edits { resize_output { path: 'b' " + resize),
                 "optimizer:m is the state of two parameters");
@@ -315,8 +317,8 @@ TEST_F(HostileEditTest, CastsThatAreStackedBeyondTheBoundAreRefusedWithBothFigur
   saved_ = 1;
   std::string edits;
   for (int i = 0; i < 1000; ++i) {
-    absl::StrAppend(&edits, "edits { cast { dtype: ", i % 2 == 0 ? "FLOAT16" : "FLOAT32",
-                    " } } ");
+    absl::StrAppend(&edits, "edits { cast { dtype: ",
+                    i % 2 == 0 ? "DTYPE_FLOAT16" : "DTYPE_FLOAT32", " } } ");
   }
   const Modified modified = Modify(edits);
   ExpectRefused(modified, "w would be computed in 65 steps, of at most 64");
@@ -328,8 +330,9 @@ TEST_F(HostileEditTest, MoreTensorsThanACheckpointHoldsAreRefusedByTheEditThatAd
   saved_ = 1;
   std::string edits;
   for (int i = 0; i < 20; ++i) {
-    absl::StrAppend(&edits, "edits { add_module { path: 'x", i,
-                    "' module: 'LSTM(1, 1, 4096)' initialization { scheme: ZEROS } } } ");
+    absl::StrAppend(
+        &edits, "edits { add_module { path: 'x", i,
+        "' module: 'LSTM(1, 1, 4096)' initialization { scheme: SCHEME_ZEROS } } } ");
   }
   ExpectRefused(Modify(edits), "tensors, of at most 262144");
 }
@@ -413,8 +416,8 @@ TEST_F(TightMemoryTest, WhatSectionsDecodeToIsReserved) {
   const auto index = OptimizerIndex::Of(*checkpoint, "optimizer", 0, {});
   ASSERT_TRUE(index.ok());
   Report report;
-  EXPECT_EQ(FollowOptimizers(v1::ModifyCheckpointRequest::RESET, {&*index}, *checkpoint,
-                             resources, report)
+  EXPECT_EQ(FollowOptimizers(v1::ModifyCheckpointRequest::OPTIMIZER_POLICY_RESET,
+                             {&*index}, *checkpoint, resources, report)
                 .code(),
             absl::StatusCode::kResourceExhausted);
 }
@@ -485,14 +488,15 @@ TEST_F(HostileEditTest, RangesOfRowsThatAreWrittenAreReserved) {
 TEST_F(HostileEditTest, AMeanOfMoreThanOneEditReadsIsRefusedForAllSlicesTogether) {
   SaveZeros(Net({{"c", "ConvTranspose1d(4096, 8, 131073, bias=False)"}}));
   saved_ = 1;
-  ExpectRefused(Modify("edits { resize_output { path: 'c' size: 9 new_rows: MEAN } }"),
-                "is that of 17180000256 bytes, of at most 17179869184");
+  ExpectRefused(
+      Modify("edits { resize_output { path: 'c' size: 9 new_rows: NEW_ROWS_MEAN } }"),
+      "is that of 17180000256 bytes, of at most 17179869184");
 }
 
 TEST_F(HostileEditTest, AnArchitectureThatIsStoredAnewSaysWhatCannotBeBuilt) {
   SaveWith("Linear(4, 3, bias=False)", {3, 4});
   StoreArchitecture("root { type: 'Net' children { name: 'fc' type: 'Linear' } }");
-  const Modified modified = Modify("edits { cast { dtype: FLOAT16 } }");
+  const Modified modified = Modify("edits { cast { dtype: DTYPE_FLOAT16 } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_TRUE(
       modified.result.checkpoint().architecture().root().children(0).incomplete());
@@ -505,7 +509,7 @@ TEST_F(HostileEditTest, AShutdownEndsWhatIsNotCommitted) {
   const auto service = MakeService(&harness_.store(), options);
   v1::ModifyCheckpointRequest request;
   request.set_name("models/m/checkpoints/1");
-  request.add_edits()->mutable_cast()->set_dtype(v1::FLOAT16);
+  request.add_edits()->mutable_cast()->set_dtype(v1::DTYPE_FLOAT16);
   auto session = service->OpenOutbound(absl::StrCat(kStore, "ModifyCheckpoint"),
                                        request.SerializeAsString());
   ASSERT_TRUE(session.ok()) << session.status();
@@ -527,8 +531,8 @@ TEST_F(HostileEditTest, AnEditThatReadsOrDrawsForLongEndsWhenItsCallerIsGone) {
   Sources sources(&service, *read);
   Report report;
   for (const char* text :
-       {"resize_output { path: 'fc' size: 5 new_rows: MEAN }",
-        "cast { dtype: FLOAT16 patterns: '.*' }", "drop_keys { patterns: '.*' }",
+       {"resize_output { path: 'fc' size: 5 new_rows: NEW_ROWS_MEAN }",
+        "cast { dtype: DTYPE_FLOAT16 patterns: '.*' }", "drop_keys { patterns: '.*' }",
         "rename_keys { pattern: 'fc(.*)' replacement: 'x\\\\1' }"}) {
     v1::Edit edit;
     ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &edit));

@@ -19,7 +19,7 @@ class ModifyKeysTest : public ModifyTest {
     const TestTensor embed = Parameter("embed.weight", {4, 2}, RandomFloats(8, 1));
     Save({embed, Parameter("fc.weight", {2, 2}, RandomFloats(4, 2)),
           Parameter("fc.bias", {2}, RandomFloats(2, 3)),
-          Buffer("bn.running_mean", v1::FLOAT32, {2}, BytesOf<float>({1, 2})),
+          Buffer("bn.running_mean", v1::DTYPE_FLOAT32, {2}, BytesOf<float>({1, 2})),
           Tied("head.weight", embed)});
     old_ = Bytes("models/m/checkpoints/1");
   }
@@ -50,9 +50,9 @@ TEST_F(ModifyKeysTest, RenameKeysKeepsTheBytesAndStoresNone) {
   EXPECT_EQ(modified.result.stored_bytes(), 0);
   EXPECT_EQ(modified.result.new_tensor_bytes(), 0);
   const Fate fate = modified.FateOf("classifier.weight");
-  EXPECT_EQ(fate.fate(), Fate::RENAMED);
+  EXPECT_EQ(fate.fate(), Fate::FATE_RENAMED);
   EXPECT_EQ(fate.old_key(), "fc.weight");
-  EXPECT_EQ(modified.FateOf("embed.weight").fate(), Fate::KEPT);
+  EXPECT_EQ(modified.FateOf("embed.weight").fate(), Fate::FATE_KEPT);
   EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::FATE_UNSPECIFIED);
   EXPECT_EQ(modified.FateOf("bn.running_mean").fate(), Fate::FATE_UNSPECIFIED)
       << "a buffer is no parameter";
@@ -66,7 +66,7 @@ TEST_F(ModifyKeysTest, TheFirstOfATiedGroupStaysTheOneThatOthersAreTiedTo) {
 }
 
 TEST_F(ModifyKeysTest, RenamesThatClashAreRefused) {
-  ExpectRefused(Modify(R"(edits { cast { dtype: FLOAT16 } }
+  ExpectRefused(Modify(R"(edits { cast { dtype: DTYPE_FLOAT16 } }
                           edits { rename_keys { pattern: "fc\\..*" replacement: "x" } })"),
                 absl::StatusCode::kAlreadyExists,
                 "edits[1].rename_keys.replacement: tensor model:x already exists");
@@ -113,7 +113,7 @@ TEST_F(ModifyKeysTest, DropKeysRemovesWhatMatches) {
       Modify(R"(edits { drop_keys { patterns: "fc\\..*" patterns: "bn\\..*" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Keys(kNew), ElementsAre("embed.weight", "head.weight"));
-  EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::REMOVED);
+  EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::FATE_REMOVED);
   EXPECT_EQ(modified.result.checkpoint().tensor_count(), 2);
   EXPECT_EQ(Bytes("models/m/checkpoints/1"), old_);
 }
@@ -188,7 +188,7 @@ class ModifySectionsTest : public ModifyTest {
   ModifySectionsTest() {
     TestTensor weight = Parameter("w", {2}, {1, 2});
     TestTensor momentum =
-        MakeTensor("state/0/exp_avg", v1::FLOAT32, {2}, BytesOf<float>({3, 4}));
+        MakeTensor("state/0/exp_avg", v1::DTYPE_FLOAT32, {2}, BytesOf<float>({3, 4}));
     momentum.tensor.set_section("optimizer");
     std::vector<v1::SaveCheckpointRequest> requests(3);
     requests[0].set_parent("models/m");
@@ -240,9 +240,10 @@ TEST_F(ModifySectionsTest, ASectionIsDroppedWithItsTensorsAndValues) {
   EXPECT_EQ(Tensors(kNew).size(), 1u);
   EXPECT_EQ(Full(kNew).sections_size(), 1);
   EXPECT_EQ(Full(kNew).attachments_size(), 1) << "what no edit names stays";
-  ASSERT_TRUE(Modify(R"(name: "models/m/checkpoints/1" optimizer_policy: DROP
-                        edits { cast { dtype: FLOAT64 } })")
-                  .status.ok());
+  ASSERT_TRUE(
+      Modify(R"(name: "models/m/checkpoints/1" optimizer_policy: OPTIMIZER_POLICY_DROP
+                        edits { cast { dtype: DTYPE_FLOAT64 } })")
+          .status.ok());
   EXPECT_EQ(Full("models/m/checkpoints/3").sections_size(), 1);
 }
 

@@ -46,7 +46,9 @@ class VggTest : public ModuleEditTest {
  protected:
   VggTest() { SaveZeros(Vgg16()); }
   // The edit, drawn where the server can, of zeros where it was built without torch.
-  std::string Init() const { return modify::WithTorch() ? "seed: 1" : "scheme: ZEROS"; }
+  std::string Init() const {
+    return modify::WithTorch() ? "seed: 1" : "scheme: SCHEME_ZEROS";
+  }
 };
 
 TEST_F(VggTest, TheLastLayerReplacedCostsItsNewTensorsAlone) {
@@ -63,8 +65,8 @@ TEST_F(VggTest, TheLastLayerReplacedCostsItsNewTensorsAlone) {
       HasSubstr("    (6): Linear(in_features=4096, out_features=1000, bias=True)"));
   EXPECT_THAT(modified.result.architecture_after(),
               HasSubstr("    (6): Linear(in_features=4096, out_features=10, bias=True)"));
-  EXPECT_EQ(modified.FateOf("classifier.6.weight").fate(), Fate::ADDED);
-  EXPECT_EQ(modified.FateOf("classifier.3.weight").fate(), Fate::KEPT);
+  EXPECT_EQ(modified.FateOf("classifier.6.weight").fate(), Fate::FATE_ADDED);
+  EXPECT_EQ(modified.FateOf("classifier.3.weight").fate(), Fate::FATE_KEPT);
   EXPECT_EQ(modified.report.warnings_size(), 0);
   EXPECT_EQ(ModelKeys(kNew), ModelKeys(kOld));
 }
@@ -76,7 +78,8 @@ TEST_F(VggTest, ALinearAtTheTopIsOnlyRegisteredUnlessTheForwardTakesIt) {
       Init() + " }";
   Modified modified = Modify("edits { add_module { " + edit + " } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(modified.WarningsOf("add_linear"), ElementsAre(Warning::NOT_IN_FORWARD));
+  EXPECT_THAT(modified.WarningsOf("add_linear"),
+              ElementsAre(Warning::KIND_NOT_IN_FORWARD));
   EXPECT_EQ(modified.result.new_tensor_bytes(), 40'040);
   EXPECT_THAT(modified.result.architecture_after(),
               HasSubstr("  (add_linear): Linear(in_features=1000, out_features=10, "
@@ -117,7 +120,7 @@ class ModifyModulesTest : public ModuleEditTest {
   void ExpectRefused(const std::string& edit, absl::StatusCode code,
                      const std::string& text) {
     const Modified modified =
-        Modify("edits { cast { dtype: FLOAT32 } } edits { " + edit + " }");
+        Modify("edits { cast { dtype: DTYPE_FLOAT32 } } edits { " + edit + " }");
     EXPECT_EQ(modified.status.code(), code) << edit << ": " << modified.status;
     EXPECT_THAT(std::string(modified.status.message()), HasSubstr(text));
     EXPECT_EQ(LatestVersion(), 1);
@@ -145,7 +148,7 @@ TEST_F(ModifyModulesTest, ErrorsNameTheEditAndItsField) {
                 absl::StatusCode::kInvalidArgument, "edits[1].rename_module.new_name");
   ExpectRefused(
       "add_module { path: 'c' module: 'Linear(2, 2)' initialization { "
-      "scheme: NORMAL std: -1 } }",
+      "scheme: SCHEME_NORMAL std: -1 } }",
       absl::StatusCode::kInvalidArgument, "edits[1].add_module.initialization.std");
 }
 
@@ -154,7 +157,7 @@ TEST_F(ModifyModulesTest, ARemovedModuleTakesItsTensorsAndStepsWithIt) {
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(ModelKeys(kNew), ElementsAre("a.weight", "a.bias", "b.0.weight", "b.0.bias",
                                            "b.2.weight", "b.2.bias"));
-  EXPECT_EQ(modified.FateOf("b.1.weight").fate(), Fate::REMOVED);
+  EXPECT_EQ(modified.FateOf("b.1.weight").fate(), Fate::FATE_REMOVED);
   EXPECT_EQ(modified.result.stored_bytes(), 0);
   EXPECT_THAT(modified.result.architecture_after(), Not(HasSubstr("BatchNorm")));
 }
@@ -172,9 +175,9 @@ TEST_F(ModifyModulesTest, ARenamedModuleKeepsItsBytesItsPlaceAndItsStep) {
 TEST_F(ModifyModulesTest, SizesThatNoLongerFitAreAWarning) {
   const Modified modified = Modify(
       "edits { replace_module { path: 'a' module: 'Linear(4, 5)' "
-      "initialization { scheme: ONES } } }");
+      "initialization { scheme: SCHEME_ONES } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(modified.WarningsOf("b.0"), ElementsAre(Warning::SHAPES_DO_NOT_FIT));
+  EXPECT_THAT(modified.WarningsOf("b.0"), ElementsAre(Warning::KIND_SHAPES_DO_NOT_FIT));
   EXPECT_THAT(modified.report.warnings(0).message(),
               HasSubstr("takes 3 features, a before it gives 5"));
   EXPECT_EQ(ValuesOf<float>(Bytes(kNew)["model:a.weight"]), std::vector<float>(20, 1.0F));
@@ -184,14 +187,15 @@ TEST_F(ModifyModulesTest, WithoutAnArchitectureKeysAreEnoughAndItSaysSo) {
   SaveModule(Net({{"a", "Linear(4, 3)"}, {"b", "Linear(3, 2)"}}), {}, false);
   const Modified modified = Modify(
       "edits { replace_module { path: 'b' module: 'Linear(3, 1)' "
-      "initialization { scheme: ZEROS } } }"
+      "initialization { scheme: SCHEME_ZEROS } } }"
       "edits { rename_module { path: 'a' new_name: 'z' } }"
       "edits { add_module { path: 'c' module: 'PReLU()' "
-      "initialization { scheme: ONES } } }");
+      "initialization { scheme: SCHEME_ONES } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(ModelKeys("models/m/checkpoints/3"),
               ElementsAre("z.weight", "z.bias", "b.weight", "b.bias", "c.weight"));
-  EXPECT_THAT(modified.WarningsOf("b"), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
+  EXPECT_THAT(modified.WarningsOf("b"),
+              ElementsAre(Warning::KIND_ARCHITECTURE_INCOMPLETE));
   EXPECT_EQ(Modify("edits { remove_module { path: 'y' } }").status.code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(Modify("edits { rename_module { path: 'z' new_name: 'b' } }").status.code(),
@@ -234,7 +238,8 @@ class ResizeTest : public ModuleEditTest {
 
 TEST_F(ResizeTest, ChosenRowsAreKeptInTheirNewOrder) {
   const Modified modified = Modify(
-      "edits { resize_output { path: 'fc' size: 3 keep_rows: [3, 1] new_rows: ZEROS } }");
+      "edits { resize_output { path: 'fc' size: 3 keep_rows: [3, 1] new_rows: "
+      "NEW_ROWS_ZEROS } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   const auto old = Values(kOld, "fc.weight"), bias = Values(kOld, "fc.bias");
   EXPECT_EQ(
@@ -243,12 +248,12 @@ TEST_F(ResizeTest, ChosenRowsAreKeptInTheirNewOrder) {
   EXPECT_EQ(Values(kNew, "fc.bias"), (std::vector<float>{bias[3], bias[1], 0}));
   EXPECT_THAT(modified.result.architecture_after(),
               HasSubstr("(fc): Linear(in_features=3, out_features=3, bias=True)"));
-  EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::CHANGED);
+  EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::FATE_CHANGED);
 }
 
 TEST_F(ResizeTest, RowsThatAreAddedShareTheOldOnes) {
   const Modified modified =
-      Modify("edits { resize_output { path: 'embed' size: 7 new_rows: MEAN } }");
+      Modify("edits { resize_output { path: 'embed' size: 7 new_rows: NEW_ROWS_MEAN } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(modified.result.new_tensor_bytes(), 2 * 2 * 4);
   const auto old = Values(kOld, "embed.weight"), now = Values(kNew, "embed.weight");

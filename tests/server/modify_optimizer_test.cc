@@ -38,18 +38,21 @@ TEST_F(ModifyOptimizerTest, MomentumOfUntouchedParametersSurvivesAnInsertedLayer
              {{{"s.0.weight", "s.0.bias", "s.1.weight", "s.1.bias"}}});
   const Modified modified = Modify(
       "edits { replace_module { path: 's.1' module: 'Linear(3, 3)' "
-      "initialization { scheme: ZEROS } } }"
+      "initialization { scheme: SCHEME_ZEROS } } }"
       "edits { add_module { path: 's.2' module: 'Linear(3, 2)' "
-      "initialization { scheme: ZEROS } } }");
+      "initialization { scheme: SCHEME_ZEROS } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew),
               ElementsAre(ElementsAre("s.0.weight", "s.0.bias", "s.1.weight", "s.1.bias",
                                       "s.2.weight", "s.2.bias")));
   EXPECT_EQ(StateOf(kNew, "s.0.weight"), StateOf(kOld, "s.0.weight"));
   EXPECT_EQ(StateOf(kNew, "s.1.weight"), "none");
-  EXPECT_EQ(modified.FateOf("s.0.weight").optimizer_fate(), Fate::STATE_KEPT);
-  EXPECT_EQ(modified.FateOf("s.1.weight").optimizer_fate(), Fate::STATE_RESET);
-  EXPECT_EQ(modified.FateOf("s.2.weight").optimizer_fate(), Fate::NO_STATE);
+  EXPECT_EQ(modified.FateOf("s.0.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_KEPT);
+  EXPECT_EQ(modified.FateOf("s.1.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_RESET);
+  EXPECT_EQ(modified.FateOf("s.2.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_NO_STATE);
   EXPECT_TRUE(modified.FateOf("s.2.weight").has_optimizer_group());
 }
 
@@ -61,7 +64,8 @@ TEST_F(ModifyOptimizerTest, StateFollowsARenameAndGoesWithWhatIsRemoved) {
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("first.weight", "first.bias")));
   EXPECT_EQ(StateOf(kNew, "first.weight"), StateOf(kOld, "a.weight"));
-  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(), Fate::STATE_DROPPED);
+  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_DROPPED);
   int left = 0;
   for (const v1::Tensor& tensor : Tensors(kNew)) left += tensor.section() == "optimizer";
   EXPECT_EQ(left, 4) << "step and exp_avg of two parameters";
@@ -71,21 +75,23 @@ TEST_F(ModifyOptimizerTest, EditsOfKeysAndBytesAreFollowedToo) {
   SaveModule(TwoLayers(), {{All()}});
   const Modified modified = Modify(
       "edits { add_prefix { prefix: 'net.' } }"
-      "edits { cast { dtype: FLOAT16 keys: 'net.a.weight' } }");
+      "edits { cast { dtype: DTYPE_FLOAT16 keys: 'net.a.weight' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(StateOf(kNew, "net.b.weight"), StateOf(kOld, "b.weight"));
   EXPECT_EQ(StateOf(kNew, "net.a.weight"), StateOf(kOld, "a.weight"));
-  EXPECT_EQ(modified.FateOf("net.a.weight").optimizer_fate(), Fate::STATE_KEPT);
+  EXPECT_EQ(modified.FateOf("net.a.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_KEPT);
 }
 
 TEST_F(ModifyOptimizerTest, ACastKeepsStateBitForBitAndACastOfKeptRowsToo) {
   SaveModule(TwoLayers(), {{All()}});
   const Modified modified = Modify(
       "edits { resize_output { path: 'b' size: 1 keep_rows: 1 } }"
-      "edits { cast { dtype: BFLOAT16 } }");
+      "edits { cast { dtype: DTYPE_BFLOAT16 } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(StateOf(kNew, "a.weight"), StateOf(kOld, "a.weight"));
-  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(), Fate::STATE_SLICED);
+  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_SLICED);
   EXPECT_EQ(StateOf(kNew, "b.weight"), StateOf(kOld, "b.weight").substr(12));
   EXPECT_THAT(modified.WarningsOf("a.weight"), IsEmpty());
 }
@@ -98,11 +104,13 @@ TEST_F(ModifyOptimizerTest, AnAverageResetsStateAndWarnsOfIt) {
       "edits { average { checkpoints: 'models/m/checkpoints/1' "
       "checkpoints: 'models/m/checkpoints/2' patterns: 'a\\\\..*' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_EQ(modified.FateOf("a.weight").optimizer_fate(), Fate::STATE_RESET);
-  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(), Fate::STATE_KEPT);
+  EXPECT_EQ(modified.FateOf("a.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_RESET);
+  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_KEPT);
   const auto& warnings = modified.report.warnings();
   const auto reset = std::find_if(warnings.begin(), warnings.end(), [](const auto& w) {
-    return w.kind() == Warning::OPTIMIZER_STATE_RESET;
+    return w.kind() == Warning::KIND_OPTIMIZER_STATE_RESET;
   });
   ASSERT_NE(reset, warnings.end());
   EXPECT_EQ(reset->edit_index(), 1);
@@ -113,19 +121,21 @@ TEST_F(ModifyOptimizerTest, AnAverageResetsStateAndWarnsOfIt) {
 TEST_F(ModifyOptimizerTest, RowsThatAreKeptKeepTheirMomentum) {
   SaveModule(TwoLayers(), {{All()}});
   const Modified modified = Modify(
-      "edits { resize_output { path: 'b' size: 3 keep_rows: 1 new_rows: ZEROS } }");
+      "edits { resize_output { path: 'b' size: 3 keep_rows: 1 new_rows: NEW_ROWS_ZEROS } "
+      "}");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   const auto old = ValuesOf<float>(StateOf(kOld, "b.weight"));
   EXPECT_EQ(ValuesOf<float>(StateOf(kNew, "b.weight")),
             (std::vector<float>{old[3], old[4], old[5], 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(ValuesOf<float>(StateOf(kNew, "b.weight", "step")), std::vector<float>{7});
-  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(), Fate::STATE_SLICED);
+  EXPECT_EQ(modified.FateOf("b.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_SLICED);
 }
 
 TEST_F(ModifyOptimizerTest, ARowThatIsResizedTwiceIsStillFollowed) {
   SaveModule(TwoLayers(), {{All()}});
   ASSERT_TRUE(Modify("edits { resize_output { path: 'b' size: 3 keep_rows: [1, 0] "
-                     "new_rows: ZEROS } }"
+                     "new_rows: NEW_ROWS_ZEROS } }"
                      "edits { resize_output { path: 'b' size: 1 keep_rows: 1 } }")
                   .status.ok());
   const auto old = ValuesOf<float>(StateOf(kOld, "b.weight"));
@@ -137,7 +147,7 @@ TEST_F(ModifyOptimizerTest, SeveralGroupsNearANewModuleNeedAWord) {
   SaveModule(TwoLayers(), {{{"a.weight", "a.bias"}, {"b.weight", "b.bias"}}});
   const std::string edit =
       "edits { add_module { path: 'c' module: 'Linear(2, 2)' "
-      "initialization { scheme: ZEROS } ";
+      "initialization { scheme: SCHEME_ZEROS } ";
   ExpectRefused(Modify(edit + "} }"), "edits[0].add_module.optimizer_group");
   ExpectRefused(Modify(edit + "optimizer_group: 2 } }"), "2 parameter group(s)");
   ASSERT_TRUE(Modify(edit + "optimizer_group: 1 } }").status.ok());
@@ -149,7 +159,7 @@ TEST_F(ModifyOptimizerTest, SeveralGroupsNearANewModuleNeedAWord) {
 TEST_F(ModifyOptimizerTest, WhatIsReplacedHandsItsGroupOnAndTheFrozenStayOut) {
   SaveModule(TwoLayers(), {{{"b.bias"}, {"b.weight"}}});
   ASSERT_TRUE(Modify("edits { replace_module { path: 'b' module: 'Linear(3, 9)' "
-                     "initialization { scheme: ZEROS } } }")
+                     "initialization { scheme: SCHEME_ZEROS } } }")
                   .status.ok());
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("b.bias"), ElementsAre("b.weight")));
 }
@@ -157,33 +167,34 @@ TEST_F(ModifyOptimizerTest, WhatIsReplacedHandsItsGroupOnAndTheFrozenStayOut) {
 TEST_F(ModifyOptimizerTest, PoliciesResetAndDrop) {
   SaveModule(TwoLayers(), {{All()}});
   const std::string edit = " edits { rename_module { path: 'a' new_name: 'c' } }";
-  const Modified reset = Modify("optimizer_policy: RESET" + edit);
+  const Modified reset = Modify("optimizer_policy: OPTIMIZER_POLICY_RESET" + edit);
   ASSERT_TRUE(reset.status.ok()) << reset.status;
   EXPECT_THAT(Names(kNew),
               ElementsAre(ElementsAre("c.weight", "c.bias", "b.weight", "b.bias")));
   EXPECT_EQ(StateOf(kNew, "b.weight"), "none");
-  EXPECT_EQ(reset.FateOf("b.weight").optimizer_fate(), Fate::STATE_RESET);
-  const Modified drop =
-      Modify("name: 'models/m/checkpoints/1' optimizer_policy: DROP" + edit);
+  EXPECT_EQ(reset.FateOf("b.weight").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_RESET);
+  const Modified drop = Modify(
+      "name: 'models/m/checkpoints/1' optimizer_policy: OPTIMIZER_POLICY_DROP" + edit);
   ASSERT_TRUE(drop.status.ok()) << drop.status;
   EXPECT_TRUE(Names("models/m/checkpoints/3").empty());
-  EXPECT_EQ(drop.FateOf("c.weight").optimizer_fate(), Fate::STATE_DROPPED);
+  EXPECT_EQ(drop.FateOf("c.weight").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_DROPPED);
 }
 
 TEST_F(ModifyOptimizerTest, LbfgsBeginsAnewWithAnyChangeOfItsGroup) {
   SaveModule(TwoLayers(), {{All()}, {{"history_size", 10}}});
   const Modified renamed = Modify("edits { rename_module { path: 'a' new_name: 'c' } }");
-  EXPECT_EQ(renamed.FateOf("b.weight").optimizer_fate(), Fate::STATE_KEPT);
+  EXPECT_EQ(renamed.FateOf("b.weight").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_KEPT);
   const Modified changed = Modify(
       "name: 'models/m/checkpoints/1' "
-      "edits { cast { dtype: FLOAT16 keys: 'a.bias' } }");
-  EXPECT_EQ(changed.FateOf("b.weight").optimizer_fate(), Fate::STATE_RESET);
+      "edits { cast { dtype: DTYPE_FLOAT16 keys: 'a.bias' } }");
+  EXPECT_EQ(changed.FateOf("b.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_RESET);
 }
 
 TEST_F(ModifyOptimizerTest, AdagradIsGivenTheStateThatItCannotStepWithout) {
   SaveModule(TwoLayers(), {{All()}, {{"initial_accumulator_value", 0.5}}, true, "sum"});
   ASSERT_TRUE(Modify("edits { replace_module { path: 'b' module: 'Linear(3, 1)' "
-                     "initialization { scheme: ZEROS } } }")
+                     "initialization { scheme: SCHEME_ZEROS } } }")
                   .status.ok());
   EXPECT_EQ(ValuesOf<float>(StateOf(kNew, "b.weight", "sum")),
             std::vector<float>(3, 0.5F));
@@ -216,9 +227,9 @@ class UnnamedGroupsTest : public ModifyOptimizerTest {
 TEST_F(UnnamedGroupsTest, WhereShapesLeaveItOpenAnEditOfParametersIsRefusedByName) {
   for (const char* edit :
        {"replace_module { path: 'b' module: 'Linear(2, 2)' "
-        "initialization { scheme: ZEROS } optimizer_group: 0 }",
+        "initialization { scheme: SCHEME_ZEROS } optimizer_group: 0 }",
         "remove_module { path: 'b' }", "drop_keys { patterns: 'a.bias' }",
-        "resize_output { path: 'b' size: 3 new_rows: ZEROS }"}) {
+        "resize_output { path: 'b' size: 3 new_rows: NEW_ROWS_ZEROS }"}) {
     const Modified modified = Modify(absl::StrCat("edits { ", edit, " }"));
     ExpectRefused(modified, "optimizer_policy: it cannot be told which parameters");
     ExpectRefused(modified, "number 0, whose state is [2, 2], may be any of 2");
@@ -232,7 +243,7 @@ TEST_F(UnnamedGroupsTest, NamesInTheRequestGiveEachParameterItsOwnState) {
       "optimizer_param_names { key: 'optimizer' value { names: ["
       "'a.weight', 'b.weight', 'a.bias', 'b.bias'] } } "
       "edits { replace_module { path: 'b' module: 'Linear(2, 2)' "
-      "initialization { scheme: ZEROS } } }");
+      "initialization { scheme: SCHEME_ZEROS } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("a.weight", "b.weight"),
                                        ElementsAre("a.bias", "b.bias")));
@@ -240,14 +251,14 @@ TEST_F(UnnamedGroupsTest, NamesInTheRequestGiveEachParameterItsOwnState) {
   EXPECT_EQ(StateOf(kNew, "a.bias"), State(kOld, 2));
   EXPECT_EQ(StateOf(kNew, "b.weight"), "none");
   EXPECT_EQ(StateOf(kNew, "b.bias"), "none");
-  EXPECT_EQ(modified.FateOf("a.bias").optimizer_fate(), Fate::STATE_KEPT);
+  EXPECT_EQ(modified.FateOf("a.bias").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_KEPT);
 }
 
 TEST_F(UnnamedGroupsTest, NamesThatDoNotFitTheOptimizerAreRefused) {
   const auto cast_with = [this](const char* names) {
     return Modify(
         absl::StrCat("optimizer_param_names { key: 'optimizer' value { names: [", names,
-                     "] } } edits { cast { dtype: FLOAT16 } }"));
+                     "] } } edits { cast { dtype: DTYPE_FLOAT16 } }"));
   };
   ExpectRefused(cast_with("'a.weight'"),
                 "optimizer_param_names[optimizer]: are 1, while the optimizer holds 4 "
@@ -263,7 +274,7 @@ TEST_F(UnnamedGroupsTest, NamesThatDoNotFitTheOptimizerAreRefused) {
 
 TEST_F(UnnamedGroupsTest, EditsThatLeaveParametersWhatTheyAreAreNeverRefused) {
   for (const char* edit :
-       {"cast { dtype: BFLOAT16 }", "rename_module { path: 'a' new_name: 'c' }",
+       {"cast { dtype: DTYPE_BFLOAT16 }", "rename_module { path: 'a' new_name: 'c' }",
         "add_prefix { prefix: 'net.' }", "set_requires_grad { patterns: 'a\\\\..*' }"}) {
     const Modified modified =
         Modify(absl::StrCat("name: 'models/m/checkpoints/1' edits { ", edit, " }"));
@@ -283,14 +294,14 @@ TEST_F(UnnamedGroupsTest, OtherValuesResetAllStateAndTheReportSaysWhy) {
       "checkpoints: 'models/m/checkpoints/1' patterns: 'a.bias' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(modified.WarningsOf("optimizer"),
-              ElementsAre(Warning::OPTIMIZER_STATE_RESET));
+              ElementsAre(Warning::KIND_OPTIMIZER_STATE_RESET));
   EXPECT_EQ(Bytes(kNew).size(), 4u) << "tensors of the model alone";
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("0", "1"), ElementsAre("2", "3")));
 }
 
 TEST_F(UnnamedGroupsTest, ANewModuleNeedsItsGroup) {
   ExpectRefused(Modify("edits { add_module { path: 'c' module: 'Linear(2, 2)' "
-                       "initialization { scheme: ZEROS } } }"),
+                       "initialization { scheme: SCHEME_ZEROS } } }"),
                 "edits[0].add_module.optimizer_group");
 }
 
@@ -316,7 +327,7 @@ class HandMadeOptimizerTest : public ModifyOptimizerTest {
     std::string state, params;
     for (size_t n = 0; n < states.size(); ++n) {
       const std::string key = absl::StrCat("m", n);
-      tensors.push_back(MakeTensor(key, v1::FLOAT32,
+      tensors.push_back(MakeTensor(key, v1::DTYPE_FLOAT32,
                                    {static_cast<int64_t>(states[n].size())},
                                    BytesOf(states[n])));
       tensors.back().tensor.set_section("optimizer");
@@ -354,12 +365,13 @@ class UntiedOptimizerTest : public HandMadeOptimizerTest,
 
 // Plain state dicts have no roles.
 INSTANTIATE_TEST_SUITE_P(Roles, UntiedOptimizerTest,
-                         ::testing::Values(v1::PARAMETER, v1::TENSOR_ROLE_UNSPECIFIED));
+                         ::testing::Values(v1::TENSOR_ROLE_PARAMETER,
+                                           v1::TENSOR_ROLE_UNSPECIFIED));
 
 TEST_P(UntiedOptimizerTest, WhatIsUntiedIsTrainedOn) {
   TestTensor embed = Parameter("embed", {2}, {1, 2});
   embed.tensor.set_role(GetParam());
-  embed.tensor.set_requires_grad(GetParam() == v1::PARAMETER);
+  embed.tensor.set_requires_grad(GetParam() == v1::TENSOR_ROLE_PARAMETER);
   SaveWith({embed, Tied("head", embed)}, {{5, 6}},
            "entries { key { string_value: 'param_names' } value { list_value { values { "
            "string_value: 'embed' } } } }");
@@ -376,15 +388,15 @@ TEST_P(UntiedOptimizerTest, WhatIsUntiedIsTrainedOn) {
     EXPECT_THAT(Names(made), ElementsAre(ElementsAre("embed", "head")));
     EXPECT_EQ(StateOf(made, kept), BytesOf<float>({5, 6}));
     EXPECT_EQ(StateOf(made, changed), "none");
-    EXPECT_EQ(modified.FateOf(kept).optimizer_fate(), Fate::STATE_KEPT);
-    EXPECT_EQ(modified.FateOf(changed).optimizer_fate(), Fate::NO_STATE);
+    EXPECT_EQ(modified.FateOf(kept).optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_KEPT);
+    EXPECT_EQ(modified.FateOf(changed).optimizer_fate(), Fate::OPTIMIZER_FATE_NO_STATE);
     EXPECT_TRUE(modified.FateOf(changed).has_optimizer_group());
   }
 }
 
 TEST_F(HandMadeOptimizerTest, AParameterOfAPlainStateDictThatIsReplacedIsTrainedOn) {
   auto plain = [](const char* key) {
-    return MakeTensor(key, v1::FLOAT32, {2}, BytesOf<float>({1, 2}));
+    return MakeTensor(key, v1::DTYPE_FLOAT32, {2}, BytesOf<float>({1, 2}));
   };
   SaveWith({plain("a.w"), plain("b.w")}, {{5, 6}, {7, 8}},
            "entries { key { string_value: 'param_names' } value { list_value { values { "
@@ -397,7 +409,7 @@ TEST_F(HandMadeOptimizerTest, AParameterOfAPlainStateDictThatIsReplacedIsTrained
       << "nothing tells whether a.x is trained";
   EXPECT_EQ(StateOf(kNew, "a.w"), "none");
   EXPECT_EQ(StateOf(kNew, "b.w"), BytesOf<float>({7, 8}));
-  EXPECT_EQ(modified.FateOf("a.w").optimizer_fate(), Fate::STATE_RESET);
+  EXPECT_EQ(modified.FateOf("a.w").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_RESET);
 }
 
 TEST_F(ModifyOptimizerTest, WhatIsTakenJoinsTheGroupOfTheParameterThatItReplaces) {
@@ -431,14 +443,14 @@ TEST_F(HandMadeOptimizerTest, AnotherModulesParameterIsNotTakenForAFrozenOneOfIt
   SaveWith({Parameter("w", {2}, {1, 2}), frozen}, {{5, 6}});
   const Modified modified = Modify("edits { drop_keys { patterns: 'frozen' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_EQ(modified.FateOf("w").optimizer_fate(), Fate::STATE_KEPT);
+  EXPECT_EQ(modified.FateOf("w").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_KEPT);
 }
 
 TEST_F(HandMadeOptimizerTest, WhatCannotBeTrainedMayGoWithoutNames) {
   std::vector<TestTensor> plain = {
-      MakeTensor("a", v1::FLOAT32, {2}, BytesOf<float>({1, 2})),
-      MakeTensor("b", v1::FLOAT32, {2}, BytesOf<float>({3, 4})),
-      MakeTensor("bn.num_batches_tracked", v1::INT64, {}, BytesOf<int64_t>({5}))};
+      MakeTensor("a", v1::DTYPE_FLOAT32, {2}, BytesOf<float>({1, 2})),
+      MakeTensor("b", v1::DTYPE_FLOAT32, {2}, BytesOf<float>({3, 4})),
+      MakeTensor("bn.num_batches_tracked", v1::DTYPE_INT64, {}, BytesOf<int64_t>({5}))};
   SaveWith(plain, {{5, 6}, {7, 8}});
   const Modified modified =
       Modify("edits { drop_keys { patterns: '.*num_batches_tracked' } }");
@@ -460,10 +472,10 @@ TEST_F(ModifyOptimizerTest, ASectionThatIsNoOptimizersStaysAndTheReportWarns) {
   requests[1].set_finish(true);
   ASSERT_TRUE(harness_.Save(requests).ok());
   const Modified modified =
-      Modify("edits { resize_output { path: 'fc' size: 3 new_rows: ZEROS } }");
+      Modify("edits { resize_output { path: 'fc' size: 3 new_rows: NEW_ROWS_ZEROS } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(modified.WarningsOf("optimizer"),
-              ElementsAre(Warning::OPTIMIZER_NOT_FOLLOWED));
+              ElementsAre(Warning::KIND_OPTIMIZER_NOT_FOLLOWED));
 }
 
 }  // namespace

@@ -57,9 +57,10 @@ class ModifyOptimizersTest : public ModuleEditTest {
     EXPECT_THAT(std::string(modified.status.message()), HasSubstr(text));
   }
   static std::string Add(const std::string& path, const std::string& more = "") {
-    return absl::StrCat("edits { add_module { path: '", path,
-                        "' module: 'Linear(2, 2)' initialization { scheme: ZEROS } ",
-                        more, " } } ");
+    return absl::StrCat(
+        "edits { add_module { path: '", path,
+        "' module: 'Linear(2, 2)' initialization { scheme: SCHEME_ZEROS } ", more,
+        " } } ");
   }
 };
 
@@ -67,7 +68,7 @@ TEST_F(ModifyOptimizersTest, AReplacedModuleLeavesTheStateOfTheOtherOptimizerAlo
   SaveGan();
   const Modified modified = Modify(
       "edits { replace_module { path: 'generator.1' module: 'Linear(3, 2)' "
-      "initialization { scheme: ZEROS } } }");
+      "initialization { scheme: SCHEME_ZEROS } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew, kCritic), ElementsAre(KeysOf("critic")));
   ExpectSameState(kCritic, KeysOf("critic"));
@@ -75,10 +76,10 @@ TEST_F(ModifyOptimizersTest, AReplacedModuleLeavesTheStateOfTheOtherOptimizerAlo
   ExpectSameState(kGenerator, {"generator.0.weight", "generator.0.bias"});
   EXPECT_EQ(State(kNew, kGenerator, "generator.1.weight"), "none");
   const Fate reset = modified.FateOf("generator.1.weight");
-  EXPECT_EQ(reset.optimizer_fate(), Fate::STATE_RESET);
+  EXPECT_EQ(reset.optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_RESET);
   EXPECT_EQ(reset.optimizer(), kGenerator);
   const Fate kept = modified.FateOf("critic.1.weight");
-  EXPECT_EQ(kept.optimizer_fate(), Fate::STATE_KEPT);
+  EXPECT_EQ(kept.optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_KEPT);
   EXPECT_EQ(kept.optimizer(), kCritic);
   EXPECT_EQ(modified.report.parameters_size(), 8);
 }
@@ -88,7 +89,7 @@ TEST_F(ModifyOptimizersTest, NamesRowsAndTheStatesOfRemovedModulesFollowInEach) 
   const Modified modified = Modify(
       "edits { rename_module { path: 'generator' new_name: 'g' } }"
       "edits { remove_module { path: 'g.1' } }"
-      "edits { resize_output { path: 'critic.1' size: 2 new_rows: ZEROS } }");
+      "edits { resize_output { path: 'critic.1' size: 2 new_rows: NEW_ROWS_ZEROS } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew, kGenerator),
               ElementsAre(ElementsAre("g.0.weight", "g.0.bias")));
@@ -98,9 +99,10 @@ TEST_F(ModifyOptimizersTest, NamesRowsAndTheStatesOfRemovedModulesFollowInEach) 
   EXPECT_EQ(State(kNew, kCritic, "critic.1.weight"),
             State(kOld, kCritic, "critic.1.weight") + BytesOf<float>({0, 0, 0}));
   const Fate gone = modified.FateOf("generator.1.weight");
-  EXPECT_EQ(gone.optimizer_fate(), Fate::STATE_DROPPED);
+  EXPECT_EQ(gone.optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_DROPPED);
   EXPECT_EQ(gone.optimizer(), kGenerator);
-  EXPECT_EQ(modified.FateOf("critic.1.weight").optimizer_fate(), Fate::STATE_SLICED);
+  EXPECT_EQ(modified.FateOf("critic.1.weight").optimizer_fate(),
+            Fate::OPTIMIZER_FATE_STATE_SLICED);
 }
 
 TEST_F(ModifyOptimizersTest, ANewModuleJoinsTheOptimizerOfItsNearestSiblings) {
@@ -112,7 +114,7 @@ TEST_F(ModifyOptimizersTest, ANewModuleJoinsTheOptimizerOfItsNearestSiblings) {
   EXPECT_THAT(Names(kNew, kGenerator), ElementsAre(keys));
   EXPECT_THAT(Names(kNew, kCritic), ElementsAre(KeysOf("critic")));
   const Fate added = modified.FateOf("generator.2.weight");
-  EXPECT_EQ(added.optimizer_fate(), Fate::NO_STATE);
+  EXPECT_EQ(added.optimizer_fate(), Fate::OPTIMIZER_FATE_NO_STATE);
   EXPECT_EQ(added.optimizer(), kGenerator);
   EXPECT_EQ(added.optimizer_group(), 0);
 }
@@ -146,7 +148,7 @@ TEST_F(ModifyOptimizersTest, AnOptimizerThatAnEditDropsIsNoChoiceAnyMore) {
   EXPECT_TRUE(Names(kNew, kCritic).empty());
   EXPECT_EQ(modified.FateOf("extra.weight").optimizer(), kGenerator);
   const Fate dropped = modified.FateOf("critic.0.weight");
-  EXPECT_EQ(dropped.optimizer_fate(), Fate::STATE_DROPPED);
+  EXPECT_EQ(dropped.optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_DROPPED);
   EXPECT_EQ(dropped.optimizer(), kCritic);
   ExpectSameState(kGenerator, KeysOf("generator"));
 }
@@ -167,7 +169,7 @@ TEST_F(ModifyOptimizersTest, AReplacementMayMoveToAnotherOptimizerWhichTheReport
   SaveGan();
   const Modified modified = Modify(
       "edits { replace_module { path: 'generator.1' module: 'Linear(3, 2)' "
-      "initialization { scheme: ZEROS } optimizer: 'optimizer.critic' } }");
+      "initialization { scheme: SCHEME_ZEROS } optimizer: 'optimizer.critic' } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_THAT(Names(kNew, kGenerator),
               ElementsAre(ElementsAre("generator.0.weight", "generator.0.bias")));
@@ -176,24 +178,25 @@ TEST_F(ModifyOptimizersTest, AReplacementMayMoveToAnotherOptimizerWhichTheReport
     if (fate.key() != "generator.1.weight") continue;
     told.emplace_back(fate.optimizer(), fate.optimizer_fate());
   }
-  EXPECT_THAT(told, ElementsAre(std::pair(kCritic, Fate::NO_STATE),
-                                std::pair(kGenerator, Fate::STATE_DROPPED)));
+  EXPECT_THAT(told,
+              ElementsAre(std::pair(kCritic, Fate::OPTIMIZER_FATE_NO_STATE),
+                          std::pair(kGenerator, Fate::OPTIMIZER_FATE_STATE_DROPPED)));
 }
 
 TEST_F(ModifyOptimizersTest, PoliciesHoldForAllOfThem) {
   SaveGan();
   const std::string edit = " edits { rename_module { path: 'critic' new_name: 'c' } }";
-  const Modified reset = Modify("optimizer_policy: RESET" + edit);
+  const Modified reset = Modify("optimizer_policy: OPTIMIZER_POLICY_RESET" + edit);
   ASSERT_TRUE(reset.status.ok()) << reset.status;
   for (const auto& [section, key] :
        {std::pair(kGenerator, "generator.0.bias"), std::pair(kCritic, "c.0.bias")}) {
     EXPECT_EQ(Names(kNew, section).size(), 1u);
     EXPECT_EQ(State(kNew, section, key), "none");
-    EXPECT_EQ(reset.FateOf(key).optimizer_fate(), Fate::STATE_RESET);
+    EXPECT_EQ(reset.FateOf(key).optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_RESET);
     EXPECT_EQ(reset.FateOf(key).optimizer(), section);
   }
-  const Modified drop =
-      Modify("name: 'models/m/checkpoints/1' optimizer_policy: DROP" + edit);
+  const Modified drop = Modify(
+      "name: 'models/m/checkpoints/1' optimizer_policy: OPTIMIZER_POLICY_DROP" + edit);
   ASSERT_TRUE(drop.status.ok()) << drop.status;
   for (const char* section : {kGenerator, kCritic}) {
     EXPECT_TRUE(Names("models/m/checkpoints/3", section).empty());
@@ -211,7 +214,7 @@ TEST_F(ModifyOptimizersTest, AnAverageResetsTheStateOfWhatItChangesAndNamesTheSe
   EXPECT_EQ(State(kNew, kCritic, "critic.0.weight"), "none");
   int resets = 0;
   for (const Warning& warning : modified.report.warnings()) {
-    if (warning.kind() != Warning::OPTIMIZER_STATE_RESET) continue;
+    if (warning.kind() != Warning::KIND_OPTIMIZER_STATE_RESET) continue;
     ++resets;
     EXPECT_THAT(warning.message(), HasSubstr("section `optimizer.critic`"));
   }
@@ -225,7 +228,7 @@ TEST_F(ModifyOptimizersTest, AdagradIsGivenItsStateInItsOwnSection) {
   SaveWithOptimizers(Gan(), {Over(kGenerator, KeysOf("generator")), adagrad});
   const Modified modified = Modify(
       "edits { replace_module { path: 'critic.1' module: 'Linear(3, 1)' "
-      "initialization { scheme: ZEROS } } }");
+      "initialization { scheme: SCHEME_ZEROS } } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(ValuesOf<float>(StateOf(kNew, "critic.1.weight", "sum", kCritic)),
             std::vector<float>(3, 0.5F));
@@ -265,7 +268,7 @@ TEST_F(ModifyOptimizersTest, AParameterOfTwoOptimizersFollowsInBothAndIsListedFo
       net, {Over("optimizer", KeysOf("s")), Over("optimizer.second", KeysOf("s"))});
   const Modified modified = Modify(
       "edits { replace_module { path: 's.1' module: 'Linear(2, 2)' "
-      "initialization { scheme: ZEROS } } } " +
+      "initialization { scheme: SCHEME_ZEROS } } } " +
       Add("s.2"));
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   Keys keys = KeysOf("s");
@@ -288,7 +291,7 @@ TEST_F(ModifyOptimizersTest, MoreOptimizersThanCanBeFollowedAreRefused) {
     optimizers.push_back(Over(absl::StrCat("optimizer.n", i), {"generator.0.bias"}));
   }
   SaveWithOptimizers(Gan(), optimizers);
-  ExpectRefused(Modify("edits { cast { dtype: FLOAT16 } }"),
+  ExpectRefused(Modify("edits { cast { dtype: DTYPE_FLOAT16 } }"),
                 "name: models/m/checkpoints/1 has 65 optimizers, at most 64");
 }
 

@@ -106,7 +106,8 @@ TEST_F(ModifyPeftTest, WhatAnotherCheckpointHoldsBesideItsAdaptersIsWarnedOf) {
   EXPECT_EQ(Bytes(kNew)["model:lin.weight"], Merged());
   ASSERT_EQ(modified.report.warnings_size(), 2) << "of the architecture, and this";
   const auto& warning = modified.report.warnings(0);
-  EXPECT_EQ(warning.kind(), v1::ModifyCheckpointResponse::Warning::TENSORS_NOT_TAKEN);
+  EXPECT_EQ(warning.kind(),
+            v1::ModifyCheckpointResponse::Warning::KIND_TENSORS_NOT_TAKEN);
   EXPECT_EQ(warning.path(), "base_model.model.head.weight");
   EXPECT_THAT(warning.message(), HasSubstr("holds 11 tensor(s) beside the adapters"));
   EXPECT_THAT(warning.message(), HasSubstr("b8, ..."));

@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 
 constexpr char kOld[] = "models/m/checkpoints/1";
 constexpr char kNew[] = "models/m/checkpoints/2";
-constexpr char kCast[] = "edits { cast { dtype: BFLOAT16 } }";
+constexpr char kCast[] = "edits { cast { dtype: DTYPE_BFLOAT16 } }";
 
 class ModifySessionTest : public ModifyTest {
  protected:
@@ -51,14 +51,14 @@ class ModifySessionTest : public ModifyTest {
 TEST_F(ModifySessionTest, TheNewVersionTellsWhereItComesFromAndHow) {
   ASSERT_TRUE(Modify(R"(checkpoint { epoch: 4 loss: 0.5 metrics { key: "acc" value: 0.9 }
                           labels { key: "a" value: "b" } description: "first" }
-                        edits { cast { dtype: BFLOAT16 keys: "w0" } })")
+                        edits { cast { dtype: DTYPE_BFLOAT16 keys: "w0" } })")
                   .status.ok());
   const Modified modified = Modify(R"(checkpoint { loss: 0.25 description: "second"
                                         producer { library: "test" } }
                                       edits { rename_keys { pattern: "w0" replacement: "v0" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   const v1::Checkpoint made = Full("models/m/checkpoints/3");
-  EXPECT_EQ(made.origin(), v1::MODIFIED);
+  EXPECT_EQ(made.origin(), v1::ORIGIN_MODIFIED);
   EXPECT_EQ(made.base_checkpoint(), kNew);
   ASSERT_EQ(made.edits_size(), 1);
   EXPECT_EQ(made.edits(0).rename_keys().replacement(), "v0");
@@ -97,6 +97,8 @@ TEST_F(ModifySessionTest, RequestsThatAreNoneAreRefused) {
             absl::StatusCode::kInvalidArgument, "request_id"},
            {absl::StrCat("checkpoint { labels { key: \"\" } } ", kCast),
             absl::StatusCode::kInvalidArgument, "checkpoint.labels"},
+           {absl::StrCat("expected_latest_version: 0 ", kCast),
+            absl::StatusCode::kInvalidArgument, "expected_latest_version"},
            {absl::StrCat("expected_latest_version: 3 ", kCast),
             absl::StatusCode::kAborted, "the latest version is 1, expected was 3"}}) {
     const Modified modified = Modify(one.text);
@@ -139,7 +141,8 @@ TEST_F(ModifySessionTest, ValidateOnlyTellsWhatWouldBeAndChangesNothing) {
   EXPECT_EQ(UsedAfterCollection(), before);
   const Modified done = Modify(kCast);
   EXPECT_EQ(done.report.SerializeAsString(), checked.report.SerializeAsString());
-  EXPECT_FALSE(Modify("validate_only: true edits { cast { dtype: INT8 } }").status.ok());
+  EXPECT_FALSE(
+      Modify("validate_only: true edits { cast { dtype: DTYPE_INT8 } }").status.ok());
 }
 
 TEST_F(ModifySessionTest, TheSameRequestMakesOneVersionAndAnotherOfItsIdIsRefused) {
@@ -153,7 +156,8 @@ TEST_F(ModifySessionTest, TheSameRequestMakesOneVersionAndAnotherOfItsIdIsRefuse
   EXPECT_EQ(again.result.checkpoint().edits_size(), 1);
   EXPECT_EQ(again.result.stored_bytes(), first.result.stored_bytes());
   EXPECT_EQ(LatestVersion(), 2);
-  const Modified other = Modify("request_id: \"r\" edits { cast { dtype: FLOAT16 } }");
+  const Modified other =
+      Modify("request_id: \"r\" edits { cast { dtype: DTYPE_FLOAT16 } }");
   EXPECT_EQ(other.status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(other.status.message()), HasSubstr("request_id"));
   // What it was made from need not be there any more.
@@ -252,7 +256,8 @@ TEST_F(ModifySessionTest, AStepIsSharedOutToAsManyThreadsAsThereAreCores) {
 }
 
 TEST_F(ModifySessionTest, TheSourceMayBeDeletedWhileItRuns) {
-  auto session = Open(absl::StrCat("edits { cast { dtype: BFLOAT16 keys: \"w0\" } }"));
+  auto session =
+      Open(absl::StrCat("edits { cast { dtype: DTYPE_BFLOAT16 keys: \"w0\" } }"));
   ASSERT_TRUE(session.ok()) << session.status();
   ASSERT_TRUE(harness_.store().checkpoints().Delete("m", 1, {}).ok());
   UsedAfterCollection();
@@ -291,7 +296,7 @@ TEST_F(ModifySessionTest, DamagedBytesAreNamedAndNeverShared) {
   EXPECT_LT(UsedAfterCollection(), before + 100) << "more than a note of the damage";
   // Once it is known, an edit that only shares the tensor is refused as well; one that
   // leaves it out is not.
-  const Modified other = Modify(R"(edits { cast { dtype: BFLOAT16 keys: "w1" } })");
+  const Modified other = Modify(R"(edits { cast { dtype: DTYPE_BFLOAT16 keys: "w1" } })");
   EXPECT_EQ(other.status.code(), absl::StatusCode::kDataLoss) << other.status;
   EXPECT_THAT(std::string(other.status.message()), HasSubstr("model:w2"));
   const Modified without = Modify(R"(edits { drop_keys { patterns: "w2" } })");

@@ -36,16 +36,17 @@ class ModifySourcesTest : public ModifyTest {
     const std::string bytes = BytesOf(values_);
     v1::Tensor tensor;
     tensor.set_key("w");
-    tensor.set_dtype(v1::FLOAT32);
+    tensor.set_dtype(v1::DTYPE_FLOAT32);
     tensor.add_shape(kRows);
     tensor.add_shape(kColumns);
-    tensor.set_role(v1::PARAMETER);
+    tensor.set_role(v1::TENSOR_ROLE_PARAMETER);
     std::vector<v1::SaveCheckpointRequest> requests(2);
     int64_t row = 0;
     for (const auto& [rows, chunk] :
          std::vector<std::pair<int64_t, int64_t>>{{7, 44}, {3, 1000}, {20, 128}}) {
       const std::string part = bytes.substr(row * kColumns * 4, rows * kColumns * 4);
-      TestTensor piece = MakeTensor("w", v1::FLOAT32, {rows, kColumns}, part, chunk);
+      TestTensor piece =
+          MakeTensor("w", v1::DTYPE_FLOAT32, {rows, kColumns}, part, chunk);
       v1::Piece* out = tensor.add_pieces();
       *out = piece.tensor.pieces(0);
       out->add_offset(row);

@@ -56,7 +56,7 @@ TEST_F(ModifyTakeTest, ATensorTakenSharesItsChunks) {
   EXPECT_EQ(Bytes(kNew)["model:extra.weight"], donor_["model:net.fc.weight"]);
   EXPECT_EQ(modified.result.stored_bytes(), 0);
   EXPECT_EQ(modified.result.new_tensor_bytes(), 24);
-  EXPECT_EQ(modified.FateOf("extra.weight").fate(), Fate::ADDED);
+  EXPECT_EQ(modified.FateOf("extra.weight").fate(), Fate::FATE_ADDED);
   EXPECT_EQ(Full(kNew).edits(0).take_from().checkpoint(), "models/donor/checkpoints/1");
 }
 
@@ -66,7 +66,7 @@ TEST_F(ModifyTakeTest, ATensorTakenOverATiedOneChangesItsGroup) {
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(Bytes(kNew)["model:embed.weight"], donor_["model:net.embed"]);
   EXPECT_EQ(TensorOf(kNew, "head.weight").tied_to(), "model:embed.weight");
-  EXPECT_EQ(modified.FateOf("embed.weight").fate(), Fate::CHANGED);
+  EXPECT_EQ(modified.FateOf("embed.weight").fate(), Fate::FATE_CHANGED);
 
   const Modified untied = Modify(
       absl::StrCat(R"(name: "models/m/checkpoints/1" )", Take(arguments, "untie: true")));
@@ -74,7 +74,7 @@ TEST_F(ModifyTakeTest, ATensorTakenOverATiedOneChangesItsGroup) {
   auto made = Bytes("models/m/checkpoints/3");
   EXPECT_EQ(made["model:embed.weight"], old_["model:embed.weight"]);
   EXPECT_EQ(made["model:head.weight"], donor_["model:net.embed"]);
-  EXPECT_THAT(untied.WarningsOf("head.weight"), ElementsAre(Warning::UNTIED));
+  EXPECT_THAT(untied.WarningsOf("head.weight"), ElementsAre(Warning::KIND_UNTIED));
 }
 
 TEST_F(ModifyTakeTest, AModuleTakenReplacesTheOneThatIsThere) {
@@ -84,8 +84,8 @@ TEST_F(ModifyTakeTest, AModuleTakenReplacesTheOneThatIsThere) {
               ElementsAre("embed.weight", "fc.weight", "fc.twin", "head.weight"));
   EXPECT_EQ(Bytes(kNew)["model:fc.weight"], donor_["model:net.fc.weight"]);
   EXPECT_EQ(TensorOf(kNew, "fc.twin").tied_to(), "model:fc.weight") << "as it was there";
-  EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::ADDED);
-  EXPECT_EQ(modified.FateOf("fc.bias").fate(), Fate::REMOVED);
+  EXPECT_EQ(modified.FateOf("fc.weight").fate(), Fate::FATE_ADDED);
+  EXPECT_EQ(modified.FateOf("fc.bias").fate(), Fate::FATE_REMOVED);
   EXPECT_EQ(modified.result.stored_bytes(), 0);
 }
 
@@ -177,7 +177,7 @@ TEST_F(ModifyTakeTreeTest, WhatNoForwardReachesIsWarnedOf) {
   const Modified modified = Modify(R"(edits { take_from { source: "fc" target: "fc2"
                                        checkpoint: "models/m/checkpoints/1" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(modified.WarningsOf("fc2"), ElementsAre(Warning::NOT_IN_FORWARD));
+  EXPECT_THAT(modified.WarningsOf("fc2"), ElementsAre(Warning::KIND_NOT_IN_FORWARD));
 }
 
 TEST_F(ModifyTakeTreeTest, AModuleOfAnUnknownTreeIsMarkedIncomplete) {
@@ -186,7 +186,8 @@ TEST_F(ModifyTakeTreeTest, AModuleOfAnUnknownTreeIsMarkedIncomplete) {
   const Modified modified = Modify(R"(edits { take_from { source: "fc"
                                        checkpoint: "models/plain/checkpoints/1" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(modified.WarningsOf("fc"), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
+  EXPECT_THAT(modified.WarningsOf("fc"),
+              ElementsAre(Warning::KIND_ARCHITECTURE_INCOMPLETE));
   EXPECT_TRUE(Full(kNew).architecture().root().children(0).incomplete());
 }
 
@@ -215,7 +216,7 @@ TEST_F(ModifyTakeTreeTest, WhatTheTreeAndTheTensorsDisagreeOnIsWarnedOf) {
             Parameter("0.bias", {3}, {1, 2, 3}), Parameter("1.weight", {1, 3}, {1, 2, 3}),
             Parameter("1.bias", {1}, {1})},
            tree);
-  const Modified none = Modify("edits { cast { dtype: FLOAT16 } }");
+  const Modified none = Modify("edits { cast { dtype: DTYPE_FLOAT16 } }");
   ASSERT_TRUE(none.status.ok()) << none.status;
   EXPECT_EQ(none.report.warnings_size(), 0);
   EXPECT_THAT(none.result.architecture_before(), HasSubstr("(0): Linear(in_features=2"));
@@ -225,16 +226,19 @@ TEST_F(ModifyTakeTreeTest, WhatTheTreeAndTheTensorsDisagreeOnIsWarnedOf) {
                 edits { take_from { checkpoint: "models/m/checkpoints/1"
                                     source: "0.weight" target: "1.weight" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_THAT(modified.WarningsOf("0.bias"), ElementsAre(Warning::TENSOR_MISSING));
-  EXPECT_THAT(modified.WarningsOf("1.bias"), ElementsAre(Warning::TENSOR_MISSING));
-  EXPECT_THAT(modified.WarningsOf("2.bias"), ElementsAre(Warning::TENSOR_WITHOUT_MODULE));
-  EXPECT_THAT(modified.WarningsOf("1.weight"), ElementsAre(Warning::SHAPES_DO_NOT_FIT));
+  EXPECT_THAT(modified.WarningsOf("0.bias"), ElementsAre(Warning::KIND_TENSOR_MISSING));
+  EXPECT_THAT(modified.WarningsOf("1.bias"), ElementsAre(Warning::KIND_TENSOR_MISSING));
+  EXPECT_THAT(modified.WarningsOf("2.bias"),
+              ElementsAre(Warning::KIND_TENSOR_WITHOUT_MODULE));
+  EXPECT_THAT(modified.WarningsOf("1.weight"),
+              ElementsAre(Warning::KIND_SHAPES_DO_NOT_FIT));
 }
 
 TEST_F(ModifyTakeTreeTest, WithoutATreeTheReportSaysThatOnlyTensorsWereChecked) {
   Save({Parameter("w", {1}, {1})});
-  const Modified modified = Modify("edits { cast { dtype: FLOAT16 } }");
-  EXPECT_THAT(modified.WarningsOf(""), ElementsAre(Warning::ARCHITECTURE_INCOMPLETE));
+  const Modified modified = Modify("edits { cast { dtype: DTYPE_FLOAT16 } }");
+  EXPECT_THAT(modified.WarningsOf(""),
+              ElementsAre(Warning::KIND_ARCHITECTURE_INCOMPLETE));
 }
 
 class ModifyLoraTest : public ModifyTest {
@@ -277,8 +281,8 @@ TEST_F(ModifyLoraTest, MergesTheAdaptersOfTheCheckpointItselfAndRemovesTheirKeys
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   EXPECT_EQ(Bytes(kNew)["model:q.weight"], Merged(8));
   EXPECT_EQ(Tensors(kNew).size(), 2u);
-  EXPECT_EQ(modified.FateOf("q.weight").fate(), Fate::CHANGED);
-  EXPECT_EQ(modified.FateOf("q.lora_A.weight").fate(), Fate::REMOVED);
+  EXPECT_EQ(modified.FateOf("q.weight").fate(), Fate::FATE_CHANGED);
+  EXPECT_EQ(modified.FateOf("q.lora_A.weight").fate(), Fate::FATE_REMOVED);
 }
 
 TEST_F(ModifyLoraTest, MergesTheAdaptersOfAnotherCheckpointByPeftsNames) {

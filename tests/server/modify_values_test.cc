@@ -47,12 +47,12 @@ class ModifyValuesTest : public ModifyTest {
 TEST_F(ModifyValuesTest, CastConvertsFloatingPointTensorsAndLeavesTheOthers) {
   const std::vector<float> values = RandomFloats(3000, 1);
   Save({Parameter("w", {3, 1000}, values),
-        Buffer("count", v1::INT64, {}, BytesOf<int64_t>({7})),
-        Buffer("mask", v1::BOOL, {3}, std::string("\1\0\1", 3)),
-        Buffer("c", v1::COMPLEX64, {1}, BytesOf<float>({1, 2})),
+        Buffer("count", v1::DTYPE_INT64, {}, BytesOf<int64_t>({7})),
+        Buffer("mask", v1::DTYPE_BOOL, {3}, std::string("\1\0\1", 3)),
+        Buffer("c", v1::DTYPE_COMPLEX64, {1}, BytesOf<float>({1, 2})),
         Parameter("empty", {0, 4}, {}), Parameter("scalar", {}, {1.5f})});
   const auto old = Bytes("models/m/checkpoints/1");
-  const Modified modified = Modify("edits { cast { dtype: BFLOAT16 } }");
+  const Modified modified = Modify("edits { cast { dtype: DTYPE_BFLOAT16 } }");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
   auto made = Bytes(kNew);
   EXPECT_EQ(made["model:w"], CastToBfloat16(values));
@@ -60,11 +60,11 @@ TEST_F(ModifyValuesTest, CastConvertsFloatingPointTensorsAndLeavesTheOthers) {
   for (const char* key : {"model:count", "model:mask", "model:c"}) {
     EXPECT_EQ(made[key], old.at(key));
   }
-  EXPECT_EQ(TensorOf(kNew, "w").dtype(), v1::BFLOAT16);
-  EXPECT_EQ(TensorOf(kNew, "empty").dtype(), v1::BFLOAT16);
-  EXPECT_EQ(TensorOf(kNew, "c").dtype(), v1::COMPLEX64);
+  EXPECT_EQ(TensorOf(kNew, "w").dtype(), v1::DTYPE_BFLOAT16);
+  EXPECT_EQ(TensorOf(kNew, "empty").dtype(), v1::DTYPE_BFLOAT16);
+  EXPECT_EQ(TensorOf(kNew, "c").dtype(), v1::DTYPE_COMPLEX64);
   EXPECT_TRUE(TensorOf(kNew, "w").requires_grad());
-  EXPECT_EQ(modified.FateOf("w").fate(), Fate::CHANGED);
+  EXPECT_EQ(modified.FateOf("w").fate(), Fate::FATE_CHANGED);
   EXPECT_EQ(modified.result.new_tensor_bytes(), 6000 + 2);
   EXPECT_EQ(modified.result.stored_bytes(), 6000 + 2);
 }
@@ -72,9 +72,9 @@ TEST_F(ModifyValuesTest, CastConvertsFloatingPointTensorsAndLeavesTheOthers) {
 TEST_F(ModifyValuesTest, CastOfNamedKeysAndPatternsLeavesTheRest) {
   Save({Parameter("a.w", {2}, {1, 2}), Parameter("b.w", {2}, {3, 4}),
         Parameter("c.w", {2}, {5, 6}),
-        Buffer("b.n", v1::INT64, {}, BytesOf<int64_t>({7}))});
+        Buffer("b.n", v1::DTYPE_INT64, {}, BytesOf<int64_t>({7}))});
   ASSERT_TRUE(
-      Modify(R"(edits { cast { dtype: FLOAT64 keys: "a.w" patterns: "b\\..*" } })")
+      Modify(R"(edits { cast { dtype: DTYPE_FLOAT64 keys: "a.w" patterns: "b\\..*" } })")
           .status.ok());
   auto made = Bytes(kNew);
   EXPECT_EQ(made["model:a.w"], BytesOf<double>({1, 2}));
@@ -84,18 +84,20 @@ TEST_F(ModifyValuesTest, CastOfNamedKeysAndPatternsLeavesTheRest) {
 }
 
 TEST_F(ModifyValuesTest, ACastThatCannotBeIsRefusedByItsEdit) {
-  Save({Parameter("w", {2}, {1, 2}), Buffer("n", v1::INT64, {}, BytesOf<int64_t>({7}))});
+  Save({Parameter("w", {2}, {1, 2}),
+        Buffer("n", v1::DTYPE_INT64, {}, BytesOf<int64_t>({7}))});
   ExpectRefused(Modify(R"(edits { rename_keys { pattern: "w" replacement: "v" } }
-                edits { cast { dtype: FLOAT16 keys: "v" keys: "n" } })"),
+                edits { cast { dtype: DTYPE_FLOAT16 keys: "v" keys: "n" } })"),
                 absl::StatusCode::kInvalidArgument,
                 "edits[1].cast.keys[1]: n is of type int64");
-  ExpectRefused(Modify(R"(edits { cast { dtype: FLOAT16 keys: "x" } })"),
+  ExpectRefused(Modify(R"(edits { cast { dtype: DTYPE_FLOAT16 keys: "x" } })"),
                 absl::StatusCode::kNotFound, "edits[0].cast.keys[0]");
-  for (const char* dtype : {"INT32", "BOOL", "COMPLEX64", "DTYPE_UNSPECIFIED"}) {
+  for (const char* dtype :
+       {"DTYPE_INT32", "DTYPE_BOOL", "DTYPE_COMPLEX64", "DTYPE_UNSPECIFIED"}) {
     ExpectRefused(Modify(absl::StrCat("edits { cast { dtype: ", dtype, " } }")),
                   absl::StatusCode::kInvalidArgument, "edits[0].cast.dtype");
   }
-  ExpectRefused(Modify(R"(edits { cast { dtype: FLOAT16 section: "optimizer" } })"),
+  ExpectRefused(Modify(R"(edits { cast { dtype: DTYPE_FLOAT16 section: "optimizer" } })"),
                 absl::StatusCode::kNotFound, "edits[0].cast.section");
   EXPECT_EQ(LatestVersion(), 1);
 }
@@ -103,9 +105,10 @@ TEST_F(ModifyValuesTest, ACastThatCannotBeIsRefusedByItsEdit) {
 TEST_F(ModifyValuesTest, ACastOfOneTiedTensorCastsItsGroupAndStoresItOnce) {
   const TestTensor embed = Parameter("embed", {2}, {1, 2});
   Save({embed, Tied("head", embed)});
-  const Modified modified = Modify(R"(edits { cast { dtype: FLOAT64 keys: "head" } })");
+  const Modified modified =
+      Modify(R"(edits { cast { dtype: DTYPE_FLOAT64 keys: "head" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_EQ(TensorOf(kNew, "embed").dtype(), v1::FLOAT64);
+  EXPECT_EQ(TensorOf(kNew, "embed").dtype(), v1::DTYPE_FLOAT64);
   EXPECT_EQ(TensorOf(kNew, "head").tied_to(), "model:embed");
   EXPECT_EQ(modified.result.stored_bytes(), 16);
   EXPECT_THAT(modified.WarningsOf("embed"), IsEmpty());
@@ -116,21 +119,21 @@ TEST_F(ModifyValuesTest, WithUntieOnlyTheNamedTensorChanges) {
   const TestTensor embed = Parameter("embed", {2}, {1, 2});
   Save({embed, Tied("head", embed)});
   const Modified modified =
-      Modify(R"(edits { untie: true cast { dtype: FLOAT64 keys: "embed" } })");
+      Modify(R"(edits { untie: true cast { dtype: DTYPE_FLOAT64 keys: "embed" } })");
   ASSERT_TRUE(modified.status.ok()) << modified.status;
-  EXPECT_EQ(TensorOf(kNew, "embed").dtype(), v1::FLOAT64);
-  EXPECT_EQ(TensorOf(kNew, "head").dtype(), v1::FLOAT32);
+  EXPECT_EQ(TensorOf(kNew, "embed").dtype(), v1::DTYPE_FLOAT64);
+  EXPECT_EQ(TensorOf(kNew, "head").dtype(), v1::DTYPE_FLOAT32);
   EXPECT_EQ(TensorOf(kNew, "head").tied_to(), "");
   EXPECT_EQ(Bytes(kNew)["model:head"], BytesOf<float>({1, 2}));
-  EXPECT_THAT(modified.WarningsOf("embed"), ElementsAre(Warning::UNTIED));
+  EXPECT_THAT(modified.WarningsOf("embed"), ElementsAre(Warning::KIND_UNTIED));
 }
 
 TEST_F(ModifyValuesTest, StepsWorkOnWhatTheStepsBeforeHaveLeft) {
   const std::vector<float> values = RandomFloats(100, 1);
   Save({Parameter("w", {100}, values)});
-  ASSERT_TRUE(Modify(R"(edits { cast { dtype: BFLOAT16 } }
+  ASSERT_TRUE(Modify(R"(edits { cast { dtype: DTYPE_BFLOAT16 } }
                         edits { rename_keys { pattern: "w" replacement: "v" } }
-                        edits { cast { dtype: FLOAT32 keys: "v" } })")
+                        edits { cast { dtype: DTYPE_FLOAT32 keys: "v" } })")
                   .status.ok());
   std::vector<uint32_t> expected;
   for (const float value : values) expected.push_back(ToBfloat16(value) << 16);
@@ -143,12 +146,12 @@ class ModifyAverageTest : public ModifyValuesTest {
   ModifyAverageTest() {
     for (uint32_t version = 1; version <= 3; ++version) {
       weights_.push_back(RandomFloats(5000, version));
-      Save(
-          {Parameter("w", {5, 1000}, weights_.back()),
-           Parameter("bias", {2}, RandomFloats(2, 10 + version)),
-           Buffer("bn.running_mean", v1::FLOAT32, {2}, BytesOf(RandomFloats(2, version))),
-           Buffer("bn.num_batches_tracked", v1::INT64, {},
-                  BytesOf<int64_t>({100 * version}))});
+      Save({Parameter("w", {5, 1000}, weights_.back()),
+            Parameter("bias", {2}, RandomFloats(2, 10 + version)),
+            Buffer("bn.running_mean", v1::DTYPE_FLOAT32, {2},
+                   BytesOf(RandomFloats(2, version))),
+            Buffer("bn.num_batches_tracked", v1::DTYPE_INT64, {},
+                   BytesOf<int64_t>({100 * version}))});
     }
   }
   std::string Expected(const std::vector<double>& coefficients) {
@@ -178,7 +181,7 @@ TEST_F(ModifyAverageTest, EqualSharesUnlessCoefficientsAreGiven) {
   EXPECT_EQ(made["model:bn.num_batches_tracked"], BytesOf<int64_t>({100}))
       << "integers are those of the first";
   EXPECT_THAT(modified.WarningsOf("bn.running_mean"),
-              ElementsAre(Warning::STATISTICS_AVERAGED));
+              ElementsAre(Warning::KIND_STATISTICS_AVERAGED));
   EXPECT_THAT(modified.WarningsOf("w"), IsEmpty());
   // What `latest` stood for is kept with the version.
   EXPECT_THAT(Full("models/m/checkpoints/4").edits(0).average().checkpoints(),
@@ -238,8 +241,9 @@ TEST_F(ModifyAverageTest, SumsAreRoundedOnce) {
   // 1 + 2^-8 is half way between two numbers of bfloat16; a little above it must
   // round up, and does not if the little is lost in float first.
   const auto save = [&](uint16_t bits) {
-    TestTensor tensor = MakeTensor("w", v1::BFLOAT16, {1}, BytesOf<uint16_t>({bits}));
-    tensor.tensor.set_role(v1::PARAMETER);
+    TestTensor tensor =
+        MakeTensor("w", v1::DTYPE_BFLOAT16, {1}, BytesOf<uint16_t>({bits}));
+    tensor.tensor.set_role(v1::TENSOR_ROLE_PARAMETER);
     Save({tensor}, "b");
   };
   save(0x3f80);  // 1
@@ -258,7 +262,7 @@ TEST_F(ModifyAverageTest, SumsAreRoundedOnce) {
 TEST_F(ModifyAverageTest, ComplexNumbersAreAveragedPartByPart) {
   for (const float value : {1.0f, 3.0f}) {
     TestTensor tensor =
-        MakeTensor("z", v1::COMPLEX64, {1}, BytesOf<float>({value, -value}));
+        MakeTensor("z", v1::DTYPE_COMPLEX64, {1}, BytesOf<float>({value, -value}));
     Save({tensor}, "z");
   }
   ASSERT_TRUE(Modify(R"(name: "models/z/checkpoints/1" edits { average {

@@ -94,10 +94,10 @@ void ModuleEditTest::SaveWithOptimizers(const ModuleTree& root,
       for (const std::string& key : keys) {
         const std::string path = absl::StrCat("state/", id++, "/");
         tensors.push_back(
-            MakeTensor(path + "step", v1::FLOAT32, {}, BytesOf<float>({7})));
+            MakeTensor(path + "step", v1::DTYPE_FLOAT32, {}, BytesOf<float>({7})));
         const auto values = RandomFloats(ElementsIn(shapes[key]), 100 + id);
-        tensors.push_back(
-            MakeTensor(path + groups.field, v1::FLOAT32, shapes[key], BytesOf(values)));
+        tensors.push_back(MakeTensor(path + groups.field, v1::DTYPE_FLOAT32, shapes[key],
+                                     BytesOf(values)));
         for (size_t t = tensors.size() - 2; t < tensors.size(); ++t) {
           tensors[t].tensor.set_section(groups.section);
         }
@@ -144,9 +144,9 @@ void ModuleEditTest::SaveZeros(const ModuleTree& root) {
   for (const TensorSpec& spec : wanted->tensors) {
     v1::Tensor& tensor = *requests[0].mutable_manifest()->add_tensors();
     tensor.set_key(spec.key);
-    tensor.set_dtype(v1::FLOAT32);
+    tensor.set_dtype(v1::DTYPE_FLOAT32);
     tensor.mutable_shape()->Add(spec.shape.begin(), spec.shape.end());
-    tensor.set_role(v1::PARAMETER);
+    tensor.set_role(v1::TENSOR_ROLE_PARAMETER);
     tensor.set_requires_grad(true);
     v1::Piece& piece = *tensor.add_pieces();
     const auto bytes = static_cast<int64_t>(ElementsIn(spec.shape) * sizeof(float));

@@ -6,6 +6,8 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "google/protobuf/unknown_field_set.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
@@ -14,6 +16,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using Decision = v1::PruneCheckpointsResponse::Decision;
 
 class PruneTest : public testing::Test {
  protected:
@@ -21,7 +24,7 @@ class PruneTest : public testing::Test {
   // is not a number; accuracy where the version is even.
   void SetUp() override {
     for (int i = 1; i <= 8; ++i) {
-      const TestTensor tensor = MakeTensor("w", v1::INT32, {1}, MakeBytes(4, i));
+      const TestTensor tensor = MakeTensor("w", v1::DTYPE_INT32, {1}, MakeBytes(4, i));
       std::vector<v1::SaveCheckpointRequest> requests(1);
       requests[0].set_parent("models/iris");
       requests[0].set_create_model(true);
@@ -61,11 +64,11 @@ class PruneTest : public testing::Test {
       if (response.has_result()) result = response.result();
       if (response.has_progress()) progress_.push_back(response.progress());
       for (const auto& decision : response.decisions().decisions()) {
-        std::string rules =
-            v1::PruneCheckpointsResponse::Decision::Outcome_Name(decision.outcome());
+        std::string rules(
+            absl::StripPrefix(Decision::Outcome_Name(decision.outcome()), "OUTCOME_"));
         for (const int rule : decision.rules()) {
           absl::StrAppend(&rules, " ",
-                          v1::PruneCheckpointsResponse::Decision::Rule_Name(rule));
+                          absl::StripPrefix(Decision::Rule_Name(rule), "RULE_"));
         }
         decisions_[decision.version()] = rules;
       }
@@ -143,8 +146,30 @@ TEST_F(PruneTest, EachRuleKeepsItsOwnAndTheNewestStays) {
   EXPECT_THAT(Leaving(ranked), ElementsAre(1, 3, 5, 6, 7));
   EXPECT_THAT(Leaving(Policy(0, 0, "", false, 40)), ElementsAre(1, 2, 3, 5, 6, 7));
   v1::RetentionPolicy young;
-  young.set_keep_younger_than_seconds(3600);
+  young.mutable_keep_younger_than()->set_seconds(3600);
   EXPECT_THAT(Leaving(young), IsEmpty());
+}
+
+// As a model's record may hold it: whole seconds, in field 6.
+TEST_F(PruneTest, AStoredPolicyInSecondsKeepsYoungVersions) {
+  v1::RetentionPolicy policy;
+  policy.GetReflection()->MutableUnknownFields(&policy)->AddVarint(6, 3600);
+  v1::UpdateModelRequest update;
+  update.mutable_model()->set_name("models/iris");
+  *update.mutable_model()->mutable_retention_policy() = policy;
+  update.mutable_update_mask()->add_paths("retention_policy");
+  const auto model =
+      harness_.Call<v1::Model>(absl::StrCat(kStore, "UpdateModel"), update);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->retention_policy().keep_younger_than().seconds(), 3600);
+  EXPECT_EQ(model->retention_policy().ByteSizeLong(),
+            model->retention_policy().keep_younger_than().ByteSizeLong() + 2);
+  v1::PruneCheckpointsRequest request;
+  request.set_parent("models/iris");
+  const auto pruned = Prune(request);
+  ASSERT_TRUE(pruned.ok()) << pruned.status();
+  EXPECT_EQ(pruned->pruned_versions_size(), 0);
+  EXPECT_EQ(decisions_.at(1), "KEPT YOUNGER");
 }
 
 TEST_F(PruneTest, AnyRuleKeeps) {
@@ -187,8 +212,8 @@ TEST_F(PruneTest, AVersionWithoutAStepStaysUnlessThePolicySaysOtherwise) {
   constexpr int kVersions = 101;  // Several pages.
   for (int i = 0; i < kVersions; ++i) {
     ASSERT_TRUE(harness_
-                    .SaveTensors("models/plain",
-                                 {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, i + 1))})
+                    .SaveTensors("models/plain", {MakeTensor("w", v1::DTYPE_INT32, {1},
+                                                             MakeBytes(4, i + 1))})
                     .ok());
   }
   v1::PruneCheckpointsRequest request;
@@ -372,8 +397,8 @@ TEST_F(PruneTest, BytesThatVersionsShareAreToldOnce) {
   // Two versions of the same 4 bytes, and one of others.
   for (const int seed : {50, 50, 51}) {
     ASSERT_TRUE(harness_
-                    .SaveTensors("models/twins",
-                                 {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, seed))})
+                    .SaveTensors("models/twins", {MakeTensor("w", v1::DTYPE_INT32, {1},
+                                                             MakeBytes(4, seed))})
                     .ok());
   }
   v1::PruneCheckpointsRequest request;
@@ -459,8 +484,10 @@ TEST_F(PruneTest, ARuleThatMakesNoSenseIsRefusedByItsField) {
   EXPECT_THAT(refused([](P& p) { p.set_keep_best(-1); }), HasSubstr("policy.keep_best"));
   EXPECT_THAT(refused([](P& p) { p.set_keep_every_steps(-1); }),
               HasSubstr("policy.keep_every_steps"));
-  EXPECT_THAT(refused([](P& p) { p.set_keep_younger_than_seconds(-1); }),
-              HasSubstr("policy.keep_younger_than_seconds"));
+  EXPECT_THAT(refused([](P& p) { p.mutable_keep_younger_than()->set_seconds(-1); }),
+              HasSubstr("policy.keep_younger_than"));
+  EXPECT_THAT(refused([](P& p) { p.mutable_keep_younger_than()->set_nanos(-1); }),
+              HasSubstr("policy.keep_younger_than"));
   EXPECT_THAT(refused([](P& p) { p.set_keep_best(1); }), HasSubstr("policy.metric"));
   EXPECT_THAT(refused([](P& p) { p.set_metric(std::string(257, 'm')); }),
               HasSubstr("policy.metric: has 257 bytes, at most 256 are allowed"));

@@ -11,7 +11,8 @@ using ::testing::HasSubstr;
 
 class SaveTest : public testing::Test {
  protected:
-  SaveTest() : tensor_(MakeTensor("w", v1::FLOAT32, {4, 8}, MakeBytes(128, 1), 64)) {}
+  SaveTest()
+      : tensor_(MakeTensor("w", v1::DTYPE_FLOAT32, {4, 8}, MakeBytes(128, 1), 64)) {}
 
   // Header and manifest in the first message, chunks in the second, then finish.
   std::vector<v1::SaveCheckpointRequest> Requests(const std::string& request_id = "") {
@@ -43,7 +44,7 @@ TEST_F(SaveTest, ASavedCheckpointTellsItsMetadata) {
   EXPECT_EQ(saved->loss(), 0.25);
   EXPECT_FALSE(saved->has_step());
   EXPECT_EQ(saved->request_id(), "run-1");
-  EXPECT_EQ(saved->origin(), v1::SAVED);
+  EXPECT_EQ(saved->origin(), v1::ORIGIN_SAVED);
   EXPECT_EQ(saved->logical_bytes(), 128);
   EXPECT_EQ(saved->model_uid().empty(), false);
   EXPECT_EQ(saved->base_checkpoint(), "");
@@ -69,7 +70,7 @@ TEST_F(SaveTest, AValueThatNamesNoTensorOfItsSectionIsRefusedByItsPlace) {
 
   // The tensor may follow its section.
   v1::ManifestPart more;
-  *more.add_tensors() = MakeTensor("w", v1::FLOAT32, {0}, "").tensor;
+  *more.add_tensors() = MakeTensor("w", v1::DTYPE_FLOAT32, {0}, "").tensor;
   more.mutable_tensors(0)->set_section("extra");
   requests.insert(requests.begin() + 1, v1::SaveCheckpointRequest());
   *requests[1].mutable_manifest() = more;
@@ -88,18 +89,19 @@ TEST_F(SaveTest, ATensorOfBoolsHoldsNoOtherBytesThan0And1) {
     return harness_.SaveTensors("models/m", {MakeTensor("mask", dtype, {3}, bytes)});
   };
   const std::string seven("\0\1\7", 3);
-  const absl::Status refused = save(v1::BOOL, seven).status();
+  const absl::Status refused = save(v1::DTYPE_BOOL, seven).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
   EXPECT_THAT(
       std::string(refused.message()),
       HasSubstr("tensor model:mask: is of bools, and chunk 0 holds a byte that is "
                 "neither 0 nor 1"));
-  EXPECT_TRUE(save(v1::BOOL, std::string("\0\1\1", 3)).ok());
+  EXPECT_TRUE(save(v1::DTYPE_BOOL, std::string("\0\1\1", 3)).ok());
   // Also if the base holds the bytes already, as another type.
-  EXPECT_TRUE(save(v1::UINT8, seven).ok());
-  EXPECT_EQ(save(v1::BOOL, seven).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(save(v1::UINT8, std::string("\1\0\1", 3)).ok());
-  EXPECT_TRUE(save(v1::BOOL, std::string("\1\0\1", 3)).ok());
+  EXPECT_TRUE(save(v1::DTYPE_UINT8, seven).ok());
+  EXPECT_EQ(save(v1::DTYPE_BOOL, seven).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(save(v1::DTYPE_UINT8, std::string("\1\0\1", 3)).ok());
+  EXPECT_TRUE(save(v1::DTYPE_BOOL, std::string("\1\0\1", 3)).ok());
 }
 
 TEST_F(SaveTest, ChunksWithoutDigestsFillTheManifestInOrder) {
@@ -182,7 +184,8 @@ TEST_F(SaveTest, FinishBeforeEveryChunkIsRefused) {
 
 TEST_F(SaveTest, AKeyThatIsGivenTwiceIsCalledSo) {
   auto requests = Requests();
-  const TestTensor again = MakeTensor("w", v1::FLOAT32, {4, 8}, MakeBytes(128, 2), 64);
+  const TestTensor again =
+      MakeTensor("w", v1::DTYPE_FLOAT32, {4, 8}, MakeBytes(128, 2), 64);
   *requests[0].mutable_manifest()->add_tensors() = again.tensor;
   for (const auto& chunk : again.chunks) AddChunk(&requests[1], chunk);
   EXPECT_THAT(harness_.Save(requests),
@@ -190,7 +193,7 @@ TEST_F(SaveTest, AKeyThatIsGivenTwiceIsCalledSo) {
                         "tensor model:w: the key is given twice"));
   requests = Requests();
   *requests[0].mutable_manifest()->add_tensors() =
-      MakeTensor("w", v1::FLOAT32, {8, 4}, MakeBytes(128, 1), 64).tensor;
+      MakeTensor("w", v1::DTYPE_FLOAT32, {8, 4}, MakeBytes(128, 1), 64).tensor;
   EXPECT_THAT(harness_.Save(requests),
               FailsWith(absl::StatusCode::kInvalidArgument,
                         "tensor model:w: the key is given twice"));
@@ -219,8 +222,18 @@ TEST_F(SaveTest, TheSameRequestIdMakesOneVersion) {
 TEST_F(SaveTest, AnotherHeadThanExpectedAborts) {
   ASSERT_TRUE(harness_.Save(Requests()).ok());
   auto requests = Requests();
-  requests[0].set_expected_latest_version(0);
-  EXPECT_THAT(harness_.Save(requests), FailsWith(absl::StatusCode::kAborted, ""));
+  requests[0].set_expect_no_version(true);
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kAborted, "expected was none"));
+  requests[0].set_expected_latest_version(1);
+  EXPECT_THAT(harness_.Save(requests),
+              FailsWith(absl::StatusCode::kInvalidArgument, "expected_latest_version"));
+  requests[0].clear_expect_no_version();
+  for (const int64_t no_version : {0, -1}) {
+    requests[0].set_expected_latest_version(no_version);
+    EXPECT_THAT(harness_.Save(requests),
+                FailsWith(absl::StatusCode::kInvalidArgument, "expected_latest_version"));
+  }
   requests[0].set_expected_latest_version(1);
   EXPECT_TRUE(harness_.Save(requests).ok());
 }
@@ -228,12 +241,15 @@ TEST_F(SaveTest, AnotherHeadThanExpectedAborts) {
 TEST_F(SaveTest, ALineageMayBeginAnewOrFromAnotherVersion) {
   ASSERT_TRUE(harness_.Save(Requests()).ok());
   auto requests = Requests();
-  requests[0].mutable_checkpoint()->set_base_checkpoint("none");
+  requests[0].set_no_base(true);
   auto fresh = harness_.Save(requests);
   ASSERT_TRUE(fresh.ok()) << fresh.status();
   EXPECT_EQ(fresh->base_checkpoint(), "");
   EXPECT_GT(fresh->stored_bytes(), 0);
   requests[0].mutable_checkpoint()->set_base_checkpoint("models/m/checkpoints/1");
+  EXPECT_THAT(harness_.Save(requests), FailsWith(absl::StatusCode::kInvalidArgument,
+                                                 "checkpoint.base_checkpoint"));
+  requests[0].clear_no_base();
   auto branched = harness_.Save(requests);
   ASSERT_TRUE(branched.ok()) << branched.status();
   EXPECT_EQ(branched->base_checkpoint(), "models/m/checkpoints/1");
@@ -313,7 +329,7 @@ TEST_F(SaveTest, MoreTensorsThanTheLimitAreRefused) {
     for (int i = 0; i < 20'000; ++i) {
       v1::Tensor* t = request.mutable_manifest()->add_tensors();
       t->set_key(absl::StrCat("t", sent++));
-      t->set_dtype(v1::BOOL);
+      t->set_dtype(v1::DTYPE_BOOL);
       t->add_shape(0);
     }
     const std::string bytes = request.SerializeAsString();

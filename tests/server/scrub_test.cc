@@ -23,8 +23,9 @@ class ScrubTest : public testing::Test {
     for (const uint32_t seed : seeds) bytes += MakeBytes(kMiB, seed);
     auto saved = harness_.SaveTensors(
         absl::StrCat("models/", model),
-        {MakeTensor("w", v1::UINT8, {static_cast<int64_t>(bytes.size())}, bytes, kMiB),
-         MakeTensor("empty", v1::INT64, {0, 4}, "")});
+        {MakeTensor("w", v1::DTYPE_UINT8, {static_cast<int64_t>(bytes.size())}, bytes,
+                    kMiB),
+         MakeTensor("empty", v1::DTYPE_INT64, {0, 4}, "")});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
 

@@ -13,7 +13,7 @@ TEST(ShutdownTest, ARunningSaveFinishesAndNewRpcsAreRefused) {
   // A connection that is open before the shutdown begins.
   ASSERT_EQ(harness.Stats().checkpoint_count(), 0);
   const TestTensor tensor =
-      MakeTensor("w", v1::UINT8, {8 << 20}, MakeBytes(8 << 20, 3), 1 << 20);
+      MakeTensor("w", v1::DTYPE_UINT8, {8 << 20}, MakeBytes(8 << 20, 3), 1 << 20);
   Context context;
   v1::Checkpoint checkpoint;
   auto stream = harness.transfer().SaveCheckpoint(&context, &checkpoint);

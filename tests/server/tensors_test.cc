@@ -1,4 +1,4 @@
-// ListTensors, GetSection and view FULL.
+// ListTensors, GetSection and CHECKPOINT_VIEW_FULL.
 #include "absl/strings/str_cat.h"
 #include "tests/server/harness.h"
 
@@ -16,7 +16,7 @@ class TensorsTest : public testing::Test {
     first.set_create_model(true);
     first.mutable_checkpoint()->mutable_architecture()->mutable_root()->set_type("Net");
     for (int i = 0; i < tensors; ++i) {
-      auto t = MakeTensor(absl::StrCat("layer.", i, ".weight"), v1::UINT8, {2},
+      auto t = MakeTensor(absl::StrCat("layer.", i, ".weight"), v1::DTYPE_UINT8, {2},
                           MakeBytes(2, i));
       *first.mutable_manifest()->add_tensors() = t.tensor;
       AddChunk(&first, t.bytes);
@@ -161,7 +161,7 @@ TEST_F(TensorsTest, ViewFullAddsValuesAndArchitecture) {
   EXPECT_EQ(basic->tensor_count(), 3);
   EXPECT_EQ(basic->name(), "models/m/checkpoints/1");
   EXPECT_EQ(basic->manifest_digest().size(), 32u);
-  request.set_view(v1::FULL);
+  request.set_view(v1::CHECKPOINT_VIEW_FULL);
   auto full =
       harness_.Call<v1::Checkpoint>(absl::StrCat(kStore, "GetCheckpoint"), request);
   ASSERT_TRUE(full.ok()) << full.status();
@@ -196,7 +196,7 @@ TEST_F(TensorsTest, WhatExceedsAnAnswerIsOutOfRangeAndStillLoads) {
   EXPECT_TRUE(GetSection("blob1").ok());
   v1::GetCheckpointRequest full;
   full.set_name("models/m/checkpoints/1");
-  full.set_view(v1::FULL);
+  full.set_view(v1::CHECKPOINT_VIEW_FULL);
   EXPECT_THAT(harness_.Call<v1::Checkpoint>(absl::StrCat(kStore, "GetCheckpoint"), full),
               FailsWith(absl::StatusCode::kOutOfRange, "GetSection"));
   v1::LoadCheckpointRequest load;

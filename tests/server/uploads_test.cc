@@ -45,7 +45,8 @@ class UploadsTest : public testing::Test {
 
   // Half of a tensor of 8 rows of 4 bytes.
   static TestTensor Half(int which, const std::string& bytes) {
-    TestTensor half = MakeTensor("w", v1::UINT8, {4, 4}, bytes.substr(16 * which, 16), 8);
+    TestTensor half =
+        MakeTensor("w", v1::DTYPE_UINT8, {4, 4}, bytes.substr(16 * which, 16), 8);
     half.tensor.set_shape(0, 8);
     v1::Piece* piece = half.tensor.mutable_pieces(0);
     piece->add_offset(4 * which);
@@ -92,12 +93,13 @@ TEST_F(UploadsTest, TwoWorkersEachSaveHalfOfATensorAndAnyRowsLoad) {
 TEST_F(UploadsTest, AValueMayNameATensorOfAnotherContributionAndOfNone) {
   const auto save = [&](const char* named) {
     auto upload = Create(named, 2);
-    auto first = Stream(*upload, 0, MakeTensor("w", v1::UINT8, {4}, MakeBytes(4, 1)));
+    auto first =
+        Stream(*upload, 0, MakeTensor("w", v1::DTYPE_UINT8, {4}, MakeBytes(4, 1)));
     v1::Section* section = first[0].mutable_manifest()->add_sections();
     section->set_name("extra");
     section->mutable_value()->set_tensor_value(named);
     EXPECT_TRUE(harness_.Upload(first).ok());
-    TestTensor other = MakeTensor("there", v1::UINT8, {4}, MakeBytes(4, 2));
+    TestTensor other = MakeTensor("there", v1::DTYPE_UINT8, {4}, MakeBytes(4, 2));
     other.tensor.set_section("extra");
     EXPECT_TRUE(harness_.Upload(Stream(*upload, 1, other)).ok());
     return Commit(*upload);
@@ -110,7 +112,7 @@ TEST_F(UploadsTest, AValueMayNameATensorOfAnotherContributionAndOfNone) {
 }
 
 TEST_F(UploadsTest, FindMissingTellsWhatIsStillToBeSent) {
-  const TestTensor tensor = MakeTensor("w", v1::UINT8, {24}, MakeBytes(24, 2), 8);
+  const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {24}, MakeBytes(24, 2), 8);
   auto upload = Create("job");
   ASSERT_TRUE(upload.ok()) << upload.status();
   v1::FindMissingChunksRequest ask;
@@ -204,7 +206,7 @@ TEST_F(UploadsTest, BoxesThatOverlapWithOtherBytesAreRefused) {
 TEST_F(UploadsTest, BadStreamsAreRefusedByField) {
   auto upload = Create("job", 2);
   ASSERT_TRUE(upload.ok()) << upload.status();
-  const TestTensor tensor = MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 2));
+  const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2));
   const auto invalid = absl::StatusCode::kInvalidArgument;
   EXPECT_THAT(harness_.Upload({}), FailsWith(invalid, "without a message"));
   EXPECT_THAT(harness_.Upload(Stream(*upload, 2, tensor)),
@@ -232,8 +234,40 @@ TEST_F(UploadsTest, BadStreamsAreRefusedByField) {
               FailsWith(invalid, "time_to_live"));
 }
 
+TEST_F(UploadsTest, AnUploadWithoutABaseSharesNothing) {
+  const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2));
+  auto first = Create("job");
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_FALSE(first->has_committed_version());
+  ASSERT_TRUE(harness_.Upload(Stream(*first, 0, tensor)).ok());
+  ASSERT_TRUE(Commit(*first).ok());
+  v1::CreateUploadRequest create;
+  create.set_parent("models/m");
+  create.set_no_base(true);
+  create.set_request_id("anew");
+  auto upload = Call<v1::Upload>("CreateUpload", create);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  EXPECT_EQ(upload->checkpoint().base_checkpoint(), "");
+  v1::FindMissingChunksRequest ask;
+  ask.set_name(upload->name());
+  ask.set_digests(DigestOf(tensor.chunks[0]));
+  auto missing = Call<v1::FindMissingChunksResponse>("FindMissingChunks", ask);
+  ASSERT_TRUE(missing.ok()) << missing.status();
+  EXPECT_EQ(missing->missing_size(), 1);
+  // It is part of what the request_id stands for.
+  create.set_no_base(false);
+  EXPECT_THAT(Call<v1::Upload>("CreateUpload", create),
+              FailsWith(absl::StatusCode::kInvalidArgument, "request_id"));
+  create.set_no_base(true);
+  create.mutable_upload()->mutable_checkpoint()->set_base_checkpoint(
+      "models/m/checkpoints/1");
+  EXPECT_THAT(
+      Call<v1::Upload>("CreateUpload", create),
+      FailsWith(absl::StatusCode::kInvalidArgument, "upload.checkpoint.base_checkpoint"));
+}
+
 TEST_F(UploadsTest, ACommittedUploadTakesNothingMore) {
-  const TestTensor tensor = MakeTensor("w", v1::UINT8, {8}, MakeBytes(8, 2));
+  const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2));
   auto upload = Create("job");
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_TRUE(harness_.Upload(Stream(*upload, 0, tensor)).ok());

@@ -16,7 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 
 v1::Tensor Plain() {
-  return MakeTensor("w", v1::FLOAT32, {4, 8}, MakeBytes(128, 1), 64).tensor;
+  return MakeTensor("w", v1::DTYPE_FLOAT32, {4, 8}, MakeBytes(128, 1), 64).tensor;
 }
 
 absl::Status Check(const v1::Tensor& tensor) {
@@ -119,7 +119,7 @@ TEST(ValidationTest, ABoxThatIsNoRangeOfRowsIsNotBuilt) {
 }
 
 TEST(ValidationTest, AnEmptyTensorMayHaveAPieceWithoutChunks) {
-  v1::Tensor t = MakeTensor("w", v1::FLOAT64, {0, 7}, "").tensor;
+  v1::Tensor t = MakeTensor("w", v1::DTYPE_FLOAT64, {0, 7}, "").tensor;
   EXPECT_TRUE(Check(t).ok()) << Check(t);
   t.clear_pieces();
   EXPECT_TRUE(Check(t).ok()) << Check(t);

@@ -42,19 +42,20 @@ class VerifyTest : public testing::Test {
   void SetUp() override {
     const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
     tensors_ = {
-        MakeTensor("a.weight", v1::FLOAT32, {kMiB / 4}, MakeBytes(kMiB, 1), 128 << 10),
-        MakeTensor("a.empty", v1::INT64, {0, 4}, ""),
-        MakeTensor("b.weight", v1::UINT8, {3 * kMiB}, MakeBytes(3 * kMiB, 3), kMiB),
-        MakeTensor("b.scale", v1::FLOAT32, {6},
+        MakeTensor("a.weight", v1::DTYPE_FLOAT32, {kMiB / 4}, MakeBytes(kMiB, 1),
+                   128 << 10),
+        MakeTensor("a.empty", v1::DTYPE_INT64, {0, 4}, ""),
+        MakeTensor("b.weight", v1::DTYPE_UINT8, {3 * kMiB}, MakeBytes(3 * kMiB, 3), kMiB),
+        MakeTensor("b.scale", v1::DTYPE_FLOAT32, {6},
                    BytesOf<float>({1, nan, infinity, nan, 0, 2}), 8),
-        MakeTensor("b.tied", v1::FLOAT32, {kMiB / 4}, ""),
-        MakeTensor("step", v1::INT64, {}, MakeBytes(8, 4)),
+        MakeTensor("b.tied", v1::DTYPE_FLOAT32, {kMiB / 4}, ""),
+        MakeTensor("step", v1::DTYPE_INT64, {}, MakeBytes(8, 4)),
     };
     // Finite throughout.
     std::vector<float> finite(kMiB / 4);
     for (size_t i = 0; i < finite.size(); ++i) finite[i] = static_cast<float>(i);
     tensors_[0] =
-        MakeTensor("a.weight", v1::FLOAT32, {kMiB / 4}, BytesOf(finite), 128 << 10);
+        MakeTensor("a.weight", v1::DTYPE_FLOAT32, {kMiB / 4}, BytesOf(finite), 128 << 10);
     v1::Tensor& tied = tensors_[4].tensor;
     tied.clear_pieces();
     tied.set_tied_to("model:a.weight");

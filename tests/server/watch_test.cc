@@ -20,7 +20,7 @@ class WatchTest : public testing::Test {
   void Save(int versions) {
     for (int i = 0; i < versions; ++i) {
       auto saved = harness_.SaveTensors(
-          "models/iris", {MakeTensor("w", v1::INT32, {1}, MakeBytes(4, ++seed_))});
+          "models/iris", {MakeTensor("w", v1::DTYPE_INT32, {1}, MakeBytes(4, ++seed_))});
       ASSERT_TRUE(saved.ok()) << saved.status();
     }
   }

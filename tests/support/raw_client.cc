@@ -11,7 +11,7 @@ RawTensor::RawTensor(const std::string& key, uint64_t seed, size_t chunk_bytes,
                      int chunk_count) {
   tensor.set_section("model");
   tensor.set_key(key);
-  tensor.set_dtype(v1::UINT8);
+  tensor.set_dtype(v1::DTYPE_UINT8);
   tensor.add_shape(static_cast<int64_t>(chunk_bytes) * chunk_count);
   v1::Piece& piece = *tensor.add_pieces();
   piece.set_chunk_size_bytes(static_cast<int64_t>(chunk_bytes));

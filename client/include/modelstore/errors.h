@@ -24,8 +24,9 @@ namespace modelstore {
 std::string StatusLine(const absl::Status& status);
 
 // The reason that the server or this library gave: the name of a value of
-// modelstore.v1.ErrorReason (proto/modelstore/v1/errors.proto), such as `HELD`,
-// `LOST_RACE`, `REQUEST_ID_REUSED`. Newer servers may add names. Empty without one.
+// modelstore.v1.ErrorReason (proto/modelstore/v1/errors.proto) without ERROR_REASON_,
+// such as `HELD`, `LOST_RACE`, `REQUEST_ID_REUSED`. Newer servers may add names. Empty
+// without one.
 std::string ReasonOf(const absl::Status& status);
 
 // The metadata of the reason, by the keys that errors.proto lists with it, such as

@@ -11,8 +11,8 @@
 // `models/iris/checkpoints/production`.
 //
 // Thread safety: as Client, but for ModelWatcher, which belongs to one thread.
-// Errors: INVALID_ARGUMENT names the field, NOT_FOUND the resource; ABORTED where
-// expected_version differs. PyTorch has none of this: there, people rename files.
+// Errors: INVALID_ARGUMENT names the field, NOT_FOUND the resource; ABORTED where a
+// version is not the expected one. PyTorch has none of this: there, people rename files.
 // Retries: every call here is safe to repeat and is repeated on UNAVAILABLE until
 // ConnectOptions.retry_timeout.
 #pragma once
@@ -42,16 +42,25 @@ struct AliasInfo {
 
 // One entry of the history; kept also when alias and versions are gone.
 struct AliasMove {
-  std::string alias;         // its id, without the model
-  int64_t from_version = 0;  // 0: it was made
-  int64_t to_version = 0;    // 0: it was deleted
+  std::string alias;                    // its id, without the model
+  std::optional<int64_t> from_version;  // absent: it was made
+  std::optional<int64_t> to_version;    // absent: it was deleted
   std::string note;
   std::string mover;  // where there is authentication
   std::chrono::system_clock::time_point move_time;
 };
 
 struct SetAliasOptions {
-  // Moves it only from there, else ABORTED; 0: only if it does not exist.
+  // Moves it only from there, else ABORTED.
+  std::optional<int64_t> expected_version = {};
+  // Makes it only if it does not exist, else ABORTED. Not with expected_version.
+  bool create_only = false;
+  // Kept in the history.
+  std::string note = {};
+};
+
+struct DeleteAliasOptions {
+  // Deletes it only from there, else ABORTED.
   std::optional<int64_t> expected_version = {};
   // Kept in the history.
   std::string note = {};
@@ -64,7 +73,7 @@ struct SetAliasOptions {
                                                  std::string_view name, int64_t version,
                                                  const SetAliasOptions& options = {});
 absl::Status DeleteAlias(const Client& client, std::string_view name,
-                         const SetAliasOptions& options = {});
+                         const DeleteAliasOptions& options = {});
 // By name. `parent` is `models/{model}`.
 Listing<AliasInfo> ListAliases(const Client& client, std::string_view parent,
                                const CallOptions& options = {});
@@ -80,6 +89,7 @@ Listing<AliasMove> ListAliasMoves(const Client& client, std::string_view parent,
 
 // Keeps a version from being deleted until it expires. One per version and holder.
 struct LeaseInfo {
+  std::string name;        // `models/{model}/checkpoints/{version}/leases/{holder}`
   std::string checkpoint;  // `models/{model}/checkpoints/{version}`
   std::string holder;
   std::chrono::system_clock::time_point expire_time;
@@ -88,14 +98,16 @@ struct LeaseInfo {
 
 // `checkpoint` may end in an alias or `latest`; the answer names the version: renew
 // by that, at a third of the time. 1 s to 30 days. By the same holder it renews.
+// `holder` is such as `serving-7` or `trainer@host:4711`:
+// [a-zA-Z0-9][a-zA-Z0-9._:@-]{0,127}.
 [[nodiscard]] absl::StatusOr<LeaseInfo> AcquireLease(const Client& client,
                                                      std::string_view checkpoint,
                                                      std::string_view holder,
                                                      Timeout time_to_live,
                                                      const CallOptions& options = {});
-// `checkpoint` ends in the version's number.
-absl::Status ReleaseLease(const Client& client, std::string_view checkpoint,
-                          std::string_view holder, const CallOptions& options = {});
+// `name` is LeaseInfo::name.
+absl::Status ReleaseLease(const Client& client, std::string_view name,
+                          const CallOptions& options = {});
 
 // By version, then holder; expired ones are left out. `parent` is `models/{model}`, or
 // `models/{model}/checkpoints/{version}`.
@@ -109,7 +121,9 @@ struct CopyOptions {
   CheckpointMetadata metadata = {};
   // The same id never makes two versions. Empty: the library makes one.
   std::string request_id = {};
+  // Of the destination; see SaveOptions.
   std::optional<int64_t> expected_latest_version = {};
+  bool expect_no_version = false;
   std::optional<Deadline> deadline = {};
 };
 // Copies a version into a model, the same or another, as its next version. The

@@ -78,8 +78,8 @@ struct ModifyResult {
       kTensorsNotTaken,
     };
     Kind kind = Kind::kUnknown;
-    int edit_index = -1;  // -1: about the whole
-    std::string path;     // of a module, or a key
+    std::optional<int> edit_index;  // absent: about the whole
+    std::string path;               // of a module, or a key
     std::string message;
   };
   // What became of one parameter, and of its state in an optimizer. One that several

@@ -74,11 +74,14 @@ struct SaveOptions {
   // becomes the latest one. Otherwise INVALID_ARGUMENT: it is a mistake more often than
   // not.
   bool allow_empty = false;
-  // Refuses with ABORTED unless this is the model's latest; 0: it has none.
+  // Refuses with ABORTED unless this is the model's latest.
   std::optional<int64_t> expected_latest_version = {};
-  // `models/{m}/checkpoints/{n}` to share chunks with; empty: the latest;
-  // `none`: nothing is shared.
+  // Refuses with ABORTED if the model has a version. Not with expected_latest_version.
+  bool expect_no_version = false;
+  // `models/{m}/checkpoints/{n}` to share chunks with; empty: the latest.
   std::string base_checkpoint = {};
+  // Shares nothing and has no base. Not with base_checkpoint.
+  bool no_base = false;
   // The same id never makes two versions: repeated with the same content it returns
   // the version it made, with other content INVALID_ARGUMENT. Empty: the library makes
   // one.

@@ -38,8 +38,8 @@ enum class Origin : uint8_t {
   kImported,  // from a file of another format
   kCopied,    // by CopyCheckpoint from base_checkpoint
 };
-// Its name in the protocol, such as `SAVED`; so for the enums of modify.h and
-// retention.h.
+// Its name in the protocol without ORIGIN_, such as `SAVED`; so for the enums of modify.h
+// and retention.h.
 std::string_view ToString(Origin origin);
 
 // What its maker says of a version beside the content: the argument of a save, a
@@ -95,7 +95,7 @@ struct ModelInfo {
   std::string description;
   std::map<std::string, std::string> labels;
   std::map<std::string, int64_t> aliases;  // their ids, and what they name
-  int64_t latest_version = 0;
+  std::optional<int64_t> latest_version;   // absent: it has none
   int64_t checkpoint_count = 0;
   int64_t logical_bytes = 0;
   int64_t stored_bytes = 0;

@@ -44,7 +44,7 @@ struct RetentionPolicy {
   // prune_unranked.
   int64_t keep_every_steps = 0;
   // By the time of their commit.
-  int64_t keep_younger_than_seconds = 0;
+  Timeout keep_younger_than{0};
   // keep_best does not keep versions that lack the metric, nor keep_every_steps those
   // that lack a step.
   bool prune_unranked = false;
@@ -77,7 +77,7 @@ struct PruneDecision {
     kBest,        // among keep_best
     kUnranked,    // without the metric or the step
     kEverySteps,  // of keep_every_steps
-    kYounger,     // than keep_younger_than_seconds
+    kYounger,     // than keep_younger_than
     kNoRules,     // there are none
     kExpired,     // its expire_time has passed: it goes
     kChanged,     // since the call began
