@@ -106,8 +106,8 @@ absl::StatusOr<PinnedBytes> StoreCore::ReadChecked(ChunkId chunk, const Digest& 
   }
   damage.Mark(chunk);
   if (absl::IsDataLoss(bytes.status())) return bytes.status();
-  return MakeError(ERROR_REASON_DATA_DAMAGED,
-                   bytes.ok() ? "does not match its digest" : "is gone");
+  return DataDamaged("chunk", absl::StrCat(chunk.pack, "/", chunk.sequence),
+                     bytes.ok() ? "does not match its digest" : "is gone");
 }
 
 absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/dtype.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/message_codec.h"
 #include "storage/keys.h"
 #include "storage/record_codec.h"
 #include "storage/status_macros.h"
@@ -85,12 +86,12 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
       catalog_->Scan(Space::kManifests, PrefixRange(keys::ManifestPages(manifest_id)),
                      [&](absl::string_view key, absl::string_view value) {
                        damaged = key != keys::ManifestPage(manifest_id, found) ||
-                                 !manifest->MergeFromString(std::string(value));
+                                 !MergeMessage(value, manifest.get());
                        ++found;
                        return !damaged;
                      }));
   if (damaged || (pages.has_value() && found != *pages) || !IsSound(*manifest)) {
-    return MakeError(ERROR_REASON_DATA_DAMAGED, "its manifest is damaged");
+    return DataDamaged("manifest", absl::StrCat(manifest_id), "it is damaged");
   }
   std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);
   MutexLock lock(mutex_);

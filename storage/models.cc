@@ -193,11 +193,9 @@ absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(
   const bool complete = events.empty() ? after_generation >= model.generation()
                                        : events[0].generation == after_generation + 1;
   if (complete) return events;
-  const std::string name = ModelName(model.model_id());
-  return MakeError(ERROR_REASON_EVENTS_TRIMMED,
-                   absl::StrCat(name, ": the events after generation ", after_generation,
-                                " have been trimmed"),
-                   {{"resource_name", name}});
+  return absl::OutOfRangeError(absl::StrCat(ModelName(model.model_id()),
+                                            ": the events after generation ",
+                                            after_generation, " have been trimmed"));
 }
 
 }  // namespace

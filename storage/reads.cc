@@ -99,8 +99,10 @@ class StoredReads final : public Reads {
     absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
         core_.manifests.Load(held.checkpoint);
     if (!manifest.ok()) {
-      return Annotate(manifest.status(),
-                      CheckpointNameOf(held.model.model_id(), held.checkpoint.version()));
+      const std::string name =
+          CheckpointNameOf(held.model.model_id(), held.checkpoint.version());
+      if (!absl::IsDataLoss(manifest.status())) return Annotate(manifest.status(), name);
+      return DataDamaged("checkpoint", name, manifest.status().message());
     }
     return std::make_shared<StoredRead>(&core_, std::move(held), *std::move(manifest));
   }

@@ -23,9 +23,8 @@ template <typename Record>
 absl::StatusOr<Record> Decode(absl::string_view bytes) {
   Record record;
   if (!ParseMessage(bytes, &record)) {
-    return MakeError(
-        ERROR_REASON_DATA_DAMAGED,
-        absl::StrCat("the catalog holds a damaged ", Record::descriptor()->name()));
+    return DataDamaged("record", std::string(Record::descriptor()->name()),
+                       "the catalog holds a damaged one");
   }
   return record;
 }

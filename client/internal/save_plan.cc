@@ -22,8 +22,8 @@ namespace {
 
 // Maximum size of a part; leaves space for the other fields of its message.
 constexpr size_t kManifestPartBytes = kMaxManifestMessageBytes - (size_t{64} << 10);
-// An attachment must fit in one message.
-constexpr int64_t kMaxSavedAttachmentBytes = kMaxChunkBytes;
+// A section is not cut: it must fit in a message.
+constexpr int64_t kMaxSentSectionBytes = kMaxMessageBytes - (int64_t{64} << 10);
 
 // Page-locking is slow, and locked memory is kept for the next save, so it is requested
 // in few sizes.
@@ -121,6 +121,13 @@ absl::StatusOr<std::unique_ptr<SavePlan>> SavePlan::Make(SaveContent content,
     if (s.ok()) s = ToSection(section, &message, &named);
     if (s.ok() && whole) s = CheckNamed(section.name, named, content.tensors);
     if (!s.ok()) return s;
+    const auto bytes = static_cast<int64_t>(message.ByteSizeLong());
+    if (bytes > kMaxSentSectionBytes) {
+      return InvalidField(
+          absl::StrCat("section ", section.name),
+          absl::StrCat("takes ", bytes, " bytes; at most ", kMaxSentSectionBytes,
+                       " travel in one message: save large values as tensors"));
+    }
   }
   for (Attachment& attachment : content.attachments) {
     absl::Status s = plan->AddAttachment(std::move(attachment));
@@ -145,11 +152,10 @@ absl::Status SavePlan::AddAttachment(Attachment attachment) {
   absl::Status s = CheckString(absl::StrCat(field, ".name"), attachment.name);
   if (s.ok()) s = CheckString(absl::StrCat(field, ".media_type"), attachment.media_type);
   if (!s.ok()) return s;
-  if (static_cast<int64_t>(attachment.data.size()) > kMaxSavedAttachmentBytes) {
-    return InvalidField(
-        absl::StrCat(field, ".data"),
-        absl::StrCat("has ", attachment.data.size(), " bytes; the maximum is ",
-                     kMaxSavedAttachmentBytes));
+  if (static_cast<int64_t>(attachment.data.size()) > kMaxAttachmentBytes) {
+    return InvalidField(absl::StrCat(field, ".data"),
+                        absl::StrCat("has ", attachment.data.size(), " bytes, at most ",
+                                     kMaxAttachmentBytes, " are allowed"));
   }
   message.set_name(std::move(attachment.name));
   message.set_media_type(std::move(attachment.media_type));
@@ -257,7 +263,9 @@ std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
   std::vector<v1::ManifestPart> parts(1);
   size_t bytes = 0;
   const auto make_room = [&](size_t more) {
-    if (bytes > 0 && bytes + more > kManifestPartBytes) {
+    // The first part shares its message with the metadata.
+    const bool shared = bytes > 0 || parts.size() == 1;
+    if (shared && bytes + more > kManifestPartBytes) {
       parts.emplace_back();
       bytes = 0;
     }
@@ -282,10 +290,7 @@ std::vector<v1::ManifestPart> SavePlan::ManifestParts() const {
     *parts.back().add_sections() = section;
   }
   for (const v1::Attachment& attachment : attachments_) {
-    const size_t size = attachment.ByteSizeLong();
-    // The message of the first part also has the metadata.
-    if (bytes == 0 && size > kManifestPartBytes) parts.emplace_back();
-    make_room(size);
+    make_room(attachment.ByteSizeLong());
     *parts.back().add_attachments() = attachment;
   }
   return parts;

@@ -9,6 +9,7 @@
 #include "google/protobuf/message_lite.h"
 #include "modelstore/rpc/error_details.pb.h"
 #include "proto/contract/limits.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/utf8.h"
 
 namespace modelstore {
@@ -35,7 +36,7 @@ std::optional<Detail> Attached(const absl::Status& status) {
   Detail detail;
   const auto bytes =
       status.GetPayload(absl::StrCat(kTypeUrlPrefix, Detail::descriptor()->name()));
-  if (!bytes.has_value() || !detail.ParseFromString(std::string(*bytes))) {
+  if (!bytes.has_value() || !ParseMessage(std::string(*bytes), &detail)) {
     return std::nullopt;
   }
   return detail;
@@ -218,6 +219,12 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
   if (!info.has_value() || !info->has_retry_delay()) return std::nullopt;
   return absl::Seconds(info->retry_delay().seconds()) +
          absl::Nanoseconds(info->retry_delay().nanos());
+}
+
+absl::Status DataDamaged(absl::string_view type, absl::string_view name,
+                         absl::string_view what) {
+  return WithResource(ERROR_REASON_DATA_DAMAGED, type, name,
+                      absl::StrCat(type, " ", name, ": ", what), what);
 }
 
 absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tensor,

@@ -93,8 +93,10 @@ absl::Status LostRace(absl::string_view resource, int64_t expected, int64_t actu
 absl::Status LatestVersionDiffers(absl::string_view model, int64_t expected,
                                   int64_t actual);
 
-// DATA_DAMAGED with google.rpc.ResourceInfo naming the tensor:
-// `tensor {section:key} of {checkpoint}: {what}`.
+// DATA_DAMAGED with google.rpc.ResourceInfo: `{type} {name}: {what}`.
+absl::Status DataDamaged(absl::string_view type, absl::string_view name,
+                         absl::string_view what);
+// The same of a tensor: `tensor {section:key} of {checkpoint}: {what}`.
 absl::Status TensorDataLoss(absl::string_view checkpoint, absl::string_view tensor,
                             absl::string_view what);
 

@@ -27,7 +27,10 @@ inline constexpr int kMaxNestedMessages = 224;
 inline constexpr int kMaxBigIntDigits = 4300;
 inline constexpr int kMaxDigestsPerCall = 65'536;
 inline constexpr int kMaxContributions = 65'536;
-inline constexpr int64_t kMaxAttachmentBytes = int64_t{16} << 20;
+// Of one attachment, which is not cut and so fits in a message with room to spare.
+inline constexpr int64_t kMaxAttachmentBytes = kMaxChunkBytes;
+// Of all attachments of a checkpoint.
+inline constexpr int64_t kMaxTotalAttachmentBytes = int64_t{16} << 20;
 // Of every answer, unary or streamed, unless the request allows more: what gRPC's clients
 // accept by default.
 inline constexpr int64_t kMaxAnswerBytes = int64_t{4} << 20;

@@ -21,11 +21,16 @@ std::string SerializeDeterministic(const google::protobuf::MessageLite& message)
 }
 
 bool ParseMessage(absl::string_view bytes, google::protobuf::MessageLite* message) {
+  message->Clear();
+  return MergeMessage(bytes, message);
+}
+
+bool MergeMessage(absl::string_view bytes, google::protobuf::MessageLite* message) {
   if (bytes.size() > static_cast<size_t>(std::numeric_limits<int>::max())) return false;
   google::protobuf::io::CodedInputStream input(
       reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
   input.SetRecursionLimit(kMaxNestedMessages);
-  return message->ParseFromCodedStream(&input) && input.ConsumedEntireMessage();
+  return message->MergeFromCodedStream(&input) && input.ConsumedEntireMessage();
 }
 
 }  // namespace modelstore

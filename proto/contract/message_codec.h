@@ -16,5 +16,7 @@ std::string SerializeDeterministic(const google::protobuf::MessageLite& message)
 // As ParseFromString(), but takes trees of values as deep as the contract allows
 // (kMaxNestedMessages). False if `bytes` is not a well-formed message of that type.
 bool ParseMessage(absl::string_view bytes, google::protobuf::MessageLite* message);
+// The same, added to what `message` holds, which is undefined after false.
+bool MergeMessage(absl::string_view bytes, google::protobuf::MessageLite* message);
 
 }  // namespace modelstore

@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "modelstore/rpc/status.pb.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/message_codec.h"
 #include "proto/contract/utf8.h"
 
 namespace modelstore {
@@ -51,7 +52,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   const std::string message = status.error_message();
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()), message);
   rpc::Status detailed;
-  if (detailed.ParseFromString(status.error_details())) {
+  if (ParseMessage(status.error_details(), &detailed)) {
     for (const auto& detail : detailed.details()) {
       if (detail.type_url().empty()) continue;
       result.SetPayload(detail.type_url(), absl::Cord(detail.value()));

@@ -24,19 +24,18 @@ std::string EncodeOpaque(const google::protobuf::Message& message) {
   return absl::StrCat(std::string(1, kEncodingVersion), SerializeDeterministic(message));
 }
 
-absl::Status DecodeOpaque(absl::string_view bytes, google::protobuf::Message* message) {
+// `type` and `name` are those of the resource that the bytes are a part of.
+absl::Status DecodeOpaque(absl::string_view bytes, absl::string_view type,
+                          absl::string_view name, google::protobuf::Message* message) {
   if (bytes.empty()) return absl::OkStatus();
+  const std::string& what = message->GetDescriptor()->name();
   if (bytes[0] != kEncodingVersion) {
     return absl::UnimplementedError(
-        absl::StrCat("a stored ", message->GetDescriptor()->name(), " has encoding ",
+        absl::StrCat(type, " ", name, ": a stored ", what, " has encoding ",
                      static_cast<int>(bytes[0]), ", written by a newer server"));
   }
-  if (!ParseMessage(bytes.substr(1), message)) {
-    return MakeError(
-        ERROR_REASON_DATA_DAMAGED,
-        absl::StrCat("a stored ", message->GetDescriptor()->name(), " cannot be read"));
-  }
-  return absl::OkStatus();
+  if (ParseMessage(bytes.substr(1), message)) return absl::OkStatus();
+  return DataDamaged(type, name, absl::StrCat("its stored ", what, " cannot be read"));
 }
 
 void SetTime(int64_t micros, google::protobuf::Timestamp* time) {
@@ -116,9 +115,8 @@ void MetadataFromRecord(const records::CheckpointMetadata& metadata,
   out->set_description(metadata.description());
   if (!metadata.producer().empty()) {
     // Not worth refusing a checkpoint for: an unreadable producer is left out.
-    if (!DecodeOpaque(metadata.producer(), out->mutable_producer()).ok()) {
-      out->clear_producer();
-    }
+    auto s = DecodeOpaque(metadata.producer(), "producer", "", out->mutable_producer());
+    if (!s.ok()) out->clear_producer();
   }
   out->set_origin(static_cast<v1::Origin>(metadata.origin()));
 }
@@ -213,11 +211,13 @@ absl::Duration ToDuration(const google::protobuf::Duration& duration) {
 v1::Model ModelFromRecord(const records::ModelRecord& record) {
   v1::Model model;
   v1::Model extra;
-  if (DecodeOpaque(record.extra(), &extra).ok() && extra.has_retention_policy()) {
+  const std::string name = ModelName(record.model_id());
+  if (DecodeOpaque(record.extra(), "model", name, &extra).ok() &&
+      extra.has_retention_policy()) {
     ReadWholeSeconds(*extra.mutable_retention_policy());
     *model.mutable_retention_policy() = extra.retention_policy();
   }
-  model.set_name(ModelName(record.model_id()));
+  model.set_name(name);
   model.set_uid(record.uid());
   model.set_description(record.description());
   *model.mutable_labels() = record.labels();
@@ -275,13 +275,15 @@ v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
 }
 
 absl::Status AddFullMetadata(const records::CheckpointMetadata& metadata,
-                             v1::Checkpoint* checkpoint) {
+                             absl::string_view name, v1::Checkpoint* checkpoint) {
   if (!metadata.architecture().empty()) {
-    auto s = DecodeOpaque(metadata.architecture(), checkpoint->mutable_architecture());
+    auto s = DecodeOpaque(metadata.architecture(), "checkpoint", name,
+                          checkpoint->mutable_architecture());
     if (!s.ok()) return s;
   }
   for (const std::string& edit : metadata.edits()) {
-    if (auto s = DecodeOpaque(edit, checkpoint->add_edits()); !s.ok()) return s;
+    auto s = DecodeOpaque(edit, "checkpoint", name, checkpoint->add_edits());
+    if (!s.ok()) return s;
   }
   return absl::OkStatus();
 }
@@ -319,9 +321,11 @@ v1::Tensor TensorFromRecord(const records::TensorRecord& record, Pieces pieces) 
   return tensor;
 }
 
-absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& record) {
+absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& record,
+                                              absl::string_view checkpoint) {
   v1::Section section;
-  auto s = DecodeOpaque(record.value(), &section);
+  auto s = DecodeOpaque(record.value(), "section",
+                        absl::StrCat(checkpoint, "/sections/", record.name()), &section);
   if (!s.ok()) return s;
   section.set_name(record.name());
   section.set_tensor_count(record.tensor_count());

@@ -46,12 +46,14 @@ v1::Model ModelFromRecord(const records::ModelRecord& record);
 v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
                                     const records::CheckpointRecord& record);
 // Adds what CHECKPOINT_VIEW_FULL has beyond BASIC, apart from the sections' values.
+// DATA_LOSS, with the checkpoint's name, if it cannot be read.
 absl::Status AddFullMetadata(const records::CheckpointMetadata& metadata,
-                             v1::Checkpoint* checkpoint);
+                             absl::string_view name, v1::Checkpoint* checkpoint);
 enum class Pieces { kNone, kBoxes, kHexDigests };
 v1::Tensor TensorFromRecord(const records::TensorRecord& record, Pieces pieces);
-// DATA_LOSS if the stored value cannot be read.
-absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& record);
+// Of the checkpoint of this name. DATA_LOSS if the stored value cannot be read.
+absl::StatusOr<v1::Section> SectionFromRecord(const records::SectionRecord& record,
+                                              absl::string_view checkpoint);
 // An encoded v1.Section that holds value and metadata: a view into the record, which
 // SectionFromRecord() has accepted and which has a value.
 absl::string_view EncodedSection(const records::SectionRecord& record);

@@ -28,7 +28,7 @@ absl::Status AddSectionValues(ServiceContext& context,
             absl::StrCat("the full view of ", checkpoint->name()),
             "use GetSection for one section, ListTensors, or LoadCheckpoint");
       }
-      auto section = SectionFromRecord(stored);
+      auto section = SectionFromRecord(stored, checkpoint->name());
       if (!section.ok()) return section.status();
       for (auto& summary : *checkpoint->mutable_sections()) {
         if (summary.name() != section->name()) continue;
@@ -57,10 +57,9 @@ absl::StatusOr<v1::Checkpoint> GetCheckpoint(ServiceContext& context,
   if (!record.ok()) return record.status();
   v1::Checkpoint checkpoint = CheckpointFromRecord(*model, *record);
   if (request.view() != v1::CHECKPOINT_VIEW_FULL) return checkpoint;
-  if (auto s = AddFullMetadata(record->metadata(), &checkpoint); !s.ok()) {
-    return Annotate(s, checkpoint.name());
-  }
-  if (auto s = AddSectionValues(context, *record, &checkpoint); !s.ok()) return s;
+  auto s = AddFullMetadata(record->metadata(), checkpoint.name(), &checkpoint);
+  if (!s.ok()) return s;
+  if (s = AddSectionValues(context, *record, &checkpoint); !s.ok()) return s;
   if (checkpoint.ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes)) {
     return AnswerTooLarge(absl::StrCat("the full view of ", checkpoint.name()),
                           "use GetSection");

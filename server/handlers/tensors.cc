@@ -184,8 +184,8 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
       // Before it is decoded, which takes a multiple of its bytes.
       if (stored.value().size() > static_cast<size_t>(kMaxAnswerBytes))
         return too_large();
-      auto section = SectionFromRecord(stored);
-      if (!section.ok()) return Annotate(section.status(), checkpoint);
+      auto section = SectionFromRecord(stored, checkpoint);
+      if (!section.ok()) return section;
       section->set_tensor_count(summary->tensor_count());
       section->set_logical_bytes(summary->logical_bytes());
       if (section->ByteSizeLong() > static_cast<size_t>(kMaxAnswerBytes))
@@ -195,7 +195,7 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
     if (manifest->sections_size() == 0 && manifest->tensors_size() > 0) break;
   }
   // A plain state dict: its tensors, and no value beside them.
-  return SectionFromRecord(*summary);
+  return SectionFromRecord(*summary, checkpoint);
 }
 
 }  // namespace modelstore::server

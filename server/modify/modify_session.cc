@@ -308,7 +308,7 @@ v1::ModifyCheckpointResponse::Result ModifySession::MakeResult() const {
     checkpoint.clear_etag();
   }
   // Stored by this server, this moment or by an earlier call: readable.
-  AddFullMetadata(record_.metadata(), &checkpoint).IgnoreError();
+  AddFullMetadata(record_.metadata(), checkpoint.name(), &checkpoint).IgnoreError();
   if (out_ != nullptr) result.set_new_tensor_bytes(out_->new_bytes());
   if (checkpoint.has_architecture()) {
     result.set_architecture_after(PrintModule(checkpoint.architecture().root()));

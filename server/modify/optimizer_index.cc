@@ -12,6 +12,7 @@
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/limits.h"
 #include "server/core/convert.h"
+#include "server/core/tensor_stream.h"
 #include "server/modify/optimizer_resolver.h"
 
 namespace modelstore::server::modify {
@@ -135,9 +136,10 @@ absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& check
   index.section_ = std::string(section);
   index.position_ = position;
   v1::Value optimizer;
+  const std::string name = FullCheckpointName(*checkpoint.base());
   for (const auto& record : checkpoint.base()->manifest().sections()) {
     if (record.name() != section) continue;
-    auto decoded = SectionFromRecord(record);
+    auto decoded = SectionFromRecord(record, name);
     if (!decoded.ok()) return decoded.status();
     optimizer = std::move(*decoded->mutable_value());
   }

@@ -9,6 +9,7 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
+#include "server/core/tensor_stream.h"
 #include "server/modify/value_references.h"
 
 namespace modelstore::server::modify {
@@ -35,11 +36,9 @@ absl::StatusOr<WorkingCheckpoint> WorkingCheckpoint::Of(
     std::shared_ptr<storage::Read> base) {
   WorkingCheckpoint checkpoint(std::move(base));
   v1::Checkpoint metadata;
-  auto s = AddFullMetadata(checkpoint.base_->checkpoint().metadata(), &metadata);
-  if (!s.ok()) {
-    return Annotate(s, CheckpointNameOf(checkpoint.base_->model().model_id(),
-                                        checkpoint.base_->checkpoint().version()));
-  }
+  auto s = AddFullMetadata(checkpoint.base_->checkpoint().metadata(),
+                           FullCheckpointName(*checkpoint.base_), &metadata);
+  if (!s.ok()) return s;
   if (metadata.has_architecture()) {
     checkpoint.architecture_ = std::move(*metadata.mutable_architecture());
   }
@@ -238,7 +237,7 @@ absl::StatusOr<v1::Section*> WorkingCheckpoint::Section(absl::string_view sectio
   StoredSection* stored = FindSection(section);
   if (stored == nullptr) return nullptr;
   if (!stored->section.has_value()) {
-    auto decoded = SectionFromRecord(stored->record);
+    auto decoded = SectionFromRecord(stored->record, FullCheckpointName(*base_));
     if (!decoded.ok()) return decoded.status();
     stored->section = *std::move(decoded);
   }
@@ -273,7 +272,7 @@ absl::Status WorkingCheckpoint::ChangeReferences(
   if (stored->section.has_value()) {
     changed_section = *stored->section;
   } else {
-    auto decoded = SectionFromRecord(stored->record);
+    auto decoded = SectionFromRecord(stored->record, FullCheckpointName(*base_));
     if (!decoded.ok()) return decoded.status();
     changed_section = *std::move(decoded);
   }

@@ -38,8 +38,8 @@ absl::StatusOr<int> SourceOf(const storage::Read& read, const Names& names, int 
 }
 
 // A section without values is stored or left out: both mean the same.
-bool HasValues(const records::SectionRecord& record) {
-  auto section = SectionFromRecord(record);
+bool HasValues(const records::SectionRecord& record, absl::string_view checkpoint) {
+  auto section = SectionFromRecord(record, checkpoint);
   if (!section.ok()) return true;
   section->clear_name();
   section->clear_tensor_count();
@@ -50,8 +50,9 @@ bool HasValues(const records::SectionRecord& record) {
 absl::flat_hash_map<std::string, std::string> ValuesOf(const storage::Read& read,
                                                        const TensorSelector& selector) {
   absl::flat_hash_map<std::string, std::string> values;
+  const std::string checkpoint = FullCheckpointName(read);
   for (const auto& section : read.manifest().sections()) {
-    if (selector.TakesSection(section.name()) && HasValues(section)) {
+    if (selector.TakesSection(section.name()) && HasValues(section, checkpoint)) {
       values[section.name()] = section.value();
     }
   }

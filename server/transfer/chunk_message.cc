@@ -7,15 +7,6 @@
 #include "server/core/request_codec.h"
 
 namespace modelstore::server {
-namespace {
-
-absl::Status FieldOverLimit(absl::string_view field, int64_t given,
-                            absl::string_view unit, int64_t limit) {
-  return InvalidField(field, absl::StrCat("has ", given, " ", unit, " so far, at most ",
-                                          limit, " are allowed"));
-}
-
-}  // namespace
 
 absl::StatusOr<IncomingPayload> ParseIncoming(
     absl::Span<const absl::string_view> fragments, google::protobuf::Message* message) {
@@ -70,25 +61,6 @@ absl::Status ForEachChunk(
     if (auto s = put(digest, bytes); !s.ok()) {
       return Annotate(s, absl::StrCat("chunks[", i, "]"));
     }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ManifestBudget::Add(const v1::ManifestPart& part) {
-  tensors_ += part.tensors_size();
-  if (tensors_ > kMaxTensors) {
-    return FieldOverLimit("manifest.tensors", tensors_, "tensors", kMaxTensors);
-  }
-  for (const auto& attachment : part.attachments()) {
-    attachment_bytes_ += static_cast<int64_t>(attachment.data().size());
-  }
-  if (attachment_bytes_ > kMaxAttachmentBytes) {
-    return FieldOverLimit("manifest.attachments", attachment_bytes_, "bytes",
-                          kMaxAttachmentBytes);
-  }
-  bytes_ += static_cast<int64_t>(part.ByteSizeLong());
-  if (bytes_ > kMaxManifestBytes) {
-    return FieldOverLimit("manifest", bytes_, "bytes", kMaxManifestBytes);
   }
   return absl::OkStatus();
 }

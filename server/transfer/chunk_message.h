@@ -36,15 +36,4 @@ absl::Status ForEachChunk(
     const google::protobuf::RepeatedPtrField<v1::ChunkHeader>& chunks,
     const IncomingPayload& payload, EmptyDigest empty_digest, PutChunk put);
 
-// Adds up the parts of one manifest against the limits.
-class ManifestBudget {
- public:
-  absl::Status Add(const v1::ManifestPart& part);
-
- private:
-  int64_t tensors_ = 0;
-  int64_t bytes_ = 0;
-  int64_t attachment_bytes_ = 0;
-};
-
 }  // namespace modelstore::server

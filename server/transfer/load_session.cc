@@ -179,7 +179,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
 absl::Status LoadSession::AddSection(const storage::records::SectionRecord& record,
                                      bool in_slices, v1::LoadPlan* part) {
   if (told_slice_bytes_ == 0) {
-    auto section = SectionFromRecord(record);
+    auto section = SectionFromRecord(record, FullCheckpointName(plan_.read()));
     if (!section.ok()) return section.status();
     for (const auto& summary : plan_.read().checkpoint().sections()) {
       if (summary.name() != section->name()) continue;

@@ -45,7 +45,6 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
     if (manifest_over_) {
       return InvalidField("manifest", "all its parts precede the first chunk");
     }
-    if (auto s = budget_.Add(request.manifest()); !s.ok()) return s;
     const auto bytes = static_cast<int64_t>(request.manifest().SpaceUsedLong());
     if (auto s = reservation_.Grow(bytes); !s.ok()) return s;
     std::vector<std::vector<NamedTensor>> named;

@@ -27,7 +27,6 @@ class SaveSession final : public InboundSession {
   std::optional<int64_t> expected_latest_version_;
   bool allow_empty_ = false;
   std::unique_ptr<storage::OneShotSave> save_;
-  ManifestBudget budget_;
   // Storage holds the manifest until the commit.
   Reservation reservation_;
   bool manifest_over_ = false;

@@ -34,7 +34,6 @@ absl::Status UploadSession::AddManifest(v1::UploadChunksRequest* request) {
   if (manifest_complete_) {
     return InvalidField("manifest", "manifest_complete was sent before");
   }
-  if (auto s = budget_.Add(request->manifest()); !s.ok()) return s;
   std::vector<std::vector<NamedTensor>> named;
   auto s =
       ValidateManifestPart("manifest", request->manifest(), Digests::kRequired, named);

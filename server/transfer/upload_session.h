@@ -31,7 +31,6 @@ class UploadSession final : public InboundSession {
   uint32_t contribution_ = 0;
   bool manifest_begun_ = false;
   bool manifest_complete_ = false;
-  ManifestBudget budget_;
   // Opened by the first chunk: a stream of manifest alone makes no pack.
   std::unique_ptr<storage::ChunkSink> sink_;
 };

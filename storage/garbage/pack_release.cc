@@ -1,6 +1,8 @@
 #include "storage/garbage/pack_release.h"
 
+#include "absl/strings/str_cat.h"
 #include "storage/keys.h"
+#include "storage/record_codec.h"
 #include "storage/status_macros.h"
 
 namespace modelstore::storage {
@@ -17,7 +19,7 @@ absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
   const std::string own = keys::PackUse(pack, uid, version);
   batch.Delete(Space::kRecords, own);
   bool others = false;
-  v1::PackRecord record;
+  absl::StatusOr<v1::PackRecord> record = v1::PackRecord();
   // From the end: the oldest versions are usually deleted first, and a scan from the
   // front would pass their tombstones.
   KeyRange uses = PrefixRange(keys::Pack(pack));
@@ -25,23 +27,25 @@ absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
   RETURN_IF_ERROR(core.catalog().Scan(
       Space::kRecords, uses, [&](absl::string_view found, absl::string_view value) {
         if (found == keys::Pack(pack)) {
-          record.ParseFromArray(value.data(), static_cast<int>(value.size()));
+          record = Decode<v1::PackRecord>(value);
         } else if (found != own) {
           others = true;
         }
         return !others;
       }));
   if (others) return absl::OkStatus();
+  // It says where the chunks are.
+  if (!record.ok()) return Annotate(record.status(), absl::StrCat("pack ", pack));
   batch.Delete(Space::kRecords, keys::Pack(pack));
   batch.Delete(Space::kRecords, keys::DamagedPack(pack));
   unused.gone.push_back(pack);
   if (keys::IsInlinePack(pack)) {
-    for (uint32_t c = 0; c < record.chunk_count(); ++c) {
+    for (uint32_t c = 0; c < record->chunk_count(); ++c) {
       batch.Delete(Space::kChunks, keys::Chunk(pack, c));
     }
-    unused.inline_bytes += record.chunk_bytes();
-  } else if (record.has_place()) {
-    unused.shared.push_back(record.place().pack());
+    unused.inline_bytes += record->chunk_bytes();
+  } else if (record->has_place()) {
+    unused.shared.push_back(record->place().pack());
   } else {
     unused.packs.push_back(pack);
   }

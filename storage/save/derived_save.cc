@@ -67,6 +67,7 @@ absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest
   if (!core_.damage.any()) return absl::OkStatus();
   const size_t length = DigestLength(algorithm_);
   std::vector<std::string> damaged;
+  std::string first;
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
     int64_t chunks = 0;
     for (const v1::PieceRecord& piece : tensor.pieces()) {
@@ -81,8 +82,10 @@ absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest
       }
     }
     if (chunks == 0) continue;
-    damaged.push_back(absl::StrCat(TensorNameOf(tensor.section(), tensor.key()), " (",
-                                   chunks, chunks == 1 ? " chunk)" : " chunks)"));
+    const std::string name = TensorNameOf(tensor.section(), tensor.key());
+    if (damaged.empty()) first = name;
+    damaged.push_back(
+        absl::StrCat(name, " (", chunks, chunks == 1 ? " chunk)" : " chunks)"));
   }
   if (damaged.empty()) return absl::OkStatus();
   const size_t named = std::min(damaged.size(), kNamedTensors);
@@ -93,7 +96,8 @@ absl::Status StoredDerivedSave::CheckNotDamaged(const v1::ManifestPage& manifest
                    damaged.size() > named
                        ? absl::StrCat(" and ", damaged.size() - named, " more")
                        : "",
-                   "; save these tensors again first, or leave them out"));
+                   "; save these tensors again first, or leave them out"),
+      {{"resource_type", "tensor"}, {"resource_name", first}});
 }
 
 absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(

@@ -171,11 +171,11 @@ absl::Status CheckManifestTotals(const ManifestTotals& totals) {
                                      "at most ",
                                      kMaxTensors));
   }
-  if (totals.attachment_bytes > kMaxAttachmentBytes) {
+  if (totals.attachment_bytes > kMaxTotalAttachmentBytes) {
     return InvalidField("manifest.attachments", absl::StrCat(totals.attachment_bytes,
                                                              " bytes of attachments; a "
                                                              "checkpoint holds at most ",
-                                                             kMaxAttachmentBytes));
+                                                             kMaxTotalAttachmentBytes));
   }
   if (totals.bytes > kMaxManifestBytes) {
     return InvalidField(

@@ -107,6 +107,21 @@ TEST_F(AttachmentsTest, WhatIsNotThereIsToldByName) {
   EXPECT_THAT(std::string(none.message()), HasSubstr("card.md"));
 }
 
+TEST_F(AttachmentsTest, AsLargeAsAMessageASectionTravelsAloneAndALargerOneIsRefused) {
+  SaveContent content;
+  content.sections.push_back(
+      {.name = "blob", .value = Value(std::string(4'900'000, 'b')), .metadata = {}});
+  // The metadata of the first message.
+  content.description = std::string(4000, 'd');
+  const auto saved = client_.SaveAsync("models/m", content).Durable(Soon());
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  content.sections[0].value = Value(std::string(6'000'000, 'b'));
+  const absl::Status refused =
+      client_.SaveAsync("models/m", content).Durable(Soon()).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("section blob"));
+}
+
 TEST_F(AttachmentsTest, WhatCannotBeSentIsRefusedByName) {
   const absl::Status large = Save({{"big", "", std::string(4 * kMiB + 1, 'x')}}).status();
   EXPECT_TRUE(absl::IsInvalidArgument(large)) << large;

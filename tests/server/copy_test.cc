@@ -80,7 +80,7 @@ class CopyTest : public testing::Test {
   }
 
   Harness harness_;
-  const std::string card_ = MakeBytes((4 << 20) + 5, 9);
+  const std::string card_ = MakeBytes(4 << 20, 9);
   std::string bytes_;
 };
 

@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/status_codec.h"
+#include "storage/catalog.h"
+#include "storage/keys.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
@@ -291,6 +293,60 @@ TEST_F(ErrorsTest, DamagedBytesNameTheirTensor) {
       FailsFor(ERROR_REASON_DATA_DAMAGED,
                (Metadata{{"resource_type", "tensor"},
                          {"resource_name", "models/large/checkpoints/1/model:w"}})));
+}
+
+TEST_F(ErrorsTest, StoredBytesThatCannotBeReadNameWhatTheyBelongTo) {
+  const auto source = harness_.store().reads().Open("m", 1);
+  ASSERT_TRUE(source.ok()) << source.status();
+  storage::SaveRequest request;
+  request.model_id = "m";
+  request.metadata.set_architecture("\x01\xff");
+  auto save = harness_.store().saves().StartDerived(request, {*source});
+  ASSERT_TRUE(save.ok()) << save.status();
+  storage::ManifestPart manifest = (*source)->manifest();
+  auto* section = manifest.add_sections();
+  section->set_name("extra");
+  section->set_value("\x01\xff");
+  const auto made = (*save)->Commit(manifest, {});
+  ASSERT_TRUE(made.ok()) << made.status();
+  v1::GetCheckpointRequest full;
+  full.set_name("models/m/checkpoints/4");
+  full.set_view(v1::CHECKPOINT_VIEW_FULL);
+  EXPECT_THAT(Call<v1::Checkpoint>("GetCheckpoint", full),
+              FailsFor(ERROR_REASON_DATA_DAMAGED,
+                       (Metadata{{"resource_type", "checkpoint"},
+                                 {"resource_name", "models/m/checkpoints/4"}})));
+  v1::GetSectionRequest get;
+  get.set_parent("models/m/checkpoints/4");
+  get.set_section("extra");
+  EXPECT_THAT(
+      Call<v1::Section>("GetSection", get),
+      FailsFor(ERROR_REASON_DATA_DAMAGED,
+               (Metadata{{"resource_type", "section"},
+                         {"resource_name", "models/m/checkpoints/4/sections/extra"}})));
+}
+
+TEST_F(ErrorsTest, ADamagedManifestNamesItsCheckpoint) {
+  const auto record = harness_.store().checkpoints().Get("m", 2);
+  ASSERT_TRUE(record.ok()) << record.status();
+  const storage::Engine engine =
+      storage::OpenMemoryEngine(std::make_shared<storage::MemoryDisk>(harness_.disk()));
+  storage::CatalogBatch batch;
+  batch.Put(storage::Space::kManifests,
+            storage::keys::ManifestPage(record->manifest_id(), 0), "\xff");
+  ASSERT_TRUE(engine.catalog->Write(batch, storage::Durability::kDurable).ok());
+  v1::LoadCheckpointRequest load;
+  load.set_name("models/m/checkpoints/2");
+  EXPECT_THAT(harness_.Load(load),
+              FailsFor(ERROR_REASON_DATA_DAMAGED,
+                       (Metadata{{"resource_type", "checkpoint"},
+                                 {"resource_name", "models/m/checkpoints/2"}})));
+  v1::ListTensorsRequest list;
+  list.set_parent("models/m/checkpoints/2");
+  EXPECT_THAT(
+      Call<v1::ListTensorsResponse>("ListTensors", list),
+      FailsFor(ERROR_REASON_DATA_DAMAGED, (Metadata{{"resource_type", "record"},
+                                                    {"resource_name", "ManifestPage"}})));
 }
 
 TEST_F(ErrorsTest, AFieldOfAnEditIsNamedByItsPlaceInTheList) {

@@ -15,6 +15,50 @@ class GrpcTest : public testing::Test {
   GrpcHarness harness_;
 };
 
+TEST_F(GrpcTest, AttachmentsOfTheLargestSizePassThroughStubsWithDefaultLimits) {
+  const auto channel = harness_.NewChannel();
+  const auto transfer = v1::CheckpointTransfer::NewStub(channel);
+  const auto store = v1::ModelStore::NewStub(channel);
+  // All that a checkpoint may have, one in a message.
+  std::vector<std::string> saved;
+  {
+    Context context;
+    v1::Checkpoint checkpoint;
+    auto writer = transfer->SaveCheckpoint(&context, &checkpoint);
+    for (int i = 0; i < kMaxTotalAttachmentBytes / kMaxAttachmentBytes; ++i) {
+      saved.push_back(MakeBytes(kMaxAttachmentBytes, i));
+      v1::SaveCheckpointRequest request;
+      if (i == 0) {
+        request.set_parent("models/m");
+        request.set_create_model(true);
+      }
+      v1::Attachment* attachment = request.mutable_manifest()->add_attachments();
+      attachment->set_name(absl::StrCat("a", i));
+      attachment->set_data(saved.back());
+      ASSERT_TRUE(writer->Write(request)) << i;
+    }
+    v1::SaveCheckpointRequest last;
+    last.set_finish(true);
+    ASSERT_TRUE(writer->Write(last));
+    writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(checkpoint.attachments_size(), static_cast<int>(saved.size()));
+  }
+  std::string read;
+  v1::GetAttachmentResponse part;
+  do {
+    Context context;
+    v1::GetAttachmentRequest request;
+    request.set_parent("models/m/checkpoints/1");
+    request.set_attachment("a3");
+    request.set_offset(part.next_offset());
+    ASSERT_TRUE(store->GetAttachment(&context, request, &part).ok());
+    read += part.data();
+  } while (part.next_offset() > 0);
+  EXPECT_TRUE(read == saved[3]);
+}
+
 TEST_F(GrpcTest, AModelsWholeLifePassesThroughTheGeneratedStubs) {
   Context c1;
   v1::CreateModelRequest create;

@@ -354,5 +354,20 @@ TEST_F(SaveTest, AttachmentsAreToldWithoutTheirBytes) {
   EXPECT_EQ(saved->attachments(0).digest().size(), 32u);
 }
 
+TEST_F(SaveTest, MoreBytesOfAttachmentsThanACheckpointMayHaveAreRefused) {
+  std::vector<v1::SaveCheckpointRequest> requests;
+  for (int i = 0; i < 5; ++i) {
+    v1::SaveCheckpointRequest& request = requests.emplace_back();
+    if (i == 0) request.set_parent("models/m");
+    request.set_create_model(i == 0);
+    v1::Attachment* attachment = request.mutable_manifest()->add_attachments();
+    attachment->set_name(absl::StrCat("a", i));
+    attachment->set_data(std::string(i < 4 ? 4 << 20 : 1, 'x'));
+  }
+  requests.emplace_back().set_finish(true);
+  EXPECT_THAT(harness_.Save(requests), FailsWith(absl::StatusCode::kInvalidArgument,
+                                                 "manifest.attachments: 16777217 bytes"));
+}
+
 }  // namespace
 }  // namespace modelstore::server

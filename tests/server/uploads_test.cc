@@ -276,5 +276,37 @@ TEST_F(UploadsTest, ACommittedUploadTakesNothingMore) {
               FailsWith(absl::StatusCode::kFailedPrecondition, "committed"));
 }
 
+TEST_F(UploadsTest, AStreamInHandIsRefusedOnceAnotherCommitsOrDeletesItsUpload) {
+  const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2));
+  for (const bool committed : {true, false}) {
+    auto upload = Create(committed ? "committed" : "deleted");
+    ASSERT_TRUE(upload.ok()) << upload.status();
+    const auto stream = Stream(*upload, 0, tensor);
+    ASSERT_TRUE(harness_.Upload(stream).ok());
+    auto session =
+        harness_.service().OpenInbound(absl::StrCat(kTransfer, "UploadChunks"));
+    ASSERT_TRUE(session.ok()) << session.status();
+    auto send = [&](const v1::UploadChunksRequest& request) {
+      const std::string bytes = request.SerializeAsString();
+      const absl::string_view view(bytes);
+      return (*session)->OnMessage({view});
+    };
+    v1::UploadChunksRequest first;
+    first.set_upload(upload->name());
+    ASSERT_TRUE(send(first).ok());
+    if (committed) {
+      ASSERT_TRUE(Commit(*upload).ok());
+    } else {
+      v1::DeleteUploadRequest gone;
+      gone.set_name(upload->name());
+      ASSERT_TRUE(Call<google::protobuf::Empty>("DeleteUpload", gone).ok());
+    }
+    const auto code =
+        committed ? absl::StatusCode::kFailedPrecondition : absl::StatusCode::kNotFound;
+    EXPECT_EQ(send(stream[0]).code(), code);
+    EXPECT_EQ(send(stream[1]).code(), code);
+  }
+}
+
 }  // namespace
 }  // namespace modelstore::server

@@ -213,6 +213,12 @@ TEST(ValidationTest, ALimitThatIsPassedIsToldWithWhatWasGiven) {
   attachment.set_media_type(std::string(257, 'x'));
   EXPECT_THAT(std::string(ValidateAttachment("a", attachment).message()),
               HasSubstr("a.media_type: has 257 bytes, at most 256"));
+  attachment.clear_media_type();
+  attachment.set_data(std::string(4 << 20, 'x'));
+  EXPECT_TRUE(ValidateAttachment("a", attachment).ok());
+  attachment.mutable_data()->append("x");
+  EXPECT_THAT(std::string(ValidateAttachment("a", attachment).message()),
+              HasSubstr("a.data: has 4194305 bytes, at most 4194304"));
   EXPECT_THAT(std::string(ValidateNote("note", std::string(5000, 'x')).message()),
               HasSubstr("note: has 5000 bytes, at most 4096"));
 }

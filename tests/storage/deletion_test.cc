@@ -4,6 +4,8 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "storage/keys.h"
 #include "tests/storage/store_world.h"
 #include "tests/support/random_bytes.h"
 
@@ -321,6 +323,32 @@ TEST_F(DeletionTest, ADamagedChunkIsDataLossOfItsTensorAlone) {
   EXPECT_TRUE(absl::IsOutOfRange((*read)->ReadChunk(1, 0, 16).status()));
   EXPECT_TRUE(absl::IsOutOfRange((*read)->ReadChunk(3, 0, 0).status()));
   EXPECT_TRUE(absl::IsOutOfRange((*read)->ReadChunk(0, -1, 0).status()));
+}
+
+// Without it nothing tells where the chunks are: to guess would leave them for good.
+TEST_F(DeletionTest, APackWhoseRecordIsDamagedIsKeptAndNamed) {
+  const auto saved = SaveOneShot(world_.store(), RandomContent(1, 1, 1000));
+  ASSERT_OK(saved.status());
+  const std::string key = keys::Pack(saved->packs(0));
+  const Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+  const auto record = engine.catalog->Get(Space::kRecords, key);
+  ASSERT_OK(record.status());
+  const auto put = [&](const std::string& value) {
+    CatalogBatch batch;
+    batch.Put(Space::kRecords, key, value);
+    return engine.catalog->Write(batch, Durability::kDurable);
+  };
+  ASSERT_OK(put("\xff"));
+  EXPECT_EQ(Delete(1).freed_bytes, 0);
+  const absl::Status refused =
+      world_.store().maintenance().CollectGarbage(false, nullptr).status();
+  EXPECT_TRUE(absl::IsDataLoss(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              ::testing::HasSubstr(absl::StrCat("pack ", saved->packs(0))));
+  EXPECT_GT(world_.disk().used_bytes(), 1000);
+  ASSERT_OK(put(**record));
+  EXPECT_EQ(Collect().freed_bytes, 1000);
+  EXPECT_LT(world_.disk().used_bytes(), 300);
 }
 
 }  // namespace

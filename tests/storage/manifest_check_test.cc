@@ -143,7 +143,7 @@ TEST(ManifestCheckTest, TheLimitsOfACheckpointHold) {
   ManifestPart part;
   auto& attachment = *part.add_attachments();
   attachment.set_name("a");
-  attachment.set_data(std::string(kMaxAttachmentBytes, 'a'));
+  attachment.set_data(std::string(kMaxTotalAttachmentBytes, 'a'));
   EXPECT_OK(Check(part));
   part.mutable_attachments(0)->mutable_data()->append("a");
   EXPECT_TRUE(absl::IsInvalidArgument(Check(part)));

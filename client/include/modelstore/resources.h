@@ -104,7 +104,8 @@ struct ModelInfo {
 // A named part of a checkpoint beside its tensors.
 struct SectionContent {
   std::string name;
-  // Null: the section is the ordered dict of its tensors by key.
+  // Null: the section is the ordered dict of its tensors by key. With the metadata at
+  // most 4.9 MiB as it is sent: large values belong in tensors.
   Value value;
   // PyTorch's `_metadata`; null if there is none.
   Value metadata;
