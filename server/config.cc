@@ -15,19 +15,20 @@ namespace modelstore::server {
 namespace {
 
 constexpr char kDescription[] =
-    "modelstored keeps versioned training checkpoints and serves them over gRPC.";
+    "modelstored stores versioned training checkpoints and serves them over gRPC.";
 constexpr char kFooter[] =
-    "Each setting is taken from the command line, else from its environment variable,\n"
-    "else from the configuration file (TOML: `port = 7070`), else from its default.\n"
-    "Sizes take B, KiB, MiB, GiB; durations take ms, s, m, h, such as `1h30m`.";
+    "Precedence: command line, environment variable, configuration file (TOML:\n"
+    "`port = 7070`), default. Units of sizes: B, KiB, MiB, GiB. Units of durations:\n"
+    "ms, s, m, h, such as `1h30m`.";
 
 std::string EnvironmentName(const std::string& setting) {
   return absl::StrCat("MODELSTORE_",
                       absl::AsciiStrToUpper(absl::StrReplaceAll(setting, {{"-", "_"}})));
 }
 
-// CLI11 prefers the file to the environment; we do not. So what the environment
-// says, and the command line does not, is added to the command line.
+// CLI11 gives the file precedence over the environment; here it is the other way round.
+// So a setting from the environment is added to the command line, unless it is there
+// already.
 void AddEnvironment(const CLI::App& app, std::vector<std::string>* arguments) {
   const std::vector<std::string> given = *arguments;
   for (const CLI::Option* option : app.get_options()) {
@@ -40,7 +41,7 @@ void AddEnvironment(const CLI::App& app, std::vector<std::string>* arguments) {
     for (const std::string& argument : given) {
       if (argument == flag || absl::StartsWith(argument, flag + "=")) is_given = true;
     }
-    // In front, so that it stays with the command and not with a subcommand.
+    // At the front, so that it belongs to the command and not to a subcommand.
     if (!is_given) arguments->insert(arguments->begin(), absl::StrCat(flag, "=", value));
   }
 }
@@ -118,20 +119,23 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
   settings.Add(
       "address", &c->address,
       "Address to listen on, such as 127.0.0.1, ::1 or unix:/run/modelstore.sock");
-  settings.Add("port", &c->port, "Port to listen on; 0 takes a free one")
+  settings.Add("port", &c->port, "Port to listen on; 0 for any free port")
       ->check(CLI::Range(0, 65535));
   settings.Add("port-file", &c->port_file, "File to write the bound port to");
-  settings.AddFlag("insecure", &c->insecure,
-                   "Serve other machines, unencrypted and to everyone who can connect");
+  settings.AddFlag(
+      "insecure", &c->insecure,
+      "Allow an address that other machines can reach, without encryption and "
+      "authentication");
   settings
       .Add("max-streams", &c->max_streams,
-           "Streams of saves, loads and operations open at once")
+           "Maximum number of open streams of saves, loads and operations")
       ->check(CLI::PositiveNumber);
-  settings.Add("max-watchers", &c->max_watchers, "WatchModel streams open at once")
+  settings
+      .Add("max-watchers", &c->max_watchers, "Maximum number of open WatchModel streams")
       ->check(CLI::PositiveNumber);
   settings
       .Add("max-streams-per-connection", &c->max_streams_per_connection,
-           "RPCs open at once on one connection")
+           "Maximum number of open RPCs per connection")
       ->check(CLI::PositiveNumber);
   settings.AddDuration("idle-timeout", &c->idle_timeout,
                        "Idle time after which a stream is closed");
@@ -140,8 +144,8 @@ void AddNetworkSettings(Settings& settings, ServerConfig* c) {
       "Idle time after which a load is closed while other loads wait for its memory");
   settings.AddDuration(
       "keepalive-time", &c->keepalive_time,
-      "Silence after which a connection is probed; it is closed if it does "
-      "not answer within 20s");
+      "Idle time after which a connection is probed; it is closed if there is no "
+      "answer within 20s");
   settings.AddDuration("shutdown-deadline", &c->shutdown_deadline,
                        "Time that running RPCs have to finish after SIGTERM");
 }
@@ -151,9 +155,10 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
   settings.AddFlag("accept-data-loss", &c->accept_data_loss,
                    "Open a store whose catalog has lost acknowledged writes");
   settings.AddSize("reserve", &c->reserve_bytes,
-                   "Disk space kept free: saves are refused below it");
-  settings.AddSize("ballast", &c->ballast_bytes,
-                   "File released when a delete meets a full disk; 0 for none");
+                   "Disk space kept free; saves that need it are refused");
+  settings.AddSize(
+      "ballast", &c->ballast_bytes,
+      "Size of a file that is deleted when a delete finds the disk full; 0 for none");
   settings.AddSize("pack-size", &c->pack_bytes, "Size at which a pack is sealed");
   settings.AddDuration("grace", &c->grace,
                        "Time that a deleted checkpoint stays readable for resumed loads");
@@ -161,32 +166,35 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
                        "Idle time after which an upload is deleted");
   settings.AddDuration("start-grace", &c->start_grace,
                        "No expiry for this long after startup");
-  settings.Add("max-uploads", &c->max_uploads, "Uploads open at once")
+  settings.Add("max-uploads", &c->max_uploads, "Maximum number of open uploads")
       ->check(CLI::PositiveNumber);
   settings
       .Add("max-uploads-per-model", &c->max_uploads_per_model,
-           "Uploads of one model open at once")
+           "Maximum number of open uploads per model")
       ->check(CLI::PositiveNumber);
   settings.AddDuration(
       "upload-min-idle", &c->upload_min_idle,
-      "Idle time after which an upload may be deleted to make room for a new one");
+      "Idle time after which an upload may be deleted in favor of a new one");
   settings.AddDuration("collect-interval", &c->collect_interval,
                        "Interval between automatic collections; 0s disables them");
   settings.AddDuration("heal-interval", &c->heal_interval,
                        "Interval between attempts to reopen storage after a fault");
-  settings.AddSize("scrub-rate", &c->scrub_bytes_per_second,
-                   "Bytes per second that the background scrub reads; 0 disables it");
+  settings.AddSize(
+      "scrub-rate", &c->scrub_bytes_per_second,
+      "Maximum bytes per second read by the background scrub; 0 disables it");
   settings.AddDuration("scrub-period", &c->scrub_period, "Interval between full scrubs");
 }
 
 void AddResourceSettings(Settings& settings, ServerConfig* c) {
   settings.AddSize("memory-budget", &c->memory_budget_bytes,
-                   "Memory that messages in transit may hold");
+                   "Maximum memory of messages in transit");
   settings
       .Add("storage-threads", &c->storage_threads,
-           "Threads that may block on the disk; 0 takes twice the cores, at least 4")
+           "Threads for storage I/O; 0 for twice the number of cores, at least 4")
       ->check(CLI::Range(0, 1024));
-  settings.Add("max-queue", &c->max_queue, "RPCs that may wait for a storage thread")
+  settings
+      .Add("max-queue", &c->max_queue,
+           "Maximum number of RPCs that wait for a storage thread")
       ->check(CLI::PositiveNumber);
   settings.AddChoice<LogLevel>("log-level", &c->log_level, "Minimum log level",
                                {{"debug", LogLevel::kDebug},
@@ -194,7 +202,7 @@ void AddResourceSettings(Settings& settings, ServerConfig* c) {
                                 {"warning", LogLevel::kWarning},
                                 {"error", LogLevel::kError}});
   settings.AddChoice<LogFormat>("log-format", &c->log_format,
-                                "text: key=value pairs; json: an object a line",
+                                "text: key=value pairs; json: one object per line",
                                 {{"text", LogFormat::kText}, {"json", LogFormat::kJson}});
 }
 
@@ -214,16 +222,16 @@ ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
   AddResourceSettings(settings, &command.config);
 
   CLI::App* health =
-      app.add_subcommand("health", "Exits with 0 if a server is there and serving");
+      app.add_subcommand("health", "Exit with 0 if a server answers SERVING");
   health->configurable(false);
   health->add_option("--address", command.health_target,
-                     "host:port to ask; without it the address and port settings");
+                     "host:port of the server; default: the address and port settings");
   double timeout_s = absl::ToDoubleSeconds(command.health_timeout);
   health->add_option("--timeout", timeout_s, "Seconds to wait")->capture_default_str();
 
   std::vector<std::string> all = arguments;
   AddEnvironment(app, &all);
-  // CLI11 takes them last first.
+  // CLI11 expects them in reverse order.
   std::vector<std::string> reversed(all.rbegin(), all.rend());
   ParsedCommand parsed;
   try {
@@ -252,16 +260,16 @@ absl::Status ValidateConfig(const ServerConfig& config) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--address ", config.address,
         " can be reached from other machines, and connections are neither encrypted nor "
-        "authenticated: add --insecure if your network makes up for that, or listen on "
+        "authenticated: add --insecure if the network is trusted, or listen on "
         "127.0.0.1"));
   }
   if (IsUnixAddress(config.address) && !config.port_file.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--port-file is of no use with --address ", config.address,
+        absl::StrCat("--port-file cannot be used with --address ", config.address,
                      ": a unix socket has no port"));
   }
   if (config.memory_budget_bytes < 8 * kMaxMessageBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("--memory-budget is at least ",
+    return absl::InvalidArgumentError(absl::StrCat("--memory-budget must be at least ",
                                                    (8 * kMaxMessageBytes) >> 20, "MiB"));
   }
   if (config.data_dir.empty()) {
@@ -269,14 +277,14 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   }
   if (config.pack_bytes < kMaxChunkBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--pack-size is at least ", kMaxChunkBytes >> 20, "MiB"));
+        absl::StrCat("--pack-size must be at least ", kMaxChunkBytes >> 20, "MiB"));
   }
   if (config.reserve_bytes < 0 || config.ballast_bytes < 0) {
     return absl::InvalidArgumentError("--reserve and --ballast must not be negative");
   }
   if (config.scrub_bytes_per_second < 0) {
     return absl::InvalidArgumentError(
-        "--scrub-rate must not be negative; 0 for no scrub");
+        "--scrub-rate must not be negative; 0 disables the scrub");
   }
   if (config.idle_timeout <= absl::ZeroDuration() ||
       config.stall_timeout <= absl::ZeroDuration() ||

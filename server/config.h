@@ -1,6 +1,5 @@
-// Every setting of the server, and where settings come from: command line before
-// environment (MODELSTORE_*) before configuration file before default. The
-// command's --help is the reference.
+// The settings of the server. Precedence: command line, environment (MODELSTORE_*),
+// configuration file, default. --help is the reference.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +16,11 @@ namespace modelstore::server {
 
 struct ServerConfig {
   std::string address = "127.0.0.1";
-  // 0: any free one.
+  // 0: any free port.
   int port = 7070;
-  // The bound port is written here, once it accepts connections.
+  // File to which the bound port is written once connections are accepted.
   std::string port_file;
-  // Serves others than this machine without encryption and authentication.
+  // Allows non-local addresses without encryption and authentication.
   bool insecure = false;
 
   std::string data_dir = "modelstore-data";
@@ -41,8 +40,8 @@ struct ServerConfig {
   int64_t scrub_bytes_per_second = int64_t{8} << 20;
   absl::Duration scrub_period = absl::Hours(168);
 
-  // What messages in transit may hold: half for what gRPC receives, a quarter
-  // for what waits to be stored, a quarter for what is being sent.
+  // Memory of messages in transit: half for gRPC's receive buffers, a quarter for
+  // messages that wait to be stored, a quarter for messages being sent.
   int64_t memory_budget_bytes = int64_t{160} << 20;
   // 0: twice the cores, at least 4.
   int storage_threads = 0;
@@ -59,30 +58,29 @@ struct ServerConfig {
   LogFormat log_format = LogFormat::kText;
 };
 
-// What the command line asks for.
+// The parsed command line.
 struct Command {
   enum class Kind : uint8_t { kServe, kHealth };
   Kind kind = Kind::kServe;
   ServerConfig config;
-  // Of kHealth: who is asked, and how long it may take to answer.
+  // For kHealth: the server to check, and the timeout.
   std::string health_target;
   absl::Duration health_timeout = absl::Seconds(3);
 };
 
 struct ParsedCommand {
-  // Absent: `text` answers the command line (help, version, an error), and the
-  // process ends with `exit_code`.
+  // Absent: print `text` (help, version or an error) and exit with `exit_code`.
   std::optional<Command> command;
   std::string text;
   int exit_code = 0;
 };
 
-// `arguments` without the program's name. Reads the environment and the
+// Parses `arguments`, without the program's name. Also reads the environment and the
 // configuration file.
 ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments);
 
-// INVALID_ARGUMENT naming the setting: an address that others can reach without
-// --insecure, a budget too small to work with.
+// INVALID_ARGUMENT naming an invalid setting, such as a non-local address without
+// --insecure or a budget that is too small.
 absl::Status ValidateConfig(const ServerConfig& config);
 
 }  // namespace modelstore::server

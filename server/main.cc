@@ -1,4 +1,4 @@
-// modelstored: the server as a process.
+// modelstored: the server process.
 #include <malloc.h>
 #include <sys/resource.h>
 
@@ -17,7 +17,7 @@ using modelstore::server::Command;
 using modelstore::server::Server;
 using modelstore::server::ServerConfig;
 
-// Each connection holds a descriptor, each pack that is written, and some that are read.
+// Each connection, each pack being written and each open pack needs a descriptor.
 void RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -25,7 +25,7 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Gives back what was kept for messages, while there are none.
+// Waits for a signal. Returns unused memory to the system after 5 s without streams.
 void WaitForSignal(const sigset_t& signals, const Server& server) {
   const timespec second{1, 0};
   int idle_seconds = 0;
@@ -36,25 +36,25 @@ void WaitForSignal(const sigset_t& signals, const Server& server) {
 }
 
 int Serve(const ServerConfig& config) {
-  // Blocked before any thread is made, so that all of them inherit it and
-  // sigwait() below gets the signals.
+  // Blocked before any thread starts, so that all threads inherit it and only
+  // WaitForSignal() receives the signals.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  // Whoever reads the log may go, and so may the terminal; the server stays.
+  // The server continues if the reader of the log or the terminal is closed.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
   RaiseDescriptorLimit();
-  // Messages come and go by the thousand. Memory that glibc gives back after each of
-  // them is a page fault for the next: a third of a save's processor time. So what a
-  // few messages need is kept; in few arenas, since each keeps its own.
+  // By default glibc returns the memory of each message to the kernel, and the page
+  // faults of the next message take a third of a save's CPU time. These settings keep
+  // enough memory for a few messages, in few arenas, as each arena keeps its own.
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TOP_PAD, 16 << 20);
-  // Else every malformed message of a client is a line on stderr.
+  // Otherwise protobuf prints a line to stderr for every malformed message of a client.
   google::protobuf::SetLogHandler(nullptr);
   auto server = Server::Start(config);
   if (!server.ok()) {
@@ -72,7 +72,7 @@ int Serve(const ServerConfig& config) {
   }
   WaitForSignal(signals, **server);
   const absl::Status status = (*server)->Shutdown(config.shutdown_deadline);
-  // A storage thread never came back. What was acknowledged is on the disk.
+  // A storage thread is stuck, so destructors would hang. Acknowledged data is on disk.
   if (!status.ok()) std::_Exit(1);
   return 0;
 }

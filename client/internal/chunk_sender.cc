@@ -53,6 +53,7 @@ absl::StatusOr<std::vector<uint32_t>> ChunkQueue::Take(int64_t message_bytes,
     const std::vector<uint32_t> claimed = Claim(message_bytes);
     if (claimed.empty()) return claimed;
     if (absl::Status s = plan_->BringOver(claimed, deadline); !s.ok()) return s;
+    // Without the lock: lanes digest in parallel. Each chunk is claimed by one lane.
     for (const uint32_t i : claimed) plan_->Digest(i);
     std::vector<uint32_t> fresh;
     MutexLock lock(mutex_);
@@ -101,6 +102,7 @@ absl::Status UploadRound::Run(std::vector<uint32_t> todo, int streams) {
   for (const uint32_t i : todo) bytes += plan_->chunk(i).size;
   const int lanes =
       static_cast<int>(std::clamp<int64_t>(bytes / kBytesPerLane, 1, streams));
+  // Lanes share one queue, so that a fast lane sends more than a slow one.
   ChunkQueue queue(plan_, std::move(todo));
   std::vector<absl::Status> statuses(lanes);
   const auto run = [&](int lane) {
@@ -133,6 +135,7 @@ absl::Status UploadRound::RunLane(int lane, ChunkQueue* queue) {
   TrackedStream tracked(state_->cancellation, **stream);
   bool first = true;
   absl::Status s = SendChunks(**stream, queue, &first);
+  // One manifest per contribution; lane 0 always exists.
   if (s.ok() && lane == 0) s = SendManifest(**stream, queue, &first);
   if (!s.ok()) return s;
   // Nothing was sent: the server would refuse a stream without a first message.

@@ -54,6 +54,7 @@ google::protobuf::Timestamp ToTimestamp(std::chrono::system_clock::time_point ti
   using std::chrono::floor;
   using std::chrono::nanoseconds;
   using std::chrono::seconds;
+  // Rounded down, so that nanos is not negative before 1970.
   const auto whole = floor<seconds>(time);
   google::protobuf::Timestamp out;
   out.set_seconds(whole.time_since_epoch().count());

@@ -45,10 +45,10 @@ grpc::ChannelArguments Arguments(int lane) {
 }
 
 // gRPC allocates memory for each received message and frees it soon after. By default
-// glibc returns such blocks to the kernel at once, and the page faults of the next message
-// take a third of the client's time in a load. After a process has freed a large block,
-// glibc raises its thresholds and keeps up to twice that size. Training processes have
-// usually done so; this call does it for others. No effect if mallopt() was called.
+// glibc returns such blocks to the kernel at once, and the page faults of the next
+// message take a third of the client's time in a load. After a process has freed a large
+// block, glibc raises its thresholds and keeps up to twice that size. Training processes
+// have usually done so; this call does it for others. No effect if mallopt() was called.
 void LetFreedMemoryStay() {
   constexpr size_t kLargestThatCounts = size_t{31} << 20;
   // Volatile, so that the compiler does not remove the unused allocation.

@@ -66,6 +66,8 @@ absl::Status AddPart(absl::Span<const std::string_view> fragments, FetchedPlan* 
   return absl::OkStatus();
 }
 
+// Converts the plan and computes each tensor's range in the sequence. The server's sizes
+// are checked against dtype and shape (ToTensorInfo) and against the total.
 absl::Status FillState(FetchedPlan fetched, LoadPlan::State* state) {
   state->checkpoint = ToCheckpointInfo(fetched.checkpoint);
   state->total_bytes = fetched.total_bytes;
@@ -117,6 +119,7 @@ absl::StatusOr<FetchedPlan> FetchPlan(Connection& connection, const std::string&
     if (!message.ok()) return WhyBroken(**stream, message.status(), step());
     if (s = AddPart(message->fragments, &plan); !s.ok()) return s;
   }
+  // OK without `complete` is a truncated plan.
   if (s = (*stream)->Finish(step()); !s.ok()) return s;
   if (!plan.complete) return absl::UnavailableError("the plan ended early");
   return plan;
@@ -184,6 +187,7 @@ LoadPlan::LoadPlan(std::unique_ptr<State> state) : state_(std::move(state)) {}
 LoadPlan::LoadPlan(LoadPlan&&) noexcept = default;
 LoadPlan& LoadPlan::operator=(LoadPlan&&) noexcept = default;
 LoadPlan::~LoadPlan() {
+  // In a forked child the connection must not be destroyed.
   if (state_ != nullptr && getpid() != state_->pid) {
     internal::KeepForever(std::move(state_->connection));
   }

@@ -243,6 +243,8 @@ absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
   SameContent same(ours, whole);
   absl::Status listed =
       ListInto(same, connection, checkpoint, /*with_digests=*/true, deadline, sleeper);
+  // The digests do not fit in an answer: compares the layout, and asks only whether every
+  // chunk is present.
   if (absl::IsOutOfRange(listed) || absl::IsUnimplemented(listed)) {
     const std::string digests = TakeDigests(ours);
     same = SameContent(std::move(ours), whole);

@@ -12,12 +12,9 @@
 //   UploadChunks(missing chunks, manifest)        over several streams
 //   worker 0: CommitUpload        other workers: wait for the commit
 //
-// Bytes on a device that were not staged are copied to host memory twice: to be digested
-// and to be sent.
-//
-// Retry and resume: every step is repeated after transient failures until the deadline. A
-// repeated round of an upload sends what FindMissingChunks still reports. The request_id
-// makes the commit idempotent: if its answer is lost, repeating it returns the version.
+// Unstaged bytes on a device are copied to the host twice: to be digested and to be sent.
+// Every step is repeated after transient failures; a repeated upload sends what
+// FindMissingChunks still reports. The request_id makes the commit idempotent.
 #include "client/internal/save.h"
 
 #include <algorithm>

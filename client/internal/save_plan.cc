@@ -194,6 +194,8 @@ absl::Status SavePlan::AddTensor(const TensorView& view) {
 absl::Status SavePlan::CutChunks() {
   chunks_ = std::make_unique<PlannedChunk[]>(chunk_count_);
   borrowing_ = std::make_shared<Borrowing>();
+  // Only chunks (and later payloads) keep the token, so it is destroyed with the last of
+  // them.
   const auto token = std::make_shared<Borrowing::Token>(borrowing_);
   for (size_t t = 0; t < tensors_.size(); ++t) {
     const PlannedTensor& tensor = tensors_[t];
@@ -348,6 +350,7 @@ bool SavePlan::StageFromMemory(const std::shared_ptr<StagingPool>& pool,
     jobs.push_back({piece.data, chunk.data, chunk.size});
     staged.emplace_back(i, std::move(piece));
   }
+  // Chunks change only after the copy, as the copy reads their old data.
   CopyInParallel(jobs, threads);
   for (auto& [i, piece] : staged) {
     chunks_[i].data = piece.data;
@@ -356,6 +359,8 @@ bool SavePlan::StageFromMemory(const std::shared_ptr<StagingPool>& pool,
   return all;
 }
 
+// Payloads that gRPC has not sent yet still hold the token; they are released when their
+// stream is cancelled or its connection closes.
 void SavePlan::Release(Deadline deadline) {
   chunks_.reset();
   chunk_count_ = 0;

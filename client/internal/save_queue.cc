@@ -9,6 +9,8 @@
 
 namespace modelstore::internal {
 
+// A model's entry in waiting_ exists exactly while RunModel() runs for it, so the thread
+// that creates the entry starts the background thread.
 void SaveQueue::Submit(SaveJob job) {
   const StatePtr state = job.state;
   const std::string model_id = job.model_id;
@@ -55,6 +57,7 @@ void SaveQueue::RunModel(const std::string& model_id) {
     {
       MutexLock lock(mutex_);
       const auto it = waiting_.find(model_id);
+      // Checked and erased under one lock: a later Submit() starts a new thread.
       if (it->second.empty()) {
         waiting_.erase(it);
         idle_.NotifyAll();
@@ -64,6 +67,7 @@ void SaveQueue::RunModel(const std::string& model_id) {
       it->second.pop_front();
     }
     const StatePtr state = job.state;
+    // Cancelled or replaced while it waited.
     if (!state->TryStart()) continue;
     RunSave(connection_, pool_, std::move(job));
     Remember(state);

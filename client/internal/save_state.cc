@@ -19,6 +19,7 @@ absl::Status Forked() {
 
 }  // namespace
 
+// Keeps the first status: an upload calls this again after its delivery.
 void SaveHandle::State::SetStaged(const absl::Status& status) {
   MutexLock lock(mutex);
   if (!staged.has_value()) staged = status;
@@ -43,12 +44,15 @@ void SaveHandle::State::Cancel() {
   {
     MutexLock lock(mutex);
     seen = true;  // The caller need not be told of the failure.
+    // A queued save never runs (TryStart() is false), so its result is set here. A
+    // running one sets it itself when its streams have ended.
     if (!started && !result.has_value()) {
       result = absl::CancelledError("the save was cancelled before it began");
       if (!staged.has_value()) staged = result->status();
       changed.NotifyAll();
     }
   }
+  // Without the lock: cancelling a stream may wake threads that need it.
   cancellation.Cancel();
 }
 
@@ -66,6 +70,7 @@ absl::Status SaveHandle::State::WaitStaged(Deadline deadline) {
                          [this]() REQUIRES(mutex) { return staged.has_value(); })) {
     return absl::DeadlineExceededError("the save is not staged yet");
   }
+  // The caller has received the failure of the save, so no later call reports it.
   if (!staged->ok() && result.has_value()) seen = true;
   return *staged;
 }
@@ -107,6 +112,9 @@ SaveHandle SaveHandle::Failed(absl::Status status) {
   return SaveHandle(std::move(state));
 }
 
+// A synchronous save: waits for the result until the save's own deadline. A save that is
+// still running then is cancelled, because the caller's memory must not be in use
+// afterwards.
 absl::StatusOr<CheckpointInfo> SaveHandle::Finish() const {
   auto result = state_->WaitResult(Later(state_->deadline, kEndsWithin));
   if (result.has_value()) return *std::move(result);

@@ -62,6 +62,7 @@ std::shared_ptr<char> StagingPool::TakeBlock() {
     MutexLock lock(mutex_);
     ++blocks_;
   }
+  // The deleter keeps the pool alive until the last block is returned.
   return std::shared_ptr<char>(block,
                                [pool = shared_from_this()](char* b) { pool->Return(b); });
 }
@@ -76,6 +77,7 @@ void StagingPool::Return(char* block) {
   free_.push_back(block);
 }
 
+// The rest of a block that is too small for the next piece stays unused.
 StagingArea::Piece StagingArea::Take(size_t bytes) {
   const size_t aligned = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   if (static_cast<int64_t>(bytes) > left_) return {};
@@ -94,6 +96,7 @@ void CopyInParallel(const std::vector<CopyJob>& jobs, int threads) {
   size_t bytes = 0;
   for (const CopyJob& job : jobs) bytes += job.bytes;
   std::atomic<size_t> next{0};
+  // Threads take jobs one by one, so a slow helper does not delay the others.
   const auto work = [&] {
     for (size_t i = next++; i < jobs.size(); i = next++) {
       if (bytes < kStreamingBytes) {

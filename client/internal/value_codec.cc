@@ -18,6 +18,7 @@ absl::Status UnknownKind() {
   return absl::InternalError("the server sent a value of a kind unknown to this client");
 }
 
+// Visitor for the alternatives of Value. `depth` is the level of `out`, starting at 1.
 class Encoder {
  public:
   Encoder(absl::string_view field, v1::Value* out, int depth)
@@ -138,6 +139,7 @@ class Encoder {
   }
 
   absl::Status Nested(const Value& value, v1::Value* out) {
+    // Checked here, not only in CheckValue(), so that the recursion itself is bounded.
     if (depth_ + 1 > kMaxValueDepth) {
       return InvalidField(field_,
                           absl::StrCat("more than ", kMaxValueDepth, " levels deep"));

@@ -15,7 +15,7 @@ absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 absl::Status Cut() { return absl::UnavailableError("the connection was cut"); }
 
-// A message in memory of its own, in pieces as the transport might deliver it.
+// A copy of a message, in fragments as a transport might deliver it.
 ReceivedMessage Fragmented(std::string bytes, size_t fragment_bytes) {
   auto owner = std::make_shared<std::string>(std::move(bytes));
   ReceivedMessage message;
@@ -99,7 +99,7 @@ class InProcessConnection::InProcessStream final : public Stream {
 
   absl::Status Finish(Deadline) override {
     MutexLock lock(mutex_);
-    // A client that wants no more of a stream sees it end as the server meant.
+    // A client that stops reading early gets OK.
     if (!status_.has_value()) End(absl::OkStatus());
     return *status_;
   }
@@ -130,7 +130,7 @@ class InProcessConnection::InProcessStream final : public Stream {
     return Fragmented(std::move(bytes), faults.fragment_bytes);
   }
 
-  // Until the session has something to say, as the server's reactor waits for it.
+  // Waits until the session is ready, as the server's reactor does.
   absl::Status WaitForSession(Deadline deadline) REQUIRES(mutex_) {
     const auto until = outbound_->Wait([this] {
       MutexLock lock(stall_mutex_);
@@ -147,7 +147,7 @@ class InProcessConnection::InProcessStream final : public Stream {
     lock.Unlock();
     const bool stopped = outbound_->StopWaiting();
     lock.Lock();
-    // Somebody is about to call.
+    // `ready` is about to be called.
     while (!stopped && !woken_) {
       stall_over_.WaitFor(stall_mutex_, absl::Seconds(1),
                           [this]() REQUIRES(stall_mutex_) { return woken_; });

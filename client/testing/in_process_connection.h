@@ -1,6 +1,5 @@
-// A Connection to a Service in the same process, without gRPC: every message is
-// handed over in the calling thread. Loses, stalls and falsifies messages on
-// demand.
+// A Connection to a Service in the same process, without gRPC: messages are delivered on
+// the calling thread. Can lose, stall and modify messages.
 //
 //   auto connection = std::make_shared<InProcessConnection>(options);
 //   connection->SetService(service.get());
@@ -26,32 +25,33 @@ class InProcessConnection : public Connection {
   explicit InProcessConnection(const ConnectOptions& options);
   ~InProcessConnection() override;
 
-  // Replaces the server: cuts what runs; its sessions are gone when this returns.
-  // `service` is not owned; null: the server cannot be reached.
+  // Replaces the server. Running calls and streams are broken, and their sessions are
+  // destroyed when this returns. `service` is not owned; null: the server cannot be
+  // reached.
   void SetService(server::Service* service);
 
   struct Faults {
-    // The n-th message of any stream, either way, counted from now, is lost, and
-    // its stream with it. 0: none.
+    // The n-th stream message from now, in either direction, is lost and its stream
+    // broken. 0: none.
     int64_t cut_at = 0;
-    // So is every n-th after it.
+    // Also every n-th message after that.
     int64_t cut_every = 0;
-    // Such a message is delivered, and the stream cut right after it.
+    // Delivers the message before the stream is broken.
     bool deliver_cut = false;
-    // The n-th message never comes to its end.
+    // The n-th message is never delivered.
     int64_t stall_at = 0;
-    // The n-th unary call from now reaches the server; its answer is lost.
+    // The n-th unary call from now reaches the server, but its answer is lost.
     int64_t lose_answer_at = 0;
-    // Received messages come in pieces of at most so many bytes. 0: as sent.
+    // Maximum size of the fragments of received messages. 0: as sent.
     size_t fragment_bytes = 0;
-    // Falsifies what the client receives from a stream.
+    // Modifies messages that the client receives from a stream.
     std::function<void(std::string* message)> tamper;
   };
   void SetFaults(Faults faults);
-  // Holds every message of every stream until Resume().
+  // Blocks all stream messages until Resume().
   void Pause();
   void Resume();
-  // Of streams, either way; and unary calls. Since the last SetFaults().
+  // Stream messages in both directions, and unary calls, since the last SetFaults().
   int64_t messages() const;
   int64_t calls() const;
 

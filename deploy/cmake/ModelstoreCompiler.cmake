@@ -1,6 +1,6 @@
 # Warnings, linker, compiler cache and sanitizers for the whole tree.
 add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
-# With Debian 12's compiler, for which the tree has no warning; others find other things.
+# The tree has no warnings with Debian 12's compiler; other compilers may report some.
 # cmake --compile-no-warning-as-error leaves them warnings.
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION MATCHES "^12\\.")
   set(CMAKE_COMPILE_WARNING_AS_ERROR ON)

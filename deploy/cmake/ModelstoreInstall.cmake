@@ -1,11 +1,11 @@
-# What `cmake --install` leaves of the client library: its headers under
+# What `cmake --install` installs of the client library: its headers under
 # include/modelstore-1, the static libraries it is made of, and a package, so that
 #
 #   find_package(modelstore REQUIRED)
 #   target_link_libraries(app PRIVATE modelstore::client)        # or ::client_torch
 #   target_link_libraries(app_test PRIVATE modelstore::testing)
 #
-# works in a project of its own.
+# works in another project.
 include(CMakePackageConfigHelpers)
 
 set(modelstore_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/modelstore)
@@ -38,7 +38,7 @@ install(EXPORT modelstoreTargets NAMESPACE modelstore::
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/client/include/modelstore
   DESTINATION ${modelstore_header_dir} COMPONENT client
   FILES_MATCHING PATTERN *.h ${modelstore_without})
-# The one header of the contract that the client's own ones include.
+# The only header of the contract that the client's headers include.
 install(FILES ${CMAKE_SOURCE_DIR}/proto/contract/dtype.h
   DESTINATION ${modelstore_header_dir}/proto/contract COMPONENT client)
 

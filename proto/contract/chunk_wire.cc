@@ -19,7 +19,7 @@ enum WireType : uint32_t {
 };
 
 constexpr uint32_t kDataTag = kChunkDataField << 3 | kLengthDelimited;
-// The bounds of protobuf's own parser, so that both refuse the same bytes.
+// The limits of protobuf's parser, so that both refuse the same bytes.
 constexpr size_t kMaxGroupDepth = 100;
 constexpr uint64_t kMaxLength = std::numeric_limits<int32_t>::max() - 16;
 
@@ -27,8 +27,8 @@ absl::Status Malformed(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("malformed message: ", what));
 }
 
-// Reads forward through bytes that lie in fragments. Fields are short but for
-// `data`, so bytes are taken one by one, and lengths at once.
+// Reads bytes from fragments. All fields except `data` are short, so tags are read byte
+// by byte; contents are skipped or copied as blocks.
 class FragmentReader {
  public:
   explicit FragmentReader(absl::Span<const absl::string_view> fragments)
@@ -38,7 +38,7 @@ class FragmentReader {
 
   bool AtEnd() const { return fragments_.empty(); }
 
-  // A varint of at most max_bytes, its bytes appended to `raw`.
+  // Reads a varint of at most `max_bytes` bytes and appends its bytes to `raw`.
   bool ReadVarint(int max_bytes, std::string* raw, uint64_t* value) {
     *value = 0;
     for (int i = 0; i < max_bytes; ++i) {
@@ -52,7 +52,7 @@ class FragmentReader {
     return false;
   }
 
-  // Calls take(view) for the next `count` bytes, piece by piece.
+  // Calls take(view) for the next `count` bytes, once per fragment.
   template <typename Take>
   bool Read(uint64_t count, Take take) {
     while (count > 0) {
@@ -98,7 +98,7 @@ class Splitter {
 
  private:
   absl::Status ReadField() {
-    // Tag and length go to the head at once, and out again if it is `data`.
+    // Tag and length are appended to the head at once, and removed again for `data`.
     const size_t begin = result_.head.size();
     uint64_t tag64;
     if (!reader_.ReadVarint(5, &result_.head, &tag64)) return Malformed("a tag is cut");
@@ -171,7 +171,7 @@ class Splitter {
     return absl::OkStatus();
   }
 
-  // Before `more` bytes are copied: what is announced is not to be trusted.
+  // Called before `more` bytes are copied, as the announced length is not trusted.
   absl::Status CheckHead(uint64_t more) const {
     if (result_.head.size() + more <= max_head_bytes_) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(

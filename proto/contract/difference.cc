@@ -11,7 +11,7 @@
 namespace modelstore {
 namespace {
 
-// Elements are widened a block at a time: small enough to stay in the first cache.
+// Elements are widened in blocks that fit the first-level cache.
 constexpr int kBlock = 512;
 
 template <typename T>
@@ -21,14 +21,14 @@ template <typename T>
   return value;
 }
 
-// IEEE-like types: all ones in the exponent mean infinity, or NaN where the
-// mantissa is not 0.
+// IEEE-like types: an exponent of all ones is an infinity, or NaN if the mantissa is not
+// 0.
 template <typename Bits>
 [[gnu::always_inline]] inline NonFinite CountLoop(const char* bytes, int64_t count,
                                                   Bits infinity) {
   const Bits magnitude_mask = static_cast<Bits>(std::numeric_limits<Bits>::max() >> 1);
   NonFinite found;
-  // In blocks, so that the counters inside are as narrow as the elements.
+  // In blocks, so that the inner counters may be as narrow as the elements.
   for (int64_t at = 0; at < count; at += kBlock / 4) {
     const int64_t end = std::min<int64_t>(count, at + kBlock / 4);
     Bits nan = 0, infinite = 0;
@@ -65,7 +65,7 @@ NonFinite CountIeee(const char* bytes, int64_t count, Bits infinity) {
   return CountBaseline<Bits>(bytes, count, infinity);
 }
 
-// float8 types without infinity, whose NaN are a few patterns.
+// float8 types without infinity: only a few bit patterns are NaN.
 NonFinite CountPatterns(const char* bytes, int64_t count, uint8_t mask, uint8_t pattern) {
   return {
       std::count_if(bytes, bytes + count,
@@ -92,8 +92,8 @@ constexpr uint16_t kInfinityBfloat16 = 0x7f80;
 constexpr uint32_t kInfinity32 = 0x7f800000;
 constexpr uint64_t kInfinity64 = 0x7ff0000000000000;
 
-// A float8 by its definition. `finite`: all ones in the exponent is a number like
-// others. `nuz`: no negative zero, whose pattern is the only NaN.
+// Decodes a float8. `finite`: an exponent of all ones is an ordinary number. `nuz`: there
+// is no negative zero; its pattern is the only NaN.
 double Float8(uint8_t bits, int mantissa_bits, int bias, bool finite, bool nuz) {
   const int mantissa = bits & ((1 << mantissa_bits) - 1);
   const int exponent_mask = (1 << (7 - mantissa_bits)) - 1;
@@ -155,8 +155,8 @@ DType PartOf(DType complex) {
                                         : DType::kFloat64;
 }
 
-// `count` real elements as numbers of a type that holds them exactly: double, and
-// long double where 64-bit integers are among them.
+// Widens `count` real elements to a type that represents them exactly: double, or long
+// double for 64-bit integers.
 template <typename Wide>
 void WidenReal(DType dtype, const char* bytes, int64_t count, Wide* out) {
   switch (dtype) {
@@ -186,7 +186,7 @@ void WidenReal(DType dtype, const char* bytes, int64_t count, Wide* out) {
     case DType::kFloat16:
     case DType::kBfloat16: {
       float floats[2 * kBlock];
-      // Both are among the types that can be cast.
+      // CanCast() holds for both types, so this cannot fail.
       Cast(dtype, bytes, DType::kFloat32, reinterpret_cast<char*>(floats), count)
           .IgnoreError();
       for (int64_t i = 0; i < count; ++i) out[i] = floats[i];
@@ -200,7 +200,7 @@ void WidenReal(DType dtype, const char* bytes, int64_t count, Wide* out) {
   }
 }
 
-// As pairs of parts; a real element has the imaginary part 0.
+// Widens to pairs of real and imaginary parts; a real element has the imaginary part 0.
 void WidenComplex(DType dtype, const char* bytes, int64_t count, double* out) {
   if (IsComplex(dtype)) return WidenReal<double>(PartOf(dtype), bytes, 2 * count, out);
   double real[kBlock];
@@ -241,9 +241,9 @@ NonFinite CountNonFinite(DType dtype, const char* bytes, int64_t count) {
   }
 }
 
-// What Add() does with a block once it is widened.
+// Adds one widened block.
 struct DifferenceKernels {
-  // `count` is a multiple of kLanes: the rest was filled up with zeros.
+  // `count` is a multiple of kLanes; the block was padded with zeros.
   [[gnu::always_inline]] static inline void RealLoop(const double* a, const double* b,
                                                      int64_t count,
                                                      DifferenceSums& sums) {
@@ -313,7 +313,7 @@ struct DifferenceKernels {
     }
   }
 
-  // Infinities of one sign in a part are at distance 0 there.
+  // Equal infinities in a part have distance 0 there.
   static double Part(double x, double y) { return x == y ? 0 : x - y; }
 
   static void Complex(const double* a, const double* b, int64_t count,

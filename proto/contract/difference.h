@@ -1,5 +1,5 @@
-// Figures over the elements of tensors, torch-free and in bounded memory: how many
-// are not finite, and how far two tensors are apart.
+// Statistics over the elements of tensors, torch-free and in constant memory: the number
+// of non-finite elements, and the distance between two tensors.
 #pragma once
 
 #include <array>
@@ -13,40 +13,40 @@ struct NonFinite {
   int64_t nan = 0;
   int64_t infinite = 0;
 };
-// Of `count` elements at any address. A complex element counts once, as NaN if
-// either part is. Integers and bool have none.
+// Counts over `count` elements; `bytes` need not be aligned. A complex element counts
+// once, as NaN if either part is NaN. Integers and bool have none.
 NonFinite CountNonFinite(DType dtype, const char* bytes, int64_t count);
 
-// How two sequences of elements differ, in float64, fed run by run. A complex
-// element is one element: its distance is the absolute value of the difference.
-// Differences of 64-bit integers are taken exactly and then rounded.
+// Accumulates the difference between two sequences of elements in float64. For complex
+// elements the distance is the absolute value of the difference. Differences of 64-bit
+// integers are computed exactly and then rounded.
 //
 //   DifferenceSums sums;
 //   sums.Add(DType::kFloat32, a, DType::kBfloat16, b, 1024);
 //   sums.difference_norm();
 class DifferenceSums {
  public:
-  // `count` elements each, at any address; the same ones twice where nothing
-  // differs: then norm() alone grows.
+  // Adds `count` elements of each sequence; they need not be aligned. For equal ranges
+  // pass the same bytes twice: then only norm() changes.
   void Add(DType a_dtype, const char* a, DType b_dtype, const char* b, int64_t count);
 
-  // As if what was added to `other` had been added here.
+  // Adds everything that was added to `other`.
   void Merge(const DifferenceSums& other);
 
-  // Over elements that are not NaN on either side. Infinities of one sign are at
-  // distance 0, of other numbers at an infinite one.
+  // Over elements that are not NaN on either side. Two infinities of the same sign have
+  // distance 0; an infinity and any other number have an infinite distance.
   double max_abs_difference() const { return max_abs_; }
   double difference_norm() const;
-  // Of the first sequence, without its NaN.
+  // Norm of the first sequence without NaN elements.
   double norm() const;
-  // Not equal as numbers: 0 and -0 are. Without those that are NaN on a side.
+  // Elements that are unequal as numbers (0 equals -0), without NaN on either side.
   int64_t differing_elements() const { return differing_; }
-  // NaN on one side alone.
+  // Elements that are NaN on exactly one side.
   int64_t nan_differences() const { return nan_; }
 
  private:
-  // Sums are kept in lanes, so that the processor adds several at once, and a
-  // large sum is not added to element by element.
+  // Several partial sums: they allow vectorized additions, and lose less precision than
+  // one large sum.
   static constexpr int kLanes = 8;
   using Lanes = std::array<double, kLanes>;
   friend struct DifferenceKernels;

@@ -7,8 +7,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
-// On x86 the library picks AVX2 or AVX-512 at run time through these entry
-// points; the plain ones are compiled for SSE2 and run at half the speed.
+// On x86 these entry points select AVX2 or AVX-512 at run time. The default ones are
+// compiled for SSE2 and run at half the speed.
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>
 #else
@@ -50,7 +50,7 @@ std::string Digest::ToHex() const { return absl::BytesToHexString(bytes()); }
 
 namespace {
 
-// XXH128's canonical form is big-endian: the high half first.
+// The canonical form of XXH128 is big-endian, high half first.
 Digest FromXxh128(XXH128_hash_t hash) {
   XXH128_canonical_t canonical;
   XXH128_canonicalFromHash(&canonical, hash);

@@ -1,5 +1,5 @@
-// Digests: how the bytes of chunks are named and checked, on the wire and on
-// disk. A digest is always a pair of algorithm and bytes.
+// Digests identify and verify the bytes of chunks, on the wire and on disk. A digest is a
+// pair of algorithm and bytes.
 //
 //   Digest d = ComputeDigest(DigestAlgorithm::kXxh3_128, bytes);
 //   if (d != expected) ...
@@ -23,7 +23,7 @@ enum class DigestAlgorithm : uint8_t { kXxh3_128 = 1 };
 // Length in bytes of an algorithm's digests: 16 for kXxh3_128.
 size_t DigestLength(DigestAlgorithm algorithm);
 
-// InvalidArgument for a number that names no algorithm this build has.
+// INVALID_ARGUMENT for a number that is no algorithm of this build.
 absl::StatusOr<DigestAlgorithm> DigestAlgorithmFromNumber(int number);
 
 // A value type of fixed size; cheap to copy, comparable, hashable.
@@ -47,7 +47,7 @@ class Digest {
   }
   template <typename H>
   friend H AbslHashValue(H h, const Digest& d) {
-    // The bytes are uniform already: eight of them suffice.
+    // The bytes are uniformly distributed, so eight of them are enough.
     uint64_t word;
     std::memcpy(&word, d.bytes_.data(), sizeof(word));
     return H::combine(std::move(h), word);
@@ -59,8 +59,7 @@ class Digest {
   std::array<char, kMaxLength> bytes_ = {};
 };
 
-// Computes a digest over bytes that come in pieces. Not thread-safe; reusable
-// after Finish().
+// Computes a digest incrementally. Not thread-safe. Can be reused after Finish().
 class Digester {
  public:
   explicit Digester(DigestAlgorithm algorithm);

@@ -16,7 +16,7 @@ struct Properties {
   bool floating_point;
 };
 
-// Indexed by number; 0 names none.
+// Indexed by number; 0 is unused.
 constexpr std::array<Properties, 21> kProperties = {{
     {"", 0, false},           {"bool", 1, false},           {"uint8", 1, false},
     {"int8", 1, false},       {"int16", 2, false},          {"int32", 4, false},
@@ -27,7 +27,7 @@ constexpr std::array<Properties, 21> kProperties = {{
     {"float8_e5m2", 1, true}, {"float8_e4m3fnuz", 1, true}, {"float8_e5m2fnuz", 1, true},
 }};
 
-// 2^62: sums of two such counts, and their bytes' arithmetic, stay in int64.
+// 2^62: the sum of two such counts, and sizes in bytes, do not overflow int64.
 constexpr int64_t kMaxCount = int64_t{1} << 62;
 constexpr size_t kMaxDimensions = 64;
 
@@ -71,8 +71,8 @@ absl::StatusOr<int64_t> ElementCount(absl::Span<const int64_t> shape) {
     return absl::InvalidArgumentError(absl::StrCat("the shape has ", shape.size(),
                                                    " dimensions; at most 64 are taken"));
   }
-  // An empty dimension makes the product 0 however large the others are, but
-  // they must be sound on their own: slices and strides are made of them.
+  // With an empty dimension the product is 0, but the other sizes must still be valid:
+  // slices and strides are computed from them.
   int64_t count = 1;
   bool empty = false;
   for (int64_t size : shape) {

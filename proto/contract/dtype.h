@@ -50,7 +50,7 @@ absl::StatusOr<DType> DTypeFromNumber(int number);
 // size, over 64 dimensions, or a product beyond 2^62.
 absl::StatusOr<int64_t> ElementCount(absl::Span<const int64_t> shape);
 
-// ElementCount times ElementSize, checked alike.
+// ElementCount() times ElementSize(), with the same checks.
 absl::StatusOr<int64_t> TensorBytes(DType dtype, absl::Span<const int64_t> shape);
 
 }  // namespace modelstore

@@ -1,9 +1,9 @@
-// How floating-point elements are stored, for the kernels of this folder: one
-// struct per type with its exact float or, for float64, the nearest one.
+// Conversions of floating-point elements for the kernels of this folder: one struct per
+// type. ToWide() is exact.
 //
 //   Target result = To::FromFloat(static_cast<float>(From::ToWide(element)));
 //
-// Everything is branch-free, so that loops over it are vectorised.
+// All conversions are branch-free, so that loops over them are vectorized.
 #pragma once
 
 #include <cstdint>
@@ -42,8 +42,8 @@ struct Bfloat16 {
   }
   [[gnu::always_inline]] static inline uint16_t FromFloat(float v) {
     const uint32_t bits = Bits(v);
-    // Half of the last kept bit's unit, less one unless that bit is odd: ties go
-    // to even. A carry into the exponent is the right answer, infinity included.
+    // Adds half a unit in the last place, minus one unless the last kept bit is odd: ties
+    // round to even. A carry into the exponent is correct, also to infinity.
     const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     return static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
   }
@@ -54,14 +54,14 @@ struct Float16 {
   [[gnu::always_inline]] static inline float ToWide(uint16_t v) {
     const uint32_t sign = static_cast<uint32_t>(v & 0x8000) << 16;
     const uint32_t magnitude = static_cast<uint32_t>(v & 0x7fff);
-    // Exponent and mantissa at float32's places; 112 is the difference of the
-    // biases, once more for what was infinity or NaN.
+    // Exponent and mantissa at float32's positions. 112 is the difference of the biases;
+    // it is added twice for infinity and NaN.
     const uint32_t shifted = magnitude << 13;
     const uint32_t normal = shifted + (112u << 23);
     const uint32_t special =
         (shifted + (224u << 23)) | (magnitude > 0x7c00 ? 0x00400000u : 0u);  // quiet
-    // A subnormal's mantissa behind a leading one of 2^-14, which is then taken
-    // away: the subtraction normalises it.
+    // Adds a leading one of 2^-14 to a subnormal mantissa and subtracts it: the
+    // subtraction normalizes the number.
     const uint32_t subnormal =
         Bits(FromBits(shifted + (113u << 23)) - FromBits(113u << 23));
     uint32_t bits = normal;
@@ -76,8 +76,8 @@ struct Float16 {
     // Normal results: re-bias, round to nearest even as for bfloat16.
     const uint32_t normal =
         (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
-    // Below 2^-14: adding 0.5, whose unit in the last place is 2^-24, makes the
-    // addition itself round to float16's subnormal step.
+    // Below 2^-14: the unit in the last place of 0.5 is 2^-24, so adding 0.5 rounds to
+    // the spacing of float16's subnormals.
     const uint32_t subnormal = Bits(FromBits(magnitude) + 0.5f) - Bits(0.5f);
     uint32_t result = normal;
     result = magnitude < 0x38800000 ? subnormal : result;

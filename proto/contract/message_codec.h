@@ -1,4 +1,4 @@
-// Messages to bytes and back, with the limits of the contract instead of the library's
+// Serializes and parses messages with this project's limits instead of protobuf's
 // defaults.
 #pragma once
 
@@ -10,11 +10,11 @@
 namespace modelstore {
 
 // Equal messages give equal bytes: maps are written in key order. Compare-and-set,
-// repeated requests and digests of content rest on it.
+// repeated requests and content digests depend on this.
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message);
 
-// As ParseFromString(), but takes trees of values as deep as the contract allows
-// (kMaxNestedMessages). False if `bytes` is not a well-formed message of that type.
+// As ParseFromString(), but allows kMaxNestedMessages levels. False if `bytes` is not a
+// well-formed message of that type.
 bool ParseMessage(absl::string_view bytes, google::protobuf::MessageLite* message);
 // The same, added to what `message` holds, which is undefined after false.
 bool MergeMessage(absl::string_view bytes, google::protobuf::MessageLite* message);

@@ -1,7 +1,7 @@
-// The one lock of the project: std::mutex with clang's thread annotations.
+// The mutex of this project: std::mutex with clang's thread annotations.
 //
-// Not absl::Mutex, because ThreadSanitizer cannot see into the distribution's
-// uninstrumented absl and reports races that are none.
+// absl::Mutex is not used because ThreadSanitizer cannot instrument the distribution's
+// absl and reports false races.
 //
 //   class Queue {
 //     void Push(int item) {
@@ -29,7 +29,7 @@
 #include "absl/time/time.h"
 #include "proto/contract/steady_time.h"
 
-// The short names of the annotations that guard data and functions.
+// Short names of the thread annotations.
 #ifndef GUARDED_BY
 #define GUARDED_BY(mutex) ABSL_GUARDED_BY(mutex)
 #endif
@@ -57,7 +57,7 @@ class ABSL_LOCKABLE Mutex {
   std::mutex mutex_;
 };
 
-// Holds a mutex for a scope; may let go of it in between.
+// Holds a mutex for a scope. May be unlocked and locked again in between.
 class ABSL_SCOPED_LOCKABLE MutexLock {
  public:
   explicit MutexLock(Mutex& mutex) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex) : mutex_(mutex) {
@@ -83,8 +83,8 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   bool held_ = true;
 };
 
-// Every wait has a deadline; absl::InfiniteFuture() is for threads that wait for
-// work and are told when to end.
+// Every wait has a deadline. absl::InfiniteFuture() is for threads that wait for work and
+// are notified when they must end.
 class CondVar {
  public:
   void NotifyOne() { condition_.notify_one(); }
@@ -125,8 +125,8 @@ class CondVar {
   }
 
  private:
-  // On the clock that steps of the wall clock do not move; at most a year ahead,
-  // so that far deadlines do not overflow it.
+  // Uses the monotonic clock, which steps of the wall clock do not affect. At most a year
+  // ahead, so that distant deadlines do not overflow.
   static std::chrono::steady_clock::time_point SteadyTime(absl::Duration left) {
     left = std::min(std::max(left, absl::ZeroDuration()), absl::Hours(8760));
     return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(left);

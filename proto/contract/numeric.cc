@@ -10,22 +10,21 @@
 namespace modelstore {
 namespace {
 
-// Everything passes through float, as in torch: a float64 is rounded twice on its
-// way to 16 bits.
+// All casts go through float, as in torch: a float64 is rounded twice to become 16 bits.
 using element::Bfloat16;
 using element::Float16;
 using element::Float32;
 using element::Float64;
 
-// From float32 and float64 PyTorch rounds in vectors, where NaN is 0xffff.
+// From float32 and float64 PyTorch uses vector code, which gives 0xffff for NaN.
 struct Bfloat16InVectors : Bfloat16 {
   [[gnu::always_inline]] static inline uint16_t FromFloat(float v) {
     return v != v ? 0xffff : Bfloat16::FromFloat(v);
   }
 };
 
-// Elements may lie at any address: they are moved by memcpy, which the compiler
-// knows, and vectorises the loop all the same.
+// Elements may be unaligned, so they are accessed by memcpy. The compiler still
+// vectorizes the loop.
 template <typename From, typename To>
 [[gnu::always_inline]] inline void Loop(const char* from, char* __restrict__ to,
                                         int64_t count) {
@@ -111,7 +110,7 @@ absl::Status Cast(DType from, const char* from_bytes, DType to, char* to_bytes,
   }
   if (count == 0) return absl::OkStatus();
   if (from == to) {
-    // Bits as they are, NaN's included.
+    // Same type: bits are unchanged, including NaN.
     std::memcpy(to_bytes, from_bytes, static_cast<size_t>(count * ElementSize(from)));
   } else {
     kernel(from_bytes, to_bytes, count);

@@ -15,8 +15,8 @@ namespace {
 
 constexpr absl::string_view kTypeUrlPrefix = "type.googleapis.com/";
 constexpr absl::string_view kErrorInfoUrl = "type.googleapis.com/google.rpc.ErrorInfo";
-// Trailers over 8 KiB are refused by many proxies and by gRPC's own default;
-// the message travels in them twice.
+// Many proxies, and gRPC by default, refuse trailers over 8 KiB, and the message is in
+// them twice.
 constexpr size_t kMaxMessageBytes = 4096;
 constexpr size_t kMaxDetailBytes = 3072;
 
@@ -35,13 +35,13 @@ grpc::Status ToGrpcStatus(const absl::Status& given) {
     detail->set_type_url(std::string(url));
     detail->set_value(std::string(payload));
   };
-  // First, so that there is room for it: every error has it.
+  // First, so that it is never the one that does not fit.
   add(kErrorInfoUrl, *status.GetPayload(kErrorInfoUrl));
   status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
     if (absl::StartsWith(url, kTypeUrlPrefix) && url != kErrorInfoUrl) add(url, payload);
   });
   detailed.set_code(static_cast<int>(status.code()));
-  // Readers take the message from the RPC's own status.
+  // Readers use the message of the RPC's status.
   detailed.set_message(ToUtf8(status.message(), 256));
   return grpc::Status(code, ToUtf8(status.message(), kMaxMessageBytes),
                       detailed.SerializeAsString());

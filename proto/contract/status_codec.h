@@ -1,5 +1,5 @@
-// absl::Status to grpc::Status and back, details included. The only file of the
-// contract that knows grpc++.
+// Converts between absl::Status and grpc::Status, including details. The only file of the
+// contract that includes grpc++.
 #pragma once
 
 #include <grpcpp/support/status.h>
@@ -8,12 +8,12 @@
 
 namespace modelstore {
 
-// Payloads whose type URL begins with `type.googleapis.com/` become details of a
-// google.rpc.Status in the binary error details. The message is cut at 4 KiB. A status
-// without a reason gets that of its code: no error leaves the server without one.
+// Payloads whose type URL starts with `type.googleapis.com/` become details of a
+// google.rpc.Status in the binary error details. The message is truncated to 4 KiB. A
+// status without a reason gets that of its code, so every error of the server has one.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
-// The inverse. Unknown details are kept as payloads; unparsable ones dropped.
+// The inverse. Unknown details are kept as payloads; malformed ones are dropped.
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
 }  // namespace modelstore

@@ -1,4 +1,4 @@
-// Time for intervals and deadlines in memory: steps of the wall clock do not move it.
+// Monotonic time for intervals and deadlines in memory.
 #pragma once
 
 #include <chrono>
@@ -8,8 +8,9 @@
 
 namespace modelstore {
 
-// The time of the wall clock when the process first asked, and what the steady clock
-// has counted since. Compared with itself alone: never shown, never stored.
+// The wall clock's time at the first call plus the monotonic time since then. Not
+// affected by steps of the wall clock. Only for comparisons with itself: never displayed
+// or stored.
 inline absl::Time SteadyNow() {
   using Clock = std::chrono::steady_clock;
   static const absl::Time first = absl::Now();

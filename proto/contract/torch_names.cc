@@ -7,7 +7,7 @@
 namespace modelstore {
 
 bool IsDTypeText(absl::string_view text) {
-  // Names of torch.dtype's repr() up to PyTorch 2.9.
+  // As in the repr() of torch.dtype, up to PyTorch 2.9.
   static const auto* const names =
       new absl::flat_hash_set<absl::string_view>{"bool",
                                                  "uint8",

@@ -1,15 +1,15 @@
-// Names of dtypes and devices in values: whatever PyTorch has, also what no tensor
-// here is of and no load takes place on.
+// Names of PyTorch's dtypes and devices in values, including those that this project does
+// not support for tensors and loads.
 #pragma once
 
 #include "absl/strings/string_view.h"
 
 namespace modelstore {
 
-// A torch.dtype by its name without `torch.`, also those that no tensor here has.
+// Whether `text` is the name of a torch.dtype without `torch.`.
 bool IsDTypeText(absl::string_view text);
-// A torch.device, such as `cpu` or `cuda:1`: a type that PyTorch knows, and an
-// index from 0 to 127 or none.
+// Whether `text` is a torch.device such as `cpu` or `cuda:1`: a device type of PyTorch,
+// optionally with an index from 0 to 127.
 bool IsDeviceText(absl::string_view text);
 
 }  // namespace modelstore

@@ -45,6 +45,8 @@ std::string Shown(const v1::Value& value) {
   return Cut(text, kShownBytes);
 }
 
+// Walks the tree depth first and keeps the path for error messages. Stops at the first
+// error.
 class Checker {
  public:
   Checker(absl::string_view field, absl::string_view what, int max_depth,
@@ -62,15 +64,16 @@ class Checker {
   }
 
  private:
-  // An element of the path, spelled out only where it is needed.
+  // An element of the path. Its text is built only when needed.
   struct Step {
     absl::string_view part;          // `~args`, or empty
     const v1::Value* key = nullptr;  // of a dict
     int index = 0;
-    // The key spelled out, once for all values below it: it may be megabytes long.
+    // Text of the key, built once for all values below it: it may have megabytes.
     std::string spelled;
   };
 
+  // The path of the current value, truncated to `most` bytes.
   std::string Path(size_t most) {
     std::string path;
     for (Step& step : path_) {
@@ -94,6 +97,7 @@ class Checker {
 
   absl::Status CheckText(absl::string_view text) {
     if (IsUtf8(text)) return absl::OkStatus();
+    // Finds the first invalid byte for the message.
     size_t at = 0;
     while (Utf8SequenceLength(text.substr(at)) > 0) {
       at += Utf8SequenceLength(text.substr(at));
@@ -117,6 +121,7 @@ class Checker {
           "tensor_value must be a key: 1 to 1024 bytes of UTF-8 without "
           "control characters");
     }
+    // Only the first reference is reported, which bounds the work for a hostile tree.
     if (!named_.insert(key).second) return absl::OkStatus();
     if (static_cast<int64_t>(named_.size()) > kMaxTensors) {
       return Refuse(absl::StrCat("names more than ", kMaxTensors,
@@ -203,7 +208,7 @@ class Checker {
     return absl::OkStatus();
   }
 
-  // `role` is what the value is: `a key of a dict`.
+  // `role` describes the value: `a key of a dict`.
   absl::Status CheckHashed(const v1::Value& value, absl::string_view role,
                            absl::flat_hash_set<std::string>& seen) {
     absl::StatusOr<std::string> identity = HashIdentity(value);
@@ -218,6 +223,7 @@ class Checker {
 
   absl::Status CheckEntries(absl::string_view part, const Entries& entries) {
     absl::flat_hash_set<std::string> seen;
+    // Keys that are equal in Python would overwrite each other there.
     path_.push_back({part, nullptr, 0, ""});
     for (const auto& entry : entries) {
       path_.back().key = &entry.key();
@@ -229,8 +235,9 @@ class Checker {
     return absl::OkStatus();
   }
 
-  // Before any other check of the key, its path is that of the dict.
+  // During the checks of a key, the path is that of the dict.
   absl::Status CheckKey(const v1::Value& key, absl::flat_hash_set<std::string>& seen) {
+    // Strings and integers are the common keys and need no recursive check.
     const bool scalar = key.kind_case() == v1::Value::kStringValue ||
                         key.kind_case() == v1::Value::kIntValue;
     if (!scalar || !IsUtf8(key.string_value())) {
@@ -243,7 +250,7 @@ class Checker {
     return CheckHashed(key, "a key of a dict", seen);
   }
 
-  // Attributes and keywords: every key is a string.
+  // Attributes and keyword arguments: every key must be a string.
   absl::Status CheckNamed(absl::string_view part, const Entries& entries) {
     for (const auto& entry : entries) {
       if (entry.key().kind_case() == v1::Value::kStringValue) continue;
@@ -286,7 +293,7 @@ class Checker {
   std::vector<NamedTensor>* const tensors_;
   int depth_ = 0;
   std::vector<Step> path_;
-  // Keys in the tree.
+  // Tensor keys referenced so far; views into the tree.
   absl::flat_hash_set<absl::string_view> named_;
 };
 

@@ -19,10 +19,10 @@ namespace {
 
 constexpr double kTwoTo63 = 9223372036854775808.0;
 constexpr size_t kDigitsOf63Bits = 19;
-// Of the largest double.
+// Number of digits of the largest double.
 constexpr size_t kMaxRealDigits = 309;
 
-// Classes of objects that have no hash, or whose hash is not that of their value.
+// Classes of objects that are unhashable, or whose hash does not depend on their value.
 bool IsUnhashable(const v1::GlobalValue& type) {
   const std::pair<const char*, const char*> unhashable[] = {
       {"builtins", "bytearray"},      {"builtins", "slice"},
@@ -107,7 +107,7 @@ class Writer {
     absl::StrAppend(&out, std::string(1, kind), text.size(), ":", text);
   }
 
-  // `digits` may have leading zeros and be `-0`.
+  // `digits` may have leading zeros, and may be `-0`.
   static void WriteInteger(absl::string_view digits, std::string& out) {
     const bool negative = !digits.empty() && digits[0] == '-';
     if (negative) digits.remove_prefix(1);
@@ -118,7 +118,7 @@ class Writer {
     absl::StrAppend(&out, "i", negative && digits != "0" ? "-" : "", digits, ";");
   }
 
-  // The double of at least 2^63 that is exactly this integer.
+  // The double of at least 2^63 that exactly equals this integer; absent if none does.
   static std::optional<double> LargeReal(absl::string_view digits) {
     double value;
     if (digits.size() < kDigitsOf63Bits || digits.size() > kMaxRealDigits ||
@@ -194,7 +194,7 @@ class Writer {
       return absl::InvalidArgumentError(absl::StrCat(
           "an object of ", object.type().module(), ".", object.type().qualified_name()));
     }
-    // A scalar of numpy equals the number or text that it holds.
+    // A numpy scalar equals its number or text.
     if (object.type().module() == "numpy" && object.args_size() == 1) {
       return Write(object.args(0), out);
     }
@@ -202,7 +202,8 @@ class Writer {
     WriteGlobal(object.type(), out);
     out += '(';
     for (const v1::Value& argument : object.args()) {
-      // The class decides what of them it hashes.
+      // The class decides what it hashes, so an unhashable argument is no error: its
+      // serialized form is used.
       const size_t begin = out.size();
       if (Write(argument, out).ok()) continue;
       out.resize(begin);

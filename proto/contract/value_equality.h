@@ -1,4 +1,4 @@
-// Equality of values as Python has it for keys of dicts and elements of sets.
+// Equality of values as in Python, for keys of dicts and elements of sets.
 #pragma once
 
 #include <string>
@@ -8,12 +8,12 @@
 
 namespace modelstore {
 
-// Returns a text that is the same for two values exactly if Python holds them equal
-// and so keeps only one of them in a dict or set: 1, 1.0, True and 1+0j are equal; a
-// torch.Size equals the tuple of its sizes. Empty for a value that equals no other
-// one, such as NaN. INVALID_ARGUMENT for what cannot be hashed, with its name as the
-// message: `a list`. Of objects, whose equality is their class's own, those are the
-// same that are written alike.
+// Returns a text that is equal for two values if and only if they are equal in Python, so
+// that a dict or set keeps only one of them: 1, 1.0, True and 1+0j are equal; a
+// torch.Size equals the tuple of its sizes. Empty for a value that equals no other, such
+// as NaN. INVALID_ARGUMENT for unhashable values, with their type as the message: `a
+// list`. The equality of objects depends on their class; here they are equal if their
+// serialized form is.
 absl::StatusOr<std::string> HashIdentity(const v1::Value& value);
 
 }  // namespace modelstore

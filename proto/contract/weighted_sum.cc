@@ -25,9 +25,9 @@ using element::Float64;
   return value;
 }
 
-// The double cut to a float's 24 bits, with the last one set where something was
-// cut off ("round to odd"): rounding it again to fewer bits by two or more gives
-// what rounding the double at once would. NaN keeps a bit of its mantissa.
+// Rounds to odd: truncates the double to a float's 24 bits and sets the last bit if
+// anything was truncated. Rounding the result again to at least two bits fewer gives the
+// same value as rounding the double directly. NaN keeps a bit of its mantissa.
 [[gnu::always_inline]] inline float ToOdd(double value) {
   const uint64_t bits = Bits(value);
   const uint64_t rest = bits & 0x1fffffff;
@@ -35,8 +35,8 @@ using element::Float64;
       FromBits((bits & ~uint64_t{0x1fffffff}) | (rest != 0 ? 0x20000000 : 0)));
 }
 
-// Below the type's smallest normal number its step is fixed: adding a number whose
-// own last bit is that step rounds to it, once.
+// Below the smallest normal number the spacing is constant: adding a number whose unit in
+// the last place is that spacing rounds to it in one operation.
 [[gnu::always_inline]] inline double ToStep(double value, double step) {
   const double anchor = step * 6755399441055744.0;  // 1.5 * 2^52
   return (value + anchor) - anchor;
@@ -57,13 +57,12 @@ struct Rounding<Float32> {
   }
 };
 
-// `Normal` is the type's smallest normal number, `Step` what lies between two
-// numbers below it.
+// `Normal` is the type's smallest normal number, `Step` the spacing below it.
 template <typename To>
 [[gnu::always_inline]] inline uint16_t RoundTo16(double v, double normal, double step) {
   const double magnitude = FromBits(Bits(v) & 0x7fffffffffffffff);
   const float odd = ToOdd(v);
-  // The sign survives a result of zero.
+  // Keeps the sign if the result is zero.
   const float fine = static_cast<float>(FromBits(
       (Bits(ToStep(v, step)) & 0x7fffffffffffffff) | (Bits(v) & 0x8000000000000000)));
   return To::FromFloat(magnitude < normal ? fine : odd);

@@ -1,12 +1,12 @@
-// Weighted sums of floating-point elements in float64, rounded once: what an
-// average of checkpoints and the merge of an adapter are made of.
+// Weighted sums of floating-point elements in float64, rounded once at the end. Used to
+// average checkpoints and to merge adapters.
 //
 //   AddWeighted(DType::kFloat16, a, 0.5, Sums::kBegin, sums, n);
 //   AddWeighted(DType::kFloat16, b, 0.5, Sums::kGoOn, sums, n);
 //   RoundSums(sums, DType::kFloat16, out, n);
 //
-// Every step is one multiplication and one addition of IEEE 754 in this order,
-// never fused, so that a plain loop gives the same bits on every machine.
+// Every step is one IEEE 754 multiplication and one addition, in this order and never
+// fused, so that a plain loop gives the same bits on every machine.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,9 @@ enum class Sums : uint8_t {
 absl::Status AddWeighted(DType dtype, const char* bytes, double coefficient, Sums what,
                          double* sums, int64_t count);
 
-// Each sum as the nearest element of type `to`, ties to even: rounded once, also
-// to 16 bits, which Cast() would reach by way of float32. NaN stays NaN, quiet.
-// InvalidArgument unless CanSum(to).
+// Rounds each sum to the nearest element of type `to`, ties to even. Rounds only once,
+// also to 16 bits, where Cast() would round to float32 first. NaN stays a quiet NaN.
+// INVALID_ARGUMENT unless CanSum(to).
 absl::Status RoundSums(const double* sums, DType to, char* to_bytes, int64_t count);
 
 }  // namespace modelstore

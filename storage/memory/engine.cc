@@ -55,6 +55,8 @@ int64_t Apply(const std::vector<CatalogBatch::Change>& changes, Tables& tables) 
 
 }  // namespace
 
+// Shared by the disk and its engines. One mutex for everything: speed does not matter
+// here.
 struct MemoryDisk::State {
   Mutex mutex;
   Fault fault GUARDED_BY(mutex);
@@ -176,6 +178,8 @@ absl::Status MemoryCatalog::Refusal(const CatalogBatch& batch) {
   return absl::OkStatus();
 }
 
+// Both tables change as RocksDB's would: `current` at once, `durable` with the next
+// durable write, which also makes the buffered ones durable.
 absl::Status MemoryCatalog::Write(const CatalogBatch& batch, Durability durability) {
   MutexLock lock(disk_->mutex);
   if (!health_.ok()) return health_;

@@ -86,9 +86,11 @@ rocksdb::Status Rebuild::Take(uint32_t family, uint64_t order, const TableEntry&
   if (family >= kFamilyCount) {
     return rocksdb::Status::Corruption("an entry of a column family that does not exist");
   }
+  // Tables and WALs may contain the same entry several times, in any order.
   const std::pair<uint64_t, uint64_t> age(entry.sequence, order);
   const auto [known, is_new] = newest_[family].try_emplace(std::string(entry.key), age);
   if (!is_new && known->second >= age) return rocksdb::Status::OK();
+  // Deletions are written too: they must hide an older value that was written before.
   known->second = age;
   rocksdb::ColumnFamilyHandle* handle = database_->families[family];
   const rocksdb::Slice key(entry.key.data(), entry.key.size());

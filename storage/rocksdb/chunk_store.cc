@@ -116,6 +116,7 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   return absl::OkStatus();
 }
 
+// Does not check Health(): after a failed change of the pack list RocksDB still reads.
 absl::StatusOr<PinnedBytes> RocksChunkStore::Read(ChunkId chunk) {
   DbGate::Use use = gate_.Enter();
   if (!use) return Reopening();
@@ -196,6 +197,7 @@ absl::Status RocksChunkStore::DropPacks(absl::Span<const uint64_t> packs) {
   const rocksdb::Status s = rocksdb::DeleteFilesInRanges(
       use->db.get(), use->db->DefaultColumnFamily(), ranges.data(), ranges.size());
   if (!s.ok()) {
+    // RocksDB may still use the files.
     for (const auto& [id, file] : known) fs_->Keep(file);
     return Judge(s, "drop packs", fs_->journal_appends() != journal_appends);
   }
@@ -226,6 +228,8 @@ void RocksChunkStore::SetHealth(absl::Status health) {
   health_ = std::move(health);
 }
 
+// Reads fail from Close() to Open(). Chunks returned before stay valid: they own their
+// block.
 absl::Status RocksChunkStore::Reopen(absl::Span<const uint64_t> expected) {
   MutexLock lock(change_mutex_);
   SetHealth(Reopening());
@@ -242,6 +246,7 @@ absl::Status RocksChunkStore::Reopen(absl::Span<const uint64_t> expected) {
                                                   database.status().message())));
     return database.status();
   }
+  // Files of live writers stay: their saves continue after the reopen.
   CleanIncoming();
   LoadPacks((*database)->db.get());
   gate_.Open(*std::move(database));

@@ -66,6 +66,8 @@ void EngineFileSystem::SetOnManifestSync(std::function<void()> on_sync) {
   on_manifest_sync_ = std::move(on_sync);
 }
 
+// Called by JournalFile after each successful sync. Keeps the order of creation, as
+// HighWater drops the oldest journals if there are too many.
 void EngineFileSystem::NoteSync(const SyncedJournal& journal) {
   std::function<void()> on_sync;
   {
@@ -95,6 +97,8 @@ void EngineFileSystem::DeleteArrivals() {
   }
 }
 
+// A new pack stays deletable until Keep(), so that RocksDB can clean up a failed
+// ingestion.
 void EngineFileSystem::Arrive(const std::string& path) {
   std::string name = GuardedName(path);
   if (name.empty()) return;
@@ -171,6 +175,8 @@ rocksdb::IOStatus EngineFileSystem::NewRandomAccessFile(
     if (!s.ok()) result->reset();
   }
   if (!s.ok()) return s;
+  // Packs are prefetched and checked; failed reads are recorded for the other tables,
+  // which include packs in incoming/ before they are linked.
   if (!GuardedName(path).empty()) {
     *result = NewReadAheadFile(std::move(*result), end.index);
   } else if (absl::EndsWith(path, ".sst")) {
@@ -185,10 +191,12 @@ rocksdb::IOStatus EngineFileSystem::LinkFile(const std::string& from,
                                              rocksdb::IODebugContext* dbg) {
   {
     MutexLock lock(mutex_);
+    // RocksDB could not read the table completely, but may not have noticed.
     const auto unread = unread_.find(from);
     if (unread != unread_.end()) return unread->second;
   }
   rocksdb::IOStatus s = target()->LinkFile(from, to, options, dbg);
+  // Only packs are copied: for other files the caller chooses what to do.
   if (s.IsNotSupported() && !GuardedName(to).empty()) {
     s = CopyWhole(target(), from,
                   absl::StrCat(drafts_folder_, "/", BaseName(to), ".draft"), to);

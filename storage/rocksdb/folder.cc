@@ -69,6 +69,7 @@ bool IsHeld(const rocksdb::IOStatus& lock_failure) {
 
 }  // namespace
 
+// Locks first: everything after it may change files.
 absl::Status Folder::Make() {
   rocksdb::IOStatus s = MakeFolder(fs_.get(), path_);
   if (!s.ok()) return FromRocks(s, absl::StrCat("make folder ", path_));
@@ -87,6 +88,9 @@ absl::Status Folder::Make() {
   return loss_.Load();
 }
 
+// Salvage first completes catalog.new/, then moves catalog/ away, then renames the new
+// one. So if catalog/ exists, catalog.new/ may be incomplete and is deleted; if it does
+// not, the new one is complete and takes its place.
 absl::Status Folder::SettleCatalog() {
   rocksdb::IOStatus s = fs_->FileExists(fresh_catalog(), {}, nullptr);
   if (s.IsNotFound()) return absl::OkStatus();
@@ -145,6 +149,7 @@ void Folder::RestoreBallast() {
       size == static_cast<uint64_t>(ballast_bytes_)) {
     return;
   }
+  // Tried again at the next open or collection.
   const absl::StatusOr<int64_t> free = FreeBytes();
   if (!free.ok() || *free < ballast_bytes_ + kLeaveFree) return;
   const absl::Status status = WriteBallast();

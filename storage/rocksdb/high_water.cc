@@ -74,6 +74,7 @@ bool HighWater::Decode(const rocksdb::Slice& bytes, Slot* slot) {
     journal.bytes = static_cast<int64_t>(size);
     slot->journals.push_back(std::move(journal));
   }
+  // The checksum covers everything before it, including the magic.
   const size_t covered = bytes.size() - in.size();
   uint64_t hash = 0;
   return TakeLittle64(&in, &hash) && hash == XXH3_64bits(bytes.data(), covered);
@@ -105,6 +106,8 @@ absl::StatusOr<std::unique_ptr<HighWater>> HighWater::Open(rocksdb::FileSystem* 
     s = fs->NewRandomRWFile(path, rocksdb::FileOptions(), &mark->file_, nullptr);
   }
   if (!s.ok()) return FromRocks(s, path);
+  // The valid slot with the higher turn wins. One damaged slot is normal after a power
+  // loss.
   bool intact = false;
   for (size_t i = 0; i < kSlots; ++i) {
     std::string scratch(kSlotBytes, '\0');
@@ -136,6 +139,8 @@ bool HighWater::damaged() const {
   return damaged_;
 }
 
+// Overwrites the older slot. The newer one stays valid if this write is torn. Not synced:
+// the caller has already synced what the slot describes.
 absl::Status HighWater::WriteNext(uint64_t number,
                                   const std::vector<SyncedJournal>& journals) {
   Slot next{slot_.turn + 1, number, journals};
@@ -164,6 +169,8 @@ absl::Status HighWater::Sync() {
 
 absl::Status HighWater::Reset(uint64_t number) {
   MutexLock lock(mutex_);
+  // Both slots, as an older one with a higher number would win after damage to the newer
+  // one.
   for (int i = 0; i < kSlots; ++i) {
     absl::Status status = WriteNext(number, {});
     if (!status.ok()) return status;

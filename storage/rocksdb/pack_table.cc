@@ -66,6 +66,7 @@ rocksdb::IOStatus PackTable::Write(absl::string_view bytes) {
   return rocksdb::IOStatus::OK();
 }
 
+// Writes the trailer: compression type and checksum, which covers the type.
 rocksdb::IOStatus PackTable::EndBlock(Block* block) {
   *block = {begin_, file_->size() - begin_};
   std::string trailer(1, static_cast<char>(kNotCompressed));
@@ -104,6 +105,7 @@ rocksdb::IOStatus PackTable::Add(const ChunkKey& key, uint64_t bytes,
     return rocksdb::IOStatus::InvalidArgument("the keys of a pack do not ascend");
   }
   rocksdb::IOStatus s;
+  // A chunk that does not fit starts a new block, so a large chunk has its own.
   if (!entries_.empty() && expected_bytes_ + needed > kPackBlockBytes) s = EndDataBlock();
   if (!s.ok()) return s;
   expected_bytes_ += needed;
@@ -171,6 +173,7 @@ rocksdb::IOStatus PackTable::Finish() {
   std::vector<uint32_t> entries;
   PutEntry(&blocks, &entries, kPropertiesBlock, Handle(properties));
   if (s.ok()) s = WriteBlock(blocks + Restarts(entries), &directory);
+  // The footer has a fixed size; handles are varints, so it is padded with zeros.
   std::string footer(1, kChecksumXxh3);
   footer += Handle(directory) + Handle(index);
   footer.resize(kFooterBytes - kFooterEndBytes, '\0');

@@ -68,6 +68,7 @@ rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
   return s;
 }
 
+// The rename makes the copy visible only when it is complete and synced.
 rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
                             const std::string& draft, const std::string& to) {
   rocksdb::IOStatus s = CopyBytes(fs, from, draft);
@@ -117,6 +118,9 @@ absl::Status Quarantine::Load() {
   return FromRocks(MakeFolder(fs_.get(), folder_), folder_);
 }
 
+// Order: the folder with README.txt and HIGH_WATER is synced first, then the marker is
+// renamed into place and synced. If a crash interrupts this, there is at most a folder
+// without a marker, which has no effect.
 absl::Status Quarantine::Begin(absl::string_view why) {
   MutexLock lock(mutex_);
   if (!folder_.empty()) return absl::OkStatus();
@@ -129,6 +133,7 @@ absl::Status Quarantine::Begin(absl::string_view why) {
     s = rocksdb::WriteStringToFile(fs_.get(), absl::StrCat(kReadme, why, "\n"),
                                    absl::StrCat(folder, "/README.txt"), true);
   }
+  // A copy: the original is reset after this.
   const std::string mark = absl::StrCat(store_, "/HIGH_WATER");
   if (s.ok() && fs_->FileExists(mark, {}, nullptr).ok()) {
     s = CopyBytes(fs_.get(), mark, absl::StrCat(folder, "/HIGH_WATER"));
@@ -157,6 +162,7 @@ absl::Status Quarantine::KeepPack(const std::string& path, uint64_t pack,
   const std::string packs = absl::StrCat(folder(), "/packs");
   rocksdb::IOStatus s = MakeFolder(fs_.get(), packs);
   *kept = FreeName(fs_.get(), absl::StrCat(packs, "/", PackFileName(pack)));
+  // Both names exist until the caller deletes the first, so that a crash loses no pack.
   if (s.ok()) s = LinkOrCopyFile(fs_.get(), path, *kept);
   if (s.ok()) s = SyncFolder(fs_.get(), packs);
   return FromRocks(s, absl::StrCat("keep ", path, " as ", *kept));
@@ -165,6 +171,7 @@ absl::Status Quarantine::KeepPack(const std::string& path, uint64_t pack,
 absl::Status Quarantine::End() {
   MutexLock lock(mutex_);
   if (folder_.empty()) return absl::OkStatus();
+  // The loss is open as long as the marker exists, so its deletion must be durable.
   rocksdb::IOStatus s = fs_->DeleteFile(marker(), {}, nullptr);
   if (s.ok()) s = SyncFolder(fs_.get(), store_);
   if (s.ok()) folder_.clear();

@@ -45,6 +45,7 @@ std::optional<BlockHandle> FindProperties(absl::string_view block) {
 
 }  // namespace
 
+// Written without sums that damaged values could overflow.
 bool BlockHandle::EndsBy(uint64_t end) const {
   return end >= kBlockTrailerBytes && bytes <= end - kBlockTrailerBytes &&
          offset <= end - kBlockTrailerBytes - bytes;
@@ -58,6 +59,7 @@ bool TakeHandle(absl::string_view* in, BlockHandle* handle) {
 rocksdb::IOStatus ReadTableAt(const rocksdb::FSRandomAccessFile& file,
                               const std::string& path, uint64_t offset, uint64_t bytes,
                               std::string* out) {
+  // Callers check `bytes` against the file size: damage cannot cause a huge allocation.
   out->resize(bytes);
   rocksdb::Slice read;
   rocksdb::IOStatus s = file.Read(offset, bytes, {}, &read, out->data(), nullptr);
@@ -128,6 +130,8 @@ rocksdb::IOStatus ReadTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t
   if (Fixed(end.substr(sizeof(kTableFormat))) != kTableMagic) {
     return damaged("the table has no footer");
   }
+  // Format 6 stores format and magic number at the same place, and RocksDB verifies its
+  // footer.
   const uint64_t format = Fixed(end.substr(0, sizeof(kTableFormat)));
   result->format = static_cast<uint32_t>(format);
   if (format == kNextTableFormat) return rocksdb::IOStatus::OK();

@@ -131,6 +131,7 @@ rocksdb::Status Scan::VisitBlock(
     }
     entry.key = absl::string_view(key).substr(0, key.size() - kKeyEnd);
     entry.sequence = end >> 8;
+    // The engine writes no single deletions, but they mean the same here.
     entry.is_deletion = type != kValue;
     const rocksdb::Status s = visit(entry);
     if (!s.ok()) return s;

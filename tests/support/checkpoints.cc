@@ -16,7 +16,7 @@ TensorSet::TensorSet(const TensorSetParams& params) {
   constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kInt64,
                               DType::kBfloat16, DType::kUint8};
   std::mt19937_64 random(params.seed);
-  // Weights of 1 to 16 make small tensors stand beside large ones.
+  // Weights of 1 to 16 mix small tensors with large ones.
   std::vector<int64_t> weights;
   int64_t sum = 0;
   for (int i = 0; i < params.tensors; ++i) {
@@ -97,7 +97,7 @@ absl::StatusOr<LoadedTensors> Load(Client& client, const std::string& name,
   LoadedTensors loaded;
   for (size_t i = 0; i < plan->tensors().size(); ++i) {
     const TensorInfo& info = plan->tensors()[i];
-    // Filled, so that a byte never written is told from a zero.
+    // Prefilled, so that a byte that was not written differs from a zero.
     std::string& bytes = loaded[absl::StrCat(info.section, ":", info.key)];
     bytes.assign(info.size_bytes, '\xA5');
     absl::Status s = plan->Bind(i, {bytes.data(), bytes.size(), nullptr});

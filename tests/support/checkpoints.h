@@ -1,5 +1,5 @@
-// Checkpoints for tests: content made of a seed, so that what was saved need not
-// be kept to be compared.
+// Checkpoints for tests. Their content is generated from a seed, so that saved bytes need
+// not be kept for the comparison.
 //
 //   TensorSet saved({.seed = 7, .tensors = 20, .bytes = 3 << 20});
 //   auto info = Save(client, "models/m", saved, options);
@@ -23,7 +23,7 @@ namespace modelstore::support {
 struct TensorSetParams {
   uint64_t seed = 0;
   int tensors = 8;
-  // Of all tensors together, about: each is a whole number of elements.
+  // Approximate total size: each tensor has a whole number of elements.
   int64_t bytes = 1 << 20;
 };
 
@@ -31,7 +31,7 @@ struct TensorSetParams {
 class TensorSet {
  public:
   TensorSet() = default;
-  // Of different sizes and dtypes, a 0-dim and an empty one among them.
+  // Tensors of various sizes and dtypes, including a 0-dim and an empty one.
   explicit TensorSet(const TensorSetParams& params);
 
   struct Entry {
@@ -42,7 +42,7 @@ class TensorSet {
   int64_t total_bytes() const;
 
   void Add(TensorInfo info, std::string bytes);
-  // The same with the bytes of tensor `index` made anew from `seed`.
+  // Returns a copy in which the bytes of tensor `index` are generated from `seed`.
   TensorSet WithChanged(size_t index, uint64_t seed) const;
 
   // For the client library; the views keep the bytes alive.
@@ -52,8 +52,8 @@ class TensorSet {
   std::vector<Entry> entries_;
 };
 
-// A client whose failures are told soon: `retry` bounds how long an unreachable
-// server is tried again.
+// Connects with short timeouts, so that failures are reported soon. `retry` is the retry
+// timeout for an unreachable server.
 absl::StatusOr<Client> ConnectTo(
     const std::string& address,
     std::chrono::milliseconds retry = std::chrono::milliseconds(20'000),
@@ -67,8 +67,8 @@ using LoadedTensors = std::map<std::string, std::string>;
 absl::StatusOr<LoadedTensors> Load(Client& client, const std::string& name,
                                    LoadOptions options = {});
 
-// Loads a checkpoint and compares it bit for bit. DATA_LOSS, naming the tensor,
-// if anything differs; else the load's own status.
+// Loads a checkpoint and compares it bit for bit. DATA_LOSS naming the tensor if anything
+// differs, else the status of the load.
 absl::Status Verify(Client& client, const std::string& name, const TensorSet& expected);
 absl::Status Compare(const LoadedTensors& loaded, const TensorSet& expected);
 

@@ -168,7 +168,7 @@ int64_t DurableModel::used_bytes() const {
 absl::Status DurableModel::Materialize(const std::string& folder,
                                        std::mt19937_64* random) const {
   const auto chance = [&] { return random != nullptr && (*random)() % 2 == 0; };
-  // Each folder is as it was synced or, by chance, as it was at the end.
+  // Each folder has its synced entries or, at random, its last entries.
   std::map<std::string, bool> is_current;
   const auto survives = [&](const Entries& other, const std::string& name) {
     const auto [it, is_new] = is_current.try_emplace(FolderOf(name), false);
@@ -185,7 +185,7 @@ absl::Status DurableModel::Materialize(const std::string& folder,
     for (const auto& [name, file] : *entries) {
       if (!survives(*entries, name)) continue;
       const std::string path = absl::StrCat(folder, "/", name);
-      // A file in a folder that was lost is lost.
+      // If its folder is lost, so is the file.
       if (!fs::exists(fs::path(path).parent_path())) continue;
       std::string content;
       if (file->overwritten.has_value() && !chance()) {

@@ -1,5 +1,5 @@
-// What of a folder would outlive power loss: for each file the bytes that were
-// synced, for each folder the entries that it had when it was synced.
+// Models what survives a power loss: the synced bytes of each file, and the entries that
+// each folder had when it was synced.
 #pragma once
 
 #include <cstdint>
@@ -14,50 +14,49 @@
 
 namespace modelstore::testing {
 
-// A file, whatever its names are.
+// A file, independent of its names.
 struct ModelFile {
   ~ModelFile();
 
-  // A hard link beside the folder: the bytes outlive every name in it.
+  // A hard link outside the folder, so that the bytes survive the deletion of all names.
   std::string shadow;
   int64_t live_bytes = 0;
   int64_t durable_bytes = 0;
-  // Taken by preallocation, beyond what was written.
+  // Size including preallocated space.
   int64_t allocated_bytes = 0;
-  // The durable bytes, where a write that is not synced has overwritten them.
+  // The durable bytes, if an unsynced write has overwritten some.
   std::optional<std::string> overwritten;
-  // Names in the folder as it is.
+  // Number of current names.
   int names = 0;
 };
 
 // Paths are relative to the folder, without a leading slash. Not thread-safe.
 class DurableModel {
  public:
-  // What lies in `root` already counts as durable.
+  // Existing content of `root` counts as durable.
   explicit DurableModel(std::string root);
   ~DurableModel();
 
   // Null if there is no such file.
   std::shared_ptr<ModelFile> Find(const std::string& path) const;
 
-  // Each follows what was done to the folder itself.
+  // Record an operation that was performed on the folder.
   std::shared_ptr<ModelFile> Create(const std::string& path);
   void MakeFolder(const std::string& path);
   void RemoveFolder(const std::string& path);
   void Remove(const std::string& path);
   void Rename(const std::string& from, const std::string& to);
   void Link(const std::string& from, const std::string& to);
-  // Before bytes in front of the durable end are written again.
+  // Must be called before bytes below `durable_bytes` are overwritten.
   void BeforeOverwrite(ModelFile& file);
   void SyncFile(ModelFile& file);
   void SyncFolder(const std::string& path);
 
-  // Bytes of all files as they are.
+  // Total size of all current files.
   int64_t used_bytes() const;
 
-  // Writes the state after power loss to `folder`, which must not exist. With
-  // `random`, what was not synced survives by chance: a part of the new bytes,
-  // the entries of a folder.
+  // Writes the state after a power loss to `folder`, which must not exist. With `random`,
+  // unsynced changes survive at random: a part of new bytes, entries of a folder.
   absl::Status Materialize(const std::string& folder, std::mt19937_64* random) const;
 
  private:
@@ -65,7 +64,7 @@ class DurableModel {
 
   void Load(const std::string& path);
   std::shared_ptr<ModelFile> Adopt(const std::string& path);
-  // One without folders in it.
+  // The folder must not contain folders.
   void RenameFolder(const std::string& from, const std::string& to);
 
   const std::string root_;

@@ -22,7 +22,7 @@ FileKind KindOf(const std::string& path) {
   if (absl::EndsWith(name, ".log")) return in_catalog ? FileKind::kWal : FileKind::kOther;
   if (absl::StartsWith(name, "MANIFEST-")) return FileKind::kManifest;
   if (name == "CURRENT") return FileKind::kCurrent;
-  // OPTIONS and IDENTITY pass through such names too; no state depends on them.
+  // OPTIONS and IDENTITY are created under such names too, but no state depends on them.
   if (absl::EndsWith(name, ".dbtmp")) {
     return absl::StartsWith(name, "OPTIONS") ? FileKind::kOther : FileKind::kCurrent;
   }
@@ -40,7 +40,7 @@ const char* KindName(FileKind kind) {
   return kNames[static_cast<size_t>(kind)];
 }
 
-// Each file keeps the model's file, which renames do not change.
+// Each open file refers to the model's file, which renames do not change.
 class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
   FaultWritableFile(std::unique_ptr<rocksdb::FSWritableFile> file, FaultFileSystem* fs,
@@ -60,7 +60,7 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
       MutexLock lock(fs_->mutex_);
       room = fs_->Room(*model_, static_cast<int64_t>(data.size()));
     }
-    // A full disk takes what it has room for, as write(2) does.
+    // A full disk accepts a part of the bytes, as write(2) does.
     s = target()->Append(Slice(data.data(), static_cast<size_t>(room)), options, dbg);
     if (!s.ok()) return s;
     MutexLock lock(fs_->mutex_);
@@ -96,7 +96,7 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
     model_->allocated_bytes = std::max(model_->allocated_bytes, end);
     return target()->Allocate(offset, length, options, dbg);
   }
-  // The model alone knows what is synced: a real sync would only take time.
+  // Only recorded in the model; a real sync would only take time.
   IOStatus Sync(const IOOptions&, IODebugContext*) override {
     IOStatus s = fs_->Begin(kSync, kind_, path_);
     if (!s.ok()) return s;
@@ -110,13 +110,13 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
   IOStatus RangeSync(uint64_t, uint64_t, const IOOptions&, IODebugContext*) override {
     return fs_->Begin(kWriteBack, kind_, path_);
   }
-  // As close(2): the file is closed even where that fails.
+  // As with close(2), the file is closed even on failure.
   IOStatus Close(const IOOptions& options, IODebugContext* dbg) override {
     IOStatus s = fs_->Begin(kClose, kind_, path_);
     const IOStatus closed = target()->Close(options, dbg);
     return s.ok() ? closed : s;
   }
-  // Preallocation would pass by the quota.
+  // Preallocation would bypass the quota.
   void PrepareWrite(size_t, size_t, const IOOptions&, IODebugContext*) override {}
 
  private:
@@ -348,7 +348,7 @@ IOStatus FaultFileSystem::Begin(FileOp op, FileKind kind, const std::string& pat
 }
 
 int64_t FaultFileSystem::Room(const ModelFile& file, int64_t bytes) const {
-  // What was allocated to the file beforehand is its own.
+  // Space already allocated to the file does not count again.
   const int64_t owned = std::max<int64_t>(file.allocated_bytes - file.live_bytes, 0);
   if (quota_ < 0 || bytes <= owned) return bytes;
   const int64_t left = std::max<int64_t>(quota_ - model_.used_bytes(), 0);
@@ -370,7 +370,7 @@ std::optional<std::string> FaultFileSystem::Inside(const std::string& path) cons
   if (path.compare(0, root_.size(), root_) != 0) return std::nullopt;
   std::string inside;
   for (size_t i = root_.size(); i < path.size(); ++i) {
-    // A path that goes on with the root's last name is elsewhere.
+    // `{root}x` is not inside the root.
     if (i == root_.size() && path[i] != '/') return std::nullopt;
     if (path[i] == '/' && (inside.empty() || inside.back() == '/')) continue;
     inside.push_back(path[i]);
@@ -412,7 +412,7 @@ IOStatus FaultFileSystem::NewWritableFile(
   IOStatus s = Begin(kOpen, KindOf(*inside), *inside);
   if (!s.ok()) return s;
   MutexLock lock(mutex_);
-  // A file made again is another file: the old one may still be durable.
+  // A recreated file is a new file: the old one may still be durable.
   target()->DeleteFile(path, {}, dbg).PermitUncheckedError();
   s = target()->NewWritableFile(path, options, result, dbg);
   if (!s.ok()) return s;

@@ -1,10 +1,10 @@
-// A file system for tests, over a folder of the real one. It can
-//   - forget what was not synced: Materialize() writes the folder as power loss
-//     would have left it, and CutPowerAt() stops everything at one operation;
-//   - ignore syncs of one kind of file, so that a test shows what each is for;
-//   - fail operations, once or for good, with EIO or ENOSPC;
-//   - be full: a quota, of which GetFreeSpace tells what is left;
-//   - count syncs and bytes by kind of file; call a hook at each operation.
+// A file system for tests, on a folder of the real one. It can
+//   - lose unsynced data: Materialize() writes the folder as a power loss would leave it,
+//     and CutPowerAt() stops all changes at one operation;
+//   - ignore syncs of one kind of file, so that a test can show why the sync is needed;
+//   - fail operations, once or permanently, with EIO, ENOSPC or another errno;
+//   - be full: a quota limits all files, and GetFreeSpace() returns what is left of it;
+//   - count syncs and bytes by kind of file, and call a hook at each operation.
 //
 //   auto fs = std::make_shared<FaultFileSystem>(folder);
 //   fs->SetFault({.ops = kSync, .kind = FileKind::kWal});
@@ -43,7 +43,7 @@ const char* KindName(FileKind kind);
 
 // Operations, as bits.
 enum FileOp : uint32_t {
-  kOpen = 1,  // for writing, or of a folder
+  kOpen = 1,  // of a file for writing, or of a folder
   kWrite = 2,
   kSync = 4,
   kRename = 8,
@@ -52,10 +52,10 @@ enum FileOp : uint32_t {
   kDelete = 64,
   kMakeFolder = 128,
   kRead = 256,       // opening for reading, and reading
-  kWriteBack = 512,  // RangeSync(): begins what a sync would end
-  kClose = 1024,     // of a file that was written
+  kWriteBack = 512,  // RangeSync(): starts writeback
+  kClose = 1024,     // of a written file
 };
-// All that changes what is on the disk.
+// All operations that change the disk.
 inline constexpr uint32_t kChanges =
     kOpen | kWrite | kSync | kRename | kLink | kTruncate | kDelete | kMakeFolder;
 
@@ -66,17 +66,18 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
     FileOp op;
     FileKind kind;
     std::string path;
-    int64_t index = 0;  // among the changes so far; 0 for all else
+    int64_t index = 0;  // number of the change; 0 for other operations
   };
 
-  // Which operations fail: the `at`-th from now that is of `ops` and `kind`.
+  // The `at`-th operation from now that matches `ops` and `kind` fails; with `for_good`,
+  // so do all later ones.
   struct Fault {
     uint32_t ops = kChanges;
     std::optional<FileKind> kind;
     int64_t at = 1;
     bool for_good = false;
     bool no_space = false;  // else EIO
-    // Else an errno, in the words in which RocksDB passes it on.
+    // An errno, reported with the text that RocksDB uses; 0: EIO.
     int error = 0;
   };
 
@@ -93,11 +94,12 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
 
   void SetFault(const Fault& fault);
   void ClearFault();
-  // Operations that failed by a fault.
+  // Operations that failed because of a fault.
   int64_t failures() const;
 
+  // Syncs of this kind succeed without making anything durable.
   void IgnoreSync(FileKind kind);
-  // Bytes that all files may hold together; negative: no bound.
+  // Limits the total size of all files; negative: no limit.
   void SetQuota(int64_t bytes);
   int64_t used_bytes() const;
 
@@ -105,19 +107,19 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   Counts total() const;
   void ResetCounts();
 
-  // Called before each operation, on its thread, without a lock held.
+  // `hook` is called before each operation, on its thread, with no lock held.
   void SetHook(std::function<void(const Operation&)> hook);
 
-  // Changes so far.
+  // Number of changes so far.
   int64_t operations() const;
-  // From the `n`-th change from now on nothing happens any more: every change
-  // fails with EIO and leaves the folder and its durable state alone. The folder
-  // itself is then what SIGKILL at that moment would have left.
+  // From the `n`-th change from now on, every change fails with EIO and has no effect on
+  // the folder and its durable state. The folder itself is then as after a SIGKILL at
+  // that moment; Materialize() gives the state after a power loss.
   void CutPowerAt(int64_t n);
   bool power_is_off() const;
 
-  // Writes what power loss would leave to a folder that must not exist. A seed
-  // lets what was not synced survive by chance.
+  // Writes the state after a power loss to `folder`, which must not exist. With a seed,
+  // unsynced changes survive at random.
   absl::Status Materialize(const std::string& folder, std::optional<uint64_t> seed) const;
 
   rocksdb::IOStatus NewSequentialFile(const std::string& path,
@@ -176,14 +178,14 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   friend class FaultSequentialFile;
   friend class FaultRandomAccessFile;
 
-  // Counts the operation, calls the hook, and says whether it fails.
+  // Counts the operation, calls the hook, and returns whether it fails.
   rocksdb::IOStatus Begin(FileOp op, FileKind kind, const std::string& path);
-  // Bytes of a write of `bytes` that the quota has room for.
+  // How many of `bytes` the quota allows to be written.
   int64_t Room(const ModelFile& file, int64_t bytes) const REQUIRES(mutex_);
   void CountWrite(FileKind kind, int64_t bytes) REQUIRES(mutex_);
   // Counts a sync; false if syncs of this kind are ignored.
   bool CountSync(FileKind kind) REQUIRES(mutex_);
-  // Path under the root; absent if it is elsewhere.
+  // Path relative to the root; absent if it is outside.
   std::optional<std::string> Inside(const std::string& path) const;
 
   const std::string root_;

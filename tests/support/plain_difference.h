@@ -1,5 +1,5 @@
-// What tensors differ by, computed element by element from the definitions of their
-// types: what the kernels are compared with.
+// Reference implementation of tensor differences for tests of the kernels: computed
+// element by element from the definitions of the types.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@ T Raw(const char* bytes) {
   return value;
 }
 
-// A binary float of `mantissa_bits` and a total of `bits`, IEEE-like.
+// Decodes an IEEE-like binary float of `bits` bits with `mantissa_bits` of mantissa.
 inline long double Float(uint32_t pattern, int bits, int mantissa_bits) {
   const int exponent_bits = bits - 1 - mantissa_bits;
   const int bias = (1 << (exponent_bits - 1)) - 1;
@@ -38,7 +38,7 @@ inline long double Float(uint32_t pattern, int bits, int mantissa_bits) {
          std::ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
 }
 
-// The types of ml_dtypes without infinity: as above, but for their NaN and bias.
+// Decodes the float8 types without infinity, which have other NaN patterns and biases.
 inline long double FiniteFloat8(uint8_t pattern, int mantissa_bits, int bias,
                                 bool is_nan) {
   if (is_nan) return std::nanl("");
@@ -49,7 +49,7 @@ inline long double FiniteFloat8(uint8_t pattern, int mantissa_bits, int bias,
   return sign * std::ldexp(whole, std::max(exponent, 1) - bias - mantissa_bits);
 }
 
-// One element by the definition of its type.
+// Decodes one element.
 inline std::complex<long double> Value(DType dtype, const char* bytes) {
   const auto byte = static_cast<uint8_t>(*bytes);
   switch (dtype) {
@@ -136,8 +136,8 @@ inline PlainDifference ComputeDifference(DType a_type, const std::string& a, DTy
   return plain;
 }
 
-// Numbers of moderate size, so that sums do not overflow, with special ones strewn
-// in: bits at random would be mostly of extreme size.
+// Random elements of moderate size, so that sums do not overflow, with some special
+// values. Random bits would mostly give extreme values.
 inline std::string Elements(DType dtype, int64_t count, std::mt19937_64& random) {
   std::string bytes(static_cast<size_t>(count * ElementSize(dtype)), '\0');
   for (char& c : bytes) c = static_cast<char>(random());

@@ -1,4 +1,4 @@
-// Bytes that follow from a seed.
+// Pseudorandom bytes from a seed.
 #pragma once
 
 #include <cstdint>

@@ -49,7 +49,7 @@ grpc::Status SendBytes(const std::shared_ptr<grpc::Channel>& channel,
   grpc::GenericStub stub(channel);
   Context context(timeout);
   grpc::CompletionQueue queue;
-  // One operation at a time; the context's deadline bounds each.
+  // One operation at a time. Each is limited by the deadline of the context.
   const auto wait = [&queue] {
     void* tag;
     bool ok = false;

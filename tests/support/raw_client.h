@@ -1,5 +1,5 @@
-// The API through its generated stubs, for tests that must send what the client
-// library never would, or see each answer by itself.
+// The API through its generated stubs, for tests that send what the client library never
+// sends, or that check single responses.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -24,7 +24,7 @@ class Context : public grpc::ClientContext {
   }
 };
 
-// A one-dimensional tensor of uint8, cut into chunks of one size.
+// A one-dimensional tensor of uint8 with chunks of equal size.
 struct RawTensor {
   v1::Tensor tensor;
   std::vector<std::string> chunks;
@@ -47,18 +47,18 @@ class RawClient {
 
   grpc::Status CreateUpload(const std::string& parent, const std::string& request_id,
                             v1::Upload* upload, int contributions = 1);
-  // Sends a manifest (where there are tensors) and chunks as one stream and ends
-  // it: they are sealed if OK comes back.
+  // Sends a manifest (if there are tensors) and chunks in one stream and half-closes it.
+  // OK if the server has sealed them.
   grpc::Status Upload(const std::string& upload, int contribution,
                       const std::vector<v1::Tensor>& tensors,
                       const std::vector<std::string>& chunks);
-  // Positions in `chunks` of those that are missing.
+  // Indexes of the missing ones of `chunks`.
   grpc::Status FindMissing(const std::string& upload,
                            const std::vector<std::string>& chunks,
                            std::vector<int>* missing);
   grpc::Status Commit(const std::string& upload, v1::Checkpoint* checkpoint);
-  // The bytes of the whole load, in the order of the plan, which goes to `plan`
-  // where that is not null.
+  // Returns all bytes of a load in the order of the plan, and the plan in `plan` if it is
+  // not null.
   grpc::Status Load(const v1::LoadCheckpointRequest& request, std::string* bytes,
                     v1::LoadPlan* plan = nullptr);
 
@@ -67,14 +67,14 @@ class RawClient {
   std::unique_ptr<v1::CheckpointTransfer::Stub> transfer_;
 };
 
-// Sends `messages` as they are, whatever they hold, and half-closes unless
-// `half_close` is false; then cancels. Returns what the call ended with.
+// Sends `messages` unchanged, even if malformed, and half-closes; without `half_close` it
+// cancels instead. Returns the status of the call.
 grpc::Status SendBytes(
     const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
     const std::vector<std::string>& messages, bool half_close = true,
     std::chrono::milliseconds timeout = std::chrono::milliseconds(20'000));
 
-// A message that brings one chunk under its true digest.
+// A message with one chunk and its correct digest.
 v1::UploadChunksRequest ChunkMessage(const std::string& chunk);
 
 }  // namespace modelstore::support

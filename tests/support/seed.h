@@ -1,4 +1,4 @@
-// The seed of randomised tests: another one each run, printed, and repeatable:
+// The seed of randomized tests. It differs in each run, is printed, and can be set:
 //
 //   std::mt19937_64 random(TestSeed());
 //
@@ -24,8 +24,7 @@ inline uint64_t TestSeed() {
   return seed;
 }
 
-// How often a randomised test goes round: `stated` unless MODELSTORE_TEST_ROUNDS
-// says otherwise.
+// Number of rounds of a randomized test: MODELSTORE_TEST_ROUNDS, or `stated`.
 inline int TestRounds(int stated) {
   const char* given = std::getenv("MODELSTORE_TEST_ROUNDS");
   return given != nullptr && *given != '\0' ? std::atoi(given) : stated;

@@ -29,8 +29,7 @@ std::string ReadWhole(const std::string& path) {
                      std::istreambuf_iterator<char>());
 }
 
-// Between fork and exec only what is async-signal-safe: gRPC's threads may hold
-// any lock.
+// Only async-signal-safe calls between fork and exec: gRPC's threads may hold any lock.
 [[noreturn]] void Exec(const std::vector<char*>& argv, int out, int err, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
@@ -96,7 +95,7 @@ absl::Status ServerProcess::Launch() {
 absl::Status ServerProcess::AwaitPort(steady_clock::time_point deadline) {
   while (steady_clock::now() < deadline && Running()) {
     const std::string text = ReadWhole(settings_.folder + "/port");
-    // Whole once the newline is there.
+    // The file is complete when it ends in a newline.
     if (!text.empty() && text.back() == '\n') {
       port_ = std::atoi(text.c_str());
       return absl::OkStatus();
@@ -118,8 +117,8 @@ absl::Status ServerProcess::AwaitHealth(steady_clock::time_point deadline) {
 absl::Status ServerProcess::Restart() {
   const auto deadline = steady_clock::now() + settings_.start_timeout;
   absl::Status status = absl::UnavailableError("modelstored did not start");
-  // A client that connects to a port nobody listens on may be given that port for
-  // its own end: then it is taken for a moment.
+  // A client that connects to a port without a listener may get the same port for its own
+  // end, which is then in use for a moment.
   while (steady_clock::now() < deadline) {
     if (absl::Status s = Launch(); !s.ok()) return s;
     status = AwaitPort(deadline);
@@ -222,8 +221,8 @@ absl::Status CheckHealth(const std::shared_ptr<grpc::Channel>& channel,
   context.set_deadline(In(timeout));
   grpc::CompletionQueue queue;
   grpc::GenericStub stub(channel);
-  // The empty request asks for the server as a whole; the answer's first field
-  // is 1 for SERVING.
+  // The empty request checks the whole server. The first field of the answer is 1 for
+  // SERVING.
   grpc::Slice empty("");
   auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check",
                                     grpc::ByteBuffer(&empty, 1), &queue);

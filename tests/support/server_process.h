@@ -1,12 +1,12 @@
-// A modelstored of a test's own: the real binary in its own process, on a port of
-// the loopback interface, over a folder that outlives it.
+// Runs the real modelstored in a process, on a port of the loopback interface, with a
+// folder that survives it.
 //
 //   auto server = ServerProcess::Start({.folder = folder.path()});
 //   (*server)->Kill();                 // SIGKILL, and waits for the end
 //   (*server)->Restart();              // the same folder, the same port
 //
-// Start it from a thread that lives as long as it: the kernel kills the server
-// when that thread ends, so that no test leaves one behind.
+// Start it on a thread that outlives it: the kernel kills the server when that thread
+// ends, so that no test leaves a server running.
 #pragma once
 
 #include <sys/types.h>
@@ -29,19 +29,19 @@ namespace modelstore::support {
 struct ServerSettings {
   // Holds `data` (the store), `port` and `log`.
   std::string folder;
-  // Where the store lies, if not in `folder`/data.
+  // Folder of the store; default `folder`/data.
   std::string data;
   // Added to the command line.
   std::vector<std::string> flags;
   std::chrono::seconds start_timeout{30};
-  // Its stderr, borrowed; -1 for the log.
+  // Descriptor for its stderr, not owned; -1: the log.
   int stderr_fd = -1;
 };
 
 // Used by one thread at a time, except address(), port() and pid().
 class ServerProcess {
  public:
-  // Returns when health answers SERVING.
+  // Returns when the health check answers SERVING.
   static absl::StatusOr<std::unique_ptr<ServerProcess>> Start(ServerSettings settings);
   ~ServerProcess();
   ServerProcess(const ServerProcess&) = delete;
@@ -56,16 +56,16 @@ class ServerProcess {
   void Kill();
   // Sends SIGTERM and returns at once.
   void Terminate();
-  // Waits for the end and returns the exit status as waitpid() tells it;
-  // DEADLINE_EXCEEDED leaves the process as it is.
+  // Waits for the exit and returns the status as waitpid() does. On DEADLINE_EXCEEDED the
+  // process keeps running.
   absl::StatusOr<int> WaitForExit(std::chrono::milliseconds timeout);
-  // Starts it again on the same port; it must have ended.
+  // Starts it again on the same port. It must have exited.
   absl::Status Restart();
-  // The same, without waiting for anything: to be killed while it recovers.
+  // As Restart(), without waiting: for tests that kill it during recovery.
   absl::Status Launch();
   bool Running();
 
-  // The last lines of its log: for a failure's message.
+  // The last lines of its log, for failure messages.
   std::string LogTail() const;
 
   absl::StatusOr<v1::Stats> Stats();
@@ -84,15 +84,15 @@ class ServerProcess {
   int exit_status_ = 0;
 };
 
-// Asks grpc.health.v1.Health/Check. OK if the server says SERVING; UNAVAILABLE if
-// it says anything else; else the call's own status.
+// Calls grpc.health.v1.Health/Check. OK if the server answers SERVING, UNAVAILABLE for
+// any other answer, else the status of the call.
 absl::Status CheckHealth(const std::shared_ptr<grpc::Channel>& channel,
                          std::chrono::milliseconds timeout);
 
-// Anonymous resident memory of a process (/proc/PID/status); 0 if it is gone.
+// Anonymous resident memory of a process (/proc/PID/status); 0 if it has exited.
 double RssAnonMib(pid_t pid);
 
-// The peak of a process's RssAnon while it lives, sampled every 20 ms.
+// Samples a process's RssAnon every 20 ms and keeps the peak.
 class RssSampler {
  public:
   explicit RssSampler(pid_t pid);

@@ -27,7 +27,7 @@ sockaddr_in Loopback(int port) {
   return address;
 }
 
-// No delay, and no wait without end for a reader that does not read.
+// No delay, and a bounded wait for a peer that does not read.
 void Prepare(int fd) {
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -57,7 +57,7 @@ bool SendAll(int fd, const char* data, size_t size) {
   return true;
 }
 
-// The next close() sends a reset.
+// Makes the next close() send a reset.
 void ResetOnClose(int fd) {
   const linger now{.l_onoff = 1, .l_linger = 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
@@ -158,7 +158,7 @@ void TcpProxy::Accept() {
     auto link = std::make_shared<Link>();
     link->from[kToServer] = client;
     link->from[kToClient] = ConnectTo(server_port_);
-    // Nobody listens behind: the client sees its connection end.
+    // The server does not listen: closes the client's connection.
     if (link->from[kToClient] < 0) continue;
     Prepare(client);
     MutexLock lock(mutex_);

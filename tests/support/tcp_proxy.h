@@ -1,5 +1,5 @@
-// A TCP proxy on the loopback interface that hurts what passes through it: closes,
-// resets or stalls a connection after a chosen number of bytes.
+// A TCP proxy on the loopback interface that injects faults: it closes, resets or stalls
+// a connection after a given number of bytes.
 //
 //   TcpProxy proxy(server->port());
 //   auto client = ConnectTo(proxy.address());
@@ -21,9 +21,9 @@ class TcpProxy {
  public:
   enum Direction { kToServer = 0, kToClient = 1 };
   enum class Harm {
-    kClose,  // an orderly end in both directions
-    kReset,  // the connection breaks at once
-    kStall,  // nothing passes any more and nothing is closed: a dead network
+    kClose,  // closes both directions
+    kReset,  // resets the connection
+    kStall,  // forwards nothing and closes nothing, like a dead network
   };
 
   explicit TcpProxy(int server_port);
@@ -33,25 +33,25 @@ class TcpProxy {
 
   std::string address() const;
 
-  // Of the bytes that pass in `direction` from now on, over all connections, the
-  // connection that carries byte number `bytes` is hurt just before it. Then the
-  // count begins anew, `times` times in all.
+  // Counts bytes in `direction` over all connections from now on. The connection that
+  // would forward byte number `bytes` gets the fault before it. Then the count restarts;
+  // `times` faults in total.
   void HurtAfter(Direction direction, int64_t bytes, Harm harm, int times = 1)
       EXCLUDES(mutex_);
-  // Ends what HurtAfter() began.
+  // Cancels HurtAfter().
   void Heal() EXCLUDES(mutex_);
-  // Connections hurt since the start.
+  // Number of faults so far.
   int hurt() const EXCLUDES(mutex_);
-  // Bytes that passed since the start.
+  // Bytes forwarded so far.
   int64_t passed(Direction direction) const EXCLUDES(mutex_);
 
  private:
   struct Link;
   void Accept();
   void Serve(const std::shared_ptr<Link>& link);
-  // Passes on what `link` has to read in `direction`; false at the link's end.
+  // Forwards available bytes in `direction`; false at the end of the connection.
   bool Pass(Link& link, Direction direction);
-  // How many of `bytes` may pass; whether the harm comes after them.
+  // How many of `bytes` may be forwarded, and whether the fault follows.
   int64_t Allow(Direction direction, int64_t bytes, bool& harm) EXCLUDES(mutex_);
 
   const int server_port_;

@@ -1,4 +1,4 @@
-// A folder of a test's own.
+// A temporary folder for a test.
 #pragma once
 
 #include <unistd.h>
@@ -9,13 +9,13 @@
 
 namespace modelstore::support {
 
-// Emptied first, removed at the end.
+// Emptied by the constructor, removed by the destructor.
 class TempFolder {
  public:
   enum Where {
     kOnDisk,
-    // Where there is a file system in memory with room enough: for tests whose
-    // every sync is simulated.
+    // In a memory file system if there is one with enough space. For tests that simulate
+    // every sync.
     kInMemory,
   };
 

@@ -16,7 +16,7 @@ absl::Status TooManyModules(absl::string_view field) {
   return InvalidField(field, absl::StrCat("more than ", kMaxModules, " modules"));
 }
 
-// Walks a tree and checks it; the field path is only built for an error.
+// Checks a tree. The field path is built only for an error.
 class Validator {
  public:
   explicit Validator(absl::string_view field) : field_(field) {}
@@ -33,6 +33,7 @@ class Validator {
     }
     if (auto s = CheckNames(module); !s.ok()) return s;
     if (auto s = CheckForward(module); !s.ok()) return s;
+    // Checked with a constant name first; the path is built only for the error.
     if (!CheckArguments("arguments", module).ok()) {
       return CheckArguments(At(".arguments"), module);
     }
@@ -57,6 +58,7 @@ class Validator {
 
   absl::Status CheckForward(const ModuleTree& module) const {
     if (module.forward().empty()) return absl::OkStatus();
+    // As above: parsed again with the full path on error.
     const StepParser parser(module);
     for (int i = 0; i < module.forward_size(); ++i) {
       if (parser.Parse("step", module.forward(i)).ok()) continue;
@@ -85,6 +87,7 @@ class Validator {
   int64_t count_ = 0;
 };
 
+// Stops above kMaxModules, so that a huge tree costs no more than a valid one.
 void Count(const ModuleTree& module, int64_t& count) {
   ++count;
   for (const ModuleTree& child : module.children()) {
@@ -99,12 +102,14 @@ int Depth(const ModuleTree& module) {
   return below + 1;
 }
 
+// Depth of the module at `path`; the root has 1.
 int LevelOf(absl::string_view path) {
   return path.empty() ? 1
                       : 2 + static_cast<int>(std::count(path.begin(), path.end(), '.'));
 }
 
-// What is to stand at `path`, in place of `replaced` modules, must fit.
+// Checks that `module` at `path` keeps depth and number of modules within the limits.
+// `replaced` is the number of modules that it replaces.
 absl::Status CheckRoom(absl::string_view field, absl::string_view path,
                        const ModuleTree& module, int64_t replaced,
                        const ModuleTree& root) {
@@ -129,7 +134,7 @@ int ChildIndex(const ModuleTree& parent, absl::string_view name) {
   return -1;
 }
 
-// The parent of what `path` names, and its index there.
+// The parent of the module at `path`, and the module's index.
 struct Place {
   ModuleTree* parent;
   int index;
@@ -180,7 +185,7 @@ ModuleTree* FindModule(ModuleTree& root, absl::string_view path) {
   while (!path.empty()) {
     const size_t dot = path.find('.');
     const int index = ChildIndex(*module, path.substr(0, dot));
-    // A path does not end in a dot.
+    // A path must not end in a dot.
     if (index < 0 || dot + 1 == path.size()) return nullptr;
     module = module->mutable_children(index);
     path = dot == absl::string_view::npos ? "" : path.substr(dot + 1);

@@ -1,10 +1,9 @@
-// The architecture of a model as a tree: finding, adding, replacing, removing
-// and renaming modules, and the steps of their forward. Torch-free; what a type's
-// arguments are is in architecture_types.h, its tensors in architecture_tensors.h,
-// its text in architecture_text.h.
+// The architecture of a model as a tree of modules: lookup, edits, validation, and the
+// steps of a forward. Torch-free. The types and their arguments are in types.h, their
+// tensors in tensors.h, their text in text.h.
 //
-// A module is named by its path from the root, joined by dots (`classifier.6`);
-// the root is the empty path.
+// A module is named by its path from the root, joined by dots (`classifier.6`). The root
+// is the empty path.
 #pragma once
 
 #include <optional>
@@ -19,83 +18,85 @@
 
 namespace modelstore {
 
-// Bounds of a whole architecture. The depth counts the root as 1.
+// Limits of an architecture. The root has depth 1.
 inline constexpr int kMaxModuleDepth = 64;
 inline constexpr int64_t kMaxModules = 65'536;
 inline constexpr int64_t kMaxModuleNameBytes = 256;
 
-// INVALID_ARGUMENT, naming the field below `field`, unless: depth and number are
-// within bounds; every name below the root is UTF-8, not empty, without dots, and
-// unique among its siblings; every type is named; every forward step is one of
-// the children or a function of ParseStep(); no argument contradicts its type or
-// another one (CheckArguments()).
+// INVALID_ARGUMENT, naming the field below `field`, unless:
+//   - depth and number of modules are within the limits;
+//   - every name below the root is UTF-8, not empty, without dots, and unique among its
+//     siblings;
+//   - every module has a type;
+//   - every forward step is a child or a function (ParseStep());
+//   - no argument contradicts its type or another argument (CheckArguments()).
 absl::Status ValidateArchitecture(absl::string_view field,
                                   const v1::Architecture& architecture);
 
-// Of one module within its parent.
+// Checks the name of one module within its parent.
 absl::Status ValidateModuleName(absl::string_view field, absl::string_view name);
 
-// Of the tree, its root included. Stops counting above kMaxModules.
+// Number of modules, including the root. Stops counting above kMaxModules.
 int64_t CountModules(const ModuleTree& root);
 
-// Null where the path leads nowhere.
+// Null if there is no module at `path`.
 const ModuleTree* FindModule(const ModuleTree& root, absl::string_view path);
 ModuleTree* FindModule(ModuleTree& root, absl::string_view path);
-// The path without its last element, and that element.
+// Returns the path without its last element, and that element.
 std::pair<absl::string_view, absl::string_view> SplitModulePath(absl::string_view path);
 std::string JoinModulePath(absl::string_view parent, absl::string_view name);
 
-// The edits. Each leaves the tree as it was when it fails: INVALID_ARGUMENT naming
-// `field` for a malformed path or name or a tree that would be too large, NOT_FOUND
-// for a path that leads nowhere, ALREADY_EXISTS for a name that is taken.
+// Edits. A failed edit does not change the tree. Errors name `field`: INVALID_ARGUMENT
+// for a malformed path or name, or a tree that would be too large; NOT_FOUND if there is
+// no module at the path; ALREADY_EXISTS if the name is in use.
 
-// Whether the new module takes part in its parent's forward.
+// Whether the new module is a step of its parent's forward.
 enum class InForward : uint8_t { kYes, kNo };
 
-// As PyTorch's add_module(): a Sequential runs it last; anywhere else it is only
-// registered, unless `append_to_forward` and the parent has a forward written
-// down. `module`'s own name is replaced by the path's last element.
+// As PyTorch's add_module(): a Sequential runs the module last; other parents only
+// register it, unless `append_to_forward` is set and the parent has an explicit forward.
+// Sets `module`'s name to the last element of the path.
 absl::StatusOr<InForward> AddModule(absl::string_view field, absl::string_view path,
                                     ModuleTree module, bool append_to_forward,
                                     ModuleTree& root);
-// Takes the name, the place among its siblings, and so every step of the old one.
-// The root is replaced by the empty path.
+// Replaces a module. The new one has the old one's name, position and forward steps. The
+// empty path replaces the root.
 absl::Status ReplaceModule(absl::string_view field, absl::string_view path,
                            ModuleTree module, ModuleTree& root);
-// Takes it out of its parent's forward too. Not the root.
+// Removes a module, also from its parent's forward. The root cannot be removed.
 absl::Status RemoveModule(absl::string_view field, absl::string_view path,
                           ModuleTree& root);
-// Gives all children of a module new names at once, so that two may swap theirs;
-// forward steps follow. One name for each child.
+// Renames all children of a module at once, so that two may swap names, and updates the
+// forward. `names` has one name per child.
 absl::Status RenameChildren(absl::string_view field,
                             const std::vector<std::string>& names, ModuleTree& parent);
-// Forward steps follow. Not the root.
+// Renames a module and updates the forward. The root has no name.
 absl::Status RenameModule(absl::string_view field, absl::string_view path,
                           absl::string_view new_name, ModuleTree& root);
 
-// One step of a forward: `classifier`, `flatten(1)`, `add(downsample)`. Every step
-// takes the tensor that the one before it gave; the first takes the module's input.
+// One step of a forward: `classifier`, `flatten(1)`, `add(downsample)`. The first step
+// takes the module's input, each other step the result of the previous one.
 struct ForwardStep {
-  // A child runs; empty for a function.
+  // The child that runs; empty for a function.
   std::string child;
   // One of ForwardFunctions(), applied to the tensor.
   std::string function;
   // Its arguments: integers and floats.
   std::vector<v1::Value> arguments;
-  // `add` and `mul` combine with the module's input, or with what this child makes
-  // of the module's input: the shortcut of a residual block.
+  // For `add` and `mul`: the child whose output for the module's input is the second
+  // operand, as in the shortcut of a residual block. Empty: the module's input itself.
   std::string operand;
 };
 
-// Reads the steps of one module's forward: its children are looked up by name, so that
-// each step costs the same however many there are.
+// Parses the steps of one module's forward. Children are in a hash table, so the cost of
+// a step does not depend on their number.
 class StepParser {
  public:
-  // The module outlives this and keeps its children's names.
+  // `module` must outlive this and must not change its children's names.
   explicit StepParser(const ModuleTree& module);
 
-  // INVALID_ARGUMENT naming `field` if `text` is neither a child of the module nor a
-  // call of a known function with arguments that it takes.
+  // INVALID_ARGUMENT naming `field` unless `text` is a child of the module or a valid
+  // call of a known function.
   absl::StatusOr<ForwardStep> Parse(absl::string_view field,
                                     absl::string_view text) const;
 
@@ -106,7 +107,7 @@ class StepParser {
   absl::flat_hash_set<absl::string_view> children_;
 };
 
-// One step alone.
+// Parses a single step.
 absl::StatusOr<ForwardStep> ParseStep(absl::string_view field, absl::string_view text,
                                       const ModuleTree& module);
 
@@ -115,11 +116,11 @@ struct ForwardFunction {
   int min_arguments;
   int max_arguments;
 };
-// The closed set, by PyTorch's names: torch.flatten, torch.nn.functional.relu, ...
+// All functions, by PyTorch's names: torch.flatten, torch.nn.functional.relu, ...
 absl::Span<const ForwardFunction> ForwardFunctions();
 
-// The steps of a module's forward: those written down; of a Sequential without, its
-// children in order; nothing where unknown.
+// The steps of a module's forward: the explicit ones; for a Sequential without them, its
+// children in order; empty if unknown.
 std::vector<std::string> ForwardSteps(const ModuleTree& module);
 
 }  // namespace modelstore

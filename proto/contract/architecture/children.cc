@@ -10,13 +10,13 @@
 namespace modelstore {
 namespace {
 
-// Adds children of known types one after the other; the first error stays.
+// Adds children of known types and keeps the first error.
 class Children {
  public:
   Children(absl::string_view field, ModuleTree& module)
       : field_(field), module_(module) {}
 
-  // The value of the module's own argument.
+  // An argument of the module.
   const v1::Value& operator[](absl::string_view name) const {
     return *FindArgument(module_, name);
   }

@@ -1,5 +1,5 @@
-// The children that a module's own constructor makes: MultiheadAttention's
-// out_proj, the layers of a Transformer.
+// Children that the constructor of a module creates: MultiheadAttention's out_proj, the
+// layers of a Transformer.
 #pragma once
 
 #include <optional>
@@ -10,13 +10,13 @@
 
 namespace modelstore {
 
-// `module` has its arguments and no children yet. Types that make no children
-// stay without.
+// Adds the children that the constructor of `module` creates, if any. `module` must have
+// its arguments and no children.
 absl::Status AddOwnChildren(absl::string_view field, ModuleTree& module);
 
-// The children of a TransformerEncoder or TransformerDecoder: `layers`, so many
-// copies of `layer` as its num_layers says, and `norm` if there is one.
-// INVALID_ARGUMENT where that would be more than an architecture may hold.
+// Adds the children of a TransformerEncoder or TransformerDecoder: `layers`, with
+// num_layers copies of `layer`, and `norm` if given. INVALID_ARGUMENT if that exceeds the
+// limits of an architecture.
 absl::Status AddLayers(absl::string_view field, const ModuleTree& layer,
                        const std::optional<ModuleTree>& norm, ModuleTree& module);
 

@@ -11,7 +11,7 @@
 namespace modelstore {
 namespace {
 
-// `view` and `mean` take as many numbers as a tensor has dimensions.
+// `view` and `mean` take up to one number per dimension.
 constexpr int kMaxDims = 64;
 
 constexpr ForwardFunction kFunctions[] = {
@@ -79,8 +79,8 @@ StepParser::StepParser(const ModuleTree& module) {
   for (const ModuleTree& child : module.children()) children_.insert(child.name());
 }
 
-// `downsample` of `add(downsample)`: names may be anything, so it is cut out of the
-// text rather than parsed.
+// Extracts `downsample` from `add(downsample)`. Not parsed, as a name may contain any
+// characters.
 absl::StatusOr<ForwardStep> StepParser::WithOperand(absl::string_view field,
                                                     absl::string_view text,
                                                     absl::string_view function) const {

@@ -14,7 +14,7 @@ namespace {
 bool IsWordStart(char c) { return absl::ascii_isalpha(c) || c == '_'; }
 bool IsWordPart(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '.'; }
 
-// Recursive descent over the text; the first error stays and ends everything.
+// Recursive descent parser. Stops at the first error.
 class CallParser {
  public:
   CallParser(absl::string_view field, absl::string_view text)
@@ -34,10 +34,10 @@ class CallParser {
   }
 
  private:
-  // The next character that is not space; '\0' at the end.
+  // The next character that is not a space; '\0' at the end.
   char Peek() {
     while (at_ < text_.size() && absl::ascii_isspace(text_[at_])) ++at_;
-    // A real NUL is no character that anything expects either, but no end.
+    // A NUL in the text is not the end, but no rule accepts it either.
     if (at_ < text_.size() && text_[at_] == '\0') return '\x01';
     return at_ < text_.size() ? text_[at_] : '\0';
   }
@@ -76,7 +76,7 @@ class CallParser {
     return text_.substr(begin, at_ - begin);
   }
 
-  // Without the modules that qualify it: `nn.Linear`.
+  // A name; qualifiers such as `nn.` are dropped.
   void TakeName(CallText& call) {
     const absl::string_view word = Word();
     const size_t dot = word.rfind('.');
@@ -84,7 +84,7 @@ class CallParser {
     if (call.name.empty()) Fail("a type after the dot");
   }
 
-  // `(`, arguments parted by commas, `)`.
+  // `(`, arguments separated by commas, `)`.
   void Arguments(CallText& call, int depth) {
     Expect('(');
     while (status_.ok() && !Take(')')) {
@@ -133,7 +133,7 @@ class CallParser {
     Arguments(argument.calls.back().call, depth + 1);
   }
 
-  // `[...]` of calls or values, `{'key': call}`.
+  // `[...]` of calls or values, or `{'key': call}`.
   void Group(ArgumentText& argument, int depth) {
     const bool dict = Peek() == '{';
     const char close = dict ? '}' : ']';
@@ -180,7 +180,7 @@ class CallParser {
     return NoneValue();
   }
 
-  // Signs stand at the start and after an exponent's `e`.
+  // A sign may be at the start and after the `e` of an exponent.
   bool IsNumberPart(size_t begin) const {
     const char c = text_[at_];
     if (c != '-' && c != '+') return IsWordPart(c);

@@ -1,5 +1,5 @@
-// Reads calls as Python writes them, `Conv2d(3, 64, kernel_size=(3, 3))`, into
-// their parts. Knows no module type.
+// Parses calls in Python syntax, such as `Conv2d(3, 64, kernel_size=(3, 3))`. Independent
+// of module types.
 #pragma once
 
 #include <string>
@@ -11,19 +11,19 @@
 
 namespace modelstore {
 
-// What a caller may type, and how deep it may nest.
+// Limits for the size and nesting of a call.
 inline constexpr size_t kMaxCallBytes = size_t{64} << 10;
 inline constexpr int kMaxCallDepth = 64;
 
 struct KeyedCall;
 
 struct ArgumentText {
-  // Empty: given by position.
+  // Empty for a positional argument.
   std::string name;
   enum class Kind : uint8_t {
     kValue,    // a number, string, tuple, ...: `value`
-    kCall,     // a call: the one of `calls`
-    kCallList  // calls in brackets, or in braces under their keys
+    kCall,     // a call: the only element of `calls`
+    kCallList  // a list of calls, or a dict of calls with their keys
   };
   Kind kind = Kind::kValue;
   v1::Value value;
@@ -31,20 +31,20 @@ struct ArgumentText {
 };
 
 struct CallText {
-  // Without the modules before it: `nn.Linear` is `Linear`.
+  // Without qualifiers: `Linear` for `nn.Linear`.
   std::string name;
   std::vector<ArgumentText> arguments;
 };
 
-// One of a list or dict of calls; alone or in a list it has no key.
+// A call, with its key if it is an element of a dict.
 struct KeyedCall {
   std::string key;
   CallText call;
 };
 
-// A call with parentheses, or a bare name where `bare`. A word that is no number,
-// True, False or None is a string, with or without quotes. INVALID_ARGUMENT names
-// `field` and the place: "expected `,` or `)` at character 12, before `10`".
+// Parses a call with parentheses; with `bare` also a name alone. A word that is not a
+// number, True, False or None is a string, quoted or not. INVALID_ARGUMENT names `field`
+// and the position: "expected `,` or `)` at character 12, before `10`".
 absl::StatusOr<CallText> ParseCall(absl::string_view field, absl::string_view text,
                                    bool bare = false);
 

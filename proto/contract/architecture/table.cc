@@ -1,4 +1,4 @@
-// The table itself: signatures and extra_repr() of PyTorch 1.13's torch.nn.
+// The table of types: signatures and extra_repr() of PyTorch 1.13's torch.nn.
 #include "absl/container/flat_hash_map.h"
 #include "proto/contract/architecture/types.h"
 
@@ -134,7 +134,7 @@ constexpr ArgumentSpec kTransformerLayer[] = {
     {"layer_norm_eps", kNumber, "1e-05"},
     {"batch_first", kBool, "False"},
     {"norm_first", kBool, "False"}};
-// The layer that is repeated, and the norm, are children.
+// The repeated layer and the norm are children, not arguments.
 constexpr ArgumentSpec kTransformerCoder[] = {{"num_layers", kCount}};
 constexpr ArgumentSpec kTransformer[] = {{"d_model", kCount, "512"},
                                          {"nhead", kCount, "8"},
@@ -235,7 +235,7 @@ constexpr absl::Span<const ArgumentSpec> kNone;
 
 constexpr ModuleType kTypes[] = {
     {"Linear", kLinear, kLinearRepr},
-    // What MultiheadAttention holds as out_proj; a Linear in all but name.
+    // The type of MultiheadAttention's out_proj. Equal to Linear except for its name.
     {"NonDynamicallyQuantizableLinear", kLinear, kLinearRepr},
     {"Bilinear", kBilinear,
      "in1_features={in1_features}, in2_features={in2_features}, "

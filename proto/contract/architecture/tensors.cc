@@ -14,8 +14,8 @@
 namespace modelstore {
 namespace {
 
-// Collects the tensors of one module. Arguments were brought into their stored form
-// before, so each is there and of its kind.
+// Collects the tensors of one module. The arguments are in their stored form, so each is
+// present and of its kind.
 class Collector {
  public:
   explicit Collector(const ModuleTree& module) : module_(module) {}
@@ -54,6 +54,7 @@ void Bilinear(Collector& c) {
   if (c.Flag("bias")) c.Parameter("bias", {c.Size("out_features")});
 }
 
+// Weights are [out, in / groups, kernel...]; in and out are swapped if transposed.
 void Convolution(Collector& c, bool transposed) {
   int64_t out = c.Size("out_channels"), in = c.Size("in_channels");
   const int64_t bias = out, groups = c.Size("groups");
@@ -76,6 +77,7 @@ void Norm(Collector& c) {
   c.Buffer("num_batches_tracked", {}, DType::kInt64);
 }
 
+// Weight and bias of `shape`, if the argument `flag` is True.
 void Affine(Collector& c, absl::string_view flag, const std::vector<int64_t>& shape) {
   if (!c.Flag(flag)) return;
   c.Parameter("weight", shape);
@@ -86,6 +88,8 @@ void Embedding(Collector& c) {
   c.Parameter("weight", {c.Size("num_embeddings"), c.Size("embedding_dim")});
 }
 
+// `gates` stacked matrices per weight: 1 for RNN, 3 for GRU, 4 for LSTM. `projection` is
+// the proj_size of an LSTM, 0 for none.
 void Recurrent(Collector& c, int64_t gates, int64_t projection) {
   const int64_t hidden = c.Size("hidden_size");
   const int64_t out = projection > 0 ? projection : hidden;
@@ -116,7 +120,7 @@ void Cell(Collector& c, int64_t gates) {
   c.Parameter("bias_hh", {gates * hidden});
 }
 
-// in_proj_weight and its three parts take each other's place.
+// A module has either in_proj_weight or three separate weights.
 void Attention(Collector& c) {
   const int64_t embed = c.Size("embed_dim"), kdim = c.Size("kdim"), vdim = c.Size("vdim");
   if (kdim == embed && vdim == embed) {
@@ -159,7 +163,7 @@ const Rule* FindRule(absl::string_view type) {
          [](Collector& c) { c.Parameter("weight", {c.Size("num_parameters")}); }},
         {"SyncBatchNorm", Norm}};
     for (const char* dims : {"1d", "2d", "3d"}) {
-      // The names live as long as the table.
+      // The names are literals of the table.
       const auto name = [&](const char* kind) {
         return absl::string_view(FindModuleType(absl::StrCat(kind, dims))->name);
       };
@@ -174,7 +178,7 @@ const Rule* FindRule(absl::string_view type) {
   return found == rules->end() ? nullptr : &found->second;
 }
 
-// A type that only holds children: nothing of its own to know.
+// Whether the module's own tensors cannot be computed from its type and arguments.
 bool OwnTensorsUnknown(const ModuleTree& module) {
   return !CheckComplete("arguments", module).ok();
 }
@@ -216,7 +220,7 @@ absl::StatusOr<std::vector<TensorSpec>> ModuleTensors(const ModuleTree& module) 
   if (rule == nullptr) return std::vector<TensorSpec>();
   NamedValues given;
   for (const auto& argument : module.arguments()) {
-    // Those that a later PyTorch has added make no tensor that is known.
+    // Arguments added by a later PyTorch are ignored: they create no known tensor.
     for (const ArgumentSpec& spec : FindModuleType(module.type())->arguments) {
       if (argument.name() == spec.name) given.emplace_back(spec.name, argument.value());
     }
@@ -226,6 +230,7 @@ absl::StatusOr<std::vector<TensorSpec>> ModuleTensors(const ModuleTree& module) 
   if (auto s = CompleteArguments("arguments", given, complete); !s.ok()) return s;
   Collector collector(complete);
   (*rule)(collector);
+  // Sizes are valid one by one; their product may still be too large for a tensor.
   std::vector<TensorSpec> tensors = collector.Take();
   for (const TensorSpec& tensor : tensors) {
     absl::StatusOr<int64_t> bytes = TensorBytes(tensor.dtype, tensor.shape);

@@ -1,5 +1,5 @@
-// The parameters and buffers that modules have, computed from their arguments, and
-// the check of a state dict against them.
+// Computes the parameters and buffers of modules from their arguments, and compares them
+// with a state dict.
 #pragma once
 
 #include <cstdint>
@@ -16,44 +16,43 @@
 namespace modelstore {
 
 struct TensorSpec {
-  // Of a module its own name (`weight`), of a tree the state-dict key.
+  // The name in the module (`weight`), or the state-dict key in a tree.
   std::string key;
   std::vector<int64_t> shape;
-  // Of a module as its constructor leaves it.
+  // The dtype that the constructor gives it.
   DType dtype = DType::kFloat32;
   bool buffer = false;
 };
 
-// The module's own tensors, not its children's: parameters, then buffers, each in
-// the order of PyTorch's state_dict(). Buffers that PyTorch does not store are not
-// among them. Empty for a type that is not known. INVALID_ARGUMENT if a known type
-// lacks arguments, or a size is beyond what a tensor can have.
+// The tensors of the module without its children: parameters, then buffers, each in the
+// order of PyTorch's state_dict(). Excludes buffers that PyTorch does not store. Empty
+// for an unknown type. INVALID_ARGUMENT if a known type lacks arguments, or a size
+// exceeds the limits of a tensor.
 absl::StatusOr<std::vector<TensorSpec>> ModuleTensors(const ModuleTree& module);
 
 struct ArchitectureTensors {
   // In state_dict() order, under their keys.
   std::vector<TensorSpec> tensors;
-  // Paths of modules whose own tensors cannot be told: of unknown type and not a
-  // mere container, incomplete, or with arguments that make no sense. The root's is
-  // the empty path.
+  // Paths of modules whose own tensors are unknown: the type is unknown and no container,
+  // arguments are missing, or arguments are invalid. The root is the empty path.
   std::vector<std::string> unknown;
 };
 
-// Of the module at `path` and all below it. INVALID_ARGUMENT if they are more than
-// a checkpoint may hold.
+// The tensors of `module`, which is at `path`, and all modules below it. INVALID_ARGUMENT
+// if they exceed the limit of a checkpoint.
 absl::StatusOr<ArchitectureTensors> TensorsOf(const ModuleTree& module,
                                               absl::string_view path = "");
 
-// What a state dict and an architecture disagree on.
+// A difference between a state dict and an architecture.
 struct Misfit {
   enum class Kind : uint8_t {
-    kMissing,     // the architecture has it, the state dict does not
-    kUnexpected,  // the state dict has it, no module of the architecture does
+    kMissing,     // only the architecture has it
+    kUnexpected,  // only the state dict has it
     kShape,
   };
   Kind kind;
   std::string key;
-  // By the architecture, and by the state dict; empty where it has none.
+  // Shape by the architecture, and in the state dict; empty if absent there.
   std::vector<int64_t> expected, found;
 
   // `classifier.6.weight: shape [10, 4096] by the architecture, [1000, 4096] stored`.
@@ -62,8 +61,8 @@ struct Misfit {
 
 using KeysAndShapes = std::vector<std::pair<std::string, std::vector<int64_t>>>;
 
-// In the order of the architecture, then what is unexpected in the order given. A
-// key right below a module whose own tensors are unknown fits.
+// Returns the differences in the order of the architecture, then unexpected keys in the
+// given order. A key directly below a module whose tensors are unknown is accepted.
 absl::StatusOr<std::vector<Misfit>> FindMisfits(const v1::Architecture& architecture,
                                                 const KeysAndShapes& state_dict);
 

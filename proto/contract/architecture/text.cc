@@ -22,7 +22,7 @@ const ArgumentSpec* FindSpec(const ModuleType& type, absl::string_view name) {
   return nullptr;
 }
 
-// Whether the argument is what it is when nobody gives it.
+// Whether the argument has its default value.
 bool IsFallback(const ModuleType& type, absl::string_view name, const v1::Value& value) {
   const ArgumentSpec* spec = FindSpec(type, name);
   if (spec == nullptr || spec->fallback == nullptr) return false;
@@ -35,7 +35,7 @@ bool IsFallback(const ModuleType& type, absl::string_view name, const v1::Value&
   return SameValue(value, fallback);
 }
 
-// Fills the template of a known type's extra_repr(); see ModuleType::repr.
+// Expands the extra_repr() template of a known type; see ModuleType::repr.
 class ReprFiller {
  public:
   ReprFiller(const ModuleType& type, const ModuleTree& module)
@@ -87,7 +87,7 @@ class ReprFiller {
 
 std::string ExtraRepr(const ModuleTree& module) {
   const ModuleType* type = FindModuleType(module.type());
-  // A known type of which nothing could be read prints nothing; Python always can.
+  // A known type without any arguments prints none; Python always has them.
   if (type != nullptr && (!module.incomplete() || module.arguments_size() > 0)) {
     return ReprFiller(*type, module).Fill();
   }
@@ -115,7 +115,7 @@ void Print(const ModuleTree& module, int depth, std::string& out) {
   absl::StrAppend(&out, "\n", indent.substr(2), ")");
 }
 
-// Makes modules of calls, and counts them: a short text may ask for many.
+// Makes modules from calls. Counts them, as a short text may create many.
 class ModuleBuilder {
  public:
   ModuleBuilder(absl::string_view field, UnknownTypes unknown)
@@ -164,7 +164,7 @@ class ModuleBuilder {
     return module;
   }
 
-  // Children by position: Sequential's arguments.
+  // Children given as positional arguments, as for Sequential.
   absl::StatusOr<ModuleTree> Container(const CallText& call,
                                        const std::vector<ArgumentText>& arguments) {
     absl::StatusOr<ModuleTree> module = Counted(MakeModule(field_, call.name, {}));
@@ -178,7 +178,7 @@ class ModuleBuilder {
     return module;
   }
 
-  // A list or dict of modules as the only argument.
+  // Children given as one list or dict of modules.
   absl::StatusOr<ModuleTree> Group(const CallText& call) {
     absl::StatusOr<ModuleTree> module = Counted(MakeModule(field_, call.name, {}));
     if (!module.ok() || call.arguments.empty()) return module;
@@ -212,7 +212,7 @@ class ModuleBuilder {
     return absl::OkStatus();
   }
 
-  // TransformerEncoder(layer, num_layers, norm=None) and the decoder.
+  // TransformerEncoder(layer, num_layers, norm=None), and TransformerDecoder.
   absl::StatusOr<ModuleTree> Coder(const CallText& call) {
     const char* names[] = {
         call.name == "TransformerEncoder" ? "encoder_layer" : "decoder_layer",

@@ -15,7 +15,7 @@ namespace {
 
 using enum ArgumentKind;
 
-// Of a recurrent module: each has up to ten tensors.
+// Limit for recurrent modules: each layer has up to ten tensors.
 constexpr int64_t kMaxLayers = 4096;
 
 bool IsSize(const v1::Value& value) {
@@ -25,8 +25,8 @@ bool IsSize(const v1::Value& value) {
 
 bool IsCount(const v1::Value& value) { return IsSize(value) && *AsInt(value) > 0; }
 
-// A tuple of `length` (any if absent) whose elements all are sizes, or integers
-// where `any_sign`; None too where `none`.
+// A tuple of `length` elements (any number if absent), each a size, or any integer with
+// `any_sign`, or None with `none`.
 bool IsTupleOf(const v1::Value& value, std::optional<int> length, bool any_sign = false,
                bool none = false) {
   if (value.kind_case() != v1::Value::kTupleValue) return false;
@@ -41,7 +41,7 @@ bool IsTupleOf(const v1::Value& value, std::optional<int> length, bool any_sign 
   return true;
 }
 
-// Lists and torch.Sizes are tuples here, as they are to PyTorch.
+// Lists and torch.Size are accepted as tuples, as in PyTorch.
 v1::Value AsTuple(const v1::Value& value) {
   if (value.kind_case() == v1::Value::kListValue) {
     v1::Value tuple;
@@ -89,7 +89,7 @@ std::optional<v1::Value> KeepIf(bool fits, v1::Value value) {
   return value;
 }
 
-// The stored form of an argument, or nothing if it is of another kind.
+// The stored form of an argument; absent if the value is of another kind.
 std::optional<v1::Value> StoredForm(const ModuleType& type, const ArgumentSpec& spec,
                                     const v1::Value& given) {
   const v1::Value value = AsTuple(given);
@@ -165,8 +165,8 @@ std::string Wanted(const ModuleType& type, const ArgumentSpec& spec) {
   return "";
 }
 
-// Names by position what has none, refuses what the type does not take or has
-// twice. The result has one slot for each argument of the type.
+// Assigns positional arguments to names; refuses unknown and repeated ones. The result
+// has one entry per argument of the type.
 absl::StatusOr<std::vector<const v1::Value*>> ByArgument(absl::string_view field,
                                                          const ModuleType& type,
                                                          const NamedValues& given) {
@@ -202,7 +202,7 @@ v1::Value Fallback(const ArgumentSpec& spec, const ModuleTree& module) {
   return ScalarFromText(text).value_or(StringValue(text));
 }
 
-// What the kinds of single arguments cannot say.
+// Checks rules that involve several arguments.
 absl::Status CheckTogether(absl::string_view field, const ModuleTree& module) {
   const auto number = [&](const char* name) {
     return AsInt(*FindArgument(module, name)).value_or(0);
@@ -342,7 +342,7 @@ void MarkIncomplete(ModuleTree& root) {
 }
 
 int ModuleVersion(absl::string_view type) {
-  // Since 2 they count the batches that they have seen.
+  // Since version 2 they have num_batches_tracked.
   return absl::StartsWith(type, "BatchNorm") || absl::StartsWith(type, "InstanceNorm") ||
                  type == "SyncBatchNorm"
              ? 2

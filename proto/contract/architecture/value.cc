@@ -18,7 +18,7 @@
 namespace modelstore {
 namespace {
 
-// Python's repr of a float: the shortest digits that read back the same, in
+// Python's repr() of a float: the shortest digits that parse to the same value, in
 // scientific notation below 1e-4 and from 1e16 on.
 std::string PrintFloat(double value) {
   if (std::isnan(value)) return "nan";
@@ -32,7 +32,7 @@ std::string PrintFloat(double value) {
   int exponent = 0;
   if (!absl::SimpleAtoi(shortest.substr(e + 1), &exponent)) return shortest;
   if (exponent < -4 || exponent >= 16) return shortest;
-  // Fixed notation needs up to 16 digits before the point, or 20 after it.
+  // Fixed notation has up to 16 digits before the point, or 20 after it.
   std::array<char, 48> fixed;
   end = std::to_chars(fixed.data(), fixed.data() + fixed.size(), value,
                       std::chars_format::fixed)
@@ -273,7 +273,7 @@ std::optional<v1::Value> ScalarFromText(absl::string_view text) {
     return IntValue(i);
   }
   double d = 0;
-  // Hexadecimal floats are C's, not Python's.
+  // C syntax allows hexadecimal floats, Python does not.
   if (absl::StrContains(digits, 'x') || absl::StrContains(digits, 'X') ||
       !absl::SimpleAtod(text, &d)) {
     return std::nullopt;

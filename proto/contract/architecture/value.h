@@ -1,5 +1,5 @@
-// Arguments of modules as Python writes them: making, reading and printing
-// values of the API as constructor arguments. All functions are total and pure.
+// Creates, reads and prints values as arguments in Python syntax. All functions are total
+// and have no side effects.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +21,18 @@ v1::Value StringValue(absl::string_view value);
 v1::Value TupleValue(absl::Span<const int64_t> values);
 
 bool IsNone(const v1::Value& value);
-// An integer; a bool or a float is none.
+// The integer; absent for a bool or a float.
 std::optional<int64_t> AsInt(const v1::Value& value);
-// An integer or a float.
+// The value of an integer or a float.
 std::optional<double> AsNumber(const v1::Value& value);
-// A tuple, list or torch.Size of integers.
+// The elements of a tuple, list or torch.Size of integers.
 std::optional<std::vector<int64_t>> AsInts(const v1::Value& value);
 
-// Equal as Python compares: 2 == 2.0.
+// Whether the values are equal in Python: 2 == 2.0.
 bool SameValue(const v1::Value& a, const v1::Value& b);
 
-// `True`, `False`, `None`, an integer or a float, as Python reads them; nothing
-// if it is none of these. Integers beyond 64 bits are none.
+// Parses `True`, `False`, `None`, an integer or a float in Python syntax. Absent for
+// anything else, including integers beyond 64 bits.
 std::optional<v1::Value> ScalarFromText(absl::string_view text);
 
 // Python's repr(): `1e-05`, `(3, 3)`, `(2,)`, `'zeros'`.
