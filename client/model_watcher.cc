@@ -106,7 +106,7 @@ struct ModelWatcher::State {
       return absl::DeadlineExceededError(name + ": nothing happened in time");
     }
     if (!message.ok()) {
-      const absl::Status why = internal::WhyBroken(
+      const absl::Status why = internal::StreamError(
           *stream, message.status(), After(connection->options().stall_timeout));
       stream.reset();
       if (!absl::IsResourceExhausted(why)) return why;

@@ -83,7 +83,7 @@ void Add(const Response::Result& from, ModifyResult& result) {
   result.omitted.assign(from.omitted().begin(), from.omitted().end());
 }
 
-void Tell(const Response::Progress& from, ModifyProgress* progress) {
+void CopyProgress(const Response::Progress& from, ModifyProgress* progress) {
   if (progress == nullptr) return;
   progress->edit_index = from.edit_index();
   progress->done_bytes = from.done_bytes();
@@ -117,7 +117,8 @@ absl::StatusOr<ModifyResult> ModifyCheckpoint(const Client& client, std::string_
       **connection, "ModifyCheckpoint", *request,
       internal::TransferDeadline(options.deadline),
       [&](const Response& response, ModifyResult& result) {
-        if (response.has_progress()) Tell(response.progress(), options.progress.get());
+        if (response.has_progress())
+          CopyProgress(response.progress(), options.progress.get());
         if (response.has_report()) Add(response.report(), result);
         if (response.has_result()) Add(response.result(), result);
       });

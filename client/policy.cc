@@ -80,12 +80,12 @@ SaveReason CheckpointPolicy::Decide(const CheckpointMetadata& state) {
   const bool improved = Improved(state);
   SaveReason reason = SaveReason::kNone;
   if (!FinalSaveRequested()) {
-    final_given_ = false;
+    final_save_done_ = false;
     reason = Due(state) ? SaveReason::kInterval
              : improved ? SaveReason::kImproved
                         : SaveReason::kNone;
-  } else if (!final_given_) {
-    final_given_ = true;
+  } else if (!final_save_done_) {
+    final_save_done_ = true;
     reason = SaveReason::kFinal;
   }
   if (reason == SaveReason::kNone) return reason;

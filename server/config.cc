@@ -177,7 +177,7 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
       "Idle time after which an upload may be deleted in favor of a new one");
   settings.AddDuration("collect-interval", &c->collect_interval,
                        "Interval between automatic collections; 0s disables them");
-  settings.AddDuration("heal-interval", &c->heal_interval,
+  settings.AddDuration("reopen-interval", &c->reopen_interval,
                        "Interval between attempts to reopen storage after a fault");
   settings.AddSize(
       "scrub-rate", &c->scrub_bytes_per_second,
@@ -288,10 +288,10 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   }
   if (config.idle_timeout <= absl::ZeroDuration() ||
       config.stall_timeout <= absl::ZeroDuration() ||
-      config.heal_interval <= absl::ZeroDuration() ||
+      config.reopen_interval <= absl::ZeroDuration() ||
       config.scrub_period <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
-        "--idle-timeout, --stall-timeout, --heal-interval and --scrub-period must be "
+        "--idle-timeout, --stall-timeout, --reopen-interval and --scrub-period must be "
         "positive");
   }
   return absl::OkStatus();

@@ -35,7 +35,7 @@ struct ServerConfig {
   int max_uploads_per_model = 64;
   absl::Duration upload_min_idle = absl::Minutes(10);
   absl::Duration collect_interval = absl::Minutes(5);
-  absl::Duration heal_interval = absl::Seconds(1);
+  absl::Duration reopen_interval = absl::Seconds(1);
   // 0: no scrub.
   int64_t scrub_bytes_per_second = int64_t{8} << 20;
   absl::Duration scrub_period = absl::Hours(168);

@@ -29,7 +29,7 @@ std::string WithoutBrackets(absl::string_view address) {
 }
 
 // The error of binding it once; 0 if it can be bound now.
-int TryToBind(const sockaddr* address, socklen_t size) {
+int TryBind(const sockaddr* address, socklen_t size) {
   const int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
   const int on = 1;
@@ -58,7 +58,7 @@ std::string ExplainUnixFailure(const std::string& path) {
                         path.size());
   }
   const int error =
-      TryToBind(reinterpret_cast<const sockaddr*>(&*address), sizeof(*address));
+      TryBind(reinterpret_cast<const sockaddr*>(&*address), sizeof(*address));
   if (error == 0) unlink(path.c_str());
   return error == 0 ? kUnexplained : std::strerror(error);
 }
@@ -86,7 +86,7 @@ std::string TargetOf(absl::string_view address, int port) {
                    : absl::StrCat(address, ":", port);
 }
 
-bool AnotherServerAnswers(absl::string_view address) {
+bool AcceptsConnections(absl::string_view address) {
   if (!absl::ConsumePrefix(&address, kUnix)) return false;
   const auto unix_address = UnixAddress(address);
   if (!unix_address.has_value()) return false;
@@ -113,7 +113,7 @@ std::string ExplainListenFailure(absl::string_view address, int port) {
   if (unresolved != 0) return gai_strerror(unresolved);
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
   for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
-    const int error = TryToBind(each->ai_addr, each->ai_addrlen);
+    const int error = TryBind(each->ai_addr, each->ai_addrlen);
     if (error != 0) return std::strerror(error);
   }
   return kUnexplained;

@@ -20,7 +20,7 @@ bool IsLocalAddress(absl::string_view address);
 std::string TargetOf(absl::string_view address, int port);
 
 // Whether somebody accepts connections at this unix socket. False for any other address.
-bool AnotherServerAnswers(absl::string_view address);
+bool AcceptsConnections(absl::string_view address);
 
 // Says why `address` cannot be bound, by trying it with plain sockets. Called after
 // gRPC, which tells no reason, has failed.

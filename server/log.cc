@@ -14,7 +14,7 @@
 namespace modelstore::server {
 namespace {
 
-constexpr size_t kWaitingLines = 8192;
+constexpr size_t kLogQueueLines = 8192;
 
 absl::string_view LevelName(LogLevel level) {
   switch (level) {
@@ -81,7 +81,7 @@ std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel lev
 
 struct Log::Sink {
   std::shared_ptr<spdlog::details::thread_pool> pool =
-      std::make_shared<spdlog::details::thread_pool>(kWaitingLines, 1);
+      std::make_shared<spdlog::details::thread_pool>(kLogQueueLines, 1);
   std::shared_ptr<DescriptorSink> out = std::make_shared<DescriptorSink>(STDERR_FILENO);
   std::shared_ptr<spdlog::async_logger> logger = std::make_shared<spdlog::async_logger>(
       "modelstore", out, pool, spdlog::async_overflow_policy::overrun_oldest);

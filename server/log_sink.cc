@@ -48,7 +48,7 @@ bool DescriptorSink::PastDeadline() const {
   return absl::ToUnixMicros(SteadyNow()) > deadline_us_;
 }
 
-bool DescriptorSink::AwaitReader() {
+bool DescriptorSink::WaitUntilWritable() {
   while (!PastDeadline()) {
     pollfd waiting{fd_, POLLOUT, 0};
     const int ready = poll(&waiting, 1, kPollMilliseconds);
@@ -72,7 +72,7 @@ void DescriptorSink::sink_it_(const spdlog::details::log_msg& message) {
   size_t left = line.size();
   bool refused = false;
   while (left > 0) {
-    if (!AwaitReader()) return;
+    if (!WaitUntilWritable()) return;
     const ssize_t written = WriteSome(next, left);
     if (written > 0) {
       next += written;

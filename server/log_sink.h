@@ -37,7 +37,7 @@ class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
 
   bool PastDeadline() const;
   // False if the reader is gone, or the deadline has passed.
-  bool AwaitReader();
+  bool WaitUntilWritable();
   // As write(2), of at most PIPE_BUF bytes.
   ssize_t WriteSome(const char* data, size_t size);
 

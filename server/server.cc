@@ -218,7 +218,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   google::rpc::Status::descriptor();
   grpc::health::v1::HealthCheckRequest::descriptor();
   // gRPC would take the path of its unix socket away from it.
-  if (AnotherServerAnswers(config.address)) {
+  if (AcceptsConnections(config.address)) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", config.address,
                                                ": another server answers there"));
   }
@@ -240,7 +240,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
   if (state->parts.store != nullptr) {
     state->maintenance = std::make_unique<MaintenanceLoop>(
         state->parts.store.get(), &state->log,
-        MaintenanceLoop::Options{config.heal_interval, config.collect_interval,
+        MaintenanceLoop::Options{config.reopen_interval, config.collect_interval,
                                  [s = state.get()](bool serving) {
                                    if (!s->host.draining) s->SetServing(serving);
                                  }});

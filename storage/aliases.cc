@@ -99,7 +99,7 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   const auto present = model.aliases().find(move.alias);
   const int64_t from = present == model.aliases().end() ? 0 : present->second;
   if (move.version == 0 && from == 0) {
-    return NoSuch("alias", AliasNameOf(model.model_id(), move.alias));
+    return DoesNotExist("alias", AliasNameOf(model.model_id(), move.alias));
   }
   // Also if it already names `version`: of two callers that make the same move, one
   // learns that the other has made it.
@@ -151,7 +151,7 @@ absl::StatusOr<Aliases::Alias> StoredAliases::Set(absl::string_view model_id,
   Alias answer;
   // Must work on a full disk: it allows the deletion of the version it named.
   const StoreCore::Room room =
-      move.version == 0 ? StoreCore::Room::kFreesSpace : StoreCore::Room::kOrdinary;
+      move.version == 0 ? StoreCore::Room::kFreesSpace : StoreCore::Room::kNormalWrite;
   RETURN_IF_ERROR(ChangeModel(core_, model_id, room, [&](ModelChange& change) {
                     return Plan(move, change, answer);
                   }).status());

@@ -60,11 +60,11 @@ class StoreMaintenance final : public Maintenance {
     return stats;
   }
 
-  absl::Status Heal() override {
-    RETURN_IF_ERROR(core_.Heal());
-    core_.damage.WriteDown();
+  absl::Status ReopenIfClosed() override {
+    RETURN_IF_ERROR(core_.ReopenIfClosed());
+    core_.damage.Persist();
     // Not on a full disk, where a failed write would close the catalog.
-    if (core_.space.CheckRoom(1).ok()) core_.clock.WriteDown(core_.catalog());
+    if (core_.space.CheckSpace(1).ok()) core_.clock.Persist(core_.catalog());
     return absl::OkStatus();
   }
 

@@ -44,7 +44,7 @@ class StoredCheckpoints final : public Checkpoints {
   absl::StatusOr<Deletions> DeleteEach(const v1::ModelRecord& model,
                                        absl::Span<const SeenVersion> versions,
                                        bool validate_only,
-                                       const std::function<bool()>& go_on) override;
+                                       const std::function<bool()>& keep_going) override;
 
   absl::StatusOr<v1::ManifestPage> ReadManifestPage(
       const v1::CheckpointRecord& checkpoint, uint32_t page) override {
@@ -67,12 +67,13 @@ class StoredCheckpoints final : public Checkpoints {
                                            const ChangeOptions& options);
   // Adds the deletion of the version to `change`.
   absl::Status PlanDeletion(const v1::CheckpointRecord& record, ModelChange& change);
-  absl::StatusOr<int64_t> NewestBut(const v1::ModelRecord& model, int64_t version);
+  absl::StatusOr<int64_t> NewestExcept(const v1::ModelRecord& model, int64_t version);
 
   // Adds to `deletions` what became of each version.
   absl::Status DeleteRecords(const v1::ModelRecord& model,
                              absl::Span<const SeenVersion> versions, bool validate_only,
-                             const std::function<bool()>& go_on, Deletions& deletions);
+                             const std::function<bool()>& keep_going,
+                             Deletions& deletions);
 
   StoreCore& core_;
   UploadTable& uploads_;
@@ -118,8 +119,8 @@ absl::StatusOr<Page<v1::CheckpointRecord>> StoredCheckpoints::List(
   return page;
 }
 
-absl::StatusOr<int64_t> StoredCheckpoints::NewestBut(const v1::ModelRecord& model,
-                                                     int64_t version) {
+absl::StatusOr<int64_t> StoredCheckpoints::NewestExcept(const v1::ModelRecord& model,
+                                                        int64_t version) {
   if (model.latest_version() != version) return model.latest_version();
   KeyRange range = PrefixRange(keys::Versions(model.uid()));
   range.reverse = true;
@@ -149,8 +150,8 @@ absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
     const ChangeOptions& options) {
   v1::CheckpointRecord record;
   // Unpinning must work on a full disk: it allows the deletion of the version.
-  const StoreCore::Room room =
-      update.pinned == false ? StoreCore::Room::kFreesSpace : StoreCore::Room::kOrdinary;
+  const StoreCore::Room room = update.pinned == false ? StoreCore::Room::kFreesSpace
+                                                      : StoreCore::Room::kNormalWrite;
   RETURN_IF_ERROR(
       ChangeModel(core_, model_id, room, [&](ModelChange& change) -> absl::Status {
         v1::ModelRecord& model = change.model;
@@ -179,7 +180,7 @@ absl::Status StoredCheckpoints::PlanDeletion(const v1::CheckpointRecord& record,
                                              ModelChange& change) {
   v1::ModelRecord& model = change.model;
   RETURN_IF_ERROR(CheckNotHeld(core_, model, record));
-  ASSIGN_OR_RETURN(const int64_t newest, NewestBut(model, record.version()));
+  ASSIGN_OR_RETURN(const int64_t newest, NewestExcept(model, record.version()));
   model.set_latest_version(newest);
   model.set_checkpoint_count(model.checkpoint_count() - 1);
   model.set_logical_bytes(model.logical_bytes() - record.logical_bytes());
@@ -241,10 +242,10 @@ absl::StatusOr<Freed> StoredCheckpoints::Delete(absl::string_view model_id,
 absl::Status StoredCheckpoints::DeleteRecords(const v1::ModelRecord& model,
                                               absl::Span<const SeenVersion> versions,
                                               bool validate_only,
-                                              const std::function<bool()>& go_on,
+                                              const std::function<bool()>& keep_going,
                                               Deletions& deletions) {
   for (const SeenVersion& seen : versions) {
-    if (!go_on()) return absl::CancelledError("the deletions were stopped");
+    if (!keep_going()) return absl::CancelledError("the deletions were stopped");
     const absl::Status status =
         DeleteRecord(model.model_id(), seen.version,
                      {model.uid(), seen.generation, validate_only})
@@ -278,10 +279,10 @@ std::string AlreadyDeleted(const std::vector<int64_t>& versions) {
 
 absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
     const v1::ModelRecord& model, absl::Span<const SeenVersion> versions,
-    bool validate_only, const std::function<bool()>& go_on) {
+    bool validate_only, const std::function<bool()>& keep_going) {
   Deletions deletions;
   const absl::Status status =
-      DeleteRecords(model, versions, validate_only, go_on, deletions);
+      DeleteRecords(model, versions, validate_only, keep_going, deletions);
   const absl::flat_hash_set<int64_t> gone(deletions.deleted.begin(),
                                           deletions.deleted.end());
   if (validate_only || gone.empty()) {

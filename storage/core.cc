@@ -10,7 +10,7 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr absl::Duration kHealDeadline = absl::Seconds(60);
+constexpr absl::Duration kReopenDeadline = absl::Seconds(60);
 constexpr int kWriteAttempts = 3;
 
 // Approximate bytes that a batch writes.
@@ -127,7 +127,7 @@ absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {
   return std::vector<uint64_t>(packs.begin(), packs.end());
 }
 
-absl::Status StoreCore::HealNow() {
+absl::Status StoreCore::ReopenNow() {
   bool reopened = false;
   if (absl::Status health = catalog().Health(); !health.ok()) {
     Event(Listener::Severity::kWarning,
@@ -167,18 +167,18 @@ absl::Status StoreCore::HealNow() {
   return absl::OkStatus();
 }
 
-absl::Status StoreCore::Heal() {
-  MutexLock lock(heal_mutex_);
-  if (!healed_.WaitFor(heal_mutex_, kHealDeadline,
-                       [this]() REQUIRES(heal_mutex_) { return !healing_; })) {
+absl::Status StoreCore::ReopenIfClosed() {
+  MutexLock lock(reopen_mutex_);
+  if (!reopened_.WaitFor(reopen_mutex_, kReopenDeadline,
+                         [this]() REQUIRES(reopen_mutex_) { return !reopening_; })) {
     return Unavailable("storage is reopening", 1000);
   }
-  healing_ = true;
+  reopening_ = true;
   lock.Unlock();
-  const absl::Status status = HealNow();
+  const absl::Status status = ReopenNow();
   lock.Lock();
-  healing_ = false;
-  healed_.NotifyAll();
+  reopening_ = false;
+  reopened_.NotifyAll();
   if (status.ok()) return status;
   Event(Listener::Severity::kError,
         absl::StrCat("storage could not be reopened: ", status.message()));
@@ -188,7 +188,7 @@ absl::Status StoreCore::Heal() {
                      5000);
 }
 
-absl::Status StoreCore::WriteSettled(
+absl::Status StoreCore::WriteResolved(
     const CatalogBatch& batch, Durability durability, Room room,
     const std::function<absl::StatusOr<bool>()>& applied) {
   absl::Status status;
@@ -202,14 +202,14 @@ absl::Status StoreCore::WriteSettled(
       return status;
     }
     const bool undecided = IsUndecided(status);
-    if (absl::Status healed = Heal(); !healed.ok()) {
-      return undecided ? UndecidedError(healed.message()) : healed;
+    if (absl::Status reopened = ReopenIfClosed(); !reopened.ok()) {
+      return undecided ? UndecidedError(reopened.message()) : reopened;
     }
     if (!undecided) continue;
     absl::StatusOr<bool> was_applied = applied();
     if (!was_applied.ok()) return UndecidedError(was_applied.status().message());
     if (*was_applied) return absl::OkStatus();
-    if (room == Room::kOrdinary) RETURN_IF_ERROR(space.CheckRoom(BytesOf(batch)));
+    if (room == Room::kNormalWrite) RETURN_IF_ERROR(space.CheckSpace(BytesOf(batch)));
   }
   if (!absl::IsUnavailable(status)) return status;
   // Not undecided: the outcome is known.

@@ -85,20 +85,20 @@ class StoreCore {
   void SetWatch(ModelWatch watch) EXCLUDES(watch_mutex_);
 
   // Reopens what a fault has closed. One call at a time; the others wait for it.
-  absl::Status Heal() EXCLUDES(heal_mutex_);
+  absl::Status ReopenIfClosed() EXCLUDES(reopen_mutex_);
   // Frees the ballast, or allocates it again if there is room.
   void ReleaseBallast();
   void RestoreBallast();
 
   enum class Room : uint8_t {
-    kOrdinary,
+    kNormalWrite,
     kFreesSpace,  // Must work on a full disk: may use the ballast.
   };
   // Writes a batch and settles its outcome: after an undecided write it heals, calls
   // `applied`, and retries if the batch was not applied. UNAVAILABLE if the write failed
   // or its outcome stays unknown; nothing was applied if IsUndecided() is false.
-  absl::Status WriteSettled(const CatalogBatch& batch, Durability durability, Room room,
-                            const std::function<absl::StatusOr<bool>()>& applied);
+  absl::Status WriteResolved(const CatalogBatch& batch, Durability durability, Room room,
+                             const std::function<absl::StatusOr<bool>()>& applied);
   // `applied` for a batch that puts (or deletes, if absent) this key.
   std::function<absl::StatusOr<bool>()> KeyIs(Space space, std::string key,
                                               std::optional<std::string> value);
@@ -111,13 +111,13 @@ class StoreCore {
   absl::StatusOr<std::vector<uint64_t>> NamedPacks();
 
  private:
-  absl::Status HealNow();
+  absl::Status ReopenNow();
 
   std::atomic<int64_t> reopen_count_{0};
   std::atomic<bool> ballast_released_{false};
-  Mutex heal_mutex_;
-  CondVar healed_;
-  bool healing_ GUARDED_BY(heal_mutex_) = false;
+  Mutex reopen_mutex_;
+  CondVar reopened_;
+  bool reopening_ GUARDED_BY(reopen_mutex_) = false;
   mutable Mutex watch_mutex_;
   std::shared_ptr<const ModelWatch> watch_ GUARDED_BY(watch_mutex_);
 };

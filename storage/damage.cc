@@ -73,7 +73,7 @@ absl::Status DamagedChunks::Load() {
     found.erase(it++);
   }
   // If this is not written, the next start finds the rows again.
-  if (!stale.empty() && space_.CheckRoom(1).ok()) {
+  if (!stale.empty() && space_.CheckSpace(1).ok()) {
     engine_.catalog->Write(stale, Durability::kBuffered).IgnoreError();
   }
   MutexLock lock(mutex_);
@@ -164,7 +164,7 @@ void DamagedChunks::Mark(ChunkId chunk) {
     unwritten_.insert(chunk.pack);
     any_ = true;
   }
-  WriteDown();
+  Persist();
 }
 
 void DamagedChunks::Clear(ChunkId chunk) {
@@ -186,7 +186,7 @@ void DamagedChunks::Clear(ChunkId chunk) {
     if (!pack.known()) packs_.erase(it);
     any_ = !packs_.empty();
   }
-  WriteDown();
+  Persist();
 }
 
 void DamagedChunks::Forget(uint64_t pack) {
@@ -214,7 +214,7 @@ void DamagedChunks::AddCopies(const std::vector<NewCopy>& copies) {
       unwritten_.insert(added.damaged.pack);
     }
   }
-  WriteDown();
+  Persist();
 }
 
 std::map<uint64_t, std::map<uint32_t, DamagedChunks::Copy>> DamagedChunks::BeginRepair() {
@@ -260,7 +260,7 @@ void DamagedChunks::Repaired(uint64_t id, const std::map<uint32_t, Copy>& copies
       it->second.ForgetAllButUnshared();
     }
   }
-  WriteDown();
+  Persist();
 }
 
 void DamagedChunks::DropCopies(uint64_t id, const std::map<uint32_t, Copy>& copies) {
@@ -268,7 +268,7 @@ void DamagedChunks::DropCopies(uint64_t id, const std::map<uint32_t, Copy>& copi
     MutexLock lock(mutex_);
     TakeCopies(id, copies);
   }
-  WriteDown();
+  Persist();
 }
 
 bool DamagedChunks::IsSettled(ChunkId chunk) const {
@@ -326,7 +326,7 @@ std::string DamagedChunks::Row(const Pack& pack) const {
 }
 
 // One thread writes at a time, including rows that others have changed meanwhile.
-void DamagedChunks::WriteDown() {
+void DamagedChunks::Persist() {
   MutexLock lock(mutex_);
   if (writing_) return;
   writing_ = true;
@@ -334,7 +334,7 @@ void DamagedChunks::WriteDown() {
   while (ok && !unwritten_.empty()) {
     // Without the lock, which each read of a chunk takes: this may query the disk.
     lock.Unlock();
-    const bool room = space_.CheckRoom(1).ok();
+    const bool room = space_.CheckSpace(1).ok();
     lock.Lock();
     if (!room || unwritten_.empty()) break;
     absl::flat_hash_set<uint64_t> packs;

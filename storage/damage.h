@@ -77,7 +77,7 @@ class DamagedChunks {
 
   // Writes the rows that have changed. Does nothing on a full disk, where a failed write
   // would close the catalog; a later call writes them.
-  void WriteDown() EXCLUDES(mutex_);
+  void Persist() EXCLUDES(mutex_);
 
  private:
   struct Pack {

@@ -17,7 +17,7 @@ namespace modelstore::storage {
 namespace {
 
 // Holders that a refusal names; it travels in trailers, so the rest is a count.
-constexpr size_t kMostNamed = 20;
+constexpr size_t kMaxNamedHolders = 20;
 // Of each kind in the error's metadata.
 constexpr size_t kMaxListBytes = 600;
 
@@ -80,7 +80,7 @@ class Holders {
     if (list.size() + 1 + entry.size() <= kMaxListBytes) {
       absl::StrAppend(&list, list.empty() ? "" : ",", entry);
     }
-    if (named_.size() >= kMostNamed) return;
+    if (named_.size() >= kMaxNamedHolders) return;
     named_.push_back(whole_model_ ? absl::StrCat(holder, " (version ", version, ")")
                                   : holder);
   }

@@ -37,7 +37,7 @@ class StoredLeases final : public Leases {
   // Deletes, with the change, those that have expired, but for the holder's own.
   absl::Status SweepExpired(const std::string& prefix, const std::string& own,
                             ModelChange& change, int& live);
-  void ShowByWall(v1::LeaseRecord& lease) const {
+  void ConvertToWallTime(v1::LeaseRecord& lease) const {
     lease.set_expire_time_us(core_.clock.ToWallUs(lease.expire_time_us()));
   }
 
@@ -94,8 +94,8 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(
-      ChangeModel(core_, model_id, StoreCore::Room::kOrdinary, plan).status());
-  ShowByWall(lease.record);
+      ChangeModel(core_, model_id, StoreCore::Room::kNormalWrite, plan).status());
+  ConvertToWallTime(lease.record);
   return lease;
 }
 
@@ -111,7 +111,8 @@ absl::Status StoredLeases::Release(absl::string_view model_id, int64_t version,
                        ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
                                         GetRecord<v1::LeaseRecord>(core_.catalog(), key));
                        if (!present.has_value() || !IsLive(core_, *present)) {
-                         return NoSuch("lease", LeaseNameOf(model_id, version, holder));
+                         return DoesNotExist("lease",
+                                             LeaseNameOf(model_id, version, holder));
                        }
                        model.set_lease_change(RandomNumber());
                        change.batch.Delete(Space::kRecords, key);
@@ -156,7 +157,7 @@ absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_i
         }
         last_key = std::string(key);
         keys::LeaseKey named = keys::ParseLeaseKey(key);
-        ShowByWall(*lease);
+        ConvertToWallTime(*lease);
         page.items.push_back({named.version, std::move(named.holder), *std::move(lease)});
         return true;
       }));

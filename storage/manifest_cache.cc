@@ -24,7 +24,7 @@ void ForgetDead(Map& map) {
 }
 
 // A committed manifest is consistent; a damaged disk may return another.
-bool IsSound(const v1::ManifestPage& manifest) {
+bool IsConsistent(const v1::ManifestPage& manifest) {
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
     if (!DTypeFromNumber(static_cast<int>(tensor.dtype())).ok()) return false;
     for (const v1::PieceRecord& piece : tensor.pieces()) {
@@ -90,7 +90,7 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
                        ++found;
                        return !damaged;
                      }));
-  if (damaged || (pages.has_value() && found != *pages) || !IsSound(*manifest)) {
+  if (damaged || (pages.has_value() && found != *pages) || !IsConsistent(*manifest)) {
     return DataDamaged("manifest", absl::StrCat(manifest_id), "it is damaged");
   }
   std::shared_ptr<const v1::ManifestPage> result = std::move(manifest);

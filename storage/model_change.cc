@@ -14,18 +14,18 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr int kLostRaces = 1000;
+constexpr int kMaxAttempts = 1000;
 // Entries of a model's log. A watcher that was away for longer sees the sum.
-constexpr uint64_t kKeptEvents = 1024;
+constexpr uint64_t kMaxEvents = 1024;
 
 }  // namespace
 
 void AddEvent(const v1::ModelRecord& model, const v1::EventRecord& event,
               CatalogBatch& batch) {
   batch.Put(Space::kRecords, keys::Event(model.uid(), model.generation()), Encode(event));
-  if (model.generation() > kKeptEvents) {
+  if (model.generation() > kMaxEvents) {
     batch.Delete(Space::kRecords,
-                 keys::Event(model.uid(), model.generation() - kKeptEvents));
+                 keys::Event(model.uid(), model.generation() - kMaxEvents));
   }
 }
 
@@ -34,10 +34,10 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
     absl::FunctionRef<absl::Status(ModelChange&)> plan) {
   const std::string key = keys::Model(model_id);
   std::string uid;
-  for (int attempt = 0; attempt < kLostRaces; ++attempt) {
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
                      core.catalog().Get(Space::kRecords, key));
-    if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
+    if (!bytes.has_value()) return DoesNotExist("model", ModelName(model_id));
     ModelChange change;
     ASSIGN_OR_RETURN(change.model, Decode<v1::ModelRecord>(*bytes));
     // The faster writer may have deleted the model, and another may have its name now.
@@ -59,23 +59,24 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
     }
     change.batch.Expect(Space::kRecords, key, *bytes);
     change.batch.Put(Space::kRecords, key, Encode(model));
-    if (room == StoreCore::Room::kOrdinary) {
-      RETURN_IF_ERROR(core.space.CheckRoom(static_cast<int64_t>(bytes->size())));
+    if (room == StoreCore::Room::kNormalWrite) {
+      RETURN_IF_ERROR(core.space.CheckSpace(static_cast<int64_t>(bytes->size())));
     }
     const absl::Status status =
-        core.WriteSettled(change.batch, Durability::kDurable, room, applied);
+        core.WriteResolved(change.batch, Durability::kDurable, room, applied);
     if (absl::IsAborted(status)) continue;
     RETURN_IF_ERROR(status);
     if (change.event.has_value()) core.Changed(model.uid());
     return std::move(model);
   }
-  return Overloaded(absl::StrCat(ModelName(model_id), " was not changed: ", kLostRaces,
+  return Overloaded(absl::StrCat(ModelName(model_id), " was not changed: ", kMaxAttempts,
                                  " other changes came first: retry later"));
 }
 
 absl::Status CheckUid(const v1::ModelRecord& model, absl::string_view uid) {
   if (uid.empty() || uid == model.uid()) return absl::OkStatus();
-  return NoSuch("model", absl::StrCat(ModelName(model.model_id()), " of uid ", uid));
+  return DoesNotExist("model",
+                      absl::StrCat(ModelName(model.model_id()), " of uid ", uid));
 }
 
 }  // namespace modelstore::storage

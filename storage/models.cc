@@ -17,7 +17,7 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr int kLostRaces = 1000;
+constexpr int kMaxAttempts = 1000;
 constexpr uint32_t kSha256 = 2;
 
 class StoredModels final : public Models {
@@ -37,13 +37,13 @@ class StoredModels final : public Models {
       return InvalidField("digest_algorithm", algorithm.status().message());
     }
     const std::string key = keys::Model(model.model_id()), value = Encode(model);
-    RETURN_IF_ERROR(core_.space.CheckRoom(static_cast<int64_t>(value.size())));
+    RETURN_IF_ERROR(core_.space.CheckSpace(static_cast<int64_t>(value.size())));
     CatalogBatch batch;
     batch.Expect(Space::kRecords, key, std::nullopt);
     batch.Put(Space::kRecords, key, value);
     const absl::Status status =
-        core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
-                           core_.KeyIs(Space::kRecords, key, value));
+        core_.WriteResolved(batch, Durability::kDurable, StoreCore::Room::kNormalWrite,
+                            core_.KeyIs(Space::kRecords, key, value));
     if (absl::IsAborted(status)) {
       return AlreadyExists("model", ModelName(model.model_id()));
     }
@@ -120,7 +120,7 @@ class StoredModels final : public Models {
 absl::StatusOr<v1::ModelRecord> StoredModels::Change(absl::string_view model_id,
                                                      const Update& update,
                                                      const ChangeOptions& options) {
-  return ChangeModel(core_, model_id, StoreCore::Room::kOrdinary,
+  return ChangeModel(core_, model_id, StoreCore::Room::kNormalWrite,
                      [&](ModelChange& change) -> absl::Status {
                        v1::ModelRecord& model = change.model;
                        RETURN_IF_ERROR(CheckUid(model, options.model_uid));
@@ -138,10 +138,10 @@ absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool forc
                                            const ChangeOptions& options) {
   const std::string key = keys::Model(model_id);
   std::string uid = options.model_uid;
-  for (int attempt = 0; attempt < kLostRaces; ++attempt) {
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
                      core_.catalog().Get(Space::kRecords, key));
-    if (!bytes.has_value()) return NoSuch("model", ModelName(model_id));
+    if (!bytes.has_value()) return DoesNotExist("model", ModelName(model_id));
     ASSIGN_OR_RETURN(const v1::ModelRecord model, Decode<v1::ModelRecord>(*bytes));
     RETURN_IF_ERROR(CheckUid(model, uid));
     uid = model.uid();
@@ -158,7 +158,7 @@ absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool forc
     batch.Expect(Space::kRecords, key, *bytes);
     batch.Delete(Space::kRecords, key);
     batch.Put(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead));
-    const absl::Status status = core_.WriteSettled(
+    const absl::Status status = core_.WriteResolved(
         batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
         core_.KeyIs(Space::kRecords, keys::DeadModel(model.uid()), Encode(dead)));
     if (absl::IsAborted(status)) continue;
@@ -168,7 +168,7 @@ absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool forc
     uploads_.DeleteOfModel(model.uid());
     return collector_.AfterModelDeletion(model);
   }
-  return Overloaded(absl::StrCat(ModelName(model_id), " was not deleted: ", kLostRaces,
+  return Overloaded(absl::StrCat(ModelName(model_id), " was not deleted: ", kMaxAttempts,
                                  " other changes came first: retry later"));
 }
 

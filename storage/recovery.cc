@@ -45,8 +45,8 @@ absl::Status Recovery::CheckFormat() {
   fresh.set_uid(RandomHexId());
   CatalogBatch batch;
   batch.Put(Space::kRecords, keys::Store(), Encode(fresh));
-  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
-                            core_.KeyIs(Space::kRecords, keys::Store(), Encode(fresh)));
+  return core_.WriteResolved(batch, Durability::kDurable, StoreCore::Room::kNormalWrite,
+                             core_.KeyIs(Space::kRecords, keys::Store(), Encode(fresh)));
 }
 
 absl::Status Recovery::OpenChunks() {
@@ -135,7 +135,7 @@ absl::Status Recovery::RestoreUploads() {
   }
   // The journal names packs before they are published; these never were. On a full disk
   // they are left to the next start: a failed write would close the catalog.
-  if (stale_.empty() || !core_.space.CheckRoom(1).ok()) return absl::OkStatus();
+  if (stale_.empty() || !core_.space.CheckSpace(1).ok()) return absl::OkStatus();
   return core_.catalog().Write(stale_, Durability::kBuffered);
 }
 

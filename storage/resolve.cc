@@ -16,8 +16,8 @@ namespace {
 constexpr int kHoldAttempts = 10;
 
 // Whether a save of this request_id has been committed.
-absl::StatusOr<bool> HasMadeAVersion(StoreCore& core, const v1::ModelRecord& model,
-                                     const SaveRequest& request) {
+absl::StatusOr<bool> IsRequestCommitted(StoreCore& core, const v1::ModelRecord& model,
+                                        const SaveRequest& request) {
   if (request.request_id.empty()) return false;
   ASSIGN_OR_RETURN(const std::optional<v1::RequestRecord> row,
                    GetRecord<v1::RequestRecord>(
@@ -30,7 +30,7 @@ absl::StatusOr<bool> HasMadeAVersion(StoreCore& core, const v1::ModelRecord& mod
 absl::StatusOr<v1::ModelRecord> GetModel(StoreCore& core, absl::string_view model_id) {
   ASSIGN_OR_RETURN(std::optional<v1::ModelRecord> model,
                    GetRecord<v1::ModelRecord>(core.catalog(), keys::Model(model_id)));
-  if (!model.has_value()) return NoSuch("model", ModelName(model_id));
+  if (!model.has_value()) return DoesNotExist("model", ModelName(model_id));
   return *std::move(model);
 }
 
@@ -39,7 +39,7 @@ absl::StatusOr<int64_t> VersionNumber(const v1::ModelRecord& model,
   if (version.alias.empty()) return version.number.value_or(model.latest_version());
   const auto alias = model.aliases().find(version.alias);
   if (alias != model.aliases().end()) return alias->second;
-  return NoSuch("alias", AliasNameOf(model.model_id(), version.alias));
+  return DoesNotExist("alias", AliasNameOf(model.model_id(), version.alias));
 }
 
 absl::StatusOr<v1::CheckpointRecord> GetVersion(StoreCore& core,
@@ -52,10 +52,10 @@ absl::StatusOr<v1::CheckpointRecord> GetVersion(StoreCore& core,
                                                      keys::Version(model.uid(), number)));
     if (record.has_value()) return *std::move(record);
   }
-  return NoSuch("checkpoint",
-                version.number.has_value() || number > 0
-                    ? CheckpointNameOf(model.model_id(), number)
-                    : absl::StrCat(ModelName(model.model_id()), "/checkpoints/latest"));
+  return DoesNotExist("checkpoint", version.number.has_value() || number > 0
+                                        ? CheckpointNameOf(model.model_id(), number)
+                                        : absl::StrCat(ModelName(model.model_id()),
+                                                       "/checkpoints/latest"));
 }
 
 absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model_id,
@@ -75,7 +75,7 @@ absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model
                        !version.number.has_value() && number != 0;
     if (again && attempt < kHoldAttempts) continue;
     if (!record.ok()) return record.status();
-    return NoSuch("checkpoint", CheckpointNameOf(model_id, number));
+    return DoesNotExist("checkpoint", CheckpointNameOf(model_id, number));
   }
 }
 
@@ -107,7 +107,8 @@ absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& reque
     // Without a name, no latest version is no error.
     if (!named) return target;
     // Nor is a base that was deleted since the request has made its version.
-    ASSIGN_OR_RETURN(const bool repeated, HasMadeAVersion(core, target.model, request));
+    ASSIGN_OR_RETURN(const bool repeated,
+                     IsRequestCommitted(core, target.model, request));
     if (repeated) return target;
     return base.status();
   }

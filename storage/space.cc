@@ -13,7 +13,7 @@ namespace modelstore::storage {
 namespace {
 
 constexpr int64_t kStep = int64_t{16} << 20;
-constexpr absl::Duration kSampleLife = absl::Milliseconds(100);
+constexpr absl::Duration kSampleMaxAge = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -33,7 +33,7 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
   };
   const absl::Time now = SteadyNow();
   // Sampled again before a refusal: space may have been freed.
-  if (now - sampled_at_ > kSampleLife || left() < bytes) {
+  if (now - sampled_at_ > kSampleMaxAge || left() < bytes) {
     absl::StatusOr<int64_t> free = FreeBytes();
     if (!free.ok()) return free.status();
     sampled_free_ = *free;
@@ -54,7 +54,7 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
       {{"bytes_to_free", absl::StrCat(bytes - available)}});
 }
 
-absl::Status SpaceAdmission::CheckRoom(int64_t bytes) {
+absl::Status SpaceAdmission::CheckSpace(int64_t bytes) {
   MutexLock lock(mutex_);
   int64_t available = 0;
   return Available(bytes, available);
@@ -86,6 +86,6 @@ absl::Status SpaceGrant::Take(int64_t bytes) {
   return absl::OkStatus();
 }
 
-void SpaceGrant::GiveBack() { space_->Release(std::exchange(left_, 0), 0); }
+void SpaceGrant::ReturnUnused() { space_->Release(std::exchange(left_, 0), 0); }
 
 }  // namespace modelstore::storage

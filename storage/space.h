@@ -25,7 +25,7 @@ class SpaceAdmission {
   // RESOURCE_EXHAUSTED, with the figures and how much must be freed, if fewer than
   // `bytes` can be accepted now. For small writes that no grant follows, and with 0
   // for writes of a size that is not known yet.
-  absl::Status CheckRoom(int64_t bytes) EXCLUDES(mutex_);
+  absl::Status CheckSpace(int64_t bytes) EXCLUDES(mutex_);
 
   // Free bytes of the disk, asked anew; a very large number without bound.
   absl::StatusOr<int64_t> FreeBytes() const;
@@ -53,14 +53,14 @@ class SpaceAdmission {
 class SpaceGrant {
  public:
   explicit SpaceGrant(SpaceAdmission* space) : space_(space) {}
-  ~SpaceGrant() { GiveBack(); }
+  ~SpaceGrant() { ReturnUnused(); }
   SpaceGrant(const SpaceGrant&) = delete;
   SpaceGrant& operator=(const SpaceGrant&) = delete;
 
   // Asks for room for `bytes` that are about to be written.
   absl::Status Take(int64_t bytes);
   // Gives back what was granted and not taken. Take() may follow.
-  void GiveBack();
+  void ReturnUnused();
 
  private:
   SpaceAdmission* const space_;

@@ -44,11 +44,11 @@ int64_t StoreClock::ToWallUs(int64_t store_time_us) const {
                                                               : store_time_us - ahead;
 }
 
-void StoreClock::WriteDown(Catalog& catalog) {
+void StoreClock::Persist(Catalog& catalog) {
   MutexLock lock(mutex_);
   const absl::Time now = Now();
   const absl::Duration ahead = Ahead();
-  if (absl::AbsDuration(ahead - written_ahead_) < kStep &&
+  if (absl::AbsDuration(ahead - pages_written_) < kStep &&
       now < written_at_ + kWriteInterval) {
     return;
   }
@@ -58,7 +58,7 @@ void StoreClock::WriteDown(Catalog& catalog) {
   CatalogBatch batch;
   batch.Put(Space::kRecords, keys::Clock(), Encode(record));
   if (!catalog.Write(batch, Durability::kBuffered).ok()) return;
-  written_ahead_ = ahead;
+  pages_written_ = ahead;
   written_at_ = now;
 }
 

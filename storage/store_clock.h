@@ -38,7 +38,7 @@ class StoreClock {
   // Writes down where the clock is, if that has changed enough since the last time: the
   // wall clock stepped, or an hour passed. Called every few seconds. A failed write is
   // repeated by the next call.
-  void WriteDown(Catalog& catalog) EXCLUDES(mutex_);
+  void Persist(Catalog& catalog) EXCLUDES(mutex_);
 
  private:
   absl::Duration Ahead() const { return Now() - wall_(); }
@@ -48,7 +48,7 @@ class StoreClock {
   const absl::Duration began_;  // on the steady clock
   absl::Time began_at_;         // the store's time at that moment
   Mutex mutex_;
-  absl::Duration written_ahead_ GUARDED_BY(mutex_);
+  absl::Duration pages_written_ GUARDED_BY(mutex_);
   absl::Time written_at_ GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 

@@ -39,7 +39,7 @@ class Workers {
 
   bool Run(std::function<void()> work) {
     MutexLock lock(mutex_);
-    Reap();
+    JoinFinished();
     Worker& worker = workers_.emplace_back();
     worker.thread = TryThread([&worker, work = std::move(work)]() mutable {
       work();
@@ -53,7 +53,7 @@ class Workers {
 
  private:
   // Joins the threads that have finished.
-  void Reap() REQUIRES(mutex_) {
+  void JoinFinished() REQUIRES(mutex_) {
     for (auto it = workers_.begin(); it != workers_.end();) {
       if (!it->done.load(std::memory_order_acquire)) {
         ++it;

@@ -20,7 +20,7 @@ namespace {
 // Bytes are digested at their destination, in steps small enough to be in the cache.
 constexpr int64_t kStepBytes = int64_t{128} << 10;
 
-absl::Status NotAskedFor(absl::string_view what) {
+absl::Status UnrequestedData(absl::string_view what) {
   return absl::InternalError(absl::StrCat("LoadCheckpoint: the server sent ", what));
 }
 
@@ -62,28 +62,28 @@ absl::Status ChunkReceiver::Take(const ReceivedMessage& message, int64_t end,
   absl::StatusOr<SplitMessage> split = SplitChunkMessage(views, kMaxHeadBytes);
   v1::LoadCheckpointResponse response;
   if (!split.ok() || !ParseMessage(split->head, &response)) {
-    return NotAskedFor("a malformed message");
+    return UnrequestedData("a malformed message");
   }
   Source source{split->data};
   int64_t left = static_cast<int64_t>(split->data_bytes);
   for (const v1::LoadedChunk& run : response.chunks()) {
-    if (run.position() != *position) return NotAskedFor("bytes of another position");
+    if (run.position() != *position) return UnrequestedData("bytes of another position");
     if (run.size_bytes() <= 0 || run.size_bytes() > end - *position) {
-      return NotAskedFor("bytes beyond the range");
+      return UnrequestedData("bytes beyond the range");
     }
-    if (run.size_bytes() > left) return NotAskedFor("fewer bytes than announced");
+    if (run.size_bytes() > left) return UnrequestedData("fewer bytes than announced");
     if (absl::Status s = TakeRun(run, &source); !s.ok()) return s;
     *position += run.size_bytes();
     left -= run.size_bytes();
   }
-  return left == 0 ? absl::OkStatus() : NotAskedFor("more bytes than announced");
+  return left == 0 ? absl::OkStatus() : UnrequestedData("more bytes than announced");
 }
 
 absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) {
   const size_t index = FindTarget(run.position());
   LoadTarget& target = plan_->targets[index];
   if (run.position() + run.size_bytes() > target.end) {
-    return NotAskedFor("a run across the end of a tensor");
+    return UnrequestedData("a run across the end of a tensor");
   }
   // A small unbound tensor between two bound ones (CutRanges).
   if (!target.bound) {
@@ -98,7 +98,7 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
     const auto patience = plan_->connection->options().stall_timeout;
     slot = sink->Reserve(static_cast<size_t>(run.size_bytes()), After(patience));
     begin = slot.data.get();
-    if (begin == nullptr) return NotTaken(index, "no memory to receive it in");
+    if (begin == nullptr) return RejectedByDevice(index, "no memory to receive it in");
   } else {
     // Before the first byte is written: after a failure the tensor is undefined.
     target.touched = true;
@@ -125,14 +125,14 @@ absl::Status ChunkReceiver::TakeRun(const v1::LoadedChunk& run, Source* source) 
     target.touched = true;
     const std::string error =
         sink->Deliver(std::move(slot), static_cast<size_t>(run.size_bytes()), offset);
-    if (!error.empty()) return NotTaken(index, error);
+    if (!error.empty()) return RejectedByDevice(index, error);
   }
   target.missing -= run.size_bytes();
   plan_->done_bytes += run.size_bytes();
   return absl::OkStatus();
 }
 
-absl::Status ChunkReceiver::NotTaken(size_t index, absl::string_view why) const {
+absl::Status ChunkReceiver::RejectedByDevice(size_t index, absl::string_view why) const {
   const TensorInfo& info = plan_->tensors[index];
   return absl::InternalError(
       absl::StrCat("tensor ", TensorNameOf(info.section, info.key), ": ", why));

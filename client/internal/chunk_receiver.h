@@ -29,7 +29,7 @@ class ChunkReceiver {
   absl::Status TakeRun(const v1::LoadedChunk& run, Source* source);
   size_t FindTarget(int64_t position);
   // Error for bytes that the tensor's device did not accept. Not retried.
-  absl::Status NotTaken(size_t index, absl::string_view why) const;
+  absl::Status RejectedByDevice(size_t index, absl::string_view why) const;
 
   LoadPlan::State* const plan_;
   Digester digester_;

@@ -14,13 +14,13 @@ namespace {
 
 // Minimum bytes per lane: fewer do not justify another connection.
 constexpr int64_t kBytesPerLane = int64_t{8} << 20;
-constexpr size_t kMostChunksPerMessage = 1024;
+constexpr size_t kMaxChunksPerMessage = 1024;
 
 std::string Method() { return std::string(kTransfer) + "UploadChunks"; }
 
 // The status that decides a round: a permanent failure before a transient one, and among
 // transient ones the one with the longest requested delay.
-absl::Status Worst(const std::vector<absl::Status>& statuses) {
+absl::Status MostSevereError(const std::vector<absl::Status>& statuses) {
   const auto weight = [](const absl::Status& s) {
     if (s.ok()) return -absl::InfiniteDuration();
     if (!IsTransient(s)) return absl::InfiniteDuration();
@@ -37,7 +37,7 @@ std::vector<uint32_t> ChunkQueue::Claim(int64_t message_bytes) {
   MutexLock lock(mutex_);
   std::vector<uint32_t> claimed;
   int64_t bytes = 0;
-  while (!stopped_ && next_ < todo_.size() && claimed.size() < kMostChunksPerMessage) {
+  while (!stopped_ && next_ < todo_.size() && claimed.size() < kMaxChunksPerMessage) {
     const int64_t size = plan_->chunk(todo_[next_]).size;
     if (!claimed.empty() && bytes + size > message_bytes) break;
     bytes += size;
@@ -52,7 +52,7 @@ absl::StatusOr<std::vector<uint32_t>> ChunkQueue::Take(int64_t message_bytes,
   while (true) {
     const std::vector<uint32_t> claimed = Claim(message_bytes);
     if (claimed.empty()) return claimed;
-    if (absl::Status s = plan_->BringOver(claimed, deadline); !s.ok()) return s;
+    if (absl::Status s = plan_->FetchFromDevice(claimed, deadline); !s.ok()) return s;
     // Without the lock: lanes digest in parallel. Each chunk is claimed by one lane.
     for (const uint32_t i : claimed) plan_->Digest(i);
     std::vector<uint32_t> fresh;
@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<uint32_t>> ChunkQueue::Take(int64_t message_bytes,
         fresh.push_back(i);
       } else {
         *skipped_bytes += plan_->chunk(i).size;
-        plan_->LetGo(i);
+        plan_->ReleaseChunk(i);
       }
     }
     changed_.NotifyAll();
@@ -92,7 +92,7 @@ std::vector<Payload> PayloadsOf(SavePlan* plan, const std::vector<uint32_t>& chu
     const PlannedChunk& chunk = plan->chunk(i);
     payloads.push_back({std::string_view(chunk.data, chunk.size), chunk.owner});
     *bytes += chunk.size;
-    plan->LetGo(i);
+    plan->ReleaseChunk(i);
   }
   return payloads;
 }
@@ -121,7 +121,7 @@ absl::Status UploadRound::Run(std::vector<uint32_t> todo, int streams) {
   if (state_->cancellation.cancelled()) {
     return absl::CancelledError("the save was cancelled");
   }
-  return Worst(statuses);
+  return MostSevereError(statuses);
 }
 
 Deadline UploadRound::StepDeadline() const {
@@ -170,7 +170,7 @@ absl::Status UploadRound::SendChunks(Stream& stream, ChunkQueue* queue, bool* fi
     const int64_t head_bytes = static_cast<int64_t>(head.size());
     const Deadline deadline = StepDeadline();
     absl::Status s = stream.Write(std::move(head), std::move(payloads), deadline);
-    if (!s.ok()) return WhyBroken(stream, s, StepDeadline());
+    if (!s.ok()) return StreamError(stream, s, StepDeadline());
     state_->done_bytes += bytes;
     state_->transferred_bytes += bytes + head_bytes;
   }
@@ -194,7 +194,7 @@ absl::Status UploadRound::SendManifest(Stream& stream, ChunkQueue* queue, bool* 
     std::string bytes = request.SerializeAsString();
     const int64_t size = static_cast<int64_t>(bytes.size());
     absl::Status s = stream.Write(std::move(bytes), {}, StepDeadline());
-    if (!s.ok()) return WhyBroken(stream, s, StepDeadline());
+    if (!s.ok()) return StreamError(stream, s, StepDeadline());
     state_->transferred_bytes += size;
   }
   return absl::OkStatus();

@@ -32,7 +32,7 @@ class ChunkQueue {
   // Returns the chunks of the next message, up to `message_bytes`. They are digested in
   // this call, so that their bytes are in the cache when they are sent. Chunks with the
   // same bytes as an earlier one are skipped and added to `*skipped_bytes`. Empty when
-  // none are left, or after Stop(). Errors are those of SavePlan::BringOver().
+  // none are left, or after Stop(). Errors are those of SavePlan::FetchFromDevice().
   absl::StatusOr<std::vector<uint32_t>> Take(int64_t message_bytes, Deadline deadline,
                                              int64_t* skipped_bytes);
   // Waits until every chunk of the plan is digested. False at the deadline or after

@@ -17,7 +17,7 @@ size_t Rounded(size_t bytes) {
 }  // namespace
 
 DeviceStaging::DeviceStaging(const std::vector<PlannedChunk*>& chunks, size_t block_bytes)
-    : most_block_bytes_(block_bytes) {
+    : max_block_bytes_(block_bytes) {
   for (PlannedChunk* chunk : chunks) {
     if (chunk->source == nullptr || chunk->data != nullptr) continue;
     chunks_.push_back(chunk);
@@ -26,12 +26,13 @@ DeviceStaging::DeviceStaging(const std::vector<PlannedChunk*>& chunks, size_t bl
   }
 }
 
-absl::Status DeviceStaging::TakeRoom(ByteSource& source, size_t bytes, Staged* staged) {
+absl::Status DeviceStaging::ReserveBuffer(ByteSource& source, size_t bytes,
+                                          Staged* staged) {
   const size_t rounded = Rounded(bytes);
   if (block_ == nullptr || used_ + rounded > block_bytes_) {
-    block_bytes_ = std::min(static_cast<size_t>(left_), most_block_bytes_);
+    block_bytes_ = std::min(static_cast<size_t>(left_), max_block_bytes_);
     block_bytes_ = std::max(block_bytes_, rounded);
-    block_ = source.MakeRoom(block_bytes_);
+    block_ = source.AllocateStaging(block_bytes_);
     used_ = 0;
     if (block_ == nullptr) {
       return absl::ResourceExhaustedError(
@@ -49,7 +50,7 @@ absl::Status DeviceStaging::TakeRoom(ByteSource& source, size_t bytes, Staged* s
 absl::Status DeviceStaging::Begin() {
   for (PlannedChunk* chunk : chunks_) {
     Staged staged{chunk, nullptr, nullptr};
-    absl::Status status = TakeRoom(*chunk->source, chunk->size, &staged);
+    absl::Status status = ReserveBuffer(*chunk->source, chunk->size, &staged);
     if (!status.ok()) return status;
     const std::string error =
         chunk->source->Begin(chunk->source_offset, chunk->size, staged.data, staged.room);

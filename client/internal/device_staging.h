@@ -34,9 +34,9 @@ class DeviceStaging {
   };
 
   // Reserves `bytes` in the current block, or in a new one.
-  absl::Status TakeRoom(ByteSource& source, size_t bytes, Staged* staged);
+  absl::Status ReserveBuffer(ByteSource& source, size_t bytes, Staged* staged);
 
-  const size_t most_block_bytes_;
+  const size_t max_block_bytes_;
   std::vector<PlannedChunk*> chunks_;
   int64_t bytes_ = 0;
   int64_t left_ = 0;  // bytes without memory yet, each chunk rounded up

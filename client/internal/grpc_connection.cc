@@ -49,10 +49,10 @@ grpc::ChannelArguments Arguments(int lane) {
 // message take a third of the client's time in a load. After a process has freed a large
 // block, glibc raises its thresholds and keeps up to twice that size. Training processes
 // have usually done so; this call does it for others. No effect if mallopt() was called.
-void LetFreedMemoryStay() {
-  constexpr size_t kLargestThatCounts = size_t{31} << 20;
+void KeepFreedMemory() {
+  constexpr size_t kLargestCountedBytes = size_t{31} << 20;
   // Volatile, so that the compiler does not remove the unused allocation.
-  void* volatile block = std::malloc(kLargestThatCounts);
+  void* volatile block = std::malloc(kLargestCountedBytes);
   std::free(block);
 }
 
@@ -340,7 +340,7 @@ absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
         "this process was forked from one that had connected already: connect first in "
         "the child, or start it by exec");
   }
-  static const bool once = (LetFreedMemoryStay(), true);
+  static const bool once = (KeepFreedMemory(), true);
   (void)once;
   return std::make_shared<GrpcConnection>(std::string(target), options);
 }

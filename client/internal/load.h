@@ -39,10 +39,10 @@ struct LoadRange {
   int64_t end = 0;
 };
 
-// Cuts the bytes of the bound tensors into ranges of at most `most_bytes`, at likely
+// Cuts the bytes of the bound tensors into ranges of at most `max_bytes`, at likely
 // chunk boundaries.
 std::vector<LoadRange> CutRanges(const LoadTarget* targets, size_t count,
-                                 int64_t most_bytes);
+                                 int64_t max_bytes);
 
 }  // namespace modelstore::internal
 

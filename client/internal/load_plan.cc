@@ -116,7 +116,7 @@ absl::StatusOr<FetchedPlan> FetchPlan(Connection& connection, const std::string&
   while (true) {
     absl::StatusOr<ReceivedMessage> message = (*stream)->Read(step());
     if (absl::IsOutOfRange(message.status())) break;
-    if (!message.ok()) return WhyBroken(**stream, message.status(), step());
+    if (!message.ok()) return StreamError(**stream, message.status(), step());
     if (s = AddPart(message->fragments, &plan); !s.ok()) return s;
   }
   // OK without `complete` is a truncated plan.
@@ -136,7 +136,7 @@ absl::StatusOr<LoadPlan> MakeLoadPlan(std::shared_ptr<Connection> connection,
   if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   absl::StatusOr<FetchedPlan> fetched = Retry(
       RetryPolicy::Of(connection->options()), Idempotency::kIdempotent,
-      TransferDeadline(options.deadline), RealSleeper(),
+      TransferDeadline(options.deadline), DefaultSleeper(),
       [&](Deadline deadline) { return FetchPlan(*connection, text, options, deadline); });
   if (!fetched.ok())
     return Annotate(fetched.status(), absl::StrCat("planning to load ", text));
@@ -150,7 +150,7 @@ absl::StatusOr<LoadPlan> MakeLoadPlan(std::shared_ptr<Connection> connection,
 }
 
 std::vector<LoadRange> CutRanges(const LoadTarget* targets, size_t count,
-                                 int64_t most_bytes) {
+                                 int64_t max_bytes) {
   std::vector<LoadRange> ranges;
   for (size_t i = 0; i < count; ++i) {
     const LoadTarget& target = targets[i];
@@ -161,7 +161,7 @@ std::vector<LoadRange> CutRanges(const LoadTarget* targets, size_t count,
           !ranges.empty() && position - ranges.back().end <= kSmallGapBytes;
       if (!joins) ranges.push_back({position, position});
       LoadRange& range = ranges.back();
-      const int64_t limit = range.begin + most_bytes;
+      const int64_t limit = range.begin + max_bytes;
       if (target.end <= limit) {
         range.end = position = target.end;
         continue;

@@ -19,8 +19,8 @@
 namespace modelstore::internal {
 namespace {
 
-constexpr int64_t kLeastRangeBytes = int64_t{16} << 20;
-constexpr int64_t kMostRangeBytes = int64_t{128} << 20;
+constexpr int64_t kMinRangeBytes = int64_t{16} << 20;
+constexpr int64_t kMaxRangeBytes = int64_t{128} << 20;
 
 class LoadRun {
  public:
@@ -35,7 +35,8 @@ class LoadRun {
   LoadRange NextRange() EXCLUDES(mutex_);
   // If the server has no stream for this lane, returns the rest of its range to the queue
   // and is true; the lane then ends.
-  bool HandBack(int lane, const absl::Status& refusal, LoadRange left) EXCLUDES(mutex_);
+  bool ReturnRange(int lane, const absl::Status& refusal, LoadRange left)
+      EXCLUDES(mutex_);
   // Fetches a range with retries. False if the rest of it was returned to the queue.
   absl::StatusOr<bool> FetchRange(int lane, LoadRange range);
   // One attempt. Advances `*position` by verified bytes, also if it fails.
@@ -72,10 +73,10 @@ absl::Status LoadRun::Run() {
   plan_->bound_bytes = bytes;
   plan_->done_bytes = 0;
   plan_->started = true;
-  const int streams = OnePerTwoCores(connection_.options().streams);
+  const int streams = LimitToHalfTheCores(connection_.options().streams);
   std::vector<LoadRange> ranges =
       CutRanges(plan_->targets.get(), plan_->tensors.size(),
-                std::clamp(bytes / (streams * 4), kLeastRangeBytes, kMostRangeBytes));
+                std::clamp(bytes / (streams * 4), kMinRangeBytes, kMaxRangeBytes));
   const size_t lanes = std::min<size_t>(streams, ranges.size());
   {
     MutexLock lock(mutex_);
@@ -103,7 +104,7 @@ LoadRange LoadRun::NextRange() {
   return range;
 }
 
-bool LoadRun::HandBack(int lane, const absl::Status& refusal, LoadRange left) {
+bool LoadRun::ReturnRange(int lane, const absl::Status& refusal, LoadRange left) {
   // Lane 0 retries instead: one stream is enough, and one is needed.
   if (lane == 0 || !IsOverloaded(refusal)) return false;
   MutexLock lock(mutex_);
@@ -143,11 +144,11 @@ absl::StatusOr<bool> LoadRun::FetchRange(int lane, LoadRange range) {
     plan_->reconnects += 1;
     // If other streams made progress, a refused stream does not run into its retry
     // timeout.
-    const int64_t brought = plan_->transferred_bytes;
-    if (brought > seen_bytes) retry.OnProgressElsewhere();
-    seen_bytes = brought;
+    const int64_t received = plan_->transferred_bytes;
+    if (received > seen_bytes) retry.OnOtherStreamProgress();
+    seen_bytes = received;
     if (position > before) retry.OnProgress();
-    if (HandBack(lane, s, {position, range.end})) return false;
+    if (ReturnRange(lane, s, {position, range.end})) return false;
     if (absl::IsFailedPrecondition(s)) {
       // The server does not know the token, usually after a restart. Counts as a
       // transient failure, in case it forgets the new one too.
@@ -181,7 +182,7 @@ absl::Status LoadRun::FetchOnce(int lane, int64_t end, int64_t* position,
   ChunkReceiver receiver(plan_);
   while (*position < end) {
     absl::StatusOr<ReceivedMessage> message = (*stream)->Read(StepDeadline());
-    if (!message.ok()) return WhyBroken(**stream, message.status(), StepDeadline());
+    if (!message.ok()) return StreamError(**stream, message.status(), StepDeadline());
     if (s = receiver.Take(*message, end, position); !s.ok()) return s;
   }
   // All bytes are verified, so the status of the stream does not matter.

@@ -21,7 +21,7 @@ absl::Status AttemptOperation(
       return absl::DeadlineExceededError("the operation did not finish in time");
     }
     auto message = (*stream)->Read(step());
-    if (!message.ok()) return WhyBroken(**stream, message.status(), step());
+    if (!message.ok()) return StreamError(**stream, message.status(), step());
     retry.OnMessage(++messages);
     std::string bytes;
     for (const std::string_view fragment : message->fragments) bytes += fragment;

@@ -41,7 +41,7 @@ template <typename Response, typename Answer, typename Take>
 absl::StatusOr<Answer> RunOperation(Connection& connection, std::string_view method,
                                     const google::protobuf::Message& request,
                                     Deadline deadline, const Take& take,
-                                    Sleeper sleeper = RealSleeper()) {
+                                    Sleeper sleeper = DefaultSleeper()) {
   if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   const std::string full = std::string(kModelStore) + std::string(method);
   const std::string bytes = SerializeDeterministic(request);

@@ -25,7 +25,7 @@ int64_t RandomBetween(int64_t least, int64_t most) {
 }
 
 // The delay that the server requests; zero if none.
-std::chrono::milliseconds AskedDelay(const absl::Status& status) {
+std::chrono::milliseconds ServerRetryDelay(const absl::Status& status) {
   const absl::Duration asked = RetryDelay(status).value_or(absl::ZeroDuration());
   return absl::ToChronoMilliseconds(
       std::clamp(asked, absl::ZeroDuration(), kLongestDelay));
@@ -33,7 +33,7 @@ std::chrono::milliseconds AskedDelay(const absl::Status& status) {
 
 }  // namespace
 
-Sleeper RealSleeper() {
+Sleeper DefaultSleeper() {
   return [](std::chrono::milliseconds time) {
     std::this_thread::sleep_for(time);
     return true;
@@ -50,7 +50,7 @@ bool IsTransient(const absl::Status& status) {
 
 std::chrono::milliseconds Backoff::Next(const absl::Status& reason) {
   const bool overloaded = IsOverloaded(reason) || absl::IsResourceExhausted(reason);
-  const int64_t asked = AskedDelay(reason).count();
+  const int64_t asked = ServerRetryDelay(reason).count();
   const int64_t longest = overloaded ? kLongestOverloadBackoffMs : kLongestBackoffMs;
   const int64_t current = std::min(current_ms_, longest);
   // Jitter as large as the delay spreads clients that were refused at the same time.
@@ -62,13 +62,13 @@ std::chrono::milliseconds Backoff::Next(const absl::Status& reason) {
 
 void RetryState::OnProgress() {
   backoff_.Reset();
-  OnProgressElsewhere();
+  OnOtherStreamProgress();
 }
 
 void RetryState::OnMessage(int64_t nth) {
   const Deadline now = std::chrono::steady_clock::now();
-  if (nth > most_messages_) {
-    most_messages_ = nth;
+  if (nth > max_messages_) {
+    max_messages_ = nth;
     OnProgress();
   } else if (nth > 1) {
     give_up_ = Later(give_up_, now - last_message_);
@@ -76,11 +76,11 @@ void RetryState::OnMessage(int64_t nth) {
   last_message_ = now;
 }
 
-void RetryState::OnProgressElsewhere() { give_up_ = After(policy_.retry_timeout); }
+void RetryState::OnOtherStreamProgress() { give_up_ = After(policy_.retry_timeout); }
 
 absl::Status RetryState::OnFailure(const absl::Status& failure) {
   if (!IsTransient(failure)) return failure;
-  const std::chrono::milliseconds asked = AskedDelay(failure);
+  const std::chrono::milliseconds asked = ServerRetryDelay(failure);
   std::chrono::milliseconds wait = backoff_.Next(failure);
   // If the jitter does not fit in the remaining time, wait only as long as requested.
   const Deadline end = std::min(deadline_, give_up_);

@@ -35,7 +35,7 @@ struct RetryPolicy {
 // Sleeps for the given time. False if the work was cancelled meanwhile. Injected, so that
 // tests run without delays and a cancelled save ends at once.
 using Sleeper = std::function<bool(std::chrono::milliseconds)>;
-Sleeper RealSleeper();
+Sleeper DefaultSleeper();
 
 // Whether a later attempt may succeed: the server is unreachable, overloaded, restarting
 // or reopening its storage, or the connection broke or stalled.
@@ -71,7 +71,7 @@ class RetryState {
   void OnMessage(int64_t nth);
   // Another stream made progress, so the server works: resets the retry timeout but not
   // the backoff.
-  void OnProgressElsewhere();
+  void OnOtherStreamProgress();
   // Waits and returns OK if another attempt is to be made, else the final status.
   absl::Status OnFailure(const absl::Status& failure);
   Deadline AttemptDeadline() const {
@@ -86,7 +86,7 @@ class RetryState {
   Backoff backoff_;
   Deadline give_up_;
   Deadline last_message_;
-  int64_t most_messages_ = 0;
+  int64_t max_messages_ = 0;
 };
 
 inline const absl::Status& StatusOf(const absl::Status& s) { return s; }

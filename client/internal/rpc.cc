@@ -11,7 +11,7 @@ Deadline CallDeadline(const Client& client, const std::optional<Deadline>& given
   return Later(After(options.retry_timeout), options.stall_timeout);
 }
 
-absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline) {
+absl::Status StreamError(Stream& stream, const absl::Status& seen, Deadline deadline) {
   if (absl::IsDeadlineExceeded(seen)) {
     stream.Cancel();
     return absl::UnavailableError("the stream made no progress and was cut");
@@ -24,9 +24,9 @@ absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadli
 
 absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline) {
   absl::Status s = stream.WritesDone(deadline);
-  if (!s.ok()) return WhyBroken(stream, s, deadline);
+  if (!s.ok()) return StreamError(stream, s, deadline);
   absl::StatusOr<ReceivedMessage> message = stream.Read(deadline);
-  if (!message.ok()) return WhyBroken(stream, message.status(), deadline);
+  if (!message.ok()) return StreamError(stream, message.status(), deadline);
   std::string response;
   for (const std::string_view fragment : message->fragments) response += fragment;
   s = stream.Finish(deadline);
@@ -37,7 +37,7 @@ absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline) {
 absl::Status SendRequest(Stream& stream, std::string request, Deadline deadline) {
   absl::Status s = stream.Write(std::move(request), {}, deadline);
   if (s.ok()) s = stream.WritesDone(deadline);
-  return s.ok() ? s : WhyBroken(stream, s, deadline);
+  return s.ok() ? s : StreamError(stream, s, deadline);
 }
 
 }  // namespace modelstore::internal

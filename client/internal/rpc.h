@@ -44,7 +44,7 @@ absl::StatusOr<Response> CallRpc(Connection& connection, std::string_view servic
                                  std::string_view method,
                                  const google::protobuf::Message& request,
                                  Idempotency idempotency, Deadline deadline,
-                                 Sleeper sleeper = RealSleeper()) {
+                                 Sleeper sleeper = DefaultSleeper()) {
   if (absl::Status s = CheckStrings(request); !s.ok()) return s;
   const std::string full = std::string(service) + std::string(method);
   const std::string bytes = SerializeDeterministic(request);
@@ -89,7 +89,7 @@ absl::Status CallDelete(const Client& client, std::string_view method,
   const std::string bytes = SerializeDeterministic(request);
   bool repeated = false;
   return Retry(RetryPolicy::Of((*connection)->options()), Idempotency::kIdempotent,
-               deadline, RealSleeper(), [&](Deadline attempt) -> absl::Status {
+               deadline, DefaultSleeper(), [&](Deadline attempt) -> absl::Status {
                  const absl::Status s =
                      CallOnce<Response>(**connection, full, bytes, attempt).status();
                  const bool done = repeated && absl::IsNotFound(s);
@@ -101,7 +101,7 @@ absl::Status CallDelete(const Client& client, std::string_view method,
 
 // Returns why a stream operation failed with `seen`. A stalled stream is cancelled;
 // otherwise it is the status that the server sent. Never OK.
-absl::Status WhyBroken(Stream& stream, const absl::Status& seen, Deadline deadline);
+absl::Status StreamError(Stream& stream, const absl::Status& seen, Deadline deadline);
 
 // Half-closes a client-streaming RPC and returns its one response.
 absl::StatusOr<std::string> CloseAndReceive(Stream& stream, Deadline deadline);

@@ -117,9 +117,9 @@ std::string TakeDigests(std::vector<v1::ManifestPart>& parts) {
   return digests;
 }
 
-absl::Status ListInto(SameContent& same, Connection& connection,
-                      const std::string& checkpoint, bool with_digests, Deadline deadline,
-                      const Sleeper& sleeper) {
+absl::Status ListManifest(SameContent& same, Connection& connection,
+                          const std::string& checkpoint, bool with_digests,
+                          Deadline deadline, const Sleeper& sleeper) {
   v1::ListTensorsRequest request;
   request.set_parent(checkpoint);
   request.set_page_size(10'000);
@@ -241,15 +241,15 @@ absl::StatusOr<std::string> DifferenceFrom(Connection& connection,
                                            std::vector<v1::ManifestPart> ours, bool whole,
                                            Deadline deadline, const Sleeper& sleeper) {
   SameContent same(ours, whole);
-  absl::Status listed =
-      ListInto(same, connection, checkpoint, /*with_digests=*/true, deadline, sleeper);
+  absl::Status listed = ListManifest(same, connection, checkpoint, /*with_digests=*/true,
+                                     deadline, sleeper);
   // The digests do not fit in an answer: compares the layout, and asks only whether every
   // chunk is present.
   if (absl::IsOutOfRange(listed) || absl::IsUnimplemented(listed)) {
     const std::string digests = TakeDigests(ours);
     same = SameContent(std::move(ours), whole);
-    listed =
-        ListInto(same, connection, checkpoint, /*with_digests=*/false, deadline, sleeper);
+    listed = ListManifest(same, connection, checkpoint, /*with_digests=*/false, deadline,
+                          sleeper);
     if (!listed.ok()) return listed;
     const absl::StatusOr<bool> all =
         HasAll(connection, checkpoint, digests, deadline, sleeper);

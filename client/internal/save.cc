@@ -11,7 +11,6 @@
 //   upload = CreateUpload
 //   UploadChunks(missing chunks, manifest)        over several streams
 //   worker 0: CommitUpload        other workers: wait for the commit
-//
 // Unstaged bytes on a device are copied to the host twice: to be digested and to be sent.
 // Every step is repeated after transient failures; a repeated upload sends what
 // FindMissingChunks still reports. The request_id makes the commit idempotent.
@@ -186,8 +185,8 @@ absl::StatusOr<CheckpointInfo> Save::Run() {
   } else if (all_staged_ && plan_->may_change()) {
     // Staged() has returned, so the caller computes now. Fewer threads of the save
     // compete with it for cores.
-    streams_ = OnePerTwoCores(streams_);
-    RunYielding([&] { saved = SaveByUpload(); });
+    streams_ = LimitToHalfTheCores(streams_);
+    RunAtLowerPriority([&] { saved = SaveByUpload(); });
   } else {
     saved = SaveByUpload();
   }
@@ -290,7 +289,7 @@ absl::StatusOr<v1::Checkpoint> Save::TryOneStream(const std::string& base,
   if (!stream.ok()) return stream.status();
   TrackedStream tracked(state_->cancellation, **stream);
   absl::Status s = SendOneStream(**stream, base, chunks);
-  if (!s.ok()) return WhyBroken(**stream, s, StepDeadline());
+  if (!s.ok()) return StreamError(**stream, s, StepDeadline());
   absl::StatusOr<std::string> bytes = CloseAndReceive(**stream, StepDeadline());
   if (!bytes.ok()) return bytes.status();
   v1::Checkpoint checkpoint;
@@ -383,7 +382,7 @@ absl::StatusOr<v1::Checkpoint> Save::SaveByUpload() {
     if (!delivered.ok()) return delivered;
     state_->SetStaged(absl::OkStatus());
     if (options_.contribution != 0) {
-      outcome_.commit = SaveOutcome::Commit::kLeftToWorker0;
+      outcome_.commit = SaveOutcome::Commit::kDelegatedToWorker0;
     }
     absl::StatusOr<v1::Checkpoint> saved = Commit(*upload);
     if (saved.ok()) return CheckCommitted(*std::move(saved));

@@ -8,7 +8,7 @@ namespace modelstore::internal {
 
 std::string SaveOutcome::Describe() const {
   switch (commit) {
-    case Commit::kLeftToWorker0:
+    case Commit::kDelegatedToWorker0:
       return "this worker's part is delivered; worker 0 may still commit it";
     case Commit::kSent:
       return request_id_is_the_callers

@@ -11,10 +11,10 @@ namespace modelstore::internal {
 struct SaveOutcome {
   enum class Commit {
     kNone,
-    kSent,           // sent, no answer yet
-    kLeftToWorker0,  // this worker's part is delivered; worker 0 commits
-    kFound,          // `version` has the request_id, but was not compared with this save
-    kMade,           // `version` contains this save
+    kSent,                // sent, no answer yet
+    kDelegatedToWorker0,  // this worker's part is delivered; worker 0 commits
+    kFound,  // `version` has the request_id, but was not compared with this save
+    kMade,   // `version` contains this save
   };
   Commit commit = Commit::kNone;
   int64_t version = 0;

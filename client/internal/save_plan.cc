@@ -239,7 +239,7 @@ absl::Status SavePlan::DigestAll(int threads, Deadline deadline) {
       // Not digested again: after Staged() the caller may have changed bytes that were
       // already sent.
       if (chunks_[i].digested.load(std::memory_order_acquire)) continue;
-      absl::Status s = BringOver({static_cast<uint32_t>(i)}, deadline);
+      absl::Status s = FetchFromDevice({static_cast<uint32_t>(i)}, deadline);
       if (!s.ok()) {
         next = chunk_count_;
         MutexLock lock(mutex);
@@ -247,7 +247,7 @@ absl::Status SavePlan::DigestAll(int threads, Deadline deadline) {
         return;
       }
       Digest(i);
-      LetGo(i);
+      ReleaseChunk(i);
     }
   };
   std::vector<std::thread> helpers;
@@ -316,7 +316,8 @@ absl::StatusOr<bool> SavePlan::Stage(const std::shared_ptr<StagingPool>& pool,
   return all;
 }
 
-absl::Status SavePlan::BringOver(const std::vector<uint32_t>& chunks, Deadline deadline) {
+absl::Status SavePlan::FetchFromDevice(const std::vector<uint32_t>& chunks,
+                                       Deadline deadline) {
   if (!streams_devices_) return absl::OkStatus();
   std::vector<PlannedChunk*> wanted;
   for (const uint32_t i : chunks) wanted.push_back(&chunks_[i]);
@@ -326,7 +327,7 @@ absl::Status SavePlan::BringOver(const std::vector<uint32_t>& chunks, Deadline d
   return from_devices.Finish(deadline);
 }
 
-void SavePlan::LetGo(size_t i) {
+void SavePlan::ReleaseChunk(size_t i) {
   PlannedChunk& chunk = chunks_[i];
   if (chunk.source == nullptr) return;
   chunk.data = nullptr;

@@ -50,7 +50,7 @@ class SavePlan {
   // Computes the digest of a chunk if it has none yet.
   void Digest(size_t i);
   bool AllDigested() const { return digested_.load() == chunk_count_; }
-  // Digests all chunks on several threads. Errors are those of BringOver().
+  // Digests all chunks on several threads. Errors are those of FetchFromDevice().
   absl::Status DigestAll(int threads, Deadline deadline);
 
   // The manifest in parts of less than 1 MiB; a larger attachment has its own part. All
@@ -68,10 +68,10 @@ class SavePlan {
   // Copies those of `chunks` that are on a device and not staged to host memory, for
   // digesting and sending. RESOURCE_EXHAUSTED if no memory can be page-locked, INTERNAL
   // if a device fails.
-  absl::Status BringOver(const std::vector<uint32_t>& chunks, Deadline deadline);
+  absl::Status FetchFromDevice(const std::vector<uint32_t>& chunks, Deadline deadline);
   // Drops this plan's reference to the host copy of chunk `i`. No effect on chunks that
   // were never on a device.
-  void LetGo(size_t i);
+  void ReleaseChunk(size_t i);
 
   // Drops all bytes, and waits until the transport no longer uses those without an owner:
   // the caller may free its memory afterwards.

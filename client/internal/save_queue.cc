@@ -14,7 +14,7 @@ namespace modelstore::internal {
 void SaveQueue::Submit(SaveJob job) {
   const StatePtr state = job.state;
   const std::string model_id = job.model_id;
-  if (absl::Status earlier = TakeUnseenFailure(); !earlier.ok()) {
+  if (absl::Status earlier = TakeUnreportedFailure(); !earlier.ok()) {
     return state->SetResult(Annotate(
         earlier,
         "not started, because an earlier save failed and its result was not read"));
@@ -84,12 +84,12 @@ void SaveQueue::Remember(const StatePtr& state) {
   if (failed) failed_.push_back(state);
 }
 
-absl::Status SaveQueue::TakeUnseenFailure() {
+absl::Status SaveQueue::TakeUnreportedFailure() {
   MutexLock lock(mutex_);
   while (!failed_.empty()) {
     const StatePtr state = failed_.front();
     failed_.erase(failed_.begin());
-    if (absl::Status s = state->TakeUnseenFailure(); !s.ok()) return s;
+    if (absl::Status s = state->TakeUnreportedFailure(); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
@@ -103,7 +103,7 @@ absl::Status SaveQueue::Drain(Deadline deadline) {
           absl::StrCat("saves of ", waiting_.size(), " models still run"));
     }
   }
-  return TakeUnseenFailure();
+  return TakeUnreportedFailure();
 }
 
 }  // namespace modelstore::internal

@@ -27,10 +27,10 @@ class SaveQueue : public std::enable_shared_from_this<SaveQueue> {
   using StatePtr = std::shared_ptr<SaveHandle::State>;
 
   // Returns the first failure that no call has returned yet, and marks it as seen.
-  absl::Status TakeUnseenFailure() EXCLUDES(mutex_);
+  absl::Status TakeUnreportedFailure() EXCLUDES(mutex_);
   // Runs the model's saves until none is left, on a background thread.
   void RunModel(const std::string& model_id) EXCLUDES(mutex_);
-  // Keeps a failure for TakeUnseenFailure(), unless the caller has seen it.
+  // Keeps a failure for TakeUnreportedFailure(), unless the caller has seen it.
   void Remember(const StatePtr& state) EXCLUDES(mutex_);
 
   const std::shared_ptr<Connection> connection_;

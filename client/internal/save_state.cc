@@ -56,7 +56,7 @@ void SaveHandle::State::Cancel() {
   cancellation.Cancel();
 }
 
-absl::Status SaveHandle::State::TakeUnseenFailure() {
+absl::Status SaveHandle::State::TakeUnreportedFailure() {
   MutexLock lock(mutex);
   if (!result.has_value() || result->ok() || seen) return absl::OkStatus();
   seen = true;

@@ -18,7 +18,7 @@ struct SaveHandle::State {
   void SetStaged(const absl::Status& status) EXCLUDES(mutex);
   void SetResult(absl::StatusOr<CheckpointInfo> result) EXCLUDES(mutex);
   // Returns the failure of the save if no call has returned it yet, and marks it as seen.
-  absl::Status TakeUnseenFailure() EXCLUDES(mutex);
+  absl::Status TakeUnreportedFailure() EXCLUDES(mutex);
 
   absl::Status WaitStaged(Deadline deadline) EXCLUDES(mutex);
   // Absent if the save has not ended at the deadline.

@@ -109,7 +109,7 @@ void CopyInParallel(const std::vector<CopyJob>& jobs, int threads) {
   std::vector<std::thread> helpers;
   for (int i = 1; i < threads && static_cast<size_t>(i) < jobs.size(); ++i) {
     helpers.push_back(TryThread([&work] {
-      StepBack();
+      LowerPriority();
       work();
     }));
   }

@@ -21,14 +21,14 @@ std::thread TryThread(F&& work) {
 }
 
 // Limits a number of busy threads to one per two cores, at least one.
-inline int OnePerTwoCores(int threads) {
+inline int LimitToHalfTheCores(int threads) {
   const int half_of_cores = static_cast<int>(std::thread::hardware_concurrency()) / 2;
   return std::max(1, std::min(threads, half_of_cores));
 }
 
 // Lowers the calling thread's priority (nice +10). Inherited by threads that it starts.
 // Cannot be undone without privileges.
-inline void StepBack() {
+inline void LowerPriority() {
   // About a tenth of the CPU share of a thread at normal priority; never starved.
   constexpr int kNice = 10;
   // On Linux this affects the calling thread only.
@@ -38,9 +38,9 @@ inline void StepBack() {
 // Runs `work` on a new thread at lower priority and waits for it. Runs it on the calling
 // thread, at its priority, if no thread can be started.
 template <typename F>
-void RunYielding(F&& work) {
+void RunAtLowerPriority(F&& work) {
   std::thread thread = TryThread([&work] {
-    StepBack();
+    LowerPriority();
     work();
   });
   if (thread.joinable()) {

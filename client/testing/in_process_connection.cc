@@ -145,7 +145,7 @@ class InProcessConnection::InProcessStream final : public Stream {
                               REQUIRES(stall_mutex_) { return woken_ || cancelled_; });
     const bool cancelled = cancelled_;
     lock.Unlock();
-    const bool stopped = outbound_->StopWaiting();
+    const bool stopped = outbound_->CancelWait();
     lock.Lock();
     // `ready` is about to be called.
     while (!stopped && !woken_) {

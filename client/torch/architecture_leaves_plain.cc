@@ -123,7 +123,7 @@ namespace {
 
 // Newer LibTorch has no names of dimensions.
 template <typename Options>
-bool NamesItsDimension(const Options& o) {
+bool HasNamedDimension(const Options& o) {
   if constexpr (requires { o.dimname(); }) {
     return !o.dimname().empty();
   } else {
@@ -155,7 +155,7 @@ void Table::AddShapes() {
   // A dimension by its name is no integer: nothing can be told of it.
   by_name["Unflatten"].read = [read = by_name["Unflatten"].read](
                                   const nn::Module& m) -> std::optional<NamedValues> {
-    if (NamesItsDimension(dynamic_cast<const nn::UnflattenImpl&>(m).options)) return {};
+    if (HasNamedDimension(dynamic_cast<const nn::UnflattenImpl&>(m).options)) return {};
     return read(m);
   };
   Add<nn::PixelShuffleImpl>(
@@ -231,9 +231,9 @@ void Table::AddUpsample() {
       "Upsample",
       [](const auto& o) {
         return NamedValues{
-            {"size", o.size() ? OneOrEach(*o.size()) : NoneValue()},
+            {"size", o.size() ? ScalarOrList(*o.size()) : NoneValue()},
             {"scale_factor",
-             o.scale_factor() ? OneOrEach(*o.scale_factor()) : NoneValue()},
+             o.scale_factor() ? ScalarOrList(*o.scale_factor()) : NoneValue()},
             {"mode", Word(o.mode())},
             {"align_corners", V(o.align_corners())}};
       },

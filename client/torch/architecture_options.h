@@ -45,7 +45,7 @@ inline v1::Value V(const torch::ExpandingArray<D>& array) {
 
 // A size or a factor of one dimension stands for all of them.
 template <typename T>
-v1::Value OneOrEach(const std::vector<T>& values) {
+v1::Value ScalarOrList(const std::vector<T>& values) {
   return values.size() == 1 ? V(values.front()) : V(values);
 }
 

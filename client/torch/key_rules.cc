@@ -11,7 +11,7 @@
 namespace modelstore::torch_internal {
 namespace {
 
-constexpr size_t kNamedInErrors = 3;
+constexpr size_t kMaxKeysInError = 3;
 
 absl::StatusOr<std::shared_ptr<const RE2>> CompileKeyPattern(const std::string& field,
                                                              const std::string& pattern) {
@@ -63,7 +63,7 @@ absl::StatusOr<std::vector<std::string>> KeyRenames::ApplyAll(
   std::map<std::string, std::string> from;
   for (const std::string& key : stored) {
     if (!absl::StartsWith(key, strip_)) {
-      if (without.size() < kNamedInErrors) without.push_back(key);
+      if (without.size() < kMaxKeysInError) without.push_back(key);
       continue;
     }
     absl::StatusOr<std::string> renamed = Apply(key);

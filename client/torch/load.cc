@@ -232,8 +232,8 @@ class Loader {
     if (!matches.ok()) return matches.status();
     matches_ = *std::move(matches);
     absl::StatusOr<std::vector<std::vector<size_t>>> shared =
-        SettleSharedMemory(client_, result_.checkpoint.name, *index_, args_, options_,
-                           matches_, result_.report);
+        ResolveSharedMemory(client_, result_.checkpoint.name, *index_, args_, options_,
+                            matches_, result_.report);
     if (!shared.ok()) return shared.status();
     shared_ = *std::move(shared);
     return absl::OkStatus();

@@ -37,8 +37,8 @@ absl::StatusOr<v1::Checkpoint> FetchArchitecture(const Client& client,
 }
 
 // Places the tensors that the module lacks in its containers.
-absl::Status PlaceWhatIsLeft(const std::vector<TensorInfo>& stored,
-                             torch::nn::Module& module) {
+absl::Status PlaceRemainingTensors(const std::vector<TensorInfo>& stored,
+                                   torch::nn::Module& module) {
   std::set<std::string> there;
   for (const StateEntry& entry : WalkState(module)) there.insert(entry.key);
   std::vector<OwnTensor> own;
@@ -99,7 +99,7 @@ absl::StatusOr<LoadedModel> Load(const Client& client, std::string_view name,
   }
   const auto stored = client.ListTensors(checkpoint->name(), {.deadline = deadline});
   if (!stored.ok()) return stored.status();
-  if (auto s = PlaceWhatIsLeft(*stored, *built->module); !s.ok()) return s;
+  if (auto s = PlaceRemainingTensors(*stored, *built->module); !s.ok()) return s;
   built->module->to(torch::Device(options.device));
   LoadOptions in_time = options;
   in_time.deadline = deadline;

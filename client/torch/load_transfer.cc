@@ -34,8 +34,8 @@ bool TakesBytes(const torch::Tensor& tensor, DType stored) {
 
 // A tensor that shares memory with another one is copied, so that the last key
 // wins as in PyTorch, and no two transfers write to one place.
-void Transfer::ChooseWays() {
-  ways_.assign(live_.size(), Way::kCopied);
+void Transfer::ChooseCopyModes() {
+  copy_modes_.assign(live_.size(), CopyMode::kCopied);
   first_.resize(live_.size());
   std::map<std::pair<int64_t, std::string>, size_t> seen;
   std::vector<std::tuple<uintptr_t, uintptr_t, size_t>> ranges;
@@ -49,7 +49,7 @@ void Transfer::ChooseWays() {
     // One that is wanted fresh too, perhaps elsewhere, has memory of its own.
     if (!aside_ && PlaceOf(root) == kCpu &&
         TakesBytes(live_[i].target, index_.info(root).dtype)) {
-      ways_[i] = Way::kDirect;
+      copy_modes_[i] = CopyMode::kDirect;
     }
     const auto [begin, end] = Addresses(live_[i].target);
     if (end > begin) ranges.emplace_back(begin, end, i);
@@ -58,7 +58,7 @@ void Transfer::ChooseWays() {
   uintptr_t reach = 0;
   size_t widest = 0;
   for (const auto& [begin, end, i] : ranges) {
-    if (begin < reach) ways_[i] = ways_[widest] = Way::kCopied;
+    if (begin < reach) copy_modes_[i] = copy_modes_[widest] = CopyMode::kCopied;
     if (end > reach) {
       reach = end;
       widest = i;
@@ -111,7 +111,7 @@ int Transfer::PlaceOf(int64_t root) const {
   return it == places_.end() ? kCpu : it->second;
 }
 
-absl::StatusOr<Transfer::Bytes> Transfer::NeedOfNew() const {
+absl::StatusOr<Transfer::Bytes> Transfer::BytesToAllocate() const {
   Bytes need;
   for (const Match& match : live_) need[index_.Root(match.index)] = 0;
   for (const auto& [index, tensor] : fresh_) need[index_.Root(index)] = 0;
@@ -129,14 +129,14 @@ absl::StatusOr<Transfer::Bytes> Transfer::NeedOfNew() const {
 }
 
 absl::Status Transfer::Allocate(LoadReport& report) {
-  ChooseWays();
+  ChooseCopyModes();
   for (size_t i = 0; i < live_.size(); ++i) {
-    if (first_[i] != i || ways_[i] != Way::kDirect) continue;
+    if (first_[i] != i || copy_modes_[i] != CopyMode::kDirect) continue;
     const auto [it, first] = landings_.try_emplace(index_.Root(live_[i].index),
                                                    Landing{live_[i].target, true});
-    if (!first) ways_[i] = Way::kCopied;
+    if (!first) copy_modes_[i] = CopyMode::kCopied;
   }
-  absl::StatusOr<Bytes> need = NeedOfNew();
+  absl::StatusOr<Bytes> need = BytesToAllocate();
   if (!need.ok()) return need.status();
   std::set<int> devices;
   for (const auto& [root, bytes] : *need) devices.insert(PlaceOf(root));
@@ -213,12 +213,12 @@ absl::Status Transfer::FinishDevices(Deadline deadline) {
   return status;
 }
 
-void Transfer::CopyAndBump(bool arrived) {
+void Transfer::CopyAndIncrementVersions(bool arrived) {
   const torch::NoGradGuard no_grad;
   for (size_t i = 0; i < live_.size(); ++i) {
     const int64_t root = index_.Root(live_[i].index);
-    if (WayOf(i) == Way::kCopied && !arrived) continue;
-    if (WayOf(i) == Way::kCopied) {
+    if (CopyModeOf(i) == CopyMode::kCopied && !arrived) continue;
+    if (CopyModeOf(i) == CopyMode::kCopied) {
       // Moves the version counter itself.
       live_[i].target.copy_(landings_.at(root).tensor.view(live_[i].target.sizes()));
       continue;
@@ -259,7 +259,7 @@ void Transfer::FinishFresh() {
 void Transfer::Report(bool copied, LoadReport& report) const {
   for (size_t i = 0; i < live_.size(); ++i) {
     const auto root = static_cast<size_t>(index_.Root(live_[i].index));
-    if (WayOf(i) == Way::kCopied) {
+    if (CopyModeOf(i) == CopyMode::kCopied) {
       (copied ? report.undefined : report.untouched).push_back(live_[i].key);
     } else if (plan_.done(root) && !(devices_failed_ && IsOnDevice(live_[i].target))) {
       report.loaded.push_back(live_[i].key);
@@ -285,7 +285,7 @@ absl::Status Transfer::Run(Deadline deadline, LoadReport& report) {
   }
   const bool arrived = status.ok();
   absl::Status copied = Guarded("copying what was loaded", [&] {
-    CopyAndBump(arrived);
+    CopyAndIncrementVersions(arrived);
     if (arrived) FinishFresh();
     return absl::OkStatus();
   });

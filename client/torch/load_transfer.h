@@ -44,7 +44,7 @@ class Transfer {
   torch::Tensor Fresh(int64_t index) const { return fresh_.at(index); }
 
  private:
-  enum class Way : uint8_t {
+  enum class CopyMode : uint8_t {
     kDirect,  // bytes land in it
     kCopied,  // copy_ once all has arrived
   };
@@ -55,10 +55,10 @@ class Transfer {
 
   using Bytes = std::map<int64_t, int64_t>;  // by root
 
-  void ChooseWays();
-  Way WayOf(size_t i) const { return ways_[first_[i]]; }
+  void ChooseCopyModes();
+  CopyMode CopyModeOf(size_t i) const { return copy_modes_[first_[i]]; }
   int PlaceOf(int64_t root) const;
-  absl::StatusOr<Bytes> NeedOfNew() const;
+  absl::StatusOr<Bytes> BytesToAllocate() const;
   // One pass per device, the CPU last: it may have to take what others cannot.
   absl::Status Allocate(LoadReport& report);
   absl::Status AllocateOn(int device, const Bytes& need);
@@ -67,7 +67,7 @@ class Transfer {
   // The memory that CheckShared() takes.
   int64_t BytesToCheck() const;
   absl::Status CheckShared(LoadReport& report) const;
-  void CopyAndBump(bool arrived);
+  void CopyAndIncrementVersions(bool arrived);
   void FinishFresh();
   void Report(bool copied, LoadReport& report) const;
 
@@ -81,7 +81,7 @@ class Transfer {
   // Of live_: the first match with the same stored tensor and the very same
   // memory, which is written once; and how that one is.
   std::vector<size_t> first_;
-  std::vector<Way> ways_;
+  std::vector<CopyMode> copy_modes_;
   std::map<int64_t, torch::Tensor> fresh_;
   std::map<int64_t, int> places_;        // of fresh tensors, by root position
   std::map<int64_t, Landing> landings_;  // by root position

@@ -103,7 +103,7 @@ class Matcher {
     }
     if (!stored.names.empty() && !own.empty()) {
       // Their order tells nothing of parameters that are none of the module's.
-      if (!m_.names.empty()) return RefuseNameless(g, stored, own);
+      if (!m_.names.empty()) return RefuseUnnamedParameters(g, stored, own);
       if (!m_.any_order) return RefuseUnnamed(g, stored);
     }
     if (stored.ids.size() != own.size()) {
@@ -175,8 +175,8 @@ class Matcher {
   }
 
   // Names on both sides, and yet some of our parameters have none.
-  absl::Status RefuseNameless(size_t g, const Stored& stored,
-                              const std::vector<Own>& own) const {
+  absl::Status RefuseUnnamedParameters(size_t g, const Stored& stored,
+                                       const std::vector<Own>& own) const {
     std::vector<std::string> nameless;
     for (const Own& parameter : own) {
       if (parameter.names.empty()) nameless.push_back(absl::StrCat(parameter.position));

@@ -13,7 +13,7 @@ namespace modelstore::torch_internal {
 namespace memory_overlap {
 
 // OverlapsItself() looks at no more addresses than this.
-constexpr int64_t kMostAddresses = int64_t{1} << 31;
+constexpr int64_t kMaxAddresses = int64_t{1} << 31;
 
 // Calls `visit` with the address of every element until it returns false.
 template <typename Visit>
@@ -77,7 +77,7 @@ std::pair<uintptr_t, uintptr_t> AddressesOfAll(
 
 // Whether the first element of one lies in another that has no gaps, or that begins
 // there too.
-bool AnyBeginsInAnother(const std::vector<torch::Tensor>& tensors) {
+bool AnyStartsInsideAnother(const std::vector<torch::Tensor>& tensors) {
   std::vector<std::tuple<uintptr_t, uintptr_t, bool>> ranges;
   for (const torch::Tensor& tensor : tensors) {
     const auto [begin, end] = Addresses(tensor);
@@ -145,12 +145,12 @@ bool OverlapsItself(const torch::Tensor& tensor) {
   if (overlap != at::MemOverlap::TooHard) return overlap == at::MemOverlap::Yes;
   if (memory_overlap::StridesNest(tensor)) return false;
   const auto [begin, end] = Addresses(tensor);
-  if (static_cast<int64_t>(end - begin) > memory_overlap::kMostAddresses) return true;
+  if (static_cast<int64_t>(end - begin) > memory_overlap::kMaxAddresses) return true;
   return memory_overlap::TakenUnits(begin, end, tensor.itemsize()).Take(tensor);
 }
 
 absl::StatusOr<bool> AnyShare(const std::vector<torch::Tensor>& tensors) {
-  if (memory_overlap::AnyBeginsInAnother(tensors)) return true;
+  if (memory_overlap::AnyStartsInsideAnother(tensors)) return true;
   const auto [begin, end] = memory_overlap::AddressesOfAll(tensors);
   uintptr_t unit = 0;
   for (const torch::Tensor& tensor : tensors) {

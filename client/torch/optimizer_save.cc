@@ -70,7 +70,8 @@ class Reader {
     for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
       if (absl::Status s = NameGroup(g); !s.ok()) return s;
     }
-    if (!foreign_.empty() && !(nameless && owners_.empty())) return RefuseForeign();
+    if (!unknown_parameters_.empty() && !(nameless && owners_.empty()))
+      return RefuseUnknownParameters();
     std::vector<Value> groups;
     for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
       groups.push_back(ReadGroup(g));
@@ -88,7 +89,8 @@ class Reader {
     for (size_t p = 0; p < params.size(); ++p) {
       const std::string name = names_.Find(params[p]);
       if (name.empty()) {
-        if (!names_.empty()) foreign_.push_back(ParameterText(g, p, params[p]));
+        if (!names_.empty())
+          unknown_parameters_.push_back(ParameterText(g, p, params[p]));
         continue;
       }
       const auto [owner, first] =
@@ -102,15 +104,16 @@ class Reader {
     return absl::OkStatus();
   }
 
-  absl::Status RefuseForeign() const {
-    constexpr size_t kTold = 5;
-    std::vector<std::string> told = foreign_;
-    if (told.size() > kTold) told.resize(kTold);
+  absl::Status RefuseUnknownParameters() const {
+    constexpr size_t kMaxReported = 5;
+    std::vector<std::string> told = unknown_parameters_;
+    if (told.size() > kMaxReported) told.resize(kMaxReported);
     return absl::InvalidArgumentError(absl::StrCat(
         absl::StrJoin(told, ", "),
-        foreign_.size() > kTold ? absl::StrCat(" and ", foreign_.size() - kTold, " more")
-                                : "",
-        foreign_.size() > 1 ? " are" : " is",
+        unknown_parameters_.size() > kMaxReported
+            ? absl::StrCat(" and ", unknown_parameters_.size() - kMaxReported, " more")
+            : "",
+        unknown_parameters_.size() > 1 ? " are" : " is",
         " neither in the module nor in extra_tensors: name each there, as "
         "{\"temperature\", tensor}, to save it and its state"));
   }
@@ -156,7 +159,7 @@ class Reader {
   const OptimizerTable& table_;
   const ParameterNames& names_;
   std::map<std::string, const c10::TensorImpl*> owners_;  // of the names that are used
-  std::vector<std::string> foreign_;
+  std::vector<std::string> unknown_parameters_;
   std::map<StateKeyType, int64_t> ids_;
   std::vector<std::pair<Value, Value>> states_;
   OptimizerSection section_;

@@ -16,7 +16,7 @@ namespace modelstore::torch_internal {
 namespace shared_memory {
 
 // Groups of positions whose addresses run into each other.
-std::vector<std::vector<size_t>> NearEachOther(const std::vector<Match>& matches) {
+std::vector<std::vector<size_t>> GroupByAddress(const std::vector<Match>& matches) {
   std::vector<std::tuple<uintptr_t, uintptr_t, size_t>> ranges;
   for (size_t i = 0; i < matches.size(); ++i) {
     const torch::Tensor& target = matches[i].target;
@@ -76,11 +76,12 @@ absl::Status AddStoredDigests(const Client& client, const std::string& checkpoin
   }
 }
 
-class Settler {
+class SharedMemoryResolver {
  public:
-  Settler(const Client& client, const std::string& checkpoint, const PlanIndex& plan,
-          const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,
-          LoadReport& report)
+  SharedMemoryResolver(const Client& client, const std::string& checkpoint,
+                       const PlanIndex& plan, const LoadArgs& args,
+                       const LoadOptions& options, std::vector<Match>& matches,
+                       LoadReport& report)
       : client_(client),
         checkpoint_(checkpoint),
         plan_(plan),
@@ -91,7 +92,7 @@ class Settler {
 
   absl::StatusOr<std::vector<std::vector<size_t>>> Run() {
     std::vector<std::vector<size_t>> open;
-    for (const std::vector<size_t>& group : NearEachOther(matches_)) {
+    for (const std::vector<size_t>& group : GroupByAddress(matches_)) {
       absl::StatusOr<std::vector<size_t>> left = MakeOne(group);
       if (!left.ok()) return left.status();
       if (left->size() < 2) continue;
@@ -177,12 +178,13 @@ class Settler {
 
 }  // namespace shared_memory
 
-absl::StatusOr<std::vector<std::vector<size_t>>> SettleSharedMemory(
+absl::StatusOr<std::vector<std::vector<size_t>>> ResolveSharedMemory(
     const Client& client, const std::string& checkpoint, const PlanIndex& plan,
     const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,
     LoadReport& report) {
   if (args.shared_memory == Policy::kIgnore) return std::vector<std::vector<size_t>>();
-  return shared_memory::Settler(client, checkpoint, plan, args, options, matches, report)
+  return shared_memory::SharedMemoryResolver(client, checkpoint, plan, args, options,
+                                             matches, report)
       .Run();
 }
 

@@ -15,7 +15,7 @@ namespace modelstore::torch_internal {
 // they are not, FAILED_PRECONDITION names both, or the report does. Returns groups of
 // positions in `matches` that can be compared only after their bytes arrive.
 // RESOURCE_EXHAUSTED if there is no memory to find them.
-absl::StatusOr<std::vector<std::vector<size_t>>> SettleSharedMemory(
+absl::StatusOr<std::vector<std::vector<size_t>>> ResolveSharedMemory(
     const Client& client, const std::string& checkpoint, const PlanIndex& plan,
     const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,
     LoadReport& report);

@@ -105,7 +105,7 @@ absl::Status WithReason(absl::Status status, ErrorReason reason, ErrorMetadata m
   return status;
 }
 
-absl::Status WithSomeReason(absl::Status status) {
+absl::Status EnsureReason(absl::Status status) {
   if (status.ok() || ErrorDetailOf(status).has_value()) return status;
   const int number = static_cast<int>(status.code()) * 100;
   return WithReason(std::move(status), v1::ErrorReason_IsValid(number)
@@ -134,7 +134,7 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message) {
   return status;
 }
 
-absl::Status NoSuch(absl::string_view type, absl::string_view name) {
+absl::Status DoesNotExist(absl::string_view type, absl::string_view name) {
   return WithResource(ERROR_REASON_NOT_FOUND, type, name,
                       absl::StrCat(type, " ", name, " does not exist"), "does not exist");
 }

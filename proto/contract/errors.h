@@ -37,7 +37,7 @@ absl::Status WithReason(absl::Status status, ErrorReason reason,
                         ErrorMetadata metadata = {});
 // The same status, with the reason that bears the name of its code where it has none.
 // OK stays OK.
-absl::Status WithSomeReason(absl::Status status);
+absl::Status EnsureReason(absl::Status status);
 
 // What google.rpc.ErrorInfo of the domain `modelstore` tells; absent without one.
 struct ErrorDetail {
@@ -53,7 +53,7 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message);
 
 // NOT_FOUND, ALREADY_EXISTS with google.rpc.ResourceInfo. `name` is the canonical
 // resource name. The messages are `{type} {name} does not exist` / `already exists`.
-absl::Status NoSuch(absl::string_view type, absl::string_view name);
+absl::Status DoesNotExist(absl::string_view type, absl::string_view name);
 absl::Status AlreadyExists(absl::string_view type, absl::string_view name);
 
 // UNAVAILABLE with google.rpc.RetryInfo.

@@ -24,7 +24,7 @@ constexpr size_t kMaxDetailBytes = 3072;
 
 grpc::Status ToGrpcStatus(const absl::Status& given) {
   if (given.ok()) return grpc::Status::OK;
-  const absl::Status status = WithSomeReason(given);
+  const absl::Status status = EnsureReason(given);
   const auto code = static_cast<grpc::StatusCode>(status.code());
   rpc::Status detailed;
   size_t detail_bytes = 0;

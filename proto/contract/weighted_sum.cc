@@ -28,7 +28,7 @@ using element::Float64;
 // Rounds to odd: truncates the double to a float's 24 bits and sets the last bit if
 // anything was truncated. Rounding the result again to at least two bits fewer gives the
 // same value as rounding the double directly. NaN keeps a bit of its mantissa.
-[[gnu::always_inline]] inline float ToOdd(double value) {
+[[gnu::always_inline]] inline float RoundToOdd(double value) {
   const uint64_t bits = Bits(value);
   const uint64_t rest = bits & 0x1fffffff;
   return static_cast<float>(
@@ -61,7 +61,7 @@ struct Rounding<Float32> {
 template <typename To>
 [[gnu::always_inline]] inline uint16_t RoundTo16(double v, double normal, double step) {
   const double magnitude = FromBits(Bits(v) & 0x7fffffffffffffff);
-  const float odd = ToOdd(v);
+  const float odd = RoundToOdd(v);
   // Keeps the sign if the result is zero.
   const float fine = static_cast<float>(FromBits(
       (Bits(ToStep(v, step)) & 0x7fffffffffffffff) | (Bits(v) & 0x8000000000000000)));

@@ -2,7 +2,7 @@
 // average checkpoints and to merge adapters.
 //
 //   AddWeighted(DType::kFloat16, a, 0.5, Sums::kBegin, sums, n);
-//   AddWeighted(DType::kFloat16, b, 0.5, Sums::kGoOn, sums, n);
+//   AddWeighted(DType::kFloat16, b, 0.5, Sums::kAccumulate, sums, n);
 //   RoundSums(sums, DType::kFloat16, out, n);
 //
 // Every step is one IEEE 754 multiplication and one addition, in this order and never
@@ -20,8 +20,8 @@ namespace modelstore {
 bool CanSum(DType dtype);
 
 enum class Sums : uint8_t {
-  kBegin,  // sums[i] = coefficient * element[i]
-  kGoOn,   // sums[i] = sums[i] + coefficient * element[i]
+  kBegin,       // sums[i] = coefficient * element[i]
+  kAccumulate,  // sums[i] = sums[i] + coefficient * element[i]
 };
 
 // `bytes` need not be aligned. InvalidArgument unless CanSum(dtype).

@@ -31,13 +31,13 @@ void MaintenanceLoop::Run() {
   for (;;) {
     {
       MutexLock lock(mutex_);
-      changed_.WaitFor(mutex_, options_.heal_interval,
+      changed_.WaitFor(mutex_, options_.reopen_interval,
                        [this]()
                            ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || wake_; });
       wake_ = false;
       if (stopping_) return;
     }
-    Heal();
+    ReopenIfClosed();
     if (options_.collect_interval > absl::ZeroDuration() &&
         SteadyNow() >= next_collection) {
       Collect();
@@ -46,8 +46,8 @@ void MaintenanceLoop::Run() {
   }
 }
 
-void MaintenanceLoop::Heal() {
-  const absl::Status status = store_->maintenance().Heal();
+void MaintenanceLoop::ReopenIfClosed() {
+  const absl::Status status = store_->maintenance().ReopenIfClosed();
   if (status.ok() == serving_) return;
   serving_ = status.ok();
   if (serving_) {

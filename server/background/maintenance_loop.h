@@ -17,7 +17,7 @@ class MaintenanceLoop {
  public:
   struct Options {
     // How often the store's health is checked.
-    absl::Duration heal_interval;
+    absl::Duration reopen_interval;
     absl::Duration collect_interval;  // 0: never
     // Called on the loop's thread when the store becomes unavailable or available.
     std::function<void(bool serving)> on_serving;
@@ -32,7 +32,7 @@ class MaintenanceLoop {
  private:
   void Run();
   // Reopens the store if a fault has closed it; reports a change of its state.
-  void Heal();
+  void ReopenIfClosed();
   void Collect();
 
   storage::CheckpointStore* const store_;

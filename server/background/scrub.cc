@@ -19,7 +19,7 @@ constexpr absl::Duration kRetryInterval = absl::Seconds(1);
 constexpr int kPageSize = 100;
 // Maximum number of chunks remembered per model, about 100 bytes each. Above it the set
 // is cleared and some shared chunks are read again.
-constexpr size_t kMostSeen = 200'000;
+constexpr size_t kMaxSeenChunks = 200'000;
 
 // OUT_OF_RANGE: the manifest names bytes that its chunk does not have.
 bool IsDamage(const absl::Status& status) {
@@ -34,7 +34,7 @@ Scrub::Scrub(storage::CheckpointStore* store, const Log* log,
       log_(log),
       gauges_(std::move(gauges)),
       options_(options),
-      pace_(options.bytes_per_second),
+      rate_limiter_(options.bytes_per_second),
       thread_([this] { Run(); }) {}
 
 Scrub::~Scrub() {
@@ -124,7 +124,8 @@ absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version
   while (!stopping()) {
     auto read = store_->reads().Open(model_id, version);
     if (absl::IsDataLoss(read.status())) {
-      TellDamage("", CheckpointNameOf(model_id, version), read.status().message(), pass);
+      ReportDamage("", CheckpointNameOf(model_id, version), read.status().message(),
+                   pass);
       return absl::OkStatus();
     }
     if (!read.ok()) return read.status();
@@ -132,16 +133,16 @@ absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version
     // next pass.
     if (!uid.empty() && (*read)->model().uid() != uid) return absl::OkStatus();
     uid = (*read)->model().uid();
-    if (auto s = ScrubSome(*read, place, pass); !s.ok()) return s;
+    if (auto s = ScrubStep(*read, place, pass); !s.ok()) return s;
     if (place.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
     // Releases the version before waiting, so that its deletion takes effect.
     read->reset();
-    Sleep(pace_.Wait(SteadyNow()));
+    Sleep(rate_limiter_.Wait(SteadyNow()));
   }
   return absl::OkStatus();
 }
 
-absl::Status Scrub::ScrubSome(const std::shared_ptr<storage::Read>& read, Place& place,
+absl::Status Scrub::ScrubStep(const std::shared_ptr<storage::Read>& read, Place& place,
                               Pass& pass) {
   const absl::Time until = SteadyNow() + kHoldTime;
   const auto& tensors = read->manifest().tensors();
@@ -150,15 +151,15 @@ absl::Status Scrub::ScrubSome(const std::shared_ptr<storage::Read>& read, Place&
     if (tensor.tied_to().empty()) {
       auto cursor = storage::ChunkCursor::Open(read, place.tensor);
       if (!cursor.ok()) {
-        TellDamage(FullTensorName(tensor), FullCheckpointName(*read),
-                   cursor.status().message(), pass);
+        ReportDamage(FullTensorName(tensor), FullCheckpointName(*read),
+                     cursor.status().message(), pass);
       }
       if (cursor.ok()) cursor->Seek(place.position);
       while (cursor.ok() && !cursor->done()) {
         // The caller waits instead, without holding the version, if the wait exceeds the
         // hold time.
         const absl::Time now = SteadyNow();
-        const absl::Duration wait = pace_.Wait(now);
+        const absl::Duration wait = rate_limiter_.Wait(now);
         if (now + wait > until || !Sleep(wait)) return absl::OkStatus();
         if (auto s = CheckChunk(*read, *cursor, place, pass); !s.ok()) return s;
         cursor->NextChunk();
@@ -180,21 +181,21 @@ absl::Status Scrub::CheckChunk(const storage::Read& read,
     const int64_t size = chunk.chunk_bytes();
     pass.bytes += size;
     gauges_->scrubbed_bytes += size;
-    pace_.Spend(size, SteadyNow());
-    if (pass.seen.size() == kMostSeen) pass.seen.clear();
+    rate_limiter_.Spend(size, SteadyNow());
+    if (pass.seen.size() == kMaxSeenChunks) pass.seen.clear();
     found =
         pass.seen.emplace(chunk.stored_id(), std::string(bytes.status().message())).first;
   }
   if (!found->second.empty() && !place.damaged) {
     place.damaged = true;
     const auto& tensor = read.manifest().tensors(chunk.tensor());
-    TellDamage(FullTensorName(tensor), FullCheckpointName(read), found->second, pass);
+    ReportDamage(FullTensorName(tensor), FullCheckpointName(read), found->second, pass);
   }
   return absl::OkStatus();
 }
 
-void Scrub::TellDamage(absl::string_view tensor, absl::string_view checkpoint,
-                       absl::string_view what, Pass& pass) {
+void Scrub::ReportDamage(absl::string_view tensor, absl::string_view checkpoint,
+                         absl::string_view what, Pass& pass) {
   ++pass.damaged_tensors;
   gauges_->scrub_damaged_tensors++;
   log_->Write(LogLevel::kError, "scrub_damage",

@@ -63,12 +63,12 @@ class Scrub {
   absl::Status ScrubModel(const std::string& model_id, Pass& pass);
   absl::Status ScrubCheckpoint(const std::string& model_id, int64_t version, Pass& pass);
   // Continues at `place` until the end or the time that a version may be held.
-  absl::Status ScrubSome(const std::shared_ptr<storage::Read>& read, Place& place,
+  absl::Status ScrubStep(const std::shared_ptr<storage::Read>& read, Place& place,
                          Pass& pass);
   absl::Status CheckChunk(const storage::Read& read, const storage::ChunkCursor& chunk,
                           Place& place, Pass& pass);
-  void TellDamage(absl::string_view tensor, absl::string_view checkpoint,
-                  absl::string_view what, Pass& pass);
+  void ReportDamage(absl::string_view tensor, absl::string_view checkpoint,
+                    absl::string_view what, Pass& pass);
   // False if the scrub is being stopped.
   bool Sleep(absl::Duration time);
   bool stopping();
@@ -77,7 +77,7 @@ class Scrub {
   const Log* const log_;
   const std::shared_ptr<Gauges> gauges_;
   const Options options_;
-  Pace pace_;
+  RateLimiter rate_limiter_;
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ GUARDED_BY(mutex_) = false;

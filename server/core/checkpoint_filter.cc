@@ -236,7 +236,7 @@ absl::StatusOr<CheckpointFilter> CheckpointFilter::Parse(absl::string_view text)
   return filter;
 }
 
-bool CheckpointFilter::Fulfils(const Condition& condition,
+bool CheckpointFilter::Matches(const Condition& condition,
                                const storage::records::CheckpointRecord& record) {
   if (!condition.label.empty()) {
     const auto& labels = record.metadata().labels();
@@ -265,7 +265,7 @@ bool CheckpointFilter::Fulfils(const Condition& condition,
 
 bool CheckpointFilter::Takes(const storage::records::CheckpointRecord& record) const {
   for (const Condition& condition : conditions_) {
-    if (!Fulfils(condition, record)) return false;
+    if (!Matches(condition, record)) return false;
   }
   return true;
 }

@@ -52,7 +52,7 @@ class CheckpointFilter {
   };
   friend class ConditionParser;
 
-  static bool Fulfils(const Condition& condition,
+  static bool Matches(const Condition& condition,
                       const storage::records::CheckpointRecord& record);
 
   std::vector<Condition> conditions_;

@@ -4,40 +4,43 @@
 
 namespace modelstore::server {
 
-ModelWatchers::Seat::Seat(std::shared_ptr<ModelWatchers> watchers, std::string model_uid)
+ModelWatchers::Subscription::Subscription(std::shared_ptr<ModelWatchers> watchers,
+                                          std::string model_uid)
     : watchers_(std::move(watchers)), model_uid_(std::move(model_uid)) {
   MutexLock lock(watchers_->mutex_);
-  watchers_->seats_[model_uid_].insert(this);
+  watchers_->subscriptions_[model_uid_].insert(this);
 }
 
-ModelWatchers::Seat::~Seat() {
+ModelWatchers::Subscription::~Subscription() {
   MutexLock lock(watchers_->mutex_);
-  const auto seats = watchers_->seats_.find(model_uid_);
-  seats->second.erase(this);
-  if (seats->second.empty()) watchers_->seats_.erase(seats);
+  const auto subscriptions = watchers_->subscriptions_.find(model_uid_);
+  subscriptions->second.erase(this);
+  if (subscriptions->second.empty()) watchers_->subscriptions_.erase(subscriptions);
 }
 
-void ModelWatchers::Seat::Look() {
+void ModelWatchers::Subscription::MarkSeen() {
   MutexLock lock(watchers_->mutex_);
   changed_ = false;
 }
 
-bool ModelWatchers::Seat::Wait(std::function<void()> ready) {
+bool ModelWatchers::Subscription::Wait(std::function<void()> ready) {
   MutexLock lock(watchers_->mutex_);
   if (changed_) return false;
   ready_ = std::move(ready);
   return true;
 }
 
-bool ModelWatchers::Seat::StopWaiting() {
+bool ModelWatchers::Subscription::CancelWait() {
   MutexLock lock(watchers_->mutex_);
   return std::exchange(ready_, nullptr) != nullptr;
 }
 
-void ModelWatchers::Wake(const absl::flat_hash_set<Seat*>& seats, Ready& ready) {
-  for (Seat* seat : seats) {
-    seat->changed_ = true;
-    if (seat->ready_) ready.push_back(std::exchange(seat->ready_, nullptr));
+void ModelWatchers::Wake(const absl::flat_hash_set<Subscription*>& subscriptions,
+                         Ready& ready) {
+  for (Subscription* subscription : subscriptions) {
+    subscription->changed_ = true;
+    if (subscription->ready_)
+      ready.push_back(std::exchange(subscription->ready_, nullptr));
   }
 }
 
@@ -46,9 +49,10 @@ void ModelWatchers::Changed(absl::string_view model_uid) {
   {
     MutexLock lock(mutex_);
     if (model_uid.empty()) {
-      for (const auto& [uid, seats] : seats_) Wake(seats, ready);
-    } else if (const auto seats = seats_.find(model_uid); seats != seats_.end()) {
-      Wake(seats->second, ready);
+      for (const auto& [uid, subscriptions] : subscriptions_) Wake(subscriptions, ready);
+    } else if (const auto subscriptions = subscriptions_.find(model_uid);
+               subscriptions != subscriptions_.end()) {
+      Wake(subscriptions->second, ready);
     }
   }
   for (const auto& call : ready) call();

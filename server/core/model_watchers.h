@@ -18,21 +18,21 @@ namespace modelstore::server {
 class ModelWatchers {
  public:
   // One watcher's place. Its methods are called by one thread at a time; what
-  // changed before the first Look() counts as not seen.
-  class Seat {
+  // changed before the first MarkSeen() counts as not seen.
+  class Subscription {
    public:
-    Seat(std::shared_ptr<ModelWatchers> watchers, std::string model_uid);
-    ~Seat();
-    Seat(const Seat&) = delete;
-    Seat& operator=(const Seat&) = delete;
+    Subscription(std::shared_ptr<ModelWatchers> watchers, std::string model_uid);
+    ~Subscription();
+    Subscription(const Subscription&) = delete;
+    Subscription& operator=(const Subscription&) = delete;
 
     // Whoever looks at the model afterwards sees what happened so far.
-    void Look();
+    void MarkSeen();
     // True if nothing happened since: `ready` is then called once something does,
     // by the thread that did it and under no lock of this class.
     bool Wait(std::function<void()> ready);
     // True if it waited and `ready` will not be called any more.
-    bool StopWaiting();
+    bool CancelWait();
 
    private:
     friend class ModelWatchers;
@@ -48,10 +48,11 @@ class ModelWatchers {
 
  private:
   using Ready = std::vector<std::function<void()>>;
-  static void Wake(const absl::flat_hash_set<Seat*>& seats, Ready& ready);
+  static void Wake(const absl::flat_hash_set<Subscription*>& subscriptions, Ready& ready);
 
   Mutex mutex_;
-  absl::flat_hash_map<std::string, absl::flat_hash_set<Seat*>> seats_ GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, absl::flat_hash_set<Subscription*>> subscriptions_
+      GUARDED_BY(mutex_);
 };
 
 }  // namespace modelstore::server

@@ -18,7 +18,7 @@ constexpr absl::Duration kLongestPoll = absl::Milliseconds(100);
 
 }  // namespace
 
-absl::Status OperationSession::CheckGoOn() const {
+absl::Status OperationSession::CheckCancelled() const {
   if (cancelled_) return absl::CancelledError("the call was cancelled");
   const auto& draining = context_.options.draining;
   if (draining && draining()) return ShuttingDown();
@@ -60,30 +60,30 @@ bool OperationStream::EndAside(absl::Status* status) {
 absl::StatusOr<std::optional<OutboundMessage>> OperationStream::Next() {
   if (ended_) return std::nullopt;
   const absl::Time now = SteadyNow();
-  const absl::Status go_on = session_->CheckGoOn();
+  const absl::Status keep_going = session_->CheckCancelled();
   bool aside = aside_.joinable();
   if (absl::Status status; aside && EndAside(&status)) {
     // Stopped work fails in its own words.
-    if (!status.ok()) return go_on.ok() ? status : go_on;
+    if (!status.ok()) return keep_going.ok() ? status : keep_going;
     aside = false;
     // Now it is known how much there is to do.
-    told_at_ = absl::InfinitePast();
+    reported_at_ = absl::InfinitePast();
   }
   // The last work ends by itself: it may have committed already.
-  if (!done_ && !go_on.ok()) return go_on;
+  if (!done_ && !keep_going.ok()) return keep_going;
   const bool over = done_ && !aside;
   if (!aside && !session_->parts_.empty()) {
     OutboundMessage part{std::move(session_->parts_.front()), {}};
     session_->parts_.pop_front();
     return part;
   }
-  if (over && whole_told_) {
+  if (over && final_sent_) {
     ended_ = true;
     return OutboundMessage{session_->Result(), {}};
   }
-  if (over || now - told_at_ >= kProgressInterval) {
-    whole_told_ = over;
-    told_at_ = now;
+  if (over || now - reported_at_ >= kProgressInterval) {
+    final_sent_ = over;
+    reported_at_ = now;
     return OutboundMessage{session_->Progress(), {}};
   }
   if (aside) {

@@ -40,7 +40,7 @@ class OperationSession {
   // What follows a step.
   struct Then {
     // Work that cannot be cut into steps: runs on a thread of its own while progress is
-    // sent. What takes long in it calls CheckGoOn(). Its error ends the call.
+    // sent. What takes long in it calls CheckCancelled(). Its error ends the call.
     std::function<absl::Status()> aside;
     // No step is left. Work that commits runs aside from here: the call waits for its
     // end, which tells whether it has committed.
@@ -76,7 +76,7 @@ class OperationSession {
     parts_.push_back(response.SerializeAsString());
   }
   // An error once the call must end. Thread-safe.
-  absl::Status CheckGoOn() const;
+  absl::Status CheckCancelled() const;
 
   ServiceContext& context_;
 
@@ -103,9 +103,9 @@ class OperationStream final : public OutboundSession {
   bool EndAside(absl::Status* status);
 
   const std::unique_ptr<OperationSession> session_;
-  absl::Time told_at_ = SteadyNow();
+  absl::Time reported_at_ = SteadyNow();
   bool done_ = false;
-  bool whole_told_ = false;
+  bool final_sent_ = false;
   bool ended_ = false;
 
   std::thread aside_;

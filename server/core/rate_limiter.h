@@ -10,10 +10,10 @@ namespace modelstore::server {
 
 // Used by one thread at a time. Time that was not used is not made up for: after a
 // pause it goes on at its speed, not faster.
-class Pace {
+class RateLimiter {
  public:
   // 0: as fast as it goes.
-  explicit Pace(int64_t bytes_per_second) : bytes_per_second_(bytes_per_second) {}
+  explicit RateLimiter(int64_t bytes_per_second) : bytes_per_second_(bytes_per_second) {}
 
   absl::Duration Wait(absl::Time now) const {
     return std::max(next_ - now, absl::ZeroDuration());

@@ -58,7 +58,7 @@ absl::StatusOr<storage::records::ModelRecord> ModelOfUid(ServiceContext& context
                                                          absl::string_view uid) {
   auto record = context.store->models().Get(model_id);
   if (!record.ok() || uid.empty() || record->uid() == uid) return record;
-  return NoSuch("model", absl::StrCat(ModelName(model_id), " of uid ", uid));
+  return DoesNotExist("model", absl::StrCat(ModelName(model_id), " of uid ", uid));
 }
 
 }  // namespace modelstore::server

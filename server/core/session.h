@@ -70,7 +70,7 @@ class OutboundSession {
     return std::nullopt;
   }
   // True if it waited and `ready` will not be called any more. Never blocks.
-  virtual bool StopWaiting() { return false; }
+  virtual bool CancelWait() { return false; }
 };
 
 }  // namespace modelstore::server

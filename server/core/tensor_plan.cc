@@ -160,7 +160,8 @@ absl::StatusOr<TensorPlan> TensorPlan::Make(std::shared_ptr<storage::Read> read,
   for (const auto& [name, rows] : *slices) {
     if (rows.used) continue;
     if (!by_name.contains(name)) {
-      return NoSuch("tensor", absl::StrCat(FullCheckpointName(*plan.read_), "/", name));
+      return DoesNotExist("tensor",
+                          absl::StrCat(FullCheckpointName(*plan.read_), "/", name));
     }
     return InvalidField("slices", absl::StrCat(name, " is not among the selected"));
   }

@@ -139,7 +139,7 @@ absl::Status TensorSelector::CheckMatches(const storage::Read& read,
   for (size_t i = 0; i < include_.size(); ++i) {
     if (hits_[i]) continue;
     if (include_[i].IsLiteral() && other == nullptr) {
-      return NoSuch("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
+      return DoesNotExist("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
     }
     return MatchesNothing(absl::StrCat("selection.include_patterns[", i, "]"),
                           include_[i].text(), checkpoint);
@@ -174,8 +174,8 @@ absl::Status TensorSelector::CheckSections(const storage::Read& read,
           absl::StrCat("there is no section ", section, " in ", NamesOf(read, other)),
           {{"resource_type", "section"}, {"resource_name", section}});
     }
-    return NoSuch("section",
-                  absl::StrCat(FullCheckpointName(read), "/sections/", section));
+    return DoesNotExist("section",
+                        absl::StrCat(FullCheckpointName(read), "/sections/", section));
   }
   return absl::OkStatus();
 }

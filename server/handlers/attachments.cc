@@ -61,8 +61,8 @@ absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
     }
     if (manifest->attachments_size() == 0) break;
   }
-  return NoSuch("attachment",
-                absl::StrCat(checkpoint, "/attachments/", request.attachment()));
+  return DoesNotExist("attachment",
+                      absl::StrCat(checkpoint, "/attachments/", request.attachment()));
 }
 
 }  // namespace modelstore::server

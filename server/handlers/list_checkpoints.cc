@@ -18,7 +18,7 @@ namespace {
 // A page looks at no more records than this, and only so many are sorted.
 constexpr int kMaxScanned = 10'000;
 // Records that are read at once; each may hold an architecture of megabytes.
-constexpr int kScanAtOnce = 50;
+constexpr int kPageSize = 50;
 
 class Lister {
  public:
@@ -45,7 +45,7 @@ class Lister {
     storage::Page<records::CheckpointRecord> page;
     for (int scanned = 0; scanned < kMaxScanned;) {
       auto some = context_.store->checkpoints().List(model_.model_id(), order_.descending,
-                                                     after, kScanAtOnce);
+                                                     after, kPageSize);
       if (!some.ok()) return some.status();
       for (auto& record : some->items) {
         if (page.items.size() == static_cast<size_t>(limit)) {
@@ -88,7 +88,7 @@ class Lister {
     std::string position;
     do {
       auto some = context_.store->checkpoints().List(model_.model_id(), false, position,
-                                                     kScanAtOnce);
+                                                     kPageSize);
       if (!some.ok()) return some.status();
       const long double sign = order_.descending ? -1 : 1;
       for (const auto& record : some->items) {

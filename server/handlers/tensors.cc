@@ -169,7 +169,8 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
     if (section.name() == request.section()) summary = &section;
   }
   if (summary == nullptr) {
-    return NoSuch("section", absl::StrCat(checkpoint, "/sections/", request.section()));
+    return DoesNotExist("section",
+                        absl::StrCat(checkpoint, "/sections/", request.section()));
   }
   for (uint32_t page = record->manifest_pages(); page-- > 0;) {
     auto manifest = context.store->checkpoints().ReadManifestPage(*record, page);

@@ -175,7 +175,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
         !done.insert(tensor.tied_group).second) {
       continue;
     }
-    if (auto s = context.resources.CheckGoOn(); !s.ok()) return s;
+    if (auto s = context.resources.CheckCancelled(); !s.ok()) return s;
     auto tensors = Averaged(tensor.key, checkpoints, context);
     if (!tensors.ok()) return tensors.status();
     const WorkingTensor& first = *tensors->front();

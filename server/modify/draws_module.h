@@ -14,16 +14,16 @@
 namespace modelstore::server::modify {
 
 // Asked before each 512 KiB of numbers: an error ends the drawing with it.
-using GoOn = absl::FunctionRef<absl::Status()>;
+using KeepGoing = absl::FunctionRef<absl::Status()>;
 
 // See RandomDraws.
 class DrawsModule {
  public:
   virtual ~DrawsModule() = default;
   virtual absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high,
-                                            GoOn go_on) = 0;
+                                            KeepGoing keep_going) = 0;
   virtual absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std,
-                                           GoOn go_on) = 0;
+                                           KeepGoing keep_going) = 0;
 };
 
 // Exported by the module under this name. The caller owns what it returns: null where

@@ -48,16 +48,16 @@ absl::Status EditResources::Reserve(int64_t bytes) {
     reserved_bytes_ += bytes;
     return s;
   }
-  return NoRoom(s, bytes);
+  return OutOfMemory(s, bytes);
 }
 
 absl::StatusOr<Reservation> EditResources::Borrow(int64_t bytes) const {
   Reservation reservation(memory_);
-  if (auto s = reservation.Grow(bytes); !s.ok()) return NoRoom(s, bytes);
+  if (auto s = reservation.Grow(bytes); !s.ok()) return OutOfMemory(s, bytes);
   return reservation;
 }
 
-absl::Status EditResources::NoRoom(const absl::Status& status, int64_t bytes) const {
+absl::Status EditResources::OutOfMemory(const absl::Status& status, int64_t bytes) const {
   return Annotate(status, absl::StrCat("the modification needs ", bytes,
                                        " bytes of memory beside the ", reserved_bytes_,
                                        " that it has"));
@@ -117,7 +117,7 @@ absl::StatusOr<std::vector<OptimizerIndex>> EditResources::ReadOptimizers() cons
   const OptimizerIndex::Names none;
   std::vector<OptimizerIndex> optimizers;
   for (const auto& [section, bytes] : sections) {
-    if (auto s = CheckGoOn(); !s.ok()) return s;
+    if (auto s = CheckCancelled(); !s.ok()) return s;
     const auto borrowed = Borrow(bytes);
     if (!borrowed.ok()) return borrowed.status();
     const auto names = request_.optimizer_param_names().find(section);
@@ -163,11 +163,11 @@ absl::Status EditContext::At(absl::string_view field, const absl::Status& status
 
 absl::Status EditContext::Missing(absl::string_view field, absl::string_view type,
                                   absl::string_view name) const {
-  return At(field, NoSuch(type, name));
+  return At(field, DoesNotExist(type, name));
 }
 
-absl::Status EditContext::Taken(absl::string_view field, absl::string_view type,
-                                absl::string_view name) const {
+absl::Status EditContext::NameInUse(absl::string_view field, absl::string_view type,
+                                    absl::string_view name) const {
   return At(field, AlreadyExists(type, name));
 }
 

@@ -60,16 +60,18 @@ class EditResources {
   EditResources(std::shared_ptr<SessionMemory> memory,
                 const WorkingCheckpoint& checkpoint,
                 const v1::ModifyCheckpointRequest& request,
-                std::function<absl::Status()> go_on = nullptr)
+                std::function<absl::Status()> keep_going = nullptr)
       : memory_(memory),
         reservation_(std::move(memory)),
         checkpoint_(checkpoint),
         request_(request),
-        go_on_(std::move(go_on)) {}
+        keep_going_(std::move(keep_going)) {}
 
   // CANCELLED once the caller is gone, UNAVAILABLE once the server shuts down. What
   // takes long asks often.
-  absl::Status CheckGoOn() const { return go_on_ ? go_on_() : absl::OkStatus(); }
+  absl::Status CheckCancelled() const {
+    return keep_going_ ? keep_going_() : absl::OkStatus();
+  }
   // RESOURCE_EXHAUSTED if the server has no room for so much more. Given back with
   // this.
   absl::Status Reserve(int64_t bytes);
@@ -86,14 +88,14 @@ class EditResources {
   const std::shared_ptr<LoraFactors>& lora_factors();
 
  private:
-  absl::Status NoRoom(const absl::Status& status, int64_t bytes) const;
+  absl::Status OutOfMemory(const absl::Status& status, int64_t bytes) const;
   absl::StatusOr<std::vector<OptimizerIndex>> ReadOptimizers() const;
 
   const std::shared_ptr<SessionMemory> memory_;
   Reservation reservation_;
   const WorkingCheckpoint& checkpoint_;
   const v1::ModifyCheckpointRequest& request_;
-  const std::function<absl::Status()> go_on_;
+  const std::function<absl::Status()> keep_going_;
   int64_t reserved_bytes_ = 0;
   int64_t checkpoint_bytes_ = 0;
   int64_t made_elements_ = 0;
@@ -124,8 +126,8 @@ struct EditContext {
   // NOT_FOUND and ALREADY_EXISTS: `{field}: {type} {name} does not exist`.
   absl::Status Missing(absl::string_view field, absl::string_view type,
                        absl::string_view name) const;
-  absl::Status Taken(absl::string_view field, absl::string_view type,
-                     absl::string_view name) const;
+  absl::Status NameInUse(absl::string_view field, absl::string_view type,
+                         absl::string_view name) const;
   // Puts the field before a status that does not name it yet.
   absl::Status At(absl::string_view field, const absl::Status& status) const;
   void Warn(Warning::Kind kind, absl::string_view path, absl::string_view message) const {

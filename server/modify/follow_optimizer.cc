@@ -22,7 +22,7 @@ using Policy = v1::ModifyCheckpointRequest;
 
 // Names that a warning of several parameters lists.
 constexpr size_t kListed = 3;
-constexpr int kWhole = -1;
+constexpr int kWholeCheckpoint = -1;
 
 double NumberOf(const v1::Value* value) {
   if (value == nullptr) return 0;
@@ -82,7 +82,7 @@ class Follower {
   absl::Status Run(OptimizerSection& section) {
     section_ = &section;
     Join();
-    for (size_t g = 0; g < groups_.size(); ++g) Judge(g);
+    for (size_t g = 0; g < groups_.size(); ++g) DecideFate(g);
     if (auto s = Write(); !s.ok()) return s;
     for (size_t g = 0; g < groups_.size(); ++g) {
       for (const Member& member : groups_[g]) {
@@ -135,7 +135,7 @@ class Follower {
         continue;
       }
       member.key = checkpoint_.base()->manifest().tensors(parameter.origins[0]).key();
-      begin_anew_.insert(member.id);
+      state_reset_.insert(member.id);
       if (!member.had_state) continue;
       gone_keys_.insert(member.key);
       gone_.push_back(std::move(member));
@@ -200,17 +200,17 @@ class Follower {
   }
 
   // The same bytes. Of one that is none of the model's nothing changes.
-  bool HasItsBytes(const Member& member) const {
+  bool HasUnchangedBytes(const Member& member) const {
     if (!member.tensor.has_value()) return true;
     return !member.added && checkpoint_.HasOriginalBytes(TensorOf(member));
   }
 
   // What becomes of the state of each.
-  void Judge(size_t g) {
+  void DecideFate(size_t g) {
     std::vector<Member>& group = groups_[g];
     const v1::Value& options = section_->Group(static_cast<int>(g));
     if (FindEntry(options, "history_size") != nullptr)
-      return JudgeTogether(options, group);
+      return DecideGroupFate(options, group);
     for (Member& member : group) {
       if (!member.had_state) continue;
       const WorkingTensor* tensor =
@@ -230,12 +230,13 @@ class Follower {
   }
 
   // LBFGS.
-  void JudgeTogether(const v1::Value& options, std::vector<Member>& group) {
+  void DecideGroupFate(const v1::Value& options, std::vector<Member>& group) {
     const auto& ids = *ElementsOf(FindEntry(options, "params"));
     bool same = policy_ != Policy::OPTIMIZER_POLICY_RESET &&
                 ids.size() == static_cast<int>(group.size());
     for (size_t m = 0; same && m < group.size(); ++m) {
-      same = HasItsBytes(group[m]) && ids[static_cast<int>(m)].int_value() == group[m].id;
+      same = HasUnchangedBytes(group[m]) &&
+             ids[static_cast<int>(m)].int_value() == group[m].id;
     }
     const bool had = std::any_of(group.begin(), group.end(),
                                  [](const Member& member) { return member.had_state; });
@@ -243,7 +244,7 @@ class Follower {
       if (!had) continue;
       member.fate = same ? ParameterFate::OPTIMIZER_FATE_STATE_KEPT
                          : ParameterFate::OPTIMIZER_FATE_STATE_RESET;
-      if (same || policy_ == Policy::OPTIMIZER_POLICY_RESET || HasItsBytes(member))
+      if (same || policy_ == Policy::OPTIMIZER_POLICY_RESET || HasUnchangedBytes(member))
         continue;
       if (!member.added) resets_[TensorOf(member).changed_by].push_back(member.key);
     }
@@ -257,7 +258,7 @@ class Follower {
           FindEntry(section_->Group(static_cast<int>(g)), "initial_accumulator_value");
       for (const Member& member : groups_[g]) {
         if (member.fate == ParameterFate::OPTIMIZER_FATE_STATE_RESET)
-          begin_anew_.insert(member.id);
+          state_reset_.insert(member.id);
         if (member.fate == ParameterFate::OPTIMIZER_FATE_STATE_SLICED) {
           auto s = SliceState(TensorOf(member), index_.section(),
                               *section_->StateOf(member.id), NumberOf(initial),
@@ -273,7 +274,7 @@ class Follower {
       WriteGroup(g);
     }
     Warn();
-    auto s = section_->Forget([&](int64_t id) { return begin_anew_.contains(id); });
+    auto s = section_->Forget([&](int64_t id) { return state_reset_.contains(id); });
     // Tensors have moved: members are known by their keys from here on.
     return s.ok() ? section_->BeginAdagrad(adagrad) : s;
   }
@@ -311,7 +312,7 @@ class Follower {
   std::vector<Member> gone_;
   absl::flat_hash_set<std::string> gone_keys_;
   // Numbers whose state goes.
-  absl::flat_hash_set<int64_t> begin_anew_;
+  absl::flat_hash_set<int64_t> state_reset_;
   // Keys of parameters, and of what is tied to them, that are in a group.
   absl::flat_hash_set<std::string> held_;
   // By the edit that changed them.
@@ -397,7 +398,7 @@ struct Changes {
   bool others = false;
   // Values of some are others.
   bool values = false;
-  int changed_by = kWhole;
+  int changed_by = kWholeCheckpoint;
   absl::flat_hash_map<std::string, std::string> renamed;
 };
 
@@ -488,7 +489,7 @@ void WarnNotFollowed(const WorkingCheckpoint& checkpoint, const OptimizerIndex& 
   if (policy != Policy::OPTIMIZER_POLICY_RESET && !changes.others && !changes.values)
     return;
   report.Warn(
-      Warning::KIND_OPTIMIZER_NOT_FOLLOWED, kWhole, index.section(),
+      Warning::KIND_OPTIMIZER_NOT_FOLLOWED, kWholeCheckpoint, index.section(),
       absl::StrCat("section `", index.section(),
                    "` has no `param_groups`, as an optimizer's state dict has: it "
                    "stays as it was, though parameters changed"));
@@ -539,7 +540,7 @@ absl::Status FollowOptimizers(Policy::OptimizerPolicy policy,
   }
   if (auto s = SettleRemainingGroups(stay, checkpoint, resources); !s.ok()) return s;
   for (const OptimizerIndex* index : optimizers) {
-    if (auto s = resources.CheckGoOn(); !s.ok()) return s;
+    if (auto s = resources.CheckCancelled(); !s.ok()) return s;
     auto s = FollowOptimizer(policy, *index, checkpoint, resources, report);
     if (!s.ok()) return s;
   }

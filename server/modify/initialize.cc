@@ -42,9 +42,10 @@ double Gain(double slope) { return std::sqrt(2.0 / (1 + slope * slope)); }
 // Fills tensors one after the other with one generator.
 class Initializer {
  public:
-  Initializer(std::vector<TensorSpec> specs, const v1::Initialization& how, GoOn go_on)
+  Initializer(std::vector<TensorSpec> specs, const v1::Initialization& how,
+              KeepGoing keep_going)
       : how_(how),
-        go_on_(go_on),
+        keep_going_(keep_going),
         // All parameters will be overwritten, by what needs no generator.
         draws_nothing_(how.scheme() == Scheme::SCHEME_ZEROS ||
                        how.scheme() == Scheme::SCHEME_ONES ||
@@ -78,11 +79,11 @@ class Initializer {
   }
   absl::Status Uniform(NewTensor& tensor, double low, double high) {
     if (draws_nothing_) return Fill(tensor, 0);
-    return Set(tensor, draws_.Uniform(Elements(tensor), low, high, go_on_));
+    return Set(tensor, draws_.Uniform(Elements(tensor), low, high, keep_going_));
   }
   absl::Status Normal(NewTensor& tensor, double mean, double std) {
     if (draws_nothing_) return Fill(tensor, 0);
-    return Set(tensor, draws_.Normal(Elements(tensor), mean, std, go_on_));
+    return Set(tensor, draws_.Normal(Elements(tensor), mean, std, keep_going_));
   }
   static int64_t Elements(const NewTensor& tensor) {
     return ElementsOf(tensor.spec.shape);
@@ -114,7 +115,7 @@ class Initializer {
   absl::Status Layers(const ModuleTree& layers, const std::string& path);
 
   const v1::Initialization& how_;
-  const GoOn go_on_;
+  const KeepGoing keep_going_;
   const bool draws_nothing_;
   RandomDraws draws_;
   std::vector<NewTensor> tensors_;
@@ -330,7 +331,7 @@ absl::Status CheckInitialization(absl::string_view field, const v1::Initializati
 
 absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module,
                                                         const v1::Initialization& how,
-                                                        GoOn go_on) {
+                                                        KeepGoing keep_going) {
   auto wanted = TensorsOf(module);
   if (!wanted.ok()) return wanted.status();
   if (!wanted->unknown.empty()) {
@@ -348,7 +349,7 @@ absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module
     return absl::InvalidArgumentError(absl::StrCat(
         "has ", elements, " elements; one edit makes at most ", kMaxNewElements));
   }
-  Initializer initializer(std::move(wanted->tensors), how, go_on);
+  Initializer initializer(std::move(wanted->tensors), how, keep_going);
   if (auto s = initializer.Construct(module, ""); !s.ok()) return s;
   if (auto s = initializer.Apply(); !s.ok()) return s;
   return initializer.Take();

@@ -35,11 +35,11 @@ absl::Status CheckInitialization(absl::string_view field, const v1::Initializati
 //   for p in m.parameters(): torch.nn.init.xavier_uniform_(p)   # such as `scheme`
 //
 // in Python. A copied layer (TransformerEncoder) is drawn once, as Python copies it.
-// `go_on` is asked while numbers are drawn: its error ends it. INVALID_ARGUMENT if the
-// module's tensors cannot be told or are too many, UNIMPLEMENTED if numbers are to be
+// `keep_going` is asked while numbers are drawn: its error ends it. INVALID_ARGUMENT if
+// the module's tensors cannot be told or are too many, UNIMPLEMENTED if numbers are to be
 // drawn and the server has no torch.
 absl::StatusOr<std::vector<NewTensor>> InitializeModule(
     const ModuleTree& module, const v1::Initialization& how,
-    GoOn go_on = [] { return absl::OkStatus(); });
+    KeepGoing keep_going = [] { return absl::OkStatus(); });
 
 }  // namespace modelstore::server::modify

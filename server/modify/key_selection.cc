@@ -43,7 +43,7 @@ absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
   const auto& tensors = context.checkpoint.tensors();
   for (size_t t = 0; t < tensors.size(); ++t) {
     if (tensors[t].section != section) continue;
-    if (auto s = context.resources.CheckGoOn(); !s.ok()) return s;
+    if (auto s = context.resources.CheckCancelled(); !s.ok()) return s;
     bool any = compiled.empty() && found.empty();
     if (const auto key = found.find(tensors[t].key); key != found.end()) {
       key->second = true;

@@ -62,7 +62,7 @@ class LoraTensor final : public TensorSource {
                static_cast<int64_t>(sizeof(double));
   }
 
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t element = ElementSize(dtype_);
     auto a = FactorA();
     if (!a.ok()) return a.status();
@@ -151,7 +151,7 @@ int64_t LoraFactors::NewId() {
   return ++last_id_;
 }
 
-int64_t LoraFactors::Room(int64_t bytes) {
+int64_t LoraFactors::ExpectGrowth(int64_t bytes) {
   MutexLock lock(mutex_);
   const int64_t grown = std::min(bytes, kMaxBytes - expected_bytes_);
   expected_bytes_ += grown;

@@ -37,7 +37,7 @@ class LoraFactors {
 
   int64_t NewId() EXCLUDES(mutex_);
   // By how much a factor of `bytes` lets this grow at most.
-  int64_t Room(int64_t bytes) EXCLUDES(mutex_);
+  int64_t ExpectGrowth(int64_t bytes) EXCLUDES(mutex_);
   // Null if it is not held.
   Values Find(int64_t id) EXCLUDES(mutex_);
   void Add(int64_t id, Values values) EXCLUDES(mutex_);

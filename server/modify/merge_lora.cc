@@ -131,7 +131,7 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
   const double scale = alpha / static_cast<double>(a->rows);
   const std::shared_ptr<LoraFactors>& factors = context.resources.lora_factors();
   auto s = context.resources.Reserve(
-      factors->Room(a->rows * a->columns * static_cast<int64_t>(sizeof(double))));
+      factors->ExpectGrowth(a->rows * a->columns * static_cast<int64_t>(sizeof(double))));
   if (!s.ok()) return context.At("checkpoint", s);
   return ReplaceBytes(context, *weight,
                       LoraSource(weight->source, weight->dtype, *std::move(a),
@@ -156,9 +156,9 @@ absl::Status CheckHasNoAdapter(const EditContext& context) {
   return absl::OkStatus();
 }
 
-void WarnOfOthers(const WorkingCheckpoint& from,
-                  const absl::flat_hash_set<std::string>& merged,
-                  const EditContext& context) {
+void WarnAboutOthers(const WorkingCheckpoint& from,
+                     const absl::flat_hash_set<std::string>& merged,
+                     const EditContext& context) {
   std::vector<absl::string_view> others;
   size_t count = 0;
   for (const WorkingTensor& tensor : from.tensors()) {
@@ -204,13 +204,13 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
   MergedModules modules;
   absl::flat_hash_set<std::string> merged;
   for (const Adapter& adapter : *adapters) {
-    if (auto s = context.resources.CheckGoOn(); !s.ok()) return s;
+    if (auto s = context.resources.CheckCancelled(); !s.ok()) return s;
     if (auto s = Merge(adapter, *from, edit.alpha(), modules, context); !s.ok()) return s;
     merged.insert(adapter.key_a);
     merged.insert(adapter.key_b);
   }
   if (!own) {
-    WarnOfOthers(*from, merged, context);
+    WarnAboutOthers(*from, merged, context);
     return UnwrapPeft(modules, context);
   }
   const auto erased = context.checkpoint.EraseIf([&](const WorkingTensor& tensor) {

@@ -17,7 +17,7 @@
 #include "server/core/validation.h"
 #include "server/modify/apply_edit.h"
 #include "server/modify/follow_optimizer.h"
-#include "server/modify/misfits.h"
+#include "server/modify/inconsistencies.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -141,7 +141,7 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
   if (!checkpoint.ok()) return checkpoint.status();
   checkpoint_ = std::make_unique<WorkingCheckpoint>(*std::move(checkpoint));
   resources_ = std::make_unique<EditResources>(context_.memory, *checkpoint_, request_,
-                                               [this] { return CheckGoOn(); });
+                                               [this] { return CheckCancelled(); });
   if (s = resources_->ReserveGrowth(); !s.ok()) return s;
   if (checkpoint_->architecture().has_value()) {
     architecture_before_ = PrintModule(checkpoint_->architecture()->root());
@@ -162,7 +162,7 @@ absl::StatusOr<OperationSession::Then> ModifySession::Step() {
 
 absl::Status ModifySession::ApplyEdits() {
   for (int i = 0; i < request_.edits_size(); ++i) {
-    if (auto s = CheckGoOn(); !s.ok()) return s;
+    if (auto s = CheckCancelled(); !s.ok()) return s;
     next_edit_ = i;
     const v1::Edit& edit = request_.edits(i);
     EditContext context{*checkpoint_, report_,      *sources_, *resources_, i,
@@ -183,7 +183,7 @@ absl::Status ModifySession::BeginCompute() {
     return InvalidField("edits", absl::StrCat("leave ", checkpoint_->tensors().size(),
                                               " tensors, of at most ", kMaxTensors));
   }
-  if (s = TakeRoomForParts(); !s.ok()) return s;
+  if (s = ReserveParts(); !s.ok()) return s;
   out_ = std::make_unique<WriteOut>(checkpoint_.get());
   if (s = out_->CheckPlan(); !s.ok()) return s;
   // The digests, and once more in the manifest; what each thread computes with.
@@ -201,7 +201,7 @@ absl::Status ModifySession::BeginCompute() {
 
 // Bounds and reserves what the plan and the manifest keep for each range of rows that a
 // tensor is composed of.
-absl::Status ModifySession::TakeRoomForParts() {
+absl::Status ModifySession::ReserveParts() {
   int64_t parts = 0;
   for (const WorkingTensor& tensor : checkpoint_->tensors()) {
     parts += static_cast<int64_t>(tensor.source->parts().size());
@@ -275,7 +275,7 @@ absl::Status ModifySession::Commit() {
 }
 
 void ModifySession::SendReport() {
-  WarnOfMisfits(*checkpoint_, report_);
+  WarnAboutInconsistencies(*checkpoint_, report_);
   v1::ModifyCheckpointResponse response;
   size_t bytes = 0;
   auto flush = [&] {

@@ -44,7 +44,7 @@ class ModifySession final : public OperationSession {
   absl::Status BeginCompute();
   // Computes until then; true once nothing is left.
   absl::StatusOr<bool> Compute(absl::Time until);
-  absl::Status TakeRoomForParts();
+  absl::Status ReserveParts();
   // Settles how many threads compute, and returns what they take.
   int64_t ThreadBytes();
   absl::Status Commit();

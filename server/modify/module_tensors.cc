@@ -82,7 +82,7 @@ absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
     if (!s.ok()) return context.At("module", s);
   }
   auto made =
-      InitializeModule(module, how, [&] { return context.resources.CheckGoOn(); });
+      InitializeModule(module, how, [&] { return context.resources.CheckCancelled(); });
   if (!made.ok()) return context.At("module", made.status());
   return made;
 }

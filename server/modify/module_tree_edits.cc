@@ -69,7 +69,7 @@ size_t PlaceOf(const WorkingCheckpoint& checkpoint, absl::string_view path) {
 }
 
 // What an edit says of the groups that its parameters join.
-struct GivenGroup {
+struct RequestedGroup {
   std::string optimizer;  // its section; empty: not given
   std::optional<int> group;
 };
@@ -116,7 +116,7 @@ absl::StatusOr<const OptimizerIndex*> OptimizerOfGroup(
 }
 
 // The groups that an edit names, or those that follow from `near`.
-absl::StatusOr<OptimizerGroups> ChooseGroups(const GivenGroup& given,
+absl::StatusOr<OptimizerGroups> ChooseGroups(const RequestedGroup& given,
                                              const std::vector<OptimizerGroups>& near,
                                              const OptimizerIndexes& all,
                                              const OptimizerIndexes& chosen,
@@ -163,7 +163,7 @@ bool HasParameters(const std::vector<WorkingTensor>& tensors) {
 
 // Settles which groups the new parameters join: of the same name in what they
 // replace, else of all that they replace, else of what is nearest.
-absl::Status SettleGroups(const GivenGroup& given, absl::string_view path,
+absl::Status AssignGroups(const RequestedGroup& given, absl::string_view path,
                           std::vector<WorkingTensor>& tensors, EditContext& context) {
   if (!HasParameters(tensors)) return absl::OkStatus();
   auto all = context.resources.Optimizers();
@@ -200,7 +200,7 @@ absl::Status SettleGroups(const GivenGroup& given, absl::string_view path,
   return absl::OkStatus();
 }
 
-GivenGroup GivenBy(const auto& edit) {
+RequestedGroup GivenBy(const auto& edit) {
   std::optional<int> group;
   if (edit.has_optimizer_group()) group = edit.optimizer_group();
   return {edit.optimizer(), group};
@@ -213,7 +213,7 @@ absl::Status CheckNameFromKeys(const EditContext& context, absl::string_view pat
     return context.Missing("path", "module", parent);
   }
   if (HasTensorsUnder(context.checkpoint, path)) {
-    return context.Taken("path", "module", path);
+    return context.NameInUse("path", "module", path);
   }
   return absl::OkStatus();
 }
@@ -233,7 +233,7 @@ absl::Status KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensor
   std::erase_if(tensors, [&](WorkingTensor& fresh) {
     WorkingTensor* old = context.checkpoint.Find("model", fresh.key);
     if (old == nullptr || context.untie || !status.ok()) return false;
-    status.Update(context.resources.CheckGoOn());
+    status.Update(context.resources.CheckCancelled());
     const auto group = context.checkpoint.TiedTo(*old);
     const bool tied_elsewhere =
         std::any_of(group.begin(), group.end(),
@@ -252,7 +252,7 @@ absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& contex
   auto module = ParseNew(context, edit.path(), edit.module());
   if (!module.ok()) return module.status();
   if (context.checkpoint.Find("model", edit.path()) != nullptr) {
-    return context.Taken("path", "tensor", edit.path());
+    return context.NameInUse("path", "tensor", edit.path());
   }
   const NeighbourWatch watch(context);
   ModuleTree* tree = TreeOf(context, edit.path());
@@ -276,7 +276,7 @@ absl::Status ApplyAddModule(const v1::Edit::AddModule& edit, EditContext& contex
     }
   }
   std::vector<WorkingTensor> tensors = AsWorking(*std::move(made), edit.path());
-  auto s = SettleGroups(GivenBy(edit), edit.path(), tensors, context);
+  auto s = AssignGroups(GivenBy(edit), edit.path(), tensors, context);
   if (!s.ok()) return s;
   s = context.checkpoint.Insert(PlaceOf(context.checkpoint, edit.path()),
                                 std::move(tensors));
@@ -305,7 +305,7 @@ absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
     return context.Missing("path", "module", edit.path());
   }
   std::vector<WorkingTensor> tensors = AsWorking(*std::move(made), edit.path());
-  auto s = SettleGroups(GivenBy(edit), edit.path(), tensors, context);
+  auto s = AssignGroups(GivenBy(edit), edit.path(), tensors, context);
   if (!s.ok()) return s;
   size_t place = PlaceOf(context.checkpoint, edit.path());
   const auto& present = context.checkpoint.tensors();
@@ -353,7 +353,7 @@ absl::Status ApplyRenameModule(const v1::Edit::RenameModule& edit, EditContext& 
   if (tree == nullptr && !moves) return context.Missing("path", "module", edit.path());
   if (HasTensorsUnder(context.checkpoint, target) ||
       context.checkpoint.Find("model", target) != nullptr) {
-    return context.Taken("new_name", "module", target);
+    return context.NameInUse("new_name", "module", target);
   }
   if (tree != nullptr) {
     s = RenameModule(context.Field("new_name"), edit.path(), edit.new_name(), *tree);

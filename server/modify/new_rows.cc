@@ -135,7 +135,7 @@ absl::Status NewRowsOf::AddRows(int64_t begin, int64_t end, double weight,
   int64_t at = 0;
   return tensor_.source->Visit(
       begin * row_bytes_, end * row_bytes_, [&](absl::string_view bytes) {
-        if (auto s = resources.CheckGoOn(); !s.ok()) return s;
+        if (auto s = resources.CheckCancelled(); !s.ok()) return s;
         block.resize(bytes.size() / ElementSize(tensor_.dtype));
         auto cast = Cast(tensor_.dtype, bytes.data(), DType::kFloat64,
                          reinterpret_cast<char*>(block.data()),

@@ -56,15 +56,15 @@ RandomDraws::RandomDraws(uint64_t seed) : state_(new State{seed, nullptr}) {}
 RandomDraws::~RandomDraws() = default;
 
 absl::StatusOr<SourcePtr> RandomDraws::Uniform(int64_t elements, double low, double high,
-                                               GoOn go_on) {
+                                               KeepGoing keep_going) {
   if (auto s = state_->Begin(); !s.ok()) return s;
-  return state_->draws->Uniform(elements, low, high, go_on);
+  return state_->draws->Uniform(elements, low, high, keep_going);
 }
 
 absl::StatusOr<SourcePtr> RandomDraws::Normal(int64_t elements, double mean, double std,
-                                              GoOn go_on) {
+                                              KeepGoing keep_going) {
   if (auto s = state_->Begin(); !s.ok()) return s;
-  return state_->draws->Normal(elements, mean, std, go_on);
+  return state_->draws->Normal(elements, mean, std, keep_going);
 }
 
 }  // namespace modelstore::server::modify

@@ -33,8 +33,9 @@ class RandomDraws {
   // `.normal_(mean, std)`. No numbers are kept: a source remembers the generator's
   // state every 512 KiB (kDrawStateBytes each) and draws anew what is visited.
   absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high,
-                                    GoOn go_on);
-  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std, GoOn go_on);
+                                    KeepGoing keep_going);
+  absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std,
+                                   KeepGoing keep_going);
 
  private:
   struct State;

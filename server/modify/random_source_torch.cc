@@ -51,9 +51,9 @@ absl::Status Guarded(Work work) {
   }
 }
 
-class Drawn final : public TensorSource {
+class RandomSource final : public TensorSource {
  public:
-  Drawn(int64_t elements, Draw draw, std::vector<at::Generator> states)
+  RandomSource(int64_t elements, Draw draw, std::vector<at::Generator> states)
       : elements_(elements), draw_(draw), states_(std::move(states)) {}
 
   // The last block takes the rest, so that it is never below 16 unless it is all.
@@ -67,7 +67,7 @@ class Drawn final : public TensorSource {
 
   int64_t size_bytes() const override { return elements_ * kElement; }
   int64_t read_bytes() const override { return 0; }
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t blocks = BlockCount(elements_);
     while (begin < end) {
       const int64_t block = std::min(begin / (kBlock * kElement), blocks - 1);
@@ -94,16 +94,16 @@ class Drawn final : public TensorSource {
 };
 
 absl::StatusOr<SourcePtr> DrawFrom(at::Generator& generator, int64_t elements, Draw draw,
-                                   GoOn go_on) {
+                                   KeepGoing keep_going) {
   SourcePtr source;
   const auto status = Guarded([&] {
     std::vector<at::Generator> states;
-    for (int64_t block = 0; block < Drawn::BlockCount(elements); ++block) {
-      if (auto s = go_on(); !s.ok()) return s;
+    for (int64_t block = 0; block < RandomSource::BlockCount(elements); ++block) {
+      if (auto s = keep_going(); !s.ok()) return s;
       states.push_back(generator.clone());
-      draw.Of(Drawn::BlockSize(elements, block), generator);
+      draw.Of(RandomSource::BlockSize(elements, block), generator);
     }
-    source = std::make_shared<Drawn>(elements, draw, std::move(states));
+    source = std::make_shared<RandomSource>(elements, draw, std::move(states));
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
@@ -115,12 +115,13 @@ class TorchDraws final : public DrawsModule {
   explicit TorchDraws(uint64_t seed) : generator_(at::detail::createCPUGenerator(seed)) {}
 
   absl::StatusOr<SourcePtr> Uniform(int64_t elements, double low, double high,
-                                    GoOn go_on) override {
-    return DrawFrom(generator_, elements, {Distribution::kUniform, low, high}, go_on);
+                                    KeepGoing keep_going) override {
+    return DrawFrom(generator_, elements, {Distribution::kUniform, low, high},
+                    keep_going);
   }
   absl::StatusOr<SourcePtr> Normal(int64_t elements, double mean, double std,
-                                   GoOn go_on) override {
-    return DrawFrom(generator_, elements, {Distribution::kNormal, mean, std}, go_on);
+                                   KeepGoing keep_going) override {
+    return DrawFrom(generator_, elements, {Distribution::kNormal, mean, std}, keep_going);
   }
 
  private:

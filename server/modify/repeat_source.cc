@@ -24,7 +24,7 @@ class Repeat final : public TensorSource {
   }
 
  protected:
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const auto element = static_cast<int64_t>(element_.size());
     // Holds whole elements. It is not kept between calls: a call may make a source for
     // each of many tensors.

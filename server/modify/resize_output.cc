@@ -133,8 +133,9 @@ absl::Status CheckType(const WorkingTensor& tensor, const Plan& plan,
 
 // The new tensor's size is one that a tensor can have, and what is made of it anew is
 // within what edits may make.
-absl::Status TakeRoom(const WorkingTensor& tensor, const Plan& plan,
-                      const std::vector<int64_t>& shape, const EditContext& context) {
+absl::Status ReserveMemory(const WorkingTensor& tensor, const Plan& plan,
+                           const std::vector<int64_t>& shape,
+                           const EditContext& context) {
   auto bytes = TensorBytes(tensor.dtype, shape);
   if (!bytes.ok()) return context.At("size", bytes.status());
   const int64_t elements = *bytes / ElementSize(tensor.dtype);
@@ -161,7 +162,7 @@ absl::Status ResizeTensor(const std::string& key, const Plan& plan, int dimensio
   if (auto s = CheckType(tensor, plan, context); !s.ok()) return s;
   std::vector<int64_t> shape = tensor.shape;
   shape[dimension] = plan.size;
-  if (auto s = TakeRoom(tensor, plan, shape, context); !s.ok()) return s;
+  if (auto s = ReserveMemory(tensor, plan, shape, context); !s.ok()) return s;
   if (drawn != nullptr && drawn->spec.shape != shape) {
     return context.Invalid(
         "path",

@@ -45,7 +45,7 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
   absl::Status stopped;
   const absl::Status s =
       context.checkpoint.Rename(section, [&](const WorkingTensor& tensor) {
-        if (stopped.ok()) stopped = context.resources.CheckGoOn();
+        if (stopped.ok()) stopped = context.resources.CheckCancelled();
         if (!stopped.ok()) return tensor.key;
         std::string key = new_key(tensor);
         // It is kept here, in the table, and in the set of what is taken.

@@ -71,7 +71,7 @@ class ModuleTensors {
     absl::flat_hash_set<std::string> stay;
     for (const WorkingTensor& tensor : from_.tensors()) {
       if (!IsUnder(tensor, source_)) continue;
-      if (auto s = context_.resources.CheckGoOn(); !s.ok()) return s;
+      if (auto s = context_.resources.CheckCancelled(); !s.ok()) return s;
       std::string key = absl::StrCat(target_, tensor.key.substr(source_.size()));
       WorkingTensor* existing = context_.checkpoint.Find(kModel, key);
       if (existing != nullptr && !context_.untie && IsTiedElsewhere(*existing)) {

@@ -48,7 +48,7 @@ class StoredTensor final : public TensorSource {
   int64_t read_bytes() const override { return size_bytes_; }
   const Stored* stored() const override { return &stored_; }
 
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     std::call_once(opened_, [this] {
       start_ = std::make_unique<const absl::StatusOr<storage::ChunkCursor>>(
           storage::ChunkCursor::Open(stored_.read, stored_.tensor));
@@ -85,7 +85,7 @@ class Range final : public TensorSource {
   }
   int depth() const override { return depth_; }
   int64_t working_bytes() const override { return of_->working_bytes(); }
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     return of_->Visit(begin_ + begin, begin_ + end, take);
   }
 
@@ -112,7 +112,7 @@ class Concat final : public TensorSource {
   int depth() const override { return depth_; }
   int64_t working_bytes() const override { return working_bytes_; }
   absl::Span<const SourcePtr> parts() const override { return parts_; }
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     size_t part = std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin();
     for (; begin < end && part < parts_.size(); ++part) {
       const int64_t part_begin = ends_[part] - parts_[part]->size_bytes();
@@ -146,7 +146,7 @@ class CastTensor final : public TensorSource {
     return of_->working_bytes() + kBlockElements * kMaxElementBytes;
   }
   const TensorSource* cast_of() const override { return of_.get(); }
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t in = ElementSize(from_), out = ElementSize(to_);
     const int64_t most = std::min(kBlockElements, (end - begin) / out);
     if (most == 0) return absl::InternalError("a range ends within an element");
@@ -187,7 +187,7 @@ class AverageTensor final : public TensorSource {
   int64_t working_bytes() const override {
     return WorkingBytesOf(of_) + 2 * kBlockElements * kMaxElementBytes;
   }
-  absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+  absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t element = ElementSize(dtype_);
     const int64_t most = std::min(kBlockElements, (end - begin) / element);
     const auto sums = std::make_unique_for_overwrite<double[]>(most);
@@ -202,7 +202,7 @@ class AverageTensor final : public TensorSource {
           const int64_t added = static_cast<int64_t>(bytes.size()) / element;
           double* to = std::exchange(next, next + added);
           return AddWeighted(dtype_, bytes.data(), coefficients_[s],
-                             s == 0 ? Sums::kBegin : Sums::kGoOn, to, added);
+                             s == 0 ? Sums::kBegin : Sums::kAccumulate, to, added);
         });
         if (!status.ok()) return status;
       }
@@ -223,7 +223,7 @@ class AverageTensor final : public TensorSource {
 
 }  // namespace
 
-absl::Status TensorSource::Visit(int64_t begin, int64_t end, Taker take) const {
+absl::Status TensorSource::Visit(int64_t begin, int64_t end, BytesCallback take) const {
   if (begin < 0 || begin > end || end > size_bytes()) {
     return absl::InternalError(absl::StrCat("bytes ", begin, " to ", end,
                                             " were asked of a source of ", size_bytes()));

@@ -27,7 +27,7 @@ namespace modelstore::server::modify {
 // Immutable and thread-safe.
 class TensorSource {
  public:
-  using Taker = absl::FunctionRef<absl::Status(absl::string_view bytes)>;
+  using BytesCallback = absl::FunctionRef<absl::Status(absl::string_view bytes)>;
 
   virtual ~TensorSource() = default;
 
@@ -39,7 +39,7 @@ class TensorSource {
   // size, so is each view. The first error ends it: DATA_LOSS names the stored
   // tensor; INTERNAL if the range is not within the source, or the source does not
   // give exactly these bytes. Memory: working_bytes(), whatever the tensor's size.
-  absl::Status Visit(int64_t begin, int64_t end, Taker take) const;
+  absl::Status Visit(int64_t begin, int64_t end, BytesCallback take) const;
 
   // What one whole Visit() reads from storage.
   virtual int64_t read_bytes() const = 0;
@@ -71,7 +71,7 @@ class TensorSource {
 
  protected:
   // As Visit(), of a range that is within the source.
-  virtual absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const = 0;
+  virtual absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const = 0;
 };
 
 using SourcePtr = std::shared_ptr<const TensorSource>;

@@ -33,7 +33,7 @@ absl::Status CollectSession::Collect() {
       validate_only_, [this](int64_t checked, int64_t total) {
         checked_ = checked;
         total_ = total;
-        return CheckGoOn().ok();
+        return CheckCancelled().ok();
       });
   if (!collected.ok()) return collected.status();
   collected_ = *collected;

@@ -96,7 +96,7 @@ absl::StatusOr<OperationSession::Then> CompareSession::Step() {
   if (!jobs.ok()) return jobs.status();
   context_.ForEach(static_cast<int>(jobs->size()), [&](int i) {
     Job& job = (*jobs)[i];
-    if (job.reading != nullptr && CheckGoOn().ok()) job.status = ReadRun(job);
+    if (job.reading != nullptr && CheckCancelled().ok()) job.status = ReadRun(job);
   });
   for (const Job& job : *jobs) {
     if (!job.status.ok()) return job.status;

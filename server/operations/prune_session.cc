@@ -15,11 +15,11 @@ namespace modelstore::server {
 namespace {
 
 // Records that are read at once; each may hold an architecture of megabytes.
-constexpr int kAtOnce = 50;
+constexpr int kPageSize = 50;
 // Versions that the result lists.
 constexpr size_t kListed = 100'000;
 // Decisions in a message, about 250 KiB.
-constexpr int kDecisions = 20'000;
+constexpr int kDecisionsPerMessage = 20'000;
 // Memory for a version: the plan's, what is asked of storage (16 bytes), an entry of one
 // list of Deletions, which grows by doubling, and its decision as it is sent.
 constexpr int64_t kBytesPerVersion = RetentionPlan::kBytesPerVersion + 32 + 24;
@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> PruneSession::Open(
 
 absl::StatusOr<OperationSession::Then> PruneSession::Step() {
   auto page =
-      context_.store->checkpoints().List(model_.model_id(), true, after_, kAtOnce);
+      context_.store->checkpoints().List(model_.model_id(), true, after_, kPageSize);
   if (!page.ok()) return page.status();
   // A uid never comes back: if it is the model's now, it was when the page was read.
   auto now = ModelOfUid(context_, model_.model_id(), model_.uid());
@@ -65,7 +65,7 @@ absl::StatusOr<OperationSession::Then> PruneSession::Step() {
   auto reserved =
       memory_.Grow(static_cast<int64_t>(page->items.size()) * kBytesPerVersion);
   if (!reserved.ok()) return reserved;
-  for (const auto& record : page->items) plan_.Look(record);
+  for (const auto& record : page->items) plan_.AddVersion(record);
   after_ = page->next;
   checked_ = plan_.looked_at();
   total_ = std::max(checked_, total_);
@@ -78,7 +78,7 @@ absl::StatusOr<absl::flat_hash_set<int64_t>> PruneSession::BasesOfUploads() cons
   absl::flat_hash_set<int64_t> bases;
   std::string after;
   do {
-    auto page = context_.store->uploads().List("", after, kAtOnce);
+    auto page = context_.store->uploads().List("", after, kPageSize);
     if (!page.ok()) return page.status();
     for (const storage::UploadState& upload : page->items) {
       if (upload.record.base_model_uid() == model_.uid() && !upload.idle) {
@@ -108,12 +108,12 @@ absl::Status PruneSession::Delete() {
   }
   to_delete_ = static_cast<int64_t>(leaving.size());
   // Called before each deletion.
-  const auto go_on = [this, begun = false]() mutable {
+  const auto keep_going = [this, begun = false]() mutable {
     if (std::exchange(begun, true)) ++handled_;
-    return CheckGoOn().ok();
+    return CheckCancelled().ok();
   };
-  auto deletions =
-      context_.store->checkpoints().DeleteEach(model_, leaving, validate_only_, go_on);
+  auto deletions = context_.store->checkpoints().DeleteEach(model_, leaving,
+                                                            validate_only_, keep_going);
   if (!deletions.ok()) return deletions.status();
   handled_ = to_delete_.load();
   deletions_ = *std::move(deletions);
@@ -154,7 +154,7 @@ void PruneSession::SendDecisions() {
     auto decision = DecisionOf(verdict);
     if (!decision.has_value()) continue;
     *part->Add() = *std::move(decision);
-    if (part->size() < kDecisions) continue;
+    if (part->size() < kDecisionsPerMessage) continue;
     Send(response);
     part->Clear();
   }

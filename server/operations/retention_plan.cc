@@ -81,7 +81,7 @@ void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
   }
 }
 
-void RetentionPlan::Look(const storage::records::CheckpointRecord& record) {
+void RetentionPlan::AddVersion(const storage::records::CheckpointRecord& record) {
   Verdict verdict;
   verdict.seen = {record.version(), record.generation()};
   if (verdicts_.empty()) {

@@ -30,7 +30,7 @@ class RetentionPlan {
   // `policy` has been validated.
   RetentionPlan(const v1::RetentionPolicy& policy, absl::Time now);
 
-  void Look(const storage::records::CheckpointRecord& record);
+  void AddVersion(const storage::records::CheckpointRecord& record);
 
   // One version: as it was seen, and the rules that keep it, as bits of
   // Decision::Rule; or, where it leaves, RULE_EXPIRED or nothing.
@@ -40,9 +40,9 @@ class RetentionPlan {
     bool leaves = false;
   };
   // Returns the verdicts, ascending, and clears the plan; call it after the last
-  // Look(). The newest version never leaves. FAILED_PRECONDITION if no version has the
-  // policy's metric and one would leave that has not expired: the metric is misspelled,
-  // or nobody has measured it.
+  // AddVersion(). The newest version never leaves. FAILED_PRECONDITION if no version has
+  // the policy's metric and one would leave that has not expired: the metric is
+  // misspelled, or nobody has measured it.
   absl::StatusOr<std::vector<Verdict>> Finish(absl::string_view model);
   int64_t looked_at() const { return static_cast<int64_t>(verdicts_.size()); }
 

@@ -56,7 +56,7 @@ VerifySession::VerifySession(ServiceContext& context, std::shared_ptr<storage::R
       reservation_(std::move(reservation)),
       selection_(request.selection()),
       count_non_finite_(request.count_non_finite()),
-      pace_(request.max_bytes_per_second()) {
+      rate_limiter_(request.max_bytes_per_second()) {
   result_.set_checkpoint(FullCheckpointName(*read_));
 }
 
@@ -73,10 +73,11 @@ absl::Status VerifySession::Plan() {
 absl::StatusOr<OperationSession::Then> VerifySession::Step() {
   if (!std::exchange(planned_, true)) return Aside([this] { return Plan(); });
   if (at_ == plan_.tensors().size()) return Done();
-  if (const absl::Duration wait = pace_.Wait(SteadyNow()); wait > absl::ZeroDuration()) {
+  if (const absl::Duration wait = rate_limiter_.Wait(SteadyNow());
+      wait > absl::ZeroDuration()) {
     return Again(std::min(wait, kLongestWait));
   }
-  std::vector<Job> jobs = Gather(pace_.StepBytes(kStepBytes));
+  std::vector<Job> jobs = Gather(rate_limiter_.StepBytes(kStepBytes));
   context_.ForEach(static_cast<int>(jobs.size()), [&](int i) { ReadOne(jobs[i]); });
   int64_t bytes = 0;
   for (const Job& job : jobs) {
@@ -89,7 +90,7 @@ absl::StatusOr<OperationSession::Then> VerifySession::Step() {
     }
   }
   result_.set_verified_bytes(result_.verified_bytes() + bytes);
-  pace_.Spend(bytes, SteadyNow());
+  rate_limiter_.Spend(bytes, SteadyNow());
   return Again();
 }
 
@@ -129,7 +130,7 @@ std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
 }
 
 void VerifySession::ReadOne(Job& job) const {
-  if (job.is_end || !job.status.ok() || !CheckGoOn().ok()) return;
+  if (job.is_end || !job.status.ok() || !CheckCancelled().ok()) return;
   const PlannedTensor& tensor = plan_.tensors()[job.tensor];
   auto bytes = job.chunk->ReadChunk();
   job.status = bytes.status();

@@ -56,7 +56,7 @@ class VerifySession final : public OperationSession {
   const Reservation reservation_;
   const v1::TensorSelection selection_;
   const bool count_non_finite_;
-  Pace pace_;
+  RateLimiter rate_limiter_;
   bool planned_ = false;
   TensorPlan plan_;
   std::atomic<int64_t> total_bytes_ = 0;

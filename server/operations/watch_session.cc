@@ -52,7 +52,8 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> WatchSession::Open(
 }
 
 std::optional<absl::Time> WatchSession::Wait(std::function<void()> ready) {
-  if (!began_ || more_ || deleted_ || !seat_.Wait(std::move(ready))) return std::nullopt;
+  if (!began_ || more_ || deleted_ || !subscription_.Wait(std::move(ready)))
+    return std::nullopt;
   return told_ + context_.options.watch_heartbeat;
 }
 
@@ -124,9 +125,9 @@ absl::StatusOr<v1::WatchModelResponse> WatchSession::NextChange(
   return response;
 }
 
-absl::StatusOr<v1::WatchModelResponse> WatchSession::Look() {
+absl::StatusOr<v1::WatchModelResponse> WatchSession::NextEvent() {
   // What happens from here on wakes the watcher again.
-  seat_.Look();
+  subscription_.MarkSeen();
   v1::WatchModelResponse response;
   auto model = context_.store->models().Get(model_id_);
   if (absl::IsNotFound(model.status()) || (model.ok() && model->uid() != uid_)) {
@@ -149,7 +150,7 @@ absl::StatusOr<v1::WatchModelResponse> WatchSession::Look() {
 
 absl::StatusOr<std::optional<OutboundMessage>> WatchSession::Next() {
   if (deleted_) return std::nullopt;
-  auto response = Look();
+  auto response = NextEvent();
   if (!response.ok()) return response.status();
   began_ = true;
   const absl::Time now = SteadyNow();

@@ -23,7 +23,7 @@ class WatchSession final : public OutboundSession {
 
   absl::StatusOr<std::optional<OutboundMessage>> Next() override;
   std::optional<absl::Time> Wait(std::function<void()> ready) override;
-  bool StopWaiting() override { return seat_.StopWaiting(); }
+  bool CancelWait() override { return subscription_.CancelWait(); }
 
  private:
   // `seen`: absent: nothing, the state comes first.
@@ -33,10 +33,10 @@ class WatchSession final : public OutboundSession {
         model_id_(std::move(model_id)),
         uid_(std::move(uid)),
         seen_(seen),
-        seat_(context.watchers, uid_) {}
+        subscription_(context.watchers, uid_) {}
 
   // What follows the last message; without a kind if nothing does.
-  absl::StatusOr<v1::WatchModelResponse> Look();
+  absl::StatusOr<v1::WatchModelResponse> NextEvent();
   absl::StatusOr<v1::WatchModelResponse> NextChange(const records::ModelRecord& model);
   absl::Status Describe(const records::ModelRecord& model,
                         const records::EventRecord& event,
@@ -53,7 +53,7 @@ class WatchSession final : public OutboundSession {
   bool more_ = false;
   bool deleted_ = false;
   absl::Time told_ = SteadyNow();
-  ModelWatchers::Seat seat_;
+  ModelWatchers::Subscription subscription_;
 };
 
 }  // namespace modelstore::server

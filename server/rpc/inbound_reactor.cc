@@ -38,7 +38,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     const absl::Status admitted = host->AdmitStream();
     // A refused stream goes through Advance() too: it is finished on the pool.
     Advance([&]() REQUIRES(mutex_) {
-      if (!admitted.ok()) EndWith(admitted);
+      if (!admitted.ok()) FinishWith(admitted);
     });
   }
 
@@ -68,7 +68,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
       if (over_ || working_ || next_ || !reading_ || read_since_ > idle_since) return;
       const absl::Duration idle =
           absl::Trunc(SteadyNow() - read_since_, absl::Milliseconds(100));
-      EndWith(MakeError(
+      FinishWith(MakeError(
           ERROR_REASON_STREAM_IDLE,
           absl::StrCat("stream idle for ", absl::FormatDuration(idle), ", closed; ",
                        method_ == kSaveMethod ? "nothing was saved"
@@ -90,7 +90,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   }
 
   // Stores no further message. Advance() finishes the RPC when no step runs any more.
-  void EndWith(const absl::Status& status) REQUIRES(mutex_) {
+  void FinishWith(const absl::Status& status) REQUIRES(mutex_) {
     over_ = true;
     status_ = status;
   }
@@ -165,7 +165,7 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     host_->inbound->Release(bytes);
     Advance([&]() REQUIRES(mutex_) {
       working_ = false;
-      if (!status.ok() && !over_) EndWith(status);
+      if (!status.ok() && !over_) FinishWith(status);
     });
   }
 
@@ -178,13 +178,13 @@ class InboundReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     }
     Advance([&]() REQUIRES(mutex_) {
       working_ = false;
-      EndWith(answer.status());
+      FinishWith(answer.status());
     });
   }
 
   absl::StatusOr<std::string> Answer() {
     // A cancelled stream looks half-closed; OnEnd() would commit an incomplete save.
-    if (context_->IsCancelled()) return ClientLeft();
+    if (context_->IsCancelled()) return ClientDisconnected();
     // A stream without messages; the session decides whether that is an error.
     if (session_ == nullptr) {
       auto session = host_->service->OpenInbound(method_);

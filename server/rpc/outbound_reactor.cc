@@ -58,12 +58,12 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       writing_ = false;
       written_bytes_ += static_cast<int64_t>(current_.Length());
       current_.Clear();
-      if (!ok) Abandon(ClientLeft());
+      if (!ok) Abandon(ClientDisconnected());
     });
   }
 
   void OnCancel() override {
-    Advance([this]() REQUIRES(mutex_) { Abandon(ClientLeft()); });
+    Advance([this]() REQUIRES(mutex_) { Abandon(ClientDisconnected()); });
   }
 
   void OnTick(absl::Time idle_since, absl::Time stalled_since) override {
@@ -96,7 +96,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       MutexLock lock(mutex_);
       if (!waiting_) return;
       if (!host_->draining && SteadyNow() < wait_until_) return;
-      if (!session_->StopWaiting()) return;
+      if (!session_->CancelWait()) return;
     }
     Advance([this]() REQUIRES(mutex_) {
       waiting_ = false;
@@ -125,7 +125,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     // gRPC frees the sent bytes only when the RPC ends. Waiting for budget here could
     // mean waiting for this RPC's own bytes, so the request is withdrawn.
     if (preparing_ && host_->outbound->Withdraw(this)) preparing_ = false;
-    if (waiting_ && session_->StopWaiting()) waiting_ = false;
+    if (waiting_ && session_->CancelWait()) waiting_ = false;
     if (session_ != nullptr) session_->Cancel();
     if (ended_) return;
     ended_ = true;
@@ -210,7 +210,7 @@ class OutboundReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::StatusOr<std::optional<OutboundMessage>> NextMessage() {
     {
       MutexLock lock(mutex_);
-      if (abandoned_) return ClientLeft();
+      if (abandoned_) return ClientDisconnected();
     }
     if (session_ == nullptr) {
       auto session = host_->service->OpenOutbound(method_, Fragments(*request_).Join());

@@ -15,7 +15,7 @@ namespace {
 
 constexpr absl::Duration kTick = absl::Milliseconds(500);
 constexpr char kRequestIdHeader[] = "x-request-id";
-constexpr size_t kLongestRequestId = 64;
+constexpr size_t kMaxRequestIdBytes = 64;
 
 std::string NewRequestId() {
   thread_local std::mt19937_64 random{std::random_device{}()};
@@ -28,7 +28,7 @@ std::string RequestId(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
   auto given = metadata.find(kRequestIdHeader);
   if (given != metadata.end() && given->second.size() > 0 &&
-      given->second.size() <= kLongestRequestId &&
+      given->second.size() <= kMaxRequestIdBytes &&
       std::all_of(given->second.begin(), given->second.end(), absl::ascii_isgraph)) {
     return std::string(given->second.data(), given->second.size());
   }
@@ -37,7 +37,7 @@ std::string RequestId(const grpc::CallbackServerContext& context) {
 
 }  // namespace
 
-absl::Status ClientLeft() { return absl::CancelledError("the client has left"); }
+absl::Status ClientDisconnected() { return absl::CancelledError("the client has left"); }
 
 StreamWatch::StreamWatch(absl::Duration idle_timeout, absl::Duration stall_timeout,
                          std::function<bool()> contended)

@@ -83,7 +83,7 @@ struct RpcHost {
 };
 
 // CANCELLED: the client cancelled the RPC or has disconnected.
-absl::Status ClientLeft();
+absl::Status ClientDisconnected();
 
 // One RPC's line in the log. The constructor starts the clock and adds the request id
 // to the trailing metadata.

@@ -37,7 +37,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor {
  private:
   void Run() {
     // The client may have given up while the call was queued.
-    if (context_->IsCancelled()) return End(ClientLeft());
+    if (context_->IsCancelled()) return End(ClientDisconnected());
     auto answer = host_->service->Call(method_, Fragments(*request_).Join());
     if (answer.ok()) {
       *response_ = ToBuffer(*answer);

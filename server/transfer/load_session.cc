@@ -154,31 +154,31 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
     first_part_ = false;
   }
   size_t bytes = part->ByteSizeLong();
-  while (told_sections_ < plan_.sections().size()) {
-    const auto& record = read.manifest().sections(plan_.sections()[told_sections_]);
+  while (sent_sections_ < plan_.sections().size()) {
+    const auto& record = read.manifest().sections(plan_.sections()[sent_sections_]);
     const size_t size = record.value().size() + kSectionHeadBytes;
     if (bytes > 0 && bytes + size > kPlanPartBytes) break;
     if (auto s = AddSection(record, size > kPlanPartBytes, part); !s.ok()) return s;
     bytes += size;
   }
-  while (told_sections_ == plan_.sections().size() &&
-         told_tensors_ < plan_.tensors().size()) {
-    v1::Tensor tensor = plan_.Describe(plan_.tensors()[told_tensors_]);
+  while (sent_sections_ == plan_.sections().size() &&
+         sent_tensors_ < plan_.tensors().size()) {
+    v1::Tensor tensor = plan_.Describe(plan_.tensors()[sent_tensors_]);
     const size_t size = tensor.ByteSizeLong() + 8;
     if (bytes > 0 && bytes + size > kPlanPartBytes) break;
     *part->add_tensors() = std::move(tensor);
     bytes += size;
-    ++told_tensors_;
+    ++sent_tensors_;
   }
-  plan_done_ = told_tensors_ == plan_.tensors().size() &&
-               told_sections_ == plan_.sections().size();
+  plan_done_ = sent_tensors_ == plan_.tensors().size() &&
+               sent_sections_ == plan_.sections().size();
   part->set_complete(plan_done_);
   return OutboundMessage{response.SerializeAsString(), {}};
 }
 
 absl::Status LoadSession::AddSection(const storage::records::SectionRecord& record,
                                      bool in_slices, v1::LoadPlan* part) {
-  if (told_slice_bytes_ == 0) {
+  if (sent_slice_bytes_ == 0) {
     auto section = SectionFromRecord(record, FullCheckpointName(plan_.read()));
     if (!section.ok()) return section.status();
     for (const auto& summary : plan_.read().checkpoint().sections()) {
@@ -195,14 +195,14 @@ absl::Status LoadSession::AddSection(const storage::records::SectionRecord& reco
   if (in_slices) {
     const absl::string_view encoded = EncodedSection(record);
     const absl::string_view slice =
-        encoded.substr(told_slice_bytes_, kPlanPartBytes - kSectionHeadBytes);
+        encoded.substr(sent_slice_bytes_, kPlanPartBytes - kSectionHeadBytes);
     part->set_section_bytes(std::string(slice));
-    told_slice_bytes_ += slice.size();
-    if (told_slice_bytes_ < encoded.size()) return absl::OkStatus();
+    sent_slice_bytes_ += slice.size();
+    if (sent_slice_bytes_ < encoded.size()) return absl::OkStatus();
     part->set_section_complete(true);
-    told_slice_bytes_ = 0;
+    sent_slice_bytes_ = 0;
   }
-  ++told_sections_;
+  ++sent_sections_;
   return absl::OkStatus();
 }
 

@@ -58,10 +58,10 @@ class LoadSession final : public OutboundSession {
   std::atomic<bool> cancelled_ = false;
 
   // Of the plan: the next section and tensor to tell.
-  size_t told_sections_ = 0;
-  size_t told_tensors_ = 0;
+  size_t sent_sections_ = 0;
+  size_t sent_tensors_ = 0;
   // Of the next section, if it is told in slices.
-  size_t told_slice_bytes_ = 0;
+  size_t sent_slice_bytes_ = 0;
   bool first_part_ = true;
   bool plan_done_ = false;
   // No chunk was sent yet: the first message of them is small (kInitialSendBytes).

@@ -54,13 +54,12 @@ class Checkpoints {
     uint64_t generation = 0;
   };
   // Deletes those of `versions` that nothing holds and that have not changed since,
-  // each in its own batch. NOT_FOUND once the model of this uid is gone. `go_on` is
+  // each in its own batch. NOT_FOUND once the model of this uid is gone. `keep_going` is
   // called before each; if it returns false: CANCELLED. An error's message says how
   // many versions are already deleted and names the first ten.
-  virtual absl::StatusOr<Deletions> DeleteEach(const records::ModelRecord& model,
-                                               absl::Span<const SeenVersion> versions,
-                                               bool validate_only,
-                                               const std::function<bool()>& go_on) = 0;
+  virtual absl::StatusOr<Deletions> DeleteEach(
+      const records::ModelRecord& model, absl::Span<const SeenVersion> versions,
+      bool validate_only, const std::function<bool()>& keep_going) = 0;
   // Pages of the manifest in order; the tensor table goes on from page to page.
   // NOT_FOUND beyond the last.
   virtual absl::StatusOr<records::ManifestPage> ReadManifestPage(

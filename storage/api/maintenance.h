@@ -41,7 +41,7 @@ class Maintenance {
   virtual absl::StatusOr<StoreStats> Stats() = 0;
   // Reopens an engine that a fault has closed, if one has. Called periodically
   // and after an undecided commit.
-  virtual absl::Status Heal() = 0;
+  virtual absl::Status ReopenIfClosed() = 0;
 };
 
 }  // namespace modelstore::storage

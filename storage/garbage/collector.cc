@@ -17,12 +17,12 @@ namespace modelstore::storage {
 namespace {
 
 // Time that a deletion waits for a running collection.
-constexpr absl::Duration kDeletionPatience = absl::Milliseconds(200);
-constexpr absl::Duration kCollectionPatience = absl::Minutes(5);
+constexpr absl::Duration kDeletionTimeout = absl::Milliseconds(200);
+constexpr absl::Duration kCollectionTimeout = absl::Minutes(5);
 // How often a collection that waits for another asks whether it is still wanted.
 constexpr absl::Duration kTurnPollInterval = absl::Milliseconds(200);
-constexpr size_t kSpreadAtOnce = 500;
-constexpr size_t kFinalizedAtOnce = 4096;
+constexpr size_t kExpandBatchRows = 500;
+constexpr size_t kFinalizeBatchRows = 4096;
 // Of rows, that DeleteModel writes itself; the next collection goes on.
 constexpr int kBatchesInCall = 3;
 constexpr int64_t kProgressEvery = 256;
@@ -41,7 +41,7 @@ bool IsOpenUpload(absl::string_view key, absl::string_view value) {
   return upload.ok() && upload->committed_version() == 0;
 }
 
-void SpreadVersion(const v1::DeadModelRecord& model, absl::string_view key,
+void ExpandVersion(const v1::DeadModelRecord& model, absl::string_view key,
                    absl::string_view value, CatalogBatch& batch) {
   v1::DeadCheckpointRecord dead;
   dead.set_model_uid(model.model_uid());
@@ -100,8 +100,8 @@ absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> Collector::ReadDead(
     KeyRange& range) {
   std::vector<v1::DeadCheckpointRecord> dead;
   absl::Status status;
-  RETURN_IF_ERROR(VisitSome(range, [&](absl::string_view, absl::string_view value) {
-                    if (dead.size() == kFinalizedAtOnce) return false;
+  RETURN_IF_ERROR(VisitBatch(range, [&](absl::string_view, absl::string_view value) {
+                    if (dead.size() == kFinalizeBatchRows) return false;
                     absl::StatusOr<v1::DeadCheckpointRecord> record =
                         Decode<v1::DeadCheckpointRecord>(value);
                     status = record.status();
@@ -130,7 +130,7 @@ absl::StatusOr<Freed> Collector::AfterDeletion(
       core_, *sizes, PacksOf(dead), [&](const std::string& uid, int64_t version) {
         return uid == model_uid && versions.contains(version);
       });
-  Turn turn(this, kDeletionPatience);
+  Turn turn(this, kDeletionTimeout);
   if (turn.taken()) {
     GarbageResult result;
     absl::StatusOr<int64_t> went = Finalize(dead, *sizes, result);
@@ -146,14 +146,14 @@ absl::StatusOr<Freed> Collector::AfterDeletion(
 absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model) {
   Freed later;
   later.waiting_bytes = model.stored_bytes();
-  Turn turn(this, kDeletionPatience);
+  Turn turn(this, kDeletionTimeout);
   const std::string uid = model.uid();
   absl::StatusOr<std::optional<v1::DeadModelRecord>> record =
       GetRecord<v1::DeadModelRecord>(core_.catalog(), keys::DeadModel(uid));
   if (!turn.taken() || !record.ok() || !record->has_value()) return later;
   // Of a large model the caller does not wait for all of it.
   int batches = 0;
-  if (!SpreadDeadModel(**record, [&] { return ++batches <= kBatchesInCall; }).ok()) {
+  if (!ExpandDeadModel(**record, [&] { return ++batches <= kBatchesInCall; }).ok()) {
     return later;
   }
   std::string prefix = keys::DeadCheckpoint(uid, 0);
@@ -177,7 +177,7 @@ absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model
 }
 
 void Collector::AfterUploadDeletion() {
-  Turn turn(this, kDeletionPatience);
+  Turn turn(this, kDeletionTimeout);
   absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
   if (!turn.taken() || !sizes.ok()) return;
   GarbageResult result;
@@ -186,7 +186,7 @@ void Collector::AfterUploadDeletion() {
 
 // Visits rows of a range, moves its begin behind them, and returns true if there are
 // more. `visit` returns false at one that is too many.
-absl::StatusOr<bool> Collector::VisitSome(
+absl::StatusOr<bool> Collector::VisitBatch(
     KeyRange& range,
     absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) {
   bool more = false;
@@ -204,8 +204,8 @@ absl::StatusOr<bool> Collector::VisitSome(
 
 // Turns the versions of a deleted model into deleted versions, in batches. Returns the
 // number of rows changed.
-absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
-                                              const std::function<bool()>& go_on) {
+absl::StatusOr<int64_t> Collector::ExpandBatch(const v1::DeadModelRecord& model,
+                                               const std::function<bool()>& keep_going) {
   const std::string& uid = model.model_uid();
   KeyRange versions = PrefixRange(keys::Versions(uid));
   std::vector<KeyRange> remains;
@@ -216,18 +216,18 @@ absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
   }
   int64_t changes = 0;
   for (bool more = true; more;) {
-    if (!go_on()) return absl::CancelledError("the collection was stopped");
+    if (!keep_going()) return absl::CancelledError("the collection was stopped");
     CatalogBatch batch;
     ASSIGN_OR_RETURN(
-        more, VisitSome(versions, [&](absl::string_view key, absl::string_view value) {
-          if (batch.changes().size() >= 2 * kSpreadAtOnce) return false;
-          SpreadVersion(model, key, value, batch);
+        more, VisitBatch(versions, [&](absl::string_view key, absl::string_view value) {
+          if (batch.changes().size() >= 2 * kExpandBatchRows) return false;
+          ExpandVersion(model, key, value, batch);
           return true;
         }));
     for (KeyRange& range : remains) {
-      ASSIGN_OR_RETURN(const bool left, VisitSome(range, [&](absl::string_view key,
-                                                             absl::string_view value) {
-                         if (batch.changes().size() >= 4 * kSpreadAtOnce) return false;
+      ASSIGN_OR_RETURN(const bool left, VisitBatch(range, [&](absl::string_view key,
+                                                              absl::string_view value) {
+                         if (batch.changes().size() >= 4 * kExpandBatchRows) return false;
                          if (!IsOpenUpload(key, value))
                            batch.Delete(Space::kRecords, std::string(key));
                          return true;
@@ -236,19 +236,19 @@ absl::StatusOr<int64_t> Collector::SpreadOnce(const v1::DeadModelRecord& model,
     }
     if (batch.empty()) continue;
     changes += static_cast<int64_t>(batch.changes().size());
-    RETURN_IF_ERROR(core_.WriteSettled(
+    RETURN_IF_ERROR(core_.WriteResolved(
         batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
         [] { return absl::StatusOr<bool>(false); }));  // may be written twice
   }
   return changes;
 }
 
-absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model,
-                                        const std::function<bool()>& go_on) {
+absl::Status Collector::ExpandDeadModel(const v1::DeadModelRecord& model,
+                                        const std::function<bool()>& keep_going) {
   // A reopening after a fault may undo buffered writes: the record is deleted once a
   // whole pass has found nothing.
   while (true) {
-    ASSIGN_OR_RETURN(const int64_t changes, SpreadOnce(model, go_on));
+    ASSIGN_OR_RETURN(const int64_t changes, ExpandBatch(model, keep_going));
     if (changes == 0) break;
   }
   CatalogBatch batch;
@@ -257,12 +257,12 @@ absl::Status Collector::SpreadDeadModel(const v1::DeadModelRecord& model,
   const absl::Status status = core_.catalog().Write(batch, Durability::kDurable);
   if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) {
     core_.ReleaseBallast();
-    core_.Heal().IgnoreError();
+    core_.ReopenIfClosed().IgnoreError();
   }
   return status;
 }
 
-absl::Status Collector::SpreadDeadModels(const std::function<bool()>& go_on) {
+absl::Status Collector::ExpandDeadModels(const std::function<bool()>& keep_going) {
   std::vector<v1::DeadModelRecord> models;
   RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::DeadModels()),
                                        [&](absl::string_view, absl::string_view value) {
@@ -272,7 +272,7 @@ absl::Status Collector::SpreadDeadModels(const std::function<bool()>& go_on) {
                                            models.push_back(*std::move(model));
                                          return true;
                                        }));
-  for (const auto& model : models) RETURN_IF_ERROR(SpreadDeadModel(model, go_on));
+  for (const auto& model : models) RETURN_IF_ERROR(ExpandDeadModel(model, keep_going));
   return absl::OkStatus();
 }
 
@@ -292,8 +292,8 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
         batch.Delete(Space::kManifests, std::string(page));
         return true;
       }));
-  RETURN_IF_ERROR(core_.WriteSettled(batch, durability, StoreCore::Room::kFreesSpace,
-                                     core_.KeyIs(Space::kRecords, key, std::nullopt)));
+  RETURN_IF_ERROR(core_.WriteResolved(batch, durability, StoreCore::Room::kFreesSpace,
+                                      core_.KeyIs(Space::kRecords, key, std::nullopt)));
   for (uint64_t pack : mine.gone) {
     core_.places.Forget(pack);
     core_.damage.Forget(pack);
@@ -345,14 +345,14 @@ absl::StatusOr<int64_t> Collector::Finalize(
 }
 
 absl::Status Collector::FinalizeAll(const PackSizes& sizes,
-                                    const std::function<bool()>& go_on,
+                                    const std::function<bool()>& keep_going,
                                     GarbageResult& result) {
   KeyRange range = PrefixRange(keys::DeadCheckpoints());
   while (true) {
     ASSIGN_OR_RETURN(const std::vector<v1::DeadCheckpointRecord> dead, ReadDead(range));
     if (dead.empty()) return absl::OkStatus();
     RETURN_IF_ERROR(Finalize(dead, sizes, result).status());
-    if (!go_on()) return absl::CancelledError("the collection was stopped");
+    if (!keep_going()) return absl::CancelledError("the collection was stopped");
   }
 }
 
@@ -380,8 +380,8 @@ absl::Status Collector::SweepManifests() {
                                return true;
                              }));
     const absl::Status status =
-        core_.WriteSettled(batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
-                           core_.KeyIs(Space::kRecords, row, std::nullopt));
+        core_.WriteResolved(batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
+                            core_.KeyIs(Space::kRecords, row, std::nullopt));
     if (!status.ok() && !absl::IsAborted(status)) return status;
   }
   return absl::OkStatus();
@@ -414,8 +414,8 @@ absl::Status Collector::DropUnnamed(bool validate_only, const PackSizes& sizes,
   return absl::OkStatus();
 }
 
-absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
-                                 const Progress& progress, GarbageResult& result) {
+absl::Status Collector::FreeSpace(bool validate_only, const PackSizes& sizes,
+                                  const Progress& progress, GarbageResult& result) {
   ASSIGN_OR_RETURN(Liveness measured,
                    MeasureLiveness(core_, sizes, std::nullopt, nullptr));
   CopyForward copy(&core_, &sizes, measured, &stuck_);
@@ -438,7 +438,7 @@ absl::Status Collector::MakeRoom(bool validate_only, const PackSizes& sizes,
 absl::StatusOr<GarbageResult> Collector::Collect(bool validate_only,
                                                  const Progress& progress) {
   GarbageResult result;
-  Turn turn(this, kCollectionPatience, progress);
+  Turn turn(this, kCollectionTimeout, progress);
   if (!turn.taken()) {
     if (progress && !progress(0, 0)) return absl::CancelledError("cancelled");
     return Overloaded("another collection is running: retry later", 5000);
@@ -449,17 +449,17 @@ absl::StatusOr<GarbageResult> Collector::Collect(bool validate_only,
     ASSIGN_OR_RETURN(const PackSizes before, ReadPackSizes(core_));
     if (!validate_only) {
       const int64_t total = static_cast<int64_t>(before.size());
-      const auto go_on = [&] { return !progress || progress(0, total); };
-      RETURN_IF_ERROR(SpreadDeadModels(go_on));
+      const auto keep_going = [&] { return !progress || progress(0, total); };
+      RETURN_IF_ERROR(ExpandDeadModels(keep_going));
       // Before deleted versions are freed: they may hold the only whole copy.
       Repair repair(&core_);
-      RETURN_IF_ERROR(repair.Run(go_on));
+      RETURN_IF_ERROR(repair.Run(keep_going));
       // Packs may have lost their last use, and stuck ones the chunks that were damaged.
       if (repair.changed()) {
         possible = true;
         stuck_.clear();
       }
-      RETURN_IF_ERROR(FinalizeAll(before, go_on, result));
+      RETURN_IF_ERROR(FinalizeAll(before, keep_going, result));
       RETURN_IF_ERROR(SweepManifests());
     }
     ASSIGN_OR_RETURN(const PackSizes sizes, ReadPackSizes(core_));
@@ -467,7 +467,7 @@ absl::StatusOr<GarbageResult> Collector::Collect(bool validate_only,
       RETURN_IF_ERROR(DropUnnamed(validate_only, sizes, progress, result));
     }
     if (!possible && !validate_only) return absl::OkStatus();
-    return MakeRoom(validate_only, sizes, progress, result);
+    return FreeSpace(validate_only, sizes, progress, result);
   };
   const absl::Status status = run();
   if (!status.ok() || validate_only) core_.garbage_possible = true;

@@ -46,19 +46,20 @@ class Collector {
   void End() EXCLUDES(mutex_);
   class Turn;
 
-  absl::StatusOr<bool> VisitSome(
+  absl::StatusOr<bool> VisitBatch(
       KeyRange& range,
       absl::FunctionRef<bool(absl::string_view key, absl::string_view value)> visit);
-  absl::StatusOr<int64_t> SpreadOnce(const v1::DeadModelRecord& model,
-                                     const std::function<bool()>& go_on);
-  // `go_on` is called before each batch; if it returns false: CANCELLED, and the next
-  // call continues.
-  absl::Status SpreadDeadModel(const v1::DeadModelRecord& model,
-                               const std::function<bool()>& go_on);
-  absl::Status SpreadDeadModels(const std::function<bool()>& go_on);
+  absl::StatusOr<int64_t> ExpandBatch(const v1::DeadModelRecord& model,
+                                      const std::function<bool()>& keep_going);
+  // `keep_going` is called before each batch; if it returns false: CANCELLED, and the
+  // next call continues.
+  absl::Status ExpandDeadModel(const v1::DeadModelRecord& model,
+                               const std::function<bool()>& keep_going);
+  absl::Status ExpandDeadModels(const std::function<bool()>& keep_going);
   // Reads the next few thousand rows and moves the begin of `range` behind them.
   absl::StatusOr<std::vector<v1::DeadCheckpointRecord>> ReadDead(KeyRange& range);
-  absl::Status FinalizeAll(const PackSizes& sizes, const std::function<bool()>& go_on,
+  absl::Status FinalizeAll(const PackSizes& sizes,
+                           const std::function<bool()>& keep_going,
                            GarbageResult& result);
   // Frees those of `dead` that nobody reads; returns the bytes freed.
   absl::StatusOr<int64_t> Finalize(const std::vector<v1::DeadCheckpointRecord>& dead,
@@ -69,8 +70,8 @@ class Collector {
   absl::Status DropUnnamed(bool validate_only, const PackSizes& sizes,
                            const Progress& progress, GarbageResult& result);
   // Measures what is dead inside packs, and copies forward.
-  absl::Status MakeRoom(bool validate_only, const PackSizes& sizes,
-                        const Progress& progress, GarbageResult& result);
+  absl::Status FreeSpace(bool validate_only, const PackSizes& sizes,
+                         const Progress& progress, GarbageResult& result);
 
   StoreCore& core_;
   // Packs whose damage keeps them from being copied forward; touched by the one

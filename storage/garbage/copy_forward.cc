@@ -37,7 +37,7 @@ CopyForward::CopyForward(StoreCore* core, const PackSizes* sizes,
   Plan(liveness);
 }
 
-int64_t CopyForward::Tenant::needed_bytes() const {
+int64_t CopyForward::LogicalPack::needed_bytes() const {
   return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
 }
 
@@ -85,8 +85,8 @@ void CopyForward::Plan(const Liveness& liveness) {
       close();
     }
     group.hosts.push_back(pack);
-    group.tenants.insert(group.tenants.end(), state->tenants.begin(),
-                         state->tenants.end());
+    group.logical_packs.insert(group.logical_packs.end(), state->logical_packs.begin(),
+                               state->logical_packs.end());
     bytes += kept;
     reclaimable += state->reclaimable_bytes;
     chunks += state->chunk_count;
@@ -94,7 +94,7 @@ void CopyForward::Plan(const Liveness& liveness) {
   close();
 }
 
-void CopyForward::GiveUpOn(uint64_t host, absl::string_view why) {
+void CopyForward::ReportDamagedPack(uint64_t host, absl::string_view why) {
   if (!stuck_.insert(host).second) return;
   core_.Event(Listener::Severity::kWarning,
               absl::StrCat("pack ", host, " is not copied forward: ", why,
@@ -103,49 +103,50 @@ void CopyForward::GiveUpOn(uint64_t host, absl::string_view why) {
 
 // A later commit uses no chunk of these packs that no version uses now: it shares chunks
 // only with its base, which it holds.
-absl::StatusOr<std::vector<CopyForward::Tenant>> CopyForward::FindNeeded(
+absl::StatusOr<std::vector<CopyForward::LogicalPack>> CopyForward::FindNeeded(
     const Group& group) {
   const size_t length = DigestLength(kAlgorithm);
-  std::vector<Tenant> tenants;
+  std::vector<LogicalPack> logical_packs;
   std::map<VersionKey, std::vector<uint64_t>> users;  // and the hosts that they use
-  for (uint64_t pack : group.tenants) {
-    Tenant tenant;
-    tenant.pack = pack;
+  for (uint64_t pack : group.logical_packs) {
+    LogicalPack logical;
+    logical.pack = pack;
     std::vector<VersionKey> own;
     RETURN_IF_ERROR(
         core_.catalog().Scan(Space::kRecords, PrefixRange(keys::Pack(pack)),
                              [&](absl::string_view key, absl::string_view value) {
                                keys::PackKey parsed = keys::ParsePackKey(key);
                                if (parsed.uid.empty()) {
-                                 tenant.record_bytes = std::string(value);
+                                 logical.record_bytes = std::string(value);
                                } else {
                                  own.emplace_back(std::move(parsed.uid), parsed.version);
                                }
                                return true;
                              }));
     if (own.empty()) continue;
-    ASSIGN_OR_RETURN(tenant.record, Decode<v1::PackRecord>(tenant.record_bytes));
-    tenant.host = tenant.record.has_place() ? tenant.record.place().pack() : pack;
-    tenant.sizes.resize(tenant.record.chunk_count());
-    tenant.digests.resize(tenant.record.chunk_count() * length);
-    for (VersionKey& user : own) users[std::move(user)].push_back(tenant.host);
-    tenants.push_back(std::move(tenant));
+    ASSIGN_OR_RETURN(logical.record, Decode<v1::PackRecord>(logical.record_bytes));
+    logical.host = logical.record.has_place() ? logical.record.place().pack() : pack;
+    logical.sizes.resize(logical.record.chunk_count());
+    logical.digests.resize(logical.record.chunk_count() * length);
+    for (VersionKey& user : own) users[std::move(user)].push_back(logical.host);
+    logical_packs.push_back(std::move(logical));
   }
   for (const auto& [user, hosts] : users) {
-    const absl::Status status = MarkNeeded(user.first, user.second, tenants);
+    const absl::Status status = MarkNeeded(user.first, user.second, logical_packs);
     if (!absl::IsDataLoss(status)) {
       RETURN_IF_ERROR(status);
       continue;
     }
-    for (uint64_t host : hosts) GiveUpOn(host, status.message());
+    for (uint64_t host : hosts) ReportDamagedPack(host, status.message());
   }
-  std::erase_if(tenants,
-                [this](const Tenant& tenant) { return stuck_.contains(tenant.host); });
-  return tenants;
+  std::erase_if(logical_packs, [this](const LogicalPack& logical) {
+    return stuck_.contains(logical.host);
+  });
+  return logical_packs;
 }
 
 absl::Status CopyForward::MarkNeeded(const std::string& uid, int64_t version,
-                                     std::vector<Tenant>& tenants) {
+                                     std::vector<LogicalPack>& logical_packs) {
   uint64_t manifest_id = 0;
   ASSIGN_OR_RETURN(
       const std::optional<v1::CheckpointRecord> record,
@@ -162,23 +163,23 @@ absl::Status CopyForward::MarkNeeded(const std::string& uid, int64_t version,
   ASSIGN_OR_RETURN(const std::shared_ptr<const v1::ManifestPage> manifest,
                    core_.manifests.Load(manifest_id));
   const size_t length = DigestLength(kAlgorithm);
-  absl::flat_hash_map<uint64_t, Tenant*> by_pack;
-  for (Tenant& tenant : tenants) by_pack[tenant.pack] = &tenant;
+  absl::flat_hash_map<uint64_t, LogicalPack*> by_pack;
+  for (LogicalPack& logical : logical_packs) by_pack[logical.pack] = &logical;
   for (const v1::TensorRecord& tensor : manifest->tensors()) {
     for (const v1::PieceRecord& piece : tensor.pieces()) {
       const int64_t piece_bytes = PieceBytes(tensor, piece);
       for (int i = 0; i < piece.packs_size(); ++i) {
         auto it = by_pack.find(piece.packs(i));
         if (it == by_pack.end()) continue;
-        Tenant& tenant = *it->second;
+        LogicalPack& logical = *it->second;
         const uint32_t sequence = piece.sequences(i);
-        if (sequence >= tenant.sizes.size()) {
+        if (sequence >= logical.sizes.size()) {
           return absl::DataLossError("a manifest names a chunk that its pack never had");
         }
-        tenant.sizes[sequence] =
+        logical.sizes[sequence] =
             static_cast<uint32_t>(ChunkBytes(piece_bytes, piece.chunk_size_bytes(), i));
-        tenant.digests.replace(sequence * length, length, piece.digests(), i * length,
-                               length);
+        logical.digests.replace(sequence * length, length, piece.digests(), i * length,
+                                length);
       }
     }
   }
@@ -187,37 +188,37 @@ absl::Status CopyForward::MarkNeeded(const std::string& uid, int64_t version,
 
 // The chunks of an inline pack are rows of the catalog: the dead ones are deleted.
 absl::StatusOr<int64_t> CopyForward::ShrinkInline(uint64_t pack) {
-  ASSIGN_OR_RETURN(std::vector<Tenant> tenants, FindNeeded({{pack}, {pack}}));
-  if (tenants.empty()) return 0;
-  Tenant& tenant = tenants.front();
+  ASSIGN_OR_RETURN(std::vector<LogicalPack> logical_packs, FindNeeded({{pack}, {pack}}));
+  if (logical_packs.empty()) return 0;
+  LogicalPack& logical = logical_packs.front();
   CatalogBatch batch;
   const std::string key = keys::Pack(pack);
-  for (uint32_t c = 0; c < tenant.sizes.size(); ++c) {
-    if (tenant.sizes[c] == 0) batch.Delete(Space::kChunks, keys::Chunk(pack, c));
+  for (uint32_t c = 0; c < logical.sizes.size(); ++c) {
+    if (logical.sizes[c] == 0) batch.Delete(Space::kChunks, keys::Chunk(pack, c));
   }
-  const int64_t before = tenant.record.chunk_bytes();
-  tenant.record.set_chunk_bytes(tenant.needed_bytes());
-  batch.Expect(Space::kRecords, key, tenant.record_bytes);
-  batch.Put(Space::kRecords, key, Encode(tenant.record));
+  const int64_t before = logical.record.chunk_bytes();
+  logical.record.set_chunk_bytes(logical.needed_bytes());
+  batch.Expect(Space::kRecords, key, logical.record_bytes);
+  batch.Put(Space::kRecords, key, Encode(logical.record));
   RETURN_IF_ERROR(
-      core_.WriteSettled(batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
-                         core_.KeyIs(Space::kRecords, key, Encode(tenant.record))));
-  return before - tenant.record.chunk_bytes();
+      core_.WriteResolved(batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
+                          core_.KeyIs(Space::kRecords, key, Encode(logical.record))));
+  return before - logical.record.chunk_bytes();
 }
 
 // DATA_LOSS if one of the chunks is damaged.
-absl::Status CopyForward::Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& grant,
-                               uint32_t& next) {
+absl::Status CopyForward::Copy(LogicalPack& logical, PackWriter& writer,
+                               SpaceGrant& grant, uint32_t& next) {
   const size_t length = DigestLength(kAlgorithm);
   std::optional<uint32_t> last;
-  for (uint32_t sequence = 0; sequence < tenant.sizes.size(); ++sequence) {
-    const uint32_t size = tenant.sizes[sequence];
+  for (uint32_t sequence = 0; sequence < logical.sizes.size(); ++sequence) {
+    const uint32_t size = logical.sizes[sequence];
     if (size == 0) continue;
-    if (!go_on_()) return absl::CancelledError("the collection was stopped");
+    if (!keep_going_()) return absl::CancelledError("the collection was stopped");
     const absl::StatusOr<PinnedBytes> bytes =
-        core_.chunks().Read({tenant.host, sequence + tenant.record.place().shift()});
+        core_.chunks().Read({logical.host, sequence + logical.record.place().shift()});
     if (absl::IsNotFound(bytes.status()) || absl::IsDataLoss(bytes.status())) {
-      core_.damage.Mark({tenant.pack, sequence});
+      core_.damage.Mark({logical.pack, sequence});
     }
     if (absl::IsNotFound(bytes.status())) {
       return absl::DataLossError(absl::StrCat("chunk ", sequence, " is gone"));
@@ -225,72 +226,73 @@ absl::Status CopyForward::Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& g
     RETURN_IF_ERROR(bytes.status());
     if (bytes->view().size() != size ||
         ComputeDigest(kAlgorithm, bytes->view()).bytes() !=
-            absl::string_view(tenant.digests).substr(sequence * length, length)) {
-      core_.damage.Mark({tenant.pack, sequence});
+            absl::string_view(logical.digests).substr(sequence * length, length)) {
+      core_.damage.Mark({logical.pack, sequence});
       return absl::DataLossError(
           absl::StrCat("chunk ", sequence, " does not match its digest"));
     }
     if (!last.has_value()) {
-      tenant.place.set_shift(next - sequence);
+      logical.place.set_shift(next - sequence);
     } else {
       writer.Skip(sequence - *last - 1);
     }
     RETURN_IF_ERROR(grant.Take(size));
     RETURN_IF_ERROR(writer.Append(bytes->view()).status());
     last = sequence;
-    next = sequence + tenant.place.shift() + 1;
+    next = sequence + logical.place.shift() + 1;
   }
   return absl::OkStatus();
 }
 
-absl::Status CopyForward::Switch(const std::vector<Tenant>& tenants) {
+absl::Status CopyForward::Switch(const std::vector<LogicalPack>& logical_packs) {
   CatalogBatch batch;
   std::string key, value;
-  for (const Tenant& tenant : tenants) {
-    v1::PackRecord record = tenant.record;
-    record.set_chunk_bytes(tenant.needed_bytes());
-    *record.mutable_place() = tenant.place;
-    key = keys::Pack(tenant.pack);
+  for (const LogicalPack& logical : logical_packs) {
+    v1::PackRecord record = logical.record;
+    record.set_chunk_bytes(logical.needed_bytes());
+    *record.mutable_place() = logical.place;
+    key = keys::Pack(logical.pack);
     value = Encode(record);
-    batch.Expect(Space::kRecords, key, tenant.record_bytes);
+    batch.Expect(Space::kRecords, key, logical.record_bytes);
     batch.Put(Space::kRecords, key, value);
   }
   // Durably, before the old packs go.
-  RETURN_IF_ERROR(core_.WriteSettled(batch, Durability::kDurable,
-                                     StoreCore::Room::kFreesSpace,
-                                     core_.KeyIs(Space::kRecords, key, value)));
-  for (const Tenant& tenant : tenants) core_.places.Moved(tenant.pack, tenant.place);
+  RETURN_IF_ERROR(core_.WriteResolved(batch, Durability::kDurable,
+                                      StoreCore::Room::kFreesSpace,
+                                      core_.KeyIs(Space::kRecords, key, value)));
+  for (const LogicalPack& logical : logical_packs)
+    core_.places.Moved(logical.pack, logical.place);
   return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> CopyForward::MoveGroup(const Group& group) {
   while (true) {
-    ASSIGN_OR_RETURN(std::vector<Tenant> tenants, FindNeeded(group));
-    if (tenants.empty()) return 0;
+    ASSIGN_OR_RETURN(std::vector<LogicalPack> logical_packs, FindNeeded(group));
+    if (logical_packs.empty()) return 0;
     const uint64_t pack = RandomNumber() & ~keys::kInlinePackBit;
     const RunningIds::Entry running = core_.running_packs.Enter(pack);
     ASSIGN_OR_RETURN(std::unique_ptr<PackWriter> writer, core_.chunks().NewPack(pack));
     SpaceGrant grant(&core_.space);
     uint32_t next = 0;
     absl::Status status;
-    for (Tenant& tenant : tenants) {
-      status = Copy(tenant, *writer, grant, next);
-      if (absl::IsDataLoss(status)) GiveUpOn(tenant.host, status.message());
+    for (LogicalPack& logical : logical_packs) {
+      status = Copy(logical, *writer, grant, next);
+      if (absl::IsDataLoss(status)) ReportDamagedPack(logical.host, status.message());
       if (!status.ok()) break;
     }
     if (absl::IsDataLoss(status)) continue;  // without it
     RETURN_IF_ERROR(status);
     const int64_t written = writer->size_bytes();
-    for (Tenant& tenant : tenants) {
-      tenant.place.set_pack(pack);
-      tenant.place.set_pack_bytes(written);
+    for (LogicalPack& logical : logical_packs) {
+      logical.place.set_pack(pack);
+      logical.place.set_pack_bytes(written);
     }
     core_.garbage_possible = true;  // until the old ones are dropped
     RETURN_IF_ERROR(writer->Finish());
     RETURN_IF_ERROR(core_.chunks().Publish(std::move(writer)));
-    RETURN_IF_ERROR(Switch(tenants));
+    RETURN_IF_ERROR(Switch(logical_packs));
     std::vector<uint64_t> old;
-    for (const Tenant& tenant : tenants) old.push_back(tenant.host);
+    for (const LogicalPack& logical : logical_packs) old.push_back(logical.host);
     std::sort(old.begin(), old.end());
     old.erase(std::unique(old.begin(), old.end()), old.end());
     RETURN_IF_ERROR(core_.chunks().DropPacks(old));
@@ -302,8 +304,8 @@ absl::StatusOr<int64_t> CopyForward::MoveGroup(const Group& group) {
   }
 }
 
-absl::StatusOr<int64_t> CopyForward::Run(const std::function<bool()>& go_on) {
-  go_on_ = go_on;
+absl::StatusOr<int64_t> CopyForward::Run(const std::function<bool()>& keep_going) {
+  keep_going_ = keep_going;
   int64_t freed = 0;
   for (uint64_t pack : inline_) {
     ASSIGN_OR_RETURN(const int64_t went, ShrinkInline(pack));

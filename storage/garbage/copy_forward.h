@@ -32,12 +32,12 @@ class CopyForward {
   int64_t planned_bytes() const { return planned_bytes_; }
 
   // Returns the bytes freed on the disk. Stops early if there is no room to copy.
-  // `go_on` is called at each chunk; if it returns false: CANCELLED.
-  absl::StatusOr<int64_t> Run(const std::function<bool()>& go_on);
+  // `keep_going` is called at each chunk; if it returns false: CANCELLED.
+  absl::StatusOr<int64_t> Run(const std::function<bool()>& keep_going);
 
  private:
   // One pack as versions name it, and what they need of it.
-  struct Tenant {
+  struct LogicalPack {
     uint64_t pack = 0;
     uint64_t host = 0;
     std::string record_bytes;
@@ -51,25 +51,25 @@ class CopyForward {
   // The packs that go into one new pack.
   struct Group {
     std::vector<uint64_t> hosts;
-    std::vector<uint64_t> tenants;
+    std::vector<uint64_t> logical_packs;
   };
 
   void Plan(const Liveness& liveness);
-  absl::StatusOr<std::vector<Tenant>> FindNeeded(const Group& group);
+  absl::StatusOr<std::vector<LogicalPack>> FindNeeded(const Group& group);
   absl::Status MarkNeeded(const std::string& uid, int64_t version,
-                          std::vector<Tenant>& tenants);
+                          std::vector<LogicalPack>& logical_packs);
   absl::StatusOr<int64_t> ShrinkInline(uint64_t pack);
   absl::StatusOr<int64_t> MoveGroup(const Group& group);
-  absl::Status Copy(Tenant& tenant, PackWriter& writer, SpaceGrant& grant,
+  absl::Status Copy(LogicalPack& logical, PackWriter& writer, SpaceGrant& grant,
                     uint32_t& next);
-  absl::Status Switch(const std::vector<Tenant>& tenants);
+  absl::Status Switch(const std::vector<LogicalPack>& logical_packs);
   // Reports the damage of a pack once.
-  void GiveUpOn(uint64_t host, absl::string_view why);
+  void ReportDamagedPack(uint64_t host, absl::string_view why);
 
   StoreCore& core_;
   const PackSizes& sizes_;
   absl::flat_hash_set<uint64_t>& stuck_;
-  std::function<bool()> go_on_;
+  std::function<bool()> keep_going_;
   std::vector<Group> groups_;
   std::vector<uint64_t> inline_;
   int64_t planned_bytes_ = 0;

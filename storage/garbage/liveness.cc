@@ -48,7 +48,7 @@ class Measure {
     return !filter_ || filter_(version.first, version.second);
   }
   absl::Status Mark(const VersionKey& version, bool living);
-  void KeepAllOf(const VersionKey& version);
+  void MarkAllLive(const VersionKey& version);
 
   StoreCore& core_;
   const PackSizes& sizes_;
@@ -92,7 +92,7 @@ void Measure::AddTenant(int64_t waiting, int64_t reclaimable) {
   state.chunk_bytes = moved ? record_.place().pack_bytes() : record_.chunk_bytes();
   state.waiting_bytes += waiting;
   state.reclaimable_bytes += reclaimable;
-  state.tenants.push_back(pack_);
+  state.logical_packs.push_back(pack_);
   state.chunk_count += record_.chunk_count();
   if (moved) known_bytes_[host] += record_.chunk_bytes();
 }
@@ -175,7 +175,7 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
       core_.manifests.Load(manifest_id);
   // A damaged manifest keeps all that it may name; readers report the damage.
   if (absl::IsDataLoss(manifest.status())) {
-    KeepAllOf(version);
+    MarkAllLive(version);
     return absl::OkStatus();
   }
   if (!manifest.ok()) return manifest.status();
@@ -195,7 +195,7 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
   return absl::OkStatus();
 }
 
-void Measure::KeepAllOf(const VersionKey& version) {
+void Measure::MarkAllLive(const VersionKey& version) {
   for (auto& [pack, shared] : shared_) {
     const absl::StatusOr<std::optional<std::string>> use = core_.catalog().Get(
         Space::kRecords, keys::PackUse(pack, version.first, version.second));

@@ -32,7 +32,7 @@ struct PackState {
   int64_t waiting_bytes = 0;
   int64_t reclaimable_bytes = 0;
   // The packs whose chunks lie here: itself, or those that were copied here.
-  std::vector<uint64_t> tenants;
+  std::vector<uint64_t> logical_packs;
   // Of their sequences; not all of them have a chunk.
   uint64_t chunk_count = 0;
 };

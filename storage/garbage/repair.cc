@@ -100,7 +100,7 @@ absl::Status Repair::ReadModels() {
                               });
 }
 
-absl::StatusOr<bool> Repair::IsWhole(const DamagedChunks::Copy& copy) {
+absl::StatusOr<bool> Repair::IsIntact(const DamagedChunks::Copy& copy) {
   if (core_.damage.Contains(copy.place)) return false;
   // Only the collecting thread, which is this one, deletes records of packs.
   ASSIGN_OR_RETURN(const std::optional<std::string> record,
@@ -119,7 +119,7 @@ absl::Status Repair::CheckCopies(const v1::ManifestPage& manifest) {
         if (piece.packs(i) != pack_ || checked_.contains(piece.sequences(i))) continue;
         auto copy = copies_.find(piece.sequences(i));
         if (copy == copies_.end()) continue;
-        ASSIGN_OR_RETURN(const bool whole, IsWhole(copy->second));
+        ASSIGN_OR_RETURN(const bool whole, IsIntact(copy->second));
         if (whole) {
           checked_.insert(copy->first);
         } else {
@@ -147,7 +147,7 @@ absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& chang
   MovedManifest manifest(pack_, copies_);
   RETURN_IF_ERROR(manifest.Run(core_.catalog(), record->manifest_id(), batch));
   planned.moved = manifest.moved();
-  RETURN_IF_ERROR(core_.space.CheckRoom(manifest.bytes()));
+  RETURN_IF_ERROR(core_.space.CheckSpace(manifest.bytes()));
   // Holders of before know the old manifest: their packs are kept. One that acquires a
   // hold from here on may read it too, but then finds only the damaged chunks gone, and
   // no save shares these since BeginRepair().
@@ -185,7 +185,7 @@ absl::Status Repair::RepairVersion(const std::string& uid, int64_t version, bool
   if (model == models_.end()) return absl::OkStatus();  // deleted
   Planned planned;
   const absl::Status status =
-      ChangeModel(core_, model->second, StoreCore::Room::kOrdinary,
+      ChangeModel(core_, model->second, StoreCore::Room::kNormalWrite,
                   [&](ModelChange& change) -> absl::Status {
                     change.skip = true;
                     planned = {};
@@ -204,7 +204,7 @@ absl::Status Repair::RepairVersion(const std::string& uid, int64_t version, bool
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& go_on) {
+absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& keep_going) {
   std::vector<std::pair<std::string, int64_t>> users;
   RETURN_IF_ERROR(core_.catalog().Scan(Space::kRecords, PrefixRange(keys::Pack(pack_)),
                                        [&](absl::string_view key, absl::string_view) {
@@ -216,7 +216,7 @@ absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& go_on) {
                                        }));
   bool whole = true;
   for (const auto& [uid, version] : users) {
-    if (!go_on()) return absl::CancelledError("the collection was stopped");
+    if (!keep_going()) return absl::CancelledError("the collection was stopped");
     const absl::Status status = RepairVersion(uid, version, whole);
     if (status.ok()) continue;
     // A damaged manifest is left as it is and still names the chunks; on a full disk a
@@ -227,14 +227,14 @@ absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& go_on) {
   return whole;
 }
 
-absl::Status Repair::Run(const std::function<bool()>& go_on) {
+absl::Status Repair::Run(const std::function<bool()>& keep_going) {
   for (auto& [pack, copies] : core_.damage.BeginRepair()) {
     pack_ = pack;
     copies_ = std::move(copies);
     checked_.clear();
     gone_.clear();
     RETURN_IF_ERROR(ReadModels());
-    const absl::StatusOr<bool> whole = RepairPack(go_on);
+    const absl::StatusOr<bool> whole = RepairPack(keep_going);
     if (!gone_.empty()) core_.damage.DropCopies(pack, gone_);
     RETURN_IF_ERROR(whole.status());
     if (!*whole || copies_.empty()) continue;

@@ -24,9 +24,9 @@ class Repair {
 
   // Repairs each version of the packs that DamagedChunks has copies for. A held version
   // keeps its use of the pack until a later round. The records of packs that lose their
-  // last use are deleted. `go_on` is called before each version; if it returns false:
-  // CANCELLED, and versions already repaired stay so.
-  absl::Status Run(const std::function<bool()>& go_on);
+  // last use are deleted. `keep_going` is called before each version; if it returns
+  // false: CANCELLED, and versions already repaired stay so.
+  absl::Status Run(const std::function<bool()>& keep_going);
 
   // True if a version was given copies or released a pack.
   bool changed() const { return changed_; }
@@ -36,7 +36,7 @@ class Repair {
 
   absl::Status ReadModels();
   // Returns true if no version needs another round.
-  absl::StatusOr<bool> RepairPack(const std::function<bool()>& go_on);
+  absl::StatusOr<bool> RepairPack(const std::function<bool()>& keep_going);
   absl::Status RepairVersion(const std::string& uid, int64_t version, bool& whole);
   struct Planned {
     uint64_t manifest_id = 0;
@@ -48,7 +48,7 @@ class Repair {
   // Checks the bytes of the copies that the manifest is about to name, each once a
   // round: a copy may be gone, with the version that stored it.
   absl::Status CheckCopies(const v1::ManifestPage& manifest);
-  absl::StatusOr<bool> IsWhole(const DamagedChunks::Copy& copy);
+  absl::StatusOr<bool> IsIntact(const DamagedChunks::Copy& copy);
 
   StoreCore& core_;
   absl::flat_hash_map<std::string, std::string> models_;  // ids by uid

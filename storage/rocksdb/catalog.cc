@@ -12,7 +12,7 @@ namespace {
 // Space that a write needs beside its batch: record headers, and the MANIFEST and
 // memtable flushes that it may trigger.
 constexpr int64_t kWriteSlack = int64_t{64} << 10;
-constexpr absl::Duration kClosePatience = absl::Seconds(30);
+constexpr absl::Duration kCloseTimeout = absl::Seconds(30);
 
 rocksdb::Slice ToSlice(absl::string_view text) {
   return rocksdb::Slice(text.data(), text.size());
@@ -106,7 +106,7 @@ absl::Status RocksCatalog::Scan(
       use->db->NewIterator(options, FamilyOf(use, space)));
   for (range.reverse ? it->SeekToLast() : it->SeekToFirst(); it->Valid();
        range.reverse ? it->Prev() : it->Next()) {
-    if (use.Unwelcome()) return Reopening();
+    if (use.IsCloseRequested()) return Reopening();
     if (!visit(ToView(it->key()), ToView(it->value()))) return absl::OkStatus();
   }
   return Failed(it->status(), "scan catalog");
@@ -121,7 +121,7 @@ absl::Status RocksCatalog::Write(const CatalogBatch& batch, Durability durabilit
   status = CheckExpectations(batch, use);
   if (!status.ok()) return status;
   // A write that fails on a full disk would close the catalog, so it is refused before.
-  status = folder_->CheckRoom(BatchBytes(batch) + kWriteSlack);
+  status = folder_->CheckSpace(BatchBytes(batch) + kWriteSlack);
   if (!status.ok()) return status;
   return Apply(batch, durability, use);
 }
@@ -164,7 +164,7 @@ absl::Status RocksCatalog::Apply(const CatalogBatch& batch, Durability durabilit
   // If the write fails before the WAL is appended to, nothing can have been applied.
   const int64_t journal_appends = fs_->journal_appends();
   const rocksdb::Status s = use->db->Write(options, &rocks);
-  if (!s.ok()) return Judge(s, fs_->journal_appends() != journal_appends);
+  if (!s.ok()) return ClassifyFailure(s, fs_->journal_appends() != journal_appends);
   if (!durable) return absl::OkStatus();
   // After the sync, never before: HIGH_WATER must not exceed what is durable.
   number_ = number;
@@ -178,7 +178,8 @@ void RocksCatalog::Noted(const absl::Status& status) {
   }
 }
 
-absl::Status RocksCatalog::Judge(const rocksdb::Status& status, bool journal_touched) {
+absl::Status RocksCatalog::ClassifyFailure(const rocksdb::Status& status,
+                                           bool journal_touched) {
   // RocksDB accepts no further writes in either case.
   SetHealth(absl::UnavailableError(
       absl::StrCat("the catalog is closed after a failed write and will be reopened: ",
@@ -205,7 +206,7 @@ void RocksCatalog::SetHealth(absl::Status health) {
 absl::Status RocksCatalog::Reopen() {
   MutexLock lock(write_mutex_);
   SetHealth(Reopening());
-  absl::Status status = gate_.Close(kClosePatience);
+  absl::Status status = gate_.Close(kCloseTimeout);
   if (!status.ok()) return status;
   status = OpenDatabase(/*accept_data_loss=*/false);
   if (status.ok()) return status;

@@ -81,7 +81,7 @@ class RocksCatalog final : public Catalog {
       REQUIRES(write_mutex_);
   // Classifies a failed write: undecided if the WAL was appended to, else not applied.
   // Marks the catalog as waiting for Reopen().
-  absl::Status Judge(const rocksdb::Status& status, bool journal_touched);
+  absl::Status ClassifyFailure(const rocksdb::Status& status, bool journal_touched);
   void SetHealth(absl::Status health) EXCLUDES(health_mutex_);
 
   // Constant after construction.

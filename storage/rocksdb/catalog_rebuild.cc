@@ -27,7 +27,7 @@ class Rebuild {
 
   rocksdb::Status Open(rocksdb::Env* env);
   rocksdb::Status AddTable(const std::string& name, RebuiltCatalog* rebuilt);
-  rocksdb::Status AddWal(const SoundWal& wal);
+  rocksdb::Status AddWal(const ValidWal& wal);
   rocksdb::Status Finish();
 
   // Writes an entry if it is newer than the one written before for its key. `order` is
@@ -79,7 +79,7 @@ class Replay final : public rocksdb::WriteBatch::Handler {
 
 rocksdb::Status Rebuild::Open(rocksdb::Env* env) {
   return OpenCatalogDatabase(CatalogOptions(env, folder_.shared_from_this()),
-                             folder_.fresh_catalog(), &database_);
+                             folder_.new_catalog(), &database_);
 }
 
 rocksdb::Status Rebuild::Take(uint32_t family, uint64_t order, const TableEntry& entry) {
@@ -131,7 +131,7 @@ rocksdb::Status Rebuild::AddTable(const std::string& name, RebuiltCatalog* rebui
                    [&](const TableEntry& entry) { return Take(family, order, entry); });
 }
 
-rocksdb::Status Rebuild::AddWal(const SoundWal& wal) {
+rocksdb::Status Rebuild::AddWal(const ValidWal& wal) {
   for (const std::string& record : wal.records) {
     uint64_t sequence = 0;
     uint32_t count = 0;
@@ -167,14 +167,14 @@ bool ReadBatchHead(const std::string& batch, uint64_t* sequence, uint32_t* count
 
 absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs,
                             rocksdb::Env* env, const CatalogFiles& files,
-                            uint64_t newest_manifest, const std::vector<SoundWal>& wals,
+                            uint64_t newest_manifest, const std::vector<ValidWal>& wals,
                             RebuiltCatalog* rebuilt) {
   Rebuild rebuild(folder, fs, newest_manifest);
   rocksdb::Status s = rebuild.Open(env);
   for (const std::string& table : files.tables) {
     if (s.ok()) s = rebuild.AddTable(table, rebuilt);
   }
-  for (const SoundWal& wal : wals) {
+  for (const ValidWal& wal : wals) {
     if (s.ok()) s = rebuild.AddWal(wal);
   }
   if (s.ok()) s = rebuild.Finish();

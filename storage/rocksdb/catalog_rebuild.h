@@ -16,7 +16,7 @@
 namespace modelstore::storage::rocks {
 
 // A WAL up to the first damage.
-struct SoundWal {
+struct ValidWal {
   std::string name;
   size_t bytes = 0;
   std::vector<std::string> records;
@@ -47,7 +47,7 @@ bool ReadBatchHead(const std::string& batch, uint64_t* sequence, uint32_t* count
 // is damaged: it is unknown which keys are missing.
 absl::Status RebuildCatalog(Folder& folder, const std::shared_ptr<EngineFileSystem>& fs,
                             rocksdb::Env* env, const CatalogFiles& files,
-                            uint64_t newest_manifest, const std::vector<SoundWal>& wals,
+                            uint64_t newest_manifest, const std::vector<ValidWal>& wals,
                             RebuiltCatalog* rebuilt);
 
 }  // namespace modelstore::storage::rocks

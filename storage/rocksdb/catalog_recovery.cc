@@ -20,14 +20,14 @@ namespace modelstore::storage::rocks {
 namespace {
 
 // Disk space that opening needs: a MANIFEST, and the flushed content of the WALs.
-constexpr int64_t kOpenRoom = int64_t{16} << 20;
+constexpr int64_t kOpenBytes = int64_t{16} << 20;
 
 constexpr absl::string_view kAdvice =
     "; restore the store from a backup, or start with --accept-data-loss to continue "
     "without the lost data; replaced files are kept in quarantine/";
 
 // Whether HIGH_WATER records the journal, but no byte of it after `end`.
-bool IsNotedUpTo(const HighWater& mark, absl::string_view name, size_t end) {
+bool IsRecordedUpTo(const HighWater& mark, absl::string_view name, size_t end) {
   for (const SyncedJournal& journal : mark.journals()) {
     if (journal.name == name) {
       return journal.bytes > 0 && static_cast<size_t>(journal.bytes) <= end;
@@ -131,9 +131,9 @@ absl::Status RocksCatalog::CheckJournals(bool all_records, bool accept_data_loss
     // Unsynced bytes that a power loss left behind the last record are cut off: nothing
     // acknowledged is in them.
     if (journal.recycled && !files.wals.empty() && name == files.wals.back() &&
-        IsNotedUpTo(*mark_, name, journal.sound_bytes) &&
+        IsRecordedUpTo(*mark_, name, journal.valid_bytes) &&
         IsGarbage(content, journal.readable_bytes)) {
-      status = CutJournal(name, journal.sound_bytes);
+      status = CutJournal(name, journal.valid_bytes);
       if (!status.ok()) return status;
       continue;
     }
@@ -234,7 +234,7 @@ absl::Status RocksCatalog::OpenDamaged(const absl::Status& why,
   if (*database == nullptr) {
     absl::StatusOr<Salvaged> salvaged = SalvageCatalog(*folder_, *mark_, why.message());
     if (!salvaged.ok()) return salvaged.status();
-    done = std::move(salvaged->said);
+    done = std::move(salvaged->summary);
     rebuilt = salvaged->rebuilt;
     fs_->ForgetJournals();
     status = OpenRocks(/*paranoid=*/true, database);
@@ -279,7 +279,7 @@ absl::Status RocksCatalog::SettleNumber(uint64_t found) {
 }
 
 absl::Status RocksCatalog::OpenDatabase(bool accept_data_loss) {
-  folder_->MakeRoom(kOpenRoom);
+  folder_->ReleaseBallastFor(kOpenBytes);
   absl::Status status = RestoreCurrent();
   if (!status.ok()) return status;
   std::unique_ptr<Database> database;

@@ -35,12 +35,12 @@ class Salvage {
     return absl::StrCat(folder_.catalog(), "/", name);
   }
   std::string New(absl::string_view name) const {
-    return absl::StrCat(folder_.fresh_catalog(), "/", name);
+    return absl::StrCat(folder_.new_catalog(), "/", name);
   }
   // Reads the WALs up to the first damage.
   void ReadWals();
   // The MANIFEST that CURRENT names if both are intact, else empty.
-  std::string SoundManifest();
+  std::string FindValidManifest();
   // The highest number of a MANIFEST that exists, is recorded, or is named by CURRENT.
   uint64_t NewestManifest() const;
   // Reports tables that are newer than the kept part of damaged WALs.
@@ -57,15 +57,15 @@ class Salvage {
   const std::shared_ptr<EngineFileSystem> fs_;
   const std::unique_ptr<rocksdb::Env> env_;
   CatalogFiles files_;
-  std::vector<SoundWal> wals_;
+  std::vector<ValidWal> wals_;
   // At least one record was left out.
   bool wals_damaged_ = false;
-  std::string said_;
+  std::string summary_;
 };
 
 // Reads a file up to its end or to the first read error.
-rocksdb::IOStatus ReadWhatCanBeRead(rocksdb::FileSystem* fs, const std::string& path,
-                                    std::string* content) {
+rocksdb::IOStatus ReadUntilError(rocksdb::FileSystem* fs, const std::string& path,
+                                 std::string* content) {
   // One page per read: a failed read returns none of the bytes before the bad sector.
   constexpr size_t kStep = 4096;
   std::unique_ptr<rocksdb::FSSequentialFile> file;
@@ -84,23 +84,23 @@ rocksdb::IOStatus ReadWhatCanBeRead(rocksdb::FileSystem* fs, const std::string& 
 void Salvage::ReadWals() {
   for (const std::string& name : files_.wals) {
     std::string content;
-    const rocksdb::IOStatus s = ReadWhatCanBeRead(fs_.get(), Old(name), &content);
+    const rocksdb::IOStatus s = ReadUntilError(fs_.get(), Old(name), &content);
     Journal journal = ReadJournal(content);
     const bool is_last = name == files_.wals.back();
     // A crash may have truncated the last one: that is no damage.
     const bool whole = s.ok() && CheckJournal(mark_, name, content).ok() &&
                        (journal.end == Journal::End::kWhole ||
-                        (is_last && journal.end == Journal::End::kCutShort));
-    wals_.push_back({name, journal.sound_bytes, std::move(journal.records)});
+                        (is_last && journal.end == Journal::End::kTruncated));
+    wals_.push_back({name, journal.valid_bytes, std::move(journal.records)});
     if (!s.ok()) {
-      absl::StrAppend(&said_, "; ", name, " cannot be read from byte ", content.size(),
+      absl::StrAppend(&summary_, "; ", name, " cannot be read from byte ", content.size(),
                       " on: ", s.ToString());
     }
     if (whole) continue;
     wals_damaged_ = true;
     if (is_last) break;
     // Later journals build on the missing records.
-    absl::StrAppend(&said_, "; the journals after ", name, " were left out");
+    absl::StrAppend(&summary_, "; the journals after ", name, " were left out");
     break;
   }
 }
@@ -108,7 +108,7 @@ void Salvage::ReadWals() {
 void Salvage::CompareTablesWithWals(rocksdb::DB* db) {
   if (!wals_damaged_) return;
   uint64_t last = 0;
-  for (const SoundWal& wal : wals_) {
+  for (const ValidWal& wal : wals_) {
     uint64_t sequence = 0;
     uint32_t count = 0;
     if (!wal.records.empty() && ReadBatchHead(wal.records.back(), &sequence, &count)) {
@@ -121,7 +121,7 @@ void Salvage::CompareTablesWithWals(rocksdb::DB* db) {
     return table.largest_seqno > last;
   });
   if (ahead) {
-    absl::StrAppend(&said_,
+    absl::StrAppend(&summary_,
                     "; tables may hold later writes than the journals: versions may be "
                     "incomplete, run VerifyCheckpoint");
   }
@@ -140,7 +140,7 @@ uint64_t Salvage::NewestManifest() const {
   return newest;
 }
 
-std::string Salvage::SoundManifest() {
+std::string Salvage::FindValidManifest() {
   std::string current, content;
   if (!rocksdb::ReadFileToString(fs_.get(), Old("CURRENT"), &current).ok() ||
       ManifestIn(current).empty()) {
@@ -156,9 +156,9 @@ std::string Salvage::SoundManifest() {
 }
 
 absl::Status Salvage::Empty() {
-  rocksdb::IOStatus s = DeleteFolder(fs_.get(), folder_.fresh_catalog());
-  if (s.ok()) s = MakeFolder(fs_.get(), folder_.fresh_catalog());
-  return FromRocks(s, folder_.fresh_catalog());
+  rocksdb::IOStatus s = DeleteFolder(fs_.get(), folder_.new_catalog());
+  if (s.ok()) s = MakeFolder(fs_.get(), folder_.new_catalog());
+  return FromRocks(s, folder_.new_catalog());
 }
 
 absl::Status Salvage::KeepState(const std::string& manifest) {
@@ -166,47 +166,46 @@ absl::Status Salvage::KeepState(const std::string& manifest) {
   for (const std::string& table : files_.tables) {
     if (s.ok()) s = LinkOrCopyFile(fs_.get(), Old(table), New(table));
   }
-  for (const SoundWal& wal : wals_) {
+  for (const ValidWal& wal : wals_) {
     if (s.ok()) s = CopyBytes(fs_.get(), Old(wal.name), New(wal.name), wal.bytes);
   }
   for (const std::string& name : {manifest, std::string("CURRENT")}) {
     if (s.ok()) s = CopyBytes(fs_.get(), Old(name), New(name));
   }
-  if (!s.ok()) return FromRocks(s, absl::StrCat("make ", folder_.fresh_catalog()));
+  if (!s.ok()) return FromRocks(s, absl::StrCat("make ", folder_.new_catalog()));
   rocksdb::Options options = CatalogOptions(env_.get(), folder_.shared_from_this());
   std::unique_ptr<Database> database;
-  rocksdb::Status opened =
-      OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
+  rocksdb::Status opened = OpenCatalogDatabase(options, folder_.new_catalog(), &database);
   if (!opened.ok()) {
     // Tolerates a damaged table, which then fails when it is read.
     options.paranoid_checks = false;
-    opened = OpenCatalogDatabase(options, folder_.fresh_catalog(), &database);
+    opened = OpenCatalogDatabase(options, folder_.new_catalog(), &database);
   }
   if (opened.ok()) CompareTablesWithWals(database->db.get());
-  return FromRocks(opened, absl::StrCat("open ", folder_.fresh_catalog()));
+  return FromRocks(opened, absl::StrCat("open ", folder_.new_catalog()));
 }
 
-// The old catalog moves first: Folder::SettleCatalog() takes a missing catalog/ next to
-// catalog.new/ as the sign that the new one is complete.
+// The old catalog moves first: Folder::FinishCatalogReplacement() takes a missing
+// catalog/ next to catalog.new/ as the sign that the new one is complete.
 absl::Status Salvage::Replace(absl::string_view why) {
-  rocksdb::IOStatus s = SyncFolder(fs_.get(), folder_.fresh_catalog());
-  absl::Status status = FromRocks(s, folder_.fresh_catalog());
+  rocksdb::IOStatus s = SyncFolder(fs_.get(), folder_.new_catalog());
+  absl::Status status = FromRocks(s, folder_.new_catalog());
   if (status.ok()) status = folder_.loss().Begin(why);
   if (status.ok()) status = folder_.loss().TakeFolder(folder_.catalog(), "catalog");
   if (!status.ok()) return status;
   s = SyncFolder(fs_.get(), folder_.path());
   if (s.ok()) {
-    s = fs_->RenameFile(folder_.fresh_catalog(), folder_.catalog(), {}, nullptr);
+    s = fs_->RenameFile(folder_.new_catalog(), folder_.catalog(), {}, nullptr);
   }
   if (s.ok()) s = SyncFolder(fs_.get(), folder_.path());
-  return FromRocks(s, absl::StrCat("move ", folder_.fresh_catalog()));
+  return FromRocks(s, absl::StrCat("move ", folder_.new_catalog()));
 }
 
 absl::StatusOr<Salvaged> Salvage::Run(absl::string_view why) {
   absl::Status status = ListCatalog(fs_.get(), folder_.catalog(), &files_);
   if (!status.ok()) return status;
   ReadWals();
-  const std::string manifest = SoundManifest();
+  const std::string manifest = FindValidManifest();
   absl::Status kept = absl::DataLossError("no MANIFEST is intact");
   if (!manifest.empty()) {
     status = Empty();
@@ -216,7 +215,7 @@ absl::StatusOr<Salvaged> Salvage::Run(absl::string_view why) {
     if (absl::IsResourceExhausted(kept) || absl::IsUnavailable(kept)) return kept;
   }
   if (kept.ok()) {
-    said_ = absl::StrCat("the state that ", manifest, " describes was kept", said_);
+    summary_ = absl::StrCat("the state that ", manifest, " describes was kept", summary_);
   } else {
     status = Empty();
     if (!status.ok()) return status;
@@ -224,15 +223,15 @@ absl::StatusOr<Salvaged> Salvage::Run(absl::string_view why) {
     status = RebuildCatalog(folder_, fs_, env_.get(), files_, NewestManifest(), wals_,
                             &rebuilt);
     if (!status.ok()) {
-      DeleteFolder(fs_.get(), folder_.fresh_catalog()).PermitUncheckedError();
+      DeleteFolder(fs_.get(), folder_.new_catalog()).PermitUncheckedError();
       return status;
     }
-    said_ = absl::StrCat("it was rebuilt from ", rebuilt.tables, " tables and ",
-                         wals_.size(), " journals", rebuilt.left_out, said_);
+    summary_ = absl::StrCat("it was rebuilt from ", rebuilt.tables, " tables and ",
+                            wals_.size(), " journals", rebuilt.left_out, summary_);
   }
   status = Replace(why);
   if (!status.ok()) return status;
-  return Salvaged{said_, !kept.ok()};
+  return Salvaged{summary_, !kept.ok()};
 }
 
 }  // namespace

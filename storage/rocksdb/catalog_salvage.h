@@ -18,7 +18,7 @@ absl::Status CheckJournal(const HighWater& mark, absl::string_view name,
 
 struct Salvaged {
   // Describes what was done, for the log.
-  std::string said;
+  std::string summary;
   // The MANIFEST was unusable: RebuildCatalog() made the catalog.
   bool rebuilt = false;
 };
@@ -26,7 +26,7 @@ struct Salvaged {
 // Makes the new catalog in catalog.new/:
 //   - if the MANIFEST is intact, from the same tables and from the WALs up to the first
 //     damage. This is the state before the damaged write, unless a table holds later
-//     writes, which Salvaged::said reports;
+//     writes, which Salvaged::summary reports;
 //   - otherwise from all entries of all tables and WALs, the newest of each key.
 // Then moves the old catalog to quarantine unchanged, moves the new one into its place,
 // and leaves the loss open (Quarantine). A crash at any point leaves one of the two

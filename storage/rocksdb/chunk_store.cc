@@ -15,8 +15,8 @@ namespace {
 
 constexpr size_t kPoolFreeBytes = size_t{32} << 20;
 // Disk space that a change of the pack list may need in the MANIFEST, generously.
-constexpr int64_t kChangeRoom = int64_t{32} << 10;
-constexpr absl::Duration kClosePatience = absl::Seconds(30);
+constexpr int64_t kPackChangeBytes = int64_t{32} << 10;
+constexpr absl::Duration kCloseTimeout = absl::Seconds(30);
 
 // Owns a chunk in the block that RocksDB read it into, without a copy. The cache is
 // declared first, so that it outlives the slice, which returns the block to it. The
@@ -89,7 +89,7 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   DbGate::Use use = gate_.Enter();
   if (!use) return Reopening();
   // A MANIFEST write that fails on a full disk would close the store.
-  status = folder_->CheckRoom(kChangeRoom);
+  status = folder_->CheckSpace(kPackChangeBytes);
   if (!status.ok()) return status;
   uint64_t size = 0;
   const rocksdb::IOStatus sized = fs_->GetFileSize(rocks->path(), {}, &size, nullptr);
@@ -101,8 +101,8 @@ absl::Status RocksChunkStore::Publish(std::unique_ptr<PackWriter> writer) {
   if (s.ok()) s = use->db->IngestExternalFile({rocks->path()}, PackIngestOptions());
   if (!s.ok()) {
     fs_->DeleteArrivals();
-    return Judge(s, absl::StrCat("publish pack ", rocks->pack()),
-                 fs_->journal_appends() != journal_appends);
+    return ClassifyFailure(s, absl::StrCat("publish pack ", rocks->pack()),
+                           fs_->journal_appends() != journal_appends);
   }
   Pack pack;
   pack.size_bytes = static_cast<int64_t>(size);
@@ -127,11 +127,11 @@ absl::StatusOr<PinnedBytes> RocksChunkStore::Read(ChunkId chunk) {
   rocksdb::ReadOptions options;
   // The caller verifies the chunk's digest, which covers more than the block checksum.
   // RocksDB still parses the block before, and a build with assertions, such as Debian's,
-  // aborts the process if it is malformed. SoundBlocksOnly rejects such blocks.
+  // aborts the process if it is malformed. ScopedBlockValidation rejects such blocks.
   options.verify_checksums = false;
   rocksdb::Status s;
   {
-    SoundBlocksOnly sound;
+    ScopedBlockValidation sound;
     s = use->db->Get(options, use->db->DefaultColumnFamily(), key, &value->slice);
   }
   if (!s.ok()) {
@@ -178,7 +178,7 @@ absl::Status RocksChunkStore::DropPacks(absl::Span<const uint64_t> packs) {
     }
   }
   if (known.empty()) return absl::OkStatus();
-  status = folder_->CheckRoom(kChangeRoom);
+  status = folder_->CheckSpace(kPackChangeBytes);
   if (!status.ok()) return status;
   std::vector<std::pair<ChunkKey, ChunkKey>> keys;
   keys.reserve(known.size());
@@ -199,15 +199,16 @@ absl::Status RocksChunkStore::DropPacks(absl::Span<const uint64_t> packs) {
   if (!s.ok()) {
     // RocksDB may still use the files.
     for (const auto& [id, file] : known) fs_->Keep(file);
-    return Judge(s, "drop packs", fs_->journal_appends() != journal_appends);
+    return ClassifyFailure(s, "drop packs", fs_->journal_appends() != journal_appends);
   }
   MutexLock packs_lock(packs_mutex_);
   for (const auto& [id, file] : known) packs_.erase(id);
   return absl::OkStatus();
 }
 
-absl::Status RocksChunkStore::Judge(const rocksdb::Status& status, absl::string_view what,
-                                    bool journal_touched) {
+absl::Status RocksChunkStore::ClassifyFailure(const rocksdb::Status& status,
+                                              absl::string_view what,
+                                              bool journal_touched) {
   // If the MANIFEST was not appended to, RocksDB is unchanged and stays usable.
   if (journal_touched) {
     SetHealth(absl::UnavailableError(
@@ -233,7 +234,7 @@ void RocksChunkStore::SetHealth(absl::Status health) {
 absl::Status RocksChunkStore::Reopen(absl::Span<const uint64_t> expected) {
   MutexLock lock(change_mutex_);
   SetHealth(Reopening());
-  absl::Status status = gate_.Close(kClosePatience);
+  absl::Status status = gate_.Close(kCloseTimeout);
   if (!status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Database>> database =
       OpenPacks(*folder_, *fs_, PackOptions(env_.get(), folder_, cache_), expected);

@@ -60,8 +60,8 @@ class RocksChunkStore final : public ChunkStore {
   void CleanIncoming();
   // Classifies a failed change of the pack list. If the MANIFEST was appended to, the
   // store reports UNAVAILABLE until Reopen().
-  absl::Status Judge(const rocksdb::Status& status, absl::string_view what,
-                     bool journal_touched);
+  absl::Status ClassifyFailure(const rocksdb::Status& status, absl::string_view what,
+                               bool journal_touched);
   void SetHealth(absl::Status health) EXCLUDES(health_mutex_);
 
   // Constant after construction.

@@ -42,7 +42,9 @@ class DbGate {
     explicit operator bool() const { return gate_ != nullptr; }
     Database* operator->() const { return database_; }
     // True once Close() waits: a long scan should stop.
-    bool Unwelcome() const { return gate_->closing_.load(std::memory_order_relaxed); }
+    bool IsCloseRequested() const {
+      return gate_->closing_.load(std::memory_order_relaxed);
+    }
 
    private:
     friend class DbGate;
@@ -67,7 +69,7 @@ class DbGate {
  private:
   void Leave() EXCLUDES(mutex_);
 
-  // Written under mutex_; atomic, so that Unwelcome() needs no lock.
+  // Written under mutex_; atomic, so that IsCloseRequested() needs no lock.
   std::atomic<bool> closing_{true};
   Mutex mutex_;
   CondVar left_;

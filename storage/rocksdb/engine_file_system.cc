@@ -99,7 +99,7 @@ void EngineFileSystem::DeleteArrivals() {
 
 // A new pack stays deletable until Keep(), so that RocksDB can clean up a failed
 // ingestion.
-void EngineFileSystem::Arrive(const std::string& path) {
+void EngineFileSystem::OnFileCreated(const std::string& path) {
   std::string name = GuardedName(path);
   if (name.empty()) return;
   MutexLock lock(mutex_);
@@ -198,10 +198,10 @@ rocksdb::IOStatus EngineFileSystem::LinkFile(const std::string& from,
   rocksdb::IOStatus s = target()->LinkFile(from, to, options, dbg);
   // Only packs are copied: for other files the caller chooses what to do.
   if (s.IsNotSupported() && !GuardedName(to).empty()) {
-    s = CopyWhole(target(), from,
-                  absl::StrCat(drafts_folder_, "/", BaseName(to), ".draft"), to);
+    s = CopyEntireFile(target(), from,
+                       absl::StrCat(drafts_folder_, "/", BaseName(to), ".draft"), to);
   }
-  if (s.ok()) Arrive(to);
+  if (s.ok()) OnFileCreated(to);
   return s;
 }
 

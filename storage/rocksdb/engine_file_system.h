@@ -28,14 +28,14 @@
 
 namespace modelstore::storage::rocks {
 
-// While it lives, blocks that this thread reads from packs are checked by IsSoundBlock()
+// While it lives, blocks that this thread reads from packs are checked by IsValidBlock()
 // instead of RocksDB's checksum. A malformed block is a corruption error.
-class SoundBlocksOnly {
+class ScopedBlockValidation {
  public:
-  SoundBlocksOnly();
-  ~SoundBlocksOnly();
-  SoundBlocksOnly(const SoundBlocksOnly&) = delete;
-  SoundBlocksOnly& operator=(const SoundBlocksOnly&) = delete;
+  ScopedBlockValidation();
+  ~ScopedBlockValidation();
+  ScopedBlockValidation(const ScopedBlockValidation&) = delete;
+  ScopedBlockValidation& operator=(const ScopedBlockValidation&) = delete;
 };
 
 // Thread-safe. One per database.
@@ -105,7 +105,7 @@ class EngineFileSystem final : public rocksdb::FileSystemWrapper {
                                rocksdb::IODebugContext* dbg) override;
 
  private:
-  void Arrive(const std::string& path) EXCLUDES(mutex_);
+  void OnFileCreated(const std::string& path) EXCLUDES(mutex_);
   void NoteOpen(const std::string& path, const rocksdb::IOStatus& status)
       EXCLUDES(mutex_);
   // The file name if `path` is an .sst in the guarded folder, else empty.

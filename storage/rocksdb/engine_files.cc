@@ -9,7 +9,7 @@
 namespace modelstore::storage::rocks {
 namespace {
 
-thread_local bool sound_blocks_only = false;
+thread_local bool validate_blocks = false;
 
 // A read of at least this size is a large chunk, whose successor is likely read next.
 constexpr size_t kLargeRead = size_t{256} << 10;
@@ -82,8 +82,8 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
     }
     rocksdb::IOStatus s =
         FSRandomAccessFileOwnerWrapper::Read(offset, n, options, result, scratch, dbg);
-    if (s.ok() && sound_blocks_only &&
-        !IsSound(offset, absl::string_view(result->data(), result->size()))) {
+    if (s.ok() && validate_blocks &&
+        !IsConsistent(offset, absl::string_view(result->data(), result->size()))) {
       return rocksdb::IOStatus::Corruption("a block of a pack is damaged");
     }
     return s;
@@ -91,9 +91,9 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 
  private:
   // With verify_checksums=false RocksDB 9 does not verify the index either.
-  bool IsSound(uint64_t offset, absl::string_view read) const {
-    if (offset < index_.offset) return IsSoundBlock(read);
-    return offset > index_.offset || HasItsChecksum(read);
+  bool IsConsistent(uint64_t offset, absl::string_view read) const {
+    if (offset < index_.offset) return IsValidBlock(read);
+    return offset > index_.offset || HasValidChecksum(read);
   }
 
   const BlockHandle index_;
@@ -102,10 +102,10 @@ class ReadAheadFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 };
 
 // Reports failed reads to `fs`, which then refuses to link the table.
-class NotedFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+class RecordedFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
  public:
-  NotedFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
-            std::string path)
+  RecordedFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
+               std::string path)
       : FSRandomAccessFileOwnerWrapper(std::move(file)),
         fs_(fs),
         path_(std::move(path)) {}
@@ -126,8 +126,8 @@ class NotedFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 
 }  // namespace
 
-SoundBlocksOnly::SoundBlocksOnly() { sound_blocks_only = true; }
-SoundBlocksOnly::~SoundBlocksOnly() { sound_blocks_only = false; }
+ScopedBlockValidation::ScopedBlockValidation() { validate_blocks = true; }
+ScopedBlockValidation::~ScopedBlockValidation() { validate_blocks = false; }
 
 std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
     std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, EngineFileSystem* fs,
@@ -143,7 +143,7 @@ std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewNotedFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile> file, EngineFileSystem* fs,
     std::string path) {
-  return std::make_unique<NotedFile>(std::move(file), fs, std::move(path));
+  return std::make_unique<RecordedFile>(std::move(file), fs, std::move(path));
 }
 
 }  // namespace modelstore::storage::rocks

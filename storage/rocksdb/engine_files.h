@@ -18,8 +18,8 @@ std::unique_ptr<rocksdb::FSWritableFile> NewJournalFile(
     std::atomic<int64_t>* appends);
 
 // A pack: prefetches the next block while the current one is copied. On a thread with
-// SoundBlocksOnly, the index at `index` and the blocks before it are checked when they
-// are read; the rest of the file was checked when it was opened.
+// ScopedBlockValidation, the index at `index` and the blocks before it are checked when
+// they are read; the rest of the file was checked when it was opened.
 std::unique_ptr<rocksdb::FSRandomAccessFile> NewReadAheadFile(
     std::unique_ptr<rocksdb::FSRandomAccessFile> file, const BlockHandle& index);
 

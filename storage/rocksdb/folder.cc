@@ -79,7 +79,7 @@ absl::Status Folder::Make() {
         absl::StrCat("the store in ", path_, " is already open: ", s.ToString()));
   }
   if (!s.ok()) return FromRocks(s, absl::StrCat("use folder ", path_, " for a store"));
-  absl::Status settled = SettleCatalog();
+  absl::Status settled = FinishCatalogReplacement();
   if (!settled.ok()) return settled;
   for (const std::string& path : {catalog(), packs(), incoming()}) {
     s = MakeFolder(fs_.get(), path);
@@ -91,18 +91,18 @@ absl::Status Folder::Make() {
 // Salvage first completes catalog.new/, then moves catalog/ away, then renames the new
 // one. So if catalog/ exists, catalog.new/ may be incomplete and is deleted; if it does
 // not, the new one is complete and takes its place.
-absl::Status Folder::SettleCatalog() {
-  rocksdb::IOStatus s = fs_->FileExists(fresh_catalog(), {}, nullptr);
+absl::Status Folder::FinishCatalogReplacement() {
+  rocksdb::IOStatus s = fs_->FileExists(new_catalog(), {}, nullptr);
   if (s.IsNotFound()) return absl::OkStatus();
   if (s.ok()) s = fs_->FileExists(catalog(), {}, nullptr);
   if (s.ok()) {
-    s = DeleteFolder(fs_.get(), fresh_catalog());
+    s = DeleteFolder(fs_.get(), new_catalog());
   } else if (s.IsNotFound()) {
     // The old one is moved away only after the new one is complete.
-    s = fs_->RenameFile(fresh_catalog(), catalog(), {}, nullptr);
+    s = fs_->RenameFile(new_catalog(), catalog(), {}, nullptr);
     if (s.ok()) s = SyncFolder(fs_.get(), path_);
   }
-  return FromRocks(s, fresh_catalog());
+  return FromRocks(s, new_catalog());
 }
 
 Folder::~Folder() {
@@ -116,7 +116,7 @@ absl::StatusOr<int64_t> Folder::FreeBytes() const {
   return static_cast<int64_t>(std::min<uint64_t>(bytes, INT64_MAX));
 }
 
-absl::Status Folder::CheckRoom(int64_t bytes) const {
+absl::Status Folder::CheckSpace(int64_t bytes) const {
   const absl::StatusOr<int64_t> free = FreeBytes();
   // If the free space is unknown, the write itself will fail.
   if (!free.ok() || *free >= bytes) return absl::OkStatus();
@@ -127,8 +127,8 @@ absl::Status Folder::CheckRoom(int64_t bytes) const {
       {{"bytes_to_free", absl::StrCat(bytes - *free)}});
 }
 
-void Folder::MakeRoom(int64_t bytes) {
-  if (!CheckRoom(bytes).ok()) ReleaseBallast();
+void Folder::ReleaseBallastFor(int64_t bytes) {
+  if (!CheckSpace(bytes).ok()) ReleaseBallast();
 }
 
 void Folder::ReleaseBallast() {

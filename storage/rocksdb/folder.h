@@ -28,7 +28,7 @@ class Folder : public std::enable_shared_from_this<Folder> {
   const std::string& path() const { return path_; }
   std::string catalog() const { return path_ + "/catalog"; }
   // A catalog that replaces catalog() once it is complete.
-  std::string fresh_catalog() const { return path_ + "/catalog.new"; }
+  std::string new_catalog() const { return path_ + "/catalog.new"; }
   std::string packs() const { return path_ + "/packs"; }
   // Packs being written, and drafts of copies.
   std::string incoming() const { return path_ + "/incoming"; }
@@ -45,9 +45,9 @@ class Folder : public std::enable_shared_from_this<Folder> {
 
   // RESOURCE_EXHAUSTED if fewer than `bytes` are free. Checked before each write to a
   // database: a journal write that fails closes it.
-  absl::Status CheckRoom(int64_t bytes) const;
+  absl::Status CheckSpace(int64_t bytes) const;
   // Deletes the ballast if fewer than `bytes` are free. For a reopen, which must succeed.
-  void MakeRoom(int64_t bytes);
+  void ReleaseBallastFor(int64_t bytes);
 
   void ReleaseBallast();
   // Does nothing unless enough space stays free beside it.
@@ -64,7 +64,7 @@ class Folder : public std::enable_shared_from_this<Folder> {
         loss_(fs_, path_) {}
   absl::Status Make();
   // Completes or reverts a replacement of the catalog that a crash interrupted.
-  absl::Status SettleCatalog();
+  absl::Status FinishCatalogReplacement();
   absl::Status WriteBallast() REQUIRES(ballast_mutex_);
   std::string ballast() const { return path_ + "/BALLAST"; }
 

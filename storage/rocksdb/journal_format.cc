@@ -57,7 +57,7 @@ struct Header {
   }
 
   // Whether the record is complete and its checksum, which covers the type, matches.
-  bool IsSound(absl::string_view record) const {
+  bool IsConsistent(absl::string_view record) const {
     return record.size() - kHeader >= bytes &&
            checksum == Masked(Crc32c(record.substr(kHeader - 1, bytes + 1)));
   }
@@ -69,7 +69,7 @@ struct Header {
 
 // Whether RocksDB reads a record of a recycled type when it continues at `at`. After an
 // unreadable record it continues with the next block.
-bool MeetsRecycledRecord(absl::string_view journal, size_t at) {
+bool ContainsRecycledRecord(absl::string_view journal, size_t at) {
   while (at < journal.size()) {
     const size_t left = kBlock - at % kBlock;
     const absl::string_view record = journal.substr(at, left);
@@ -79,7 +79,7 @@ bool MeetsRecycledRecord(absl::string_view journal, size_t at) {
     }
     const Header header(record);
     if (IsRecycled(header.type)) return true;
-    at += header.IsSound(record) ? kHeader + header.bytes : left;
+    at += header.IsConsistent(record) ? kHeader + header.bytes : left;
   }
   return false;
 }
@@ -94,7 +94,7 @@ Journal ReadJournal(absl::string_view journal) {
   const auto ends = [&](Journal::End end) {
     result.end = end;
     result.readable_bytes = at;
-    result.recycled = end != Journal::End::kWhole && MeetsRecycledRecord(journal, at);
+    result.recycled = end != Journal::End::kWhole && ContainsRecycledRecord(journal, at);
     return result;
   };
   while (at < journal.size()) {
@@ -105,25 +105,26 @@ Journal ReadJournal(absl::string_view journal) {
     }
     // Zeros up to the end: preallocated space.
     if (journal.find_first_not_of('\0', at) == absl::string_view::npos) break;
-    if (journal.size() - at < kHeader) return ends(Journal::End::kCutShort);
+    if (journal.size() - at < kHeader) return ends(Journal::End::kTruncated);
     const absl::string_view part = journal.substr(at, left);
     const Header header(part);
     if (header.type < kWholeRecord || header.type > kLastPart ||
         header.bytes > left - kHeader) {
       return ends(Journal::End::kDamaged);
     }
-    if (part.size() - kHeader < header.bytes) return ends(Journal::End::kCutShort);
+    if (part.size() - kHeader < header.bytes) return ends(Journal::End::kTruncated);
     const bool begins = header.type == kWholeRecord || header.type == kFirstPart;
-    if (!header.IsSound(part) || begins == inside) return ends(Journal::End::kDamaged);
+    if (!header.IsConsistent(part) || begins == inside)
+      return ends(Journal::End::kDamaged);
     if (begins) record.clear();
     record.append(part.data() + kHeader, header.bytes);
     at += kHeader + header.bytes;
     inside = header.type == kFirstPart || header.type == kMiddlePart;
     if (inside) continue;
     result.records.push_back(std::move(record));
-    result.sound_bytes = at;
+    result.valid_bytes = at;
   }
-  return ends(inside ? Journal::End::kCutShort : Journal::End::kWhole);
+  return ends(inside ? Journal::End::kTruncated : Journal::End::kWhole);
 }
 
 std::vector<size_t> JournalRecords(absl::string_view journal) {
@@ -142,7 +143,7 @@ std::vector<size_t> JournalRecords(absl::string_view journal) {
 }
 
 bool HasRecycledRecord(absl::string_view journal) {
-  return MeetsRecycledRecord(journal, 0);
+  return ContainsRecycledRecord(journal, 0);
 }
 
 bool IsGarbage(absl::string_view journal, size_t at) {
@@ -157,7 +158,7 @@ bool IsGarbage(absl::string_view journal, size_t at) {
     std::string record(rest.substr(0, kHeader + header.bytes));
     for (uint8_t type = kWholeRecord; type <= kLastPart; ++type) {
       record[kHeader - 1] = static_cast<char>(type);
-      if (header.IsSound(record)) return false;
+      if (header.IsConsistent(record)) return false;
     }
     at += record.size();
   }

@@ -16,16 +16,16 @@ std::vector<size_t> JournalRecords(absl::string_view journal);
 // The content of a journal up to the first record that cannot be read.
 struct Journal {
   enum class End {
-    kWhole,     // nothing, or zeros, after the last record
-    kCutShort,  // the last record is incomplete, as after a crash
+    kWhole,      // nothing, or zeros, after the last record
+    kTruncated,  // the last record is incomplete, as after a crash
     kDamaged,
   };
 
   // Complete records, joined from their parts.
   std::vector<std::string> records;
   // End of the last complete record.
-  size_t sound_bytes = 0;
-  // Where reading stopped: after `sound_bytes` if some parts of a record are intact.
+  size_t valid_bytes = 0;
+  // Where reading stopped: after `valid_bytes` if some parts of a record are intact.
   size_t readable_bytes = 0;
   End end = End::kWhole;
   // HasRecycledRecord() of what follows `readable_bytes`.

@@ -37,11 +37,12 @@ class ListenerLogger final : public rocksdb::Logger {
 // for connections and packs being written. More than a few hundred do not make reads
 // faster, and each keeps its index in memory.
 int PackDescriptors() {
-  constexpr rlim_t kFewest = 24;  // RocksDB's minimum is 20
-  constexpr rlim_t kMost = 512;
+  constexpr rlim_t kMinDescriptors = 24;  // RocksDB's minimum is 20
+  constexpr rlim_t kMaxDescriptors = 512;
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kFewest;
-  return static_cast<int>(std::clamp(limit.rlim_cur / 4, kFewest, kMost));
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kMinDescriptors;
+  return static_cast<int>(
+      std::clamp(limit.rlim_cur / 4, kMinDescriptors, kMaxDescriptors));
 }
 
 rocksdb::Options CommonOptions(rocksdb::Env* env, std::shared_ptr<Folder> folder) {

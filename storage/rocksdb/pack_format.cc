@@ -49,9 +49,9 @@ std::string PackFileName(uint64_t pack) { return absl::StrFormat("%016x.sst", pa
 
 std::string TableFileName(uint64_t number) { return absl::StrFormat("%06u.sst", number); }
 
-bool IsSoundBlock(absl::string_view block) {
+bool IsValidBlock(absl::string_view block) {
   if (block.size() <= kBlockTrailerBytes) return false;
-  if (block.size() <= kPackBlockBytes) return HasItsChecksum(block);
+  if (block.size() <= kPackBlockBytes) return HasValidChecksum(block);
   // A block of one entry ends with its restart offset (0), the number of restarts (1),
   // and the trailer: no compression, then a checksum of 4 bytes, which is not compared.
   constexpr absl::string_view kTail("\0\0\0\0\1\0\0\0\0", 9);

@@ -36,7 +36,7 @@ inline constexpr size_t kPackBlockBytes = size_t{16} << 10;
 // Whether RocksDB can parse a data block (trailer included) without verifying its
 // checksum: it asserts the expected structure. Of a large block only the bytes around the
 // chunk are checked; the chunk itself has a digest.
-bool IsSoundBlock(absl::string_view block);
+bool IsValidBlock(absl::string_view block);
 
 // Reads the id of a file's pack from its first entry, so that a damaged index does not
 // matter. Absent if the first bytes are damaged.

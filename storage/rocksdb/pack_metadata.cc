@@ -30,7 +30,7 @@ bool PackCurrentIsLost(const Folder& folder, EngineFileSystem& fs,
              .IsNotFound();
 }
 
-bool PackManifestIsEndless(const Folder& folder, EngineFileSystem& fs) {
+bool PackManifestHasRecycledRecord(const Folder& folder, EngineFileSystem& fs) {
   std::string name, content;
   rocksdb::Status s =
       rocksdb::ReadFileToString(&fs, absl::StrCat(folder.packs(), "/CURRENT"), &name);

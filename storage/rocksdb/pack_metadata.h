@@ -21,7 +21,7 @@ bool PackCurrentIsLost(const Folder& folder, EngineFileSystem& fs,
                        const std::vector<std::string>& tables);
 // Whether the MANIFEST has a record of a recycled type, on which RocksDB 9.10 loops
 // forever. False if it cannot be read: RocksDB then reports the error.
-bool PackManifestIsEndless(const Folder& folder, EngineFileSystem& fs);
+bool PackManifestHasRecycledRecord(const Folder& folder, EngineFileSystem& fs);
 
 // Adds a second name to a file, so that a power loss during a move cannot lose it. File
 // systems without hard links rename it.

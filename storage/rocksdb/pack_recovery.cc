@@ -19,7 +19,7 @@ namespace modelstore::storage::rocks {
 namespace {
 
 // Disk space that opening may need, generously.
-constexpr int64_t kOpenRoom = int64_t{4} << 20;
+constexpr int64_t kOpenBytes = int64_t{4} << 20;
 
 // One opening of packs/.
 class Recovery {
@@ -39,8 +39,8 @@ class Recovery {
   // a loss is open.
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
   // Ingests, quarantines, keeps or deletes each file that the metadata does not know.
-  absl::Status TakeInFolder(const std::string& folder);
-  absl::Status TakeIn(const std::string& path, uint64_t pack);
+  absl::Status IngestFolder(const std::string& folder);
+  absl::Status IngestPack(const std::string& path, uint64_t pack);
   rocksdb::Status Ingest(const std::string& path);
   absl::Status Quarantine(const std::string& path, const std::string& name,
                           absl::string_view why);
@@ -101,7 +101,7 @@ absl::Status Recovery::ForgetLostFiles(const std::vector<std::string>& tables) {
   return absl::OkStatus();
 }
 
-absl::Status Recovery::TakeInFolder(const std::string& folder) {
+absl::Status Recovery::IngestFolder(const std::string& folder) {
   absl::StatusOr<std::vector<std::string>> tables = ListTables(fs_, folder);
   if (!tables.ok()) return tables.status();
   for (const std::string& name : *tables) {
@@ -119,7 +119,7 @@ absl::Status Recovery::TakeInFolder(const std::string& folder) {
     // A file whose pack is unknown is quarantined only if an expected pack is still
     // missing; otherwise it is garbage.
     if (pack.has_value() && expected_.count(*pack) > 0 && known_.count(*pack) == 0) {
-      status = TakeIn(path, *pack);
+      status = IngestPack(path, *pack);
     } else if (!pack.has_value() &&
                (expected_.size() > known_.size() || loss_is_open())) {
       status = Quarantine(path, name, "its first bytes are damaged");
@@ -139,7 +139,7 @@ rocksdb::Status Recovery::Ingest(const std::string& path) {
   return s;
 }
 
-absl::Status Recovery::TakeIn(const std::string& path, uint64_t pack) {
+absl::Status Recovery::IngestPack(const std::string& path, uint64_t pack) {
   const std::string name = PackFileName(pack);
   std::string waiting = path;
   const bool in_packs = absl::StartsWith(path, absl::StrCat(folder_.packs(), "/"));
@@ -215,12 +215,12 @@ absl::Status Recovery::EndLoss() {
 }
 
 absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
-  folder_.MakeRoom(kOpenRoom);
+  folder_.ReleaseBallastFor(kOpenBytes);
   absl::StatusOr<std::vector<std::string>> tables = ListTables(fs_, folder_.packs());
   if (!tables.ok()) return tables.status();
   rocksdb::Status s =
       PackCurrentIsLost(folder_, fs_, *tables) ? rocksdb::Status::Corruption("no CURRENT")
-      : PackManifestIsEndless(folder_, fs_)
+      : PackManifestHasRecycledRecord(folder_, fs_)
           ? rocksdb::Status::Corruption("a record of the MANIFEST is damaged")
           : OpenRocks();
   if (s.IsCorruption() || s.IsInvalidArgument() || s.IsNotFound() || s.IsPathNotFound()) {
@@ -239,8 +239,8 @@ absl::StatusOr<std::unique_ptr<Database>> Recovery::Run() {
   absl::Status status = ForgetLostFiles(*tables);
   // packs.damaged/ first: if an interrupted move left two files of a pack, the one there
   // is complete.
-  if (status.ok()) status = TakeInFolder(folder_.damaged());
-  if (status.ok()) status = TakeInFolder(folder_.packs());
+  if (status.ok()) status = IngestFolder(folder_.damaged());
+  if (status.ok()) status = IngestFolder(folder_.packs());
   if (status.ok()) status = EndLoss();
   if (!status.ok()) return status;
   fs_.DeleteDir(folder_.damaged(), {}, nullptr).PermitUncheckedError();

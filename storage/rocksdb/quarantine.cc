@@ -69,8 +69,8 @@ rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
 }
 
 // The rename makes the copy visible only when it is complete and synced.
-rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
-                            const std::string& draft, const std::string& to) {
+rocksdb::IOStatus CopyEntireFile(rocksdb::FileSystem* fs, const std::string& from,
+                                 const std::string& draft, const std::string& to) {
   rocksdb::IOStatus s = CopyBytes(fs, from, draft);
   if (s.ok()) s = fs->RenameFile(draft, to, {}, nullptr);
   if (!s.ok()) fs->DeleteFile(draft, {}, nullptr).PermitUncheckedError();
@@ -80,7 +80,8 @@ rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
 rocksdb::IOStatus LinkOrCopyFile(rocksdb::FileSystem* fs, const std::string& from,
                                  const std::string& to) {
   const rocksdb::IOStatus s = fs->LinkFile(from, to, {}, nullptr);
-  return s.IsNotSupported() ? CopyWhole(fs, from, absl::StrCat(to, ".draft"), to) : s;
+  return s.IsNotSupported() ? CopyEntireFile(fs, from, absl::StrCat(to, ".draft"), to)
+                            : s;
 }
 
 rocksdb::IOStatus DeleteFolder(rocksdb::FileSystem* fs, const std::string& path) {

@@ -58,8 +58,8 @@ class Quarantine {
 rocksdb::IOStatus CopyBytes(rocksdb::FileSystem* fs, const std::string& from,
                             const std::string& to, uint64_t bytes = UINT64_MAX);
 // Copies a file to `draft` and renames it: `to` is complete or does not exist.
-rocksdb::IOStatus CopyWhole(rocksdb::FileSystem* fs, const std::string& from,
-                            const std::string& draft, const std::string& to);
+rocksdb::IOStatus CopyEntireFile(rocksdb::FileSystem* fs, const std::string& from,
+                                 const std::string& draft, const std::string& to);
 // Returns `path`, or the first unused of {stem}-2, {stem}-3, ...
 std::string FreeName(rocksdb::FileSystem* fs, const std::string& path);
 // Links a file that is no longer written to, or copies it if links are not supported.

@@ -46,7 +46,7 @@ std::optional<BlockHandle> FindProperties(absl::string_view block) {
 }  // namespace
 
 // Written without sums that damaged values could overflow.
-bool BlockHandle::EndsBy(uint64_t end) const {
+bool BlockHandle::EndsAtOrBefore(uint64_t end) const {
   return end >= kBlockTrailerBytes && bytes <= end - kBlockTrailerBytes &&
          offset <= end - kBlockTrailerBytes - bytes;
 }
@@ -83,7 +83,7 @@ bool TakeVarint(absl::string_view* in, size_t max_bytes, uint64_t* value) {
   return false;
 }
 
-bool HasItsChecksum(absl::string_view block_with_trailer) {
+bool HasValidChecksum(absl::string_view block_with_trailer) {
   if (block_with_trailer.size() < kBlockTrailerBytes) return false;
   const size_t bytes = block_with_trailer.size() - kBlockTrailerBytes;
   const auto type = static_cast<uint8_t>(block_with_trailer[bytes]);
@@ -140,24 +140,25 @@ rocksdb::IOStatus ReadTableEnd(const rocksdb::FSRandomAccessFile& file, uint64_t
   footer.remove_prefix(1);
   // The metaindex must end where the footer starts.
   if (!sound || !TakeHandle(&footer, &metaindex) ||
-      !TakeHandle(&footer, &result->index) || !metaindex.EndsBy(size - kFooterBytes) ||
+      !TakeHandle(&footer, &result->index) ||
+      !metaindex.EndsAtOrBefore(size - kFooterBytes) ||
       metaindex.offset + metaindex.bytes + kBlockTrailerBytes != size - kFooterBytes ||
-      !result->index.EndsBy(metaindex.offset)) {
+      !result->index.EndsAtOrBefore(metaindex.offset)) {
     return damaged("the table's footer is damaged");
   }
   s = ReadTableAt(file, path, metaindex.offset, metaindex.bytes + kBlockTrailerBytes,
                   &bytes);
   if (!s.ok()) return s;
-  if (!HasItsChecksum(bytes)) return damaged("the table's metaindex is damaged");
+  if (!HasValidChecksum(bytes)) return damaged("the table's metaindex is damaged");
   const std::optional<BlockHandle> properties =
       FindProperties(absl::string_view(bytes).substr(0, metaindex.bytes));
-  if (!properties.has_value() || !properties->EndsBy(metaindex.offset)) {
+  if (!properties.has_value() || !properties->EndsAtOrBefore(metaindex.offset)) {
     return damaged("the table has no properties");
   }
   s = ReadTableAt(file, path, properties->offset, properties->bytes + kBlockTrailerBytes,
                   &bytes);
   if (!s.ok()) return s;
-  if (!HasItsChecksum(bytes)) return damaged("the table's properties are damaged");
+  if (!HasValidChecksum(bytes)) return damaged("the table's properties are damaged");
   result->properties = bytes.substr(0, properties->bytes);
   return s;
 }

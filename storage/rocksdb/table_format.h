@@ -38,12 +38,12 @@ struct BlockHandle {
   uint64_t bytes = 0;  // without its trailer
 
   // Whether the block with its trailer ends at or before `end`.
-  bool EndsBy(uint64_t end) const;
+  bool EndsAtOrBefore(uint64_t end) const;
 };
 bool TakeHandle(absl::string_view* in, BlockHandle* handle);
 
 // Whether the checksum in a block's trailer matches the block.
-bool HasItsChecksum(absl::string_view block_with_trailer);
+bool HasValidChecksum(absl::string_view block_with_trailer);
 
 // Returns corruption, naming `path`, for a table that RocksDB must not open. RocksDB
 // parses the properties before it verifies their checksum; in a build with assertions,

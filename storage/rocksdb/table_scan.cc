@@ -91,7 +91,7 @@ rocksdb::Status Scan::ReadBlock(const BlockHandle& handle, std::string* block) c
   rocksdb::Status s =
       ReadTableAt(*file_, path_, handle.offset, handle.bytes + kBlockTrailerBytes, block);
   if (!s.ok()) return s;
-  if (!HasItsChecksum(*block)) return Damaged("a block is damaged");
+  if (!HasValidChecksum(*block)) return Damaged("a block is damaged");
   if (static_cast<uint8_t>((*block)[handle.bytes]) != kNotCompressed) {
     return rocksdb::Status::NotSupported(path_, "a block is compressed");
   }
@@ -150,7 +150,7 @@ rocksdb::Status Scan::ReadIndex(std::vector<BlockHandle>* blocks) const {
   while (!in->empty()) {
     BlockHandle handle;
     if (!TakeEntry(&*in, &key, nullptr) || !TakeHandle(&*in, &handle) ||
-        !handle.EndsBy(size_)) {
+        !handle.EndsAtOrBefore(size_)) {
       return Damaged("the table's index is damaged");
     }
     blocks->push_back(handle);

@@ -9,10 +9,10 @@
 
 namespace modelstore::storage {
 
-absl::StatusOr<ArrivedChunk> CheckChunk(DigestAlgorithm algorithm,
-                                        const std::optional<Digest>& expected,
-                                        absl::Span<const absl::string_view> fragments) {
-  ArrivedChunk chunk{fragments, 0, {}};
+absl::StatusOr<ReceivedChunk> CheckChunk(DigestAlgorithm algorithm,
+                                         const std::optional<Digest>& expected,
+                                         absl::Span<const absl::string_view> fragments) {
+  ReceivedChunk chunk{fragments, 0, {}};
   for (const absl::string_view fragment : fragments) {
     chunk.bytes += static_cast<int64_t>(fragment.size());
   }

@@ -13,7 +13,7 @@ namespace modelstore::storage {
 
 // A chunk in fragments, as the network delivered it. They are the caller's, and so is
 // the array that lists them: both must outlive this.
-struct ArrivedChunk {
+struct ReceivedChunk {
   absl::Span<const absl::string_view> fragments;
   int64_t bytes = 0;
   Digest digest;
@@ -21,8 +21,8 @@ struct ArrivedChunk {
 };
 
 // INVALID_ARGUMENT if the chunk is empty, too large, or not what `expected` says.
-absl::StatusOr<ArrivedChunk> CheckChunk(DigestAlgorithm algorithm,
-                                        const std::optional<Digest>& expected,
-                                        absl::Span<const absl::string_view> fragments);
+absl::StatusOr<ReceivedChunk> CheckChunk(DigestAlgorithm algorithm,
+                                         const std::optional<Digest>& expected,
+                                         absl::Span<const absl::string_view> fragments);
 
 }  // namespace modelstore::storage

@@ -44,7 +44,7 @@ ChunkIntake::Feeder::~Feeder() {
   MutexLock lock(intake_->mutex_);
   --intake_->feeders_[slot_];
   // An upload may stay open for days without a stream.
-  if (intake_->feeders_[0] + intake_->feeders_[1] == 0) intake_->grant_.GiveBack();
+  if (intake_->feeders_[0] + intake_->feeders_[1] == 0) intake_->grant_.ReturnUnused();
 }
 
 ChunkIntake::ChunkIntake(StoreCore* core, DigestAlgorithm algorithm, PackJournal* journal)
@@ -161,7 +161,7 @@ absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
   return true;
 }
 
-void ChunkIntake::Unclaim(const Digest& digest, int64_t bytes) {
+void ChunkIntake::ReleaseClaim(const Digest& digest, int64_t bytes) {
   MutexLock lock(mutex_);
   held_.erase(digest);
   received_bytes_ -= bytes;
@@ -180,20 +180,20 @@ bool ChunkIntake::IsSmall() {
   return received_bytes_ < kSmallSaveBytes;
 }
 
-absl::StatusOr<bool> ChunkIntake::Put(Feeder& feeder, const ArrivedChunk& chunk) {
+absl::StatusOr<bool> ChunkIntake::Put(Feeder& feeder, const ReceivedChunk& chunk) {
   ASSIGN_OR_RETURN(const bool claimed, Claim(chunk.digest, chunk.bytes));
   if (!claimed) return false;
   PackPtr full;
   const absl::Status status = Append(feeder, slots_[ChooseSlot(feeder)], chunk, full);
   if (!status.ok()) {
-    Unclaim(chunk.digest, chunk.bytes);
+    ReleaseClaim(chunk.digest, chunk.bytes);
     return status;
   }
   if (full != nullptr) RETURN_IF_ERROR(SealDetached(full));
   return true;
 }
 
-absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const ArrivedChunk& chunk,
+absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const ReceivedChunk& chunk,
                                  PackPtr& full) {
   MutexLock slot_lock(slot.mutex);
   RETURN_IF_ERROR(EnsurePack(slot));
@@ -259,7 +259,7 @@ absl::Status ChunkIntake::OpenWriter(IntakePack& pack) {
   pack.running = core_->running_packs.Enter(pack.record.pack());
   auto writer = core_->chunks().NewPack(pack.record.pack());
   if (absl::IsUnavailable(writer.status())) {
-    RETURN_IF_ERROR(core_->Heal());
+    RETURN_IF_ERROR(core_->ReopenIfClosed());
     writer = core_->chunks().NewPack(pack.record.pack());
   }
   if (!writer.ok()) return writer.status();
@@ -359,7 +359,7 @@ void ChunkIntake::Forget(const PackPtr& pack, const absl::Status& failure) {
   if (absl::IsUnavailable(failure)) {
     // So that the client's next attempt finds storage open; if it cannot be
     // opened now, the periodic healing goes on trying.
-    core_->Heal().IgnoreError();
+    core_->ReopenIfClosed().IgnoreError();
   }
 }
 
@@ -393,7 +393,7 @@ absl::Status ChunkIntake::Seal(Feeder& feeder) {
   return status;
 }
 
-absl::Status ChunkIntake::WaitUntilQuiet() {
+absl::Status ChunkIntake::WaitUntilIdle() {
   MutexLock lock(mutex_);
   if (!changed_.WaitFor(mutex_, kSealDeadline, [this]() REQUIRES(mutex_) {
         return pending_ == 0 && sealing_ == 0;
@@ -404,7 +404,7 @@ absl::Status ChunkIntake::WaitUntilQuiet() {
 }
 
 absl::Status ChunkIntake::SealAll() {
-  RETURN_IF_ERROR(WaitUntilQuiet());
+  RETURN_IF_ERROR(WaitUntilIdle());
   absl::Status status;
   for (Slot& slot : slots_) {
     PackPtr pack;
@@ -415,11 +415,11 @@ absl::Status ChunkIntake::SealAll() {
     if (pack != nullptr) status.Update(SealDetached(pack));
   }
   RETURN_IF_ERROR(status);
-  return WaitUntilQuiet();
+  return WaitUntilIdle();
 }
 
 absl::Status ChunkIntake::AbandonOpen() {
-  RETURN_IF_ERROR(WaitUntilQuiet());
+  RETURN_IF_ERROR(WaitUntilIdle());
   for (Slot& slot : slots_) {
     MutexLock lock(slot.mutex);
     if (slot.pack == nullptr) continue;
@@ -427,7 +427,7 @@ absl::Status ChunkIntake::AbandonOpen() {
     slot.pack = nullptr;
   }
   // A stream that closed meanwhile may have begun to seal.
-  return WaitUntilQuiet();
+  return WaitUntilIdle();
 }
 
 void ChunkIntake::Refuse(absl::Status reason) {
@@ -439,7 +439,7 @@ void ChunkIntake::ForgetChunks() {
   MutexLock lock(mutex_);
   decltype(held_)().swap(held_);
   bases_.clear();
-  grant_.GiveBack();
+  grant_.ReturnUnused();
 }
 
 std::vector<ChunkIntake::Sealed> ChunkIntake::sealed() {

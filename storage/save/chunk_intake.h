@@ -104,7 +104,7 @@ class ChunkIntake {
   std::vector<Renewal> Renewals() EXCLUDES(mutex_);
 
   // Returns false if the chunk was dropped as a duplicate.
-  absl::StatusOr<bool> Put(Feeder& feeder, const ArrivedChunk& chunk) EXCLUDES(mutex_);
+  absl::StatusOr<bool> Put(Feeder& feeder, const ReceivedChunk& chunk) EXCLUDES(mutex_);
 
   // Seals what the feeder wrote. The first failure of any of its packs.
   absl::Status Seal(Feeder& feeder) EXCLUDES(mutex_);
@@ -139,13 +139,13 @@ class ChunkIntake {
   };
 
   // Until no Put() is between its claim and its append, and nothing is sealing.
-  absl::Status WaitUntilQuiet() EXCLUDES(mutex_);
+  absl::Status WaitUntilIdle() EXCLUDES(mutex_);
   std::optional<HeldChunk> FindInBases(const Digest& digest) const REQUIRES(mutex_);
   bool IsDamagedInBases(const Digest& digest) const REQUIRES(mutex_);
   absl::StatusOr<bool> Claim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
-  void Unclaim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
+  void ReleaseClaim(const Digest& digest, int64_t bytes) EXCLUDES(mutex_);
   size_t ChooseSlot(const Feeder& feeder) EXCLUDES(mutex_);
-  absl::Status Append(Feeder& feeder, Slot& slot, const ArrivedChunk& chunk,
+  absl::Status Append(Feeder& feeder, Slot& slot, const ReceivedChunk& chunk,
                       PackPtr& full) EXCLUDES(mutex_);
   absl::Status EnsurePack(Slot& slot) REQUIRES(slot.mutex) EXCLUDES(mutex_);
   bool IsSmall() EXCLUDES(mutex_);

@@ -18,8 +18,8 @@ namespace {
 // Manifests up to this size go in the commit's own batch.
 constexpr int64_t kInBatchManifestBytes = int64_t{256} << 10;
 constexpr size_t kPageBatchBytes = size_t{4} << 20;
-constexpr int kLostRaces = 1000;
-constexpr int kReopenings = 3;
+constexpr int kMaxAttempts = 1000;
+constexpr int kMaxReopens = 3;
 
 bool Names(const BuiltManifest& manifest, ChunkId chunk) {
   return manifest.chunks.contains({chunk.pack, chunk.sequence});
@@ -35,7 +35,7 @@ class Commit {
   absl::Status ReadModel();
   // The version that an earlier run of the same request has committed, if any.
   absl::StatusOr<std::optional<v1::CheckpointRecord>> Earlier();
-  absl::Status WritePagesAhead();
+  absl::Status WritePagesBeforeCommit();
   void FillRecord();
   CatalogBatch MakeBatch() const;
   void AddPacks(CatalogBatch& batch) const;
@@ -47,7 +47,9 @@ class Commit {
   // UNAVAILABLE if damage was found since the manifest was built: Repair may have
   // removed the damaged chunks from the base, and nothing else keeps them.
   absl::Status CheckNotDamaged() const;
-  bool PagesAhead() const { return manifest_.page_bytes > kInBatchManifestBytes; }
+  bool HasPagesBeforeCommit() const {
+    return manifest_.page_bytes > kInBatchManifestBytes;
+  }
 
   StoreCore& core_;
   const CommitPlan& plan_;
@@ -64,14 +66,14 @@ absl::Status Commit::ReadModel() {
                    core_.catalog().Get(Space::kRecords, keys::Model(plan_.model_id)));
   if (!model_bytes_.has_value()) {
     if (!plan_.create.has_value() || !plan_.model_uid.empty()) {
-      return NoSuch("model", ModelName(plan_.model_id));
+      return DoesNotExist("model", ModelName(plan_.model_id));
     }
     model_ = *plan_.create;
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(model_, Decode<v1::ModelRecord>(*model_bytes_));
   if (!plan_.model_uid.empty() && model_.uid() != plan_.model_uid) {
-    return NoSuch("model", ModelName(plan_.model_id));
+    return DoesNotExist("model", ModelName(plan_.model_id));
   }
   return absl::OkStatus();
 }
@@ -108,7 +110,7 @@ absl::Status Commit::CheckNotDamaged() const {
   return absl::OkStatus();
 }
 
-absl::Status Commit::WritePagesAhead() {
+absl::Status Commit::WritePagesBeforeCommit() {
   CatalogBatch batch;
   size_t bytes = 0;
   batch.Put(Space::kRecords, keys::RunningManifest(manifest_id_), "");
@@ -210,7 +212,7 @@ CatalogBatch Commit::MakeBatch() const {
     batch.Put(Space::kRecords, keys::Request(model_.uid(), plan_.request_id),
               Encode(request));
   }
-  if (PagesAhead()) {
+  if (HasPagesBeforeCommit()) {
     batch.Delete(Space::kRecords, keys::RunningManifest(manifest_id_));
   } else {
     for (size_t p = 0; p < manifest_.pages.size(); ++p) {
@@ -236,10 +238,10 @@ absl::StatusOr<bool> Commit::WasApplied() {
 }
 
 absl::StatusOr<Committed> Commit::Run() {
-  if (PagesAhead()) running_ = core_.running_manifests.Enter(manifest_id_);
+  if (HasPagesBeforeCommit()) running_ = core_.running_manifests.Enter(manifest_id_);
   bool pages_written = false;
   int reopenings = 0;
-  for (int races = 0; races < kLostRaces;) {
+  for (int races = 0; races < kMaxAttempts;) {
     absl::Status status = ReadModel();
     if (status.ok()) {
       ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> earlier, Earlier());
@@ -255,7 +257,7 @@ absl::StatusOr<Committed> Commit::Run() {
                                     *plan_.expected_latest_version,
                                     model_.latest_version());
       }
-      if (PagesAhead() && !pages_written) status = WritePagesAhead();
+      if (HasPagesBeforeCommit() && !pages_written) status = WritePagesBeforeCommit();
     }
     if (status.ok()) {
       pages_written = true;
@@ -272,8 +274,8 @@ absl::StatusOr<Committed> Commit::Run() {
     // Pages that were only buffered may be gone after a reopening.
     pages_written = false;
     const bool undecided = IsUndecided(status);
-    if (absl::Status healed = core_.Heal(); !healed.ok()) {
-      return undecided ? UndecidedError(healed.message()) : healed;
+    if (absl::Status reopened = core_.ReopenIfClosed(); !reopened.ok()) {
+      return undecided ? UndecidedError(reopened.message()) : reopened;
     }
     if (undecided) {
       absl::StatusOr<bool> applied = WasApplied();
@@ -281,13 +283,13 @@ absl::StatusOr<Committed> Commit::Run() {
       if (*applied) return Committed{std::move(record_), model_.uid(), true};
     }
     // A full disk may be the cause: the catalog reports it like any other fault.
-    RETURN_IF_ERROR(core_.space.CheckRoom(manifest_.page_bytes));
-    if (++reopenings > kReopenings) {
+    RETURN_IF_ERROR(core_.space.CheckSpace(manifest_.page_bytes));
+    if (++reopenings > kMaxReopens) {
       return Unavailable(absl::StrCat("nothing was changed: ", status.message()), 1000);
     }
   }
   return Overloaded(absl::StrCat(ModelName(plan_.model_id), " got no new version: ",
-                                 kLostRaces, " other changes came first: retry later"));
+                                 kMaxAttempts, " other changes came first: retry later"));
 }
 
 }  // namespace

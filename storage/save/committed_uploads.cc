@@ -15,7 +15,7 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr size_t kSweptAtOnce = 1000;
+constexpr size_t kSweepBatchRows = 1000;
 
 }  // namespace
 
@@ -75,7 +75,7 @@ absl::StatusOr<v1::UploadRecord> CommittedUploads::FindNamed(
     ASSIGN_OR_RETURN(row, Find(model->uid(), upload_id));
   }
   if (row.has_value()) return *std::move(row);
-  return NoSuch("upload", UploadNameOf(model_id, upload_id));
+  return DoesNotExist("upload", UploadNameOf(model_id, upload_id));
 }
 
 absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
@@ -90,8 +90,8 @@ absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
   if (row.committed_version() == 0) return none;
   const int64_t expiry = core_.clock.NowUs() + row.time_to_live_us();
   // If this is not written, the row expires earlier.
-  if (expiry > row.expire_time_us() + WorthWriting(row) &&
-      core_.space.CheckRoom(1).ok()) {
+  if (expiry > row.expire_time_us() + MinExpiryGain(row) &&
+      core_.space.CheckSpace(1).ok()) {
     row.set_expire_time_us(expiry);
     CatalogBatch batch;
     batch.Expect(Space::kRecords, key, *bytes);
@@ -124,15 +124,16 @@ absl::StatusOr<v1::CheckpointRecord> CommittedUploads::Version(
       GetRecord<v1::CheckpointRecord>(
           core_.catalog(), keys::Version(row.model_uid(), row.committed_version())));
   if (version.has_value()) return *std::move(version);
-  return NoSuch("checkpoint", CheckpointNameOf(row.model_id(), row.committed_version()));
+  return DoesNotExist("checkpoint",
+                      CheckpointNameOf(row.model_id(), row.committed_version()));
 }
 
 absl::Status CommittedUploads::Delete(const v1::UploadRecord& row) {
   CatalogBatch batch;
   const std::string key = keys::Upload(row.model_uid(), row.upload_id());
   batch.Delete(Space::kRecords, key);
-  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-                            core_.KeyIs(Space::kRecords, key, std::nullopt));
+  return core_.WriteResolved(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                             core_.KeyIs(Space::kRecords, key, std::nullopt));
 }
 
 void CommittedUploads::Left(const v1::UploadRecord& row) {
@@ -154,7 +155,7 @@ void CommittedUploads::Sweep(absl::Time now) {
         const absl::StatusOr<v1::UploadRecord> row = Decode<v1::UploadRecord>(value);
         if (!row.ok() || row->committed_version() == 0) return true;
         const absl::Time expiry = absl::FromUnixMicros(row->expire_time_us());
-        if (expiry >= now || batch.changes().size() == kSweptAtOnce) {
+        if (expiry >= now || batch.changes().size() == kSweepBatchRows) {
           next = std::min(next, expiry);
           return true;
         }
@@ -163,7 +164,7 @@ void CommittedUploads::Sweep(absl::Time now) {
         return true;
       });
   // A failed write, or a row that was prolonged meanwhile, is left to the next sweep.
-  if (status.ok() && !batch.empty()) status = core_.space.CheckRoom(1);
+  if (status.ok() && !batch.empty()) status = core_.space.CheckSpace(1);
   if (status.ok() && !batch.empty()) {
     status = core_.catalog().Write(batch, Durability::kBuffered);
   }

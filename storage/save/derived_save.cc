@@ -38,7 +38,7 @@ class StoredDerivedSave final : public DerivedSave {
   }
 
   absl::StatusOr<Digest> Put(absl::string_view bytes) override {
-    ASSIGN_OR_RETURN(const ArrivedChunk chunk,
+    ASSIGN_OR_RETURN(const ReceivedChunk chunk,
                      CheckChunk(algorithm_, std::nullopt, {&bytes, 1}));
     ChunkIntake::Feeder feeder(&save_.intake());
     ASSIGN_OR_RETURN([[maybe_unused]] const bool taken,
@@ -137,7 +137,7 @@ absl::Status CheckSources(const SaveTarget& target,
     const v1::ModelRecord& model = source->model();
     if (model.model_id() == target.model.model_id() &&
         model.uid() != target.model.uid()) {
-      return NoSuch("model", ModelName(model.model_id()));
+      return DoesNotExist("model", ModelName(model.model_id()));
     }
     if (model.digest_algorithm() != target.model.digest_algorithm()) {
       return absl::InvalidArgumentError(
@@ -153,7 +153,7 @@ absl::Status CheckSources(const SaveTarget& target,
 absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
     StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources) {
   RETURN_IF_ERROR(
-      core->space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
+      core->space.CheckSpace(static_cast<int64_t>(request.metadata.ByteSizeLong())));
   request.no_base = true;
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
   if (target.model_is_new && !sources.empty()) {

@@ -90,7 +90,7 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
                                     absl::Span<const absl::string_view> fragments) {
   if (save_.ended()) return absl::FailedPreconditionError("the save has ended");
   chunks_begun_ = true;
-  ASSIGN_OR_RETURN(const ArrivedChunk chunk, CheckChunk(algorithm_, digest, fragments));
+  ASSIGN_OR_RETURN(const ReceivedChunk chunk, CheckChunk(algorithm_, digest, fragments));
   v1::PieceRecord* piece = nullptr;
   if (!digest.has_value()) {
     int64_t expected = 0;
@@ -143,7 +143,7 @@ absl::StatusOr<v1::CheckpointRecord> StoredOneShotSave::Commit(
 absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShotSave(
     StoreCore* core, const SaveRequest& request) {
   RETURN_IF_ERROR(
-      core->space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
+      core->space.CheckSpace(static_cast<int64_t>(request.metadata.ByteSizeLong())));
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
   auto save = std::make_unique<StoredOneShotSave>(core, request, std::move(target));
   RETURN_IF_ERROR(save->LoadBase());

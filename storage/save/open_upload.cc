@@ -20,7 +20,7 @@ constexpr absl::Duration kTurnDeadline = absl::Minutes(2);
 
 }  // namespace
 
-int64_t WorthWriting(const v1::UploadRecord& record) {
+int64_t MinExpiryGain(const v1::UploadRecord& record) {
   return std::max<int64_t>(record.time_to_live_us() / 8, 1'000'000);
 }
 
@@ -36,7 +36,7 @@ class UploadSink final : public ChunkSink {
 
   absl::StatusOr<Digest> Put(const std::optional<Digest>& digest,
                              absl::Span<const absl::string_view> fragments) override {
-    ASSIGN_OR_RETURN(const ArrivedChunk chunk,
+    ASSIGN_OR_RETURN(const ReceivedChunk chunk,
                      CheckChunk(upload_->algorithm_, digest, fragments));
     ASSIGN_OR_RETURN(const bool taken, upload_->intake_.Put(feeder_, chunk));
     ++counts_.chunks;
@@ -79,7 +79,7 @@ std::string OpenUpload::Name() const { return UploadNameOf(model_id_, upload_id_
 std::string OpenUpload::RowKey() const { return keys::Upload(model_uid_, upload_id_); }
 
 absl::Status OpenUpload::CheckExists() {
-  if (stage_ == Stage::kDeleted) return NoSuch("upload", Name());
+  if (stage_ == Stage::kDeleted) return DoesNotExist("upload", Name());
   return absl::OkStatus();
 }
 
@@ -100,7 +100,7 @@ absl::Status OpenUpload::CheckOpen() {
 
 // Called by Touch() too: a client that comes back after a crash begins with
 // CreateUpload, not with the commit, and would be refused for good.
-void OpenUpload::SettleDoubt() {
+void OpenUpload::ResolveUndecided() {
   {
     MutexLock lock(mutex_);
     if (!in_doubt_ || stage_ != Stage::kOpen) return;
@@ -110,7 +110,7 @@ void OpenUpload::SettleDoubt() {
 }
 
 absl::Status OpenUpload::Touch() {
-  SettleDoubt();
+  ResolveUndecided();
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckExists());
   used_ = core_->options.steady_now();
@@ -118,8 +118,8 @@ absl::Status OpenUpload::Touch() {
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
   // Not that of a committed one, which holds more than the record in memory.
   if (stage_ != Stage::kOpen || in_doubt_ ||
-      expiry < written_expiry_us_ + WorthWriting(record_) ||
-      !core_->space.CheckRoom(1).ok()) {
+      expiry < written_expiry_us_ + MinExpiryGain(record_) ||
+      !core_->space.CheckSpace(1).ok()) {
     return absl::OkStatus();
   }
   CatalogBatch batch;
@@ -261,8 +261,8 @@ absl::Status OpenUpload::Record(const v1::SealedPackRecord& record,
   const std::string key = keys::SealedPack(upload_id_, record.pack());
   const std::string value = Encode(record);
   batch.Put(Space::kRecords, key, value);
-  return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
-                             core_->KeyIs(Space::kRecords, key, value));
+  return core_->WriteResolved(batch, Durability::kDurable, StoreCore::Room::kNormalWrite,
+                              core_->KeyIs(Space::kRecords, key, value));
 }
 
 // One commit or deletion at a time; a repeated one waits for the first.
@@ -306,7 +306,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommittedRecord(int64_t version
                    GetRecord<v1::CheckpointRecord>(core_->catalog(),
                                                    keys::Version(model_uid_, version)));
   if (!record.has_value()) {
-    return NoSuch("checkpoint", CheckpointNameOf(model_id_, version));
+    return DoesNotExist("checkpoint", CheckpointNameOf(model_id_, version));
   }
   return *std::move(record);
 }
@@ -340,7 +340,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommitInTurn(
   }
   EndTurn(stored.value_or(Stage::kOpen));
   if (!stored.ok()) return stored.status();
-  if (*stored == Stage::kDeleted) return NoSuch("upload", Name());
+  if (*stored == Stage::kDeleted) return DoesNotExist("upload", Name());
   return CommittedRecord(record().committed_version());
 }
 
@@ -456,7 +456,7 @@ absl::Status OpenUpload::RunDelete() {
 }
 
 absl::Status OpenUpload::DeleteStored(Stage stored) {
-  intake_.Refuse(NoSuch("upload", Name()));
+  intake_.Refuse(DoesNotExist("upload", Name()));
   RETURN_IF_ERROR(intake_.AbandonOpen());
   CatalogBatch batch;
   RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
@@ -465,8 +465,8 @@ absl::Status OpenUpload::DeleteStored(Stage stored) {
   if (stored == Stage::kOpen && !known.request_id().empty()) {
     batch.Delete(Space::kRecords, keys::Request(model_uid_, known.request_id()));
   }
-  return core_->WriteSettled(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-                             core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
+  return core_->WriteResolved(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                              core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
 }
 
 }  // namespace modelstore::storage

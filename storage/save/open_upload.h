@@ -23,7 +23,7 @@ namespace modelstore::storage {
 
 // Microseconds by which the expiry must move before it is written again; a restart
 // loses less than that.
-int64_t WorthWriting(const v1::UploadRecord& record);
+int64_t MinExpiryGain(const v1::UploadRecord& record);
 
 class OpenUpload;
 
@@ -120,7 +120,7 @@ class OpenUpload final : public Upload,
   absl::Status RunDelete() EXCLUDES(mutex_);
   absl::Status DeleteStored(Stage stored) EXCLUDES(mutex_);
   absl::Duration IdleForLocked() REQUIRES(mutex_);
-  void SettleDoubt() EXCLUDES(mutex_);
+  void ResolveUndecided() EXCLUDES(mutex_);
   void EndTurn(Stage stage) EXCLUDES(mutex_);
   // Reads the stage from the catalog: an undecided commit or deletion may have
   // happened. The row exists from creation to deletion.

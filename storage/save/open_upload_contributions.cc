@@ -44,7 +44,7 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   ASSIGN_OR_RETURN(const std::shared_ptr<Upload> committed, BeginCall());
   if (committed != nullptr)
     return committed->AddManifest(contribution, part, begin, complete);
-  RETURN_IF_ERROR(core_->space.CheckRoom(static_cast<int64_t>(part.ByteSizeLong())));
+  RETURN_IF_ERROR(core_->space.CheckSpace(static_cast<int64_t>(part.ByteSizeLong())));
   ManifestPart checked = part;
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckOpen());
@@ -81,9 +81,9 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   row.set_change_id(RandomNumber());
   const std::string key = keys::Contribution(upload_id_, contribution);
   batch.Put(Space::kRecords, key, Encode(row));
-  RETURN_IF_ERROR(core_->WriteSettled(
+  RETURN_IF_ERROR(core_->WriteResolved(
       batch, complete ? Durability::kDurable : Durability::kBuffered,
-      StoreCore::Room::kOrdinary, core_->KeyIs(Space::kRecords, key, Encode(row))));
+      StoreCore::Room::kNormalWrite, core_->KeyIs(Space::kRecords, key, Encode(row))));
   contributions_[contribution] = next;
   return absl::OkStatus();
 }

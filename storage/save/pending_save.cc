@@ -39,7 +39,7 @@ absl::StatusOr<v1::CheckpointRecord> PendingSave::Commit(CommitPlan plan) {
                      [this](ChunkId chunk, const Digest& digest) {
                        return core_.ReadChecked(chunk, digest);
                      }));
-  RETURN_IF_ERROR(core_.space.CheckRoom(manifest.page_bytes));
+  RETURN_IF_ERROR(core_.space.CheckSpace(manifest.page_bytes));
   plan.manifest = &manifest;
   plan.sealed = intake_.sealed();
   plan.renewals = intake_.Renewals();

@@ -19,8 +19,8 @@
 namespace modelstore::storage {
 namespace {
 
-constexpr int kLostRaces = 1000;
-constexpr int kRoomDelayMs = 2000;
+constexpr int kMaxAttempts = 1000;
+constexpr int kUploadLimitDelayMs = 2000;
 
 class StoredUploads final : public UploadTable {
  public:
@@ -65,19 +65,19 @@ class StoredUploads final : public UploadTable {
   absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
                                                           const v1::ModelRecord& model);
   absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
-  // One attempt. Absent if a race was lost or, with `gives_way` set, if that upload must
+  // One attempt. Absent if a race was lost or, with `evictable` set, if that upload must
   // be deleted first.
   absl::StatusOr<std::optional<v1::UploadRecord>> TryCreate(const SaveRequest& request,
                                                             uint32_t contribution_count,
                                                             absl::Duration time_to_live,
-                                                            Pointer& gives_way)
+                                                            Pointer& evictable)
       EXCLUDES(create_mutex_);
   // At a limit, returns the upload that was idle for longest, of the model or of all;
   // null below the limits. Overloaded if none is idle.
-  absl::StatusOr<Pointer> FindWhatGivesWay(const v1::ModelRecord& model);
-  Pointer Idlest(absl::string_view model_uid);
+  absl::StatusOr<Pointer> FindEvictable(const v1::ModelRecord& model);
+  Pointer FindMostIdle(absl::string_view model_uid);
   // Deletes it unless it was used meanwhile.
-  absl::Status GiveWay(const Pointer& upload);
+  absl::Status Evict(const Pointer& upload);
   bool DeleteIdleWhere(absl::FunctionRef<bool(const OpenUpload&)> wanted);
 
   StoreCore& core_;
@@ -190,11 +190,11 @@ absl::Status StoredUploads::Write(const SaveTarget& target,
     batch.Put(Space::kRecords, keys::Request(record.model_uid(), record.request_id()),
               Encode(request));
   }
-  return core_.WriteSettled(batch, Durability::kDurable, StoreCore::Room::kOrdinary,
-                            core_.KeyIs(Space::kRecords, key, Encode(record)));
+  return core_.WriteResolved(batch, Durability::kDurable, StoreCore::Room::kNormalWrite,
+                             core_.KeyIs(Space::kRecords, key, Encode(record)));
 }
 
-StoredUploads::Pointer StoredUploads::Idlest(absl::string_view model_uid) {
+StoredUploads::Pointer StoredUploads::FindMostIdle(absl::string_view model_uid) {
   Pointer idlest;
   absl::Duration longest;
   for (const Pointer& upload : All()) {
@@ -208,7 +208,7 @@ StoredUploads::Pointer StoredUploads::Idlest(absl::string_view model_uid) {
   return longest >= core_.options.upload_min_idle ? idlest : nullptr;
 }
 
-absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindWhatGivesWay(
+absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindEvictable(
     const v1::ModelRecord& model) {
   int open = 0, of_model = 0;
   for (const Pointer& upload : All()) {
@@ -218,7 +218,7 @@ absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindWhatGivesWay(
   }
   const bool model_is_full = of_model >= core_.options.max_open_uploads_per_model;
   if (!model_is_full && open < core_.options.max_open_uploads) return Pointer();
-  Pointer idlest = Idlest(model_is_full ? model.uid() : "");
+  Pointer idlest = FindMostIdle(model_is_full ? model.uid() : "");
   if (idlest != nullptr) return idlest;
   return Overloaded(
       absl::StrCat(model_is_full
@@ -228,10 +228,10 @@ absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindWhatGivesWay(
                    ", and each was used within the last ",
                    absl::FormatDuration(core_.options.upload_min_idle),
                    ": commit or delete some, or retry later"),
-      kRoomDelayMs);
+      kUploadLimitDelayMs);
 }
 
-absl::Status StoredUploads::GiveWay(const Pointer& upload) {
+absl::Status StoredUploads::Evict(const Pointer& upload) {
   const std::string name = UploadNameOf(upload->model_id(), upload->upload_id());
   const absl::Duration idle = upload->IdleFor();
   const absl::StatusOr<bool> deleted = upload->DeleteIfIdle();
@@ -239,7 +239,7 @@ absl::Status StoredUploads::GiveWay(const Pointer& upload) {
     return Overloaded(absl::StrCat("as many uploads are open as there may be, and ", name,
                                    ", which is idle, could not be removed: ",
                                    deleted.status().message()),
-                      kRoomDelayMs);
+                      kUploadLimitDelayMs);
   }
   if (!*deleted) return absl::OkStatus();
   Remove(*upload);
@@ -278,42 +278,42 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
                         absl::StrCat("must be at most ", kMaxContributions));
   }
   RETURN_IF_ERROR(
-      core_.space.CheckRoom(static_cast<int64_t>(request.metadata.ByteSizeLong())));
+      core_.space.CheckSpace(static_cast<int64_t>(request.metadata.ByteSizeLong())));
   if (time_to_live <= absl::ZeroDuration()) {
     time_to_live = core_.options.default_upload_ttl;
   }
-  bool some_gave_way = false;
+  bool evicted_any = false;
   auto run = [&]() -> absl::StatusOr<v1::UploadRecord> {
-    for (int attempt = 0; attempt < kLostRaces; ++attempt) {
-      Pointer gives_way;
+    for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+      Pointer evictable;
       ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> made,
-                       TryCreate(request, contribution_count, time_to_live, gives_way));
+                       TryCreate(request, contribution_count, time_to_live, evictable));
       if (made.has_value()) return Shown(*std::move(made));
-      if (gives_way == nullptr) continue;
+      if (evictable == nullptr) continue;
       // Without create_mutex_: this may wait for a stream and for the disk.
-      RETURN_IF_ERROR(GiveWay(gives_way));
-      some_gave_way = true;
+      RETURN_IF_ERROR(Evict(evictable));
+      evicted_any = true;
     }
     return Overloaded(absl::StrCat("no upload was opened in ",
-                                   ModelName(request.model_id), ": ", kLostRaces,
+                                   ModelName(request.model_id), ": ", kMaxAttempts,
                                    " changes came first: retry later"));
   };
   absl::StatusOr<v1::UploadRecord> made = run();
-  if (some_gave_way) collector_.AfterUploadDeletion();
+  if (evicted_any) collector_.AfterUploadDeletion();
   return made;
 }
 
 absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::TryCreate(
     const SaveRequest& request, uint32_t contribution_count, absl::Duration time_to_live,
-    Pointer& gives_way) {
+    Pointer& evictable) {
   const std::optional<v1::UploadRecord> none;
   MutexLock lock(create_mutex_);
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(core_, request));
   ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> earlier,
                    Earlier(request, target.model));
   if (earlier.has_value()) return earlier;
-  ASSIGN_OR_RETURN(gives_way, FindWhatGivesWay(target.model));
-  if (gives_way != nullptr) return none;
+  ASSIGN_OR_RETURN(evictable, FindEvictable(target.model));
+  if (evictable != nullptr) return none;
   v1::UploadRecord record;
   record.set_upload_id(RandomHexId());
   record.set_model_uid(target.model.uid());

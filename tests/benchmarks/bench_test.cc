@@ -47,7 +47,7 @@ TEST(Report, ALineThatIsNoFigureIsNone) {
   EXPECT_FALSE(ParseFigure("{\"name\": \"cut").has_value());
 }
 
-TEST(Report, TheTableTellsWhichTargetsAreMissed) {
+TEST(Report, TheTableReportsWhichTargetsAreMissed) {
   testing::internal::CaptureStdout();
   Report report(nullptr);
   report.Add({"save_vs_torch_save_fsync", 1.49, "ratio"});

@@ -28,7 +28,7 @@ class AdminTest : public ::testing::Test {
     request.mutable_upload()->set_contribution_count(2);
     auto upload = internal::CallRpc<v1::Upload>(
         store_.connection(), internal::kTransfer, "CreateUpload", request,
-        internal::Idempotency::kIdempotent, Soon());
+        internal::Idempotency::kIdempotent, TestDeadline());
     EXPECT_TRUE(upload.ok()) << upload.status();
     return upload.ok() ? upload->name() : "";
   }
@@ -42,7 +42,7 @@ class AdminTest : public ::testing::Test {
   Client client_ = store_.NewClient();
 };
 
-TEST_F(AdminTest, TheServerTellsItsLimits) {
+TEST_F(AdminTest, TheServerReportsItsLimits) {
   const auto info = GetServerInfo(client_);
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->limits.max_chunk_bytes, kMaxChunkBytes);
@@ -95,7 +95,7 @@ TEST_F(AdminTest, ADeletionOfAnUploadWhoseAnswerWasLostSucceeds) {
   EXPECT_THAT(Uploads("models/a"), IsEmpty());
 }
 
-TEST_F(AdminTest, ACollectionTellsWhatIsDead) {
+TEST_F(AdminTest, ACollectionReportsWhatIsDead) {
   const TensorSet content({.seed = 1, .bytes = 3 << 20});
   const auto saved = Save(client_, "models/a", content);
   ASSERT_TRUE(saved.ok()) << saved.status();

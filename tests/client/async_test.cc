@@ -16,15 +16,15 @@ namespace modelstore {
 namespace {
 
 using support::RandomBytes;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-Deadline AtOnce() { return After(std::chrono::milliseconds(50)); }
+Deadline ShortDeadline() { return After(std::chrono::milliseconds(50)); }
 
 // One tensor in memory of its own that the test changes.
 struct Live {
@@ -59,10 +59,10 @@ TEST(AsyncTest, TheValuesAreThoseAtTheCall) {
     const std::string before = live.bytes;
     store.connection().Pause();
     const SaveHandle handle = client.SaveAsync("models/m", live.Content());
-    ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+    ASSERT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
     live.bytes.assign(live.bytes.size(), 'x');
     store.connection().Resume();
-    auto info = handle.Durable(Soon());
+    auto info = handle.Durable(TestDeadline());
     ASSERT_TRUE(info.ok()) << info.status();
     EXPECT_EQ(Stored(client, info->name), before);
   }
@@ -74,11 +74,11 @@ TEST(AsyncTest, StagedDoesNotWaitForTheServer) {
   Live live(2 * kMiB);
   store.connection().Pause();
   const SaveHandle handle = client.SaveAsync("models/m", live.Content());
-  EXPECT_EQ(handle.Staged(Soon()), absl::OkStatus());
-  EXPECT_EQ(handle.Durable(AtOnce()).status().code(),
+  EXPECT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
+  EXPECT_EQ(handle.Durable(ShortDeadline()).status().code(),
             absl::StatusCode::kDeadlineExceeded);
   store.connection().Resume();
-  EXPECT_TRUE(handle.Durable(Soon()).ok());
+  EXPECT_TRUE(handle.Durable(TestDeadline()).ok());
 }
 
 TEST(AsyncTest, WithALimitOnStagingStagedWaitsForWhatWasNotCopied) {
@@ -90,11 +90,11 @@ TEST(AsyncTest, WithALimitOnStagingStagedWaitsForWhatWasNotCopied) {
   SaveOptions options;
   options.max_staging_bytes = 2 * kMiB;
   const SaveHandle handle = client.SaveAsync("models/m", live.Content(), options);
-  EXPECT_EQ(handle.Staged(AtOnce()).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(handle.Staged(ShortDeadline()).code(), absl::StatusCode::kDeadlineExceeded);
   store.connection().Resume();
-  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  ASSERT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
   live.bytes.assign(live.bytes.size(), 'x');
-  auto info = handle.Durable(Soon());
+  auto info = handle.Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(Stored(client, info->name), before);
 }
@@ -107,10 +107,10 @@ TEST(AsyncTest, TheOwnerOfACopiedTensorIsReleasedOnceStaged) {
   content.tensors[0].owner = owned;
   store.connection().Pause();
   const SaveHandle handle = client.SaveAsync("models/m", std::move(content));
-  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  ASSERT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
   EXPECT_EQ(owned.use_count(), 1);
   store.connection().Resume();
-  EXPECT_TRUE(handle.Durable(Soon()).ok());
+  EXPECT_TRUE(handle.Durable(TestDeadline()).ok());
 }
 
 TEST(AsyncTest, TheOwnerOfAnImmutableTensorIsKeptUntilDurable) {
@@ -122,10 +122,10 @@ TEST(AsyncTest, TheOwnerOfAnImmutableTensorIsKeptUntilDurable) {
   content.tensors[0].immutable = true;
   store.connection().Pause();
   const SaveHandle handle = client.SaveAsync("models/m", std::move(content));
-  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  ASSERT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
   EXPECT_GT(owned.use_count(), 1);
   store.connection().Resume();
-  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
   EXPECT_EQ(owned.use_count(), 1);
 }
 
@@ -163,11 +163,11 @@ TEST(AsyncTest, OnceStagedASaveStepsBackForThreadsThatCompute) {
   const auto connection = std::make_shared<WatchedConnection>(store.connection());
   Client client(connection);
   Live live(2 * kMiB);
-  ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
+  ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(TestDeadline()).ok());
   EXPECT_EQ(connection->nice(), 10);
   // The thread that stages the next one has not.
   live.bytes = RandomBytes(2, 2 * kMiB);
-  ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
+  ASSERT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(TestDeadline()).ok());
   EXPECT_EQ(connection->nice(), 10);
 }
 
@@ -175,7 +175,7 @@ TEST(AsyncTest, OnceStagedASaveStepsBackForThreadsThatCompute) {
 class BytesElsewhere : public ByteSource {
  public:
   explicit BytesElsewhere(const std::string& bytes) : bytes_(bytes) {}
-  std::shared_ptr<char> MakeRoom(size_t bytes) override {
+  std::shared_ptr<char> AllocateStaging(size_t bytes) override {
     return {new char[bytes], std::default_delete<char[]>()};
   }
   std::string Begin(int64_t offset, size_t bytes, char* to,
@@ -204,7 +204,8 @@ TEST(AsyncTest, WhatIsStreamedFromADeviceIsReadOnceAlsoUnderARequestId) {
   SaveOptions options;
   options.max_staging_bytes = 0;
   options.request_id = "epoch-7";
-  auto saved = client.SaveAsync("models/m", std::move(content), options).Durable(Soon());
+  auto saved =
+      client.SaveAsync("models/m", std::move(content), options).Durable(TestDeadline());
   ASSERT_TRUE(saved.ok()) << saved.status();
   EXPECT_EQ(source->copied(), 4 * kMiB);
   EXPECT_EQ(Stored(client, saved->name), live.bytes);
@@ -238,7 +239,7 @@ TEST(AsyncTest, ASaveThatComesToItsEndAtItsTimeoutIsAcknowledged) {
   EXPECT_EQ(lost, 0);
 }
 
-TEST(AsyncTest, ASaveThatItsCallerWaitsForStepsBackForNobody) {
+TEST(AsyncTest, ASaveThatIsAwaitedKeepsItsPriority) {
   TestStore store;
   for (const bool on_device : {false, true}) {
     const auto connection = std::make_shared<WatchedConnection>(store.connection());
@@ -250,7 +251,8 @@ TEST(AsyncTest, ASaveThatItsCallerWaitsForStepsBackForNobody) {
       content.tensors[0].source = std::make_shared<BytesElsewhere>(live.bytes);
       content.tensors[0].data = nullptr;
     }
-    ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+    ASSERT_TRUE(
+        client.SaveAsync("models/m", std::move(content)).Durable(TestDeadline()).ok());
     EXPECT_EQ(connection->nice(), 0) << on_device;
   }
 }
@@ -266,7 +268,8 @@ TEST(AsyncTest, ASaveThatStepsBackUsesAtMostOneStreamPerTwoCores) {
     Live live(most * 8 * kMiB, immutable ? 1 : 2);
     SaveContent content = live.Content();
     content.tensors[0].immutable = immutable;
-    ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+    ASSERT_TRUE(
+        client.SaveAsync("models/m", std::move(content)).Durable(TestDeadline()).ok());
     EXPECT_EQ(connection->streams(), immutable ? most : std::clamp(cores / 2, 1, most));
   }
 }
@@ -278,15 +281,15 @@ TEST(AsyncTest, SavesOfOneModelWaitForEachOther) {
   store.connection().Pause();
   const SaveHandle a = client.SaveAsync("models/m", first.Content());
   const SaveHandle b = client.SaveAsync("models/m", second.Content());
-  ASSERT_EQ(a.Staged(Soon()), absl::OkStatus());
-  EXPECT_EQ(b.Staged(AtOnce()).code(), absl::StatusCode::kDeadlineExceeded);
+  ASSERT_EQ(a.Staged(TestDeadline()), absl::OkStatus());
+  EXPECT_EQ(b.Staged(ShortDeadline()).code(), absl::StatusCode::kDeadlineExceeded);
   // Another model's save does not wait.
   const SaveHandle c = client.SaveAsync("models/other", second.Content());
-  EXPECT_EQ(c.Staged(Soon()), absl::OkStatus());
+  EXPECT_EQ(c.Staged(TestDeadline()), absl::OkStatus());
   store.connection().Resume();
-  EXPECT_EQ(a.Durable(Soon())->version, 1);
-  EXPECT_EQ(b.Durable(Soon())->version, 2);
-  EXPECT_TRUE(c.Durable(Soon()).ok());
+  EXPECT_EQ(a.Durable(TestDeadline())->version, 1);
+  EXPECT_EQ(b.Durable(TestDeadline())->version, 2);
+  EXPECT_TRUE(c.Durable(TestDeadline()).ok());
 }
 
 TEST(AsyncTest, ASaveThatWillNotWaitFailsAtOnce) {
@@ -298,12 +301,14 @@ TEST(AsyncTest, ASaveThatWillNotWaitFailsAtOnce) {
   SaveOptions options;
   options.when_busy = WhenBusy::kFail;
   const SaveHandle b = client.SaveAsync("models/m", live.Content(), options);
-  EXPECT_EQ(b.Durable(AtOnce()).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(b.Staged(AtOnce()).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(b.Durable(ShortDeadline()).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(b.Staged(ShortDeadline()).code(), absl::StatusCode::kFailedPrecondition);
   store.connection().Resume();
-  EXPECT_TRUE(a.Durable(Soon()).ok());
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
-  EXPECT_TRUE(client.SaveAsync("models/m", live.Content(), options).Durable(Soon()).ok());
+  EXPECT_TRUE(a.Durable(TestDeadline()).ok());
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
+  EXPECT_TRUE(
+      client.SaveAsync("models/m", live.Content(), options).Durable(TestDeadline()).ok());
 }
 
 TEST(AsyncTest, AQueuedSaveIsReplacedByALaterOne) {
@@ -314,14 +319,15 @@ TEST(AsyncTest, AQueuedSaveIsReplacedByALaterOne) {
   SaveOptions options;
   options.when_busy = WhenBusy::kReplaceQueued;
   const SaveHandle running = client.SaveAsync("models/m", live.Content(), options);
-  ASSERT_EQ(running.Staged(Soon()), absl::OkStatus());
+  ASSERT_EQ(running.Staged(TestDeadline()), absl::OkStatus());
   const SaveHandle replaced = client.SaveAsync("models/m", live.Content(), options);
   const SaveHandle last = client.SaveAsync("models/m", live.Content(), options);
-  EXPECT_EQ(replaced.Durable(AtOnce()).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(replaced.Durable(ShortDeadline()).status().code(),
+            absl::StatusCode::kCancelled);
   store.connection().Resume();
-  EXPECT_EQ(running.Durable(Soon())->version, 1);
-  EXPECT_EQ(last.Durable(Soon())->version, 2);
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_EQ(running.Durable(TestDeadline())->version, 1);
+  EXPECT_EQ(last.Durable(TestDeadline())->version, 2);
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
 }
 
 // A save that fails for good, its handle dropped.
@@ -338,12 +344,13 @@ TEST(AsyncTest, AnUnseenFailureIsReturnedByTheNextSave) {
   FailUnseen(client, live);
   SaveHandle next = client.SaveAsync("models/m", live.Content());
   // The failed one may have been under way still: then the one after hears of it.
-  if (next.Durable(Soon()).ok()) next = client.SaveAsync("models/m", live.Content());
-  const absl::Status s = next.Durable(Soon()).status();
+  if (next.Durable(TestDeadline()).ok())
+    next = client.SaveAsync("models/m", live.Content());
+  const absl::Status s = next.Durable(TestDeadline()).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kAborted) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("earlier save"));
   // Told once.
-  EXPECT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(Soon()).ok());
+  EXPECT_TRUE(client.SaveAsync("models/m", live.Content()).Durable(TestDeadline()).ok());
 }
 
 TEST(AsyncTest, AnUnseenFailureIsReturnedByDrain) {
@@ -352,19 +359,19 @@ TEST(AsyncTest, AnUnseenFailureIsReturnedByDrain) {
   Live live(1000);
   FailUnseen(client, live);
   Client copy = client;
-  EXPECT_EQ(copy.Drain(Soon()).code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_EQ(copy.Drain(TestDeadline()).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
 }
 
-TEST(AsyncTest, AFailureThatWasSeenIsNotToldAgain) {
+TEST(AsyncTest, AFailureThatWasSeenIsNotReportedAgain) {
   TestStore store;
   Client client = store.NewClient();
   Live live(1000);
   SaveOptions options;
   options.expected_latest_version = 999;
   EXPECT_FALSE(
-      client.SaveAsync("models/m", live.Content(), options).Durable(Soon()).ok());
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+      client.SaveAsync("models/m", live.Content(), options).Durable(TestDeadline()).ok());
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
 }
 
 TEST(AsyncTest, DrainWaitsForEverySaveAndNoLongerThanItMay) {
@@ -376,10 +383,11 @@ TEST(AsyncTest, DrainWaitsForEverySaveAndNoLongerThanItMay) {
   for (int i = 0; i < 3; ++i) {
     handles.push_back(client.SaveAsync(absl::StrCat("models/m", i), live.Content()));
   }
-  EXPECT_EQ(client.Drain(AtOnce()).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(client.Drain(ShortDeadline()).code(), absl::StatusCode::kDeadlineExceeded);
   store.connection().Resume();
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
-  for (const SaveHandle& handle : handles) EXPECT_TRUE(handle.Durable(AtOnce()).ok());
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
+  for (const SaveHandle& handle : handles)
+    EXPECT_TRUE(handle.Durable(ShortDeadline()).ok());
 }
 
 TEST(AsyncTest, ASaveOutlivesItsHandleAndItsClient) {
@@ -388,7 +396,7 @@ TEST(AsyncTest, ASaveOutlivesItsHandleAndItsClient) {
   store.connection().Pause();
   {
     Client client = store.NewClient();
-    ASSERT_EQ(client.SaveAsync("models/m", live.Content()).Staged(Soon()),
+    ASSERT_EQ(client.SaveAsync("models/m", live.Content()).Staged(TestDeadline()),
               absl::OkStatus());
   }
   store.connection().Resume();
@@ -406,18 +414,18 @@ TEST(AsyncTest, ACancelledSaveEndsAndLeavesNothing) {
   Live live(4 * kMiB);
   store.connection().SetFaults({.stall_at = 2});
   const SaveHandle handle = client.SaveAsync("models/m", live.Content());
-  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
-  EXPECT_EQ(handle.Durable(AtOnce()).status().code(),
+  ASSERT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
+  EXPECT_EQ(handle.Durable(ShortDeadline()).status().code(),
             absl::StatusCode::kDeadlineExceeded);
   handle.Cancel();
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_EQ(handle.Durable(Soon()).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(handle.Durable(TestDeadline()).status().code(), absl::StatusCode::kCancelled);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
   auto uploads = store.store().uploads().List("", "", 10);
   ASSERT_TRUE(uploads.ok());
   EXPECT_TRUE(uploads->items.empty());
-  auto info = client.SaveAsync("models/m", live.Content()).Durable(Soon());
+  auto info = client.SaveAsync("models/m", live.Content()).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->version, 1);
 }
@@ -431,9 +439,9 @@ TEST(AsyncTest, AQueuedSaveCanBeCancelled) {
   const SaveHandle queued = client.SaveAsync("models/m", live.Content());
   queued.Cancel();
   store.connection().Resume();
-  EXPECT_EQ(queued.Durable(Soon()).status().code(), absl::StatusCode::kCancelled);
-  EXPECT_EQ(running.Durable(Soon())->version, 1);
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_EQ(queued.Durable(TestDeadline()).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(running.Durable(TestDeadline())->version, 1);
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
 }
 
 TEST(AsyncTest, CancellingADurableSaveChangesNothing) {
@@ -441,9 +449,9 @@ TEST(AsyncTest, CancellingADurableSaveChangesNothing) {
   Client client = store.NewClient();
   Live live(1000);
   const SaveHandle handle = client.SaveAsync("models/m", live.Content());
-  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
   handle.Cancel();
-  EXPECT_TRUE(handle.Durable(Soon()).ok());
+  EXPECT_TRUE(handle.Durable(TestDeadline()).ok());
 }
 
 TEST(AsyncTest, ASaveEndsAtItsTimeout) {
@@ -455,9 +463,11 @@ TEST(AsyncTest, ASaveEndsAtItsTimeout) {
   store.connection().SetFaults({.stall_at = 1});
   SaveOptions save;
   save.deadline = After(std::chrono::milliseconds(200));
-  EXPECT_EQ(
-      client.SaveAsync("models/m", live.Content(), save).Durable(Soon()).status().code(),
-      absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(client.SaveAsync("models/m", live.Content(), save)
+                .Durable(TestDeadline())
+                .status()
+                .code(),
+            absl::StatusCode::kDeadlineExceeded);
 }
 
 TEST(AsyncTest, TheLastDeadlineNeverComes) {
@@ -491,7 +501,7 @@ TEST(AsyncTest, ADeadlineThatHasPassedIsOverAtOnceAndSavesNothing) {
     SaveOptions options;
     options.deadline = After(timeout);
     EXPECT_EQ(client.SaveAsync("models/m", live.Content(), options)
-                  .Durable(Soon())
+                  .Durable(TestDeadline())
                   .status()
                   .code(),
               absl::StatusCode::kDeadlineExceeded);
@@ -499,7 +509,7 @@ TEST(AsyncTest, ADeadlineThatHasPassedIsOverAtOnceAndSavesNothing) {
   EXPECT_FALSE(client.GetCheckpoint("models/m/checkpoints/latest").ok());
 }
 
-TEST(AsyncTest, ASaveCutOffBeforeItsCommitTellsThatNothingWasSaved) {
+TEST(AsyncTest, ASaveCutOffBeforeItsCommitReportsThatNothingWasSaved) {
   ConnectOptions options = support::ImpatientOptions();
   options.stall_timeout = std::chrono::milliseconds(60'000);
   TestStore store(options);
@@ -517,7 +527,7 @@ TEST(AsyncTest, ASaveCutOffBeforeItsCommitTellsThatNothingWasSaved) {
   EXPECT_TRUE(client.ListCheckpoints("models/m")->empty());
 }
 
-TEST(AsyncTest, ASaveCutOffInItsCommitTellsThatAVersionMayExistAndHowToLearnIt) {
+TEST(AsyncTest, ASaveCutOffInItsCommitReportsThatAVersionMayExistAndHowToLearnIt) {
   for (const int64_t size : {int64_t{1000}, 2 * kMiB}) {
     ConnectOptions options = support::ImpatientOptions();
     options.retry_timeout = std::chrono::milliseconds(0);
@@ -557,10 +567,10 @@ TEST(AsyncTest, AQueuedSaveThatIsCancelledEndsAtOnce) {
   const SaveHandle first = client.SaveAsync("models/m", live.Content());
   const SaveHandle second = client.SaveAsync("models/m", live.Content());
   second.Cancel();
-  EXPECT_TRUE(absl::IsCancelled(second.Durable(AtOnce()).status()));
+  EXPECT_TRUE(absl::IsCancelled(second.Durable(ShortDeadline()).status()));
   store.connection().Resume();
-  EXPECT_TRUE(first.Durable(Soon()).ok());
-  EXPECT_EQ(client.Drain(Soon()), absl::OkStatus());
+  EXPECT_TRUE(first.Durable(TestDeadline()).ok());
+  EXPECT_EQ(client.Drain(TestDeadline()), absl::OkStatus());
   EXPECT_EQ(client.ListCheckpoints("models/m")->size(), 1u);
 }
 
@@ -570,11 +580,11 @@ TEST(AsyncTest, ProgressGrowsToTheWhole) {
   Live live(10 * kMiB);
   store.connection().Pause();
   const SaveHandle handle = client.SaveAsync("models/m", live.Content());
-  ASSERT_EQ(handle.Staged(Soon()), absl::OkStatus());
+  ASSERT_EQ(handle.Staged(TestDeadline()), absl::OkStatus());
   EXPECT_EQ(handle.progress().total_bytes, 10 * kMiB);
   EXPECT_EQ(handle.progress().done_bytes, 0);
   store.connection().Resume();
-  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
   EXPECT_EQ(handle.progress().done_bytes, 10 * kMiB);
   EXPECT_GE(handle.progress().transferred_bytes, 10 * kMiB);
   EXPECT_EQ(handle.progress().reconnects, 0);

@@ -24,7 +24,7 @@ class AttachmentsTest : public ::testing::Test {
       content = TensorSet({.seed = 1, .bytes = tensor_bytes}).Content();
     }
     content.attachments = std::move(attachments);
-    return client_.SaveAsync("models/m", std::move(content)).Durable(Soon());
+    return client_.SaveAsync("models/m", std::move(content)).Durable(TestDeadline());
   }
 
   TestStore store_;
@@ -56,7 +56,7 @@ TEST_F(AttachmentsTest, ComeBackAsTheyWereSavedOnEveryWay) {
   }
 }
 
-TEST_F(AttachmentsTest, AllPartsAreOfOneVersionThoughAnAliasMovesMeanwhile) {
+TEST_F(AttachmentsTest, AllPartsAreOfOneVersionThoughAnAliasMovesConcurrently) {
   const std::string first = RandomBytes(1, 4 * kMiB), second = RandomBytes(2, 4 * kMiB);
   ASSERT_TRUE(Save({{"p", "", first}}).ok());
   int parts = 0;
@@ -83,7 +83,7 @@ TEST_F(AttachmentsTest, BytesThatDoNotMatchTheirDigestAreRefused) {
           const std::string& request) -> std::optional<absl::StatusOr<std::string>> {
         if (method != "GetAttachment") return std::nullopt;
         auto bytes = store_.connection().Call("/modelstore.v1.ModelStore/GetAttachment",
-                                              request, Soon());
+                                              request, TestDeadline());
         v1::GetAttachmentResponse answer;
         if (!bytes.ok() || !answer.ParseFromString(*bytes)) return bytes;
         answer.set_data("0123456780");
@@ -93,13 +93,13 @@ TEST_F(AttachmentsTest, BytesThatDoNotMatchTheirDigestAreRefused) {
       absl::IsDataLoss(client.GetAttachment("models/m/checkpoints/1", "p").status()));
 }
 
-TEST_F(AttachmentsTest, AloneTheyAreSomethingToSave) {
+TEST_F(AttachmentsTest, ASaveOfAttachmentsOnlyIsValid) {
   const auto saved = Save({{"notes", "text/plain", "x"}}, 0);
   ASSERT_TRUE(saved.ok()) << saved.status();
   EXPECT_EQ(client_.GetAttachment("models/m/checkpoints/latest", "notes")->data, "x");
 }
 
-TEST_F(AttachmentsTest, WhatIsNotThereIsToldByName) {
+TEST_F(AttachmentsTest, WhatDoesNotExistIsReportedByName) {
   const auto saved = Save({});
   ASSERT_TRUE(saved.ok()) << saved.status();
   const absl::Status none = client_.GetAttachment(saved->name, "card.md").status();
@@ -113,11 +113,11 @@ TEST_F(AttachmentsTest, AsLargeAsAMessageASectionTravelsAloneAndALargerOneIsRefu
       {.name = "blob", .value = Value(std::string(4'900'000, 'b')), .metadata = {}});
   // The metadata of the first message.
   content.description = std::string(4000, 'd');
-  const auto saved = client_.SaveAsync("models/m", content).Durable(Soon());
+  const auto saved = client_.SaveAsync("models/m", content).Durable(TestDeadline());
   ASSERT_TRUE(saved.ok()) << saved.status();
   content.sections[0].value = Value(std::string(6'000'000, 'b'));
   const absl::Status refused =
-      client_.SaveAsync("models/m", content).Durable(Soon()).status();
+      client_.SaveAsync("models/m", content).Durable(TestDeadline()).status();
   EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("section blob"));
 }

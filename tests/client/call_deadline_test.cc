@@ -21,8 +21,8 @@ namespace {
 using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 
 constexpr char kModel[] = "models/m";
@@ -297,7 +297,7 @@ TEST(CallDeadlineTest, OptionsOfATransferOrAnOperationCountTheirHourFromEachUse)
   const std::vector<NamedCall> calls = {
       {"SaveAsync",
        [&](const Client& c, Deadline) {
-         return c.SaveAsync(kModel, OneTensor(), save).Durable(Soon()).status();
+         return c.SaveAsync(kModel, OneTensor(), save).Durable(TestDeadline()).status();
        }},
       {"PlanLoad",
        [&](const Client& c, Deadline) { return c.PlanLoad(kVersion, load).status(); }},

@@ -28,7 +28,7 @@ TEST(StatusLineTest, IsCodeMessageAndReason) {
 }
 
 TEST(StatusLineTest, LeavesOutAReasonThatRepeatsTheCode) {
-  EXPECT_EQ(StatusLine(NoSuch("model", "models/iris")),
+  EXPECT_EQ(StatusLine(DoesNotExist("model", "models/iris")),
             "NOT_FOUND: model models/iris does not exist");
   EXPECT_EQ(StatusLine(absl::UnavailableError("connection refused")),
             "UNAVAILABLE: connection refused");

@@ -15,8 +15,8 @@
 namespace modelstore {
 namespace {
 
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 
 // Runs `check` in a child; true if it returned true there. The child ends without
@@ -42,31 +42,32 @@ bool Refused(const absl::Status& s) {
   return s.code() == absl::StatusCode::kFailedPrecondition;
 }
 
-TEST(ForkTest, EveryCallInTheChildIsRefusedAndTheParentGoesOn) {
+TEST(ForkTest, EveryCallInTheChildIsRefusedAndTheParentContinues) {
   TestStore store;
   auto client = std::make_unique<Client>(store.NewClient());
   const TensorSet state({.seed = 1, .bytes = 10'000});
   const SaveHandle handle = client->SaveAsync("models/m", state.Content());
-  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
   auto plan = client->PlanLoad("models/m/checkpoints/1");
   ASSERT_TRUE(plan.ok());
   auto watcher = ModelWatcher::Open(*client, "models/m");
   ASSERT_TRUE(watcher.ok());
-  ASSERT_TRUE(watcher->Next(Soon()).ok());
+  ASSERT_TRUE(watcher->Next(TestDeadline()).ok());
   EXPECT_TRUE(InChild([&] { return Refused(client->GetModel("models/m").status()); }));
-  EXPECT_TRUE(InChild([&] { return Refused(client->Drain(Soon())); }));
-  EXPECT_TRUE(InChild([&] { return Refused(handle.Durable(Soon()).status()); }));
-  EXPECT_TRUE(InChild([&] { return Refused(handle.Staged(Soon())); }));
+  EXPECT_TRUE(InChild([&] { return Refused(client->Drain(TestDeadline())); }));
+  EXPECT_TRUE(InChild([&] { return Refused(handle.Durable(TestDeadline()).status()); }));
+  EXPECT_TRUE(InChild([&] { return Refused(handle.Staged(TestDeadline())); }));
   EXPECT_TRUE(InChild([&] { return Refused(handle.Finish().status()); }));
-  EXPECT_TRUE(InChild([&] { return Refused(plan->Run(Soon())); }));
+  EXPECT_TRUE(InChild([&] { return Refused(plan->Run(TestDeadline())); }));
   EXPECT_TRUE(InChild([&] {
     return Refused(ModelWatcher::Open(*client, "models/m").status()) &&
-           Refused(watcher->Next(Soon()).status());
+           Refused(watcher->Next(TestDeadline()).status());
   }));
   EXPECT_TRUE(InChild([&] {
     return Refused(client->PlanLoad("models/m/checkpoints/1").status()) &&
-           Refused(
-               client->SaveAsync("models/m", state.Content()).Durable(Soon()).status());
+           Refused(client->SaveAsync("models/m", state.Content())
+                       .Durable(TestDeadline())
+                       .status());
   }));
   EXPECT_TRUE(InChild([&] {
     // Touches nothing of the parent's.

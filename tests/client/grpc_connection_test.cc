@@ -23,7 +23,7 @@ using support::TensorSet;
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-Deadline Soon() { return After(std::chrono::seconds(60)); }
+Deadline TestDeadline() { return After(std::chrono::seconds(60)); }
 
 class GrpcConnectionTest : public ::testing::Test {
  protected:
@@ -51,7 +51,7 @@ TEST_F(GrpcConnectionTest, ManyStreamsCarryOneCheckpoint) {
   }
 }
 
-TEST_F(GrpcConnectionTest, AServerThatIsNotThereIsToldInTime) {
+TEST_F(GrpcConnectionTest, AServerThatDoesNotExistIsReportedInTime) {
   server_->Kill();
   ConnectOptions options;
   options.deadline = After(milliseconds(400));
@@ -94,14 +94,15 @@ TEST_F(GrpcConnectionTest, AfterAFailedSaveNothingReadsTheCallersMemory) {
     view.immutable = true;
     SaveContent content;
     content.tensors = {view};
-    proxy.HurtAfter(TcpProxy::kToServer, (3 + round) * 1'000'000, TcpProxy::Harm::kStall,
-                    100);
-    const absl::Status s =
-        client->SaveAsync("models/m", std::move(content)).Durable(Soon()).status();
+    proxy.FaultAfter(TcpProxy::kToServer, (3 + round) * 1'000'000,
+                     TcpProxy::Fault::kStall, 100);
+    const absl::Status s = client->SaveAsync("models/m", std::move(content))
+                               .Durable(TestDeadline())
+                               .status();
     EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
     munmap(memory, kBytes);
     // Whatever was still to be sent would be read now.
-    proxy.Heal();
+    proxy.ClearFault();
     std::this_thread::sleep_for(milliseconds(100));
   }
 }
@@ -124,15 +125,16 @@ TEST_F(GrpcConnectionTest, OwnersAreReleasedAfterAFailedSave) {
   SaveContent content;
   content.tensors = {view};
   view.owner.reset();
-  proxy.HurtAfter(TcpProxy::kToServer, 3'000'000, TcpProxy::Harm::kStall, 100);
-  EXPECT_FALSE(client->SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+  proxy.FaultAfter(TcpProxy::kToServer, 3'000'000, TcpProxy::Fault::kStall, 100);
+  EXPECT_FALSE(
+      client->SaveAsync("models/m", std::move(content)).Durable(TestDeadline()).ok());
   for (int i = 0; i < 1000 && owner.use_count() > 1; ++i) {
     std::this_thread::sleep_for(milliseconds(10));
   }
   EXPECT_EQ(owner.use_count(), 1);
 }
 
-TEST_F(GrpcConnectionTest, AForkedChildIsRefusedAndTheParentGoesOn) {
+TEST_F(GrpcConnectionTest, AForkedChildIsRefusedAndTheParentContinues) {
   auto connected = support::ConnectTo(server_->address());
   ASSERT_TRUE(connected.ok()) << connected.status();
   auto client = std::make_unique<Client>(*std::move(connected));
@@ -162,7 +164,7 @@ TEST_F(GrpcConnectionTest, AWatcherWaitsInShortStepsAndOutlivesTheServersDeath) 
   ASSERT_TRUE(support::Save(*client, "models/m", state).ok());
   auto watcher = ModelWatcher::Open(*client, "models/m");
   ASSERT_TRUE(watcher.ok()) << watcher.status();
-  ASSERT_TRUE(watcher->Next(Soon()).ok());
+  ASSERT_TRUE(watcher->Next(TestDeadline()).ok());
   // What comes while nobody waits is there for the next who does.
   for (int64_t round = 0; round < 20; ++round) {
     for (int i = 0; i < 5; ++i) {
@@ -170,7 +172,7 @@ TEST_F(GrpcConnectionTest, AWatcherWaitsInShortStepsAndOutlivesTheServersDeath) 
           absl::IsDeadlineExceeded(watcher->Next(After(milliseconds(2))).status()));
     }
     ASSERT_TRUE(SetAlias(*client, absl::StrCat("models/m/aliases/a", round), 1).ok());
-    auto event = watcher->Next(Soon());
+    auto event = watcher->Next(TestDeadline());
     ASSERT_TRUE(event.ok()) << event.status();
     EXPECT_EQ(event->alias_move.alias, absl::StrCat("a", round));
   }
@@ -179,7 +181,7 @@ TEST_F(GrpcConnectionTest, AWatcherWaitsInShortStepsAndOutlivesTheServersDeath) 
   ASSERT_TRUE(server_->Restart().ok());
   ASSERT_TRUE(SetAlias(*client, "models/m/aliases/after", 1).ok());
   for (const char* alias : {"before", "after"}) {
-    auto event = watcher->Next(Soon());
+    auto event = watcher->Next(TestDeadline());
     ASSERT_TRUE(event.ok()) << event.status();
     EXPECT_EQ(event->alias_move.alias, alias);
   }

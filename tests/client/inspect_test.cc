@@ -82,7 +82,7 @@ TEST_F(InspectTest, DamageIsAFindingThatNamesTheTensor) {
   EXPECT_TRUE(others->intact());
 }
 
-TEST_F(InspectTest, OnlyTheKeysNamedAreReadAndThoseThatAreAbsentAreTold) {
+TEST_F(InspectTest, OnlyTheKeysNamedAreReadAndThoseThatAreAbsentAreReported) {
   const std::string damaged = Damage();
   auto report = VerifyCheckpoint(client_, name_, {.selection = {.keys = {damaged}}});
   ASSERT_TRUE(report.ok()) << report.status();
@@ -110,7 +110,7 @@ TEST_F(InspectTest, NonFiniteElementsAreCountedOnRequest) {
   EXPECT_EQ(report->findings[0].damage, "");
 }
 
-TEST_F(InspectTest, AChangedTensorIsToldWithItsMeasure) {
+TEST_F(InspectTest, AChangedTensorIsReportedWithItsMeasure) {
   TensorSet before, after;
   const TensorInfo w = {
       .section = "model", .key = "w", .dtype = DType::kFloat32, .shape = {2}};
@@ -144,7 +144,7 @@ TEST_F(InspectTest, AChangedTensorIsToldWithItsMeasure) {
   EXPECT_FALSE(removed.measure.has_value());
 }
 
-TEST_F(InspectTest, ACutConnectionBeginsAnewAndTellsEachFindingOnce) {
+TEST_F(InspectTest, ACutConnectionStartsOverAndReportsEachFindingOnce) {
   const std::string damaged = Damage();
   for (int64_t cut = 1; cut <= 6; ++cut) {
     store_.connection().SetFaults({.cut_at = cut});
@@ -168,7 +168,7 @@ TEST_F(InspectTest, TheDeadlineEndsWhatTakesTooLong) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
 
-TEST_F(InspectTest, WhatIsNotThereAndWhatDoesNotCompileAreTold) {
+TEST_F(InspectTest, WhatDoesNotExistAndWhatDoesNotCompileAreReported) {
   EXPECT_EQ(VerifyCheckpoint(client_, "models/m/checkpoints/9").status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(CompareCheckpoints(client_, name_, "models/x/checkpoints/1").status().code(),

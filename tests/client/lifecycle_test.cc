@@ -19,8 +19,8 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -139,7 +139,7 @@ TEST_F(LifecycleTest, OfTwoThreadsThatMakeTheSameStepsOneMakesEach) {
   EXPECT_GE(made, kSteps);
 }
 
-TEST_F(LifecycleTest, WhatWasDoneIsToldAsDoneAlsoWhereItsAnswerWasLost) {
+TEST_F(LifecycleTest, WhatWasDoneIsReportedAsDoneAlsoWhereItsAnswerWasLost) {
   // The first call asks for the model's uid.
   store_.connection().SetFaults({.lose_answer_at = 2});
   ASSERT_TRUE(SetAlias(client_, kProduction, 1, {.create_only = true}).ok());
@@ -158,7 +158,7 @@ TEST_F(LifecycleTest, WhatWasDoneIsToldAsDoneAlsoWhereItsAnswerWasLost) {
 
 // The first attempt's answer is lost, and before the next one the model is deleted and
 // made anew, with the same versions, alias and lease.
-TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasMadeAnew) {
+TEST_F(LifecycleTest, ARepeatedCallTouchesNoModelThatWasRecreated) {
   const auto prepare = [this] {
     ASSERT_TRUE(SetAlias(client_, kProduction, 1).ok());
     ASSERT_TRUE(AcquireLease(client_, Version(2), "w", seconds(60)).ok());
@@ -328,9 +328,9 @@ TEST_F(LifecycleTest, ACopyOutlivesItsSourceAndALostAnswerMakesNoSecondOne) {
           .status()));
 }
 
-TEST_F(LifecycleTest, AWatcherIsToldTheStateAndThenEachChange) {
+TEST_F(LifecycleTest, AWatcherIsReportedTheStateAndThenEachChange) {
   ModelWatcher watcher = Watch();
-  auto event = watcher.Next(Soon());
+  auto event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kState);
   EXPECT_EQ(event->model.latest_version, 3);
@@ -344,23 +344,23 @@ TEST_F(LifecycleTest, AWatcherIsToldTheStateAndThenEachChange) {
     EXPECT_TRUE(client_.DeleteCheckpoint(Version(1)).ok());
     EXPECT_TRUE(client_.UpdateModel("models/iris", {.description = "d"}).ok());
   });
-  event = watcher.Next(Soon());
+  event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kCommitted);
   EXPECT_EQ(event->checkpoint.name, Version(4));
-  event = watcher.Next(Soon());
+  event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kAliasMoved);
   EXPECT_EQ(event->alias_move.alias, "production");
   EXPECT_EQ(event->version, 4);
-  event = watcher.Next(Soon());
+  event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kUpdated);
-  event = watcher.Next(Soon());
+  event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kDeleted);
   EXPECT_EQ(event->version, 1);
-  event = watcher.Next(Soon());
+  event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kModelUpdated);
   EXPECT_EQ(event->model.description, "d");
@@ -369,14 +369,14 @@ TEST_F(LifecycleTest, AWatcherIsToldTheStateAndThenEachChange) {
 
 TEST_F(LifecycleTest, AWatcherWhoseStreamIsCutMissesNothingAndSeesNothingTwice) {
   ModelWatcher watcher = Watch();
-  ASSERT_TRUE(watcher.Next(Soon()).ok());
+  ASSERT_TRUE(watcher.Next(TestDeadline()).ok());
   constexpr int kMoves = 60;
   for (int i = 0; i < kMoves; ++i) {
     ASSERT_TRUE(SetAlias(client_, kProduction, 1 + i % 3).ok());
   }
   store_.connection().SetFaults({.cut_at = 3, .cut_every = 5});
   for (int i = 0; i < kMoves; ++i) {
-    auto event = watcher.Next(Soon());
+    auto event = watcher.Next(TestDeadline());
     ASSERT_TRUE(event.ok()) << event.status();
     ASSERT_EQ(event->kind, Kind::kAliasMoved);
     EXPECT_EQ(event->version, 1 + i % 3) << i;
@@ -385,36 +385,36 @@ TEST_F(LifecycleTest, AWatcherWhoseStreamIsCutMissesNothingAndSeesNothingTwice) 
 
 TEST_F(LifecycleTest, AWatcherComesBackAfterARestartAlsoInAnotherProcess) {
   ModelWatcher watcher = Watch();
-  ASSERT_TRUE(watcher.Next(Soon()).ok());
+  ASSERT_TRUE(watcher.Next(TestDeadline()).ok());
   const std::string cursor = watcher.cursor();
   store_.Stop();
   EXPECT_TRUE(absl::IsDeadlineExceeded(watcher.Next(After(milliseconds(200))).status()));
   store_.Start();
   Save(4);
-  auto event = watcher.Next(Soon());
+  auto event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kCommitted);
   ModelWatcher another = Watch(cursor);
-  event = another.Next(Soon());
+  event = another.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->checkpoint.name, Version(4));
   EXPECT_EQ(another.cursor(), watcher.cursor());
-  EXPECT_TRUE(absl::IsInvalidArgument(Watch("elsewhere").Next(Soon()).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Watch("elsewhere").Next(TestDeadline()).status()));
 }
 
-TEST_F(LifecycleTest, TheDeletionOfTheModelIsTheLastThingThatIsTold) {
+TEST_F(LifecycleTest, TheDeletionOfTheModelIsTheLastThingThatIsReported) {
   ModelWatcher watcher = Watch();
-  ASSERT_TRUE(watcher.Next(Soon()).ok());
+  ASSERT_TRUE(watcher.Next(TestDeadline()).ok());
   ASSERT_TRUE(client_.DeleteModel("models/iris", {.force = true}).ok());
-  auto event = watcher.Next(Soon());
+  auto event = watcher.Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, Kind::kModelDeleted);
-  EXPECT_TRUE(absl::IsOutOfRange(watcher.Next(Soon()).status()));
-  EXPECT_TRUE(absl::IsNotFound(Watch().Next(Soon()).status()));
+  EXPECT_TRUE(absl::IsOutOfRange(watcher.Next(TestDeadline()).status()));
+  EXPECT_TRUE(absl::IsNotFound(Watch().Next(TestDeadline()).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(ModelWatcher::Open(client_, "iris").status()));
 }
 
-TEST(ModelWatcherTest, ATimeInWhichNobodyAsksIsNoTimeOfRetries) {
+TEST(ModelWatcherTest, TimeBetweenCallsDoesNotCountAsRetryTime) {
   ConnectOptions options = support::ImpatientOptions();
   options.retry_timeout = milliseconds(500);
   TestStore store(options);
@@ -430,7 +430,7 @@ TEST(ModelWatcherTest, ATimeInWhichNobodyAsksIsNoTimeOfRetries) {
   EXPECT_TRUE(absl::IsUnavailable(watcher->Next(After(seconds(10))).status()));
 }
 
-TEST_F(LifecycleTest, AServerThatStaysAwayIsToldInTime) {
+TEST_F(LifecycleTest, AServerThatStaysAwayIsReportedInTime) {
   ModelWatcher watcher = Watch();
   store_.Stop();
   const auto start = std::chrono::steady_clock::now();

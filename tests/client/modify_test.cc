@@ -18,7 +18,7 @@
 namespace modelstore {
 namespace {
 
-using support::Soon;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -119,7 +119,8 @@ class ModifyTest : public ::testing::Test {
     }
     SaveContent content = tensors.Content();
     content.metadata.epoch = 3;
-    auto saved = client_.SaveAsync("models/m", std::move(content)).Durable(Soon());
+    auto saved =
+        client_.SaveAsync("models/m", std::move(content)).Durable(TestDeadline());
     EXPECT_TRUE(saved.ok()) << saved.status();
   }
   int64_t LatestVersion() {
@@ -154,7 +155,7 @@ TEST_F(ModifyTest, ReturnsTheNewVersionAndTheReport) {
   EXPECT_EQ(made->parameters[0].optimizer, "");
 }
 
-TEST_F(ModifyTest, NamesOfAnOptimizerThatIsNotThereAreRefusedByItsSection) {
+TEST_F(ModifyTest, NamesOfAnOptimizerThatDoesNotExistAreRefusedByItsSection) {
   ModifyOptions options;
   options.optimizer_param_names = {{"optimizer.critic", {"fc.weight"}}};
   const auto made = ModifyCheckpoint(client_, "models/m/checkpoints/1",
@@ -178,7 +179,7 @@ TEST_F(ModifyTest, WhatTheAnswerLeavesOutIsNamed) {
   EXPECT_THAT(made->omitted, ElementsAre("architecture_before"));
 }
 
-TEST_F(ModifyTest, WarningsTellTheirKindAndNewOnesAreUnknown) {
+TEST_F(ModifyTest, WarningsReportTheirKindAndNewOnesAreUnknown) {
   std::vector<int> kinds = {v1::ModifyCheckpointResponse::Warning::KIND_TENSOR_MISSING,
                             999};
   store_.connection().SetFaults({.tamper = [&](std::string* message) {

@@ -141,7 +141,7 @@ class OperationTest : public ::testing::TestWithParam<Operation> {
  protected:
   // The status of the call whose attempts meet `attempts`; further ones are not foreseen.
   absl::Status Run(ConnectOptions options, std::deque<Attempt> attempts,
-                   Deadline deadline = Soon()) {
+                   Deadline deadline = TestDeadline()) {
     TestStore store(options);
     Client direct = store.NewClient();
     EXPECT_TRUE(direct.CreateModel("m").ok());

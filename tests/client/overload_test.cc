@@ -18,8 +18,8 @@ namespace modelstore {
 namespace {
 
 using std::chrono::milliseconds;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::HasSubstr;
 
@@ -87,7 +87,7 @@ std::shared_ptr<OverloadedConnection> Overload(TestStore& store,
   return std::make_shared<OverloadedConnection>(store.connection(), std::move(refuse));
 }
 
-TEST(OverloadTest, EveryCallAndStreamOfASaveAndALoadWaitsAndGoesOn) {
+TEST(OverloadTest, EveryCallAndStreamOfASaveAndALoadWaitsAndContinues) {
   TestStore store;
   const auto connection = Overload(store, [](std::string_view, int, int attempt) {
     return attempt <= 2 ? Refused() : absl::OkStatus();
@@ -115,7 +115,7 @@ TEST(OverloadTest, AModelIsMadeOnceTheServerTakesTheCall) {
   EXPECT_FALSE(connection->pressed());
 }
 
-TEST(OverloadTest, ADeletionOfWhatIsNotThereIsToldAsSuchAfterARefusal) {
+TEST(OverloadTest, ADeletionOfWhatDoesNotExistIsReportedAsSuchAfterARefusal) {
   TestStore store;
   ASSERT_TRUE(store.NewClient().CreateModel("m").ok());
   const auto connection = Overload(store, [](std::string_view method, int, int attempt) {
@@ -143,7 +143,7 @@ TEST(OverloadTest, OneStreamIsEnoughForALoad) {
   EXPECT_FALSE(connection->pressed());
 }
 
-TEST(OverloadTest, AnOverloadThatDoesNotEndIsToldAfterTheRetryTimeout) {
+TEST(OverloadTest, AnOverloadThatDoesNotEndIsReportedAfterTheRetryTimeout) {
   ConnectOptions options = support::ImpatientOptions();
   options.retry_timeout = milliseconds(300);
   TestStore store(options);
@@ -163,7 +163,7 @@ TEST(OverloadTest, AnOverloadThatDoesNotEndIsToldAfterTheRetryTimeout) {
   EXPECT_LE(connection->attempts(), 3 * (300 / kDelayMs + 1));
 }
 
-TEST(OverloadTest, WhatWaitingDoesNotMendIsToldAtOnce) {
+TEST(OverloadTest, APermanentErrorIsReportedAtOnce) {
   TestStore store;
   const auto connection = Overload(store, [](std::string_view, int, int) {
     return absl::ResourceExhaustedError("the disk is full");
@@ -195,7 +195,7 @@ TEST(OverloadTest, AWatcherThatIsAskedAgainAndAgainPressesNoServer) {
   EXPECT_FALSE(connection->pressed());
   EXPECT_LE(connection->attempts(), 50 * 5 / kDelayMs + 2);
   overloaded = false;
-  auto event = watcher->Next(Soon());
+  auto event = watcher->Next(TestDeadline());
   ASSERT_TRUE(event.ok()) << event.status();
   EXPECT_EQ(event->kind, ModelEvent::Kind::kState);
 }

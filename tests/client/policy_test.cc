@@ -111,7 +111,7 @@ TEST_F(PolicyTest, ABestThatAnIntervalSavedIsNotSavedAgain) {
   EXPECT_EQ(policy.Decide({.epoch = 3, .loss = 0.9}), SaveReason::kImproved);
 }
 
-TEST_F(PolicyTest, GoesOnFromTheVersionThatTrainingResumed) {
+TEST_F(PolicyTest, ContinuesFromTheVersionThatTrainingResumed) {
   CheckpointPolicy policy = Make({.every_epochs = 5, .metric = "loss"});
   CheckpointInfo checkpoint;
   checkpoint.epoch = 12;

@@ -15,8 +15,8 @@
 namespace modelstore {
 namespace {
 
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -35,7 +35,9 @@ class RefusalsTest : public ::testing::Test {
     SaveContent content = state_.Content();
     SaveOptions options;
     change(content, options);
-    return client_.SaveAsync("models/m", content, options).Durable(Soon()).status();
+    return client_.SaveAsync("models/m", content, options)
+        .Durable(TestDeadline())
+        .status();
   }
   // INVALID_ARGUMENT that names `field`; protobuf prints nothing.
   static void ExpectNamed(const std::string& field,
@@ -57,13 +59,14 @@ class RefusalsTest : public ::testing::Test {
 
 TEST_F(RefusalsTest, ASaveOfNothingIsRefusedUnlessItIsMeant) {
   SaveOne();
-  const absl::Status s = client_.SaveAsync("models/m", {}).Durable(Soon()).status();
+  const absl::Status s =
+      client_.SaveAsync("models/m", {}).Durable(TestDeadline()).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("nothing to save"));
   EXPECT_EQ(client_.GetCheckpoint("models/m/checkpoints/latest")->name, name_);
   SaveOptions options;
   options.allow_empty = true;
-  EXPECT_TRUE(client_.SaveAsync("models/m", {}, options).Durable(Soon()).ok());
+  EXPECT_TRUE(client_.SaveAsync("models/m", {}, options).Durable(TestDeadline()).ok());
 }
 
 TEST_F(RefusalsTest, ADistributedSaveOfNothingIsRefusedUnlessItIsMeant) {
@@ -77,7 +80,7 @@ TEST_F(RefusalsTest, ADistributedSaveOfNothingIsRefusedUnlessItIsMeant) {
     options.contribution = 1;
     Client second = store_.NewClient();
     const SaveHandle one = second.SaveAsync("models/m", {}, options);
-    const absl::Status s = zero.Durable(Soon()).status();
+    const absl::Status s = zero.Durable(TestDeadline()).status();
     EXPECT_EQ(s.code(),
               allow_empty ? absl::StatusCode::kOk : absl::StatusCode::kInvalidArgument)
         << s;
@@ -85,14 +88,14 @@ TEST_F(RefusalsTest, ADistributedSaveOfNothingIsRefusedUnlessItIsMeant) {
       EXPECT_THAT(std::string(s.message()), HasSubstr("allow_empty"));
       one.Cancel();
     }
-    EXPECT_EQ(one.Durable(Soon()).ok(), allow_empty);
+    EXPECT_EQ(one.Durable(TestDeadline()).ok(), allow_empty);
   }
 }
 
-TEST_F(RefusalsTest, AVersionOfSectionsAloneIsNoEmptyOne) {
+TEST_F(RefusalsTest, AVersionOfSectionsOnlyIsNotEmpty) {
   SaveContent content;
   content.sections.push_back({.name = "rng", .value = Value(int64_t{1}), .metadata = {}});
-  EXPECT_TRUE(client_.SaveAsync("models/m", content).Durable(Soon()).ok());
+  EXPECT_TRUE(client_.SaveAsync("models/m", content).Durable(TestDeadline()).ok());
 }
 
 TEST_F(RefusalsTest, AnIncludeThatMatchesNothingIsNamed) {

@@ -22,7 +22,7 @@ namespace {
 using support::HookedConnection;
 using support::RandomBytes;
 using support::ScriptedStream;
-using support::Soon;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -54,7 +54,7 @@ class RequestIdTest : public ::testing::Test {
     return content;
   }
   absl::StatusOr<CheckpointInfo> Save(const SaveContent& content) {
-    return client_.SaveAsync("models/m", content, options_).Durable(Soon());
+    return client_.SaveAsync("models/m", content, options_).Durable(TestDeadline());
   }
   // The same request_id with what `change` makes of the content, after the content
   // itself was saved. Both ways: less than 1 MiB, and an upload.
@@ -167,13 +167,14 @@ TEST_F(RequestIdTest, TensorsThatAreNoWholeChunksAreTheSameWhenTheyComeAgain) {
 TEST_F(RequestIdTest, ARepetitionIsAcknowledgedAlsoAfterOtherVersions) {
   auto first = Save(Content(2 * kMiB));
   ASSERT_TRUE(first.ok()) << first.status();
-  ASSERT_TRUE(client_.SaveAsync("models/m", Content(3 * kMiB), {}).Durable(Soon()).ok());
+  ASSERT_TRUE(
+      client_.SaveAsync("models/m", Content(3 * kMiB), {}).Durable(TestDeadline()).ok());
   auto again = Save(Content(2 * kMiB));
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->version, 1);
 }
 
-TEST_F(RequestIdTest, AnUploadThatGoesOnWithOtherContentSavesThatContent) {
+TEST_F(RequestIdTest, AnUploadThatContinuesWithOtherContentSavesThatContent) {
   // Worker 0 of a job dies before its commit, and comes back with other values.
   store_.connection().SetFaults({.stall_at = 4});
   options_.deadline = After(std::chrono::milliseconds(300));
@@ -199,8 +200,9 @@ TEST_F(RequestIdTest, OfTwoContentsAtOnceTheOneThatIsNotStoredIsRefused) {
     absl::StatusOr<CheckpointInfo> saved[2] = {absl::UnknownError(""),
                                                absl::UnknownError("")};
     std::thread other([&] {
-      saved[1] =
-          store_.NewClient().SaveAsync("models/m", contents[1], options_).Durable(Soon());
+      saved[1] = store_.NewClient()
+                     .SaveAsync("models/m", contents[1], options_)
+                     .Durable(TestDeadline());
     });
     saved[0] = Save(contents[0]);
     other.join();
@@ -237,15 +239,17 @@ TEST_F(RequestIdTest, AWorkerOfADistributedSaveMayNotComeBackWithOtherRows) {
   };
   const SaveHandle zero = client_.SaveAsync("models/m", contribution(0, 0), worker(0));
   Client second = store_.NewClient();
-  ASSERT_TRUE(
-      second.SaveAsync("models/m", contribution(1, 0), worker(1)).Durable(Soon()).ok());
-  ASSERT_TRUE(zero.Durable(Soon()).ok());
-  EXPECT_TRUE(
-      second.SaveAsync("models/m", contribution(1, 0), worker(1)).Durable(Soon()).ok());
+  ASSERT_TRUE(second.SaveAsync("models/m", contribution(1, 0), worker(1))
+                  .Durable(TestDeadline())
+                  .ok());
+  ASSERT_TRUE(zero.Durable(TestDeadline()).ok());
+  EXPECT_TRUE(second.SaveAsync("models/m", contribution(1, 0), worker(1))
+                  .Durable(TestDeadline())
+                  .ok());
   // The rows of the other worker: every chunk is in the version, in another place.
   const absl::Status s =
       second.SaveAsync("models/m", contribution(1, -2 * kMiB), worker(1))
-          .Durable(Soon())
+          .Durable(TestDeadline())
           .status();
   EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
 }
@@ -300,7 +304,7 @@ TEST_F(RequestIdTest, APieceThatIsGivenInTwoWaysCountsOnce) {
   EXPECT_EQ(again->version, first->version);
 }
 
-TEST_F(RequestIdTest, AWorkerIsComparedInEveryPieceThatItBrings) {
+TEST_F(RequestIdTest, EveryPieceOfAWorkerIsCompared) {
   const std::string rows[4] = {RandomBytes(1, kMiB), RandomBytes(2, kMiB),
                                RandomBytes(3, kMiB), RandomBytes(4, kMiB)};
   const auto save = [&](Client& client, int worker, int last) {
@@ -314,10 +318,10 @@ TEST_F(RequestIdTest, AWorkerIsComparedInEveryPieceThatItBrings) {
   };
   const SaveHandle zero = save(client_, 0, 1);
   Client second = store_.NewClient();
-  ASSERT_TRUE(save(second, 1, 3).Durable(Soon()).ok());
-  ASSERT_TRUE(zero.Durable(Soon()).ok());
-  EXPECT_TRUE(save(second, 1, 3).Durable(Soon()).ok());
-  const absl::Status s = save(second, 1, 0).Durable(Soon()).status();
+  ASSERT_TRUE(save(second, 1, 3).Durable(TestDeadline()).ok());
+  ASSERT_TRUE(zero.Durable(TestDeadline()).ok());
+  EXPECT_TRUE(save(second, 1, 3).Durable(TestDeadline()).ok());
+  const absl::Status s = save(second, 1, 0).Durable(TestDeadline()).status();
   EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << s;
 }
 
@@ -360,7 +364,7 @@ TEST_F(RequestIdTest, WithoutTheDigestsTheVersionMustHaveEveryChunk) {
   expect_refused([](SaveContent& c) { c.sections[0].value = Value(int64_t{2}); });
 }
 
-TEST_F(RequestIdTest, AVersionThatCouldNotBeComparedIsToldOf) {
+TEST_F(RequestIdTest, AVersionThatCouldNotBeComparedIsReportedOf) {
   ConnectOptions options = support::ImpatientOptions();
   options.retry_timeout = std::chrono::milliseconds(0);
   TestStore store(options);
@@ -445,7 +449,7 @@ TEST_F(RequestIdTest, ASaveThatWasRefusedForOverloadCannotBeDecided) {
 }
 
 // The worker delivered to an upload that expired. Others began the save anew.
-TEST_F(RequestIdTest, AWorkerIsToldOfNoVersionThatOtherWorkersMadeWithoutIt) {
+TEST_F(RequestIdTest, AWorkerIsReportedOfNoVersionThatOtherWorkersMadeWithoutIt) {
   const std::string rows[3] = {RandomBytes(1, 2 * kMiB), RandomBytes(2, 2 * kMiB),
                                RandomBytes(3, 2 * kMiB)};
   const auto save = [&](Client& client, int worker, int bytes) {
@@ -468,16 +472,16 @@ TEST_F(RequestIdTest, AWorkerIsToldOfNoVersionThatOtherWorkersMadeWithoutIt) {
             // Both requests hold the upload's name alone.
             EXPECT_TRUE(store_.connection()
                             .Call("/modelstore.v1.CheckpointTransfer/DeleteUpload",
-                                  request, Soon())
+                                  request, TestDeadline())
                             .ok());
             const SaveHandle zero = save(client_, 0, 0);
             Client other = store_.NewClient();
-            EXPECT_TRUE(save(other, 1, 1).Durable(Soon()).ok());
-            EXPECT_TRUE(zero.Durable(Soon()).ok());
+            EXPECT_TRUE(save(other, 1, 1).Durable(TestDeadline()).ok());
+            EXPECT_TRUE(zero.Durable(TestDeadline()).ok());
           }
           return absl::NotFoundError("the upload is gone");
         }));
-    const absl::Status s = save(late, 1, bytes).Durable(Soon()).status();
+    const absl::Status s = save(late, 1, bytes).Durable(TestDeadline()).status();
     EXPECT_EQ(s.code(),
               bytes == 1 ? absl::StatusCode::kOk : absl::StatusCode::kInvalidArgument)
         << s;

@@ -20,8 +20,8 @@ namespace modelstore {
 namespace {
 
 using support::RandomBytes;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::HasSubstr;
 
@@ -88,7 +88,7 @@ TEST(ResumeTest, AResumedUploadSendsOnlyWhatIsMissing) {
   state.Add(info, RandomBytes(1, 60 * kMiB));
   store.connection().SetFaults({.cut_at = 14});
   const SaveHandle handle = client.SaveAsync("models/m", state.Content());
-  ASSERT_TRUE(handle.Durable(Soon()).ok());
+  ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
   // What is sent again is the message that was cut.
   EXPECT_LE(handle.progress().transferred_bytes, 65 * kMiB);
   EXPECT_GE(handle.progress().reconnects, 1);
@@ -218,7 +218,7 @@ TEST(ResumeTest, APlanOutlivesTheServersMemoryOfIt) {
   ASSERT_TRUE(info.ok()) << info.status();
   Bound bound = PlanAndBind(client, info->name);
   store.Restart();
-  EXPECT_EQ(bound.plan.Run(Soon()), absl::OkStatus());
+  EXPECT_EQ(bound.plan.Run(TestDeadline()), absl::OkStatus());
   for (size_t i = 0; i < bound.bytes.size(); ++i) {
     EXPECT_EQ(bound.bytes[i], *state.entries()[i].bytes);
     EXPECT_TRUE(bound.plan.done(i));
@@ -234,12 +234,12 @@ TEST(ResumeTest, AnotherCheckpointOfTheSameNameIsNotTakenForTheOnePlanned) {
   ASSERT_EQ(client.DeleteModel("models/m", {.force = true}), absl::OkStatus());
   ASSERT_TRUE(support::Save(client, "models/m", State(2)).ok());
   store.Restart();
-  const absl::Status s = bound.plan.Run(Soon());
+  const absl::Status s = bound.plan.Run(TestDeadline());
   EXPECT_EQ(s.code(), absl::StatusCode::kAborted) << s;
   EXPECT_THAT(std::string(s.message()), HasSubstr("replaced"));
 }
 
-TEST(ResumeTest, ALoadCutForGoodTellsTrulyWhatItDid) {
+TEST(ResumeTest, ALoadCutForGoodReportsTrulyWhatItDid) {
   TestStore store(WithoutRetries());
   Client client = store.NewClient();
   const TensorSet state = State();
@@ -250,7 +250,7 @@ TEST(ResumeTest, ALoadCutForGoodTellsTrulyWhatItDid) {
   for (int n = 2;; ++n) {
     Bound bound = PlanAndBind(client, info->name);
     store.connection().SetFaults({.cut_at = n});
-    const absl::Status s = bound.plan.Run(Soon());
+    const absl::Status s = bound.plan.Run(TestDeadline());
     if (s.ok()) break;
     EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable) << s;
     for (size_t i = 0; i < bound.bytes.size(); ++i) {
@@ -337,7 +337,7 @@ TEST(ResumeTest, AServerThatStaysAwayIsGivenUp) {
   ASSERT_TRUE(support::Save(client, "models/m", State()).ok());
   Bound bound = PlanAndBind(client, "models/m/checkpoints/1");
   store.Stop();
-  EXPECT_EQ(bound.plan.Run(Soon()).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(bound.plan.Run(TestDeadline()).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(client.PlanLoad("models/m/checkpoints/1").status().code(),
             absl::StatusCode::kUnavailable);
   EXPECT_EQ(support::Save(client, "models/m", State()).status().code(),

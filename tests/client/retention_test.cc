@@ -30,7 +30,8 @@ class RetentionTest : public ::testing::Test {
       content.tensors = {view};
       content.metadata.step = 10 * i;
       content.metadata.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
-      auto saved = client_.SaveAsync(kModel, std::move(content)).Durable(support::Soon());
+      auto saved =
+          client_.SaveAsync(kModel, std::move(content)).Durable(support::TestDeadline());
       ASSERT_TRUE(saved.ok()) << saved.status();
     }
   }
@@ -91,7 +92,7 @@ TEST_F(RetentionTest, AModelKeepsItsPolicyAndIsPrunedByIt) {
   EXPECT_EQ(client_.ListCheckpoints(kModel)->size(), 3u);
 }
 
-TEST_F(RetentionTest, ACallMayBringItsOwnRules) {
+TEST_F(RetentionTest, ACallMayOverrideTheRules) {
   const auto pruned =
       PruneCheckpoints(client_, kModel, {.policy = RetentionPolicy{.keep_latest = 4}});
   ASSERT_TRUE(pruned.ok()) << pruned.status();
@@ -112,7 +113,7 @@ TEST_F(RetentionTest, WhatMakesNoSenseIsRefusedByName) {
   EXPECT_TRUE(absl::IsNotFound(PruneCheckpoints(client_, "models/none").status()));
 }
 
-TEST_F(RetentionTest, AServerThatIsAwayIsWaitedForAndThenTold) {
+TEST_F(RetentionTest, AServerThatIsAwayIsWaitedForAndThenReported) {
   store_.Stop();
   const absl::Status status =
       PruneCheckpoints(client_, kModel, {.deadline = After(std::chrono::seconds(10))})

@@ -158,7 +158,7 @@ TEST(RetryTest, OverloadIsRepeatedAndAFullDiskIsNot) {
   EXPECT_FALSE(IsTransient(absl::ResourceExhaustedError("too many open files")));
 }
 
-TEST(RetryTest, TheFinalErrorTellsTheLastCause) {
+TEST(RetryTest, TheFinalErrorReportsTheLastCause) {
   Sleeps sleeps;
   int attempts = 0;
   const absl::Status s =
@@ -225,8 +225,8 @@ TEST(RetryTest, GivesUpWhenNothingSucceedsForTheRetryTimeout) {
   const RetryPolicy policy = {milliseconds(60), milliseconds(1'000)};
   const auto start = std::chrono::steady_clock::now();
   const absl::Status s =
-      Retry(policy, Idempotency::kIdempotent, After(std::chrono::hours(1)), RealSleeper(),
-            [&](Deadline) { return absl::UnavailableError("away"); });
+      Retry(policy, Idempotency::kIdempotent, After(std::chrono::hours(1)),
+            DefaultSleeper(), [&](Deadline) { return absl::UnavailableError("away"); });
   EXPECT_EQ(s.code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(s.message().find("given up"), absl::string_view::npos) << s;
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));

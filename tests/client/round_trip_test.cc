@@ -14,8 +14,8 @@ namespace {
 
 using support::LoadedTensors;
 using support::RandomBytes;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::ElementsAre;
 
@@ -80,7 +80,7 @@ TEST(RoundTripTest, BytesThatAreNoBoolsAreReadAsTrue) {
   ASSERT_EQ(plan->tensors()[0].dtype, DType::kBool);
   std::string bytes(4, '\0');
   ASSERT_TRUE(plan->Bind(0, {bytes.data(), bytes.size(), nullptr}).ok());
-  ASSERT_EQ(plan->Run(Soon()), absl::OkStatus());
+  ASSERT_EQ(plan->Run(TestDeadline()), absl::OkStatus());
   EXPECT_EQ(bytes, std::string("\0\1\1\1", 4));
 }
 
@@ -123,7 +123,7 @@ TEST(RoundTripTest, WhatASaveSaysOfItselfComesBack) {
   content.metadata.description = "first";
   content.framework = "libtorch 1.13.1";
   content.code_commit = "abc";
-  auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content, {}).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->name, "models/m/checkpoints/1");
   auto read = client.GetCheckpoint("models/m/checkpoints/latest");
@@ -165,7 +165,7 @@ TEST(RoundTripTest, ValueTreesComeBack) {
   view.info.size_bytes = 16;
   view.data = bytes.data();
   content.tensors = {view};
-  auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content, {}).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   auto plan = client.PlanLoad(info->name);
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -178,7 +178,7 @@ TEST(RoundTripTest, ValueTreesComeBack) {
 }
 
 // A plan brings it in slices.
-TEST(RoundTripTest, ALargeSectionComesBackBesideSmallOnes) {
+TEST(RoundTripTest, ALargeSectionIsLoadedTogetherWithSmallOnes) {
   TestStore store;
   Client client = store.NewClient();
   SaveContent content;
@@ -186,7 +186,7 @@ TEST(RoundTripTest, ALargeSectionComesBackBesideSmallOnes) {
                       {"history", Value(std::string(3 << 20, 'h')), Value("metadata")},
                       {"rng", Value(Value::Bytes{RandomBytes(8, 1 << 20)}), Value()},
                       {"scheduler", Value(2), Value()}};
-  auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content, {}).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   auto plan = client.PlanLoad(info->name);
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -205,7 +205,7 @@ TEST(RoundTripTest, ASectionOfAnySizeIsReadByItself) {
   // One fits in an answer of the server, the other does not.
   content.sections = {{"extra", Value::Dict({{"lr", 0.1}}), Value("metadata")},
                       {"history", Value(std::string(5 << 20, 'h')), Value()}};
-  auto info = client.SaveAsync("models/m", content).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   for (const SectionContent& saved : content.sections) {
     const auto section = client.GetSection("models/m/checkpoints/latest", saved.name);
@@ -224,7 +224,7 @@ TEST(RoundTripTest, AValueThatNamesNoTensorIsRefusedBeforeItIsSent) {
   content.sections = {
       {"extra", Value::Dict({{"a", Value::List({Value::Tensor("w")})}}), Value()}};
   const int64_t before = store.connection().messages();
-  auto saved = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  auto saved = client.SaveAsync("models/m", content, {}).Durable(TestDeadline());
   EXPECT_EQ(saved.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(saved.status().message(),
             "saving models/m: section \"extra\": value a/0: no tensor of the section has "
@@ -243,7 +243,7 @@ TEST(RoundTripTest, ATiedTensorHasNoBytesOfItsOwn) {
   tied.info.tied_to = "model:a.weight";
   tied.data = nullptr;
   content.tensors.push_back(tied);
-  auto info = client.SaveAsync("models/m", content, {}).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content, {}).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->logical_bytes, 256);
   auto plan = client.PlanLoad(info->name);
@@ -279,7 +279,7 @@ TEST(RoundTripTest, UnboundTensorsAreNotFetched) {
   ASSERT_TRUE(plan.ok());
   std::string bytes(2 << 20, '\0');
   ASSERT_TRUE(plan->Bind(3, {bytes.data(), bytes.size(), nullptr}).ok());
-  ASSERT_EQ(plan->Run(Soon()), absl::OkStatus());
+  ASSERT_EQ(plan->Run(TestDeadline()), absl::OkStatus());
   EXPECT_EQ(bytes, *saved.entries()[3].bytes);
   for (size_t i = 0; i < 6; ++i) {
     EXPECT_EQ(plan->done(i), i == 3);
@@ -290,7 +290,7 @@ TEST(RoundTripTest, UnboundTensorsAreNotFetched) {
   EXPECT_LT(plan->progress().transferred_bytes, (2 << 20) + 10'000);
 }
 
-TEST(RoundTripTest, RowsOfATensorComeAlone) {
+TEST(RoundTripTest, OnlyTheRequestedRowsAreLoaded) {
   TestStore store;
   Client client = store.NewClient();
   TensorSet saved;
@@ -327,12 +327,12 @@ TEST(RoundTripTest, AnEmptyCheckpointThatIsMeantIsOne) {
   Client client = store.NewClient();
   SaveContent content;
   content.metadata.epoch = 3;
-  auto info =
-      client.SaveAsync("models/m", content, {.allow_empty = true}).Durable(Soon());
+  auto info = client.SaveAsync("models/m", content, {.allow_empty = true})
+                  .Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   auto plan = client.PlanLoad(info->name);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->Run(Soon()), absl::OkStatus());
+  EXPECT_EQ(plan->Run(TestDeadline()), absl::OkStatus());
 }
 
 TEST(RoundTripTest, BuffersThatAreTooSmallAreRefused) {
@@ -354,7 +354,7 @@ TEST(RoundTripTest, BuffersThatAreTooSmallAreRefused) {
   EXPECT_FALSE(plan->done(99));
 }
 
-TEST(RoundTripTest, WhatIsNotThereIsNotFound) {
+TEST(RoundTripTest, WhatDoesNotExistIsNotFound) {
   TestStore store;
   Client client = store.NewClient();
   EXPECT_EQ(client.PlanLoad("models/m/checkpoints/latest").status().code(),
@@ -413,14 +413,15 @@ TEST(RoundTripTest, ModelsAndCheckpointsAreListedAndDeleted) {
   EXPECT_EQ(client.DeleteModel("models/b", {.force = true}), absl::OkStatus());
 }
 
-TEST(ListCheckpointsTest, AFilterAndAnOrderChooseAndPagesGoOn) {
+TEST(ListCheckpointsTest, AFilterAndAnOrderChooseAndPagesContinue) {
   TestStore store;
   Client client = store.NewClient();
   for (int i = 1; i <= 5; ++i) {
     SaveContent content = TensorSet({.seed = 1, .bytes = 1000}).Content();
     content.metadata.epoch = i;
     content.metadata.metrics["accuracy"] = i == 2 ? 0.9 : 0.1 * i;
-    ASSERT_TRUE(client.SaveAsync("models/m", std::move(content)).Durable(Soon()).ok());
+    ASSERT_TRUE(
+        client.SaveAsync("models/m", std::move(content)).Durable(TestDeadline()).ok());
   }
   const auto versions = [](const std::vector<CheckpointInfo>& list) {
     std::vector<int64_t> found;

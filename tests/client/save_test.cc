@@ -14,8 +14,8 @@ namespace modelstore {
 namespace {
 
 using support::RandomBytes;
-using support::Soon;
 using support::TensorSet;
+using support::TestDeadline;
 using support::TestStore;
 using ::testing::HasSubstr;
 
@@ -39,10 +39,10 @@ struct Saved {
   Progress progress;
 };
 
-Saved MustSave(Client& client, const TensorSet& tensors, SaveOptions options = {}) {
+Saved SaveOrDie(Client& client, const TensorSet& tensors, SaveOptions options = {}) {
   const SaveHandle handle =
       client.SaveAsync("models/m", tensors.Content(), std::move(options));
-  auto info = handle.Durable(Soon());
+  auto info = handle.Durable(TestDeadline());
   EXPECT_TRUE(info.ok()) << info.status();
   return {info.ok() ? *info : CheckpointInfo(), handle.progress()};
 }
@@ -60,7 +60,7 @@ class PretendedDevice {
     }
     return content;
   }
-  int64_t most_bytes() const { return most_; }
+  int64_t max_bytes() const { return most_; }
   int64_t bytes() const { return out_; }
 
  private:
@@ -68,7 +68,7 @@ class PretendedDevice {
    public:
     Source(PretendedDevice& device, const char* bytes) : device_(device), bytes_(bytes) {}
 
-    std::shared_ptr<char> MakeRoom(size_t bytes) override {
+    std::shared_ptr<char> AllocateStaging(size_t bytes) override {
       const int64_t out = device_.out_ += static_cast<int64_t>(bytes);
       int64_t most = device_.most_;
       while (most < out && !device_.most_.compare_exchange_weak(most, out)) continue;
@@ -115,17 +115,17 @@ TEST(SaveTest, ADeviceThatHoldsMoreThanStagingMayIsStreamedAlsoOverABadNetwork) 
     const TensorSet first = Equal(5, 9 * kMiB + 1000, 1);
     store.connection().SetFaults({.cut_every = cut_every});
     SaveHandle handle = client.SaveAsync("models/m", device.Hold(first), options);
-    ASSERT_TRUE(handle.Staged(Soon()).ok());
-    ASSERT_TRUE(handle.Durable(Soon()).ok());
+    ASSERT_TRUE(handle.Staged(TestDeadline()).ok());
+    ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
     EXPECT_EQ(handle.progress().reconnects > 0, cut_every > 0);
     EXPECT_EQ(device.bytes(), 0);
-    EXPECT_LE(device.most_bytes(), 3 * 9 * kMiB) << "for three streams";
+    EXPECT_LE(device.max_bytes(), 3 * 9 * kMiB) << "for three streams";
     store.connection().SetFaults({});
     EXPECT_EQ(support::Verify(client, "models/m/checkpoints/1", first), absl::OkStatus());
 
     const TensorSet second = first.WithChanged(4, 99);
     handle = client.SaveAsync("models/m", device.Hold(second), options);
-    ASSERT_TRUE(handle.Durable(Soon()).ok());
+    ASSERT_TRUE(handle.Durable(TestDeadline()).ok());
     EXPECT_LT(handle.progress().transferred_bytes, 10 * kMiB) << "what has changed";
     EXPECT_EQ(support::Verify(client, "models/m/checkpoints/2", second),
               absl::OkStatus());
@@ -138,9 +138,9 @@ TEST(SaveTest, OnlyWhatChangedCrossesTheWire) {
   // What changes is once less and once more than a small save.
   for (const int64_t size : {kMiB / 4, 3 * kMiB}) {
     const TensorSet first = Equal(10, size, 1);
-    MustSave(client, first);
+    SaveOrDie(client, first);
     const TensorSet second = first.WithChanged(4, 99);
-    const Saved saved = MustSave(client, second);
+    const Saved saved = SaveOrDie(client, second);
     EXPECT_LE(saved.progress.transferred_bytes, size * 11 / 10);
     EXPECT_GE(saved.progress.transferred_bytes, size);
     EXPECT_EQ(saved.progress.total_bytes, 10 * size);
@@ -150,12 +150,12 @@ TEST(SaveTest, OnlyWhatChangedCrossesTheWire) {
   }
 }
 
-TEST(SaveTest, AnUnchangedStateSendsItsManifestAlone) {
+TEST(SaveTest, AnUnchangedStateSendsOnlyItsManifest) {
   TestStore store;
   Client client = store.NewClient();
   const TensorSet state = Equal(4, 2 * kMiB, 1);
-  MustSave(client, state);
-  const Saved again = MustSave(client, state);
+  SaveOrDie(client, state);
+  const Saved again = SaveOrDie(client, state);
   EXPECT_EQ(again.info.version, 2);
   EXPECT_LT(again.progress.transferred_bytes, 10'000);
   EXPECT_EQ(again.info.stored_bytes, 0);
@@ -171,7 +171,7 @@ TEST(SaveTest, EqualChunksOfOneSaveCrossOnce) {
   info.dtype = DType::kUint8;
   info.shape = {20 * kMiB};
   zeros.Add(info, std::string(20 * kMiB, '\0'));
-  const Saved saved = MustSave(client, zeros);
+  const Saved saved = SaveOrDie(client, zeros);
   EXPECT_LT(saved.progress.transferred_bytes, 3 * kMiB);
   EXPECT_EQ(saved.progress.done_bytes, 20 * kMiB);
   EXPECT_EQ(support::Verify(client, saved.info.name, zeros), absl::OkStatus());
@@ -181,10 +181,10 @@ TEST(SaveTest, ASaveWithoutABaseSharesNothing) {
   TestStore store;
   Client client = store.NewClient();
   const TensorSet state = Equal(2, 2 * kMiB, 1);
-  MustSave(client, state);
+  SaveOrDie(client, state);
   SaveOptions options;
   options.no_base = true;
-  const Saved again = MustSave(client, state, options);
+  const Saved again = SaveOrDie(client, state, options);
   EXPECT_GE(again.progress.transferred_bytes, 4 * kMiB);
   EXPECT_EQ(again.info.base_checkpoint, "");
   options.base_checkpoint = "models/m/checkpoints/1";
@@ -198,11 +198,11 @@ TEST(SaveTest, AnEarlierVersionMayBeTheBase) {
   TestStore store;
   Client client = store.NewClient();
   const TensorSet first = Equal(2, 2 * kMiB, 1);
-  MustSave(client, first);
-  MustSave(client, Equal(2, 2 * kMiB, 2));
+  SaveOrDie(client, first);
+  SaveOrDie(client, Equal(2, 2 * kMiB, 2));
   SaveOptions options;
   options.base_checkpoint = "models/m/checkpoints/1";
-  const Saved third = MustSave(client, first, options);
+  const Saved third = SaveOrDie(client, first, options);
   EXPECT_LT(third.progress.transferred_bytes, 10'000);
   EXPECT_EQ(third.info.base_checkpoint, "models/m/checkpoints/1");
   EXPECT_EQ(support::Verify(client, third.info.name, first), absl::OkStatus());
@@ -215,8 +215,8 @@ TEST(SaveTest, OneRequestIdMakesOneVersion) {
     const TensorSet state = Equal(2, size, size);
     SaveOptions options;
     options.request_id = absl::StrCat("id-", size);
-    const Saved first = MustSave(client, state, options);
-    const Saved again = MustSave(client, state, options);
+    const Saved first = SaveOrDie(client, state, options);
+    const Saved again = SaveOrDie(client, state, options);
     EXPECT_EQ(again.info.name, first.info.name);
     EXPECT_EQ(first.info.request_id, options.request_id);
     EXPECT_EQ(support::Save(client, "models/m", Equal(2, size, size + 7), options)
@@ -241,7 +241,7 @@ TEST(SaveTest, TheExpectedHeadMustBeTheHead) {
   }
   SaveOptions options;
   options.expect_no_version = true;
-  EXPECT_EQ(MustSave(client, Equal(2, 1000, 1), options).info.version, 1);
+  EXPECT_EQ(SaveOrDie(client, Equal(2, 1000, 1), options).info.version, 1);
   for (const int64_t size : {int64_t{1000}, 2 * kMiB}) {
     const TensorSet state = Equal(2, size, 2);
     EXPECT_EQ(support::Save(client, "models/m", state, options).status().code(),
@@ -251,7 +251,7 @@ TEST(SaveTest, TheExpectedHeadMustBeTheHead) {
   EXPECT_EQ(support::Save(client, "models/m", Equal(2, 1000, 1), options).status().code(),
             absl::StatusCode::kInvalidArgument);
   options.expect_no_version = false;
-  EXPECT_EQ(MustSave(client, Equal(2, 2 * kMiB, 1), options).info.version, 2);
+  EXPECT_EQ(SaveOrDie(client, Equal(2, 2 * kMiB, 1), options).info.version, 2);
 }
 
 TEST(SaveTest, TensorsThatDoNotAddUpAreRefusedByName) {
@@ -261,7 +261,7 @@ TEST(SaveTest, TensorsThatDoNotAddUpAreRefusedByName) {
   const auto refusal = [&](auto change) {
     SaveContent content = state.Content();
     change(content.tensors[0]);
-    return client.SaveAsync("models/m", content, {}).Durable(Soon()).status();
+    return client.SaveAsync("models/m", content, {}).Durable(TestDeadline()).status();
   };
   for (const absl::Status& s : {
            refusal([](TensorView& v) { v.info.shape = {101}; }),
@@ -275,9 +275,11 @@ TEST(SaveTest, TensorsThatDoNotAddUpAreRefusedByName) {
     EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(s.message()), HasSubstr("layer.0"));
   }
-  EXPECT_EQ(
-      client.SaveAsync("nonsense", state.Content(), {}).Durable(Soon()).status().code(),
-      absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(client.SaveAsync("nonsense", state.Content(), {})
+                .Durable(TestDeadline())
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(SaveTest, ALostAnswerOfAnyCallMakesOneVersionAllTheSame) {
@@ -286,7 +288,7 @@ TEST(SaveTest, ALostAnswerOfAnyCallMakesOneVersionAllTheSame) {
     Client client = store.NewClient();
     const TensorSet state = Equal(3, kMiB, 1);
     store.connection().SetFaults({.lose_answer_at = n});
-    MustSave(client, state);
+    SaveOrDie(client, state);
     const int64_t calls = store.connection().calls();
     auto list = client.ListCheckpoints("models/m");
     ASSERT_TRUE(list.ok());
@@ -335,7 +337,7 @@ TEST(DistributedSaveTest, WorkersSaveOneCheckpointTogether) {
       results[i] = client
                        .SaveAsync("models/m", RowsOf(bytes, 1024, i * 512, (i + 1) * 512),
                                   Worker(i, 2, "together"))
-                       .Durable(Soon());
+                       .Durable(TestDeadline());
     });
   }
   for (std::thread& worker : workers) worker.join();
@@ -351,14 +353,14 @@ TEST(DistributedSaveTest, WorkersSaveOneCheckpointTogether) {
   EXPECT_EQ(rows->at("model:w"), bytes.substr(300 * 4096, 400 * 4096));
 }
 
-TEST(DistributedSaveTest, AnAbsentWorkerIsToldAndNothingIsCommitted) {
+TEST(DistributedSaveTest, AnAbsentWorkerIsReportedAndNothingIsCommitted) {
   TestStore store;
   Client client = store.NewClient();
   const std::string bytes = RandomBytes(1, kMiB);
   SaveOptions options = Worker(0, 2, "alone");
   options.deadline = After(std::chrono::milliseconds(300));
   const absl::Status s = client.SaveAsync("models/m", RowsOf(bytes, 16, 0, 8), options)
-                             .Durable(Soon())
+                             .Durable(TestDeadline())
                              .status();
   EXPECT_EQ(s.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(std::string(s.message()), HasSubstr("1 of 2 contributions"));
@@ -370,8 +372,9 @@ TEST(DistributedSaveTest, WorkersNeedARequestIdAndAnIndexWithinTheirCount) {
   Client client = store.NewClient();
   for (const SaveOptions& options :
        {Worker(0, 2, ""), Worker(2, 2, "x"), Worker(-1, 2, "x"), Worker(0, 0, "x")}) {
-    EXPECT_EQ(client.SaveAsync("models/m", {}, options).Durable(Soon()).status().code(),
-              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(
+        client.SaveAsync("models/m", {}, options).Durable(TestDeadline()).status().code(),
+        absl::StatusCode::kInvalidArgument);
   }
 }
 

@@ -98,7 +98,7 @@ TEST_P(CopyInParallelSizeTest, CopiesEveryJobOnce) {
   }
 }
 
-TEST(CopyInParallelTest, TheThreadThatCallsItDoesNotStepBack) {
+TEST(CopyInParallelTest, TheCallingThreadKeepsItsPriority) {
   const int before = getpriority(PRIO_PROCESS, 0);
   const std::string from(100, 'x');
   std::string to(100, '\0');

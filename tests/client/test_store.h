@@ -27,6 +27,6 @@ class TestStore : public TestServer {
   storage::CheckpointStore& store() { return *parts().store; }
 };
 
-inline Deadline Soon() { return After(std::chrono::seconds(60)); }
+inline Deadline TestDeadline() { return After(std::chrono::seconds(60)); }
 
 }  // namespace modelstore::support

@@ -205,7 +205,7 @@ TEST(ValueTest, AnIntegerIsADoubleOnlyWhereThatIsExact) {
   EXPECT_EQ(Value(std::numeric_limits<int64_t>::max()).AsDouble(), std::nullopt);
 }
 
-TEST(ValueTest, AGetterByKeyTellsWhatIsThereInstead) {
+TEST(ValueTest, AGetterByKeyReportsWhatIsThereInstead) {
   const Value group = Value::Dict({{"lr", "0.1"}, {"nesterov", 1}, {"betas", 3}});
   EXPECT_EQ(group.GetDouble("lr").status(),
             absl::InvalidArgumentError("the value of key 'lr' is not a number: '0.1'"));

@@ -1,13 +1,13 @@
 // What is asked for and not in the checkpoint is never passed over in silence.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -20,12 +20,12 @@ class AbsentSectionsTest : public ::testing::Test {
     torch::nn::Linear saved(2, 2);
     weight_ = saved->weight.detach().clone();
     EXPECT_TRUE(
-        SaveCheckpoint(world_.client(), "models/m", {.module = saved.get()}).ok());
+        SaveCheckpoint(fixture_.client(), "models/m", {.module = saved.get()}).ok());
   }
   LoadResult Load(const LoadArgs& args, const LoadOptions& options = {}) {
-    return LoadCheckpoint(world_.client(), support::kLatest, args, options);
+    return LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   }
-  World world_;
+  ServerFixture fixture_;
   torch::nn::Linear net_{2, 2};
   torch::optim::SGD sgd_;
   torch::optim::StepLR schedule_;
@@ -53,7 +53,7 @@ TEST_F(AbsentSectionsTest, EachIsRefusedByNameAndNothingChanges) {
   EXPECT_TRUE(support::BytesOf(GetCpuRngState()) == generator);
 }
 
-TEST_F(AbsentSectionsTest, AllAreToldAtOnce) {
+TEST_F(AbsentSectionsTest, AllAreReportedAtOnce) {
   const LoadResult result = Load(
       {.module = net_.get(), .optimizer = &sgd_, .rng = true, .scheduler = &schedule_},
       {.selection = {.sections = {"data"}}});
@@ -63,7 +63,7 @@ TEST_F(AbsentSectionsTest, AllAreToldAtOnce) {
   EXPECT_THAT(result.report.ToString(), HasSubstr("data, optimizer, rng, scheduler"));
 }
 
-TEST_F(AbsentSectionsTest, WhereTheLoadGoesOnTheRestIsLoadedAndTheseStay) {
+TEST_F(AbsentSectionsTest, WhereTheLoadContinuesTheRestIsLoadedAndTheseStay) {
   for (const Policy policy : {Policy::kReport, Policy::kIgnore}) {
     const std::string generator = support::BytesOf(GetCpuRngState());
     net_->zero_grad();
@@ -94,10 +94,10 @@ TEST_F(AbsentSectionsTest, IfNothingIsLeftNothingIsLoaded) {
   EXPECT_THAT(result.sections, IsEmpty());
 }
 
-TEST_F(AbsentSectionsTest, AModelThatIsNotThereStaysAsItIs) {
+TEST_F(AbsentSectionsTest, AModelThatDoesNotExistStaysAsItIs) {
   SaveArgs args;
   args.sections["data"] = {Value::Dict({{"epoch", 3}}), {}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   StateDict kept = {{"a", torch::ones({2})}};
   EXPECT_EQ(Load({.state_dict = &kept}).status.code(),
             absl::StatusCode::kFailedPrecondition);

@@ -12,8 +12,8 @@
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/architecture/tensors.h"
 #include "proto/contract/architecture/text.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
@@ -23,7 +23,7 @@ namespace architecture_tests {
 using support::At;
 using support::ExpectSameBits;
 using support::kLatest;
-using support::World;
+using support::ServerFixture;
 using testing::ElementsAre;
 using testing::HasSubstr;
 namespace nn = torch::nn;
@@ -226,16 +226,16 @@ TEST(Architecture, WhatCannotBeReadIsKeptByItsTypeAndMarkedIncomplete) {
 }
 
 TEST(LoadModel, AProgramThatDoesNotKnowTheClassGetsTheSameOutputBitForBit) {
-  World world;
+  ServerFixture fixture;
   torch::manual_seed(3);
   vgg16::VGG net(vgg16::Options{.channels = 4, .hidden = 16, .pooled = 2, .classes = 10});
   const auto saved =
-      SaveCheckpoint(world.client(), "models/m",
+      SaveCheckpoint(fixture.client(), "models/m",
                      {.module = net.get(), .forward = {{"", vgg16::Forward()}}});
   ASSERT_TRUE(saved.ok()) << saved.status();
   net->eval();
   const torch::Tensor images = torch::rand({2, 3, 40, 40}), state = GetCpuRngState();
-  const auto model = LoadModel(world.client(), kLatest);
+  const auto model = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_FALSE(model->module->is_training());
   ExpectSameBits(GetCpuRngState(), state, "the generator");
@@ -245,33 +245,34 @@ TEST(LoadModel, AProgramThatDoesNotKnowTheClassGetsTheSameOutputBitForBit) {
   EXPECT_THAT(model->text,
               HasSubstr("    (4): MaxPool2d(kernel_size=2, stride=2, padding=0, "
                         "dilation=1, ceil_mode=False)"));
-  EXPECT_EQ(*PrintArchitecture(world.client(), kLatest), model->text);
+  EXPECT_EQ(*PrintArchitecture(fixture.client(), kLatest), model->text);
   EXPECT_EQ(model->checkpoint.version, 1);
 }
 
 TEST(LoadModel, ALoadedModelTrainsOnAndIsStoredAsWhatItWas) {
-  World world;
+  ServerFixture fixture;
   vgg16::VGG net(vgg16::Options{.channels = 2, .hidden = 4, .pooled = 1, .classes = 3});
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .forward = {{"", vgg16::Forward()}}})
                   .ok());
-  const auto model = LoadModel(world.client(), kLatest);
+  const auto model = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   model->module->train();
   torch::optim::SGD sgd(model->module->parameters(), 0.1);
   model->Forward(torch::rand({2, 3, 32, 32})).sum().backward();
   sgd.step();
-  const auto again = SaveCheckpoint(world.client(), "models/m",
+  const auto again = SaveCheckpoint(fixture.client(), "models/m",
                                     {.module = model->module.get(), .optimizer = &sgd});
   ASSERT_TRUE(again.ok()) << again.status();
-  const auto reloaded = LoadModel(world.client(), kLatest);
+  const auto reloaded = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(reloaded.ok()) << reloaded.status();
   EXPECT_EQ(reloaded->text, model->text);
   model->module->eval();
   const torch::Tensor images = torch::rand({1, 3, 32, 32});
   ExpectSameBits(reloaded->Forward(images), model->Forward(images), "the output");
   // The class itself still loads it.
-  EXPECT_TRUE(LoadCheckpoint(world.client(), kLatest, {.module = net.get()}).status.ok());
+  EXPECT_TRUE(
+      LoadCheckpoint(fixture.client(), kLatest, {.module = net.get()}).status.ok());
 }
 
 struct BlockImpl : nn::Module {
@@ -290,16 +291,16 @@ struct BlockImpl : nn::Module {
 TORCH_MODULE(Block);
 
 TEST(LoadModel, ResidualBlocksRunWithTheirShortcut) {
-  World world;
+  ServerFixture fixture;
   nn::Sequential net{Block(), Block(), nn::Flatten()};
   const std::vector<std::string> steps = {"conv", "bn", "add(shortcut)", "relu"};
   net->train();
   net->forward(torch::rand({4, 3, 5, 5}));  // Running statistics that are not 0 and 1.
   const auto saved = SaveCheckpoint(
-      world.client(), "models/m",
+      fixture.client(), "models/m",
       {.module = net.ptr().get(), .forward = {{"0", steps}, {"1", steps}}});
   ASSERT_TRUE(saved.ok()) << saved.status();
-  const auto model = LoadModel(world.client(), kLatest);
+  const auto model = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   net->eval();
   const torch::Tensor x = torch::rand({2, 3, 5, 5});
@@ -307,15 +308,16 @@ TEST(LoadModel, ResidualBlocksRunWithTheirShortcut) {
 }
 
 TEST(LoadModel, AnEncoderRunsItsLayersInOrderAndThenItsNorm) {
-  World world;
+  ServerFixture fixture;
   torch::manual_seed(3);
   nn::TransformerEncoderLayer layer(nn::TransformerEncoderLayerOptions(8, 2).dropout(0));
   nn::TransformerEncoder encoder(nn::TransformerEncoderOptions(layer, 3).norm(
       nn::AnyModule(nn::LayerNorm(nn::LayerNormOptions({8})))));
   for (torch::Tensor& p : encoder->parameters()) p.data().normal_();
   encoder->eval();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = encoder.get()}).ok());
-  const auto model = LoadModel(world.client(), kLatest);
+  ASSERT_TRUE(
+      SaveCheckpoint(fixture.client(), "models/m", {.module = encoder.get()}).ok());
+  const auto model = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   const torch::Tensor words = torch::rand({5, 2, 8});
   ExpectSameBits(model->Forward(words), encoder(words), "the output");
@@ -336,11 +338,11 @@ TEST(LoadModel, UpsampleTakesOneSizeForAllDimensionsAsPythonDoes) {
 }
 
 TEST(LoadModel, TheRefusalNamesTheModuleAndWhatToDo) {
-  World world;
+  ServerFixture fixture;
   const auto refusal = [&](const SaveArgs& args) {
-    const auto saved = SaveCheckpoint(world.client(), "models/m", args);
+    const auto saved = SaveCheckpoint(fixture.client(), "models/m", args);
     EXPECT_TRUE(saved.ok()) << saved.status();
-    const auto model = LoadModel(world.client(), kLatest);
+    const auto model = LoadModel(fixture.client(), kLatest);
     EXPECT_EQ(model.status().code(), absl::StatusCode::kFailedPrecondition);
     return std::string(model.status().message());
   };
@@ -353,16 +355,16 @@ TEST(LoadModel, TheRefusalNamesTheModuleAndWhatToDo) {
               HasSubstr("`layer` (TransformerEncoderLayer) cannot be built"));
   EXPECT_THAT(refusal({.module = odd.get(), .architecture = false}),
               HasSubstr("has no architecture"));
-  EXPECT_FALSE(PrintArchitecture(world.client(), kLatest).ok());
+  EXPECT_FALSE(PrintArchitecture(fixture.client(), kLatest).ok());
 }
 
 TEST(LoadModel, TensorsOfAUsersClassItselfAreKept) {
-  World world;
+  ServerFixture fixture;
   Odd odd;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = odd.get(), .forward = {{"", {"fc"}}}})
                   .ok());
-  const auto model = LoadModel(world.client(), kLatest);
+  const auto model = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   const StateDict state = GetStateDict(*model->module);
   for (const auto& [key, tensor] : GetStateDict(*odd)) {
@@ -372,32 +374,32 @@ TEST(LoadModel, TensorsOfAUsersClassItselfAreKept) {
   ExpectSameBits(model->Forward(x), odd(x), "the output");
 }
 
-TEST(LoadModel, ATensorThatAFilterLeavesOutIsZeroAndToldAsSkipped) {
-  World world;
+TEST(LoadModel, ATensorThatAFilterLeavesOutIsZeroAndReportedAsSkipped) {
+  ServerFixture fixture;
   Odd odd;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = odd.get(), .forward = {{"", {"fc"}}}})
                   .ok());
   // What torch's allocator gives out again.
   for (int i = 0; i < 8; ++i) (void)torch::full({2, 3}, 7.0);
   const auto model =
-      LoadModel(world.client(), kLatest, {.selection = {.exclude = {"scale"}}});
+      LoadModel(fixture.client(), kLatest, {.selection = {.exclude = {"scale"}}});
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_THAT(model->report.skipped, ElementsAre("scale"));
   EXPECT_TRUE(At(GetStateDict(*model->module), "scale").equal(torch::zeros({2, 3})));
 }
 
 TEST(LoadModel, ASectionBesideTheModelIsRefusedByItsField) {
-  World world;
+  ServerFixture fixture;
   const absl::Status refused =
-      LoadModel(world.client(), kLatest, {.selection = {.sections = {"optimizer"}}})
+      LoadModel(fixture.client(), kLatest, {.selection = {.sections = {"optimizer"}}})
           .status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("selection.sections"));
 }
 
-TEST(LoadModel, TensorsOfASecondNetworkAreLeftOutAndTold) {
-  World world;
+TEST(LoadModel, TensorsOfASecondNetworkAreLeftOutAndReported) {
+  ServerFixture fixture;
   nn::Sequential actor{nn::Linear(3, 2)};
   nn::Linear critic(3, 1);
   SaveArgs args = {.module = actor.ptr().get(),
@@ -405,8 +407,8 @@ TEST(LoadModel, TensorsOfASecondNetworkAreLeftOutAndTold) {
   for (auto& [key, tensor] : GetStateDict(*critic)) {
     args.extra_tensors.emplace_back("critic." + key, tensor);
   }
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
-  const auto model = LoadModel(world.client(), kLatest);
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
+  const auto model = LoadModel(fixture.client(), kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_THAT(model->report.unexpected, ElementsAre("critic.weight", "critic.bias"));
   const torch::Tensor x = torch::rand({4, 3});
@@ -415,18 +417,18 @@ TEST(LoadModel, TensorsOfASecondNetworkAreLeftOutAndTold) {
                  "temperature");
 
   args.extra_tensors.emplace_back("0.extra", torch::ones({1}));
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
-  const absl::Status refused = LoadModel(world.client(), kLatest).status();
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
+  const absl::Status refused = LoadModel(fixture.client(), kLatest).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("module `0` has no place for tensor `0.extra`"));
 }
 
 TEST(SaveForward, StepsThatDoNotFitAreRefusedBeforeAnythingIsSent) {
-  World world;
+  ServerFixture fixture;
   Odd odd;
   const auto refusal = [&](const SaveArgs& args) {
-    const auto saved = SaveCheckpoint(world.client(), "models/m", args);
+    const auto saved = SaveCheckpoint(fixture.client(), "models/m", args);
     EXPECT_EQ(saved.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(saved.status().message());
   };
@@ -437,7 +439,7 @@ TEST(SaveForward, StepsThatDoNotFitAreRefusedBeforeAnythingIsSent) {
   StateDict dict = GetStateDict(*odd);
   EXPECT_THAT(refusal({.state_dict = &dict, .forward = {{"", {"fc"}}}}),
               HasSubstr("needs a module"));
-  EXPECT_EQ(world.client().GetModel("models/m").status().code(),
+  EXPECT_EQ(fixture.client().GetModel("models/m").status().code(),
             absl::StatusCode::kNotFound);
 }
 

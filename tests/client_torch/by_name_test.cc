@@ -50,7 +50,9 @@ TEST(ByNameAlone, AnotherProcessWithoutTheClassShowsTheSameScores) {
   ExpectSameScores(" --channels 4 --hidden 16", "40");
 }
 
-TEST(ByNameAlone, SoItIsWithTheRealShapesOfVgg16) { ExpectSameScores("", "64"); }
+TEST(ByNameAlone, VGG16WithItsRealShapesShowsTheSameScores) {
+  ExpectSameScores("", "64");
+}
 
 }  // namespace
 }  // namespace modelstore::support

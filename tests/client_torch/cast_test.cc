@@ -4,15 +4,15 @@
 #include <atomic>
 
 #include "client/torch/element_type.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::At;
 using support::Bag;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -46,10 +46,10 @@ StateDict Mixed() {
 class CastTest : public ::testing::TestWithParam<torch::ScalarType> {
  protected:
   void Save(const SaveArgs& args) {
-    auto saved = SaveCheckpoint(world_.client(), "models/m", args);
+    auto saved = SaveCheckpoint(fixture_.client(), "models/m", args);
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
-  World world_;
+  ServerFixture fixture_;
 };
 
 std::string TypeName(const ::testing::TestParamInfo<torch::ScalarType>& info) {
@@ -64,7 +64,7 @@ TEST_P(CastTest, FreshFloatsArriveAsTorchCastsThemAndNothingElseIsTouched) {
   LoadOptions options;
   options.target_dtype = *torch_internal::DTypeFromTorch(GetParam());
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, args, options);
+      LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   ASSERT_TRUE(result.status.ok()) << result.status;
   std::vector<std::string> cast;
   for (const auto& [key, tensor] : stored) {
@@ -95,7 +95,7 @@ TEST_P(CastTest, AModuleTakesFloatsInItsOwnType) {
   }
   Bag bag(live);
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+      LoadCheckpoint(fixture_.client(), support::kLatest, {.module = bag.get()});
   ASSERT_TRUE(result.status.ok()) << result.status;
   for (const auto& [key, tensor] : stored) {
     const bool floats = tensor.is_floating_point();
@@ -114,7 +114,7 @@ TEST_F(CastTest, BackFromBfloat16IsExact) {
   LoadOptions options;
   options.target_dtype = DType::kFloat32;
   ASSERT_TRUE(
-      LoadCheckpoint(world_.client(), support::kLatest, args, options).status.ok());
+      LoadCheckpoint(fixture_.client(), support::kLatest, args, options).status.ok());
   support::ExpectSameBits(At(wide, "w").to(torch::kBFloat16), half[0].second, "w");
 }
 
@@ -127,7 +127,7 @@ TEST_F(CastTest, AModuleOfTheTargetTypeHasTheServerCast) {
   LoadOptions options;
   options.target_dtype = DType::kBfloat16;
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, args, options);
+      LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   ASSERT_TRUE(result.status.ok()) << result.status;
   support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
   ASSERT_EQ(result.report.dtype_change.size(), 1u);
@@ -138,15 +138,15 @@ TEST_F(CastTest, AModuleOfTheTargetTypeHasTheServerCast) {
 // The bytes that reach the client in streams.
 class Received {
  public:
-  explicit Received(World& world) : world_(world) {
-    world_.connection().SetFaults(
+  explicit Received(ServerFixture& fixture) : fixture_(fixture) {
+    fixture_.connection().SetFaults(
         {.tamper = [this](std::string* message) { bytes_ += message->size(); }});
   }
-  ~Received() { world_.connection().SetFaults({}); }
+  ~Received() { fixture_.connection().SetFaults({}); }
   size_t bytes() const { return bytes_; }
 
  private:
-  World& world_;
+  ServerFixture& fixture_;
   std::atomic<size_t> bytes_{0};
 };
 
@@ -155,9 +155,9 @@ TEST_F(CastTest, IntoANarrowerModuleTheServerCastsAndTheReportSaysTheSame) {
   Save({.state_dict = &stored});
   const torch::Tensor half = torch::zeros({1 << 20}, torch::kBFloat16);
   Bag bag(StateDict{{"w", half}, {"n", torch::zeros({10}, torch::kLong)}});
-  const Received received(world_);
+  const Received received(fixture_);
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+      LoadCheckpoint(fixture_.client(), support::kLatest, {.module = bag.get()});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_LT(received.bytes(), (2u << 20) + 50'000) << "4 MiB are stored";
   support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
@@ -173,7 +173,7 @@ TEST_F(CastTest, IntoAFloat8ModuleTheClientCasts) {
   const torch::Tensor narrow = torch::zeros({1 << 18}).to(c10::ScalarType::Float8_e4m3fn);
   Bag bag(StateDict{{"w", narrow}});
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+      LoadCheckpoint(fixture_.client(), support::kLatest, {.module = bag.get()});
   ASSERT_TRUE(result.status.ok()) << result.status;
   support::ExpectSameBits(narrow, stored[0].second.to(c10::ScalarType::Float8_e4m3fn),
                           "w");
@@ -189,9 +189,9 @@ TEST_F(CastTest, WhereOneTensorOfTheModuleIsWiderTheStoredBytesTravel) {
   const torch::Tensor half = torch::zeros({1 << 18}, torch::kBFloat16);
   const torch::Tensor same = torch::zeros({1 << 18});
   Bag bag(StateDict{{"w", half}, {"v", same}});
-  const Received received(world_);
+  const Received received(fixture_);
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, {.module = bag.get()});
+      LoadCheckpoint(fixture_.client(), support::kLatest, {.module = bag.get()});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_GT(received.bytes(), 2u << 20);
   support::ExpectSameBits(half, stored[0].second.to(torch::kBFloat16), "w");
@@ -207,7 +207,7 @@ TEST_F(CastTest, WhereAnExtraTensorIsWiderItsBitsAreThoseStored) {
   const torch::Tensor scale = torch::zeros({});
   Bag bag(StateDict{{"w", half}});
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest,
+      LoadCheckpoint(fixture_.client(), support::kLatest,
                      {.module = bag.get(), .extra_tensors = {{"logit_scale", scale}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   support::ExpectSameBits(scale, stored[1].second, "logit_scale");
@@ -223,7 +223,7 @@ TEST_F(CastTest, ACastThatWouldLoseDigitsOnTheWayIsRefused) {
   LoadOptions options;
   options.target_dtype = DType::kBfloat16;
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, args, options);
+      LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()),
               HasSubstr("target_dtype would cast w to bfloat16 on its way into float32"));
@@ -239,7 +239,7 @@ TEST_F(CastTest, AnOptimizersStateIsNeverCast) {
   LoadOptions options;
   options.target_dtype = DType::kBfloat16;
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, args, options);
+      LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(result.status.message()),
               HasSubstr("options.target_dtype: would cast the optimizer's state"));

@@ -8,8 +8,8 @@
 #include <set>
 
 #include "client/torch/tensor_views.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 #include "tests/gpu/fake_device.h"
 
 namespace modelstore {
@@ -19,7 +19,7 @@ using support::At;
 using support::Bag;
 using support::FakeRuntime;
 using support::kLatest;
-using support::World;
+using support::ServerFixture;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
@@ -53,12 +53,12 @@ class DeviceTest : public ::testing::Test {
 
   void SaveValues() {
     ASSERT_TRUE(
-        SaveCheckpoint(world_.client(), "models/m", {.state_dict = &values_}).ok());
+        SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &values_}).ok());
   }
   LoadResult Load(LoadArgs args, const LoadOptions& options = {}) {
     loaded_.clear();
     args.state_dict = &loaded_;
-    return LoadCheckpoint(world_.client(), kLatest, args, options);
+    return LoadCheckpoint(fixture_.client(), kLatest, args, options);
   }
   void ExpectValues(const StateDict& got) {
     for (const auto& [key, tensor] : values_) {
@@ -74,7 +74,7 @@ class DeviceTest : public ::testing::Test {
 
   FakeRuntime fake_{3};
   device::ScopedRuntime in_place_of_torch_;
-  World world_;
+  ServerFixture fixture_;
   const StateDict values_ = Values();
   StateDict loaded_;
 };
@@ -121,7 +121,7 @@ TEST_F(DeviceTest, AModuleOnADeviceIsLoadedThereWhateverTheArgumentsSay) {
   }
   Bag bag(live);
   const int64_t allocated = fake_.allocations();
-  LoadResult result = LoadCheckpoint(world_.client(), kLatest, {.module = bag.get()},
+  LoadResult result = LoadCheckpoint(fixture_.client(), kLatest, {.module = bag.get()},
                                      {.device = "cuda:2"});
   ASSERT_TRUE(result.status.ok()) << result.status;
   ExpectValues(live);
@@ -148,14 +148,14 @@ TEST_F(DeviceTest, OptimizerStateGoesWhereItsParameterIs) {
   torch::optim::SGD optimizer = sgd_of(trained);
   trained(torch::rand({2, 6})).sum().backward();
   optimizer.step();
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m",
                              {.module = trained.get(), .optimizer = &optimizer})
                   .ok());
   for (torch::Tensor& parameter : live->parameters()) {
     parameter.set_data(OnDevice(1, torch::zeros_like(parameter)));
   }
   torch::optim::SGD resumed = sgd_of(live);
-  LoadResult result = LoadCheckpoint(world_.client(), kLatest,
+  LoadResult result = LoadCheckpoint(fixture_.client(), kLatest,
                                      {.module = live.get(), .optimizer = &resumed});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const auto want = momentum(optimizer), got = momentum(resumed);
@@ -168,7 +168,7 @@ TEST_F(DeviceTest, OptimizerStateGoesWhereItsParameterIs) {
   EXPECT_EQ(fake_.touched(), std::set<int>{1});
 }
 
-TEST_F(DeviceTest, TooLittleMemoryIsToldWithBothFiguresBeforeAnythingIsAllocated) {
+TEST_F(DeviceTest, TooLittleMemoryIsReportedWithBothFiguresBeforeAnythingIsAllocated) {
   SaveValues();
   fake_.SetCapacity(1, 1'000'000);
   const absl::Status status = Load({}, {.device = "cuda:1"}).status;
@@ -238,7 +238,8 @@ TEST_F(DeviceTest, WhatIsNoDeviceOrNoPatternIsRefusedByItsField) {
 TEST_F(DeviceTest, TiedTensorsStayTiedOnTheDevice) {
   const torch::Tensor shared = torch::rand({1000});
   const StateDict stored = {{"a", shared}, {"b", shared}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(
+      SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored}).ok());
   ASSERT_TRUE(Load({}, {.device = "cuda:1"}).status.ok());
   EXPECT_EQ(At(loaded_, "a").data_ptr(), At(loaded_, "b").data_ptr());
   EXPECT_EQ(fake_.DeviceOf(At(loaded_, "b")), 1);
@@ -254,7 +255,7 @@ TEST_F(DeviceTest, ADeviceThatFailsEndsTheLoadAndTheReportIsTrue) {
   Bag bag(live);
   fake_.SetFaults({.copy = 3});
   LoadResult result =
-      LoadCheckpoint(world_.client(), kLatest, {.module = bag.get(), .strict = false});
+      LoadCheckpoint(fixture_.client(), kLatest, {.module = bag.get(), .strict = false});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kInternal) << result.status;
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("copy failed"));
   EXPECT_THAT(result.report.loaded, ::testing::Not(Contains("features_0")));
@@ -265,12 +266,12 @@ TEST_F(DeviceTest, ADeviceThatFailsEndsTheLoadAndTheReportIsTrue) {
 }
 
 TEST_F(DeviceTest, AThousandLoadsThatFailHalfWayLeaveNoDeviceMemoryBehind) {
-  World world(World::NoRetries());
+  ServerFixture fixture(ServerFixture::NoRetries());
   StateDict small;
   for (int i = 0; i < 8; ++i) {
     small.emplace_back("t" + std::to_string(i), torch::rand({40'000 + i}));
   }
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &small}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &small}).ok());
   std::mt19937_64 random(23);
   int failed = 0;
   for (int i = 0; i < 1000; ++i) {
@@ -278,14 +279,14 @@ TEST_F(DeviceTest, AThousandLoadsThatFailHalfWayLeaveNoDeviceMemoryBehind) {
       return static_cast<int64_t>(1 + random() % n);
     };
     if (i % 3 == 0)
-      world.connection().SetFaults({.cut_at = 1 + one_of(4), .cut_every = 1});
+      fixture.connection().SetFaults({.cut_at = 1 + one_of(4), .cut_every = 1});
     if (i % 3 == 1) fake_.SetFaults({.copy = one_of(8)});
     if (i % 3 == 2) fake_.SetFaults({.allocation = one_of(8)});
     StateDict loaded;
-    failed += !LoadCheckpoint(world.client(), kLatest, {.state_dict = &loaded},
+    failed += !LoadCheckpoint(fixture.client(), kLatest, {.state_dict = &loaded},
                               {.device = "cuda:1"})
                    .status.ok();
-    world.connection().SetFaults({});
+    fixture.connection().SetFaults({});
     fake_.SetFaults({});
     loaded.clear();
     ASSERT_EQ(fake_.live_bytes(1), 0) << "after load " << i;
@@ -296,11 +297,11 @@ TEST_F(DeviceTest, AThousandLoadsThatFailHalfWayLeaveNoDeviceMemoryBehind) {
   std::printf("loads that failed half way: %d of 1000\n", failed);
 }
 
-TEST_F(DeviceTest, ASaveStoresWhatTheQueuedWorkMakesAndTrainingGoesOn) {
+TEST_F(DeviceTest, ASaveStoresWhatTheQueuedWorkMakesAndTrainingContinues) {
   torch::Tensor weight = OnDevice(2, torch::full({500'000}, 1.0F));
   const StateDict live = {{"weight", weight}, {"on_cpu", torch::full({10}, 5.0F)}};
   fake_.Queue(2, [weight]() mutable { weight.fill_(2); });
-  SaveHandle handle = SaveCheckpointAsync(world_.client(), "models/m",
+  SaveHandle handle = SaveCheckpointAsync(fixture_.client(), "models/m",
                                           {.state_dict = &live, .rng = true});
   // The generator moves on at once; the tensor after Staged().
   fake_.SetRngState(2, torch::zeros({16}, torch::kByte));
@@ -317,7 +318,7 @@ TEST_F(DeviceTest, ASaveStoresWhatTheQueuedWorkMakesAndTrainingGoesOn) {
   EXPECT_TRUE(fake_.RngState(2).eq(12).all().item<bool>()) << "not that of the call";
 }
 
-TEST_F(DeviceTest, OnlyOfTensorsAtRestASaveBelievesThatNobodyChangesThem) {
+TEST_F(DeviceTest, OnlyTensorsAtRestAreSavedWithoutACopy) {
   const torch::Tensor here = torch::zeros({4});
   const torch::Tensor there = OnDevice(1, here);
   for (const bool at_rest : {false, true}) {
@@ -333,7 +334,7 @@ TEST_F(DeviceTest, OnlyOfTensorsAtRestASaveBelievesThatNobodyChangesThem) {
 TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
   const StateDict live = {{"w", OnDevice(2, torch::rand({10}))}};
   ASSERT_TRUE(
-      SaveCheckpoint(world_.client(), "models/m", {.state_dict = &live, .rng = true})
+      SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &live, .rng = true})
           .ok());
   FakeRuntime smaller(1);
   const device::ScopedRuntime one_device(&smaller);
@@ -346,10 +347,10 @@ TEST_F(DeviceTest, GeneratorsOfDevicesThatAreNotHereAreReportedAsSkipped) {
 TEST_F(DeviceTest, AGeneratorOfADeviceInUseThatIsNotStoredIsReportedAsSkipped) {
   const StateDict on_cpu = {{"w", torch::rand({10})}};
   ASSERT_TRUE(
-      SaveCheckpoint(world_.client(), "models/m", {.state_dict = &on_cpu, .rng = true})
+      SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &on_cpu, .rng = true})
           .ok());
   support::Bag bag(StateDict{{"w", OnDevice(1, torch::zeros({10}))}});
-  const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+  const LoadResult result = LoadCheckpoint(fixture_.client(), support::kLatest,
                                            {.module = bag.get(), .rng = true});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.skipped, Contains("rng:cuda/1"));
@@ -362,12 +363,12 @@ TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory)
   const SaveArgs args = {.state_dict = &live};
   const SaveOptions options = {.max_staging_bytes = 1'000'000};
   fake_.Queue(1, [weight]() mutable { weight[7] = -1; });
-  SaveHandle handle = SaveCheckpointAsync(world_.client(), "models/m", args, options);
+  SaveHandle handle = SaveCheckpointAsync(fixture_.client(), "models/m", args, options);
   ASSERT_TRUE(handle.Staged(InAMinute()).ok());
   weight[8] = -2;
   ASSERT_TRUE(handle.Durable(InAMinute()).ok());
   EXPECT_EQ(fake_.live_pinned(), 0);
-  EXPECT_LE(fake_.most_pinned(), 3 * (int64_t{9} << 20)) << "for three streams";
+  EXPECT_LE(fake_.max_pinned(), 3 * (int64_t{9} << 20)) << "for three streams";
   LoadResult result = Load({});
   ASSERT_TRUE(result.status.ok()) << result.status;
   torch::Tensor wanted = torch::arange(kElements, torch::kFloat32);
@@ -376,7 +377,7 @@ TEST_F(DeviceTest, ASaveLargerThanItsStagingIsStreamedThroughLittlePinnedMemory)
   EXPECT_TRUE(At(loaded_, "on_cpu").eq(5).all().item<bool>());
 
   // Of the next version only what has changed is sent: one chunk of 512 KiB.
-  SaveHandle next = SaveCheckpointAsync(world_.client(), "models/m", args, options);
+  SaveHandle next = SaveCheckpointAsync(fixture_.client(), "models/m", args, options);
   ASSERT_TRUE(next.Durable(InAMinute()).ok());
   EXPECT_LT(next.progress().transferred_bytes, 600'000);
   result = Load({});
@@ -391,9 +392,9 @@ TEST_F(DeviceTest, AStreamedSaveWhoseCopyFailsSaysSoAndStoresNothing) {
   const SaveOptions options = {.max_staging_bytes = 0};
   fake_.SetFaults({.copy = 50});
   const absl::Status status =
-      SaveCheckpoint(world_.client(), "models/m", args, options).status();
+      SaveCheckpoint(fixture_.client(), "models/m", args, options).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("copy failed")) << status;
-  EXPECT_FALSE(world_.client().GetCheckpoint(kLatest).ok());
+  EXPECT_FALSE(fixture_.client().GetCheckpoint(kLatest).ok());
   EXPECT_EQ(fake_.live_pinned(), 0);
 }
 
@@ -401,11 +402,11 @@ TEST_F(DeviceTest, AFailedCopyFailsTheSaveAndNothingIsStored) {
   const StateDict live = {{"w", OnDevice(0, torch::rand({500'000}))}};
   fake_.SetFaults({.copy = 2});
   SaveHandle handle =
-      SaveCheckpointAsync(world_.client(), "models/m", {.state_dict = &live});
+      SaveCheckpointAsync(fixture_.client(), "models/m", {.state_dict = &live});
   EXPECT_FALSE(handle.Staged(InAMinute()).ok());
   EXPECT_THAT(std::string(handle.Durable(InAMinute()).status().message()),
               HasSubstr("copy failed"));
-  EXPECT_FALSE(world_.client().GetModel("models/m").ok());
+  EXPECT_FALSE(fixture_.client().GetModel("models/m").ok());
   EXPECT_EQ(fake_.live_pinned(), 0);
 }
 

@@ -2,13 +2,13 @@
 #include <gtest/gtest.h>
 
 #include "modelstore/architecture.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 
 void Step(torch::nn::Linear& net, torch::optim::Optimizer& optimizer) {
   optimizer.step([&] {
@@ -21,7 +21,7 @@ void Step(torch::nn::Linear& net, torch::optim::Optimizer& optimizer) {
 
 template <typename Optimizer, typename Options>
 void SaveAndLoadInInferenceMode(const Options& options) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Linear net(3, 2), resumed(3, 2);
   Optimizer optimizer(net->parameters(), options), other(resumed->parameters(), options);
   Step(net, optimizer);
@@ -29,11 +29,11 @@ void SaveAndLoadInInferenceMode(const Options& options) {
   {
     const c10::InferenceMode inference;
     auto saved =
-        SaveCheckpoint(world.client(), "models/m",
+        SaveCheckpoint(fixture.client(), "models/m",
                        {.module = net.get(), .optimizer = &optimizer, .rng = true});
     ASSERT_TRUE(saved.ok()) << saved.status();
     const LoadResult result =
-        LoadCheckpoint(world.client(), support::kLatest,
+        LoadCheckpoint(fixture.client(), support::kLatest,
                        {.module = resumed.get(), .optimizer = &other, .rng = true});
     ASSERT_TRUE(result.status.ok()) << result.status;
   }
@@ -55,18 +55,18 @@ TEST(InferenceModeTest, AnOptimizerLoadedInItTakesTheNextStepOutsideOfIt) {
 }
 
 TEST(InferenceModeTest, FreshTensorsLoadedInItCanBeTrained) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Linear net(3, 2);
   SaveArgs args = {.module = net.get()};
   args.sections["extra"] = {Value::Dict({{"t", Value::Tensor("t")}}),
                             {{"t", torch::ones({2})}}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   StateDict loaded;
   LoadResult result;
   torch::Tensor target;
   {
     const c10::InferenceMode inference;
-    result = LoadCheckpoint(world.client(), support::kLatest, {.state_dict = &loaded},
+    result = LoadCheckpoint(fixture.client(), support::kLatest, {.state_dict = &loaded},
                             {.selection = {.sections = {"extra"}}});
   }
   ASSERT_TRUE(result.status.ok()) << result.status;
@@ -79,13 +79,13 @@ TEST(InferenceModeTest, FreshTensorsLoadedInItCanBeTrained) {
 }
 
 TEST(InferenceModeTest, AModelBuiltByNameInItCanBeTrained) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Sequential net(torch::nn::Linear(3, 2), torch::nn::BatchNorm1d(2));
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
   absl::StatusOr<LoadedModel> model = absl::UnknownError("not loaded");
   {
     const c10::InferenceMode inference;
-    model = LoadModel(world.client(), support::kLatest);
+    model = LoadModel(fixture.client(), support::kLatest);
   }
   ASSERT_TRUE(model.ok()) << model.status();
   model->module->train();
@@ -97,24 +97,25 @@ TEST(InferenceModeTest, AModelBuiltByNameInItCanBeTrained) {
 }
 
 TEST(InferenceModeTest, AModuleMadeInItIsFilledInItAndRefusedOutsideOfIt) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Linear net(3, 2);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
   torch::nn::Linear frozen{nullptr};
   {
     const c10::InferenceMode inference;
     frozen = torch::nn::Linear(3, 2);
     for (const bool atomic : {false, true}) {
       const LoadResult result = LoadCheckpoint(
-          world.client(), support::kLatest, {.module = frozen.get(), .atomic = atomic});
+          fixture.client(), support::kLatest, {.module = frozen.get(), .atomic = atomic});
       ASSERT_TRUE(result.status.ok()) << result.status;
       EXPECT_TRUE(frozen->weight.equal(net->weight));
     }
     ASSERT_TRUE(
-        SaveCheckpoint(world.client(), "models/m", {.module = frozen.get()}).ok());
+        SaveCheckpoint(fixture.client(), "models/m", {.module = frozen.get()}).ok());
   }
-  EXPECT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = frozen.get()}).ok());
-  EXPECT_EQ(LoadCheckpoint(world.client(), support::kLatest, {.module = frozen.get()})
+  EXPECT_TRUE(
+      SaveCheckpoint(fixture.client(), "models/m", {.module = frozen.get()}).ok());
+  EXPECT_EQ(LoadCheckpoint(fixture.client(), support::kLatest, {.module = frozen.get()})
                 .status.code(),
             absl::StatusCode::kFailedPrecondition);
 }

@@ -2,15 +2,15 @@
 // model since renamed; and buffers that are no part of the state.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::At;
 using support::BytesOf;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -43,16 +43,16 @@ std::string Message(const LoadResult& result) {
 }
 
 TEST(KeyRulesTest, ACheckpointOfDataParallelGoesIntoABareModule) {
-  World world;
+  ServerFixture fixture;
   Parallel parallel;
   Fill(*parallel, 1);
   ASSERT_TRUE(
-      SaveCheckpoint(world.client(), "models/m", {.module = parallel.get()}).ok());
+      SaveCheckpoint(fixture.client(), "models/m", {.module = parallel.get()}).ok());
   Block bare;
   LoadResult refused =
-      LoadCheckpoint(world.client(), support::kLatest, {.module = bare.get()});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.module = bare.get()});
   EXPECT_EQ(refused.status.code(), absl::StatusCode::kFailedPrecondition);
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = bare.get(), .strip_prefix = "module."});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.missing, IsEmpty());
@@ -65,19 +65,19 @@ TEST(KeyRulesTest, ACheckpointOfDataParallelGoesIntoABareModule) {
 }
 
 TEST(KeyRulesTest, ACheckpointOfABareModuleGoesIntoDataParallel) {
-  World world;
+  ServerFixture fixture;
   Block bare;
   Fill(*bare, 1);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = bare.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = bare.get()}).ok());
   Parallel parallel;
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = parallel.get(), .add_prefix = "module."});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(BytesOf(bare->fc->bias), BytesOf(parallel->module->fc->bias));
 }
 
 TEST(KeyRulesTest, TheOptimizerFollowsTheNewNames) {
-  World world;
+  ServerFixture fixture;
   Parallel parallel;
   torch::optim::SGD saved(parallel->parameters(),
                           torch::optim::SGDOptions(0.1).momentum(0.9));
@@ -87,13 +87,13 @@ TEST(KeyRulesTest, TheOptimizerFollowsTheNewNames) {
       .sum()
       .backward();
   saved.step();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = parallel.get(), .optimizer = &saved})
                   .ok());
   Block bare;
   torch::optim::SGD other(bare->parameters(), torch::optim::SGDOptions(0.2));
   LoadResult result = LoadCheckpoint(
-      world.client(), support::kLatest,
+      fixture.client(), support::kLatest,
       {.module = bare.get(), .optimizer = &other, .strip_prefix = "module."});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(result.report.inferred.empty());
@@ -101,35 +101,35 @@ TEST(KeyRulesTest, TheOptimizerFollowsTheNewNames) {
 }
 
 TEST(KeyRulesTest, APrefixThatOnlySomeKeysBearIsAnErrorThatNamesTheOthers) {
-  World world;
+  ServerFixture fixture;
   StateDict stored = {{"module.a", torch::zeros({1})}, {"b", torch::zeros({1})}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   StateDict fresh;
   LoadArgs args = {.state_dict = &fresh, .strip_prefix = "module."};
-  LoadResult refused = LoadCheckpoint(world.client(), support::kLatest, args);
+  LoadResult refused = LoadCheckpoint(fixture.client(), support::kLatest, args);
   EXPECT_EQ(refused.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(refused), HasSubstr("not that of every stored key: \"b\""));
   // As it says: without those.
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, args,
                                      {.selection = {.exclude = {"b"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(support::KeysOf(fresh), ElementsAre("a"));
 }
 
 TEST(KeyRulesTest, TheFirstRuleThatMatchesTheWholeKeyRenamesIt) {
-  World world;
+  ServerFixture fixture;
   StateDict stored = {{"gamma", torch::full({1}, 1.0)},
                       {"layer.0.gamma", torch::full({1}, 2.0)},
                       {"layer.1.gamma", torch::full({1}, 3.0)},
                       {"head", torch::full({1}, 4.0)}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   StateDict fresh;
   LoadArgs args = {.state_dict = &fresh,
                    .renames = {{R"(layer\.(\d+)\.(gamma|g))", R"(blocks.\1.weight)"},
                                {R"(layer\..*)", "never"},
                                {"hea", "part of a key is no match"},
                                {"a|head", "classifier"}}};
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args);
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, args);
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(support::KeysOf(fresh),
               ElementsAre("gamma", "blocks.0.weight", "blocks.1.weight", "classifier"));
@@ -140,12 +140,12 @@ TEST(KeyRulesTest, TheFirstRuleThatMatchesTheWholeKeyRenamesIt) {
 }
 
 TEST(KeyRulesTest, TwoKeysThatWouldBeOneAreRefusedByName) {
-  World world;
+  ServerFixture fixture;
   StateDict stored = {{"a.w", torch::zeros({1})}, {"b.w", torch::zeros({1})}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   StateDict fresh;
   LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest,
+      LoadCheckpoint(fixture.client(), support::kLatest,
                      {.state_dict = &fresh, .renames = {{R"([ab]\.w)", "c.w"}}});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(result), HasSubstr("\"a.w\" and \"b.w\" would both be \"c.w\""));
@@ -153,11 +153,11 @@ TEST(KeyRulesTest, TwoKeysThatWouldBeOneAreRefusedByName) {
 }
 
 TEST(KeyRulesTest, ARuleThatDoesNotCompileIsRefusedByItsField) {
-  World world;
+  ServerFixture fixture;
   StateDict fresh;
   const auto refusal = [&](LoadArgs args) {
     args.state_dict = &fresh;
-    const LoadResult result = LoadCheckpoint(world.client(), "models/m", args);
+    const LoadResult result = LoadCheckpoint(fixture.client(), "models/m", args);
     EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument);
     return Message(result);
   };
@@ -166,7 +166,7 @@ TEST(KeyRulesTest, ARuleThatDoesNotCompileIsRefusedByItsField) {
   EXPECT_THAT(refusal({.renames = {{"(a)", R"(\2)"}}}), HasSubstr("renames[0]"));
   EXPECT_THAT(refusal({.non_persistent = {"["}}), HasSubstr("non_persistent[0]"));
   Block net;
-  EXPECT_THAT(std::string(SaveCheckpoint(world.client(), "models/m",
+  EXPECT_THAT(std::string(SaveCheckpoint(fixture.client(), "models/m",
                                          {.module = net.get(), .non_persistent = {"["}})
                               .status()
                               .message()),
@@ -174,28 +174,28 @@ TEST(KeyRulesTest, ARuleThatDoesNotCompileIsRefusedByItsField) {
 }
 
 TEST(KeyRulesTest, ABufferThatIsNotPersistentIsNeitherStoredNorMissing) {
-  World world;
+  ServerFixture fixture;
   Block net;
   const std::vector<std::string> counts = {R"(.*\.num_batches_tracked)"};
-  auto saved = SaveCheckpoint(world.client(), "models/m",
+  auto saved = SaveCheckpoint(fixture.client(), "models/m",
                               {.module = net.get(), .non_persistent = counts});
   ASSERT_TRUE(saved.ok()) << saved.status();
   std::vector<std::string> keys;
-  const auto tensors = world.client().ListTensors(saved->name);
+  const auto tensors = fixture.client().ListTensors(saved->name);
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   for (const TensorInfo& info : *tensors) keys.push_back(info.key);
   EXPECT_THAT(keys, ElementsAre("fc.weight", "fc.bias", "bn.weight", "bn.bias",
                                 "bn.running_mean", "bn.running_var"));
   Block other;
   other->bn->num_batches_tracked.fill_(7);
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = other.get(), .non_persistent = counts});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.missing, IsEmpty());
   EXPECT_EQ(other->bn->num_batches_tracked.item<int64_t>(), 7);
   // Python's, where such a buffer is stored after all: unexpected.
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
-  LoadResult strict = LoadCheckpoint(world.client(), support::kLatest,
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
+  LoadResult strict = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = other.get(), .non_persistent = counts});
   EXPECT_EQ(strict.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(strict.report.unexpected, ElementsAre("bn.num_batches_tracked"));
@@ -203,12 +203,12 @@ TEST(KeyRulesTest, ABufferThatIsNotPersistentIsNeitherStoredNorMissing) {
 }
 
 TEST(KeyRulesTest, AParameterIsStateWhateverThePatternSays) {
-  World world;
+  ServerFixture fixture;
   Block net;
-  auto saved = SaveCheckpoint(world.client(), "models/m",
+  auto saved = SaveCheckpoint(fixture.client(), "models/m",
                               {.module = net.get(), .non_persistent = {".*"}});
   ASSERT_TRUE(saved.ok()) << saved.status();
-  EXPECT_EQ(world.client().ListTensors(saved->name)->size(), 4u);
+  EXPECT_EQ(fixture.client().ListTensors(saved->name)->size(), 4u);
 }
 
 }  // namespace

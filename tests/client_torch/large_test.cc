@@ -1,6 +1,6 @@
 // One tensor beyond every 32-bit size: saved, loaded into a live module and fresh.
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
@@ -24,16 +24,16 @@ struct HolderImpl : torch::nn::Module {
 TORCH_MODULE(Holder);
 
 TEST(LargeTest, ThreeGibibytesInOneTensorRoundTrip) {
-  support::World world;
+  support::ServerFixture fixture;
   {
     const StateDict stored = {{"huge", Pattern()}};
-    auto saved = SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored});
+    auto saved = SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored});
     ASSERT_TRUE(saved.ok()) << saved.status();
     EXPECT_EQ(saved->logical_bytes, kElements * 4);
   }
   {
     Holder holder;
-    LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+    LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest",
                                        {.module = holder.get()});
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_TRUE(holder->huge.equal(Pattern()));
@@ -42,7 +42,7 @@ TEST(LargeTest, ThreeGibibytesInOneTensorRoundTrip) {
   StateDict loaded;
   args.state_dict = &loaded;
   LoadResult result =
-      LoadCheckpoint(world.client(), "models/m/checkpoints/latest", args,
+      LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest", args,
                      {.slices = {{"model:huge", kElements - 9, kElements}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(loaded.at(0).second.equal(Pattern().slice(0, kElements - 9)));

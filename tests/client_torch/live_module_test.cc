@@ -2,15 +2,15 @@
 // written is known to autograd.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::Bag;
 using support::BytesOf;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -18,13 +18,13 @@ using ::testing::IsEmpty;
 class LiveModuleTest : public ::testing::Test {
  protected:
   void Save(const StateDict& stored) {
-    auto saved = SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored});
+    auto saved = SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
   LoadResult Load(const LoadArgs& args, const LoadOptions& options = {}) {
-    return LoadCheckpoint(world_.client(), support::kLatest, args, options);
+    return LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   }
-  World world_;
+  ServerFixture fixture_;
 };
 
 TEST_F(LiveModuleTest, ARefusalForShapeOrTypeLeavesEveryByte) {
@@ -150,7 +150,7 @@ TEST_F(LiveModuleTest, ATensorThatCannotBeWrittenIsRefusedBeforeTheOthersAre) {
   EXPECT_TRUE(a.eq(0).all().item<bool>());
 }
 
-TEST_F(LiveModuleTest, ASectionThatIsNotThereIsNamed) {
+TEST_F(LiveModuleTest, ASectionThatDoesNotExistIsNamed) {
   Save({{"a", torch::ones({3})}});
   torch::nn::Linear linear(1, 1);
   torch::optim::SGD sgd(linear->parameters(), 0.1);

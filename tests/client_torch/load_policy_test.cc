@@ -3,15 +3,15 @@
 
 #include <tuple>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::Bag;
 using support::BytesOf;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -100,14 +100,14 @@ class LoadPolicyTest : public ::testing::TestWithParam<Param> {
     wanted.emplace_back("same", same_);
     bag_ = Bag(wanted);
     EXPECT_TRUE(
-        SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored}).ok());
+        SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored}).ok());
   }
   LoadResult Load(LoadArgs args) {
     args.module = bag_.get();
-    return LoadCheckpoint(world_.client(), support::kLatest, args);
+    return LoadCheckpoint(fixture_.client(), support::kLatest, args);
   }
 
-  World world_;
+  ServerFixture fixture_;
   Difference difference_;
   Bag bag_{nullptr};
   torch::Tensor same_;
@@ -147,18 +147,18 @@ INSTANTIATE_TEST_SUITE_P(
     ParamName);
 
 // Where nothing is said of a kind: PyTorch's strict.
-TEST(LoadPolicyDefaultTest, StrictDecidesOverMissingAndUnexpectedAlone) {
+TEST(LoadPolicyDefaultTest, StrictAffectsOnlyMissingAndUnexpected) {
   for (const Kind kind :
        {Kind::kMissing, Kind::kUnexpected, Kind::kShape, Kind::kDType}) {
     for (const bool strict : {true, false}) {
-      World world;
+      ServerFixture fixture;
       const Difference difference = Of(kind);
       SCOPED_TRACE(std::string(difference.name) + (strict ? " strict" : " not strict"));
       ASSERT_TRUE(
-          SaveCheckpoint(world.client(), "models/m", {.state_dict = &difference.stored})
+          SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &difference.stored})
               .ok());
       Bag bag(difference.wanted);
-      const LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+      const LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                                {.module = bag.get(), .strict = strict});
       const bool by_strict = kind == Kind::kMissing || kind == Kind::kUnexpected;
       EXPECT_EQ(result.status.ok(), by_strict && !strict) << result.status;
@@ -167,13 +167,13 @@ TEST(LoadPolicyDefaultTest, StrictDecidesOverMissingAndUnexpectedAlone) {
   }
 }
 
-TEST(LoadPolicyDefaultTest, EveryReasonIsToldAtOnceInPyTorchsOrder) {
-  World world;
+TEST(LoadPolicyDefaultTest, EveryReasonIsReportedAtOnceInPyTorchsOrder) {
+  ServerFixture fixture;
   StateDict stored = {{"shape", torch::ones({2})}, {"extra", torch::ones({1})}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   Bag bag(StateDict{{"shape", torch::zeros({3})}, {"absent", torch::zeros({1})}});
   const LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.module = bag.get()});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.module = bag.get()});
   EXPECT_THAT(std::string(result.status.message()),
               HasSubstr("missing key(s): \"absent\"; unexpected key(s): \"extra\"; size "
                         "mismatch for shape: [2]"));

@@ -7,8 +7,8 @@
 #include "modelstore/architecture.h"
 #include "modelstore/modify.h"
 #include "modelstore/torch.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
@@ -16,7 +16,7 @@ namespace {
 namespace modified_model_tests {
 
 using support::ExpectSameBits;
-using support::World;
+using support::ServerFixture;
 using ::testing::HasSubstr;
 
 constexpr char kVgg[] = "models/vgg/checkpoints/latest";
@@ -53,19 +53,19 @@ class ChangedVgg : public testing::TestWithParam<Change> {};
 
 TEST_P(ChangedVgg, RunsByNameWithTheOutputsItNowHasAndTrainsOn) {
   const Change& change = GetParam();
-  World world;
+  ServerFixture fixture;
   torch::manual_seed(3);
   vgg16::VGG net(
       vgg16::Options{.channels = 2, .hidden = 16, .pooled = 1, .classes = 1000});
   net->eval();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/vgg",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/vgg",
                              {.module = net.get(), .forward = {{"", vgg16::Forward()}}})
                   .ok());
-  const auto made = ModifyCheckpoint(world.client(), kVgg, change.edits);
+  const auto made = ModifyCheckpoint(fixture.client(), kVgg, change.edits);
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_THAT(made->architecture_after, HasSubstr(change.print));
 
-  const auto model = LoadModel(world.client(), kVgg);
+  const auto model = LoadModel(fixture.client(), kVgg);
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->text, made->architecture_after);
   const torch::Tensor images = torch::rand({kImages, 3, 32, 32});
@@ -77,10 +77,10 @@ TEST_P(ChangedVgg, RunsByNameWithTheOutputsItNowHasAndTrainsOn) {
   torch::optim::SGD sgd(model->module->parameters(), 0.1);
   model->Forward(images).sum().backward();
   sgd.step();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/vgg",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/vgg",
                              {.module = model->module.get(), .optimizer = &sgd})
                   .ok());
-  const auto trained = LoadModel(world.client(), kVgg);
+  const auto trained = LoadModel(fixture.client(), kVgg);
   ASSERT_TRUE(trained.ok()) << trained.status();
   EXPECT_EQ(trained->text, model->text);
   model->module->eval();
@@ -91,14 +91,14 @@ INSTANTIATE_TEST_SUITE_P(, ChangedVgg, testing::ValuesIn(Changes()),
                          [](const auto& info) { return info.param.name; });
 
 TEST(ModifiedModel, WhatWasFrozenOnTheServerIsFrozenWhereItIsLoaded) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Sequential net{torch::nn::Linear(3, 4), torch::nn::Linear(4, 2)};
   ASSERT_TRUE(
-      SaveCheckpoint(world.client(), "models/vgg", {.module = net.ptr().get()}).ok());
-  ASSERT_TRUE(ModifyCheckpoint(world.client(), kVgg,
+      SaveCheckpoint(fixture.client(), "models/vgg", {.module = net.ptr().get()}).ok());
+  ASSERT_TRUE(ModifyCheckpoint(fixture.client(), kVgg,
                                EditList().SetRequiresGrad(false, {R"(0\..*)"}))
                   .ok());
-  const auto model = LoadModel(world.client(), kVgg);
+  const auto model = LoadModel(fixture.client(), kVgg);
   ASSERT_TRUE(model.ok()) << model.status();
   for (const auto& parameter : model->module->named_parameters()) {
     EXPECT_EQ(parameter.value().requires_grad(), parameter.key()[0] == '1')

@@ -5,14 +5,14 @@
 #include <functional>
 
 #include "modelstore/modify.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::BytesOf;
-using support::World;
+using support::ServerFixture;
 
 // `first` under a name of choice, and a head of choice.
 struct LayersImpl : torch::nn::Module {
@@ -74,17 +74,17 @@ std::vector<std::pair<std::string, MakeForLayers>> LayerOptimizers() {
 // Trains, saves, edits, loads into `modified` and trains both on.
 void TrainOn(const MakeForLayers& make, const EditList& edits, Layers& trained,
              Layers& modified, const ModifyOptions& options = {}) {
-  World world;
+  ServerFixture fixture;
   auto optimizer = make(trained);
   for (int i = 0; i < 3; ++i) Step(trained, *optimizer);
-  auto saved = SaveCheckpoint(world.client(), "models/m",
+  auto saved = SaveCheckpoint(fixture.client(), "models/m",
                               {.module = trained.get(), .optimizer = optimizer.get()});
   ASSERT_TRUE(saved.ok()) << saved.status();
-  auto made = ModifyCheckpoint(world.client(), support::kLatest, edits, options);
+  auto made = ModifyCheckpoint(fixture.client(), support::kLatest, edits, options);
   ASSERT_TRUE(made.ok()) << made.status();
   auto resumed = make(modified);
   const LoadResult loaded =
-      LoadCheckpoint(world.client(), support::kLatest,
+      LoadCheckpoint(fixture.client(), support::kLatest,
                      {.module = modified.get(), .optimizer = resumed.get()});
   ASSERT_TRUE(loaded.status.ok()) << loaded.status;
   for (int i = 0; i < 3; ++i) {
@@ -137,7 +137,7 @@ TEST(ModifiedOptimizerTest, RowsThatAreKeptTrainOnBitForBit) {
   }
 }
 
-TEST(ModifiedOptimizerTest, AfterAResetItBeginsAnew) {
+TEST(ModifiedOptimizerTest, AfterAResetItStartsOver) {
   for (const auto& [name, make] : LayerOptimizers()) {
     SCOPED_TRACE(name);
     Layers trained("first", 3), modified("renamed", 3);

@@ -9,29 +9,29 @@ namespace {
 using support::BytesOf;
 using support::MomentumOf;
 using support::OptimizerFixture;
+using support::ServerFixture;
 using support::SgdOf;
 using support::SgdOver;
 using support::Step;
 using support::TiedPieces;
 using support::TwoLayers;
-using support::World;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 TEST(OptimizerMatchTest, OtherParametersAreRefusedByNameAndNothingChanges) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::SGD all(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
   Step(net, all);
-  ASSERT_TRUE(
-      SaveCheckpoint(world.client(), "models/m", {.module = net.get(), .optimizer = &all})
-          .ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
+                             {.module = net.get(), .optimizer = &all})
+                  .ok());
   const std::string weight = BytesOf(net->first->weight);
   Step(net, all);
   const std::string moved = BytesOf(net->first->weight);
   ASSERT_TRUE(weight != moved);
   torch::optim::SGD some(net->first->parameters(), torch::optim::SGDOptions(0.3));
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = net.get(), .optimizer = &some});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()),
@@ -108,15 +108,15 @@ TEST_F(TwinsTest, AParameterThatIsNoneOfTheModulesIsNotGivenAnothersMomentum) {
 }
 
 TEST(OptimizerMatchTest, WithoutNamesOrderDecidesIfCountAndShapesFit) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::Adam saved(net->parameters(), torch::optim::AdamOptions(0.1));
   Step(net, saved);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.optimizer = &saved}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.optimizer = &saved}).ok());
   TwoLayers twin;
   torch::optim::Adam other(twin->parameters(), torch::optim::AdamOptions(0.2));
   LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &other});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &other});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_FALSE(result.report.inferred.empty());
   EXPECT_EQ(other.state().size(), 4u);
@@ -125,30 +125,30 @@ TEST(OptimizerMatchTest, WithoutNamesOrderDecidesIfCountAndShapesFit) {
   std::swap(swapped[0], swapped[1]);
   torch::optim::Adam wrong(swapped, torch::optim::AdamOptions(0.2));
   LoadResult shape =
-      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &wrong});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &wrong});
   EXPECT_EQ(shape.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(shape.status.message()), HasSubstr("state/0/"));
   swapped.pop_back();
   torch::optim::Adam fewer(swapped, torch::optim::AdamOptions(0.2));
-  EXPECT_THAT(
-      std::string(LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &fewer})
-                      .status.message()),
-      HasSubstr("4 parameter(s), the optimizer's has 3"));
+  EXPECT_THAT(std::string(LoadCheckpoint(fixture.client(), support::kLatest,
+                                         {.optimizer = &fewer})
+                              .status.message()),
+              HasSubstr("4 parameter(s), the optimizer's has 3"));
 }
 
 // Its directions run over all parameters in a row: another order is another state.
 TEST(OptimizerMatchTest, StateOfLbfgsIsRefusedForAnotherOrder) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::LBFGS saved(net->parameters(), torch::optim::LBFGSOptions(0.1));
   Step(net, saved);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .optimizer = &saved})
                   .ok());
   auto reversed = net->parameters();
   std::reverse(reversed.begin(), reversed.end());
   torch::optim::LBFGS other(reversed, torch::optim::LBFGSOptions(0.1));
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = net.get(), .optimizer = &other});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()),
@@ -274,7 +274,7 @@ TEST_F(StoredSgdTest, WithoutNamesStateGoesByPositionOnlyIfShapesAllowNoOther) {
   EXPECT_TRUE(MomentumOf(sgd, net->embed->bias).eq(6).all().item<bool>());
 }
 
-TEST_F(StoredSgdTest, ShapesOfAllGroupsTogetherTellAnOrder) {
+TEST_F(StoredSgdTest, ShapesOfAllGroupsTogetherReportAnOrder) {
   TiedPieces net(/*tied=*/false);
   const torch::Tensor w = torch::full({4, 3}, 5.0), b = torch::full({4}, 6.0);
   SaveTree(*net, SgdTree({{0, w}, {1, w + 1}, {2, b}, {3, b + 1}},

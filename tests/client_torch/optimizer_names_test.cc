@@ -181,7 +181,7 @@ TEST_F(OptimizerNamesTest, ATiedParameterIsStoredOnceAsInPython) {
 }
 
 // None of the optimizer's parameters is in the state dict, which holds copies.
-TEST_F(OptimizerNamesTest, AStateDictOfCopiesTellsNoNames) {
+TEST_F(OptimizerNamesTest, AStateDictOfCopiesReportsNoNames) {
   torch::optim::SGD sgd = SgdOver(net_->parameters());
   StepWith(sgd, {{net_->weight, 3}, {net_->bias, 1}});
   StateDict average;

@@ -6,7 +6,7 @@
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
@@ -37,15 +37,15 @@ ValueTree PythonAdam(Value maximize, bool integer_step = false, Value listed = 0
   return tree;
 }
 
-TEST(OptimizerPythonTest, StateOfAnIdThatNoGroupListsIsToldAsSkipped) {
-  World world;
+TEST(OptimizerPythonTest, StateOfAnIdThatNoGroupListsIsReportedAsSkipped) {
+  ServerFixture fixture;
   const torch::Tensor weight = torch::rand({2, 3}).set_requires_grad(true);
   torch::optim::Adam adam({weight}, torch::optim::AdamOptions(0.1));
   SaveArgs args;
   args.sections["optimizer"] = PythonAdam(false, false, /*listed=*/7);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   const LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &adam});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.skipped, Contains("optimizer:state/0"));
   EXPECT_TRUE(adam.state().empty());
@@ -53,7 +53,7 @@ TEST(OptimizerPythonTest, StateOfAnIdThatNoGroupListsIsToldAsSkipped) {
 
 // Python computes with True as with 1.
 TEST(OptimizerPythonTest, ABoolAsALearningRateIsNotTakenForZero) {
-  World world;
+  ServerFixture fixture;
   const torch::Tensor weight = torch::rand({2, 3}).set_requires_grad(true);
   torch::optim::Adam adam({weight}, torch::optim::AdamOptions(0.1));
   SaveArgs args;
@@ -65,9 +65,9 @@ TEST(OptimizerPythonTest, ABoolAsALearningRateIsNotTakenForZero) {
   group.Set("amsgrad", 0);
   tree.value.Set("param_groups", groups);
   args.sections["optimizer"] = tree;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   const LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &adam});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const auto& options =
       static_cast<torch::optim::AdamOptions&>(adam.param_groups()[0].options());
@@ -76,16 +76,16 @@ TEST(OptimizerPythonTest, ABoolAsALearningRateIsNotTakenForZero) {
   EXPECT_FALSE(options.amsgrad());
 }
 
-TEST(OptimizerPythonTest, PythonsStateIsReadAndWhatLibTorchLacksIsTold) {
-  World world;
+TEST(OptimizerPythonTest, PythonsStateIsReadAndWhatLibTorchLacksIsReported) {
+  ServerFixture fixture;
   const torch::Tensor weight =
       torch::rand({2, 3}, torch::kDouble).set_requires_grad(true);
   torch::optim::Adam adam({weight}, torch::optim::AdamOptions(0.1));
   SaveArgs args;
   args.sections["optimizer"] = PythonAdam(false);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &adam});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.skipped, Contains("optimizer:param_groups/0/initial_lr"));
   EXPECT_EQ(result.report.dtype_change.size(), 2u) << "float32 state, float64 parameter";
@@ -99,18 +99,18 @@ TEST(OptimizerPythonTest, PythonsStateIsReadAndWhatLibTorchLacksIsTold) {
   EXPECT_EQ(std::get<1>(options.betas()), 0.75);
 
   args.sections["optimizer"] = PythonAdam(false, /*integer_step=*/true);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   torch::optim::Adam older({weight}, torch::optim::AdamOptions(0.1));
-  result = LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &older});
+  result = LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &older});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(
       static_cast<torch::optim::AdamParamState&>(*older.state().begin()->second).step(),
       41);
 
   args.sections["optimizer"] = PythonAdam(true);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   LoadResult refused =
-      LoadCheckpoint(world.client(), support::kLatest, {.optimizer = &adam});
+      LoadCheckpoint(fixture.client(), support::kLatest, {.optimizer = &adam});
   EXPECT_EQ(refused.status.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(refused.status.message()), HasSubstr("`maximize`"));
   EXPECT_EQ(state.step(), 41);

@@ -1,13 +1,13 @@
 // Options and class of a stored optimizer against those here: taken, told or refused.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::HasSubstr;
 
 class OptimizerSettingsTest : public ::testing::Test {
@@ -15,19 +15,19 @@ class OptimizerSettingsTest : public ::testing::Test {
   void Save(torch::optim::Optimizer& optimizer) {
     net_->forward(torch::ones({1, 2})).sum().backward();
     optimizer.step();
-    auto saved = SaveCheckpoint(world_.client(), "models/m",
+    auto saved = SaveCheckpoint(fixture_.client(), "models/m",
                                 {.module = net_.get(), .optimizer = &optimizer});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
   LoadResult Load(LoadArgs args) {
     args.module = net_.get();
-    return LoadCheckpoint(world_.client(), support::kLatest, args);
+    return LoadCheckpoint(fixture_.client(), support::kLatest, args);
   }
-  World world_;
+  ServerFixture fixture_;
   torch::nn::Linear net_{2, 2};
 };
 
-TEST_F(OptimizerSettingsTest, StateOfAdamWIsNotAdoptedByAdamInSilence) {
+TEST_F(OptimizerSettingsTest, StateOfAdamWIsNotAdoptedByAdamSilently) {
   torch::optim::AdamW adamw(net_->parameters(), torch::optim::AdamWOptions(0.1));
   Save(adamw);
   torch::optim::Adam adam(net_->parameters(), torch::optim::AdamOptions(0.1));
@@ -47,11 +47,11 @@ TEST_F(OptimizerSettingsTest, StateOfAdamWIsNotAdoptedByAdamInSilence) {
 }
 
 // PyTorch 2.6 and later tell it in the groups.
-TEST_F(OptimizerSettingsTest, PythonsAdamWIsToldByItsDecoupledWeightDecay) {
+TEST_F(OptimizerSettingsTest, PythonsAdamWIsReportedByItsDecoupledWeightDecay) {
   torch::optim::Adam adam(net_->parameters(), torch::optim::AdamOptions(0.1));
   Save(adam);
   for (const bool decoupled : {false, true}) {
-    LoadResult stored = LoadCheckpoint(world_.client(), support::kLatest, {},
+    LoadResult stored = LoadCheckpoint(fixture_.client(), support::kLatest, {},
                                        {.selection = {.sections = {"optimizer"}}});
     ValueTree& tree = stored.sections.at("optimizer");
     Value groups = *tree.value.Find("param_groups");
@@ -61,14 +61,14 @@ TEST_F(OptimizerSettingsTest, PythonsAdamWIsToldByItsDecoupledWeightDecay) {
     tree.value.Set("param_groups", groups);
     SaveArgs args = {.module = net_.get()};
     args.sections["optimizer"] = tree;
-    ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+    ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
     EXPECT_EQ(Load({.optimizer = &adam}).status.ok(), !decoupled);
     torch::optim::AdamW adamw(net_->parameters());
     EXPECT_EQ(Load({.optimizer = &adamw}).status.ok(), decoupled);
   }
 }
 
-TEST_F(OptimizerSettingsTest, StoredOptionsWinAsInPyTorchAndAreToldOrRefused) {
+TEST_F(OptimizerSettingsTest, StoredOptionsWinAsInPyTorchAndAreReportedOrRefused) {
   torch::optim::Adam saved(net_->parameters(),
                            torch::optim::AdamOptions(0.1).betas({0.8, 0.9}));
   Save(saved);
@@ -99,7 +99,7 @@ TEST_F(OptimizerSettingsTest, StoredOptionsWinAsInPyTorchAndAreToldOrRefused) {
 }
 
 // Python's SGD without momentum keeps `momentum_buffer: None`.
-TEST_F(OptimizerSettingsTest, AMomentumThatWasNoneBeginsAnew) {
+TEST_F(OptimizerSettingsTest, AMomentumThatWasNoneStartsOver) {
   SaveArgs args = {.module = net_.get()};
   const Value none = Value::Dict({{"momentum_buffer", Value()}});
   args.sections["optimizer"] = {
@@ -112,7 +112,7 @@ TEST_F(OptimizerSettingsTest, AMomentumThatWasNoneBeginsAnew) {
                                               {"nesterov", false},
                                               {"params", Value::List({0, 1})}})})}}),
       {}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   torch::optim::SGD sgd(net_->parameters(), torch::optim::SGDOptions(0.1));
   ASSERT_TRUE(Load({.optimizer = &sgd}).status.ok());
   static_cast<torch::optim::SGDOptions&>(sgd.param_groups()[0].options()).momentum(0.9);
@@ -136,7 +136,7 @@ TEST_F(OptimizerSettingsTest, StateOfAnotherOptimizerLacksOptionsWhateverThePoli
 TEST_F(OptimizerSettingsTest, ASectionThatIsNoOptimizersIsRefused) {
   SaveArgs args = {.module = net_.get()};
   args.sections["optimizer"] = {Value(), {{"t", torch::ones({2})}}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   torch::optim::SGD sgd(net_->parameters(), torch::optim::SGDOptions(0.1));
   const LoadResult result = Load({.optimizer = &sgd});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);

@@ -9,9 +9,9 @@
 namespace modelstore {
 namespace {
 
+using support::ServerFixture;
 using support::Step;
 using support::TwoLayers;
-using support::World;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -88,13 +88,13 @@ std::vector<std::pair<std::string, MakeOptimizer>> Optimizers() {
 }
 
 void StopAndResume(const MakeOptimizer& make, int steps_before) {
-  World world;
+  ServerFixture fixture;
   torch::manual_seed(7);
   TwoLayers net;
   auto optimizer = make(net);
   for (int i = 0; i < steps_before; ++i) Step(net, *optimizer);
   auto saved =
-      SaveCheckpoint(world.client(), "models/m",
+      SaveCheckpoint(fixture.client(), "models/m",
                      {.module = net.get(), .optimizer = optimizer.get(), .rng = true});
   ASSERT_TRUE(saved.ok()) << saved.status();
   for (int i = 0; i < 5; ++i) Step(net, *optimizer);
@@ -104,7 +104,7 @@ void StopAndResume(const MakeOptimizer& make, int steps_before) {
   auto other = make(resumed);
   Step(resumed, *other);  // state that the load has to replace
   LoadResult result =
-      LoadCheckpoint(world.client(), support::kLatest,
+      LoadCheckpoint(fixture.client(), support::kLatest,
                      {.module = resumed.get(), .optimizer = other.get(), .rng = true});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(result.report.inferred.empty());
@@ -115,7 +115,7 @@ void StopAndResume(const MakeOptimizer& make, int steps_before) {
   }
 }
 
-TEST(OptimizerTest, StoppedAndResumedTrainingGoesOnBitForBit) {
+TEST(OptimizerTest, StoppedAndResumedTrainingContinuesBitForBit) {
   for (const auto& [name, make] : Optimizers()) {
     for (const int steps_before : {0, 1, 2, 7}) {
       SCOPED_TRACE(name + " after " + std::to_string(steps_before));
@@ -125,15 +125,15 @@ TEST(OptimizerTest, StoppedAndResumedTrainingGoesOnBitForBit) {
 }
 
 TEST(OptimizerTest, TheStoredTreeIsPythons) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::Adam adam(net->parameters(),
                           torch::optim::AdamOptions(0.01).amsgrad(true));
   Step(net, adam);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .optimizer = &adam})
                   .ok());
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, {},
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, {},
                                      {.selection = {.sections = {"optimizer"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const ValueTree& tree = result.sections.at("optimizer");
@@ -155,15 +155,15 @@ TEST(OptimizerTest, TheStoredTreeIsPythons) {
 }
 
 TEST(OptimizerTest, TheStoredTreeOfLbfgsIsPythons) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::LBFGS lbfgs(net->parameters(),
                             torch::optim::LBFGSOptions(0.1).max_iter(8));
   Step(net, lbfgs);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .optimizer = &lbfgs})
                   .ok());
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, {},
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, {},
                                      {.selection = {.sections = {"optimizer"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const ValueTree& tree = result.sections.at("optimizer");
@@ -193,36 +193,36 @@ struct Own : torch::optim::Optimizer {
 };
 
 TEST(OptimizerTest, AnOptimizerOfAnotherMakeIsRefusedByName) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   Own own(net->parameters());
-  const absl::Status unknown =
-      SaveCheckpoint(world.client(), "models/m", {.module = net.get(), .optimizer = &own})
-          .status();
+  const absl::Status unknown = SaveCheckpoint(fixture.client(), "models/m",
+                                              {.module = net.get(), .optimizer = &own})
+                                   .status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(unknown.message()), HasSubstr("Own"));
 }
 
 TEST(OptimizerTest, StateWithoutWhatItsOptionsNeedIsRefused) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::RMSprop plain(net->parameters(), torch::optim::RMSpropOptions(0.1));
   Step(net, plain);
   // The options were changed after the last step.
   static_cast<torch::optim::RMSpropOptions&>(plain.param_groups()[0].options())
       .centered(true);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .optimizer = &plain})
                   .ok());
   torch::optim::RMSprop other(net->parameters(), torch::optim::RMSpropOptions(0.1));
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = net.get(), .optimizer = &other});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("`grad_avg` as RMSprop"));
 }
 
 TEST(OptimizerTest, AStepThatFloat32CannotCountIsKept) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
   Step(net, adam);
@@ -231,9 +231,9 @@ TEST(OptimizerTest, AStepThatFloat32CannotCountIsKept) {
     static_cast<torch::optim::AdamParamState&>(*state).step(kStep);
   }
   const SaveArgs args = {.module = net.get(), .optimizer = &adam};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
   torch::optim::Adam other(net->parameters(), torch::optim::AdamOptions(0.1));
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = net.get(), .optimizer = &other});
   ASSERT_TRUE(result.status.ok()) << result.status;
   for (const auto& [key, state] : other.state()) {
@@ -242,15 +242,15 @@ TEST(OptimizerTest, AStepThatFloat32CannotCountIsKept) {
 }
 
 TEST(OptimizerTest, StateLeftOutByAFilterIsRefused) {
-  World world;
+  ServerFixture fixture;
   TwoLayers net;
   torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
   Step(net, adam);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .optimizer = &adam})
                   .ok());
   LoadResult result = LoadCheckpoint(
-      world.client(), support::kLatest, {.module = net.get(), .optimizer = &adam},
+      fixture.client(), support::kLatest, {.module = net.get(), .optimizer = &adam},
       {.selection = {.exclude = {"optimizer:state/2/.*"}}});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("`optimizer:state/2/"));
@@ -261,13 +261,13 @@ TEST(OptimizerTest, MaximizeIsRefusedByNameAndNothingChanges) {
   for (const auto& [name, make] : Optimizers()) {
     if (name.rfind("LBFGS", 0) == 0) continue;
     SCOPED_TRACE(name);
-    World world;
+    ServerFixture fixture;
     TwoLayers net;
     auto optimizer = make(net);
     Step(net, *optimizer);
     const SaveArgs saved = {.module = net.get(), .optimizer = optimizer.get()};
-    ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", saved).ok());
-    LoadResult stored = LoadCheckpoint(world.client(), support::kLatest, {},
+    ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", saved).ok());
+    LoadResult stored = LoadCheckpoint(fixture.client(), support::kLatest, {},
                                        {.selection = {.sections = {"optimizer"}}});
     ASSERT_TRUE(stored.status.ok()) << stored.status;
     ValueTree& tree = stored.sections.at("optimizer");
@@ -277,11 +277,11 @@ TEST(OptimizerTest, MaximizeIsRefusedByNameAndNothingChanges) {
     tree.value.Set("param_groups", groups);
     SaveArgs climbing = {.module = net.get()};
     climbing.sections["optimizer"] = tree;
-    ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", climbing).ok());
+    ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", climbing).ok());
     auto other = make(net);
     const size_t states = other->state().size();  // Adagrad's begins at once
     const LoadResult result =
-        LoadCheckpoint(world.client(), support::kLatest,
+        LoadCheckpoint(fixture.client(), support::kLatest,
                        {.module = net.get(), .optimizer = other.get()});
     EXPECT_EQ(result.status.code(), absl::StatusCode::kUnimplemented);
     EXPECT_THAT(

@@ -8,21 +8,21 @@
 #include <utility>
 #include <vector>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore::support {
 
-// A model `m` of a world of its own.
+// A model `m` of its own fixture.
 class OptimizerFixture : public ::testing::Test {
  protected:
   absl::Status Save(const SaveArgs& args) {
-    return SaveCheckpoint(world_.client(), "models/m", args).status();
+    return SaveCheckpoint(fixture_.client(), "models/m", args).status();
   }
   LoadResult Load(const LoadArgs& args, const LoadOptions& options = {}) {
-    return LoadCheckpoint(world_.client(), kLatest, args, options);
+    return LoadCheckpoint(fixture_.client(), kLatest, args, options);
   }
-  World world_;
+  ServerFixture fixture_;
 };
 
 struct TwoLayersImpl : torch::nn::Module {

@@ -4,14 +4,14 @@
 
 #include <atomic>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::At;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -34,19 +34,19 @@ class PartialLoadTest : public ::testing::Test {
     SaveArgs args = {.module = net_.get(), .optimizer = &sgd};
     args.sections["extra"] = {Value::Dict({{"table", Value::Tensor("table")}}),
                               {{"table", torch::rand({kRows, kColumns})}}};
-    auto saved = SaveCheckpoint(world_.client(), "models/m", args);
+    auto saved = SaveCheckpoint(fixture_.client(), "models/m", args);
     EXPECT_TRUE(saved.ok()) << saved.status();
   }
 
   // What the client received from streams while loading.
   int64_t BytesOfLoad(const LoadArgs& args, const LoadOptions& options = {}) {
     std::atomic<int64_t> received{0};
-    world_.connection().SetFaults({.tamper = [&](std::string* message) {
+    fixture_.connection().SetFaults({.tamper = [&](std::string* message) {
       received += static_cast<int64_t>(message->size());
     }});
     const LoadResult result =
-        LoadCheckpoint(world_.client(), support::kLatest, args, options);
-    world_.connection().SetFaults({});
+        LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
+    fixture_.connection().SetFaults({});
     EXPECT_TRUE(result.status.ok()) << result.status;
     return received;
   }
@@ -56,13 +56,13 @@ class PartialLoadTest : public ::testing::Test {
     EXPECT_LE(received, asked + asked / 20 + 4096) << "asked for " << asked;
   }
 
-  World world_;
+  ServerFixture fixture_;
   std::shared_ptr<torch::nn::Module> net_ = std::make_shared<torch::nn::Module>();
   torch::nn::Embedding embed_;
   torch::nn::Linear fc_;
 };
 
-TEST_F(PartialLoadTest, OfTheModelAloneTheOptimizerStaysWhereItIs) {
+TEST_F(PartialLoadTest, LoadingOnlyTheModelKeepsTheOptimizer) {
   StateDict fresh;
   ExpectNoMoreThan(2 * kTable + kRows * 4, BytesOfLoad({.state_dict = &fresh}));
   EXPECT_THAT(support::KeysOf(fresh),
@@ -92,7 +92,7 @@ TEST_F(PartialLoadTest, OfKeysOnlyThose) {
   EXPECT_THAT(support::KeysOf(fresh), ElementsAre("fc.weight", "fc.bias"));
   options.selection.keys = {"fc.*"};
   const LoadResult refused =
-      LoadCheckpoint(world_.client(), support::kLatest, args, options);
+      LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   EXPECT_EQ(refused.status.code(), absl::StatusCode::kNotFound) << refused.status;
   EXPECT_THAT(std::string(refused.status.message()), HasSubstr("model:fc.*"));
 }
@@ -105,7 +105,7 @@ TEST_F(PartialLoadTest, OfAModuleWhatTheKeysLeaveOutIsSkippedAndStays) {
   net->register_module("fc", fc);
   const torch::Tensor bias = fc->bias.detach().clone();
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, {.module = net.get()},
+      LoadCheckpoint(fixture_.client(), support::kLatest, {.module = net.get()},
                      {.selection = {.keys = {"fc.weight"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.skipped, ElementsAre("embed.weight", "fc.bias"));
@@ -131,12 +131,12 @@ TEST_F(PartialLoadTest, WhatTheModuleHasNoPlaceForIsNotFetched) {
   ExpectNoMoreThan(kTable, BytesOfLoad({.module = headless.get(), .strict = false}));
 }
 
-TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsToldByItsField) {
+TEST_F(PartialLoadTest, WhatIsAskedForWronglyIsReportedByItsField) {
   const auto refusal = [&](absl::StatusCode code, auto change) {
     StateDict fresh;
     LoadOptions options;
     change(options);
-    const LoadResult result = LoadCheckpoint(world_.client(), support::kLatest,
+    const LoadResult result = LoadCheckpoint(fixture_.client(), support::kLatest,
                                              {.state_dict = &fresh}, options);
     EXPECT_EQ(result.status.code(), code) << result.status;
     EXPECT_THAT(fresh, IsEmpty());

@@ -4,13 +4,13 @@
 #include "client/torch/architecture_leaves.h"
 #include "client/torch/member_check.h"
 #include "modelstore/architecture.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::HasSubstr;
 
 struct NormedImpl : torch::nn::Module {
@@ -26,48 +26,48 @@ struct NormedImpl : torch::nn::Module {
 TORCH_MODULE(Normed);
 
 TEST(ReassignedMemberTest, ASaveAndALoadAreRefusedAndNameEach) {
-  World world;
+  ServerFixture fixture;
   Normed net;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
   net->bn->running_mean = torch::full({3}, 7.0);
   net->body->at<torch::nn::LinearImpl>(0).bias = torch::ones({3});
   net->attention->in_proj_weight = torch::ones({12, 4});
   const absl::Status save =
-      SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).status();
+      SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).status();
   EXPECT_EQ(save.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(save.message()),
               HasSubstr("`body.0.bias`, `bn.running_mean`, `attention.in_proj_weight`"));
   const torch::Tensor bias = net->bn->bias.detach().clone();
   const absl::Status load =
-      LoadCheckpoint(world.client(), support::kLatest, {.module = net.get()}).status;
+      LoadCheckpoint(fixture.client(), support::kLatest, {.module = net.get()}).status;
   EXPECT_EQ(load.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(load.message()), HasSubstr("`bn.running_mean`"));
 }
 
 TEST(ReassignedMemberTest, WhatIsAllowedSavesTheRegisteredTensor) {
-  World world;
+  ServerFixture fixture;
   Normed net;
   net->bn->running_mean = torch::full({3}, 7.0);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .ignore_reassigned_members = true})
                   .ok());
   StateDict stored;
-  ASSERT_TRUE(LoadCheckpoint(world.client(), support::kLatest, {.state_dict = &stored})
+  ASSERT_TRUE(LoadCheckpoint(fixture.client(), support::kLatest, {.state_dict = &stored})
                   .status.ok());
   EXPECT_TRUE(support::At(stored, "bn.running_mean").equal(torch::zeros({3})));
 }
 
 TEST(ReassignedMemberTest, AChangedTensorAndAnAliasOfItAreNoReassignment) {
-  World world;
+  ServerFixture fixture;
   Normed net;
   const torch::NoGradGuard no_grad;
   net->to(torch::kDouble);
   net->bn->running_mean.copy_(torch::full({3}, 7.0));
   net->bn->running_var.set_data(torch::full({3}, 5.0, torch::kDouble));
   net->bn->weight = net->bn->weight.detach();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
   StateDict stored;
-  ASSERT_TRUE(LoadCheckpoint(world.client(), support::kLatest, {.state_dict = &stored})
+  ASSERT_TRUE(LoadCheckpoint(fixture.client(), support::kLatest, {.state_dict = &stored})
                   .status.ok());
   EXPECT_TRUE(support::At(stored, "bn.running_mean")
                   .equal(torch::full({3}, 7.0, torch::kDouble)));
@@ -96,19 +96,19 @@ void StepTied(TiedLayers& net, torch::optim::Optimizer& optimizer) {
 }
 
 TEST(ReassignedMemberTest, ALayerTiedByAssignmentIsSavedTiedAndTrainsOnBitForBit) {
-  World world;
+  ServerFixture fixture;
   const auto adam_of = [](TiedLayers& net) {
     return torch::optim::Adam(net->parameters(), torch::optim::AdamOptions(0.01));
   };
   TiedLayers net, resumed;
   torch::optim::Adam adam = adam_of(net), other = adam_of(resumed);
   StepTied(net, adam);
-  const auto saved = SaveCheckpoint(world.client(), "models/m",
+  const auto saved = SaveCheckpoint(fixture.client(), "models/m",
                                     {.module = net.get(),
                                      .optimizer = &adam,
                                      .forward = {{"", {"encoder", "relu", "decoder"}}}});
   ASSERT_TRUE(saved.ok()) << saved.status();
-  const auto tensors = world.client().ListTensors(support::kLatest);
+  const auto tensors = fixture.client().ListTensors(support::kLatest);
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   for (const TensorInfo& tensor : *tensors) {
     EXPECT_EQ(tensor.tied_to,
@@ -116,12 +116,12 @@ TEST(ReassignedMemberTest, ALayerTiedByAssignmentIsSavedTiedAndTrainsOnBitForBit
         << tensor.key;
   }
   const LoadResult result = LoadCheckpoint(
-      world.client(), support::kLatest, {.module = resumed.get(), .optimizer = &other});
+      fixture.client(), support::kLatest, {.module = resumed.get(), .optimizer = &other});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(resumed->decoder->weight.is_same(resumed->encoder->weight));
   const torch::Tensor x = torch::rand({2, 3});
   support::ExpectSameBits(resumed(x), net(x), "the output");
-  const auto model = LoadModel(world.client(), support::kLatest);
+  const auto model = LoadModel(fixture.client(), support::kLatest);
   ASSERT_TRUE(model.ok()) << model.status();
   support::ExpectSameBits(model->Forward(x), net(x), "the output of the built model");
   StepTied(net, adam);
@@ -131,12 +131,12 @@ TEST(ReassignedMemberTest, ALayerTiedByAssignmentIsSavedTiedAndTrainsOnBitForBit
 }
 
 TEST(ReassignedMemberTest, ValuesThatDifferAreNotLoadedIntoLayersTiedByAssignment) {
-  World world;
+  ServerFixture fixture;
   TiedLayers apart(/*tied=*/false), tied;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = apart.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = apart.get()}).ok());
   const torch::Tensor before = tied->encoder->weight.detach().clone();
   const absl::Status refused =
-      LoadCheckpoint(world.client(), support::kLatest, {.module = tied.get()}).status;
+      LoadCheckpoint(fixture.client(), support::kLatest, {.module = tied.get()}).status;
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("`encoder.weight` and `decoder.weight` are one tensor"));
@@ -145,11 +145,11 @@ TEST(ReassignedMemberTest, ValuesThatDifferAreNotLoadedIntoLayersTiedByAssignmen
 
 // Which of the two is meant by each name cannot be told.
 TEST(ReassignedMemberTest, MembersThatWereExchangedAreRefused) {
-  World world;
+  ServerFixture fixture;
   TiedLayers net(/*tied=*/false);
   std::swap(net->encoder->weight, net->decoder->weight);
   const absl::Status refused =
-      SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).status();
+      SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("`encoder.weight`, `decoder.weight`"));

@@ -2,14 +2,14 @@
 // bit: weights, running statistics, optimizer, learning rates, dropout.
 #include <functional>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::BytesOf;
-using support::World;
+using support::ServerFixture;
 
 constexpr int kEpochs = 5;
 
@@ -119,14 +119,14 @@ struct Training {
 
 class ResumeTest : public ::testing::TestWithParam<Case> {};
 
-TEST_P(ResumeTest, StoppedAtAnyEpochTheRunGoesOnBitForBit) {
-  World world;
+TEST_P(ResumeTest, StoppedAtAnyEpochTheRunContinuesBitForBit) {
+  ServerFixture fixture;
   torch::manual_seed(7);
   Training whole(GetParam().make);
   std::vector<size_t> losses_before;
   for (int epoch = 0; epoch <= kEpochs; ++epoch) {
     losses_before.push_back(whole.losses.size());
-    auto saved = SaveCheckpoint(world.client(), "models/m", whole.State(epoch));
+    auto saved = SaveCheckpoint(fixture.client(), "models/m", whole.State(epoch));
     ASSERT_TRUE(saved.ok()) << saved.status();
     if (epoch < kEpochs) whole.Epoch();
   }
@@ -139,12 +139,12 @@ TEST_P(ResumeTest, StoppedAtAnyEpochTheRunGoesOnBitForBit) {
     Training resumed(GetParam().make);
     resumed.Epoch();  // state that the load has to replace
     resumed.losses.clear();
-    LoadResult result =
-        LoadCheckpoint(world.client(), "models/m/checkpoints/" + std::to_string(stop + 1),
-                       {.module = resumed.net.get(),
-                        .optimizer = resumed.optimizer.get(),
-                        .rng = true,
-                        .scheduler = &resumed.schedule});
+    LoadResult result = LoadCheckpoint(fixture.client(),
+                                       "models/m/checkpoints/" + std::to_string(stop + 1),
+                                       {.module = resumed.net.get(),
+                                        .optimizer = resumed.optimizer.get(),
+                                        .rng = true,
+                                        .scheduler = &resumed.schedule});
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_TRUE(result.report.inferred.empty());
     ASSERT_EQ(result.checkpoint.epoch, stop);
@@ -158,10 +158,10 @@ TEST_P(ResumeTest, StoppedAtAnyEpochTheRunGoesOnBitForBit) {
     }
     EXPECT_TRUE(BytesOf(GetCpuRngState()) == generator);
     // The optimizer's state too: what it would save is what is stored already.
-    auto again = SaveCheckpoint(world.client(), "models/m", resumed.State(kEpochs));
+    auto again = SaveCheckpoint(fixture.client(), "models/m", resumed.State(kEpochs));
     ASSERT_TRUE(again.ok()) << again.status();
-    auto end = world.client().GetCheckpoint("models/m/checkpoints/" +
-                                            std::to_string(kEpochs + 1));
+    auto end = fixture.client().GetCheckpoint("models/m/checkpoints/" +
+                                              std::to_string(kEpochs + 1));
     ASSERT_TRUE(end.ok()) << end.status();
     EXPECT_EQ(again->manifest_digest, end->manifest_digest);
   }
@@ -170,16 +170,17 @@ TEST_P(ResumeTest, StoppedAtAnyEpochTheRunGoesOnBitForBit) {
 INSTANTIATE_TEST_SUITE_P(Optimizers, ResumeTest, ::testing::ValuesIn(Cases()), CaseName);
 
 // PyTorch's notes: eval() and train() after loading are the caller's.
-TEST(ResumeModeTest, LoadingLeavesTrainAndEvalModeAlone) {
-  World world;
+TEST(ResumeModeTest, LoadingKeepsTrainAndEvalMode) {
+  ServerFixture fixture;
   DropNet net;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
   for (const bool training : {true, false}) {
     DropNet other;
     other->train(training);
     other->drop->train(!training);  // a part of it may differ
-    ASSERT_TRUE(LoadCheckpoint(world.client(), support::kLatest, {.module = other.get()})
-                    .status.ok());
+    ASSERT_TRUE(
+        LoadCheckpoint(fixture.client(), support::kLatest, {.module = other.get()})
+            .status.ok());
     EXPECT_EQ(other->is_training(), training);
     EXPECT_EQ(other->norm->is_training(), training);
     EXPECT_EQ(other->drop->is_training(), !training);

@@ -3,8 +3,8 @@
 
 #include "client/torch/element_type.h"
 #include "client/torch/placement.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
@@ -12,7 +12,7 @@ namespace {
 using support::At;
 using support::ExpectSameBits;
 using support::RandomBits;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
@@ -45,12 +45,12 @@ class RoundTripTest : public ::testing::Test {
  protected:
   // Saves the dict and loads it into fresh tensors.
   StateDict RoundTrip(const StateDict& stored) {
-    auto saved = SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored});
+    auto saved = SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored});
     EXPECT_TRUE(saved.ok()) << saved.status();
     if (!saved.ok()) return {};
     StateDict loaded;
     LoadResult result =
-        LoadCheckpoint(world_.client(), saved->name, {.state_dict = &loaded});
+        LoadCheckpoint(fixture_.client(), saved->name, {.state_dict = &loaded});
     EXPECT_TRUE(result.status.ok()) << result.status;
     return loaded;
   }
@@ -58,10 +58,11 @@ class RoundTripTest : public ::testing::Test {
   // The status of saving one tensor named `layer.t`.
   absl::Status SaveOne(const torch::Tensor& tensor) {
     const StateDict stored = {{"layer.t", tensor}};
-    return SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored}).status();
+    return SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored})
+        .status();
   }
 
-  World world_;
+  ServerFixture fixture_;
 };
 
 TEST_F(RoundTripTest, EveryElementTypeInEveryBitPattern) {
@@ -108,7 +109,7 @@ TEST_F(RoundTripTest, TiedTensorsAreStoredOnceAndStayTied) {
   EXPECT_TRUE(At(loaded, "encoder.weight").is_alias_of(At(loaded, "decoder.weight")));
   EXPECT_FALSE(At(loaded, "encoder.weight").is_alias_of(At(loaded, "flat")));
   EXPECT_FALSE(At(loaded, "encoder.weight").is_alias_of(At(loaded, "copy")));
-  auto tensors = world_.client().ListTensors("models/m/checkpoints/latest");
+  auto tensors = fixture_.client().ListTensors("models/m/checkpoints/latest");
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   EXPECT_EQ((*tensors)[1].tied_to, "model:encoder.weight");
   EXPECT_EQ((*tensors)[2].tied_to, "");
@@ -147,9 +148,10 @@ TEST_F(RoundTripTest, BuffersAndParametersOfAModule) {
   support::Tree source, target;
   source->bn->running_var.fill_(3);
   source->bn->num_batches_tracked.fill_(41);
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", {.module = source.get()}).ok());
+  ASSERT_TRUE(
+      SaveCheckpoint(fixture_.client(), "models/m", {.module = source.get()}).ok());
   target->eval();
-  LoadResult result = LoadCheckpoint(world_.client(), "models/m/checkpoints/latest",
+  LoadResult result = LoadCheckpoint(fixture_.client(), "models/m/checkpoints/latest",
                                      {.module = target.get()});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const StateDict want = GetStateDict(*source), got = GetStateDict(*target);
@@ -178,9 +180,9 @@ TEST_F(RoundTripTest, SectionsHoldWhateverADictCanHold) {
        {"device", Value(Value::Variant(Value::DeviceName{"cuda:1"}))}});
   tree.tensors = {{"3", torch::rand({3})}, {"a~1b/0", torch::tensor(int64_t{5})}};
   args.sections["extra"] = tree;
-  auto saved = SaveCheckpoint(world_.client(), "models/m", args);
+  auto saved = SaveCheckpoint(fixture_.client(), "models/m", args);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  LoadResult result = LoadCheckpoint(world_.client(), saved->name, {},
+  LoadResult result = LoadCheckpoint(fixture_.client(), saved->name, {},
                                      {.selection = {.sections = {"extra"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const ValueTree& got = result.sections.at("extra");
@@ -191,7 +193,7 @@ TEST_F(RoundTripTest, SectionsHoldWhateverADictCanHold) {
   }
 }
 
-TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
+TEST_F(RoundTripTest, AVersionReportsHowItWasTrained) {
   torch::nn::Linear net(2, 2);
   const Value parameters = Value::Dict({{"lr", 0.1},
                                         {"betas", Value::Tuple({0.9, 0.999})},
@@ -203,9 +205,9 @@ TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
                    .code_commit = "4f2a91",
                    .attachments = {{"card.md", "text/markdown", "# Net"}}};
   args.sections["hyperparameters"] = {parameters, {}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   const LoadResult result =
-      LoadCheckpoint(world_.client(), support::kLatest, {},
+      LoadCheckpoint(fixture_.client(), support::kLatest, {},
                      {.selection = {.sections = {"hyperparameters"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.sections.at("hyperparameters").value, parameters);
@@ -220,7 +222,7 @@ TEST_F(RoundTripTest, AVersionTellsHowItWasTrained) {
 TEST_F(RoundTripTest, AValueThatNamesNoTensorIsRefused) {
   SaveArgs args;
   args.sections["extra"].value = Value::List({Value::Tensor("absent")});
-  absl::Status status = SaveCheckpoint(world_.client(), "models/m", args).status();
+  absl::Status status = SaveCheckpoint(fixture_.client(), "models/m", args).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("\"absent\""));
 }
@@ -240,24 +242,25 @@ TEST_F(RoundTripTest, WhatIsNotDenseIsRefusedByName) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("`model:layer.t`")) << word;
     EXPECT_THAT(std::string(status.message()), HasSubstr(word));
   }
-  EXPECT_FALSE(world_.client().GetModel("models/m").ok())
+  EXPECT_FALSE(fixture_.client().GetModel("models/m").ok())
       << "a refused save made a model";
 }
 
-TEST_F(RoundTripTest, ADeviceThatIsNotThereIsRefusedByName) {
+TEST_F(RoundTripTest, ADeviceThatDoesNotExistIsRefusedByName) {
   if (torch::cuda::is_available()) GTEST_SKIP() << "there is a GPU here";
   const StateDict stored = {{"t", torch::rand({2})}};
   StateDict loaded;
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(
+      SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored}).ok());
   const std::string name = "models/m/checkpoints/latest";
-  absl::Status none =
-      LoadCheckpoint(world_.client(), name, {.state_dict = &loaded}, {.device = "cuda:1"})
-          .status;
+  absl::Status none = LoadCheckpoint(fixture_.client(), name, {.state_dict = &loaded},
+                                     {.device = "cuda:1"})
+                          .status;
   EXPECT_EQ(none.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(none.message()), HasSubstr("cuda:1"));
   for (const char* text : {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:01", "cpu:0"}) {
     EXPECT_EQ(
-        LoadCheckpoint(world_.client(), name, {.state_dict = &loaded}, {.device = text})
+        LoadCheckpoint(fixture_.client(), name, {.state_dict = &loaded}, {.device = text})
             .status.code(),
         absl::StatusCode::kInvalidArgument)
         << text;
@@ -272,16 +275,16 @@ TEST_F(RoundTripTest, MoreThanTheMemoryThatIsLeftIsRefusedWithBothFigures) {
               ::testing::ContainsRegex("needs 1152921504606846976 bytes.* [0-9]+ are"));
 }
 
-TEST_F(RoundTripTest, TheGeneratorGoesOnWhereItWasSaved) {
+TEST_F(RoundTripTest, TheGeneratorContinuesWhereItWasSaved) {
   torch::manual_seed(11);
   (void)torch::randn({3});  // odd: leaves half a pair of normal numbers behind
   const StateDict none;
   auto saved =
-      SaveCheckpoint(world_.client(), "models/m", {.state_dict = &none, .rng = true});
+      SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &none, .rng = true});
   ASSERT_TRUE(saved.ok()) << saved.status();
   const torch::Tensor want = torch::randn({100});
   torch::manual_seed(12);
-  LoadResult result = LoadCheckpoint(world_.client(), saved->name, {.rng = true});
+  LoadResult result = LoadCheckpoint(fixture_.client(), saved->name, {.rng = true});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(torch::randn({100}).equal(want));
 }
@@ -292,9 +295,9 @@ TEST_F(RoundTripTest, AStateOfAnotherGeneratorIsRefusedBeforeAnythingIsTouched) 
   args.module = source.get();
   args.sections["rng"].value = Value::Dict({{"cpu", Value::Tensor("cpu")}});
   args.sections["rng"].tensors["cpu"] = torch::zeros({16}, torch::kByte);
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   const torch::Tensor before = target->weight.detach().clone();
-  LoadResult result = LoadCheckpoint(world_.client(), "models/m/checkpoints/latest",
+  LoadResult result = LoadCheckpoint(fixture_.client(), "models/m/checkpoints/latest",
                                      {.module = target.get(), .rng = true});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(target->weight.equal(before));

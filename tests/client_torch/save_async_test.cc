@@ -2,19 +2,19 @@
 #include <gmock/gmock.h>
 
 #include "client/torch/optimizer_table.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::HasSubstr;
 
-Deadline Soon() { return After(std::chrono::seconds(60)); }
+Deadline TestDeadline() { return After(std::chrono::seconds(60)); }
 
 TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Linear net(700, 700);
   torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
   for (int round = 1; round <= 5; ++round) {
@@ -29,12 +29,12 @@ TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
         *adam.state().at(torch_internal::StateKey(net->weight)));
     const torch::Tensor average = state.exp_avg().clone();
     const torch::Tensor generator = GetCpuRngState();
-    SaveHandle handle = SaveCheckpointAsync(world.client(), "models/m",
+    SaveHandle handle = SaveCheckpointAsync(fixture.client(), "models/m",
                                             {.module = net.get(),
                                              .optimizer = &adam,
                                              .metadata = {.epoch = round},
                                              .rng = true});
-    ASSERT_TRUE(handle.Staged(Soon()).ok());
+    ASSERT_TRUE(handle.Staged(TestDeadline()).ok());
     {
       const torch::NoGradGuard no_grad;
       for (torch::Tensor& p : net->parameters()) p.fill_(-1);
@@ -42,10 +42,10 @@ TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
       (void)torch::rand({10});
     }
     adam.step();
-    auto saved = handle.Durable(Soon());
+    auto saved = handle.Durable(TestDeadline());
     ASSERT_TRUE(saved.ok()) << saved.status();
     LoadResult result =
-        LoadCheckpoint(world.client(), saved->name, {},
+        LoadCheckpoint(fixture.client(), saved->name, {},
                        {.selection = {.sections = {"model", "optimizer", "rng"}}});
     ASSERT_TRUE(result.status.ok()) << result.status;
     for (const auto& [key, tensor] : want) {
@@ -61,45 +61,48 @@ TEST(SaveAsyncTest, ChangesRightAfterStagedAreNotStored) {
 }
 
 TEST(SaveAsyncTest, WhatTheCallerDropsIsStillSaved) {
-  World world;
+  ServerFixture fixture;
   SaveHandle handle = [&] {
     torch::nn::Linear net(600, 600);
     const torch::NoGradGuard no_grad;
     net->weight.fill_(3);
-    return SaveCheckpointAsync(world.client(), "models/m", {.module = net.get()});
+    return SaveCheckpointAsync(fixture.client(), "models/m", {.module = net.get()});
   }();
-  auto saved = handle.Durable(Soon());
+  auto saved = handle.Durable(TestDeadline());
   ASSERT_TRUE(saved.ok()) << saved.status();
   StateDict loaded;
   ASSERT_TRUE(
-      LoadCheckpoint(world.client(), saved->name, {.state_dict = &loaded}).status.ok());
+      LoadCheckpoint(fixture.client(), saved->name, {.state_dict = &loaded}).status.ok());
   EXPECT_TRUE(support::At(loaded, "weight").eq(3).all().item<bool>());
 }
 
-TEST(SaveAsyncTest, AFailedBackgroundSaveReachesWhoeverAsks) {
-  World world(World::NoRetries());
+TEST(SaveAsyncTest, AFailedBackgroundSaveIsReportedByEveryCall) {
+  ServerFixture fixture(ServerFixture::NoRetries());
   torch::nn::Linear net(10, 10);
-  world.disk().SetFault(
+  fixture.disk().SetFault(
       {.at_call = 1, .for_good = true, .code = absl::StatusCode::kResourceExhausted});
-  (void)SaveCheckpointAsync(world.client(), "models/m", {.module = net.get()});
-  absl::Status drained = world.client().Drain(Soon());
+  (void)SaveCheckpointAsync(fixture.client(), "models/m", {.module = net.get()});
+  absl::Status drained = fixture.client().Drain(TestDeadline());
   EXPECT_EQ(drained.code(), absl::StatusCode::kResourceExhausted) << drained;
-  EXPECT_TRUE(world.client().Drain(Soon()).ok()) << "told twice";
+  EXPECT_TRUE(fixture.client().Drain(TestDeadline()).ok()) << "told twice";
 
   SaveHandle handle =
-      SaveCheckpointAsync(world.client(), "models/m", {.module = net.get()});
-  EXPECT_EQ(handle.Durable(Soon()).status().code(), absl::StatusCode::kResourceExhausted);
-  world.disk().SetFault({});
-  EXPECT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = net.get()}).ok());
+      SaveCheckpointAsync(fixture.client(), "models/m", {.module = net.get()});
+  EXPECT_EQ(handle.Durable(TestDeadline()).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  fixture.disk().SetFault({});
+  EXPECT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()}).ok());
 }
 
-TEST(SaveAsyncTest, ARefusedTensorIsToldByEveryWait) {
-  World world;
+TEST(SaveAsyncTest, ARefusedTensorIsReportedByEveryWait) {
+  ServerFixture fixture;
   const StateDict stored = {{"sparse", torch::eye(3).to_sparse()}};
   SaveHandle handle =
-      SaveCheckpointAsync(world.client(), "models/m", {.state_dict = &stored});
-  EXPECT_THAT(std::string(handle.Staged(Soon()).message()), HasSubstr("`model:sparse`"));
-  EXPECT_EQ(handle.Durable(Soon()).status().code(), absl::StatusCode::kInvalidArgument);
+      SaveCheckpointAsync(fixture.client(), "models/m", {.state_dict = &stored});
+  EXPECT_THAT(std::string(handle.Staged(TestDeadline()).message()),
+              HasSubstr("`model:sparse`"));
+  EXPECT_EQ(handle.Durable(TestDeadline()).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

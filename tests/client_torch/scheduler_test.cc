@@ -1,13 +1,13 @@
 // A learning rate schedule goes on where it stood.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -26,23 +26,23 @@ std::vector<double> RatesOf(torch::optim::Optimizer& optimizer,
   return rates;
 }
 
-TEST(SchedulerTest, AScheduleStoppedAtAnyEpochGoesOnWithTheSameRates) {
+TEST(SchedulerTest, AScheduleStoppedAtAnyEpochContinuesWithTheSameRates) {
   for (int stop = 0; stop <= 7; ++stop) {
     SCOPED_TRACE(stop);
-    World world;
+    ServerFixture fixture;
     torch::nn::Linear net(2, 2);
     torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(1));
     torch::optim::StepLR schedule(sgd, /*step_size=*/3, /*gamma=*/0.5);
     RatesOf(sgd, schedule, stop);
     auto saved =
-        SaveCheckpoint(world.client(), "models/m",
+        SaveCheckpoint(fixture.client(), "models/m",
                        {.module = net.get(), .optimizer = &sgd, .scheduler = &schedule});
     ASSERT_TRUE(saved.ok()) << saved.status();
 
     torch::optim::SGD other(net->parameters(), torch::optim::SGDOptions(1));
     torch::optim::StepLR resumed(other, 3, 0.5);
     LoadResult result =
-        LoadCheckpoint(world.client(), support::kLatest,
+        LoadCheckpoint(fixture.client(), support::kLatest,
                        {.module = net.get(), .optimizer = &other, .scheduler = &resumed});
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_EQ(RatesOf(other, resumed, 8), RatesOf(sgd, schedule, 8));
@@ -50,15 +50,15 @@ TEST(SchedulerTest, AScheduleStoppedAtAnyEpochGoesOnWithTheSameRates) {
 }
 
 TEST(SchedulerTest, TheStoredTreeIsPythons) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Linear net(2, 2);
   torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(1));
   torch::optim::StepLR schedule(sgd, 3, 0.5);
   RatesOf(sgd, schedule, 5);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .scheduler = &schedule})
                   .ok());
-  LoadResult result = LoadCheckpoint(world.client(), support::kLatest, {},
+  LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, {},
                                      {.selection = {.sections = {"scheduler"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.sections.at("scheduler").value.ToString(),
@@ -66,14 +66,14 @@ TEST(SchedulerTest, TheStoredTreeIsPythons) {
 }
 
 TEST(SchedulerTest, AStateThatIsNoSchedulersIsRefused) {
-  World world;
+  ServerFixture fixture;
   torch::nn::Linear net(2, 2);
   torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(1));
   torch::optim::StepLR schedule(sgd, 3, 0.5);
   SaveArgs args = {.module = net.get()};
   args.sections["scheduler"] = {Value::Dict({{"last_epoch", -1}}), {}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", args).ok());
-  LoadResult broken = LoadCheckpoint(world.client(), support::kLatest,
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", args).ok());
+  LoadResult broken = LoadCheckpoint(fixture.client(), support::kLatest,
                                      {.module = net.get(), .scheduler = &schedule});
   EXPECT_EQ(broken.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(broken.status.message()), HasSubstr("`scheduler`"));
@@ -95,21 +95,21 @@ class SchedulerSettingsTest : public ::testing::Test {
   void Save(torch::optim::LRScheduler& schedule) {
     schedule.step();
     auto saved = SaveCheckpoint(
-        world_.client(), "models/m",
+        fixture_.client(), "models/m",
         {.module = net_.get(), .optimizer = &sgd_, .scheduler = &schedule});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
   LoadResult Load(torch::optim::LRScheduler& schedule, Policy settings = Policy::kFail) {
     return LoadCheckpoint(
-        world_.client(), support::kLatest,
+        fixture_.client(), support::kLatest,
         {.module = net_.get(), .scheduler = &schedule, .settings = settings});
   }
-  World world_;
+  ServerFixture fixture_;
   torch::nn::Linear net_{2, 2};
   torch::optim::SGD sgd_;
 };
 
-TEST_F(SchedulerSettingsTest, OtherSettingsAreRefusedOrToldAndThoseHereStay) {
+TEST_F(SchedulerSettingsTest, OtherSettingsAreRefusedOrReportedAndThoseHereStay) {
   torch::optim::StepLR saved(sgd_, /*step_size=*/3, /*gamma=*/0.5);
   Save(saved);
   torch::optim::StepLR other(sgd_, 7, 0.25);
@@ -141,7 +141,7 @@ TEST_F(SchedulerSettingsTest, AScheduleOfAnotherClassIsRefused) {
   EXPECT_THAT(std::string(Load(own).status.message()), HasSubstr("`scheduler:gamma`"));
 }
 
-TEST_F(SchedulerSettingsTest, PythonsSchedulerIsComparedByItsSettingsAlone) {
+TEST_F(SchedulerSettingsTest, PythonsSchedulerIsComparedBySettingsOnly) {
   SaveArgs args = {.module = net_.get()};
   Value state = Value::Dict({{"step_size", 3},
                              {"gamma", 0.5},
@@ -152,14 +152,14 @@ TEST_F(SchedulerSettingsTest, PythonsSchedulerIsComparedByItsSettingsAlone) {
                              {"_get_lr_called_within_step", false},
                              {"_last_lr", Value::List({0.05})}});
   args.sections["scheduler"] = {state, {}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   torch::optim::StepLR same(sgd_, 3, 0.5);
   const LoadResult taken = Load(same);
   ASSERT_TRUE(taken.status.ok()) << taken.status;
   EXPECT_TRUE(taken.report.settings.empty());
   state.Set("milestones", Value::List({1, 5}));
   args.sections["scheduler"] = {state, {}};
-  ASSERT_TRUE(SaveCheckpoint(world_.client(), "models/m", args).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture_.client(), "models/m", args).ok());
   EXPECT_THAT(
       std::string(Load(same).status.message()),
       HasSubstr("`scheduler:milestones` is [1, 5] in the checkpoint and not known"));

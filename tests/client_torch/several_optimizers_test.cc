@@ -10,8 +10,8 @@ namespace {
 using support::BytesOf;
 using support::MomentumOf;
 using support::OptimizerFixture;
+using support::ServerFixture;
 using support::SgdOver;
-using support::World;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -77,14 +77,14 @@ struct GanRun {
   std::vector<float> losses;
 };
 
-TEST(GanResumeTest, StoppedAtAnyEpochAGanGoesOnBitForBit) {
-  World world;
+TEST(GanResumeTest, StoppedAtAnyEpochAGanContinuesBitForBit) {
+  ServerFixture fixture;
   torch::manual_seed(7);
   GanRun whole;
   std::vector<size_t> losses_before;
   for (int epoch = 0; epoch <= kGanEpochs; ++epoch) {
     losses_before.push_back(whole.losses.size());
-    auto saved = SaveCheckpoint(world.client(), "models/m", whole.State(epoch));
+    auto saved = SaveCheckpoint(fixture.client(), "models/m", whole.State(epoch));
     ASSERT_TRUE(saved.ok()) << saved.status();
     if (epoch < kGanEpochs) whole.Epoch();
   }
@@ -94,9 +94,9 @@ TEST(GanResumeTest, StoppedAtAnyEpochAGanGoesOnBitForBit) {
     GanRun resumed;
     resumed.Epoch();  // state that the load has to replace
     resumed.losses.clear();
-    const LoadResult result =
-        LoadCheckpoint(world.client(), "models/m/checkpoints/" + std::to_string(stop + 1),
-                       resumed.Target());
+    const LoadResult result = LoadCheckpoint(
+        fixture.client(), "models/m/checkpoints/" + std::to_string(stop + 1),
+        resumed.Target());
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_THAT(result.report.inferred, IsEmpty());
     for (int epoch = stop; epoch < kGanEpochs; ++epoch) resumed.Epoch();
@@ -106,10 +106,10 @@ TEST(GanResumeTest, StoppedAtAnyEpochAGanGoesOnBitForBit) {
                   whole.losses.end()));
     EXPECT_EQ(resumed.Rates(), whole.Rates());
     // What both optimizers would save is what is stored already.
-    auto again = SaveCheckpoint(world.client(), "models/m", resumed.State(kGanEpochs));
+    auto again = SaveCheckpoint(fixture.client(), "models/m", resumed.State(kGanEpochs));
     ASSERT_TRUE(again.ok()) << again.status();
-    auto end = world.client().GetCheckpoint("models/m/checkpoints/" +
-                                            std::to_string(kGanEpochs + 1));
+    auto end = fixture.client().GetCheckpoint("models/m/checkpoints/" +
+                                              std::to_string(kGanEpochs + 1));
     ASSERT_TRUE(end.ok()) << end.status();
     EXPECT_EQ(again->manifest_digest, end->manifest_digest);
   }
@@ -186,7 +186,7 @@ TEST_F(SeveralOptimizersTest, OneThatIsNotAskedForStaysAsItIs) {
   EXPECT_THAT(result.report.skipped, IsEmpty());
 }
 
-TEST_F(SeveralOptimizersTest, OneThatIsNotStoredIsRefusedOrToldByItsSection) {
+TEST_F(SeveralOptimizersTest, OneThatIsNotStoredIsRefusedOrReportedByItsSection) {
   Train();
   const std::string trained = GeneratorState();
   torch::optim::SGD actor = SgdOver({net_->critic->weight});
@@ -229,7 +229,7 @@ TEST_F(SeveralOptimizersTest, IfOneDoesNotFitNoneIsChangedAndTheErrorNamesIt) {
   EXPECT_EQ(GeneratorState(), generator);
 }
 
-TEST_F(SeveralOptimizersTest, OptionsThatDifferAreToldOrRefusedForEach) {
+TEST_F(SeveralOptimizersTest, OptionsThatDifferAreReportedOrRefusedForEach) {
   const auto rate = [](torch::optim::SGD& sgd) {
     return sgd.param_groups()[0].options().get_lr();
   };
@@ -338,7 +338,7 @@ TEST_F(SeveralOptimizersTest, NamesThatMakeNoSectionAreRefused) {
 TEST_F(SeveralOptimizersTest, AReplacedGeneratorLeavesTheStateOfTheCriticsOptimizer) {
   const std::string critic = CriticState();
   const auto made =
-      ModifyCheckpoint(world_.client(), support::kLatest,
+      ModifyCheckpoint(fixture_.client(), support::kLatest,
                        EditList().ReplaceModule("generator", "Linear(3, 4)"));
   ASSERT_TRUE(made.ok()) << made.status();
   for (const ModifyResult::Parameter& parameter : made->parameters) {

@@ -7,14 +7,14 @@
 
 #include "client/torch/memory_overlap.h"
 #include "modelstore/connection.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::Bag;
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -23,15 +23,15 @@ using ::testing::Pair;
 class SharedMemoryTest : public ::testing::Test {
  protected:
   void Save(const StateDict& stored) {
-    auto saved = SaveCheckpoint(world_.client(), "models/m", {.state_dict = &stored});
+    auto saved = SaveCheckpoint(fixture_.client(), "models/m", {.state_dict = &stored});
     ASSERT_TRUE(saved.ok()) << saved.status();
   }
   LoadResult Load(const StateDict& targets, Policy policy = Policy::kFail) {
     Bag bag(targets);
-    return LoadCheckpoint(world_.client(), support::kLatest,
+    return LoadCheckpoint(fixture_.client(), support::kLatest,
                           {.module = bag.get(), .shared_memory = policy});
   }
-  World world_;
+  ServerFixture fixture_;
 };
 
 TEST_F(SharedMemoryTest, ATargetThatOverlapsItselfIsRefusedByName) {
@@ -246,7 +246,7 @@ class NoDigests : public Connection {
 };
 
 TEST_F(SharedMemoryTest, WithoutDigestsTiedNamesAreComparedAfterTheyArrive) {
-  const auto connection = std::make_shared<NoDigests>(world_.connection());
+  const auto connection = std::make_shared<NoDigests>(fixture_.connection());
   Client client(connection);
   const torch::Tensor value = torch::rand({5});
   const torch::Tensor shared = torch::zeros({5});

@@ -2,16 +2,16 @@
 // with the same modules.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
 
 using support::At;
 using support::BytesOf;
+using support::ServerFixture;
 using support::Tree;
-using support::World;
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
@@ -40,12 +40,12 @@ TEST(StateDictTest, KeysComeInPyTorchsOrder) {
 }
 
 TEST(StateDictTest, TheStoredTableKeepsOrderRolesAndRequiresGrad) {
-  World world;
+  ServerFixture fixture;
   Tree tree;
   tree->fc->weight.set_requires_grad(false);
-  auto saved = SaveCheckpoint(world.client(), "models/m", {.module = tree.get()});
+  auto saved = SaveCheckpoint(fixture.client(), "models/m", {.module = tree.get()});
   ASSERT_TRUE(saved.ok()) << saved.status();
-  auto tensors = world.client().ListTensors(saved->name);
+  auto tensors = fixture.client().ListTensors(saved->name);
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   std::vector<std::string> keys;
   for (const TensorInfo& info : *tensors) {
@@ -60,12 +60,12 @@ TEST(StateDictTest, TheStoredTableKeepsOrderRolesAndRequiresGrad) {
   EXPECT_THAT(keys, ElementsAreArray(support::KeysOf(GetStateDict(*tree))));
 }
 
-TEST(StateDictTest, MetadataTellsPyTorchsModuleVersions) {
-  World world;
+TEST(StateDictTest, MetadataReportsPyTorchsModuleVersions) {
+  ServerFixture fixture;
   Tree tree;
-  auto saved = SaveCheckpoint(world.client(), "models/m", {.module = tree.get()});
+  auto saved = SaveCheckpoint(fixture.client(), "models/m", {.module = tree.get()});
   ASSERT_TRUE(saved.ok()) << saved.status();
-  auto plan = world.client().PlanLoad(saved->name);
+  auto plan = fixture.client().PlanLoad(saved->name);
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_EQ(plan->sections().size(), 1u);
   const auto version = [](int n) { return Value::Dict({{"version", n}}); };
@@ -78,9 +78,9 @@ TEST(StateDictTest, MetadataTellsPyTorchsModuleVersions) {
 }
 
 TEST(StateDictTest, StrictRefusesAndListsKeysInPyTorchsOrder) {
-  World world;
+  ServerFixture fixture;
   const StateDict stored = PartlyFitting();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   Tree tree;
   const StateDict live = GetStateDict(*tree);
   std::vector<std::string> before;
@@ -90,7 +90,7 @@ TEST(StateDictTest, StrictRefusesAndListsKeysInPyTorchsOrder) {
     versions.push_back(tensor._version());
   }
 
-  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+  LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest",
                                      {.module = tree.get()});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("\"child.extra\""));
@@ -110,12 +110,12 @@ TEST(StateDictTest, StrictRefusesAndListsKeysInPyTorchsOrder) {
 }
 
 TEST(StateDictTest, WithoutStrictWhatFitsIsLoadedAndTheRestReported) {
-  World world;
+  ServerFixture fixture;
   const StateDict stored = PartlyFitting();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   Tree tree;
   const torch::Tensor bias = tree->fc->bias.detach().clone();
-  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+  LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest",
                                      {.module = tree.get(), .strict = false});
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.report.missing.size(), 9u);
@@ -126,39 +126,40 @@ TEST(StateDictTest, WithoutStrictWhatFitsIsLoadedAndTheRestReported) {
 }
 
 TEST(StateDictTest, EachKindHasAPolicyOfItsOwn) {
-  World world;
+  ServerFixture fixture;
   const StateDict stored = PartlyFitting();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   const std::string name = "models/m/checkpoints/1";
   Tree tree;
-  LoadResult fails = LoadCheckpoint(world.client(), name,
+  LoadResult fails = LoadCheckpoint(fixture.client(), name,
                                     {.module = tree.get(), .missing = Policy::kIgnore});
   EXPECT_FALSE(fails.status.ok());
   EXPECT_THAT(fails.report.missing, IsEmpty());
   LoadResult passes = LoadCheckpoint(
-      world.client(), name,
+      fixture.client(), name,
       {.module = tree.get(), .missing = Policy::kIgnore, .unexpected = Policy::kReport});
   EXPECT_TRUE(passes.status.ok()) << passes.status;
   EXPECT_EQ(passes.report.unexpected.size(), 6u);
 }
 
 TEST(StateDictTest, KeysBelowATensorsNameAreUnexpected) {
-  World world;
+  ServerFixture fixture;
   const StateDict stored = {{"weight", torch::zeros({1, 1})},
                             {"weight.old", torch::zeros({1})}};
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   torch::nn::Linear linear(torch::nn::LinearOptions(1, 1).bias(false));
-  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+  LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest",
                                      {.module = linear.get()});
   EXPECT_THAT(result.report.unexpected, ElementsAre("weight.old"));
   EXPECT_FALSE(result.status.ok());
 }
 
 TEST(StateDictTest, FilteredKeysAreSkippedNotMissing) {
-  World world;
+  ServerFixture fixture;
   Tree source, target;
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.module = source.get()}).ok());
-  LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+  ASSERT_TRUE(
+      SaveCheckpoint(fixture.client(), "models/m", {.module = source.get()}).ok());
+  LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest",
                                      {.module = target.get()},
                                      {.selection = {.exclude = {"model:fc\\..*"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 
 namespace modelstore {
 namespace {
@@ -12,7 +12,7 @@ namespace {
 using support::At;
 using support::Bag;
 using support::BytesOf;
-using support::World;
+using support::ServerFixture;
 using ::testing::HasSubstr;
 
 // Some of several messages, some that travel together in one.
@@ -35,18 +35,18 @@ class TransferCutTest : public ::testing::TestWithParam<bool> {};
 
 TEST_P(TransferCutTest, AtEveryMessageTheReportIsTrue) {
   const bool atomic = GetParam();
-  World world(World::NoRetries());
+  ServerFixture fixture(ServerFixture::NoRetries());
   const StateDict stored = Values(2);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   int cuts = 0, mixed = 0;
   for (int64_t at = 1;; ++at) {
     ASSERT_LT(at, 200) << "the load never succeeds";
     const StateDict live = Values(1);
     Bag bag(live);
-    world.connection().SetFaults({.cut_at = at, .cut_every = 1});
-    LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/1",
+    fixture.connection().SetFaults({.cut_at = at, .cut_every = 1});
+    LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/1",
                                        {.module = bag.get(), .atomic = atomic});
-    world.connection().SetFaults({});
+    fixture.connection().SetFaults({});
     if (result.status.ok()) {
       for (const auto& [key, tensor] : live) EXPECT_TRUE(All(tensor, 2)) << key;
       break;
@@ -88,27 +88,27 @@ TEST_P(TransferCutTest, AtEveryMessageTheReportIsTrue) {
 INSTANTIATE_TEST_SUITE_P(DirectAndAtomic, TransferCutTest, ::testing::Bool());
 
 TEST(TransferCut, WithRetriesACutLoadIsResumedAndEqual) {
-  World world;
+  ServerFixture fixture;
   const StateDict stored = Values(2);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   for (int64_t at = 1; at <= 12; ++at) {
     const StateDict live = Values(1);
     Bag bag(live);
-    world.connection().SetFaults({.cut_at = at});
-    LoadResult result = LoadCheckpoint(world.client(), "models/m/checkpoints/latest",
+    fixture.connection().SetFaults({.cut_at = at});
+    LoadResult result = LoadCheckpoint(fixture.client(), "models/m/checkpoints/latest",
                                        {.module = bag.get()});
     ASSERT_TRUE(result.status.ok()) << result.status;
     for (const auto& [key, tensor] : live) EXPECT_TRUE(All(tensor, 2)) << key;
   }
 }
 
-TEST(TransferCut, AFailedLoadLeavesOptimizerAndGeneratorAlone) {
-  World world(World::NoRetries());
+TEST(TransferCut, AFailedLoadDoesNotChangeOptimizerOrGenerator) {
+  ServerFixture fixture(ServerFixture::NoRetries());
   torch::nn::Linear net(400, 800);
   torch::optim::SGD sgd(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
   net->forward(torch::rand({1, 400})).sum().backward();
   sgd.step();
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m",
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m",
                              {.module = net.get(), .optimizer = &sgd, .rng = true})
                   .ok());
   const auto& state =
@@ -117,11 +117,11 @@ TEST(TransferCut, AFailedLoadLeavesOptimizerAndGeneratorAlone) {
   const std::string before = BytesOf(buffer), generator = BytesOf(GetCpuRngState());
   int failed = 0;
   for (int64_t at = 1; at < 100; ++at) {
-    world.connection().SetFaults({.cut_at = at, .cut_every = 1});
+    fixture.connection().SetFaults({.cut_at = at, .cut_every = 1});
     LoadResult result =
-        LoadCheckpoint(world.client(), "models/m/checkpoints/1",
+        LoadCheckpoint(fixture.client(), "models/m/checkpoints/1",
                        {.module = net.get(), .optimizer = &sgd, .rng = true});
-    world.connection().SetFaults({});
+    fixture.connection().SetFaults({});
     if (result.status.ok()) break;
     ++failed;
     const auto& now =
@@ -134,23 +134,23 @@ TEST(TransferCut, AFailedLoadLeavesOptimizerAndGeneratorAlone) {
 }
 
 TEST(TransferDeadlineTest, ADeadlineEndsASaveAndALoadAndNothingHasChanged) {
-  World world;
+  ServerFixture fixture;
   const StateDict stored = Values(2);
-  ASSERT_TRUE(SaveCheckpoint(world.client(), "models/m", {.state_dict = &stored}).ok());
+  ASSERT_TRUE(SaveCheckpoint(fixture.client(), "models/m", {.state_dict = &stored}).ok());
   const StateDict live = Values(1);
   Bag bag(live);
-  world.connection().Pause();
+  fixture.connection().Pause();
   const auto soon = [] { return After(std::chrono::milliseconds(50)); };
-  const absl::Status saved = SaveCheckpoint(world.client(), "models/m",
+  const absl::Status saved = SaveCheckpoint(fixture.client(), "models/m",
                                             {.state_dict = &live}, {.deadline = soon()})
                                  .status();
   EXPECT_EQ(saved.code(), absl::StatusCode::kDeadlineExceeded) << saved;
-  const LoadResult loaded = LoadCheckpoint(world.client(), support::kLatest,
+  const LoadResult loaded = LoadCheckpoint(fixture.client(), support::kLatest,
                                            {.module = bag.get()}, {.deadline = soon()});
   EXPECT_EQ(loaded.status.code(), absl::StatusCode::kDeadlineExceeded) << loaded.status;
-  world.connection().Resume();
+  fixture.connection().Resume();
   for (const auto& [key, tensor] : live) EXPECT_TRUE(All(tensor, 1)) << key;
-  EXPECT_EQ(world.client().GetCheckpoint(support::kLatest)->version, 1);
+  EXPECT_EQ(fixture.client().GetCheckpoint(support::kLatest)->version, 1);
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ TEST(AddModule, IntoASequentialItRunsLast) {
               ElementsAre("0", "1", "2", "3"));
 }
 
-TEST(AddModule, ElsewhereItIsOnlyRegisteredUnlessAskedFor) {
+TEST(AddModule, OutsideASequentialItIsOnlyRegisteredByDefault) {
   ModuleTree root = Net();
   EXPECT_EQ(*AddModule("f", "one", Parsed("Linear(10, 2)"), false, root), InForward::kNo);
   EXPECT_THAT(root.forward(), ElementsAre("features", "flatten(1)", "classifier"));
@@ -185,7 +185,7 @@ TEST(ForwardStep, RefusesWhatItCannotRun) {
   }
 }
 
-TEST(ForwardSteps, AreImpliedForASequentialAlone) {
+TEST(ForwardSteps, AreImpliedOnlyForASequential) {
   EXPECT_THAT(ForwardSteps(Parsed("Sequential(ReLU(), Tanh())")), ElementsAre("0", "1"));
   EXPECT_THAT(ForwardSteps(Parsed("ModuleList([ReLU()])")), IsEmpty());
   ModuleTree reversed = Parsed("Sequential(ReLU(), Tanh())");

@@ -219,35 +219,35 @@ TEST(ModuleTensors, RefuseASizeThatNoTensorHas) {
   EXPECT_EQ(ModuleTensors(broken).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(FindMisfits, SayWhatIsMissingUnexpectedAndOfAnotherShape) {
+TEST(FindInconsistencies, SayWhatIsMissingUnexpectedAndOfAnotherShape) {
   v1::Architecture architecture;
   *architecture.mutable_root() = *ParseModule("m", "Sequential(Linear(2, 3), ReLU())");
   const KeysAndShapes fits = {{"0.weight", {3, 2}}, {"0.bias", {3}}};
-  EXPECT_TRUE(FindMisfits(architecture, fits)->empty());
-  const auto misfits =
-      FindMisfits(architecture, {{"0.weight", {2, 3}}, {"1.weight", {}}});
-  ASSERT_TRUE(misfits.ok());
-  ASSERT_EQ(misfits->size(), 3u);
-  EXPECT_EQ((*misfits)[0].ToString(),
+  EXPECT_TRUE(FindInconsistencies(architecture, fits)->empty());
+  const auto inconsistencies =
+      FindInconsistencies(architecture, {{"0.weight", {2, 3}}, {"1.weight", {}}});
+  ASSERT_TRUE(inconsistencies.ok());
+  ASSERT_EQ(inconsistencies->size(), 3u);
+  EXPECT_EQ((*inconsistencies)[0].ToString(),
             "0.weight: shape [3, 2] by the architecture, [2, 3] stored");
-  EXPECT_EQ((*misfits)[1].ToString(),
+  EXPECT_EQ((*inconsistencies)[1].ToString(),
             "0.bias: missing; the architecture has it with shape [3]");
-  EXPECT_EQ((*misfits)[2].ToString(),
+  EXPECT_EQ((*inconsistencies)[2].ToString(),
             "1.weight: belongs to no module of the architecture");
 }
 
-TEST(FindMisfits, KeysRightBelowAModuleThatIsNotKnownFit) {
+TEST(FindInconsistencies, KeysRightBelowAModuleThatIsNotKnownFit) {
   v1::Architecture architecture;
   ModuleTree& root = *architecture.mutable_root();
   root.set_type("Net");
   ModuleTree& child = *root.add_children();
   child = *ParseModule("m", "Linear(2, 3, False)");
   child.set_name("fc");
-  const auto misfits = FindMisfits(
+  const auto inconsistencies = FindInconsistencies(
       architecture, {{"scale", {7}}, {"fc.weight", {3, 2}}, {"other.weight", {1}}});
-  ASSERT_TRUE(misfits.ok());
-  ASSERT_EQ(misfits->size(), 1u);
-  EXPECT_EQ((*misfits)[0].key, "other.weight");
+  ASSERT_TRUE(inconsistencies.ok());
+  ASSERT_EQ(inconsistencies->size(), 1u);
+  EXPECT_EQ((*inconsistencies)[0].key, "other.weight");
   EXPECT_EQ(TensorsOf(root)->unknown, std::vector<std::string>{""});
   EXPECT_EQ(TensorsOf(child, "a.b")->tensors[0].key, "a.b.weight");
 }

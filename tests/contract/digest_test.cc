@@ -70,7 +70,7 @@ TEST(Digest, OfNothingIsThatOfTheEmptyString) {
   EXPECT_EQ(digester.Finish(), ComputeDigest(kXxh3, ""));
 }
 
-TEST(Digest, AMovedDigesterGoesOn) {
+TEST(Digest, AMovedDigesterContinues) {
   Digester first(kXxh3);
   first.Update("ab");
   Digester second(std::move(first));

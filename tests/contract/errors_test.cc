@@ -94,7 +94,7 @@ TEST(Errors, AnInvalidFieldIsNamedInTextAndDetail) {
 }
 
 TEST(Errors, WhatDoesNotExistIsNamedInTextAndDetail) {
-  const absl::Status status = NoSuch("checkpoint", "models/m/checkpoints/7");
+  const absl::Status status = DoesNotExist("checkpoint", "models/m/checkpoints/7");
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(status.message(), "checkpoint models/m/checkpoints/7 does not exist");
   const auto detail = DetailOf<google::rpc::ResourceInfo>(RoundTrip(status));
@@ -109,7 +109,7 @@ TEST(Errors, WhatExistsAlreadyIsNamedInTextAndDetail) {
   EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(status).resource_name(), "models/m");
 }
 
-TEST(Errors, UnavailableTellsWhenToTryAgain) {
+TEST(Errors, UnavailableReportsWhenToTryAgain) {
   const absl::Status status = RoundTrip(Unavailable("storage reopens", 2500));
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   const auto detail = DetailOf<google::rpc::RetryInfo>(status);
@@ -117,7 +117,7 @@ TEST(Errors, UnavailableTellsWhenToTryAgain) {
   EXPECT_EQ(detail.retry_delay().nanos(), 500'000'000);
 }
 
-TEST(Errors, AnOverloadIsKnownFromOtherUnavailableStatesAndTellsWhenToTryAgain) {
+TEST(Errors, AnOverloadIsKnownFromOtherUnavailableStatesAndReportsWhenToTryAgain) {
   const absl::Status overload = RoundTrip(Overloaded("1024 streams are open", 1500));
   EXPECT_EQ(overload.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(IsOverloaded(overload));
@@ -149,7 +149,8 @@ TEST(Errors, DataLossNamesTheTensor) {
 }
 
 TEST(Errors, AnnotatingKeepsCodeAndDetails) {
-  const absl::Status status = Annotate(NoSuch("model", "models/m"), "while loading");
+  const absl::Status status =
+      Annotate(DoesNotExist("model", "models/m"), "while loading");
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(status.message(), "while loading: model models/m does not exist");
   EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(status).resource_name(), "models/m");
@@ -180,9 +181,9 @@ TEST(StatusCodec, AStatusWithoutAReasonGetsTheNameOfItsCode) {
   }
 }
 
-TEST(StatusCodec, AReasonFitsBesideAnyDetails) {
+TEST(StatusCodec, AReasonFitsNextToAnyDetails) {
   const std::string name(100'000, 'n');
-  absl::Status status = NoSuch(name, name);
+  absl::Status status = DoesNotExist(name, name);
   status.SetPayload("type.googleapis.com/acme.Large", absl::Cord(std::string(3000, 'x')));
   const auto detail = ErrorDetailOf(RoundTrip(status));
   ASSERT_TRUE(detail.has_value());
@@ -204,7 +205,7 @@ TEST(StatusCodec, EveryCodeSurvives) {
 TEST(StatusCodec, TheDetailsMessageCarriesTheCode) {
   google::rpc::Status detailed;
   ASSERT_TRUE(detailed.ParseFromString(
-      ToGrpcStatus(NoSuch("model", "models/m")).error_details()));
+      ToGrpcStatus(DoesNotExist("model", "models/m")).error_details()));
   EXPECT_EQ(detailed.code(), 5);
   EXPECT_EQ(detailed.message(), "model models/m does not exist");
   ASSERT_EQ(detailed.details_size(), 2);

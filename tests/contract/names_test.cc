@@ -95,7 +95,7 @@ TEST(CheckpointNames, TakeVersionsAliasesAndLatest) {
             INT64_MAX);
 }
 
-TEST(CheckpointNames, AVersionHasOneSpellingAlone) {
+TEST(CheckpointNames, AVersionHasExactlyOneSpelling) {
   for (const char* last : {"0", "-1", "+1", "01", "1.0", "0x1", " 1", "1 ", "1e3",
                            "9223372036854775808", "99999999999999999999999"}) {
     ExpectRefused(

@@ -150,7 +150,7 @@ TEST(ValueCheckTest, KeysThatPythonHoldsEqualAreRefused) {
   }
 }
 
-TEST(ValueCheckTest, KeysThatPythonTellsApartAreTaken) {
+TEST(ValueCheckTest, KeysThatPythonReportsApartAreTaken) {
   const v1::Value keys = Frozen({IntValue(1),
                                  StringValue("1"),
                                  Bytes("1"),

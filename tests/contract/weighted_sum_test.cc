@@ -135,7 +135,7 @@ TEST(WeightedSumTest, IsOneProductAndOneSumAStep) {
   ASSERT_TRUE(AddWeighted(DType::kFloat32, reinterpret_cast<char*>(a.data()), 1.0 / 3,
                           Sums::kBegin, sums.data(), 1001)
                   .ok());
-  ASSERT_TRUE(AddWeighted(DType::kFloat32, shifted.data() + 1, 0.7, Sums::kGoOn,
+  ASSERT_TRUE(AddWeighted(DType::kFloat32, shifted.data() + 1, 0.7, Sums::kAccumulate,
                           sums.data(), 1001)
                   .ok());
   std::vector<float> rounded(1001);

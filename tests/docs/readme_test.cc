@@ -199,7 +199,7 @@ TEST_F(Readme, CACheckpointThatFitsInPartIsLoadedAsFarAsItGoes) {
   EXPECT_TRUE(torch::equal(model->head->weight, torch::zeros({2, 3})));
 }
 
-TEST_F(Readme, CAPartOfACheckpointComesAlone) {
+TEST_F(Readme, CLoadsAPartOfACheckpoint) {
   auto connected = modelstore::Client::Connect(address);
   ASSERT_TRUE(connected.ok()) << connected.status();
   const modelstore::StateDict words = {{"embed.weight", torch::rand({5000, 8})},

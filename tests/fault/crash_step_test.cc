@@ -104,7 +104,7 @@ class EveryStepTest : public CrashStepTest,
   }
 };
 
-TEST_P(EveryStepTest, KilledAtAnyStepNothingAcknowledgedIsLostAndNothingElseStays) {
+TEST_P(EveryStepTest, KilledAtAnyStepAcknowledgedDataSurvivesAndNothingElse) {
   const Operation operation = OperationNamed(GetParam());
   int acknowledged = 0;
   const int steps = ForEveryStep([&](int64_t n) {
@@ -123,7 +123,7 @@ TEST_P(EveryStepTest, KilledAtAnyStepNothingAcknowledgedIsLostAndNothingElseStay
   EXPECT_GE(steps, 3);
 }
 
-TEST_P(EveryStepTest, PowerLostAtAnyStepNothingAcknowledgedIsLostAndNothingElseStays) {
+TEST_P(EveryStepTest, PowerLostAtAnyStepAcknowledgedDataSurvivesAndNothingElse) {
   const Operation operation = OperationNamed(GetParam());
   std::mt19937_64 random(TestSeed());
   const int steps = ForEveryStep([&](int64_t n) {
@@ -188,8 +188,8 @@ class FailingStepTest : public EveryStepTest {
   // Without a restart: what was told is true, and the request now succeeds.
   absl::Status Recover(CheckpointStore& store, const Operation& operation,
                        bool acknowledged) {
-    absl::Status healed = store.maintenance().Heal();
-    if (!healed.ok()) return healed;
+    absl::Status reopened = store.maintenance().ReopenIfClosed();
+    if (!reopened.ok()) return reopened;
     absl::Status s = scenario_->CheckContent(store, operation, acknowledged);
     if (!s.ok()) return s;
     s = operation.run(store, scenario_->known());
@@ -198,22 +198,22 @@ class FailingStepTest : public EveryStepTest {
   }
 };
 
-TEST_P(FailingStepTest, AnErrorThatPassesIsToldAndForgotten) {
+TEST_P(FailingStepTest, AnErrorThatPassesIsReportedAndForgotten) {
   std::printf("%s: EIO once at each of %d steps\n", GetParam().c_str(),
               EveryStepFails(false, false));
 }
 
-TEST_P(FailingStepTest, AnErrorThatStaysIsToldAndHealedOnceItIsGone) {
+TEST_P(FailingStepTest, APersistentErrorIsReportedAndRecoversOnceItEnds) {
   std::printf("%s: EIO for good from each of %d steps\n", GetParam().c_str(),
               EveryStepFails(true, false));
 }
 
-TEST_P(FailingStepTest, ADiskFullForAMomentIsToldAndForgotten) {
+TEST_P(FailingStepTest, ADiskFullForAMomentIsReportedAndForgotten) {
   std::printf("%s: ENOSPC once at each of %d steps\n", GetParam().c_str(),
               EveryStepFails(false, true));
 }
 
-TEST_P(FailingStepTest, ADiskFullForLongIsToldAndHealedOnceThereIsRoom) {
+TEST_P(FailingStepTest, AFullDiskIsReportedAndRecoversOnceThereIsSpace) {
   std::printf("%s: ENOSPC for good from each of %d steps\n", GetParam().c_str(),
               EveryStepFails(true, true));
 }
@@ -319,7 +319,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, IgnoredSyncTest,
                          });
 
 // HIGH_WATER names the MANIFEST that a lost CURRENT named.
-TEST_F(CrashStepTest, ACurrentThatWasNeverSyncedIsWrittenAnew) {
+TEST_F(CrashStepTest, ACurrentThatWasNeverSyncedIsRewritten) {
   const Operation operation = OperationNamed("SmallSave");
   for (int64_t n = 1;; ++n) {
     const std::string folder = CopyOfScenario();
@@ -384,13 +384,13 @@ TEST_F(CrashStepTest, ADiskFullAtTwoHundredPointsOfASave) {
     // To the last byte, unless the ballast went to open storage again: what is stored
     // reads, and deleting works.
     if (std::filesystem::exists(folder + "/BALLAST")) fs->SetQuota(fs->used_bytes());
-    EXPECT_EQ((*store)->maintenance().Heal(), absl::OkStatus()) << label;
+    EXPECT_EQ((*store)->maintenance().ReopenIfClosed(), absl::OkStatus()) << label;
     EXPECT_EQ(scenario_->CheckContent(**store, operation, answer.ok()), absl::OkStatus())
         << label;
     EXPECT_EQ(OperationNamed("Delete").run(**store, scenario_->known()), absl::OkStatus())
         << label;
     fs->SetQuota(-1);
-    EXPECT_EQ((*store)->maintenance().Heal(), absl::OkStatus()) << label;
+    EXPECT_EQ((*store)->maintenance().ReopenIfClosed(), absl::OkStatus()) << label;
     EXPECT_EQ(operation.run(**store, scenario_->known()), absl::OkStatus()) << label;
     store->reset();
     Operation both = operation;

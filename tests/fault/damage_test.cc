@@ -88,7 +88,7 @@ class StoreDamageTest : public ::testing::TestWithParam<Kind> {
   }
 };
 
-TEST_P(StoreDamageTest, IsToldByNameOrHealed) {
+TEST_P(StoreDamageTest, IsReportedByNameOrRepaired) {
   const Kind kind = GetParam();
   const bool in_catalog = absl::string_view(kind.subfolder) != "packs";
   std::mt19937_64 random(TestSeed());
@@ -98,13 +98,14 @@ TEST_P(StoreDamageTest, IsToldByNameOrHealed) {
   ASSERT_TRUE(OpenStore(original.path()).ok());
   Tally tally;
   for (int round = 0; round < TestRounds(kRounds) && !HasFailure(); ++round) {
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
-    const std::vector<std::string> files = hurt.Files(kind.subfolder, kind.part);
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
+    const std::vector<std::string> files = damaged_copy.Files(kind.subfolder, kind.part);
     ASSERT_FALSE(files.empty());
     SCOPED_TRACE(DamageFile(files[random() % files.size()], random));
     // Over this file system nothing waits for a sync.
-    auto store = OpenStore(hurt.path(), std::make_shared<FaultFileSystem>(hurt.path()));
+    auto store = OpenStore(damaged_copy.path(),
+                           std::make_shared<FaultFileSystem>(damaged_copy.path()));
     if (!store.ok()) {
       EXPECT_TRUE(in_catalog) << store.status();
       EXPECT_TRUE(absl::IsDataLoss(store.status())) << store.status();
@@ -151,7 +152,7 @@ std::set<uint64_t> PacksIn(const std::string& folder) {
   return packs;
 }
 
-TEST(LostPackMetadataTest, WhatWasCopiedForwardOrMergedReadsBackWhenItIsMadeAnew) {
+TEST(LostPackMetadataTest, WhatWasCopiedForwardOrMergedReadsBackWhenItIsRecreated) {
   const RocksFolder base;
   const Scenario scenario(base.path());
   for (const char* name : {"DeleteAndSweep", "MergeOfSmallPacks"}) {

@@ -78,7 +78,7 @@ class DiskFullTest : public ::testing::TestWithParam<int64_t> {
 };
 
 // The parameter: how much of a save of 24 MiB fits.
-TEST_P(DiskFullTest, SavesAreRefusedTheRestWorksAndSpaceHealsIt) {
+TEST_P(DiskFullTest, SavesAreRefusedTheRestWorksAndSpaceRecoversIt) {
   const int64_t room = GetParam();
   support::TempFolder folder("disk-full");
   Mount disk(folder.path() + "/disk", 160 * kMiB);

@@ -96,18 +96,19 @@ TEST(VerifyDamageTest, ExactlyTheTensorsThatWereHitAreNamed) {
   const auto& versions = scenario.known().versions;
   int hits = 0, refused = 0;
   for (int round = 0; round < TestRounds(kRounds) && !HasFailure(); ++round) {
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
     const auto victim = std::next(versions.begin(), random() % versions.size());
     const std::vector<std::string> chunks = victim->second.Chunks();
     const std::string& chunk = chunks[random() % chunks.size()];
-    const std::optional<Place> place = Find(hurt, chunk);
+    const std::optional<Place> place = Find(damaged_copy, chunk);
     if (!place) continue;
     FlipBitAt(place->file, place->offset + static_cast<int64_t>(random() % chunk.size()),
               static_cast<int>(random() % 8));
     ++hits;
     auto store =
-        OpenStore(hurt.path(), std::make_shared<testing::FaultFileSystem>(hurt.path()));
+        OpenStore(damaged_copy.path(),
+                  std::make_shared<testing::FaultFileSystem>(damaged_copy.path()));
     ASSERT_TRUE(store.ok()) << store.status();
     auto service = server::MakeService(store->get(), {});
     for (const auto& [version, content] : versions) {

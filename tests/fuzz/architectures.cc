@@ -42,8 +42,8 @@ bool RunModuleText(absl::string_view input) {
   if (!tensors.ok()) return true;
   KeysAndShapes state;
   for (const TensorSpec& t : tensors->tensors) state.emplace_back(t.key, t.shape);
-  const auto misfits = FindMisfits(architecture, state);
-  FUZZ_REQUIRE(misfits.ok() && misfits->empty());
+  const auto inconsistencies = FindInconsistencies(architecture, state);
+  FUZZ_REQUIRE(inconsistencies.ok() && inconsistencies->empty());
   return true;
 }
 
@@ -68,7 +68,7 @@ bool RunArchitecture(absl::string_view input) {
   ModuleTree& root = *architecture.mutable_root();
   // A stored architecture may be any: printing and comparing bring nothing down.
   PrintModule(root);
-  FindMisfits(architecture, {{"weight", {1}}}).IgnoreError();
+  FindInconsistencies(architecture, {{"weight", {1}}}).IgnoreError();
   ForwardSteps(root);
   if (!status.ok()) {
     FUZZ_REQUIRE(status.code() == absl::StatusCode::kInvalidArgument);

@@ -7,9 +7,9 @@ namespace modelstore {
 namespace {
 
 // Bytes that mean something to varints, UTF-8, names and paths.
-constexpr unsigned char kTelling[] = {0x00, 0x01, 0x0f, 0x7a, 0x7f, 0x80, 0xc0, 0xc2,
-                                      0xed, 0xf4, 0xff, '/',  '.',  ':',  '~',  '-',
-                                      '0',  '1',  'a',  'A',  ' ',  '\n', '%',  '\\'};
+constexpr unsigned char kInterestingBytes[] = {
+    0x00, 0x01, 0x0f, 0x7a, 0x7f, 0x80, 0xc0, 0xc2, 0xed, 0xf4, 0xff, '/',
+    '.',  ':',  '~',  '-',  '0',  '1',  'a',  'A',  ' ',  '\n', '%',  '\\'};
 
 }  // namespace
 
@@ -31,10 +31,13 @@ void Mutator::Mutate(std::string& bytes) {
       if (rest > 0) bytes[at] = static_cast<char>(bytes[at] ^ (1 << Below(8)));
       break;
     case 1:  // one byte, to a telling one
-      if (rest > 0) bytes[at] = static_cast<char>(kTelling[Below(sizeof(kTelling))]);
+      if (rest > 0)
+        bytes[at] =
+            static_cast<char>(kInterestingBytes[Below(sizeof(kInterestingBytes))]);
       break;
     case 2:  // a telling byte more
-      bytes.insert(at, 1, static_cast<char>(kTelling[Below(sizeof(kTelling))]));
+      bytes.insert(
+          at, 1, static_cast<char>(kInterestingBytes[Below(sizeof(kInterestingBytes))]));
       break;
     case 3:  // some bytes less
       bytes.erase(at, count);

@@ -130,7 +130,8 @@ bool RunKey(absl::string_view input) {
 
 std::vector<std::string> StatusDetails() {
   return {std::string(ToGrpcStatus(InvalidField("a.b", "why")).error_details()),
-          std::string(ToGrpcStatus(NoSuch("model", "models/m")).error_details()), ""};
+          std::string(ToGrpcStatus(DoesNotExist("model", "models/m")).error_details()),
+          ""};
 }
 
 bool RunStatusDetails(absl::string_view input) {

@@ -192,16 +192,16 @@ bool RunJournal(absl::string_view input) {
   std::string bytes(input.substr(1));
   if (input[0] & 1) bytes = WithJournalChecksums(std::move(bytes));
   const Journal journal = ReadJournal(bytes);
-  FUZZ_REQUIRE(journal.sound_bytes <= journal.readable_bytes);
+  FUZZ_REQUIRE(journal.valid_bytes <= journal.readable_bytes);
   FUZZ_REQUIRE(journal.readable_bytes <= bytes.size() ||
                journal.end == Journal::End::kWhole);
-  FUZZ_REQUIRE(journal.records.empty() == (journal.sound_bytes == 0));
+  FUZZ_REQUIRE(journal.records.empty() == (journal.valid_bytes == 0));
   // What is sound reads the same alone.
   const Journal sound =
-      ReadJournal(absl::string_view(bytes).substr(0, journal.sound_bytes));
+      ReadJournal(absl::string_view(bytes).substr(0, journal.valid_bytes));
   FUZZ_REQUIRE(sound.end == Journal::End::kWhole);
   FUZZ_REQUIRE(sound.records == journal.records);
-  FUZZ_REQUIRE(sound.sound_bytes == journal.sound_bytes);
+  FUZZ_REQUIRE(sound.valid_bytes == journal.valid_bytes);
   if (journal.recycled) FUZZ_REQUIRE(HasRecycledRecord(bytes));
   // A record begins at the front of whatever has one.
   if (!journal.records.empty()) FUZZ_REQUIRE(!IsGarbage(bytes, 0));
@@ -299,7 +299,7 @@ bool RunTable(absl::string_view input) {
   if (scanned.ok()) FUZZ_REQUIRE(has_footer);
   std::optional<uint64_t> pack;
   FUZZ_REQUIRE(PackOfFile(&fs, "t.sst", &pack).ok());
-  IsSoundBlock(table);
+  IsValidBlock(table);
   if (const auto chunk = DecodeChunkKey(input)) {
     const ChunkKey key = EncodeChunkKey(*chunk);
     FUZZ_REQUIRE(absl::string_view(key.data(), key.size()) == input);

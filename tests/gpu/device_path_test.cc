@@ -83,7 +83,7 @@ TEST(DevicePath, WhatSeveralThreadsDeliverThroughFewSlotsArrives) {
       EXPECT_TRUE(Bytes(load.tensors[i]) == Bytes(values[i]))
           << "tensor " << i << " with " << slots << " slots";
     }
-    EXPECT_LE(fake.most_pinned(),
+    EXPECT_LE(fake.max_pinned(),
               slots * static_cast<int64_t>(device::PinnedPool::kSlotBytes));
   }
   EXPECT_GT(fake.copies(), 1000);
@@ -120,7 +120,7 @@ TEST(DevicePath, BytesBeyondTheTensorAreRefused) {
   EXPECT_EQ(fake.copies(), 0);
 }
 
-TEST(DevicePath, AFailedCopyIsToldByTheDeliveryAndAtTheEnd) {
+TEST(DevicePath, AFailedCopyIsReportedByTheDeliveryAndAtTheEnd) {
   FakeRuntime fake(2);
   const std::vector<torch::Tensor> values = Values(3);
   Load load(fake, values, 2);
@@ -129,7 +129,7 @@ TEST(DevicePath, AFailedCopyIsToldByTheDeliveryAndAtTheEnd) {
   EXPECT_NE(load.load->Finish(In(30'000)).find("copy failed"), std::string::npos);
 }
 
-TEST(DevicePath, ADeviceThatDoesNotAnswerEndsNeitherInSilenceNorInAHang) {
+TEST(DevicePath, ADeviceThatDoesNotAnswerIsReportedInTime) {
   FakeRuntime fake(2);
   const std::vector<torch::Tensor> values = Values(3);
   Load load(fake, values, 1);
@@ -170,7 +170,7 @@ TEST(DevicePath, AThousandLoadsThatFailHalfWayLeaveNoMemoryBehind) {
 
 // Reads all of `tensor` by way of `source`.
 std::string ReadAll(ByteSource& source, size_t bytes, size_t run_bytes) {
-  const std::shared_ptr<char> room = source.MakeRoom(bytes);
+  const std::shared_ptr<char> room = source.AllocateStaging(bytes);
   for (size_t at = 0; at < bytes; at += run_bytes) {
     const std::string error = source.Begin(
         static_cast<int64_t>(at), std::min(run_bytes, bytes - at), room.get() + at, room);
@@ -212,7 +212,7 @@ TEST(DevicePath, ASaveKeepsItsTensorUntilItIsRead) {
   EXPECT_EQ(fake.live_pinned(), 0);
 }
 
-TEST(DevicePath, AFailedReadIsTold) {
+TEST(DevicePath, AFailedReadIsReported) {
   FakeRuntime fake(1);
   DeviceSave save(fake, 0);
   const auto source = save.SourceFor(fake.Empty({500}, torch::kByte, 0));
@@ -220,7 +220,7 @@ TEST(DevicePath, AFailedReadIsTold) {
   fake.SetFaults({.copy = 2});
   EXPECT_NE(ReadAll(*source, 500, 100).find("copy failed"), std::string::npos);
   fake.SetFaults({.stuck = true});
-  const auto room = source->MakeRoom(10);
+  const auto room = source->AllocateStaging(10);
   EXPECT_EQ(source->Begin(0, 10, room.get(), room), "");
   EXPECT_NE(source->Wait(In(20)), "");
   fake.SetFaults({});

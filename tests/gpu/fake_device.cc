@@ -10,7 +10,7 @@ namespace {
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 // How often an event is asked before it is over.
-constexpr int kAskings = 3;
+constexpr int kQueriesPerEvent = 3;
 // What memory holds that nobody has written, or that was given back.
 constexpr int kPoison = 0xDB;
 
@@ -50,7 +50,7 @@ class FakeRuntime::Stream final : public device::CopyStream {
         : runtime_(runtime), queue_(std::move(queue)), end_(end) {}
     bool Done() override {
       const Lock lock(runtime_.mutex_);
-      if (runtime_.faults_.stuck || ++asked_ < kAskings) return false;
+      if (runtime_.faults_.stuck || ++asked_ < kQueriesPerEvent) return false;
       for (size_t i = 0; i < end_; ++i) RunOnce(*(*queue_)[i]);
       return true;
     }
@@ -105,7 +105,7 @@ int64_t FakeRuntime::live_bytes(int device) const {
   return devices_[device].live;
 }
 
-int64_t FakeRuntime::most_bytes(int device) const {
+int64_t FakeRuntime::max_bytes(int device) const {
   const Lock lock(mutex_);
   return devices_[device].most;
 }
@@ -120,9 +120,9 @@ int64_t FakeRuntime::live_pinned() const {
   return pinned_;
 }
 
-int64_t FakeRuntime::most_pinned() const {
+int64_t FakeRuntime::max_pinned() const {
   const Lock lock(mutex_);
-  return most_pinned_;
+  return max_pinned_;
 }
 
 int64_t FakeRuntime::copies() const {
@@ -183,7 +183,7 @@ std::shared_ptr<char> FakeRuntime::AllocatePinned(size_t bytes, int device) {
   const Lock lock(mutex_);
   Touch(device);
   pinned_ += static_cast<int64_t>(bytes);
-  most_pinned_ = std::max(most_pinned_, pinned_);
+  max_pinned_ = std::max(max_pinned_, pinned_);
   auto* const data = new char[bytes];
   std::memset(data, kPoison, bytes);
   return std::shared_ptr<char>(data, [this, bytes](char* p) {

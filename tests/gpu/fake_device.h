@@ -44,10 +44,10 @@ class FakeRuntime final : public device::DeviceRuntime {
   void RunQueued(int device);
 
   int64_t live_bytes(int device) const;  // of tensors
-  int64_t most_bytes(int device) const;  // the most at any time
+  int64_t max_bytes(int device) const;   // the most at any time
   int64_t allocations() const;           // of tensors, ever
   int64_t live_pinned() const;
-  int64_t most_pinned() const;
+  int64_t max_pinned() const;
   int64_t copies() const;
   // Devices that any call has named; counting them and asking for memory included.
   std::set<int> touched() const;
@@ -85,7 +85,7 @@ class FakeRuntime final : public device::DeviceRuntime {
   int64_t allocations_ = 0;
   int64_t copies_ = 0;
   int64_t pinned_ = 0;
-  int64_t most_pinned_ = 0;
+  int64_t max_pinned_ = 0;
 };
 
 }  // namespace modelstore::support

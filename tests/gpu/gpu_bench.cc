@@ -29,7 +29,9 @@ constexpr int kRounds = 5;
 constexpr int64_t kTensorBytes = int64_t{16} << 20;
 constexpr size_t kRunBytes = size_t{1} << 20;  // as messages of a load are
 
-auto Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(120); }
+auto TestDeadline() {
+  return std::chrono::steady_clock::now() + std::chrono::seconds(120);
+}
 
 void Require(const std::string& error) {
   if (error.empty()) return;
@@ -84,7 +86,7 @@ int main(int argc, char** argv) {
                             host[i].nbytes()});
     }
     Require(modelstore::support::DeliverAll(deliveries, kRunBytes, 2));
-    Require(loading.Finish(Soon()));
+    Require(loading.Finish(TestDeadline()));
   });
 
   const double save = Seconds([&] {
@@ -93,10 +95,10 @@ int main(int argc, char** argv) {
     for (const torch::Tensor& t : on_gpu) sources.push_back(saving.SourceFor(t));
     saving.Begin();
     for (int64_t i = 0; i < count; ++i) {
-      const auto room = sources[i]->MakeRoom(kTensorBytes);
+      const auto room = sources[i]->AllocateStaging(kTensorBytes);
       Require(sources[i]->Begin(0, kTensorBytes, room.get(), room));
     }
-    Require(sources.back()->Wait(Soon()));
+    Require(sources.back()->Wait(TestDeadline()));
   });
 
   const torch::Tensor pinned =

@@ -23,7 +23,9 @@ namespace {
 using device::DeviceLoad;
 using device::DeviceSave;
 
-auto Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(60); }
+auto TestDeadline() {
+  return std::chrono::steady_clock::now() + std::chrono::seconds(60);
+}
 
 bool SameBits(const torch::Tensor& a, const torch::Tensor& b) {
   const torch::Tensor x = a.cpu().contiguous(), y = b.cpu().contiguous();
@@ -46,7 +48,7 @@ void RoundTrip(int device, const std::vector<torch::Tensor>& values, size_t run_
                           values[i].nbytes()});
   }
   EXPECT_EQ(support::DeliverAll(deliveries, run_bytes, 4), "");
-  EXPECT_EQ(load.Finish(Soon()), "");
+  EXPECT_EQ(load.Finish(TestDeadline()), "");
   for (size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(runtime.DeviceOf(loaded[i]), device);
     EXPECT_TRUE(SameBits(loaded[i], values[i])) << "tensor " << i;
@@ -94,9 +96,9 @@ TEST(Gpu, ASaveComesAfterTheKernelsThatWereQueued) {
   DeviceSave save(runtime, 0);
   const auto source = save.SourceFor(target);
   save.Begin();
-  const auto room = source->MakeRoom(target.nbytes());
+  const auto room = source->AllocateStaging(target.nbytes());
   EXPECT_EQ(source->Begin(0, target.nbytes(), room.get(), room), "");
-  EXPECT_EQ(source->Wait(Soon()), "");
+  EXPECT_EQ(source->Wait(TestDeadline()), "");
   target.fill_(3);
   const auto* const values = reinterpret_cast<const float*>(room.get());
   for (int64_t i = 0; i < target.numel(); ++i) ASSERT_EQ(values[i], 2.0F);
@@ -113,7 +115,7 @@ TEST(Gpu, FreeMemoryFallsByWhatIsAllocated) {
   EXPECT_EQ(before->second, after->second);
 }
 
-TEST(Gpu, TheGeneratorGoesOnWhereItWas) {
+TEST(Gpu, TheGeneratorContinuesWhereItWas) {
   NEEDS_GPUS(1);
   const auto on_gpu = torch::TensorOptions(torch::kFloat).device(torch::kCUDA, 0);
   (void)torch::randn({3}, on_gpu);

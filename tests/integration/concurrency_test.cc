@@ -194,7 +194,7 @@ TEST_F(ConcurrencyTest, ALoadOutlivesTheDeletionOfItsCheckpoint) {
   EXPECT_EQ(stats->pack_bytes(), 0);
 }
 
-TEST_F(ConcurrencyTest, LoadsBesideDeletionsAndSweepsGiveTheRightBytesOrNotFound) {
+TEST_F(ConcurrencyTest, LoadsDuringDeletionsAndSweepsReturnTheRightBytesOrNotFound) {
   std::atomic<bool> done{false};
   std::atomic<int> loads{0}, gone{0};
   std::vector<std::thread> loaders;
@@ -336,7 +336,7 @@ TEST_F(ConcurrencyTest, TheNumberOfADeletedVersionIsNeverGivenAgain) {
   EXPECT_EQ(saved->version, 6);
 }
 
-TEST_F(ConcurrencyTest, AModelCreatedAnewIsAnotherModel) {
+TEST_F(ConcurrencyTest, AModelRecreatedIsAnotherModel) {
   const TensorSet old_content = Large(1);
   auto old_version = SaveNow(old_content);
   ASSERT_TRUE(old_version.ok()) << old_version.status();

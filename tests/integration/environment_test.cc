@@ -71,7 +71,7 @@ class EnvironmentTest : public ::testing::Test {
   std::unique_ptr<support::ServerProcess> server_;
 };
 
-TEST_F(EnvironmentTest, ALogReaderThatIsGoneEndsNothing) {
+TEST_F(EnvironmentTest, ALogReaderThatIsMissingEndsNothing) {
   Start();
   CloseReader();
   MakeLoggedCalls(20);

@@ -81,19 +81,19 @@ class HostileClientTest : public ::testing::Test {
   }
 
   // An upload whose only message is spoilt by `spoil`.
-  grpc::Status SendSpoilt(const std::function<void(v1::UploadChunksRequest&)>& spoil) {
+  grpc::Status SendModified(const std::function<void(v1::UploadChunksRequest&)>& modify) {
     v1::UploadChunksRequest message = support::ChunkMessage(std::string(1'000, 'x'));
     message.set_upload(NewUpload());
-    spoil(message);
+    modify(message);
     return SendUpload({message});
   }
   // The manifest of one spoilt tensor, and no chunks.
-  grpc::Status SendTensor(const std::function<void(v1::Tensor&)>& spoil) {
+  grpc::Status SendTensor(const std::function<void(v1::Tensor&)>& modify) {
     v1::UploadChunksRequest message;
     message.set_upload(NewUpload());
     v1::Tensor& tensor = *message.mutable_manifest()->add_tensors();
     tensor = RawTensor("t", 1, 1'000, 2).tensor;
-    spoil(tensor);
+    modify(tensor);
     message.set_manifest_complete(true);
     return SendUpload({message});
   }
@@ -124,23 +124,24 @@ class HostileClientTest : public ::testing::Test {
   } while (false)
 
 TEST_F(HostileClientTest, ChunksThatAreNotWhatTheyClaimAreRefused) {
-  EXPECT_CODE(SendSpoilt([](auto& m) { (*m.mutable_data())[10] ^= 1; }),
+  EXPECT_CODE(SendModified([](auto& m) { (*m.mutable_data())[10] ^= 1; }),
               StatusCode::INVALID_ARGUMENT);
-  EXPECT_CODE(SendSpoilt([](auto& m) { m.mutable_chunks(0)->set_digest("short"); }),
+  EXPECT_CODE(SendModified([](auto& m) { m.mutable_chunks(0)->set_digest("short"); }),
               StatusCode::INVALID_ARGUMENT);
-  EXPECT_CODE(SendSpoilt([](auto& m) { m.mutable_chunks(0)->clear_digest(); }),
+  EXPECT_CODE(SendModified([](auto& m) { m.mutable_chunks(0)->clear_digest(); }),
               StatusCode::INVALID_ARGUMENT);
-  EXPECT_CODE(SendSpoilt([](auto& m) { m.mutable_chunks(0)->set_size_bytes(999); }),
+  EXPECT_CODE(SendModified([](auto& m) { m.mutable_chunks(0)->set_size_bytes(999); }),
               StatusCode::INVALID_ARGUMENT);
-  EXPECT_CODE(SendSpoilt([](auto& m) { m.clear_chunks(); }),
+  EXPECT_CODE(SendModified([](auto& m) { m.clear_chunks(); }),
               StatusCode::INVALID_ARGUMENT);
-  EXPECT_CODE(SendSpoilt([](auto& m) { m.clear_data(); }), StatusCode::INVALID_ARGUMENT);
+  EXPECT_CODE(SendModified([](auto& m) { m.clear_data(); }),
+              StatusCode::INVALID_ARGUMENT);
   for (int64_t size : {int64_t{0}, int64_t{-1}, kHuge, -kHuge - 1, kMaxChunkBytes + 1}) {
-    EXPECT_CODE(SendSpoilt([&](auto& m) { m.mutable_chunks(0)->set_size_bytes(size); }),
+    EXPECT_CODE(SendModified([&](auto& m) { m.mutable_chunks(0)->set_size_bytes(size); }),
                 StatusCode::INVALID_ARGUMENT);
   }
   // Two sizes whose sum wraps around to the truth.
-  EXPECT_CODE(SendSpoilt([](auto& m) {
+  EXPECT_CODE(SendModified([](auto& m) {
                 m.mutable_chunks(0)->set_size_bytes(kHuge);
                 *m.add_chunks() = m.chunks(0);
                 m.add_chunks()->set_size_bytes(1'002);
@@ -148,7 +149,7 @@ TEST_F(HostileClientTest, ChunksThatAreNotWhatTheyClaimAreRefused) {
               StatusCode::INVALID_ARGUMENT);
 }
 
-TEST_F(HostileClientTest, ShapesAndSizesBeyondAllMeasureAreRefused) {
+TEST_F(HostileClientTest, HugeShapesAndSizesAreRefused) {
   for (const std::vector<int64_t>& shape :
        {std::vector<int64_t>{kHuge},
         {-1},
@@ -183,7 +184,7 @@ TEST_F(HostileClientTest, ShapesAndSizesBeyondAllMeasureAreRefused) {
               StatusCode::INVALID_ARGUMENT);
 }
 
-TEST_F(HostileClientTest, NamesThatAreNoNamesAreRefused) {
+TEST_F(HostileClientTest, MalformedNamesAreRefused) {
   for (const std::string& key :
        {std::string(), std::string(1'025, 'k'), std::string("a\nb"),
         std::string("\xff\xfe"), std::string("nul\0nul", 7)}) {
@@ -373,16 +374,16 @@ TEST_F(HostileClientTest, ValuesNestedTooDeepAreRefused) {
   }
 }
 
-TEST_F(HostileClientTest, LoadsOfWhatIsNotThereAreRefused) {
+TEST_F(HostileClientTest, LoadsOfWhatDoesNotExistAreRefused) {
   auto client = support::ConnectTo(server_->address());
   ASSERT_TRUE(client.ok());
   const support::TensorSet content({.seed = 5, .tensors = 4, .bytes = 2 << 20});
   auto saved = support::Save(*client, "models/healthy", content);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  const auto load = [&](const std::function<void(v1::LoadCheckpointRequest&)>& spoil) {
+  const auto load = [&](const std::function<void(v1::LoadCheckpointRequest&)>& modify) {
     v1::LoadCheckpointRequest request;
     request.set_name(saved->name);
-    spoil(request);
+    modify(request);
     std::string bytes;
     return raw_.Load(request, &bytes);
   };

@@ -178,15 +178,16 @@ TEST_F(NetworkTest, ACutAnywhereInTheBytesOfASaveIsResumed) {
   ASSERT_TRUE(client.ok()) << client.status();
   for (int i = 0; i < 30; ++i) {
     const TensorSet content = i % 5 == 4 ? Small(1'000 + i) : Large(1'000 + i);
-    const auto harm = i % 2 == 0 ? TcpProxy::Harm::kReset : TcpProxy::Harm::kClose;
+    const auto fault = i % 2 == 0 ? TcpProxy::Fault::kReset : TcpProxy::Fault::kClose;
     const int64_t at =
         1 + static_cast<int64_t>(random() % static_cast<uint64_t>(content.total_bytes()));
-    proxy_->HurtAfter(TcpProxy::kToServer, at, harm);
+    proxy_->FaultAfter(TcpProxy::kToServer, at, fault);
     SaveAndCheck(*client, content, absl::StrCat("save cut at byte ", at));
     if (HasFailure()) return;
   }
-  std::printf("saves cut at a random byte: %d connections broken\n", proxy_->hurt());
-  EXPECT_GE(proxy_->hurt(), 28);
+  std::printf("saves cut at a random byte: %d connections broken\n",
+              proxy_->fault_count());
+  EXPECT_GE(proxy_->fault_count(), 28);
 }
 
 TEST_F(NetworkTest, ACutAnywhereInTheBytesOfALoadIsResumed) {
@@ -197,34 +198,35 @@ TEST_F(NetworkTest, ACutAnywhereInTheBytesOfALoadIsResumed) {
   auto client = support::ConnectTo(proxy_->address());
   ASSERT_TRUE(client.ok()) << client.status();
   for (int i = 0; i < 60; ++i) {
-    const auto harm = i % 2 == 0 ? TcpProxy::Harm::kReset : TcpProxy::Harm::kClose;
+    const auto fault = i % 2 == 0 ? TcpProxy::Fault::kReset : TcpProxy::Fault::kClose;
     const int64_t at =
         1 + static_cast<int64_t>(random() % static_cast<uint64_t>(content.total_bytes()));
-    proxy_->HurtAfter(TcpProxy::kToClient, at, harm);
+    proxy_->FaultAfter(TcpProxy::kToClient, at, fault);
     EXPECT_EQ(support::Verify(*client, saved->name, content), absl::OkStatus())
         << "load cut at byte " << at;
     if (HasFailure()) return;
   }
-  std::printf("loads cut at a random byte: %d connections broken\n", proxy_->hurt());
-  EXPECT_GE(proxy_->hurt(), 56);
+  std::printf("loads cut at a random byte: %d connections broken\n",
+              proxy_->fault_count());
+  EXPECT_GE(proxy_->fault_count(), 56);
 }
 
 TEST_F(NetworkTest, AConnectionThatBreaksAgainAndAgainStillGetsThere) {
   auto client = support::ConnectTo(proxy_->address());
   ASSERT_TRUE(client.ok()) << client.status();
   const TensorSet content = Large(6);
-  proxy_->HurtAfter(TcpProxy::kToServer, 3'300'000, TcpProxy::Harm::kReset, 1'000);
+  proxy_->FaultAfter(TcpProxy::kToServer, 3'300'000, TcpProxy::Fault::kReset, 1'000);
   SaveAndCheck(*client, content, "save over a connection that breaks each 3.3 MB");
-  const int broken = proxy_->hurt();
+  const int broken = proxy_->fault_count();
   EXPECT_GE(broken, 3);
-  proxy_->Heal();
+  proxy_->ClearFault();
   auto saved = support::Save(*direct_, kModel, content);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  proxy_->HurtAfter(TcpProxy::kToClient, 3'300'000, TcpProxy::Harm::kReset, 1'000);
+  proxy_->FaultAfter(TcpProxy::kToClient, 3'300'000, TcpProxy::Fault::kReset, 1'000);
   EXPECT_EQ(support::Verify(*client, saved->name, content), absl::OkStatus());
   std::printf("broken each 3.3 MB: %d times in a save, %d times in a load\n", broken,
-              proxy_->hurt() - broken);
-  EXPECT_GE(proxy_->hurt() - broken, 3);
+              proxy_->fault_count() - broken);
+  EXPECT_GE(proxy_->fault_count() - broken, 3);
 }
 
 TEST_F(NetworkTest, ANetworkThatGoesDeadIsNoticedAndLeft) {
@@ -233,18 +235,18 @@ TEST_F(NetworkTest, ANetworkThatGoesDeadIsNoticedAndLeft) {
   ASSERT_TRUE(client.ok()) << client.status();
   const TensorSet content = Large(7);
   for (int64_t at : {100'000, 3'000'000, 9'000'000}) {
-    proxy_->HurtAfter(TcpProxy::kToServer, at, TcpProxy::Harm::kStall);
+    proxy_->FaultAfter(TcpProxy::kToServer, at, TcpProxy::Fault::kStall);
     SaveAndCheck(*client, content, absl::StrCat("save stalled at byte ", at));
     if (HasFailure()) return;
   }
   auto saved = support::Save(*direct_, kModel, content);
   ASSERT_TRUE(saved.ok()) << saved.status();
   for (int64_t at : {500, 3'000'000, 9'000'000}) {
-    proxy_->HurtAfter(TcpProxy::kToClient, at, TcpProxy::Harm::kStall);
+    proxy_->FaultAfter(TcpProxy::kToClient, at, TcpProxy::Fault::kStall);
     EXPECT_EQ(support::Verify(*client, saved->name, content), absl::OkStatus())
         << "load stalled at byte " << at;
   }
-  EXPECT_EQ(proxy_->hurt(), 6);
+  EXPECT_EQ(proxy_->fault_count(), 6);
 }
 
 TEST_F(NetworkTest, AServerKilledInTheMiddleOfAnUploadIsResumedAgainst) {

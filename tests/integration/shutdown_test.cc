@@ -152,7 +152,7 @@ TEST_F(ShutdownTest, NewCallsAreTurnedAwayWhileTheOldFinish) {
   ExpectCleanEnd(milliseconds(10'000));
 }
 
-TEST_F(ShutdownTest, AStreamThatDoesNotEndIsCutAtTheDeadlineAndWhatItBroughtIsKept) {
+TEST_F(ShutdownTest, AStreamOpenAtTheDeadlineIsCutAndItsChunksAreKept) {
   Start("1s");
   v1::Upload upload;
   ASSERT_TRUE(raw_->CreateUpload(kModel, "r", &upload).ok());

@@ -21,11 +21,11 @@ using support::TcpProxy;
 
 constexpr double kMemoryBoundMib = 256;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kMemoryIsOurs = false;  // most of it belongs to the sanitizer
+constexpr bool kCanMeasureMemory = false;  // most of it belongs to the sanitizer
 #else
-constexpr bool kMemoryIsOurs = true;
+constexpr bool kCanMeasureMemory = true;
 #endif
-constexpr int kStalled = kMemoryIsOurs ? 200 : 40;
+constexpr int kStalled = kCanMeasureMemory ? 200 : 40;
 
 double SecondsSince(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();
@@ -73,7 +73,7 @@ class StalledClientsTest : public ::testing::Test {
       left = support::RssAnonMib(server_->pid()) - idle_mib_;
       if (stats.ok() && stats->active_save_streams() == 0 &&
           stats->buffered_bytes() == 0 &&
-          (!kMemoryIsOurs || left < kMemoryBoundMib / 2)) {
+          (!kCanMeasureMemory || left < kMemoryBoundMib / 2)) {
         return left;
       }
       std::this_thread::sleep_for(milliseconds(100));
@@ -85,13 +85,14 @@ class StalledClientsTest : public ::testing::Test {
 
   // Waits until every upload has come to its stall, or none has moved for 3 s: a
   // server short of memory leaves the others waiting. Tells how many stalled.
-  static int AwaitStandstill(const TcpProxy& proxy) {
+  static int CountStalledStreams(const TcpProxy& proxy) {
     int64_t passed = -1;
-    while (proxy.hurt() < kStalled && passed != proxy.passed(TcpProxy::kToServer)) {
+    while (proxy.fault_count() < kStalled &&
+           passed != proxy.passed(TcpProxy::kToServer)) {
       passed = proxy.passed(TcpProxy::kToServer);
       std::this_thread::sleep_for(std::chrono::seconds(3));
     }
-    return proxy.hurt();
+    return proxy.fault_count();
   }
 
   support::TempFolder folder_{"stalled"};
@@ -140,14 +141,15 @@ std::string NewUpload(support::ServerProcess& server, int index) {
   return upload.name();
 }
 
-TEST_F(StalledClientsTest, TwoHundredStalledUploadsHurtNobodyAndTheirMemoryComesBack) {
+TEST_F(StalledClientsTest,
+       TwoHundredStalledUploadsAffectNoOthersAndTheirMemoryComesBack) {
   const double alone = SaveAndLoad(2);
   support::RssSampler sampler(server_->pid());
   double beside = 0;
   {
     TcpProxy proxy(server_->port());
     // Somewhere within its second to fourth chunk, each.
-    proxy.HurtAfter(TcpProxy::kToServer, 5'500'000, TcpProxy::Harm::kStall, kStalled);
+    proxy.FaultAfter(TcpProxy::kToServer, 5'500'000, TcpProxy::Fault::kStall, kStalled);
     std::vector<std::string> names;
     for (int i = 0; i < kStalled; ++i) names.push_back(NewUpload(*server_, i));
     std::vector<std::unique_ptr<EndlessUpload>> uploads;
@@ -155,7 +157,8 @@ TEST_F(StalledClientsTest, TwoHundredStalledUploadsHurtNobodyAndTheirMemoryComes
       uploads.push_back(
           std::make_unique<EndlessUpload>(proxy.address(), names[i], 1'000 * (i + 1)));
     }
-    std::printf("stalled by the network: %d of %d\n", AwaitStandstill(proxy), kStalled);
+    std::printf("stalled by the network: %d of %d\n", CountStalledStreams(proxy),
+                kStalled);
     for (uint64_t seed : {3, 4, 5}) beside = std::max(beside, SaveAndLoad(seed));
     const auto asked = steady_clock::now();
     EXPECT_EQ(support::CheckHealth(server_->NewChannel(), milliseconds(5'000)),
@@ -168,13 +171,13 @@ TEST_F(StalledClientsTest, TwoHundredStalledUploadsHurtNobodyAndTheirMemoryComes
       "stalled uploads: %d; RssAnon over idle (%.0f MiB): peak %.0f MiB, afterwards "
       "%.0f MiB; healthy save and load of 64 MiB: %.2f s alone, %.2f s beside them\n",
       kStalled, idle_mib_, sampler.peak_mib() - idle_mib_, left, alone, beside);
-  if (kMemoryIsOurs) {
+  if (kCanMeasureMemory) {
     EXPECT_LE(sampler.peak_mib() - idle_mib_, kMemoryBoundMib);
   }
   SaveAndLoad(6);
 }
 
-TEST_F(StalledClientsTest, TwoHundredLoadsThatNobodyReadsHurtNobody) {
+TEST_F(StalledClientsTest, TwoHundredLoadsThatNobodyReadsAffectNoOthers) {
   const support::TensorSet content({.seed = 9, .tensors = 10, .bytes = 64 << 20});
   auto saved = support::Save(*client_, "models/m", content);
   ASSERT_TRUE(saved.ok()) << saved.status();
@@ -217,7 +220,7 @@ TEST_F(StalledClientsTest, TwoHundredLoadsThatNobodyReadsHurtNobody) {
       "unread loads: %d; RssAnon over idle: peak %.0f MiB, afterwards %.0f MiB; healthy "
       "save and load of 64 MiB: %.2f s alone, %.2f s beside them\n",
       kStalled, sampler.peak_mib() - idle_mib_, left, alone, beside);
-  if (kMemoryIsOurs) {
+  if (kCanMeasureMemory) {
     EXPECT_LE(sampler.peak_mib() - idle_mib_, kMemoryBoundMib);
   }
 }
@@ -227,7 +230,7 @@ TEST_F(StalledClientsTest, ClientsThatDieInTheirStreamsLeaveNothingRunning) {
   constexpr int kDeaths = 100;
   {
     TcpProxy proxy(server_->port());
-    proxy.HurtAfter(TcpProxy::kToServer, 2'700'000, TcpProxy::Harm::kReset, kDeaths);
+    proxy.FaultAfter(TcpProxy::kToServer, 2'700'000, TcpProxy::Fault::kReset, kDeaths);
     for (int i = 0; i < kDeaths; i += 10) {
       std::vector<std::unique_ptr<EndlessUpload>> uploads;
       for (int k = i; k < i + 10; ++k) {
@@ -235,10 +238,10 @@ TEST_F(StalledClientsTest, ClientsThatDieInTheirStreamsLeaveNothingRunning) {
             proxy.address(), NewUpload(*server_, 10'000 + k), 77'000 + k));
       }
       const auto deadline = steady_clock::now() + std::chrono::seconds(30);
-      while (proxy.hurt() < i + 10 && steady_clock::now() < deadline) {
+      while (proxy.fault_count() < i + 10 && steady_clock::now() < deadline) {
         std::this_thread::sleep_for(milliseconds(5));
       }
-      ASSERT_GE(proxy.hurt(), i + 10);
+      ASSERT_GE(proxy.fault_count(), i + 10);
     }
   }
   const double left = MemoryLeft();
@@ -275,7 +278,7 @@ TEST(DeadNetworkTest, AConnectionThatNoLongerAnswersIsEndedByItsProbe) {
   EXPECT_EQ(stats->active_save_streams(), 1);
 
   // The server probes after a second of silence and gives the answer 20.
-  proxy.HurtAfter(TcpProxy::kToServer, 1, TcpProxy::Harm::kStall);
+  proxy.FaultAfter(TcpProxy::kToServer, 1, TcpProxy::Fault::kStall);
   const auto start = steady_clock::now();
   while (SecondsSince(start) < 60 && stats.ok() && stats->active_save_streams() > 0) {
     std::this_thread::sleep_for(milliseconds(200));

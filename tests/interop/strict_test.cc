@@ -5,14 +5,14 @@
 #include <functional>
 
 #include "client/torch/tensor_views.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 #include "tests/interop/cases.h"
 
 namespace modelstore::interop {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 using ::testing::ElementsAreArray;
 using ::testing::UnorderedElementsAreArray;
 
@@ -73,7 +73,7 @@ std::shared_ptr<torch::nn::Module> Make(const std::string& name) {
   return nullptr;
 }
 
-void Save(World& world, const Case& c) {
+void Save(ServerFixture& fixture, const Case& c) {
   torch_internal::ViewBuilder views(/*at_rest=*/true);
   for (const auto& [key, tensor] : c.tensors) {
     ASSERT_TRUE(views.Add("model", key, tensor).ok()) << key;
@@ -81,7 +81,7 @@ void Save(World& world, const Case& c) {
   SaveContent content;
   content.tensors = views.Take();
   content.sections.push_back({"model", Value(), c.metadata});
-  auto saved = world.client()
+  auto saved = fixture.client()
                    .SaveAsync("models/m", std::move(content))
                    .Durable(After(std::chrono::seconds(30)));
   ASSERT_TRUE(saved.ok()) << saved.status();
@@ -98,13 +98,13 @@ TEST(StrictTest, ListsAndValuesAreThoseOfPyTorchOnTheSameStateDicts) {
   ASSERT_GE(cases.size(), 70u);
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
-    World world;
-    Save(world, c);
+    ServerFixture fixture;
+    Save(fixture, c);
     const std::shared_ptr<torch::nn::Module> module = Make(c.module);
     ASSERT_NE(module, nullptr) << c.module;
     Blank(*module);
     const LoadResult result = LoadCheckpoint(
-        world.client(), support::kLatest,
+        fixture.client(), support::kLatest,
         {.module = module.get(), .non_persistent = {"scratch"}, .strict = false});
     EXPECT_THAT(Mismatched(result.report), UnorderedElementsAreArray(c.mismatch));
     EXPECT_EQ(result.status.ok(), c.mismatch.empty()) << result.status;
@@ -122,11 +122,11 @@ TEST(StrictTest, ListsAndValuesAreThoseOfPyTorchOnTheSameStateDicts) {
 TEST(StrictTest, StrictRefusesWhatPyTorchRefuses) {
   for (const Case& c : AskPython("strict")) {
     SCOPED_TRACE(c.name);
-    World world;
-    Save(world, c);
+    ServerFixture fixture;
+    Save(fixture, c);
     const std::shared_ptr<torch::nn::Module> module = Make(c.module);
     const LoadResult result =
-        LoadCheckpoint(world.client(), support::kLatest,
+        LoadCheckpoint(fixture.client(), support::kLatest,
                        {.module = module.get(), .non_persistent = {"scratch"}});
     const bool fits = c.missing.empty() && c.unexpected.empty() && c.mismatch.empty();
     EXPECT_EQ(result.status.ok(), fits) << result.status;

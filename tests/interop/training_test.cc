@@ -8,22 +8,22 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 #include "tests/interop/cases.h"
 
 namespace modelstore::interop {
 namespace {
 
 using support::At;
-using support::World;
+using support::ServerFixture;
 
-void SaveTraining(World& world, const Case& c) {
+void SaveTraining(ServerFixture& fixture, const Case& c) {
   const StateDict model = {{"weight", At(c.tensors, "model:weight")},
                            {"bias", At(c.tensors, "model:bias")}};
   SaveArgs args = {.state_dict = &model};
   for (const auto& [name, value] : c.trees) args.sections[name] = TreeOf(c, name);
-  auto saved = SaveCheckpoint(world.client(), "models/m", args);
+  auto saved = SaveCheckpoint(fixture.client(), "models/m", args);
   ASSERT_TRUE(saved.ok()) << saved.status();
 }
 
@@ -49,10 +49,10 @@ std::vector<Case> PythonsTrainingTest::cases_;
 TEST_F(PythonsTrainingTest, OptimizersAndSchedulersComeBackAsTheyWere) {
   ASSERT_EQ(cases_.size(), 6u);
   for (const Case& c : cases_) {
-    World world;
-    SaveTraining(world, c);
+    ServerFixture fixture;
+    SaveTraining(fixture, c);
     const LoadResult result = LoadCheckpoint(
-        world.client(), support::kLatest, {},
+        fixture.client(), support::kLatest, {},
         {.selection = {.sections = {"optimizer", "scheduler", "plateau"}}});
     ASSERT_TRUE(result.status.ok()) << result.status;
     for (const auto& [name, tree] : result.sections) {
@@ -70,19 +70,19 @@ TEST_F(PythonsTrainingTest, OptimizersAndSchedulersComeBackAsTheyWere) {
 TEST_F(PythonsTrainingTest, LibTorchsOptimizersTakeTheNextStepAsPythonDoes) {
   for (const Case& c : cases_) {
     SCOPED_TRACE(c.name);
-    World world;
-    SaveTraining(world, c);
+    ServerFixture fixture;
+    SaveTraining(fixture, c);
     torch::nn::Linear net(3, 4);
     auto optimizer = Make(c.module, net->parameters());
     ASSERT_NE(optimizer, nullptr);
     LoadArgs args = {.module = net.get(), .optimizer = optimizer.get()};
     // Its state is of all parameters together: no shape tells their order.
     if (c.module == "LBFGS") {
-      EXPECT_EQ(LoadCheckpoint(world.client(), support::kLatest, args).status.code(),
+      EXPECT_EQ(LoadCheckpoint(fixture.client(), support::kLatest, args).status.code(),
                 absl::StatusCode::kFailedPrecondition);
       args.parameter_order = Policy::kReport;
     }
-    const LoadResult result = LoadCheckpoint(world.client(), support::kLatest, args);
+    const LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, args);
     ASSERT_TRUE(result.status.ok()) << result.status;
     EXPECT_THAT(result.report.inferred, ::testing::ElementsAre("optimizer"))
         << "Python's state_dict has no names";
@@ -96,7 +96,7 @@ TEST_F(PythonsTrainingTest, LibTorchsOptimizersTakeTheNextStepAsPythonDoes) {
 
 // A dict of state dicts, as Python's training of several networks keeps: a section each.
 TEST_F(PythonsTrainingTest, TwoOptimizersOfOneCheckpointBothTakePythonsNextStep) {
-  World world;
+  ServerFixture fixture;
   StateDict model;
   SaveArgs save = {.state_dict = &model};
   torch::nn::Sequential net;
@@ -116,9 +116,9 @@ TEST_F(PythonsTrainingTest, TwoOptimizersOfOneCheckpointBothTakePythonsNextStep)
     optimizers[name] = Make(c->module, part->parameters());
     load.optimizers[name] = optimizers[name].get();
   }
-  auto saved = SaveCheckpoint(world.client(), "models/m", save);
+  auto saved = SaveCheckpoint(fixture.client(), "models/m", save);
   ASSERT_TRUE(saved.ok()) << saved.status();
-  const LoadResult result = LoadCheckpoint(world.client(), support::kLatest, load);
+  const LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest, load);
   ASSERT_TRUE(result.status.ok()) << result.status;
   EXPECT_THAT(result.report.inferred,
               ::testing::ElementsAre("optimizer.AdamW", "optimizer.SGD"));
@@ -179,7 +179,7 @@ class PythonsGroupsTest : public ::testing::Test {
     const auto found = std::find_if(cases_.begin(), cases_.end(),
                                     [&](const Case& c) { return c.name == name; });
     if (found == cases_.end()) return absl::NotFoundError(name);
-    World world;
+    ServerFixture fixture;
     StateDict model;
     for (const auto& [key, tensor] : GetStateDict(net)) {
       const torch::Tensor stored = At(found->tensors, "model:" + key);
@@ -188,9 +188,9 @@ class PythonsGroupsTest : public ::testing::Test {
     }
     SaveArgs args = {.state_dict = &model};
     args.sections["optimizer"] = TreeOf(*found, "optimizer");
-    auto saved = SaveCheckpoint(world.client(), "models/m", args);
+    auto saved = SaveCheckpoint(fixture.client(), "models/m", args);
     if (!saved.ok()) return saved.status();
-    const LoadResult result = LoadCheckpoint(world.client(), support::kLatest,
+    const LoadResult result = LoadCheckpoint(fixture.client(), support::kLatest,
                                              {.module = &net, .optimizer = &adamw});
     if (!result.status.ok()) {
       EXPECT_TRUE(adamw.state().empty());

@@ -1,14 +1,14 @@
 // Values as Python has them, in the forms that the contract gives them.
 #include <gmock/gmock.h>
 
+#include "tests/client_torch/server_fixture.h"
 #include "tests/client_torch/tensors.h"
-#include "tests/client_torch/world.h"
 #include "tests/interop/cases.h"
 
 namespace modelstore::interop {
 namespace {
 
-using support::World;
+using support::ServerFixture;
 
 class PythonsValuesTest : public ::testing::Test {
  protected:
@@ -26,14 +26,14 @@ std::vector<Case> PythonsValuesTest::cases_;
 
 TEST_F(PythonsValuesTest, EveryKindComesBackWithItsTensors) {
   ASSERT_EQ(cases_.size(), 11u);
-  World world;
+  ServerFixture fixture;
   SaveArgs args;
   for (const Case& c : cases_) args.sections[c.name] = TreeOf(c, c.name);
-  auto saved = SaveCheckpoint(world.client(), "models/m", args);
+  auto saved = SaveCheckpoint(fixture.client(), "models/m", args);
   ASSERT_TRUE(saved.ok()) << saved.status();
   for (const Case& c : cases_) {
     SCOPED_TRACE(c.name);
-    LoadResult loaded = LoadCheckpoint(world.client(), support::kLatest, {},
+    LoadResult loaded = LoadCheckpoint(fixture.client(), support::kLatest, {},
                                        {.selection = {.sections = {c.name}}});
     ASSERT_TRUE(loaded.status.ok()) << loaded.status;
     const ValueTree& tree = loaded.sections.at(c.name);

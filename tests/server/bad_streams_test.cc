@@ -158,7 +158,7 @@ class ShortPatience : public testing::Test {
   GrpcHarness harness_{Impatient()};
 };
 
-TEST_F(ShortPatience, ASilentUploadIsEndedAndWhatItBroughtIsKept) {
+TEST_F(ShortPatience, AnIdleUploadIsClosedAndItsChunksAreKept) {
   Context c1;
   v1::CreateUploadRequest create;
   create.set_parent("models/m");
@@ -178,7 +178,7 @@ TEST_F(ShortPatience, ASilentUploadIsEndedAndWhatItBroughtIsKept) {
   EXPECT_EQ(upload.sealed_bytes(), 100'000);
 }
 
-TEST_F(ShortPatience, ASilentSaveIsToldThatNothingWasSaved) {
+TEST_F(ShortPatience, ASilentSaveIsReportedThatNothingWasSaved) {
   Context context;
   v1::Checkpoint saved;
   auto stream = harness_.transfer().SaveCheckpoint(&context, &saved);

@@ -92,7 +92,7 @@ class CompareTest : public testing::Test {
   v1::CompareCheckpointsRequest request_;
 };
 
-TEST_F(CompareTest, KeysShapesTypesAndContentAreToldInTableOrder) {
+TEST_F(CompareTest, KeysShapesTypesAndContentAreReportedInTableOrder) {
   const std::string bytes = MakeBytes(64, 1);
   Save("a", {MakeTensor("same", v1::DTYPE_FLOAT32, {16}, bytes),
              MakeTensor("content", v1::DTYPE_FLOAT32, {16}, bytes),
@@ -356,7 +356,7 @@ TEST_F(CompareTest, DamageOfWhatIsReadEndsItInTheTensorsName) {
   EXPECT_THAT(by_digest->Kinds(), ElementsAre("model:w CONTENT"));
 }
 
-TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
+TEST_F(CompareTest, TheSelectionAppliesToBothSidesAndAKeyMayBeOnOneOnly) {
   Save("a", {MakeTensor("w", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1))});
   Save("b", {MakeTensor("v", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2))});
   request_.mutable_selection()->add_include_patterns("v");
@@ -381,7 +381,7 @@ TEST_F(CompareTest, TheSelectionHoldsForBothSidesAndAKeyMayBeOnOneAlone) {
               FailsWith(absl::StatusCode::kNotFound, "models/none"));
 }
 
-TEST_F(CompareTest, KeysSelectOnBothSidesAndMayBeOnOneAlone) {
+TEST_F(CompareTest, KeysSelectOnBothSidesAndMayBeOnOneOnly) {
   Save("a", {MakeTensor("w.0", v1::DTYPE_UINT8, {8}, MakeBytes(8, 1))});
   Save("b", {MakeTensor("wx0", v1::DTYPE_UINT8, {8}, MakeBytes(8, 2)),
              MakeTensor("v", v1::DTYPE_UINT8, {8}, MakeBytes(8, 3))});

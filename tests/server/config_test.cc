@@ -71,7 +71,7 @@ TEST(ConfigTest, OnlyANumericLoopbackAddressLocalhostOrAUnixSocketIsLocal) {
   }
 }
 
-TEST(ConfigTest, HealthAsksTheAddressThatTheServerListensOn) {
+TEST(ConfigTest, HealthChecksTheListenAddress) {
   const auto target = [](const std::vector<std::string>& flags) {
     std::vector<std::string> arguments = flags;
     arguments.push_back("health");
@@ -160,7 +160,7 @@ TEST(ConfigTest, HelpNamesEverySettingItsDefaultAndItsVariable) {
   }
 }
 
-TEST(ConfigTest, OthersAreServedOnDemandAlone) {
+TEST(ConfigTest, NonLocalAddressesNeedAFlag) {
   ServerConfig config;
   for (const char* address : {"0.0.0.0", "::", "192.168.1.5", "example.com"}) {
     config.address = address;
@@ -190,7 +190,7 @@ TEST(ConfigTest, SettingsThatCannotWorkAreRefused) {
   EXPECT_FALSE(ValidateConfig(config).ok());
 }
 
-TEST(ConfigTest, HealthAsksTheConfiguredServerUnlessTold) {
+TEST(ConfigTest, HealthChecksTheConfiguredServerByDefault) {
   const Environment port("MODELSTORE_PORT", "1234");
   const Environment address("MODELSTORE_ADDRESS", "0.0.0.0");
   const ParsedCommand own = ParseCommandLine({"health"});

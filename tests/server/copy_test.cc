@@ -142,7 +142,7 @@ TEST_F(CopyTest, ACopyHasTheFiguresThatTheRequestSetsAndTheSourcesOthers) {
   EXPECT_EQ(copy->metrics().at("accuracy"), 0.97);
 }
 
-TEST_F(CopyTest, EitherSideIsDeletedWithoutHurtingTheOther) {
+TEST_F(CopyTest, EitherSideIsDeletedWithoutAffectingTheOther) {
   ASSERT_TRUE(Copy(Into("models/iris")).ok());
   ASSERT_TRUE(Copy(Into("models/released")).ok());
   v1::DeleteModelRequest gone;
@@ -204,7 +204,7 @@ TEST_F(CopyTest, WhatItRefusesNamesTheFieldOrTheResource) {
   EXPECT_THAT(Copy(request), FailsWith(kInvalid, "expected_latest_version"));
 }
 
-TEST_F(CopyTest, APlannedCopyTellsWhatWouldBeAndMakesNothing) {
+TEST_F(CopyTest, APlannedCopyReportsWhatWouldBeAndMakesNothing) {
   v1::CopyCheckpointRequest request = Into("models/released");
   request.set_validate_only(true);
   auto planned = Copy(request);

@@ -187,7 +187,7 @@ TEST_F(ErrorsTest, ManyHoldersAreCountedAndTheListHoldsWholeEntries) {
   EXPECT_EQ((leases.size() + 1) % (entry + 1), 0u) << leases;
 }
 
-TEST_F(ErrorsTest, AModelWithCheckpointsTellsHowMany) {
+TEST_F(ErrorsTest, AModelWithCheckpointsReportsHowMany) {
   EXPECT_THAT(DeleteModel(false),
               FailsFor(ERROR_REASON_NOT_EMPTY, (Metadata{{"resource_name", "models/m"},
                                                          {"checkpoint_count", "3"}})));
@@ -208,7 +208,7 @@ TEST_F(ErrorsTest, AStaleEtagNamesTheResource) {
       FailsFor(ERROR_REASON_STALE_ETAG, (Metadata{{"resource_name", "models/m"}})));
 }
 
-TEST_F(ErrorsTest, ALostRaceTellsBothVersions) {
+TEST_F(ErrorsTest, ALostRaceReportsBothVersions) {
   ASSERT_TRUE(Set("production", 2).ok());
   EXPECT_THAT(Set("production", 3, 1),
               FailsFor(ERROR_REASON_LOST_RACE,
@@ -237,7 +237,7 @@ TEST_F(ErrorsTest, AReusedRequestIdIsNamed) {
   EXPECT_THAT(CreateUpload("r", 2), FailsFor(ERROR_REASON_REQUEST_ID_REUSED, metadata));
 }
 
-TEST_F(ErrorsTest, AnIncompleteUploadTellsHowMuchIsMissing) {
+TEST_F(ErrorsTest, AnIncompleteUploadReportsHowMuchIsMissing) {
   const auto upload = CreateUpload("", 1);
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_TRUE(Contribute(*upload, 1).ok());
@@ -245,7 +245,7 @@ TEST_F(ErrorsTest, AnIncompleteUploadTellsHowMuchIsMissing) {
               FailsFor(ERROR_REASON_INCOMPLETE, (Metadata{{"missing_count", "1"}})));
 }
 
-TEST_F(ErrorsTest, ACommittedUploadTellsItsVersion) {
+TEST_F(ErrorsTest, ACommittedUploadReportsItsVersion) {
   const auto upload = CreateUpload("", 1);
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_TRUE(Contribute(*upload, 0).ok());

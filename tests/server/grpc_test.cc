@@ -244,7 +244,7 @@ TEST_F(GrpcTest, AResumedLoadSharesItsBytesAmongStreams) {
   EXPECT_TRUE(all == MakeBytes(5 << 20, 17));
 }
 
-TEST_F(GrpcTest, AMethodThatIsNotThereIsUnimplemented) {
+TEST_F(GrpcTest, AMethodThatDoesNotExistIsUnimplemented) {
   const grpc::Status unknown =
       SendRaw(harness_.channel(), "/modelstore.v1.ModelStore/Nonsense", {""});
   EXPECT_EQ(unknown.error_code(), grpc::StatusCode::UNIMPLEMENTED);

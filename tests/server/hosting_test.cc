@@ -97,7 +97,7 @@ bool IsRefusedForNow(const grpc::Status& status) {
   return IsOverloaded(refused) && RetryDelay(refused) > absl::ZeroDuration();
 }
 
-TEST(HostingTest, AFullQueueTellsWhenToComeBack) {
+TEST(HostingTest, AFullQueueReportsARetryDelay) {
   std::promise<void> release;
   auto service = std::make_unique<BlockedService>(release.get_future().share());
   BlockedService* blocked = service.get();
@@ -143,7 +143,7 @@ TEST(HostingTest, MoreStreamsThanTheLimitAreRefused) {
   for (auto& stream : streams) stream->Finish();
 }
 
-TEST(HostingTest, WatchersHaveALimitOfTheirOwnAndKeepOutNoSave) {
+TEST(HostingTest, WatchersHaveTheirOwnLimitAndBlockNoSave) {
   ServerConfig config = TestConfig();
   config.max_streams = 2;  // one that has just ended may still count
   config.max_watchers = 3;
@@ -206,7 +206,7 @@ std::string Field(int number, const std::string& text) {
          std::string(1, static_cast<char>(text.size())) + text;
 }
 
-TEST(HostingTest, ReflectionTellsTheServicesAndTheErrorDetails) {
+TEST(HostingTest, ReflectionReportsTheServicesAndTheErrorDetails) {
   GrpcHarness harness;
   const std::string services = Reflect(harness, Field(7, ""));
   for (const char* name : {"modelstore.v1.ModelStore", "modelstore.v1.CheckpointTransfer",
@@ -225,7 +225,7 @@ TEST(HostingTest, ReflectionTellsTheServicesAndTheErrorDetails) {
   }
 }
 
-TEST(HostingTest, ATakenPortIsToldAndNotShared) {
+TEST(HostingTest, APortInUseIsReportedAndNotShared) {
   GrpcHarness harness;
   ServerConfig config = TestConfig();
   config.port = harness.server().port();
@@ -236,7 +236,7 @@ TEST(HostingTest, ATakenPortIsToldAndNotShared) {
               testing::HasSubstr(std::to_string(config.port)));
 }
 
-TEST(HostingTest, HealthOfAServerThatIsNotThereFailsInTime) {
+TEST(HostingTest, HealthOfAServerThatDoesNotExistFailsInTime) {
   const absl::Time begin = absl::Now();
   EXPECT_FALSE(CheckHealth("127.0.0.1:1", absl::Seconds(1)).ok());
   EXPECT_LT(absl::Now() - begin, absl::Seconds(5));

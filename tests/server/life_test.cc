@@ -126,7 +126,7 @@ TEST_F(LifeTest, TheHistoryAnswersWhoMovedProductionFromWhereToWhereWhenAndWhy) 
   EXPECT_EQ(page->next_page_token(), "");
 }
 
-TEST_F(LifeTest, AnAliasThatExistsIsNotMadeAnew) {
+TEST_F(LifeTest, AnAliasThatExistsIsNotRecreated) {
   v1::SetAliasRequest request;
   request.set_name("models/iris/aliases/production");
   request.set_version(1);
@@ -224,7 +224,7 @@ TEST_F(LifeTest, ALeaseIsTakenByAnyNameAndGivenBackByItsOwn) {
   EXPECT_THAT(Acquire("9", "w", 60), FailsWith(absl::StatusCode::kNotFound, "/9"));
 }
 
-TEST_F(LifeTest, UpdatesTakeTheFieldsOfTheirMaskAlone) {
+TEST_F(LifeTest, UpdatesChangeOnlyTheFieldsOfTheirMask) {
   v1::UpdateCheckpointRequest request;
   auto* checkpoint = request.mutable_checkpoint();
   checkpoint->set_name("models/iris/checkpoints/2");
@@ -282,7 +282,7 @@ TEST_F(LifeTest, UpdatesTakeTheFieldsOfTheirMaskAlone) {
 }
 
 // The errors that every list and every change has in common.
-TEST_F(LifeTest, EveryRequestRefusesWhatIsNotThereAndWhatIsMalformed) {
+TEST_F(LifeTest, EveryRequestRefusesWhatDoesNotExistAndWhatIsMalformed) {
   const auto kMissing = absl::StatusCode::kNotFound;
   v1::SetAliasRequest set;
   set.set_version(1);
@@ -419,7 +419,7 @@ TEST_F(FilterTest, FiltersTakeWhatFulfilsEveryCondition) {
   EXPECT_THAT(*List("step = 1"), ElementsAre());
 }
 
-TEST_F(FilterTest, ALabelThatIsNotThereDiffersFromEveryText) {
+TEST_F(FilterTest, ALabelThatDoesNotExistDiffersFromEveryText) {
   EXPECT_THAT(*List("labels.absent != \"x\" AND version < 4"), ElementsAre(1, 2, 3));
   EXPECT_THAT(*List("labels.absent = \"\""), ElementsAre());
 }

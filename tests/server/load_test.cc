@@ -176,7 +176,7 @@ TEST_F(LoadTest, PrefixesPatternsAndSectionsSelect) {
   EXPECT_THAT(Keys(*loaded), ElementsAre("state/0/exp_avg"));
 }
 
-TEST_F(LoadTest, KeysSelectWholeKeysBesideOtherIncludes) {
+TEST_F(LoadTest, KeysSelectWholeKeysInAdditionToIncludes) {
   auto near = MakeTensor("axbias", v1::DTYPE_FLOAT32, {25}, MakeBytes(100, 9));
   tensors_.push_back(near);
   ASSERT_TRUE(harness_.SaveTensors("models/m", tensors_).ok());
@@ -219,7 +219,7 @@ TEST_F(LoadTest, UnknownKeysAreNotFoundByName) {
               FailsWith(absl::StatusCode::kInvalidArgument, "selection"));
 }
 
-TEST_F(LoadTest, ATiedTensorBringsTheBytesIfItsPartnerWasNotSelected) {
+TEST_F(LoadTest, ATiedTensorReturnsTheBytesIfItsPartnerIsNotSelected) {
   request_.mutable_selection()->add_include_patterns("b.tied");
   auto loaded = harness_.Load(request_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
@@ -228,7 +228,7 @@ TEST_F(LoadTest, ATiedTensorBringsTheBytesIfItsPartnerWasNotSelected) {
   EXPECT_EQ(loaded->plan.tensors(0).size_bytes(), 1000);
 }
 
-TEST_F(LoadTest, RowSlicesBringThoseRowsAlone) {
+TEST_F(LoadTest, RowSlicesReturnOnlyThoseRows) {
   v1::RowSlice* slice = request_.add_slices();
   slice->set_tensor("a.weight");
   slice->set_begin(3);
@@ -291,7 +291,7 @@ TEST_F(LoadTest, AWholeStoredChunkIsSentWithItsStoredDigest) {
   EXPECT_EQ(loaded->runs, static_cast<int>(chunks));
 }
 
-TEST_F(LoadTest, WhatIsNotThereIsNamed) {
+TEST_F(LoadTest, WhatDoesNotExistIsNamed) {
   auto with = [&](auto change) {
     v1::LoadCheckpointRequest request = request_;
     change(&request);
@@ -337,7 +337,7 @@ TEST_F(LoadTest, WhatIsNotThereIsNamed) {
               FailsWith(range, "b.steps"));
 }
 
-TEST_F(LoadTest, ATokenIsGoodForItsOwnCheckpointAlone) {
+TEST_F(LoadTest, ATokenIsValidOnlyForItsCheckpoint) {
   ASSERT_TRUE(harness_.SaveTensors("models/m", {tensors_[1]}).ok());
   request_.set_name("models/m/checkpoints/1");
   auto first = harness_.Load(request_);

@@ -112,7 +112,7 @@ absl::Duration TimeToEnd(int lines) {
 }
 
 // poll() calls a terminal writable that has room for less than a line.
-TEST(LogTest, ATerminalThatNobodyReadsDoesNotHoldTheEnd) {
+TEST(LogTest, ABlockedTerminalDoesNotDelayTheExit) {
   PipedStderr terminal(PipedStderr::Kind::kTerminal);
   std::atomic<bool> ended = false;
   // Without it a failure would be a wait without end.
@@ -143,7 +143,7 @@ TEST(LogTest, ASlowReaderDoesNotHoldTheEnd) {
   signal(SIGPIPE, before);
 }
 
-TEST(LogTest, AReaderThatIsGoneCostsTheLinesAlone) {
+TEST(LogTest, ALostLogReaderLosesOnlyLines) {
   const auto before = signal(SIGPIPE, SIG_IGN);
   PipedStderr pipe;
   pipe.CloseReader();

@@ -138,7 +138,7 @@ TEST_F(ModelsTest, APageOfLargeModelsEndsBeforeFourMebibytes) {
   EXPECT_GT(pages, 1);
 }
 
-TEST_F(ModelsTest, AModelWithCheckpointsIsDeletedByForceAlone) {
+TEST_F(ModelsTest, DeletingAModelWithCheckpointsNeedsForce) {
   SaveVersions("models/m", 2);
   v1::DeleteModelRequest request;
   request.set_name("models/m");
@@ -207,7 +207,7 @@ TEST_F(ModelsTest, OnlyANumberNamesWhatIsDeleted) {
   EXPECT_EQ(got->version(), 3) << "a number is never given twice";
 }
 
-TEST_F(ModelsTest, ServerInfoTellsTheLimitsOfTheContract) {
+TEST_F(ModelsTest, ServerInfoReportsTheLimitsOfTheContract) {
   auto info = Call<v1::ServerInfo>("GetServerInfo", v1::GetServerInfoRequest());
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->limits().max_chunk_bytes(), 4 << 20);
@@ -248,7 +248,7 @@ TEST_F(ModelsTest, EveryMethodOfTheContractIsBuilt) {
   EXPECT_FALSE(harness_.service().Find("/modelstore.v1.ModelStore/Nonsense").has_value());
 }
 
-TEST_F(ModelsTest, ACollectionTellsItsResultOnce) {
+TEST_F(ModelsTest, ACollectionReportsItsResultOnce) {
   SaveVersions("models/m", 1);
   auto responses = harness_.Stream<v1::CollectGarbageResponse>(
       absl::StrCat(kStore, "CollectGarbage"), v1::CollectGarbageRequest());

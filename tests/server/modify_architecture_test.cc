@@ -27,7 +27,7 @@ class ModifyArchitectureTest : public ModuleEditTest {
                    {"features", "mean(2, 3)", "head"}));
   }
   // The tensors that the architecture has are those that are there.
-  void ExpectThatItFits(const Modified& modified, const std::string& name = kNew) {
+  void ExpectFits(const Modified& modified, const std::string& name = kNew) {
     ASSERT_TRUE(modified.status.ok()) << modified.status;
     for (const auto& warning : modified.report.warnings()) {
       ADD_FAILURE() << warning.path() << ": " << warning.message();
@@ -48,7 +48,7 @@ TEST_F(ModifyArchitectureTest, ARenameOfKeysThatIsOneOfModulesRenamesThemToo) {
       R"e(edits { rename_keys { pattern: "features\\.(\\d)\\.(.*)"
                                 replacement: "backbone.layer\\1.\\2" } })e"
       R"e(edits { rename_keys { pattern: "head\\.(.*)" replacement: "fc.\\1" } })e");
-  ExpectThatItFits(modified);
+  ExpectFits(modified);
   const ModuleTree root = Architecture().root();
   EXPECT_THAT(root.forward(), ElementsAre("backbone", "mean(2, 3)", "fc"));
   const ModuleTree* backbone = FindModule(root, "backbone");
@@ -78,7 +78,7 @@ TEST_F(ModifyArchitectureTest, TwoModulesMaySwapTheirNames) {
 
 TEST_F(ModifyArchitectureTest, APrefixWrapsTheModelAndStrippingItUnwrapsIt) {
   const v1::Architecture before = Architecture("models/m/checkpoints/1");
-  ExpectThatItFits(Modify(R"(edits { add_prefix { prefix: "a.module." } })"));
+  ExpectFits(Modify(R"(edits { add_prefix { prefix: "a.module." } })"));
   const ModuleTree wrapped = Architecture().root();
   EXPECT_EQ(wrapped.type(), "Sequential") << "runs what it holds";
   EXPECT_EQ(FindModule(wrapped, "a.module")->type(), "Net");
@@ -87,13 +87,13 @@ TEST_F(ModifyArchitectureTest, APrefixWrapsTheModelAndStrippingItUnwrapsIt) {
                           "a.module.features.0: 1", "a.module.features.1: 1",
                           "a.module.features.2: 2", "a.module.head: 1"));
   const std::string last = "models/m/checkpoints/3";
-  ExpectThatItFits(Modify(R"(edits { strip_prefix { prefix: "a.module." } })"), last);
+  ExpectFits(Modify(R"(edits { strip_prefix { prefix: "a.module." } })"), last);
   EXPECT_EQ(Architecture(last).SerializeAsString(), before.SerializeAsString());
   EXPECT_EQ(Metadata(last), Metadata("models/m/checkpoints/1"));
 }
 
 TEST_F(ModifyArchitectureTest, APrefixOfRenameKeysIsOneToo) {
-  ExpectThatItFits(
+  ExpectFits(
       Modify(R"e(edits { rename_keys { pattern: "(.*)" replacement: "module.\\1" } })e"));
   EXPECT_EQ(FindModule(Architecture().root(), "module")->type(), "Net");
 }
@@ -133,7 +133,7 @@ TEST_F(ModifyArchitectureTest, NewModulesGetTheEntriesThatPytorchGivesThem) {
                           "f.3.1: 1", "f.3.1.out_proj: 1", "head: 2"));
 }
 
-TEST_F(ModifyArchitectureTest, AModuleThatIsTakenBringsItsEntries) {
+TEST_F(ModifyArchitectureTest, AModuleIsTakenWithItsEntries) {
   ASSERT_TRUE(Modify("edits { take_from { checkpoint: 'models/m/checkpoints/1' "
                      "source: 'features' target: 'head' } }")
                   .status.ok());

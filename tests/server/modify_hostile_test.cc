@@ -493,7 +493,7 @@ TEST_F(HostileEditTest, AMeanOfMoreThanOneEditReadsIsRefusedForAllSlicesTogether
       "is that of 17180000256 bytes, of at most 17179869184");
 }
 
-TEST_F(HostileEditTest, AnArchitectureThatIsStoredAnewSaysWhatCannotBeBuilt) {
+TEST_F(HostileEditTest, AnArchitectureThatIsStoredAgainSaysWhatCannotBeBuilt) {
   SaveWith("Linear(4, 3, bias=False)", {3, 4});
   StoreArchitecture("root { type: 'Net' children { name: 'fc' type: 'Linear' } }");
   const Modified modified = Modify("edits { cast { dtype: DTYPE_FLOAT16 } }");
@@ -517,7 +517,7 @@ TEST_F(HostileEditTest, AShutdownEndsWhatIsNotCommitted) {
   EXPECT_EQ(LatestVersion(), 1);
 }
 
-TEST_F(HostileEditTest, AnEditThatReadsOrDrawsForLongEndsWhenItsCallerIsGone) {
+TEST_F(HostileEditTest, AnEditThatReadsOrDrawsForLongEndsWhenItsCallerIsMissing) {
   SaveWith("Linear(4, 3, bias=False)", {3, 4});
   auto read = harness_.store().reads().Open("m", 1);
   ASSERT_TRUE(read.ok());

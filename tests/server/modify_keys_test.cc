@@ -162,7 +162,7 @@ TEST_F(ModifyKeysTest, SetRequiresGradFreezesParametersAndLeavesBuffers) {
   EXPECT_FALSE(TensorOf(last, "bn.running_mean").requires_grad());
 }
 
-TEST_F(ModifyKeysTest, SetRequiresGradByKeyTakesTheseAlone) {
+TEST_F(ModifyKeysTest, SetRequiresGradByKeyChangesOnlyTheseKeys) {
   ASSERT_TRUE(Modify(R"(edits { set_requires_grad { keys: "fc.bias" } })").status.ok());
   EXPECT_FALSE(TensorOf(kNew, "fc.bias").requires_grad());
   EXPECT_TRUE(TensorOf(kNew, "fc.weight").requires_grad());
@@ -247,7 +247,7 @@ TEST_F(ModifySectionsTest, ASectionIsDroppedWithItsTensorsAndValues) {
   EXPECT_EQ(Full("models/m/checkpoints/3").sections_size(), 1);
 }
 
-TEST_F(ModifySectionsTest, TheModelAndWhatIsNotThereCannotBeDropped) {
+TEST_F(ModifySectionsTest, TheModelAndWhatDoesNotExistCannotBeDropped) {
   EXPECT_THAT(Modify(R"(edits { drop_section { section: "model" } })").status.code(),
               absl::StatusCode::kInvalidArgument);
   const Modified modified = Modify(R"(edits { drop_section { section: "extra" } })");

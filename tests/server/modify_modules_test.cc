@@ -51,7 +51,7 @@ class VggTest : public ModuleEditTest {
   }
 };
 
-TEST_F(VggTest, TheLastLayerReplacedCostsItsNewTensorsAlone) {
+TEST_F(VggTest, ReplacingTheLastLayerStoresOnlyItsNewTensors) {
   EXPECT_EQ(Full(kOld).logical_bytes(), int64_t{138'357'544} * 4);
   const Modified modified = Modify(
       "edits { replace_module { path: 'classifier.6' module: 'Linear(4096, 10)' "

@@ -143,7 +143,7 @@ TEST_F(ModifyOptimizerTest, ARowThatIsResizedTwiceIsStillFollowed) {
             std::vector<float>(old.begin(), old.begin() + 3));
 }
 
-TEST_F(ModifyOptimizerTest, SeveralGroupsNearANewModuleNeedAWord) {
+TEST_F(ModifyOptimizerTest, SeveralGroupsNearANewModuleMustBeChosenExplicitly) {
   SaveModule(TwoLayers(), {{{"a.weight", "a.bias"}, {"b.weight", "b.bias"}}});
   const std::string edit =
       "edits { add_module { path: 'c' module: 'Linear(2, 2)' "
@@ -180,7 +180,7 @@ TEST_F(ModifyOptimizerTest, PoliciesResetAndDrop) {
   EXPECT_EQ(drop.FateOf("c.weight").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_DROPPED);
 }
 
-TEST_F(ModifyOptimizerTest, LbfgsBeginsAnewWithAnyChangeOfItsGroup) {
+TEST_F(ModifyOptimizerTest, LbfgsStartsOverWithAnyChangeOfItsGroup) {
   SaveModule(TwoLayers(), {{All()}, {{"history_size", 10}}});
   const Modified renamed = Modify("edits { rename_module { path: 'a' new_name: 'c' } }");
   EXPECT_EQ(renamed.FateOf("b.weight").optimizer_fate(), Fate::OPTIMIZER_FATE_STATE_KEPT);
@@ -202,7 +202,7 @@ TEST_F(ModifyOptimizerTest, AdagradIsGivenTheStateThatItCannotStepWithout) {
   EXPECT_EQ(StateOf(kNew, "a.weight", "sum"), StateOf(kOld, "a.weight", "sum"));
 }
 
-TEST_F(ModifyOptimizerTest, WithoutNamesShapesTellWhereTheyAllowNoOther) {
+TEST_F(ModifyOptimizerTest, WithoutNamesShapesReportWhereTheyAllowNoOther) {
   SaveModule(TwoLayers(), {{{"a.weight", "b.weight"}, {"a.bias", "b.bias"}}, {}, false});
   ASSERT_TRUE(Modify("edits { remove_module { path: 'b' } }").status.ok());
   EXPECT_THAT(Names(kNew), ElementsAre(ElementsAre("0"), ElementsAre("2")));

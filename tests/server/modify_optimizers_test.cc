@@ -165,7 +165,7 @@ TEST_F(ModifyOptimizersTest, WhatIsTakenJoinsTheOptimizerOfWhatItReplaces) {
   ExpectSameState(kGenerator, KeysOf("generator"));
 }
 
-TEST_F(ModifyOptimizersTest, AReplacementMayMoveToAnotherOptimizerWhichTheReportTells) {
+TEST_F(ModifyOptimizersTest, AReplacementMayMoveToAnotherOptimizerWhichTheReportReports) {
   SaveGan();
   const Modified modified = Modify(
       "edits { replace_module { path: 'generator.1' module: 'Linear(3, 2)' "

@@ -88,7 +88,7 @@ TEST_F(ModifyPeftTest, APlainModelThatTakesAdaptersOfAnotherCheckpointKeepsItsKe
   EXPECT_EQ(Bytes(kNew)["model:base_model.model.lin.weight"], Merged());
 }
 
-TEST_F(ModifyPeftTest, WhatAnotherCheckpointHoldsBesideItsAdaptersIsWarnedOf) {
+TEST_F(ModifyPeftTest, OtherTensorsOfTheAdaptersCheckpointAreWarnedAbout) {
   Save({Parameter("lin.weight", {2, 2}, weight_),
         Parameter("head.weight", {1, 2}, {0, 0})});
   std::vector<TestTensor> adapters = {

@@ -48,7 +48,7 @@ class ModifySessionTest : public ModifyTest {
   std::vector<TestTensor> content_;
 };
 
-TEST_F(ModifySessionTest, TheNewVersionTellsWhereItComesFromAndHow) {
+TEST_F(ModifySessionTest, TheNewVersionReportsWhereItComesFromAndHow) {
   ASSERT_TRUE(Modify(R"(checkpoint { epoch: 4 loss: 0.5 metrics { key: "acc" value: 0.9 }
                           labels { key: "a" value: "b" } description: "first" }
                         edits { cast { dtype: DTYPE_BFLOAT16 keys: "w0" } })")
@@ -128,7 +128,7 @@ TEST_F(ModifySessionTest, AFailedEditLeavesNothingOfThoseBeforeIt) {
   EXPECT_EQ(UsedAfterCollection(), before);
 }
 
-TEST_F(ModifySessionTest, ValidateOnlyTellsWhatWouldBeAndChangesNothing) {
+TEST_F(ModifySessionTest, ValidateOnlyReportsWhatWouldBeAndChangesNothing) {
   const int64_t before = UsedAfterCollection();
   const Modified checked = Modify(absl::StrCat("validate_only: true ", kCast));
   ASSERT_TRUE(checked.status.ok()) << checked.status;

@@ -149,7 +149,7 @@ TEST_F(ModifySourcesTest, RowsInAnotherOrderAreComputed) {
             bytes.substr(29 * row) + bytes.substr(0, 2 * row));
 }
 
-TEST_F(ModifySourcesTest, AReshapedTensorIsStoredAnew) {
+TEST_F(ModifySourcesTest, AReshapedTensorIsStoredAgain) {
   Weight().shape = {kRows * kColumns};
   const auto made = Commit();
   ASSERT_TRUE(made.ok()) << made.status();
@@ -164,7 +164,7 @@ TEST_F(ModifySourcesTest, AnErrorOfASourceEndsTheWorkWithIt) {
     int64_t read_bytes() const override { return 0; }
 
    protected:
-    absl::Status DoVisit(int64_t begin, int64_t end, Taker take) const override {
+    absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
       if (begin > 0) return absl::DataLossError("gone");
       return take(std::string(end, 'x'));
     }
@@ -252,7 +252,7 @@ TEST_F(ModifySourcesTest, FactorsOfAdaptersThatAreReadInPartAreHeldUpToABound) {
   EXPECT_EQ(factors->held_bytes(), LoraFactors::kMaxBytes);
   // Far below the default memory budget, however many adapters there are.
   int64_t room = 0;
-  for (int i = 0; i < 300; ++i) room += factors->Room(int64_t{512} << 10);
+  for (int i = 0; i < 300; ++i) room += factors->ExpectGrowth(int64_t{512} << 10);
   EXPECT_EQ(room, int64_t{32} << 20);
 }
 

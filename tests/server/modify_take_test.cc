@@ -106,7 +106,7 @@ TEST_F(ModifyTakeTest, OutlivesTheDeletionOfWhatItWasTakenFrom) {
   EXPECT_EQ(Bytes(kNew)["model:fc.weight"], old_["model:fc.weight"]);
 }
 
-TEST_F(ModifyTakeTest, WhatIsNotThereOrDoesNotFitIsRefused) {
+TEST_F(ModifyTakeTest, WhatDoesNotExistOrDoesNotFitIsRefused) {
   ExpectRefused(Modify(Take(R"(source: "net.conv")")), absl::StatusCode::kNotFound,
                 "edits[0].take_from.source");
   ExpectRefused(Modify(Take("")), absl::StatusCode::kInvalidArgument,

@@ -32,7 +32,7 @@ class ScriptedSession final : public OperationSession {
     response.mutable_finding()->set_tensor("model:w");
     Send(response);
   }
-  using OperationSession::CheckGoOn;
+  using OperationSession::CheckCancelled;
 
  private:
   const Script step_;
@@ -139,7 +139,7 @@ TEST_F(OperationSessionTest, ACancelledCallTakesNoStepAndStopsItsWorkAside) {
     auto stream = Start([&](ScriptedSession& session, int step) -> absl::StatusOr<Then> {
       EXPECT_EQ(step, 0);
       return session.Aside([&] {
-        while (session.CheckGoOn().ok()) absl::SleepFor(absl::Milliseconds(1));
+        while (session.CheckCancelled().ok()) absl::SleepFor(absl::Milliseconds(1));
         stopped = true;
         return absl::UnknownError("in its own words");
       });
@@ -157,7 +157,7 @@ TEST_F(OperationSessionTest, AStreamThatIsDroppedStopsItsWorkAside) {
   {
     auto stream = Start([&](ScriptedSession& session, int) -> absl::StatusOr<Then> {
       return session.Aside([&] {
-        while (session.CheckGoOn().ok()) absl::SleepFor(absl::Milliseconds(1));
+        while (session.CheckCancelled().ok()) absl::SleepFor(absl::Milliseconds(1));
         stopped = true;
         return absl::OkStatus();
       });

@@ -198,7 +198,7 @@ TEST_F(PruneTest, AMetricThatNoVersionHasIsRefusedIfAVersionWouldBeLost) {
   EXPECT_EQ(Versions().size(), 8u);
 }
 
-TEST_F(PruneTest, AMetricThatNoVersionHasHoldsUpNothingElse) {
+TEST_F(PruneTest, AMetricThatNoVersionHasBlocksNoOtherRule) {
   Update(2, "expire_time",
          [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
   EXPECT_THAT(Leaving(Policy(0, 2, "acuracy", true)), ElementsAre(2));
@@ -231,7 +231,7 @@ TEST_F(PruneTest, AVersionWithoutAStepStaysUnlessThePolicySaysOtherwise) {
   EXPECT_EQ(decisions_.at(1), "PRUNED");
 }
 
-TEST_F(PruneTest, WhatAnotherCallDeletedMeanwhileIsNotReported) {
+TEST_F(PruneTest, WhatAnotherCallDeletedConcurrentlyIsNotReported) {
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
   *request.mutable_policy() = Policy(2);
@@ -269,7 +269,7 @@ TEST_F(PruneTest, MemoryForTheVersionsIsReserved) {
   EXPECT_EQ(Versions().size(), 8u);
 }
 
-TEST_F(PruneTest, AModelMadeAnewUnderTheNameLosesNothingToAPruneOfTheOldOne) {
+TEST_F(PruneTest, APruneDoesNotTouchARecreatedModel) {
   v1::PruneCheckpointsRequest request;
   request.set_parent("models/iris");
   *request.mutable_policy() = Policy(1);
@@ -306,7 +306,7 @@ TEST_F(PruneTest, AModelMadeAnewUnderTheNameLosesNothingToAPruneOfTheOldOne) {
   EXPECT_EQ(Versions().size(), 8u);
 }
 
-TEST_F(PruneTest, AVersionThatWasChangedMeanwhileStays) {
+TEST_F(PruneTest, AVersionThatWasChangedConcurrentlyStays) {
   Update(2, "expire_time",
          [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
   v1::PruneCheckpointsRequest request;
@@ -360,7 +360,7 @@ TEST_F(PruneTest, ThePolicyOfTheModelCountsUnlessTheRequestHasOne) {
   EXPECT_THAT(result->pruned_versions(), IsEmpty());
 }
 
-TEST_F(PruneTest, AliasPinLeaseAndOpenUploadHoldAndAreTold) {
+TEST_F(PruneTest, AliasPinLeaseAndOpenUploadHoldAndAreReported) {
   v1::SetAliasRequest alias;
   alias.set_name("models/iris/aliases/production");
   alias.set_version(1);
@@ -393,7 +393,7 @@ TEST_F(PruneTest, AliasPinLeaseAndOpenUploadHoldAndAreTold) {
   EXPECT_THAT(Versions(), ElementsAre(1, 2, 3, 4, 7, 8));
 }
 
-TEST_F(PruneTest, BytesThatVersionsShareAreToldOnce) {
+TEST_F(PruneTest, BytesThatVersionsShareAreReportedOnce) {
   // Two versions of the same 4 bytes, and one of others.
   for (const int seed : {50, 50, 51}) {
     ASSERT_TRUE(harness_

@@ -78,7 +78,7 @@ TEST(WireTest, RubbishIsRefusedByEveryMethod) {
   google::protobuf::SetLogHandler(log);
 }
 
-TEST(PageTokenTest, ATokenIsReadInItsScopeAlone) {
+TEST(PageTokenTest, ATokenIsValidOnlyInItsScope) {
   const std::string token = MakePageToken("list/a", "position");
   EXPECT_EQ(*ReadPageToken("list/a", token), "position");
   EXPECT_FALSE(ReadPageToken("list/b", token).ok());

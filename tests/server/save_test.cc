@@ -36,7 +36,7 @@ class SaveTest : public testing::Test {
   TestTensor tensor_;
 };
 
-TEST_F(SaveTest, ASavedCheckpointTellsItsMetadata) {
+TEST_F(SaveTest, ASavedCheckpointReportsItsMetadata) {
   auto saved = harness_.Save(Requests("run-1"));
   ASSERT_TRUE(saved.ok()) << saved.status();
   EXPECT_EQ(saved->name(), "models/m/checkpoints/1");
@@ -238,7 +238,7 @@ TEST_F(SaveTest, AnotherHeadThanExpectedAborts) {
   EXPECT_TRUE(harness_.Save(requests).ok());
 }
 
-TEST_F(SaveTest, ALineageMayBeginAnewOrFromAnotherVersion) {
+TEST_F(SaveTest, ALineageMayStartOverOrFromAnotherVersion) {
   ASSERT_TRUE(harness_.Save(Requests()).ok());
   auto requests = Requests();
   requests[0].set_no_base(true);
@@ -341,7 +341,7 @@ TEST_F(SaveTest, MoreTensorsThanTheLimitAreRefused) {
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr("262144"));
 }
 
-TEST_F(SaveTest, AttachmentsAreToldWithoutTheirBytes) {
+TEST_F(SaveTest, AttachmentsAreReportedWithoutTheirBytes) {
   auto requests = Requests();
   v1::Attachment* card = requests[0].mutable_manifest()->add_attachments();
   card->set_name("card.md");

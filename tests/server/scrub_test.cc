@@ -75,7 +75,7 @@ TEST_F(ScrubTest, EveryDamagedTensorIsNamedAlsoWhereVersionsShareTheChunk) {
   EXPECT_THAT(log, HasSubstr("damaged_tensors=2"));
 }
 
-TEST_F(ScrubTest, WhatItFindsIsStoredAnewByTheNextSave) {
+TEST_F(ScrubTest, DamagedChunksAreStoredAgainByTheNextSave) {
   Save("a", {1, 2, 3});
   harness_.Damage("a", 1, "w", 1);
   ScrubUntil([&] { return Passed(); });
@@ -135,7 +135,7 @@ TEST_F(ScrubTest, APassOutlivesTheDeletionOfWhatItReads) {
   EXPECT_GT(deleted, 0);
 }
 
-TEST(ScrubServerTest, GetStatsTellsHowFarItIs) {
+TEST(ScrubServerTest, GetStatsReportsHowFarItIs) {
   ServerConfig config = TestConfig();
   config.scrub_period = absl::Milliseconds(50);
   config.scrub_bytes_per_second = int64_t{1} << 30;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr auto kLong = std::chrono::seconds(20);
 
-TEST(StoragePoolTest, AFullQueueRefusesNewRpcsAndGoesOnWithRunningOnes) {
+TEST(StoragePoolTest, AFullQueueRefusesNewRpcsAndContinuesWithRunningOnes) {
   std::promise<void> release;
   std::shared_future<void> released = release.get_future().share();
   std::atomic<int> ran = 0;

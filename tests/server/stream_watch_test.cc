@@ -36,7 +36,7 @@ TEST(StreamWatchTest, AStalledStreamHasLessTimeWhileOthersWaitForItsBytes) {
   }
 }
 
-TEST(StreamWatchTest, ARemovedStreamIsLeftAlone) {
+TEST(StreamWatchTest, ARemovedStreamIsNotWatched) {
   StreamWatch watch(absl::Milliseconds(40), absl::Milliseconds(40), [] { return false; });
   for (int i = 0; i < 50; ++i) {
     auto stream = std::make_unique<Recorder>();

@@ -47,7 +47,7 @@ class TensorsTest : public testing::Test {
   Harness harness_;
 };
 
-TEST_F(TensorsTest, PagesGoOnWhereTheLastEnded) {
+TEST_F(TensorsTest, PagesContinueWhereTheLastEnded) {
   Save(25);
   v1::ListTensorsRequest request;
   request.set_page_size(7);
@@ -83,7 +83,7 @@ TEST_F(TensorsTest, PrefixAndRegexFilterWholeKeys) {
   EXPECT_THAT(List(request), FailsWith(absl::StatusCode::kInvalidArgument, "regex"));
 }
 
-TEST_F(TensorsTest, KeysListTheseTensorsAloneOverAllPages) {
+TEST_F(TensorsTest, KeysListOnlyTheseTensorsOverAllPages) {
   Save(25);
   v1::ListTensorsRequest request;
   for (int i = 24; i > 2; i -= 4) request.add_keys(absl::StrCat("layer.", i, ".weight"));
@@ -99,7 +99,7 @@ TEST_F(TensorsTest, KeysListTheseTensorsAloneOverAllPages) {
                                 "layer.16.weight", "layer.20.weight", "layer.24.weight"));
 }
 
-TEST_F(TensorsTest, KeysThatAreNotThereAreNotFoundByName) {
+TEST_F(TensorsTest, KeysThatDoNotExistAreNotFoundByName) {
   Save(3);
   const auto not_found = absl::StatusCode::kNotFound;
   v1::ListTensorsRequest request;

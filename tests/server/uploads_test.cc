@@ -111,7 +111,7 @@ TEST_F(UploadsTest, AValueMayNameATensorOfAnotherContributionAndOfNone) {
                         "section \"extra\", value w: no tensor of the section"));
 }
 
-TEST_F(UploadsTest, FindMissingTellsWhatIsStillToBeSent) {
+TEST_F(UploadsTest, FindMissingReportsWhatIsStillToBeSent) {
   const TestTensor tensor = MakeTensor("w", v1::DTYPE_UINT8, {24}, MakeBytes(24, 2), 8);
   auto upload = Create("job");
   ASSERT_TRUE(upload.ok()) << upload.status();
@@ -179,7 +179,7 @@ TEST_F(UploadsTest, AnUploadOfNothingIsRefusedUnlessTheCommitSaysSo) {
   EXPECT_TRUE(Commit(*upload).ok()) << "it is committed already";
 }
 
-TEST_F(UploadsTest, GetUploadTellsTheStateOfContributions) {
+TEST_F(UploadsTest, GetUploadReportsTheStateOfContributions) {
   auto upload = Create("job", 2);
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_TRUE(harness_.Upload(Stream(*upload, 1, Half(1, MakeBytes(32, 1)))).ok());

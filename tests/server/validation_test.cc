@@ -186,7 +186,7 @@ TEST(ValidationTest, MetadataHasLimits) {
   EXPECT_FALSE(ValidateAttachment("a", attachment).ok());
 }
 
-TEST(ValidationTest, ALimitThatIsPassedIsToldWithWhatWasGiven) {
+TEST(ValidationTest, ALimitThatIsPassedIsReportedWithWhatWasGiven) {
   v1::Checkpoint checkpoint;
   const auto refusal = [&] {
     return std::string(ValidateCheckpoint("c", checkpoint).message());

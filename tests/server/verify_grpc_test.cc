@@ -15,7 +15,7 @@ ServerConfig OneThread() {
   return config;
 }
 
-TEST(VerifyGrpcTest, ManyThatWaitForTheirPaceHoldUpNobody) {
+TEST(VerifyGrpcTest, ManyRateLimitedCallsBlockNoOthers) {
   GrpcHarness harness(OneThread());
   harness.SaveModel("models/m", 4);
   v1::VerifyCheckpointRequest request;
@@ -55,7 +55,7 @@ TEST(VerifyGrpcTest, ManyThatWaitForTheirPaceHoldUpNobody) {
   }
 }
 
-TEST(VerifyGrpcTest, OneThatWaitsForItsPaceEndsWithTheServer) {
+TEST(VerifyGrpcTest, ARateLimitedCallEndsWithTheServer) {
   GrpcHarness harness(OneThread());
   harness.SaveModel("models/m", 4);
   v1::VerifyCheckpointRequest request;

@@ -100,7 +100,7 @@ TEST_F(VerifyTest, AWholeCheckpointIsReadToTheLastByteAndHasNoFindings) {
   EXPECT_EQ(verdict->progress.back().total_bytes(), total_);
 }
 
-TEST_F(VerifyTest, ExactlyTheDamagedTensorsAreNamedAndTheCallGoesOn) {
+TEST_F(VerifyTest, ExactlyTheDamagedTensorsAreNamedAndTheCallContinues) {
   harness_.Damage("m", 1, "b.weight", 0);
   harness_.Damage("m", 1, "b.weight", 2);
   harness_.Damage("m", 1, "b.scale", 1);
@@ -115,7 +115,7 @@ TEST_F(VerifyTest, ExactlyTheDamagedTensorsAreNamedAndTheCallGoesOn) {
   EXPECT_EQ(verdict->result.verified_bytes(), total_);
 }
 
-TEST_F(VerifyTest, DamageIsToldOfEachTensorThatSharesTheBytes) {
+TEST_F(VerifyTest, DamageIsReportedOfEachTensorThatSharesTheBytes) {
   harness_.Damage("m", 1, "a.weight", 3);
   auto verdict = Verify();
   ASSERT_TRUE(verdict.ok()) << verdict.status();
@@ -123,7 +123,7 @@ TEST_F(VerifyTest, DamageIsToldOfEachTensorThatSharesTheBytes) {
   EXPECT_EQ(verdict->result.damaged_tensors(), 2);
 }
 
-TEST_F(VerifyTest, WhatItFindsIsStoredAnewByTheNextSave) {
+TEST_F(VerifyTest, DamagedChunksAreStoredAgainByTheNextSave) {
   harness_.Damage("m", 1, "b.weight", 1);
   harness_.Damage("m", 1, "a.weight", 3);
   ASSERT_TRUE(Verify().ok());
@@ -172,7 +172,7 @@ TEST_F(VerifyTest, NonFiniteElementsAreCountedOnRequestAndNotInDamagedChunks) {
   EXPECT_EQ(verdict->result.damaged_tensors(), 1);
 }
 
-TEST_F(VerifyTest, TheSelectionAloneIsRead) {
+TEST_F(VerifyTest, OnlyTheSelectionIsRead) {
   harness_.Damage("m", 1, "b.weight", 0);
   request_.mutable_selection()->add_sections("optimizer");
   auto verdict = Verify();
@@ -190,7 +190,7 @@ TEST_F(VerifyTest, KeysSelectWhatIsRead) {
   EXPECT_THAT(Verify(), FailsWith(absl::StatusCode::kNotFound, "\"model:bxscale\""));
 }
 
-TEST_F(VerifyTest, ItReadsNoFasterThanItsPaceAndWaitsInShortSteps) {
+TEST_F(VerifyTest, ItReadsNoFasterThanItsRateAndWaitsInShortSteps) {
   request_.set_max_bytes_per_second(8 * kMiB);
   const absl::Time begin = absl::Now();
   auto session = harness_.service().OpenOutbound(kVerify, request_.SerializeAsString());
@@ -238,7 +238,7 @@ TEST_F(VerifyTest, ADeletedCheckpointIsVerifiedToItsEnd) {
   EXPECT_EQ(responses->back().result().damaged_tensors(), 0);
 }
 
-TEST_F(VerifyTest, BadRequestsNameTheFieldOrWhatIsNotThere) {
+TEST_F(VerifyTest, BadRequestsNameTheFieldOrWhatDoesNotExist) {
   request_.set_max_bytes_per_second(-1);
   EXPECT_THAT(Verify(),
               FailsWith(absl::StatusCode::kInvalidArgument, "max_bytes_per_second"));

@@ -51,7 +51,7 @@ class WatchTest : public testing::Test {
   }
   static bool Idle(OutboundSession& session) {
     const bool waits = session.Wait([] {}).has_value();
-    session.StopWaiting();
+    session.CancelWait();
     return waits;
   }
   absl::Status SetAlias(const std::string& alias, int64_t version) {
@@ -115,7 +115,7 @@ TEST_F(WatchTest, WithAnyCursorAReconnectMissesNothingAndSeesNothingTwice) {
   }
 }
 
-TEST_F(WatchTest, AVersionThatIsGoneAgainIsToldByItsName) {
+TEST_F(WatchTest, AVersionThatIsMissingAgainIsReportedByItsName) {
   auto session = Watch();
   ASSERT_TRUE(session.ok()) << session.status();
   (void)All(**session);
@@ -182,7 +182,7 @@ TEST_F(WatchTest, AnIdleWatcherWaitsAndEveryChangeWakesItOnce) {
   ASSERT_TRUE(SetAlias("a", 1).ok());
   ASSERT_TRUE(SetAlias("a", 2).ok());
   EXPECT_EQ(woken, 1);
-  EXPECT_FALSE((*session)->StopWaiting());
+  EXPECT_FALSE((*session)->CancelWait());
   EXPECT_FALSE(Idle(**session));
   EXPECT_EQ(Next(**session)->alias_moved().to_version(), 1);
   EXPECT_FALSE(Idle(**session));  // One more.
@@ -211,7 +211,7 @@ TEST_F(WatchTest, OneToWhomNothingHappensHearsThatItIsConnected) {
   const std::string cursor = Next(**session)->cursor();
   const auto until = (*session)->Wait([] {});
   ASSERT_TRUE(until.has_value());
-  EXPECT_TRUE((*session)->StopWaiting());
+  EXPECT_TRUE((*session)->CancelWait());
   absl::SleepFor(*until - absl::Now());
   auto alive = Next(**session);
   ASSERT_TRUE(alive.ok()) << alive.status();

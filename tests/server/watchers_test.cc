@@ -135,7 +135,7 @@ TEST_F(WatchersTest, AShutdownEndsThemAtOnceAndTheirCursorLeadsOn) {
   EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
 }
 
-TEST_F(WatchersTest, ASlowWatcherIsToldSoAndItsCursorLeadsToTheState) {
+TEST_F(WatchersTest, ASlowWatcherIsReportedSoAndItsCursorLeadsToTheState) {
   // One that has room for no more than 64 KiB at its end.
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

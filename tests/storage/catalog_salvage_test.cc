@@ -146,7 +146,7 @@ class CatalogSalvageTest : public ::testing::Test {
   Content content_;
 };
 
-TEST_F(CatalogSalvageTest, ALostCurrentIsWrittenAnewWhereHighWaterNamesAWholeManifest) {
+TEST_F(CatalogSalvageTest, ALostCurrentIsRewrittenWhereHighWaterNamesAWholeManifest) {
   ASSERT_NO_FATAL_FAILURE(Make(3));
   for (const char* content : {"", "\n", "MANIFEST-000001\n", "garbage", "MANIFEST-"}) {
     fs::remove(Path("CURRENT"));
@@ -166,7 +166,7 @@ TEST_F(CatalogSalvageTest, ALostCurrentIsRefusedWhereNothingProvesTheManifest) {
   ASSERT_NO_FATAL_FAILURE(SalvagedWith(content_));
 }
 
-TEST_F(CatalogSalvageTest, ALostCurrentIsNotWrittenAnewForAnOlderManifest) {
+TEST_F(CatalogSalvageTest, ALostCurrentIsNotRewrittenForAnOlderManifest) {
   ASSERT_NO_FATAL_FAILURE(Make(2));
   fs::copy(Manifest(), Path("MANIFEST-009999"));
   fs::remove(Path("CURRENT"));
@@ -174,7 +174,7 @@ TEST_F(CatalogSalvageTest, ALostCurrentIsNotWrittenAnewForAnOlderManifest) {
   EXPECT_FALSE(fs::exists(Path("CURRENT")));
 }
 
-TEST_F(CatalogSalvageTest, ALostManifestIsMadeAnewOfTablesAndJournalsWithoutALoss) {
+TEST_F(CatalogSalvageTest, ALostManifestIsRecreatedOfTablesAndJournalsWithoutALoss) {
   for (int generations = 1; generations <= 9; generations += 2) {
     SCOPED_TRACE(generations);
     fs::remove_all(store_.path());
@@ -335,7 +335,7 @@ TEST_F(CatalogSalvageTest, GarbageMayFollowAPartOfARecord) {
   const std::string bytes = wal.substr(0, 2 * kBlock) + garbage;
   const rocks::Journal journal = rocks::ReadJournal(bytes);
   EXPECT_TRUE(journal.recycled);
-  EXPECT_LE(journal.sound_bytes, 2 * kBlock);
+  EXPECT_LE(journal.valid_bytes, 2 * kBlock);
   EXPECT_EQ(journal.readable_bytes, 2 * kBlock);
   EXPECT_TRUE(rocks::IsGarbage(bytes, journal.readable_bytes));
 }
@@ -358,11 +358,11 @@ TEST_F(CatalogSalvageTest, AJournalThatIsCutAnywhereIsNeitherDamagedNorRecycled)
     EXPECT_NE(journal.end, rocks::Journal::End::kDamaged) << end;
     EXPECT_FALSE(journal.recycled) << end;
     EXPECT_FALSE(rocks::HasRecycledRecord(cut)) << end;
-    EXPECT_LE(journal.sound_bytes, end);
+    EXPECT_LE(journal.valid_bytes, end);
     EXPECT_GE(journal.records.size(), records) << end;
     records = journal.records.size();
     // A file that was made larger before it was written ends in zeros.
-    const std::string whole = bytes.substr(0, journal.sound_bytes);
+    const std::string whole = bytes.substr(0, journal.valid_bytes);
     const rocks::Journal longer = rocks::ReadJournal(whole + std::string(100'000, '\0'));
     EXPECT_EQ(longer.end, rocks::Journal::End::kWhole) << end;
     EXPECT_EQ(longer.records.size(), records) << end;
@@ -394,13 +394,13 @@ TEST_F(CatalogSalvageTest, AJournalThatCannotBeReadIsRefusedByName) {
 }
 
 // Fails reads of one file from a place on.
-class BadPlaceFileSystem final : public rocksdb::FileSystemWrapper {
+class BadSectorFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  BadPlaceFileSystem(std::string path, uint64_t place)
+  BadSectorFileSystem(std::string path, uint64_t place)
       : FileSystemWrapper(rocksdb::FileSystem::Default()),
         path_(std::move(path)),
         place_(place) {}
-  const char* Name() const override { return "BadPlaceFileSystem"; }
+  const char* Name() const override { return "BadSectorFileSystem"; }
   rocksdb::IOStatus NewSequentialFile(const std::string& path,
                                       const rocksdb::FileOptions& options,
                                       std::unique_ptr<rocksdb::FSSequentialFile>* result,
@@ -446,7 +446,7 @@ TEST_F(CatalogSalvageTest, ABadPlaceOfAWalGivesTheStateBeforeIt) {
   }
   const std::string wal = store_.Files("catalog", ".log").back();
   const auto disk =
-      std::make_shared<BadPlaceFileSystem>(wal, fs::file_size(wal) / 2 / 4096 * 4096);
+      std::make_shared<BadSectorFileSystem>(wal, fs::file_size(wal) / 2 / 4096 * 4096);
   for (const bool accept : {false, true}) {
     auto folder =
         Folder::Open({.path = store_.path(), .ballast_bytes = 0, .file_system = disk});
@@ -464,13 +464,13 @@ TEST_F(CatalogSalvageTest, ABadPlaceOfAWalGivesTheStateBeforeIt) {
   }
 }
 
-TEST_F(CatalogSalvageTest, AManifestThatCannotBeReadIsMadeAnewOnceTheLossIsAccepted) {
+TEST_F(CatalogSalvageTest, AManifestThatCannotBeReadIsRecreatedOnceTheLossIsAccepted) {
   ASSERT_NO_FATAL_FAILURE(Make(3));
   {
     auto folder = Folder::Open(
         {.path = store_.path(),
          .ballast_bytes = 0,
-         .file_system = std::make_shared<BadPlaceFileSystem>(Manifest(), 0)});
+         .file_system = std::make_shared<BadSectorFileSystem>(Manifest(), 0)});
     ASSERT_TRUE(folder.ok()) << folder.status();
     const auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/true);
     ASSERT_TRUE(catalog.ok()) << catalog.status();
@@ -509,7 +509,7 @@ TEST_F(CatalogSalvageTest, ADamagedWalWhoseTablesAreOlderIsNotSaidToBeBehindThem
   EXPECT_THAT(events.text, ::testing::Not(HasSubstr("may be incomplete")));
 }
 
-TEST_F(CatalogSalvageTest, WhatIsBeyondRepairIsNotToldToAcceptALossAgain) {
+TEST_F(CatalogSalvageTest, WhatIsBeyondRepairIsNotReportedToAcceptALossAgain) {
   ASSERT_NO_FATAL_FAILURE(Make(3));
   for (const std::string& table : store_.Files("catalog", ".sst")) CutFile(table, 50);
   for (const std::string& wal : store_.Files("catalog", ".log")) CutFile(wal, 0);

@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 #include "tests/support/random_bytes.h"
 
 namespace modelstore::storage {
@@ -24,11 +24,11 @@ constexpr int64_t kRowBytes = 200'000;
 class ChunkCursorTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    world_.options().pack_bytes = 64 << 20;
-    world_.options().second_pack_bytes = 64 << 20;
-    ASSERT_OK(world_.Reopen());
+    fixture_.options().pack_bytes = 64 << 20;
+    fixture_.options().second_pack_bytes = 64 << 20;
+    ASSERT_OK(fixture_.Reopen());
   }
-  CheckpointStore& store() { return world_.store(); }
+  CheckpointStore& store() { return fixture_.store(); }
 
   // Version 1: "w" of 8 rows, of which one worker saved the last five and another the
   // first three.
@@ -54,12 +54,12 @@ class ChunkCursorTest : public ::testing::Test {
   }
   // Damages the chunk that the cursor is at.
   void Damage(const ChunkCursor& cursor) {
-    ASSERT_TRUE(world_.disk().FlipBit(absl::Uint128High64(cursor.stored_id()),
-                                      absl::Uint128Low64(cursor.stored_id()), 5));
+    ASSERT_TRUE(fixture_.disk().FlipBit(absl::Uint128High64(cursor.stored_id()),
+                                        absl::Uint128Low64(cursor.stored_id()), 5));
   }
 
   const std::string bytes_ = RandomBytes(1, 8 * kRowBytes);
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 TEST_F(ChunkCursorTest, TheBytesComeInOrderWhateverPiecesTheTensorIsCutInto) {

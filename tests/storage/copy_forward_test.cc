@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -31,12 +31,12 @@ class Events final : public Listener {
 class CopyForwardTest : public ::testing::Test {
  protected:
   CopyForwardTest() {
-    world_.options().pack_bytes = 16 * kMiB;
-    world_.options().listener = &events_;
-    EXPECT_OK(world_.Reopen());
+    fixture_.options().pack_bytes = 16 * kMiB;
+    fixture_.options().listener = &events_;
+    EXPECT_OK(fixture_.Reopen());
   }
 
-  CheckpointStore& store() { return world_.store(); }
+  CheckpointStore& store() { return fixture_.store(); }
   GarbageResult Collect(bool validate_only = false) {
     const auto result = store().maintenance().CollectGarbage(validate_only, nullptr);
     EXPECT_OK(result.status());
@@ -51,7 +51,7 @@ class CopyForwardTest : public ::testing::Test {
   void SaveAndShare() {
     ASSERT_OK(SaveByUpload(store(), whole_).status());
     ASSERT_OK(SaveByUpload(store(), shared_).status());
-    ASSERT_EQ(world_.Packs().size(), 1u);
+    ASSERT_EQ(fixture_.Packs().size(), 1u);
   }
   void ExpectReadsBack(int64_t version, const TestContent& content) {
     const auto loaded = LoadAll(store(), version);
@@ -59,24 +59,24 @@ class CopyForwardTest : public ::testing::Test {
     EXPECT_EQ(*loaded, Expected(content));
   }
   // Deletes all, and looks for what is left.
-  void ExpectNothingIsLeft() {
+  void ExpectEmpty() {
     EXPECT_OK(store().models().Delete("m", true, {}).status());
-    world_.Advance(absl::Hours(48));  // records of committed uploads
-    EXPECT_LT(world_.UsedAfterCollection(), 100);
-    EXPECT_TRUE(world_.Packs().empty());
+    fixture_.Advance(absl::Hours(48));  // records of committed uploads
+    EXPECT_LT(fixture_.UsedAfterCollection(), 100);
+    EXPECT_TRUE(fixture_.Packs().empty());
   }
 
   const TestContent whole_ = RandomContent(1, 4, kMiB);
   const TestContent shared_ = {whole_[0]};
   Events events_;
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 TEST_F(CopyForwardTest, TheDeadPartOfAPackLeavesTheDiskAndTheRestReadsBack) {
   SaveAndShare();
-  const uint64_t before = world_.Packs().front();
+  const uint64_t before = fixture_.Packs().front();
   Delete(1);
-  const int64_t used = world_.disk().used_bytes();
+  const int64_t used = fixture_.disk().used_bytes();
   const GarbageResult planned = Collect(/*validate_only=*/true);
   EXPECT_EQ(planned.freed_bytes, static_cast<int64_t>(3 * kMiB));
   EXPECT_EQ(planned.reclaimable_bytes, 0);
@@ -87,14 +87,14 @@ TEST_F(CopyForwardTest, TheDeadPartOfAPackLeavesTheDiskAndTheRestReadsBack) {
   EXPECT_EQ(result.reclaimable_bytes, 0);
   EXPECT_EQ(store().maintenance().Stats()->reclaimable_bytes, 0);
   // A few bytes more or less of the catalog's records.
-  EXPECT_NEAR(static_cast<double>(used - world_.disk().used_bytes()), 3.0 * kMiB, 100);
-  ASSERT_EQ(world_.Packs().size(), 1u);
-  EXPECT_NE(world_.Packs().front(), before);
+  EXPECT_NEAR(static_cast<double>(used - fixture_.disk().used_bytes()), 3.0 * kMiB, 100);
+  ASSERT_EQ(fixture_.Packs().size(), 1u);
+  EXPECT_NE(fixture_.Packs().front(), before);
   ExpectReadsBack(2, shared_);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   ExpectReadsBack(2, shared_);
   EXPECT_EQ(Collect().freed_bytes, 0);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
 TEST_F(CopyForwardTest, ChunksFromTheMiddleOfAPackMoveOverAndOver) {
@@ -109,12 +109,12 @@ TEST_F(CopyForwardTest, ChunksFromTheMiddleOfAPackMoveOverAndOver) {
   Delete(2);
   EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(kMiB));
   ExpectReadsBack(3, last);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   ExpectReadsBack(3, last);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
-TEST_F(CopyForwardTest, ReadersAndOpenUploadsOfTheOldPackGoOn) {
+TEST_F(CopyForwardTest, ReadersAndOpenUploadsOfTheOldPackContinue) {
   SaveAndShare();
   const auto read = store().reads().Open("m", 2);
   ASSERT_OK(read.status());
@@ -155,29 +155,29 @@ TEST_F(CopyForwardTest, AVersionThatIsStillReadKeepsItsChunksInTheCopy) {
 
 TEST_F(CopyForwardTest, SmallPacksAreMergedOnceThereAreMany) {
   std::vector<TestContent> contents;
-  const int many = static_cast<int>(world_.options().merge_packs);
+  const int many = static_cast<int>(fixture_.options().merge_packs);
   for (int i = 0; i < many; ++i) {
     EXPECT_EQ(Collect().freed_bytes, 0);
-    EXPECT_EQ(world_.Packs().size(), static_cast<size_t>(i));
+    EXPECT_EQ(fixture_.Packs().size(), static_cast<size_t>(i));
     contents.push_back(RandomContent(100 + static_cast<uint64_t>(i), 1, kPackful));
     ASSERT_OK(SaveByUpload(store(), contents.back()).status());
   }
   Collect();
   // As many as hold them, of 16 MiB at most.
-  EXPECT_EQ(world_.Packs().size(), 2u);
+  EXPECT_EQ(fixture_.Packs().size(), 2u);
   for (int i = 0; i < many; ++i) ExpectReadsBack(i + 1, contents[i]);
   // What dies inside is told, and copied out of once it is half.
   Delete(1);
   EXPECT_EQ(Collect().reclaimable_bytes, static_cast<int64_t>(kPackful));
-  const int64_t used = world_.disk().used_bytes();
+  const int64_t used = fixture_.disk().used_bytes();
   int64_t freed = 0;
   for (int i = 1; i < many - 2; ++i) freed += Delete(i + 1);
   freed += Collect().freed_bytes;
   EXPECT_EQ(freed, static_cast<int64_t>((many - 2) * kPackful));
-  EXPECT_GE(used - world_.disk().used_bytes(), freed);
-  ASSERT_OK(world_.Reopen());
+  EXPECT_GE(used - fixture_.disk().used_bytes(), freed);
+  ASSERT_OK(fixture_.Reopen());
   for (int i = many - 2; i < many; ++i) ExpectReadsBack(i + 1, contents[i]);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
 TEST_F(CopyForwardTest, DeadChunksOfASmallSaveAreDeletedInPlace) {
@@ -185,24 +185,24 @@ TEST_F(CopyForwardTest, DeadChunksOfASmallSaveAreDeletedInPlace) {
   ASSERT_OK(SaveOneShot(store(), small).status());
   ASSERT_OK(SaveOneShot(store(), {small[2]}).status());
   Delete(1);
-  const int64_t used = world_.disk().used_bytes();
+  const int64_t used = fixture_.disk().used_bytes();
   EXPECT_EQ(Collect().freed_bytes, 3 * kTestChunk);
-  EXPECT_GE(used - world_.disk().used_bytes(), 3 * kTestChunk);
+  EXPECT_GE(used - fixture_.disk().used_bytes(), 3 * kTestChunk);
   EXPECT_EQ(Collect().freed_bytes, 0);
   ExpectReadsBack(2, {small[2]});
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
-TEST_F(CopyForwardTest, DamageStaysWhereItIsAndIsToldStill) {
+TEST_F(CopyForwardTest, DamageStaysWhereItIsAndIsReportedStill) {
   const TestContent two = {whole_[0], whole_[1]};
   ASSERT_OK(SaveByUpload(store(), whole_).status());
   ASSERT_OK(SaveByUpload(store(), two).status());
-  uint64_t hurt = 0;
+  uint64_t damaged_pack = 0;
   {
     const auto read = store().reads().Open("m", 2);
     const auto& piece = (*read)->manifest().tensors(1).pieces(0);
-    hurt = piece.packs(5);
-    ASSERT_TRUE(world_.disk().FlipBit(hurt, piece.sequences(5), 4711));
+    damaged_pack = piece.packs(5);
+    ASSERT_TRUE(fixture_.disk().FlipBit(damaged_pack, piece.sequences(5), 4711));
   }
   // Another pack, mostly dead too, goes into the same new one.
   const TestContent other = RandomContent(9, 4, kMiB);
@@ -211,7 +211,7 @@ TEST_F(CopyForwardTest, DamageStaysWhereItIsAndIsToldStill) {
   Delete(1);
   Delete(3);
   EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(3 * kMiB));
-  EXPECT_THAT(world_.Packs(), ::testing::Contains(hurt));
+  EXPECT_THAT(fixture_.Packs(), ::testing::Contains(damaged_pack));
   ExpectReadsBack(4, {other[1]});
   const auto read = store().reads().Open("m", 2);
   EXPECT_OK((*read)->ReadChunk(0, 0, 5).status());
@@ -231,35 +231,35 @@ TEST_F(CopyForwardTest, WithoutRoomForTheCopyThePackWaits) {
   ASSERT_OK(SaveByUpload(store(), whole_).status());
   ASSERT_OK(SaveByUpload(store(), half).status());
   Delete(1);
-  world_.disk().SetCapacity(world_.disk().used_bytes() + MemoryDisk::kBallastBytes +
-                            static_cast<int64_t>(kMiB));
+  fixture_.disk().SetCapacity(fixture_.disk().used_bytes() + MemoryDisk::kBallastBytes +
+                              static_cast<int64_t>(kMiB));
   const GarbageResult result = Collect();
   EXPECT_EQ(result.freed_bytes, 0);
   EXPECT_EQ(result.reclaimable_bytes, static_cast<int64_t>(2 * kMiB));
   ExpectReadsBack(2, half);
-  world_.disk().SetCapacity(0);
-  world_.Advance(absl::Minutes(1));
+  fixture_.disk().SetCapacity(0);
+  fixture_.Advance(absl::Minutes(1));
   EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(2 * kMiB));
   ExpectReadsBack(2, half);
 }
 
 TEST_F(CopyForwardTest, ACollectionThatIsStoppedLeavesAllAsItWas) {
   SaveAndShare();
-  const std::vector<uint64_t> packs = world_.Packs();
+  const std::vector<uint64_t> packs = fixture_.Packs();
   Delete(1);
   // The last step of the sweep before it is let through.
   int calls = 0;
   const auto result = store().maintenance().CollectGarbage(
       false, [&](int64_t, int64_t) { return ++calls < 3; });
   EXPECT_TRUE(absl::IsCancelled(result.status())) << result.status();
-  EXPECT_EQ(world_.Packs(), packs);
+  EXPECT_EQ(fixture_.Packs(), packs);
   ExpectReadsBack(2, shared_);
   EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(3 * kMiB));
 }
 
 // The copy's own calls fail one by one, each before and after its effect, once and
 // for good; then the power is lost, or not.
-TEST(CopyForwardFaultTest, AtWhateverCallItFailsNothingIsLostAndNothingIsLeft) {
+TEST(CopyForwardFaultTest, AFailureAtAnyCallLosesAndLeavesNothing) {
   const TestContent whole = RandomContent(1, 3, 8 * kTestChunk);
   const TestContent shared = {whole[1]};
   int faults = 0;
@@ -271,37 +271,37 @@ TEST(CopyForwardFaultTest, AtWhateverCallItFailsNothingIsLostAndNothingIsLeft) {
                        << "call " << n << (after_effect ? " after its effect" : "")
                        << (for_good ? " for good" : "")
                        << (power_lost ? ", power lost" : ""));
-          StoreWorld world;
-          world.options().pack_bytes = 16 * kMiB;
-          ASSERT_OK(world.Reopen());
-          ASSERT_OK(SaveByUpload(world.store(), whole).status());
-          ASSERT_OK(SaveByUpload(world.store(), shared).status());
-          ASSERT_OK(world.store().checkpoints().Delete("m", 1, {}).status());
-          const int64_t before = world.disk().calls();
-          world.disk().SetFault(
+          StoreFixture fixture;
+          fixture.options().pack_bytes = 16 * kMiB;
+          ASSERT_OK(fixture.Reopen());
+          ASSERT_OK(SaveByUpload(fixture.store(), whole).status());
+          ASSERT_OK(SaveByUpload(fixture.store(), shared).status());
+          ASSERT_OK(fixture.store().checkpoints().Delete("m", 1, {}).status());
+          const int64_t before = fixture.disk().calls();
+          fixture.disk().SetFault(
               {.at_call = n, .for_good = for_good, .after_effect = after_effect});
-          world.store()
+          fixture.store()
               .maintenance()
               .CollectGarbage(false, nullptr)
               .status()
               .IgnoreError();
-          const bool failed = world.disk().calls() - before >= n;
-          world.disk().SetFault({});
+          const bool failed = fixture.disk().calls() - before >= n;
+          fixture.disk().SetFault({});
           if (power_lost) {
-            world.Close();
-            world.disk().LosePower();
-            ASSERT_OK(world.Reopen());
+            fixture.Close();
+            fixture.disk().LosePower();
+            ASSERT_OK(fixture.Reopen());
           }
-          ASSERT_OK(world.store().maintenance().Heal());
-          const auto loaded = LoadAll(world.store(), 2);
+          ASSERT_OK(fixture.store().maintenance().ReopenIfClosed());
+          const auto loaded = LoadAll(fixture.store(), 2);
           ASSERT_OK(loaded.status());
           EXPECT_EQ(*loaded, Expected(shared));
-          EXPECT_LT(world.UsedAfterCollection(), 9 * kTestChunk);
-          EXPECT_EQ(world.Packs().size(), 1u);
-          EXPECT_EQ(*LoadAll(world.store(), 2), Expected(shared));
-          EXPECT_OK(world.store().models().Delete("m", true, {}).status());
-          world.Advance(absl::Hours(48));
-          EXPECT_LT(world.UsedAfterCollection(), 100);
+          EXPECT_LT(fixture.UsedAfterCollection(), 9 * kTestChunk);
+          EXPECT_EQ(fixture.Packs().size(), 1u);
+          EXPECT_EQ(*LoadAll(fixture.store(), 2), Expected(shared));
+          EXPECT_OK(fixture.store().models().Delete("m", true, {}).status());
+          fixture.Advance(absl::Hours(48));
+          EXPECT_LT(fixture.UsedAfterCollection(), 100);
           if (!failed) break;
           ++faults;
         }

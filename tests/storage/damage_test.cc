@@ -7,7 +7,7 @@
 
 #include "absl/time/clock.h"
 #include "proto/contract/dtype.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -53,15 +53,15 @@ struct Saver {
 
 class DamageTest : public ::testing::Test {
  protected:
-  CheckpointStore& store() { return world_.store(); }
+  CheckpointStore& store() { return fixture_.store(); }
   Uploads& uploads() { return store().uploads(); }
   Saves& saves() { return store().saves(); }
 
   void SetUp() override {
     // All in one pack.
-    world_.options().pack_bytes = 64 << 20;
-    world_.options().second_pack_bytes = 64 << 20;
-    ASSERT_OK(world_.Reopen());
+    fixture_.options().pack_bytes = 64 << 20;
+    fixture_.options().second_pack_bytes = 64 << 20;
+    ASSERT_OK(fixture_.Reopen());
     ASSERT_OK(SaveByUpload(store(), content_).status());
   }
   ChunkId PlaceOf(int64_t version, int tensor, int chunk) {
@@ -73,7 +73,7 @@ class DamageTest : public ::testing::Test {
   // Inverts a bit of a chunk; twice, it is whole again.
   void Flip(int64_t version, int tensor, int chunk) {
     const ChunkId place = PlaceOf(version, tensor, chunk);
-    ASSERT_TRUE(world_.disk().FlipBit(place.pack, place.sequence, 77));
+    ASSERT_TRUE(fixture_.disk().FlipBit(place.pack, place.sequence, 77));
   }
   void ExpectDamaged(int64_t version) {
     EXPECT_TRUE(absl::IsDataLoss(LoadAll(store(), version).status())) << version;
@@ -96,7 +96,7 @@ class DamageTest : public ::testing::Test {
   }
 
   const TestContent content_ = RandomContent(1, 2, kBytes);
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 class DamagedBaseTest : public DamageTest,
@@ -111,18 +111,18 @@ TEST_P(DamagedBaseTest, TheNextSaveOfTheSameTensorsIsWhole) {
   ExpectDamaged(1, 1, 11);
   EXPECT_EQ(Damaged(), 2);
   if (restarts) {
-    world_.Close();
-    world_.disk().LosePower();
-    ASSERT_OK(world_.Reopen());
+    fixture_.Close();
+    fixture_.disk().LosePower();
+    ASSERT_OK(fixture_.Reopen());
     EXPECT_EQ(Damaged(), 2);
   }
   EXPECT_THAT(MissingIn(1), ElementsAre(3, 23));
 
-  const auto healed = saver.save(store(), content_);
-  ASSERT_OK(healed.status());
-  EXPECT_EQ(healed->version(), 2);
-  EXPECT_EQ(healed->stored_bytes(), 2 * kTestChunk);
-  EXPECT_EQ(healed->damaged_base_bytes(), 2 * kTestChunk);
+  const auto reopened = saver.save(store(), content_);
+  ASSERT_OK(reopened.status());
+  EXPECT_EQ(reopened->version(), 2);
+  EXPECT_EQ(reopened->stored_bytes(), 2 * kTestChunk);
+  EXPECT_EQ(reopened->damaged_base_bytes(), 2 * kTestChunk);
   ExpectWhole(2);
   // The lineage is whole again, and shares.
   const auto next = saver.save(store(), content_);
@@ -130,7 +130,7 @@ TEST_P(DamagedBaseTest, TheNextSaveOfTheSameTensorsIsWhole) {
   EXPECT_EQ(next->stored_bytes(), 0);
   EXPECT_EQ(next->damaged_base_bytes(), 0);
   ExpectWhole(3);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   ExpectWhole(3);
 }
 
@@ -155,7 +155,7 @@ INSTANTIATE_TEST_SUITE_P(
              (std::get<1>(info.param) ? "AfterAPowerLoss" : "");
     });
 
-TEST_F(DamageTest, AnUploadThatIsOpenAlreadyBringsTheChunkToo) {
+TEST_F(DamageTest, AnOpenUploadSendsTheChunkToo) {
   const auto upload = uploads().Create(RequestOf({}), 1, {});
   const std::string id = upload->upload_id();
   const std::vector<std::string> chunks = ChunksOf(content_);
@@ -201,7 +201,7 @@ TEST_F(DamageTest, AChunkThatIsReadWellAgainIsShared) {
   ExpectWhole(1);
   for (const bool restarted : {false, true}) {
     if (restarted) {
-      ASSERT_OK(world_.Reopen());
+      ASSERT_OK(fixture_.Reopen());
     }
     EXPECT_EQ(Damaged(), 0);
     EXPECT_THAT(MissingIn(1), IsEmpty());
@@ -211,29 +211,29 @@ TEST_F(DamageTest, AChunkThatIsReadWellAgainIsShared) {
 
 TEST_F(DamageTest, AStoreThatIsBusyReopeningIsNotDamaged) {
   const auto read = store().reads().Open("m", 1);
-  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  fixture_.disk().SetFault({.at_call = 1, .for_good = true});
   // The chunk store answers UNAVAILABLE from here on.
   const TestContent other = RandomContent(7, 1, 3 << 20);
   EXPECT_FALSE(SaveOneShot(store(), other).ok());
   for (int c = 0; c < 3; ++c) (*read)->ReadChunk(0, 0, c).status().IgnoreError();
-  world_.disk().SetFault({});
-  ASSERT_OK(store().maintenance().Heal());
+  fixture_.disk().SetFault({});
+  ASSERT_OK(store().maintenance().ReopenIfClosed());
   EXPECT_EQ(Damaged(), 0);
   EXPECT_THAT(MissingIn(1), IsEmpty());
 }
 
-TEST_F(DamageTest, APackThatIsGoneCountsForAllOfItsChunks) {
+TEST_F(DamageTest, APackThatIsMissingCountsForAllOfItsChunks) {
   const TestContent other = RandomContent(2, 1, kBytes * 2);
   ASSERT_OK(SaveByUpload(store(), other, {.no_base = true}).status());
   const ChunkId place = PlaceOf(1, 0, 0);
-  Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+  Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(fixture_.disk()));
   ASSERT_OK(engine.chunks->Reopen({}));
   ASSERT_OK(engine.chunks->DropPacks({{place.pack}}));
   // One read of one chunk tells.
   ExpectDamaged(1, 0, 5);
   for (const bool restarted : {false, true}) {
     if (restarted) {
-      ASSERT_OK(world_.Reopen());
+      ASSERT_OK(fixture_.Reopen());
     }
     EXPECT_EQ(Damaged(), 24);
     EXPECT_EQ(MissingIn(1).size(), 24u);
@@ -245,10 +245,10 @@ TEST_F(DamageTest, APackThatIsGoneCountsForAllOfItsChunks) {
   for (const std::string& chunk : ChunksOf(content_)) {
     ASSERT_OK((*save)->Put(DigestOf(chunk), {chunk}));
   }
-  const auto healed = (*save)->Commit({});
-  ASSERT_OK(healed.status());
-  EXPECT_EQ(healed->damaged_base_bytes(), 2 * kBytes);
-  ExpectWhole(healed->version());
+  const auto reopened = (*save)->Commit({});
+  ASSERT_OK(reopened.status());
+  EXPECT_EQ(reopened->damaged_base_bytes(), 2 * kBytes);
+  ExpectWhole(reopened->version());
   EXPECT_EQ(*LoadAll(store(), 2), Expected(other));
 }
 
@@ -265,11 +265,11 @@ TEST_F(DamageTest, ACollectionThatFindsItWhileItCopiesSaysSo) {
     auto small = saves().StartDerived(RequestOf({.model = "small"}), {*source});
     ASSERT_OK((*small)->Commit(PartOf(content_), {}).status());
     const auto& piece = (*source)->manifest().tensors(0).pieces(0);
-    ASSERT_TRUE(world_.disk().FlipBit(piece.packs(2), piece.sequences(2), 5));
+    ASSERT_TRUE(fixture_.disk().FlipBit(piece.packs(2), piece.sequences(2), 5));
   }
   ASSERT_OK(store().models().Delete("other", true, {}).status());
   EXPECT_EQ(Damaged(), 0);
-  world_.UsedAfterCollection();
+  fixture_.UsedAfterCollection();
   EXPECT_EQ(Damaged(), 1);
 }
 
@@ -278,44 +278,44 @@ TEST_F(DamageTest, WhatIsKnownOfAPackGoesWithIt) {
   ExpectDamaged(1);
   EXPECT_EQ(Damaged(), 1);
   ASSERT_OK(store().models().Delete("m", true, {}).status());
-  EXPECT_LT(world_.UsedAfterCollection(), 100);
+  EXPECT_LT(fixture_.UsedAfterCollection(), 100);
   EXPECT_EQ(Damaged(), 0);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_EQ(Damaged(), 0);
 }
 
-TEST_F(DamageTest, ItIsKeptWhereItCannotBeWrittenDownYet) {
+TEST_F(DamageTest, ItIsKeptInMemoryUntilItCanBeWritten) {
   Flip(1, 0, 3);
-  world_.disk().SetFault(
+  fixture_.disk().SetFault(
       {.at_call = 1, .for_good = true, .code = absl::StatusCode::kResourceExhausted});
   ExpectDamaged(1);
   EXPECT_EQ(Damaged(), 1);
-  world_.disk().SetFault({});
-  ASSERT_OK(store().maintenance().Heal());
-  ASSERT_OK(world_.Reopen());
+  fixture_.disk().SetFault({});
+  ASSERT_OK(store().maintenance().ReopenIfClosed());
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_EQ(Damaged(), 1);
 }
 
-TEST_F(DamageTest, OnAFullDiskNothingIsWrittenDown) {
+TEST_F(DamageTest, OnAFullDiskNothingIsPersisted) {
   const auto upload = uploads().Create(RequestOf({}), 1, absl::Seconds(100));
   ASSERT_OK(upload.status());
   ASSERT_OK(
       SaveByUpload(store(), content_, {.model = "other", .request_id = "r"}).status());
   Flip(1, 0, 3);
   absl::SleepFor(absl::Milliseconds(150));  // until free bytes are asked for again
-  world_.disk().SetCapacity(1);
-  world_.Advance(absl::Hours(20));
-  const int64_t calls = world_.disk().calls();
+  fixture_.disk().SetCapacity(1);
+  fixture_.Advance(absl::Hours(20));
+  const int64_t calls = fixture_.disk().calls();
   ExpectDamaged(1);
-  ASSERT_OK(store().maintenance().Heal());
+  ASSERT_OK(store().maintenance().ReopenIfClosed());
   ASSERT_OK(NamedUpload(uploads(), "m", upload->upload_id()).State().status());
   ASSERT_OK(
       uploads().Create(RequestOf({.model = "other", .request_id = "r"}), 1, {}).status());
-  EXPECT_EQ(world_.disk().calls(), calls);
+  EXPECT_EQ(fixture_.disk().calls(), calls);
   EXPECT_EQ(Damaged(), 1);
-  world_.disk().SetCapacity(0);
-  ASSERT_OK(store().maintenance().Heal());
-  ASSERT_OK(world_.Reopen());
+  fixture_.disk().SetCapacity(0);
+  ASSERT_OK(store().maintenance().ReopenIfClosed());
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_EQ(Damaged(), 1);
 }
 
@@ -337,13 +337,13 @@ TEST_F(DamageTest, ATensorOfBoolsIsNotCheckedAgainstDamagedBytes) {
     return (*made)->Commit({}).status();
   };
   const std::string first = ChunksOf(bits)[0];
-  ASSERT_TRUE(world_.disk().FlipBit(piece.packs(0), piece.sequences(0), 9));
+  ASSERT_TRUE(fixture_.disk().FlipBit(piece.packs(0), piece.sequences(0), 9));
   EXPECT_TRUE(absl::IsUnavailable(save({})));
   EXPECT_EQ(Damaged(), 1);
   EXPECT_OK(save({first}));
   EXPECT_EQ(LoadAll(store(), 2, "bits")->at("model:bits"), bits[0].bytes);
   // What is gone, likewise.
-  Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+  Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(fixture_.disk()));
   ASSERT_OK(engine.chunks->Reopen({}));
   ASSERT_OK(engine.chunks->DropPacks({{piece.packs(1)}}));
   SaveRequest request = RequestOf({.model = "bits"});
@@ -368,16 +368,16 @@ TEST_F(DamageTest, VeryManyChunksAreNotListedOneByOne) {
   save->reset();
   auto read = store().reads().Open("many", 1);
   const auto& piece = (*read)->manifest().tensors(0).pieces(0);
-  const int64_t used = world_.disk().used_bytes();
+  const int64_t used = fixture_.disk().used_bytes();
   for (int c = 0; c < 1100; ++c) {
-    ASSERT_TRUE(world_.disk().FlipBit(piece.packs(c), piece.sequences(c), 3));
+    ASSERT_TRUE(fixture_.disk().FlipBit(piece.packs(c), piece.sequences(c), 3));
     EXPECT_TRUE(absl::IsDataLoss((*read)->ReadChunk(0, 0, c).status()));
   }
-  EXPECT_LT(world_.disk().used_bytes(), used + 5000);
+  EXPECT_LT(fixture_.disk().used_bytes(), used + 5000);
   read->reset();
   for (const bool restarted : {false, true}) {
     if (restarted) {
-      ASSERT_OK(world_.Reopen());
+      ASSERT_OK(fixture_.Reopen());
     }
     EXPECT_GE(Damaged(), kChunks);
     EXPECT_LE(Damaged(), kChunks + 1100);

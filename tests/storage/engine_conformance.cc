@@ -20,7 +20,7 @@ using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 void EngineConformance::SetUp() {
-  world_ = GetParam().make_world();
+  fixture_ = GetParam().make_fixture();
   Reopen();
 }
 
@@ -28,7 +28,7 @@ void EngineConformance::TearDown() { Close(); }
 
 void EngineConformance::Reopen() {
   Close();
-  absl::StatusOr<Engine> engine = world_->Open();
+  absl::StatusOr<Engine> engine = fixture_->Open();
   ASSERT_TRUE(engine.ok()) << engine.status();
   engine_ = *std::move(engine);
   const absl::Status status = chunks().Reopen({});
@@ -216,14 +216,14 @@ TEST_P(EngineConformance, ADurableWriteAndAllBeforeItOutliveALossOfPower) {
   ASSERT_TRUE(Put("b", "2", Durability::kDurable).ok());
   ASSERT_TRUE(Put("c", "3", Durability::kBuffered).ok());
   Close();
-  world().LosePower();
+  fixture().LosePower();
   Reopen();
   EXPECT_EQ(Value("a"), "1");
   EXPECT_EQ(Value("b"), "2");
   EXPECT_THAT(Value("c"), AnyOf("3", "absent"));
   ASSERT_TRUE(Put("d", "4").ok());
   Close();
-  world().LosePower();
+  fixture().LosePower();
   Reopen();
   EXPECT_EQ(Value("b"), "2");
   EXPECT_EQ(Value("d"), "4");
@@ -239,7 +239,7 @@ TEST_P(EngineConformance, EverythingOutlivesAnOrderlyClose) {
 
 TEST_P(EngineConformance, AnUndecidedWriteIsSettledByReopening) {
   ASSERT_TRUE(Put("a", "1").ok());
-  world().Fail(EngineWorld::Call::kCatalogWrite, /*for_good=*/false);
+  fixture().Fail(EngineFixture::Call::kCatalogWrite, /*for_good=*/false);
   CatalogBatch batch;
   batch.Put(Space::kRecords, "a", "2");
   batch.Put(Space::kRecords, "b", "2");
@@ -262,11 +262,11 @@ TEST_P(EngineConformance, AnUndecidedWriteIsSettledByReopening) {
 
 TEST_P(EngineConformance, ACatalogThatCannotBeReopenedStaysUnavailableUntilItCan) {
   ASSERT_TRUE(Put("a", "1").ok());
-  world().Fail(EngineWorld::Call::kCatalogWrite, /*for_good=*/true);
+  fixture().Fail(EngineFixture::Call::kCatalogWrite, /*for_good=*/true);
   ASSERT_FALSE(Put("a", "2").ok());
   catalog().Reopen().IgnoreError();
   ASSERT_FALSE(Put("a", "3").ok());
-  world().StopFailing();
+  fixture().StopFailing();
   ASSERT_TRUE(catalog().Reopen().ok());
   EXPECT_THAT(Value("a"), AnyOf("1", "2", "3"));
   EXPECT_TRUE(Put("a", "4").ok());
@@ -276,7 +276,7 @@ TEST_P(EngineConformance, ACatalogThatCannotBeReopenedStaysUnavailableUntilItCan
 TEST_P(EngineConformance, AFullDiskRefusesWritesAndServesReads) {
   ASSERT_TRUE(Put("a", "1").ok());
   ASSERT_TRUE(WritePack(1, {"chunk"}).ok());
-  world().SetFull(true);
+  fixture().SetFull(true);
   for (int i = 0; i < 3; ++i) {
     const absl::Status status = Put("b", std::string(10'000, 'x'));
     EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
@@ -286,7 +286,7 @@ TEST_P(EngineConformance, AFullDiskRefusesWritesAndServesReads) {
   EXPECT_EQ(Value("a"), "1");
   EXPECT_EQ(Value("b"), "absent");
   EXPECT_EQ(Chunk(1, 0), "chunk");
-  world().SetFull(false);
+  fixture().SetFull(false);
   EXPECT_TRUE(catalog().Health().ok());
   EXPECT_TRUE(Put("b", "2").ok());
   EXPECT_TRUE(WritePack(3, {"more"}).ok());
@@ -336,7 +336,7 @@ TEST_P(EngineConformance, ReopeningUnderLoadFailsOnlyWithUnavailable) {
 
 TEST_P(EngineConformance, AChunkStoreStartsClosed) {
   Close();
-  absl::StatusOr<Engine> engine = world().Open();
+  absl::StatusOr<Engine> engine = fixture().Open();
   ASSERT_TRUE(engine.ok()) << engine.status();
   EXPECT_TRUE(absl::IsUnavailable(engine->chunks->Health()));
   EXPECT_TRUE(absl::IsUnavailable(engine->chunks->NewPack(1).status()));
@@ -385,7 +385,7 @@ TEST_P(EngineConformance, NumbersThatWereLeftOutHaveNoChunk) {
   for (const bool after_power_loss : {false, true}) {
     if (after_power_loss) {
       Close();
-      world().LosePower();
+      fixture().LosePower();
       Reopen();
     }
     EXPECT_EQ(Chunk(8, 0), "zero");
@@ -445,14 +445,14 @@ TEST_P(EngineConformance, APublishedPackOutlivesALossOfPower) {
   ASSERT_TRUE((*writer)->Finish().ok());
   writer->reset();
   Close();
-  world().LosePower();
+  fixture().LosePower();
   Reopen();
   EXPECT_THAT(Packs(), ElementsAre(1u));
   EXPECT_TRUE(Chunk(1, 0) == bytes);
   EXPECT_EQ(Chunk(1, 1), "small");
 }
 
-TEST_P(EngineConformance, ADroppedPackIsGoneAndItsNeighboursStay) {
+TEST_P(EngineConformance, ADroppedPackIsMissingAndItsNeighboursStay) {
   for (uint64_t pack : {1, 2, 3}) ASSERT_TRUE(WritePack(pack, {absl::StrCat(pack)}).ok());
   const uint64_t drop[] = {2, 77};
   ASSERT_TRUE(chunks().DropPacks(drop).ok());
@@ -503,14 +503,14 @@ TEST_P(EngineConformance, PacksOfOneLayoutAreNotTakenForEachOther) {
 
 TEST_P(EngineConformance, AFailedAppendOrFinishNeverBecomesAPack) {
   for (const auto call :
-       {EngineWorld::Call::kPackAppend, EngineWorld::Call::kPackFinish}) {
+       {EngineFixture::Call::kPackAppend, EngineFixture::Call::kPackFinish}) {
     auto writer = chunks().NewPack(1 + static_cast<uint64_t>(call));
     ASSERT_TRUE(writer.ok()) << writer.status();
-    world().Fail(call, /*for_good=*/true);
+    fixture().Fail(call, /*for_good=*/true);
     // An engine may notice a failed append at the end only.
     (*writer)->Append(TestBytes(200'000, 1)).status().IgnoreError();
     EXPECT_FALSE((*writer)->Finish().ok());
-    world().StopFailing();
+    fixture().StopFailing();
     EXPECT_FALSE((*writer)->Finish().ok());
     EXPECT_FALSE(chunks().Publish(*std::move(writer)).ok());
     EXPECT_THAT(Packs(), IsEmpty());
@@ -521,9 +521,9 @@ TEST_P(EngineConformance, AFailedAppendOrFinishNeverBecomesAPack) {
 
 TEST_P(EngineConformance, AFailedPublishLeavesThePackWholeOrAbsent) {
   ASSERT_TRUE(WritePack(1, {"before"}).ok());
-  world().Fail(EngineWorld::Call::kPackPublish, /*for_good=*/false);
+  fixture().Fail(EngineFixture::Call::kPackPublish, /*for_good=*/false);
   EXPECT_FALSE(WritePack(2, {"a", "b"}).ok());
-  world().StopFailing();
+  fixture().StopFailing();
   const uint64_t expected[] = {1, 2};
   ASSERT_TRUE(chunks().Reopen(expected).ok());
   EXPECT_THAT(absl::StrCat(Chunk(2, 0), " ", Chunk(2, 1)),
@@ -537,9 +537,9 @@ TEST_P(EngineConformance, AFailedDropIsRepeated) {
   ASSERT_TRUE(WritePack(1, {"one"}).ok());
   ASSERT_TRUE(WritePack(2, {"two"}).ok());
   const uint64_t drop[] = {1};
-  world().Fail(EngineWorld::Call::kPackDrop, /*for_good=*/false);
+  fixture().Fail(EngineFixture::Call::kPackDrop, /*for_good=*/false);
   EXPECT_FALSE(chunks().DropPacks(drop).ok());
-  world().StopFailing();
+  fixture().StopFailing();
   const uint64_t expected[] = {1, 2};
   ASSERT_TRUE(chunks().Reopen(expected).ok());
   EXPECT_THAT(Chunk(1, 0), AnyOf("one", "NOT_FOUND"));
@@ -548,12 +548,12 @@ TEST_P(EngineConformance, AFailedDropIsRepeated) {
   EXPECT_EQ(Chunk(2, 0), "two");
 }
 
-TEST_P(EngineConformance, AFlippedBitHurtsItsOwnChunkAlone) {
+TEST_P(EngineConformance, AFlippedBitDamagesOnlyItsChunk) {
   const std::string bytes = TestBytes(100'000, 5);
   ASSERT_TRUE(WritePack(1, {bytes, bytes}).ok());
   ASSERT_TRUE(WritePack(2, {bytes}).ok());
   Close();
-  world().FlipBit({1, 1});
+  fixture().FlipBit({1, 1});
   Reopen();
   EXPECT_TRUE(Chunk(1, 0) == bytes);
   EXPECT_FALSE(Chunk(1, 1) == bytes);

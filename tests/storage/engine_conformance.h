@@ -1,5 +1,5 @@
 // What every engine promises behind the two seams, as one parameterised suite. An
-// engine takes part by giving an EngineWorld and instantiating EngineConformance.
+// engine takes part by giving an EngineFixture and instantiating EngineConformance.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,12 +14,12 @@
 namespace modelstore::storage {
 
 // A disk with one store on it, and what can happen to it.
-class EngineWorld {
+class EngineFixture {
  public:
   // The calls of the seams that change something.
   enum class Call { kCatalogWrite, kPackAppend, kPackFinish, kPackPublish, kPackDrop };
 
-  virtual ~EngineWorld() = default;
+  virtual ~EngineFixture() = default;
 
   // Opens the store; at most one engine is open at a time. Its chunk store is
   // closed yet.
@@ -37,7 +37,7 @@ class EngineWorld {
 
 struct EngineParam {
   std::string name;
-  std::function<std::unique_ptr<EngineWorld>()> make_world;
+  std::function<std::unique_ptr<EngineFixture>()> make_fixture;
 };
 
 class EngineConformance : public ::testing::TestWithParam<EngineParam> {
@@ -51,7 +51,7 @@ class EngineConformance : public ::testing::TestWithParam<EngineParam> {
 
   Catalog& catalog() { return *engine_.catalog; }
   ChunkStore& chunks() { return *engine_.chunks; }
-  EngineWorld& world() { return *world_; }
+  EngineFixture& fixture() { return *fixture_; }
 
   // The value under a key of kRecords, or what kept it from being read.
   std::string Value(const std::string& key);
@@ -67,7 +67,7 @@ class EngineConformance : public ::testing::TestWithParam<EngineParam> {
   std::vector<uint64_t> Packs();
 
  private:
-  std::unique_ptr<EngineWorld> world_;
+  std::unique_ptr<EngineFixture> fixture_;
   Engine engine_;
 };
 

@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "storage/status_macros.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -118,16 +118,17 @@ constexpr FaultKind kFaults[] = {
 
 class FailingCallTest : public ::testing::TestWithParam<Operation> {
  protected:
-  static void Prepare(StoreWorld& world) {
-    world.options().pack_bytes = 1 << 20;
-    ASSERT_OK(world.Reopen());
-    ASSERT_OK(SaveByUpload(world.store(), OldContent()).status());
-    ASSERT_OK(SaveByUpload(world.store(), DoomedContent(), {.no_base = true}).status());
+  static void Prepare(StoreFixture& fixture) {
+    fixture.options().pack_bytes = 1 << 20;
+    ASSERT_OK(fixture.Reopen());
+    ASSERT_OK(SaveByUpload(fixture.store(), OldContent()).status());
+    ASSERT_OK(SaveByUpload(fixture.store(), DoomedContent(), {.no_base = true}).status());
   }
 
   // What is there is whole; what was acknowledged is there.
-  static void Check(StoreWorld& world, const Operation& operation, bool acknowledged) {
-    CheckpointStore& store = world.store();
+  static void Check(StoreFixture& fixture, const Operation& operation,
+                    bool acknowledged) {
+    CheckpointStore& store = fixture.store();
     const auto old = LoadAll(store, kOld);
     ASSERT_OK(old.status());
     EXPECT_EQ(*old, Expected(OldContent()));
@@ -188,8 +189,8 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
     EXPECT_EQ(absl::IsFailedPrecondition(deletion), held) << deletion;
   }
 
-  static void CheckNothingIsLeft(StoreWorld& world) {
-    CheckpointStore& store = world.store();
+  static void CheckEmpty(StoreFixture& fixture) {
+    CheckpointStore& store = fixture.store();
     const auto uploads = store.uploads().List("", "", 100);
     ASSERT_OK(uploads.status());
     for (const auto& upload : uploads->items) {
@@ -202,40 +203,40 @@ class FailingCallTest : public ::testing::TestWithParam<Operation> {
     store.leases().Release("m", kOld, "worker").IgnoreError();
     EXPECT_OK(store.checkpoints().Change("m", kOld, {.pinned = false}, {}).status());
     EXPECT_OK(store.models().Delete("m", true, {}).status());
-    world.Advance(absl::Hours(48));  // records of committed uploads
-    EXPECT_LT(world.UsedAfterCollection(), 100);
-    EXPECT_TRUE(world.Packs().empty());
+    fixture.Advance(absl::Hours(48));  // records of committed uploads
+    EXPECT_LT(fixture.UsedAfterCollection(), 100);
+    EXPECT_TRUE(fixture.Packs().empty());
   }
 };
 
-TEST_P(FailingCallTest, WhatWasToldIsTrueAndTheRequestGoesThroughAfterwards) {
+TEST_P(FailingCallTest, TheReportedOutcomeIsTrueAndARetrySucceeds) {
   const Operation& operation = GetParam();
   int faults = 0, answered_ok = 0;
   for (const FaultKind& kind : kFaults) {
     for (int64_t n = 1; !HasFailure(); ++n) {
       SCOPED_TRACE(std::string(operation.name) + ", call " + std::to_string(n) +
                    " fails " + kind.name);
-      StoreWorld world;
-      Prepare(world);
-      const int64_t before = world.disk().calls();
-      world.disk().SetFault({n, kind.for_good, kind.after_effect, kind.code});
-      const absl::Status answer = operation.run(world.store());
-      const bool failed = world.disk().calls() - before >= n;
-      world.disk().SetFault({});
+      StoreFixture fixture;
+      Prepare(fixture);
+      const int64_t before = fixture.disk().calls();
+      fixture.disk().SetFault({n, kind.for_good, kind.after_effect, kind.code});
+      const absl::Status answer = operation.run(fixture.store());
+      const bool failed = fixture.disk().calls() - before >= n;
+      fixture.disk().SetFault({});
       SCOPED_TRACE(answer.ToString());
       if (failed && answer.ok()) ++answered_ok;
       EXPECT_TRUE(answer.ok() || answer.code() == kind.code);
-      ASSERT_OK(world.store().maintenance().Heal());
-      Check(world, operation, answer.ok());
+      ASSERT_OK(fixture.store().maintenance().ReopenIfClosed());
+      Check(fixture, operation, answer.ok());
       // Power loss instead of going on.
-      world.Close();
-      world.disk().LosePower();
-      ASSERT_OK(world.Reopen());
-      Check(world, operation, answer.ok());
-      const absl::Status again = operation.run(world.store());
+      fixture.Close();
+      fixture.disk().LosePower();
+      ASSERT_OK(fixture.Reopen());
+      Check(fixture, operation, answer.ok());
+      const absl::Status again = operation.run(fixture.store());
       EXPECT_TRUE(again.ok() || (operation.deletes && absl::IsNotFound(again))) << again;
-      Check(world, operation, true);
-      CheckNothingIsLeft(world);
+      Check(fixture, operation, true);
+      CheckEmpty(fixture);
       if (!failed) break;
       ++faults;
     }
@@ -246,25 +247,25 @@ TEST_P(FailingCallTest, WhatWasToldIsTrueAndTheRequestGoesThroughAfterwards) {
 }
 
 // The same without a restart in between.
-TEST_P(FailingCallTest, TheStoreGoesOnWithoutARestart) {
+TEST_P(FailingCallTest, TheStoreContinuesWithoutARestart) {
   const Operation& operation = GetParam();
   for (const FaultKind& kind : kFaults) {
     for (int64_t n = 1; !HasFailure(); ++n) {
       SCOPED_TRACE(std::string(operation.name) + ", call " + std::to_string(n) +
                    " fails " + kind.name);
-      StoreWorld world;
-      Prepare(world);
-      const int64_t before = world.disk().calls();
-      world.disk().SetFault({n, kind.for_good, kind.after_effect, kind.code});
-      const absl::Status answer = operation.run(world.store());
-      const bool failed = world.disk().calls() - before >= n;
-      world.disk().SetFault({});
-      ASSERT_OK(world.store().maintenance().Heal());
-      const absl::Status again = operation.run(world.store());
+      StoreFixture fixture;
+      Prepare(fixture);
+      const int64_t before = fixture.disk().calls();
+      fixture.disk().SetFault({n, kind.for_good, kind.after_effect, kind.code});
+      const absl::Status answer = operation.run(fixture.store());
+      const bool failed = fixture.disk().calls() - before >= n;
+      fixture.disk().SetFault({});
+      ASSERT_OK(fixture.store().maintenance().ReopenIfClosed());
+      const absl::Status again = operation.run(fixture.store());
       EXPECT_TRUE(again.ok() || (operation.deletes && absl::IsNotFound(again)))
           << again << " after " << answer;
-      Check(world, operation, true);
-      CheckNothingIsLeft(world);
+      Check(fixture, operation, true);
+      CheckEmpty(fixture);
       if (!failed) break;
     }
   }
@@ -272,31 +273,31 @@ TEST_P(FailingCallTest, TheStoreGoesOnWithoutARestart) {
 
 // Recovery itself fails, and is tried again.
 TEST(FailingRecoveryTest, AnOpenThatFailsIsRepeated) {
-  StoreWorld world;
+  StoreFixture fixture;
   const TestContent content = RandomContent(1, 2, kBytes);
-  ASSERT_OK(SaveByUpload(world.store(), content).status());
+  ASSERT_OK(SaveByUpload(fixture.store(), content).status());
   const std::string id =
-      world.store().uploads().Create(RequestOf({}), 1, {})->upload_id();
+      fixture.store().uploads().Create(RequestOf({}), 1, {})->upload_id();
   {
-    auto sink = NamedUpload(world.store().uploads(), "m", id).OpenSink();
+    auto sink = NamedUpload(fixture.store().uploads(), "m", id).OpenSink();
     for (const auto& chunk : ChunksOf(RandomContent(5, 1, (3 << 20) + 5000))) {
       ASSERT_OK((*sink)->Put(DigestOf(chunk), {chunk}).status());
     }
     // The seal of the last pack is journalled, and then the power goes.
-    world.disk().SetFault({.at_call = 3, .for_good = true});
+    fixture.disk().SetFault({.at_call = 3, .for_good = true});
     EXPECT_FALSE((*sink)->Close().ok());
   }
-  world.Close();
+  fixture.Close();
   for (int64_t n = 1; n <= 4; ++n) {
-    world.disk().SetFault({.at_call = n, .for_good = true});
-    (void)world.Reopen().ok();
-    world.Close();
-    world.disk().LosePower();
+    fixture.disk().SetFault({.at_call = n, .for_good = true});
+    (void)fixture.Reopen().ok();
+    fixture.Close();
+    fixture.disk().LosePower();
   }
-  world.disk().SetFault({});
-  ASSERT_OK(world.Reopen());
-  EXPECT_EQ(*LoadAll(world.store(), 1), Expected(content));
-  EXPECT_OK(NamedUpload(world.store().uploads(), "m", id).State().status());
+  fixture.disk().SetFault({});
+  ASSERT_OK(fixture.Reopen());
+  EXPECT_EQ(*LoadAll(fixture.store(), 1), Expected(content));
+  EXPECT_OK(NamedUpload(fixture.store().uploads(), "m", id).State().status());
 }
 
 INSTANTIATE_TEST_SUITE_P(Operations, FailingCallTest, ::testing::ValuesIn(Operations()),

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/contract/limits.h"
 #include "storage/save/manifest_builder.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -25,7 +25,7 @@ ManifestPart Good() { return PartOf({{"w", {4, 6}, std::string(24, 'x')}}); }
 
 struct Fault {
   const char* name;
-  std::function<void(v1::TensorRecord&)> hurt;
+  std::function<void(v1::TensorRecord&)> damage;
   absl::StatusCode code = absl::StatusCode::kInvalidArgument;
 };
 
@@ -34,7 +34,7 @@ class ManifestFaultTest : public ::testing::TestWithParam<Fault> {};
 TEST_P(ManifestFaultTest, IsRefused) {
   ASSERT_OK(Check(Good()));
   ManifestPart part = Good();
-  GetParam().hurt(*part.mutable_tensors(0));
+  GetParam().damage(*part.mutable_tensors(0));
   const absl::Status status = Check(part);
   EXPECT_EQ(status.code(), GetParam().code) << status;
 }

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 
 class ManifestPartsTest : public ::testing::Test {
  protected:
-  Uploads& uploads() { return world_.store().uploads(); }
+  Uploads& uploads() { return fixture_.store().uploads(); }
 
   // An upload that has the chunks of all contents of these tests.
   void SetUp() override {
@@ -34,30 +34,30 @@ class ManifestPartsTest : public ::testing::Test {
   }
   // Whether the last part was written is known to nobody: storage cannot be reopened.
   void FailWithoutAnAnswer(const TestContent& content, bool after_effect) {
-    world_.disk().SetFault({.at_call = 1, .after_effect = after_effect});
-    world_.disk().SetReopenFails(true);
+    fixture_.disk().SetFault({.at_call = 1, .after_effect = after_effect});
+    fixture_.disk().SetReopenFails(true);
     EXPECT_TRUE(absl::IsUnavailable(Add(content, false, true)));
-    world_.disk().SetReopenFails(false);
+    fixture_.disk().SetReopenFails(false);
   }
   void ExpectCommitted(const TestContent& content) {
     const auto committed = NamedUpload(uploads(), "m", id_).Commit({});
     ASSERT_OK(committed.status());
-    EXPECT_EQ(*LoadAll(world_.store(), committed->version()), Expected(content));
+    EXPECT_EQ(*LoadAll(fixture_.store(), committed->version()), Expected(content));
   }
 
   // Equal names, shapes and sizes, so that only the bytes tell the two apart.
   const TestContent old_ = RandomContent(1, 3, 1000);
   const TestContent new_ = RandomContent(2, 3, 1000);
-  StoreWorld world_;
+  StoreFixture fixture_;
   std::string id_;
 };
 
 TEST_F(ManifestPartsTest, ARepetitionThatFailedIsNotTakenForTheManifestBefore) {
   for (const bool after_effect : {false, true}) {
     ASSERT_OK(Add(old_, true, true));
-    world_.disk().SetFault({.at_call = 1, .after_effect = after_effect});
+    fixture_.disk().SetFault({.at_call = 1, .after_effect = after_effect});
     ASSERT_OK(Add(new_, true, true));
-    EXPECT_EQ(world_.store().maintenance().Stats()->reopen_count, after_effect ? 2 : 1);
+    EXPECT_EQ(fixture_.store().maintenance().Stats()->reopen_count, after_effect ? 2 : 1);
   }
   ExpectCommitted(new_);
 }
@@ -66,7 +66,7 @@ TEST_F(ManifestPartsTest, APartOfUnknownFateIsNotMergedIntoTheManifestSentAgain)
   for (const bool after_effect : {false, true}) {
     ASSERT_OK(Add({old_[0]}, true, false));
     FailWithoutAnAnswer({old_[1], old_[2]}, after_effect);
-    ASSERT_OK(world_.store().maintenance().Heal());
+    ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
     const auto early = NamedUpload(uploads(), "m", id_).Commit({});
     EXPECT_TRUE(absl::IsFailedPrecondition(early.status())) << early.status();
   }
@@ -78,7 +78,7 @@ TEST_F(ManifestPartsTest, APartOfUnknownFateIsNotMergedIntoTheManifestSentAgain)
 TEST_F(ManifestPartsTest, AfterARestartAsWell) {
   ASSERT_OK(Add({old_[0]}, true, false));
   FailWithoutAnAnswer({old_[1], old_[2]}, /*after_effect=*/true);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   ASSERT_OK(Add({new_[0]}, true, true));
   ExpectCommitted({new_[0]});
 }
@@ -86,7 +86,7 @@ TEST_F(ManifestPartsTest, AfterARestartAsWell) {
 TEST_F(ManifestPartsTest, AManifestThatLostAPartIsNotCommittedWithoutIt) {
   ASSERT_OK(Add({old_[0]}, true, false));
   // The part was buffered, and a reopening after a fault found it gone.
-  world_.disk().LosePower();
+  fixture_.disk().LosePower();
   ASSERT_OK(Add({old_[1], old_[2]}, false, true));
   const auto refused = NamedUpload(uploads(), "m", id_).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
@@ -98,7 +98,7 @@ TEST_F(ManifestPartsTest, AManifestThatLostAPartIsNotCommittedWithoutIt) {
 }
 
 TEST_F(ManifestPartsTest, ASaveThatWasRefusedIsNotCommittedAgainWithoutItsTensors) {
-  auto save = world_.store().saves().StartOneShot(RequestOf({}));
+  auto save = fixture_.store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(PartOf(old_)));
   for (const std::string& chunk : ChunksOf(old_)) {
@@ -106,7 +106,7 @@ TEST_F(ManifestPartsTest, ASaveThatWasRefusedIsNotCommittedAgainWithoutItsTensor
   }
   EXPECT_TRUE(absl::IsAborted((*save)->Commit(7).status()));
   EXPECT_TRUE(absl::IsFailedPrecondition((*save)->Commit({}).status()));
-  EXPECT_TRUE(absl::IsNotFound(LoadAll(world_.store(), {}).status()));
+  EXPECT_TRUE(absl::IsNotFound(LoadAll(fixture_.store(), {}).status()));
 }
 
 }  // namespace

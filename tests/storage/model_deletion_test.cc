@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "storage/keys.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -13,7 +13,7 @@ constexpr int kVersions = 3000;
 
 class ModelDeletionTest : public ::testing::Test {
  protected:
-  CheckpointStore& store() { return world_.store(); }
+  CheckpointStore& store() { return fixture_.store(); }
 
   // Versions with a request_id each; every tenth has a pack to itself, and the others
   // share one.
@@ -31,30 +31,30 @@ class ModelDeletionTest : public ::testing::Test {
     ASSERT_OK(store().models().Delete(model, true, {}).status());
   }
 
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 TEST_F(ModelDeletionTest, TheCallWritesLittleWhateverTheModelHolds) {
   SaveMany(kVersions);
-  const int64_t before = world_.disk().calls();
+  const int64_t before = fixture_.disk().calls();
   const auto freed = store().models().Delete("m", true, {});
   ASSERT_OK(freed.status());
-  EXPECT_LT(world_.disk().calls() - before, 10);
+  EXPECT_LT(fixture_.disk().calls() - before, 10);
   EXPECT_EQ(freed->freed_bytes, 0);
   EXPECT_GT(freed->waiting_bytes, 0);
   EXPECT_TRUE(absl::IsNotFound(store().models().Get("m").status()));
   EXPECT_TRUE(absl::IsNotFound(LoadAll(store(), 1).status()));
   EXPECT_EQ(store().maintenance().Stats()->checkpoint_count, 0);
-  EXPECT_LT(world_.UsedAfterCollection(), 100);  // the store's own record
+  EXPECT_LT(fixture_.UsedAfterCollection(), 100);  // the store's own record
 }
 
-TEST_F(ModelDeletionTest, ASmallModelIsGoneWithTheCall) {
+TEST_F(ModelDeletionTest, ASmallModelIsMissingWithTheCall) {
   SaveMany(20);
   const auto freed = store().models().Delete("m", true, {});
   ASSERT_OK(freed.status());
   EXPECT_EQ(freed->freed_bytes, 400);
   EXPECT_EQ(freed->waiting_bytes, 0);
-  EXPECT_LT(world_.disk().used_bytes(), 100);
+  EXPECT_LT(fixture_.disk().used_bytes(), 100);
 }
 
 TEST_F(ModelDeletionTest, ANewModelOfTheNameIsNotTouched) {
@@ -65,9 +65,9 @@ TEST_F(ModelDeletionTest, ANewModelOfTheNameIsNotTouched) {
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->version(), 1);
   for (const bool restarted : {false, true}) {
-    world_.UsedAfterCollection();
+    fixture_.UsedAfterCollection();
     if (restarted) {
-      ASSERT_OK(world_.Reopen());
+      ASSERT_OK(fixture_.Reopen());
     }
     const auto loaded = LoadAll(store(), 1);
     ASSERT_OK(loaded.status());
@@ -77,7 +77,7 @@ TEST_F(ModelDeletionTest, ANewModelOfTheNameIsNotTouched) {
   }
 }
 
-TEST_F(ModelDeletionTest, ACollectionThatIsStoppedOrFailsIsGoneOnWith) {
+TEST_F(ModelDeletionTest, ACollectionThatIsStoppedOrFailsIsMissingOnWith) {
   SaveMany(kVersions);
   const TestContent other = RandomContent(5, 2, 1000);
   ASSERT_OK(SaveOneShot(store(), other, {.model = "other"}).status());
@@ -90,18 +90,18 @@ TEST_F(ModelDeletionTest, ACollectionThatIsStoppedOrFailsIsGoneOnWith) {
           .status()));
   for (int fault = 1; fault < 8; ++fault) {
     // At one of the batches; what was buffered before is lost with it.
-    world_.disk().SetFault({.at_call = fault, .for_good = true});
+    fixture_.disk().SetFault({.at_call = fault, .for_good = true});
     store().maintenance().CollectGarbage(false, nullptr).status().IgnoreError();
-    world_.Close();
-    world_.disk().SetFault({});
-    world_.disk().LosePower();
-    ASSERT_OK(world_.Reopen());
+    fixture_.Close();
+    fixture_.disk().SetFault({});
+    fixture_.disk().LosePower();
+    ASSERT_OK(fixture_.Reopen());
     EXPECT_TRUE(absl::IsNotFound(store().models().Get("m").status()));
     EXPECT_EQ(*LoadAll(store(), {}, "other"), Expected(other));
   }
-  world_.UsedAfterCollection();
+  fixture_.UsedAfterCollection();
   ASSERT_OK(store().models().Delete("other", true, {}).status());
-  EXPECT_LT(world_.UsedAfterCollection(), 100);
+  EXPECT_LT(fixture_.UsedAfterCollection(), 100);
 }
 
 TEST_F(ModelDeletionTest, WhatWasBufferedAndLostInBetweenIsFoundAgain) {
@@ -113,19 +113,19 @@ TEST_F(ModelDeletionTest, WhatWasBufferedAndLostInBetweenIsFoundAgain) {
                 .maintenance()
                 .CollectGarbage(false,
                                 [&](int64_t, int64_t) {
-                                  if (++asked == 4) world_.disk().LosePower();
+                                  if (++asked == 4) fixture_.disk().LosePower();
                                   return true;
                                 })
                 .status());
   EXPECT_GT(asked, 4);
-  EXPECT_LT(world_.UsedAfterCollection(), 100);
+  EXPECT_LT(fixture_.UsedAfterCollection(), 100);
 }
 
 TEST_F(ModelDeletionTest, AfterAFaultAnotherPassIsMade) {
   SaveMany(20);
   const auto waiting = [&] {
     int rows = 0;
-    const Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+    const Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(fixture_.disk()));
     EXPECT_OK(engine.catalog->Scan(Space::kRecords, PrefixRange(keys::DeadModels()),
                                    [&](absl::string_view, absl::string_view) {
                                      ++rows;
@@ -134,19 +134,19 @@ TEST_F(ModelDeletionTest, AfterAFaultAnotherPassIsMade) {
     return rows;
   };
   // After the model's deletion and the batch that spreads it.
-  world_.disk().SetFault({.at_call = 3});
+  fixture_.disk().SetFault({.at_call = 3});
   DeleteModel();
   EXPECT_EQ(waiting(), 1);
-  EXPECT_LT(world_.UsedAfterCollection(), 100);
+  EXPECT_LT(fixture_.UsedAfterCollection(), 100);
   EXPECT_EQ(waiting(), 0);
 }
 
-TEST_F(ModelDeletionTest, ALoadGoesOnWhileItsModelGoes) {
+TEST_F(ModelDeletionTest, ALoadContinuesWhileItsModelGoes) {
   SaveMany(kVersions);
   const auto read = store().reads().Open("m", 11);
   ASSERT_OK(read.status());
   DeleteModel();
-  world_.UsedAfterCollection();
+  fixture_.UsedAfterCollection();
   EXPECT_EQ(*LoadAll(**read), Expected(RandomContent(12, 1, 100)));
 }
 

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "storage/space.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 #include "tests/support/seed.h"
 
 namespace modelstore::storage {
@@ -14,7 +14,7 @@ namespace {
 
 TEST(RaceTest, WritersOfOneModelLoseNoVersionAndGetNoNumberTwice) {
   constexpr int kWriters = 8, kSaves = 25;
-  StoreWorld world;
+  StoreFixture fixture;
   std::vector<std::thread> writers;
   Mutex mutex;
   std::map<int64_t, TestContent> saved;
@@ -22,7 +22,7 @@ TEST(RaceTest, WritersOfOneModelLoseNoVersionAndGetNoNumberTwice) {
     writers.emplace_back([&, w] {
       for (int i = 0; i < kSaves; ++i) {
         const TestContent content = RandomContent(w * 1000 + i, 1, 100);
-        const auto record = SaveOneShot(world.store(), content);
+        const auto record = SaveOneShot(fixture.store(), content);
         ASSERT_OK(record.status());
         MutexLock lock(mutex);
         EXPECT_TRUE(saved.emplace(record->version(), content).second);
@@ -33,20 +33,20 @@ TEST(RaceTest, WritersOfOneModelLoseNoVersionAndGetNoNumberTwice) {
   ASSERT_EQ(saved.size(), static_cast<size_t>(kWriters * kSaves));
   EXPECT_EQ(saved.rbegin()->first, kWriters * kSaves);
   for (const auto& [version, content] : saved) {
-    EXPECT_EQ(*LoadAll(world.store(), version), Expected(content));
+    EXPECT_EQ(*LoadAll(fixture.store(), version), Expected(content));
   }
 }
 
 TEST(RaceTest, OfTwoWritersThatExpectTheSameLatestOneWins) {
-  StoreWorld world;
-  ASSERT_OK(SaveOneShot(world.store(), RandomContent(0, 1, 10)).status());
+  StoreFixture fixture;
+  ASSERT_OK(SaveOneShot(fixture.store(), RandomContent(0, 1, 10)).status());
   for (int64_t latest = 1; latest <= 20; ++latest) {
     std::atomic<int> won{0}, aborted{0};
     std::vector<std::thread> writers;
     for (int w = 0; w < 2; ++w) {
       writers.emplace_back([&, w] {
         const auto saved =
-            SaveByUpload(world.store(), RandomContent(latest * 2 + w, 1, 99),
+            SaveByUpload(fixture.store(), RandomContent(latest * 2 + w, 1, 99),
                          {.expected_latest = latest});
         if (saved.ok()) ++won;
         if (absl::IsAborted(saved.status())) ++aborted;
@@ -59,26 +59,26 @@ TEST(RaceTest, OfTwoWritersThatExpectTheSameLatestOneWins) {
 }
 
 TEST(RaceTest, OneRequestSentByManyAtOnceMakesOneVersion) {
-  StoreWorld world;
+  StoreFixture fixture;
   const TestContent content = RandomContent(1, 2, 500 << 10);
   std::vector<std::thread> senders;
   for (int s = 0; s < 6; ++s) {
     senders.emplace_back([&] {
-      const auto saved = SaveOneShot(world.store(), content, {.request_id = "r"});
+      const auto saved = SaveOneShot(fixture.store(), content, {.request_id = "r"});
       ASSERT_OK(saved.status());
       EXPECT_EQ(saved->version(), 1);
     });
   }
   for (std::thread& sender : senders) sender.join();
-  EXPECT_EQ(world.store().models().Get("m")->checkpoint_count(), 1);
+  EXPECT_EQ(fixture.store().models().Get("m")->checkpoint_count(), 1);
   // Those that were too late have left nothing.
-  EXPECT_LT(world.UsedAfterCollection(), (1000 << 10) + (16 << 10));
+  EXPECT_LT(fixture.UsedAfterCollection(), (1000 << 10) + (16 << 10));
 }
 
 TEST(RaceTest, OneUploadCommittedByManyAtOnceMakesOneVersion) {
-  StoreWorld world;
+  StoreFixture fixture;
   const TestContent content = RandomContent(1, 2, 500 << 10);
-  Uploads& uploads = world.store().uploads();
+  Uploads& uploads = fixture.store().uploads();
   const std::string id = uploads.Create(RequestOf({}), 1, {})->upload_id();
   const std::shared_ptr<Upload> upload = *uploads.Open("m", id);
   ASSERT_OK(PutAll(**upload->OpenSink(), ChunksOf(content)));
@@ -92,15 +92,15 @@ TEST(RaceTest, OneUploadCommittedByManyAtOnceMakesOneVersion) {
     });
   }
   for (std::thread& committer : committers) committer.join();
-  EXPECT_EQ(world.store().models().Get("m")->checkpoint_count(), 1);
+  EXPECT_EQ(fixture.store().models().Get("m")->checkpoint_count(), 1);
 }
 
 // Saves, loads, deletions, uploads given up and collections, all at once: every
 // load gives the right bytes or finds its version deleted, and in the end the
 // disk holds what the versions need.
 TEST(RaceTest, EverythingAtOnceKeepsItsPromises) {
-  StoreWorld world;
-  CheckpointStore& store = world.store();
+  StoreFixture fixture;
+  CheckpointStore& store = fixture.store();
   std::atomic<bool> stop{false};
   std::atomic<int64_t> saves{0}, loads{0}, deletions{0}, collections{0};
   Mutex mutex;
@@ -190,7 +190,7 @@ TEST(RaceTest, EverythingAtOnceKeepsItsPromises) {
               static_cast<int>(saves), static_cast<int>(loads),
               static_cast<int>(deletions), static_cast<int>(collections));
   ASSERT_OK(store.models().Delete("m", true, {}).status());
-  EXPECT_LT(world.UsedAfterCollection(), 100);
+  EXPECT_LT(fixture.UsedAfterCollection(), 100);
 }
 
 TEST(SpaceTest, PromisesToRunningSavesCountAsUsed) {
@@ -204,24 +204,24 @@ TEST(SpaceTest, PromisesToRunningSavesCountAsUsed) {
     EXPECT_EQ(space.reserved_bytes(), (32 << 20) - 2);
     EXPECT_OK(three.Take(1 << 20));
     EXPECT_TRUE(absl::IsResourceExhausted(three.Take(5 << 20)));
-    EXPECT_TRUE(absl::IsResourceExhausted(space.CheckRoom(5 << 20)));
+    EXPECT_TRUE(absl::IsResourceExhausted(space.CheckSpace(5 << 20)));
     free += 100 << 20;
     EXPECT_OK(three.Take(5 << 20));
   }
   EXPECT_EQ(space.reserved_bytes(), 0);
   free = 3 << 20;
   absl::SleepFor(absl::Milliseconds(150));  // the figure is not asked for each time
-  EXPECT_TRUE(absl::IsResourceExhausted(space.CheckRoom(1)));
+  EXPECT_TRUE(absl::IsResourceExhausted(space.CheckSpace(1)));
 }
 
-TEST(SpaceTest, AFullDiskTellsHowMuchMustBeFreed) {
+TEST(SpaceTest, AFullDiskReportsHowMuchMustBeFreed) {
   SpaceAdmission space([] { return absl::StatusOr<int64_t>(1000); }, 4000);
   EXPECT_EQ(
-      space.CheckRoom(0).message(),
+      space.CheckSpace(0).message(),
       "the disk is full: at least 3000 bytes must be freed: 1000 are free, of which "
       "4000 are kept in reserve and 0 are promised to running saves; delete "
       "checkpoints or add space");
-  EXPECT_EQ(space.CheckRoom(50).message(),
+  EXPECT_EQ(space.CheckSpace(50).message(),
             "the disk is full: 50 bytes do not fit, at least 3050 bytes must be freed: "
             "1000 are free, of which 4000 are kept in reserve and 0 are promised to "
             "running saves; delete checkpoints or add space");
@@ -232,7 +232,7 @@ TEST(SpaceTest, AGrantIsGivenBackAndTakenAgain) {
   SpaceGrant grant(&space);
   EXPECT_OK(grant.Take(1));
   EXPECT_EQ(space.reserved_bytes(), (16 << 20) - 1);
-  grant.GiveBack();
+  grant.ReturnUnused();
   EXPECT_EQ(space.reserved_bytes(), 0);
   EXPECT_OK(grant.Take(1));
   EXPECT_EQ(space.reserved_bytes(), (16 << 20) - 1);

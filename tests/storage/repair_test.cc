@@ -2,7 +2,7 @@
 // they are whole again, whatever becomes of that save.
 #include <gtest/gtest.h>
 
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -11,12 +11,12 @@ constexpr size_t kBytes = 12 * kTestChunk;  // of a tensor
 
 class RepairTest : public ::testing::Test {
  protected:
-  CheckpointStore& store() { return world_.store(); }
+  CheckpointStore& store() { return fixture_.store(); }
 
   // Two versions that share their chunks, but for one tensor of the second.
   void SetUp() override {
-    world_.options().pack_bytes = 64 << 20;
-    ASSERT_OK(world_.Reopen());
+    fixture_.options().pack_bytes = 64 << 20;
+    ASSERT_OK(fixture_.Reopen());
     second_.push_back(Vector("new", "only in the second"));
     ASSERT_OK(SaveByUpload(store(), first_).status());
     ASSERT_OK(SaveByUpload(store(), second_).status());
@@ -25,12 +25,12 @@ class RepairTest : public ::testing::Test {
   void Damage(int tensor, int chunk) {
     const auto read = store().reads().Open("m", 1);
     const auto& piece = (*read)->manifest().tensors(tensor).pieces(0);
-    ASSERT_TRUE(world_.disk().FlipBit(piece.packs(chunk), piece.sequences(chunk), 9));
+    ASSERT_TRUE(fixture_.disk().FlipBit(piece.packs(chunk), piece.sequences(chunk), 9));
     ASSERT_TRUE(absl::IsDataLoss((*read)->ReadChunk(tensor, 0, chunk).status()));
   }
   void DropPackOfTheFirst() {
     const auto read = store().reads().Open("m", 1);
-    Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(world_.disk()));
+    Engine engine = OpenMemoryEngine(std::make_shared<MemoryDisk>(fixture_.disk()));
     ASSERT_OK(engine.chunks->Reopen({}));
     ASSERT_OK(
         engine.chunks->DropPacks({{(*read)->manifest().tensors(0).pieces(0).packs(0)}}));
@@ -55,15 +55,15 @@ class RepairTest : public ::testing::Test {
   bool IsDamaged(int64_t version) {
     return absl::IsDataLoss(LoadAll(store(), version).status());
   }
-  void ExpectNothingIsLeft() {
+  void ExpectEmpty() {
     ASSERT_OK(store().models().Delete("m", true, {}).status());
-    world_.Advance(absl::Minutes(5));
-    EXPECT_LT(world_.UsedAfterCollection(), 100);
+    fixture_.Advance(absl::Minutes(5));
+    EXPECT_LT(fixture_.UsedAfterCollection(), 100);
   }
 
   const TestContent first_ = RandomContent(1, 2, kBytes);
   TestContent second_ = first_;
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 TEST_F(RepairTest, OldVersionsAreWholeAgainAfterASaveAndACollection) {
@@ -84,14 +84,14 @@ TEST_F(RepairTest, OldVersionsAreWholeAgainAfterASaveAndACollection) {
   // Whatever becomes of the save that brought the copies, and across a restart.
   ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
   Collect();
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   Collect();
   EXPECT_EQ(Damaged(), 0);
   ExpectWhole(1, first_);
   ExpectWhole(2, second_);
   EXPECT_EQ(SaveByUpload(store(), first_)->stored_bytes(), 0);
   ExpectWhole(4, first_);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
 TEST_F(RepairTest, APackThatIsLostAsAWholeIsReplaced) {
@@ -104,26 +104,26 @@ TEST_F(RepairTest, APackThatIsLostAsAWholeIsReplaced) {
   ExpectWhole(2, second_);
   ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
   Collect();
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_EQ(Damaged(), 0);
   ExpectWhole(1, first_);
   ExpectWhole(2, second_);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
 TEST_F(RepairTest, ADeletedSaveStillGivesItsCopies) {
-  world_.options().grace = absl::Minutes(1);
-  ASSERT_OK(world_.Reopen());
+  fixture_.options().grace = absl::Minutes(1);
+  ASSERT_OK(fixture_.Reopen());
   Damage(0, 3);
   SaveAgain(kTestChunk);
   ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
-  world_.Advance(absl::Minutes(5));
+  fixture_.Advance(absl::Minutes(5));
   Collect();
   ExpectWhole(1, first_);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
-TEST_F(RepairTest, CopiesThatAreGoneRepairNothingAndHurtNothing) {
+TEST_F(RepairTest, CopiesThatAreMissingRepairNothingAndDamageNothing) {
   Damage(0, 3);
   SaveAgain(kTestChunk);
   ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());  // at once
@@ -151,25 +151,25 @@ TEST_F(RepairTest, AVersionThatIsHeldIsRepairedAndItsPackWaits) {
       1, {});
   ASSERT_OK(upload.status());
   auto read = store().reads().Open("m", 1);
-  const size_t packs = world_.Packs().size();
+  const size_t packs = fixture_.Packs().size();
   for (int round = 0; round < 2; ++round) {
     Collect();
     ExpectWhole(1, first_);
     ExpectWhole(2, second_);
-    EXPECT_EQ(world_.Packs().size(), packs);
+    EXPECT_EQ(fixture_.Packs().size(), packs);
   }
   ASSERT_OK(NamedUpload(store().uploads(), "m", upload->upload_id()).Delete());
   Collect();
-  EXPECT_EQ(world_.Packs().size(), packs) << "the version that is read keeps it";
+  EXPECT_EQ(fixture_.Packs().size(), packs) << "the version that is read keeps it";
   read->reset();
   Collect();
-  EXPECT_EQ(world_.Packs().size(), packs - 1);
+  EXPECT_EQ(fixture_.Packs().size(), packs - 1);
   EXPECT_EQ(Damaged(), 0);
   ASSERT_OK(store().checkpoints().Delete("m", 3, {}).status());
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   ExpectWhole(1, first_);
   ExpectWhole(2, second_);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
 TEST_F(RepairTest, ACopyThatIsDamagedItselfRepairsNothing) {
@@ -180,7 +180,7 @@ TEST_F(RepairTest, ACopyThatIsDamagedItselfRepairsNothing) {
   const auto read = store().reads().Open("m", 3);
   const auto& piece = (*read)->manifest().tensors(0).pieces(0);
   const ChunkId copy{piece.packs(3), piece.sequences(3)};
-  ASSERT_TRUE(world_.disk().FlipBit(copy.pack, copy.sequence, 9)) << "nobody notices";
+  ASSERT_TRUE(fixture_.disk().FlipBit(copy.pack, copy.sequence, 9)) << "nobody notices";
   Collect();
   const auto first = store().reads().Open("m", 1);
   EXPECT_EQ((*first)->manifest().tensors(0).pieces(0).packs(2), copy.pack);
@@ -221,7 +221,7 @@ TEST_F(RepairTest, ACopyOfAChunkThatIsReadWellAgainIsNotUsed) {
   const ChunkId chunk{piece.packs(3), piece.sequences(3)};
   Damage(0, 3);
   SaveAgain(kTestChunk);
-  ASSERT_TRUE(world_.disk().FlipBit(chunk.pack, chunk.sequence, 9));
+  ASSERT_TRUE(fixture_.disk().FlipBit(chunk.pack, chunk.sequence, 9));
   ASSERT_OK((*read)->ReadChunk(0, 0, 3).status());
   EXPECT_EQ(Damaged(), 0);
   Collect();
@@ -255,13 +255,13 @@ TEST_F(RepairTest, ItSurvivesAFaultAtAnyStep) {
   SaveAgain(2 * kBytes);
   for (const bool after_effect : {false, true}) {
     for (int64_t step = 1; step < 8; ++step) {
-      world_.disk().SetFault(
+      fixture_.disk().SetFault(
           {.at_call = step, .for_good = true, .after_effect = after_effect});
       store().maintenance().CollectGarbage(false, nullptr).status().IgnoreError();
-      world_.Close();
-      world_.disk().SetFault({});
-      world_.disk().LosePower();
-      ASSERT_OK(world_.Reopen());
+      fixture_.Close();
+      fixture_.disk().SetFault({});
+      fixture_.disk().LosePower();
+      ASSERT_OK(fixture_.Reopen());
       ExpectWhole(3, first_);
       const auto old = LoadAll(store(), 1);
       if (old.ok()) {
@@ -274,7 +274,7 @@ TEST_F(RepairTest, ItSurvivesAFaultAtAnyStep) {
   Collect();
   ExpectWhole(1, first_);
   ExpectWhole(2, second_);
-  ExpectNothingIsLeft();
+  ExpectEmpty();
 }
 
 }  // namespace

@@ -99,12 +99,12 @@ TEST_P(CatalogDamage, IsNoticedByName) {
   const std::string subfolder = kind == "HIGH_WATER" ? "" : "catalog";
   Tally tally;
   for (int round = 0; round < TestRounds(kRounds) && !HasFailure(); ++round) {
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
-    const std::vector<std::string> files = hurt.Files(subfolder, kind);
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
+    const std::vector<std::string> files = damaged_copy.Files(subfolder, kind);
     ASSERT_FALSE(files.empty()) << kind;
     SCOPED_TRACE(DamageFile(files[random() % files.size()], random));
-    auto folder = OpenFolder(hurt.path());
+    auto folder = OpenFolder(damaged_copy.path());
     ASSERT_TRUE(folder.ok()) << folder.status();
     auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/false);
     if (catalog.ok()) {
@@ -147,12 +147,12 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
   ASSERT_NO_FATAL_FAILURE(MakeCatalog(original.path(), random, &content));
   int refused = 0;
   for (int round = 0; round < TestRounds(40); ++round) {
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
     const std::vector<std::string> logs =
-        hurt.Files("catalog", round % 2 ? ".log" : "MANIFEST");
+        damaged_copy.Files("catalog", round % 2 ? ".log" : "MANIFEST");
     SCOPED_TRACE(DamageFile(logs[random() % logs.size()], random));
-    auto folder = OpenFolder(hurt.path());
+    auto folder = OpenFolder(damaged_copy.path());
     ASSERT_TRUE(folder.ok()) << folder.status();
     if (RocksCatalog::Open(*folder, false).ok()) continue;
     ++refused;
@@ -170,7 +170,7 @@ TEST(CatalogDamageTest, AnAcceptedLossOpensAndTakesWrites) {
   EXPECT_GT(refused, 0);
 }
 
-TEST(CatalogDamageTest, AnAcceptedLossOfATableIsThatOfItsKeysAlone) {
+TEST(CatalogDamageTest, AnAcceptedLossOfATableLosesOnlyItsKeys) {
   std::mt19937_64 random(TestSeed());
   RocksFolder original;
   CatalogContent content;
@@ -178,11 +178,11 @@ TEST(CatalogDamageTest, AnAcceptedLossOfATableIsThatOfItsKeysAlone) {
   Tally tally;
   for (const std::string& table : original.Files("catalog", ".sst")) {
     SCOPED_TRACE(table);
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
-    const std::string path = hurt.path() + table.substr(original.path().size());
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
+    const std::string path = damaged_copy.path() + table.substr(original.path().size());
     FlipBitAt(path, RestartCountOfProperties(path), 3);
-    auto folder = OpenFolder(hurt.path());
+    auto folder = OpenFolder(damaged_copy.path());
     ASSERT_TRUE(folder.ok()) << folder.status();
     auto catalog = RocksCatalog::Open(*folder, /*accept_data_loss=*/true);
     ASSERT_TRUE(catalog.ok()) << catalog.status();
@@ -220,7 +220,7 @@ TEST(CatalogDamageTest, ACatalogWithoutCurrentIsNotTakenForANewOne) {
 
 // RocksDB takes the properties apart before it looks at their checksum, and asserts
 // what it expects of them.
-TEST(CatalogDamageTest, PropertiesOfATableThatRocksDBWouldDieOfAreNoticedByName) {
+TEST(CatalogDamageTest, PropertiesThatCrashRocksDBAreReportedByName) {
   std::mt19937_64 random(TestSeed());
   RocksFolder store;
   CatalogContent content;
@@ -281,14 +281,14 @@ int LostChunks(RocksChunkStore& store, uint64_t pack, const PackContent& content
   return lost;
 }
 
-TEST(PackDamageTest, PropertiesThatRocksDBWouldDieOfCostTheirPackAlone) {
+TEST(PackDamageTest, PropertiesThatCrashRocksDBLoseOnlyTheirPack) {
   std::mt19937_64 random(TestSeed());
   RocksFolder store;
   PackContent content;
   ASSERT_NO_FATAL_FAILURE(MakePacks(store.path(), random, &content));
   const uint64_t expected[] = {1, 2, 3, 4};
   const std::string table = store.Files("packs", ".sst").at(1);
-  const uint64_t hurt_pack = PackIn(table).value();
+  const uint64_t damaged_pack = PackIn(table).value();
   const int64_t count = RestartCountOfProperties(table);
   for (int bit = 0; bit < 32; ++bit) {
     FlipBitAt(table, count + bit / 8, bit % 8);
@@ -298,9 +298,9 @@ TEST(PackDamageTest, PropertiesThatRocksDBWouldDieOfCostTheirPackAlone) {
     const absl::Status status = chunks.Reopen(expected);
     ASSERT_TRUE(status.ok()) << status;
     for (uint64_t pack : expected) {
-      EXPECT_EQ(LostChunks(chunks, pack, content), pack == hurt_pack ? 8 : 0) << bit;
+      EXPECT_EQ(LostChunks(chunks, pack, content), pack == damaged_pack ? 8 : 0) << bit;
     }
-    const auto lost = chunks.Read({hurt_pack, 0});
+    const auto lost = chunks.Read({damaged_pack, 0});
     EXPECT_TRUE(absl::IsDataLoss(lost.status())) << lost.status();
     EXPECT_THAT(std::string(lost.status().message()), ::testing::HasSubstr(table));
     FlipBitAt(table, count + bit / 8, bit % 8);
@@ -319,12 +319,12 @@ TEST(PackDamageTest, ARecordThatRocksDBWouldReadForEverCostsNoPack) {
   ASSERT_GE(records.size(), 5u);
   EXPECT_FALSE(rocks::HasRecycledRecord(bytes));
   for (const size_t record : records) {
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
     // From type 1 to 5.
-    FlipBitAt(hurt.path() + manifest.substr(original.path().size()),
+    FlipBitAt(damaged_copy.path() + manifest.substr(original.path().size()),
               static_cast<int64_t>(record) + 6, 2);
-    auto folder = OpenFolder(hurt.path());
+    auto folder = OpenFolder(damaged_copy.path());
     ASSERT_TRUE(folder.ok()) << folder.status();
     RocksChunkStore store(*folder);
     const uint64_t expected[] = {1, 2, 3, 4};
@@ -337,24 +337,24 @@ TEST(PackDamageTest, ARecordThatRocksDBWouldReadForEverCostsNoPack) {
 
 class PackDamage : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(PackDamage, HurtsNoOtherPack) {
+TEST_P(PackDamage, DamagesNoOtherPack) {
   const std::string kind = GetParam();
   std::mt19937_64 random(TestSeed());
   RocksFolder original;
   PackContent content;
   ASSERT_NO_FATAL_FAILURE(MakePacks(original.path(), random, &content));
   const uint64_t expected[] = {1, 2, 3, 4};
-  int hurt_packs = 0;
+  int damaged_packs = 0;
   int lost_chunks = 0;
   for (int round = 0; round < TestRounds(kRounds) && !HasFailure(); ++round) {
-    RocksFolder hurt;
-    CopyFolder(original.path(), hurt.path());
-    const std::vector<std::string> files = hurt.Files("packs", kind);
+    RocksFolder damaged_copy;
+    CopyFolder(original.path(), damaged_copy.path());
+    const std::vector<std::string> files = damaged_copy.Files("packs", kind);
     ASSERT_FALSE(files.empty()) << kind;
     const std::string& file = files[random() % files.size()];
-    const uint64_t hurt_pack = kind == ".sst" ? PackIn(file).value() : 0;
+    const uint64_t damaged_pack = kind == ".sst" ? PackIn(file).value() : 0;
     SCOPED_TRACE(DamageFile(file, random));
-    auto folder = OpenFolder(hurt.path());
+    auto folder = OpenFolder(damaged_copy.path());
     ASSERT_TRUE(folder.ok()) << folder.status();
     RocksChunkStore store(*folder);
     const absl::Status status = store.Reopen(expected);
@@ -362,14 +362,14 @@ TEST_P(PackDamage, HurtsNoOtherPack) {
     for (uint64_t pack : expected) {
       const int lost = LostChunks(store, pack, content);
       lost_chunks += lost;
-      if (pack == hurt_pack) {
-        hurt_packs += lost > 0;
+      if (pack == damaged_pack) {
+        damaged_packs += lost > 0;
       } else {
         EXPECT_EQ(lost, 0) << "of pack " << pack;
       }
     }
     // Work goes on: a hurt pack is dropped, a new one written.
-    const uint64_t drop[] = {hurt_pack == 0 ? 1 : hurt_pack};
+    const uint64_t drop[] = {damaged_pack == 0 ? 1 : damaged_pack};
     EXPECT_TRUE(store.DropPacks(drop).ok());
     auto writer = store.NewPack(9);
     ASSERT_TRUE(writer.ok()) << writer.status();
@@ -378,8 +378,8 @@ TEST_P(PackDamage, HurtsNoOtherPack) {
     EXPECT_TRUE(store.Publish(*std::move(writer)).ok());
     EXPECT_EQ(store.ListPacks()->size(), 4u);
   }
-  std::printf("%s: chunks were hurt in %d rounds, %d in all\n", kind.c_str(), hurt_packs,
-              lost_chunks);
+  std::printf("%s: chunks were hurt in %d rounds, %d in all\n", kind.c_str(),
+              damaged_packs, lost_chunks);
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, PackDamage,

@@ -125,7 +125,7 @@ TEST_F(RocksEngineTest, TheBallastIsReleasedAndTakenAgain) {
 }
 
 // As a copy of the folder has it that leaves out what was never written.
-TEST_F(RocksEngineTest, ABallastWithoutItsBytesIsMadeAnewAtOpen) {
+TEST_F(RocksEngineTest, ABallastWithoutItsBytesIsRecreatedAtOpen) {
   constexpr int64_t kBallast = 4 << 20;
   ASSERT_TRUE(Open(false, kBallast).ok());
   const std::string path = folder_.path() + "/BALLAST";
@@ -219,7 +219,7 @@ TEST_F(RocksEngineTest, PacksOutliveTheHalfOfTheirManifest) {
   }
 }
 
-TEST_F(RocksEngineTest, AMetadataThatIsMadeAnewTakesInOnlyWhatTheCatalogNames) {
+TEST_F(RocksEngineTest, AMetadataThatIsRecreatedTakesInOnlyWhatTheCatalogNames) {
   auto engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status();
   ASSERT_TRUE(engine->chunks->Reopen({}).ok());

@@ -239,7 +239,7 @@ TEST(RocksFaultTest, ARebuildThatIsCutOffAnywhereLosesNoPack) {
 class IgnoredSync : public ::testing::TestWithParam<FileKind> {};
 
 // Shows that the test above would notice each missing sync.
-TEST_P(IgnoredSync, IsNoticedByTheTestOfPowerLoss) {
+TEST_P(IgnoredSync, IsDetectedByThePowerLossTest) {
   int lost = 0;
   for (int64_t n = 20; lost == 0; n += 7) {
     RocksFolder folder;
@@ -262,7 +262,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, IgnoredSync,
                          [](const auto& info) { return testing::KindName(info.param); });
 
 // Brings an engine back after its fault is gone, as its owner does.
-absl::Status Heal(Engine& engine) {
+absl::Status ReopenIfClosed(Engine& engine) {
   if (!engine.catalog->Health().ok()) {
     const absl::Status status = engine.catalog->Reopen();
     if (!status.ok()) return status;
@@ -279,7 +279,7 @@ struct FaultParam {
 
 class FailingOperation : public ::testing::TestWithParam<FaultParam> {};
 
-TEST_P(FailingOperation, LosesNothingAndHeals) {
+TEST_P(FailingOperation, LosesNothingAndRecovers) {
   int failed_scripts = 0;
   for (int64_t n = 1;; ++n) {
     SCOPED_TRACE(absl::StrCat("operation ", n));
@@ -300,8 +300,8 @@ TEST_P(FailingOperation, LosesNothingAndHeals) {
     }
     fs->ClearFault();
     // Without a restart.
-    const absl::Status healed = Heal(*engine);
-    ASSERT_TRUE(healed.ok()) << healed << " after " << status;
+    const absl::Status reopened = ReopenIfClosed(*engine);
+    ASSERT_TRUE(reopened.ok()) << reopened << " after " << status;
     ASSERT_EQ(script.Missing(*engine), "") << status;
     Script more(100);
     const absl::Status again = more.Run(*engine);
@@ -346,8 +346,8 @@ TEST_P(FailingPackFile, FailsThePackAndNoneAfterIt) {
   EXPECT_EQ(fs->failures(), 1);
   EXPECT_FALSE(engine->chunks->Read({1, 0}).ok());
 
-  const absl::Status healed = Heal(*engine);
-  ASSERT_TRUE(healed.ok()) << healed;
+  const absl::Status reopened = ReopenIfClosed(*engine);
+  ASSERT_TRUE(reopened.ok()) << reopened;
   const absl::Status after = add(2);
   ASSERT_TRUE(after.ok()) << after;
   const auto bytes = engine->chunks->Read({2, 4});
@@ -384,8 +384,8 @@ TEST(RocksFaultTest, AFullDiskAtAnyPointIsExhaustionAndLosesNothing) {
     // Gone already if the script's own reopening needed it.
     const bool has_ballast = !folder.Files("", "BALLAST").empty();
     engine->release_ballast();
-    const absl::Status healed = Heal(*engine);
-    ASSERT_TRUE(healed.ok()) << healed << " after " << status;
+    const absl::Status reopened = ReopenIfClosed(*engine);
+    ASSERT_TRUE(reopened.ok()) << reopened << " after " << status;
     const std::vector<uint64_t> named = Script::Named(*engine);
     ASSERT_EQ(script.Missing(*engine), "");
     const absl::Status dropped = engine->chunks->DropPacks(named);

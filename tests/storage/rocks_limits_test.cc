@@ -204,7 +204,7 @@ TEST_F(RocksLimitsTest, AFailedSyncOfAFolderStaysOne) {
   EXPECT_TRUE(absl::IsUnavailable(AddPack(*engine_.chunks, 1)));
 }
 
-TEST_F(RocksLimitsTest, TooManyOpenFilesIsToldByNameAndPasses) {
+TEST_F(RocksLimitsTest, TooManyOpenFilesIsReportedByNameAndPasses) {
   Open();
   ASSERT_EQ(engine_.chunks->Reopen({}), absl::OkStatus());
   disk_->SetFault({.ops = testing::kOpen,

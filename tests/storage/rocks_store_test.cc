@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/rocksdb/engine.h"
 #include "tests/storage/rocks_folder.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 #include "tests/support/fault_file_system.h"
 
 namespace modelstore::storage {
@@ -29,7 +29,7 @@ class RocksStoreTest : public ::testing::Test {
     auto engine = OpenRocksEngine(
         {.path = folder_.path(), .ballast_bytes = 0, .file_system = disk_});
     if (!engine.ok()) return engine.status();
-    StoreOptions options = StoreWorld::SmallOptions();
+    StoreOptions options = StoreFixture::SmallOptions();
     options.pack_bytes = 64 << 20;
     auto store = CheckpointStore::Open(options, *std::move(engine));
     if (store.ok()) store_ = *std::move(store);
@@ -43,12 +43,12 @@ class RocksStoreTest : public ::testing::Test {
   }
   int64_t Damaged() { return store_->maintenance().Stats()->damaged_chunks; }
   void ExpectTheNextSaveIsWhole(const TestContent& content, int64_t renewed_chunks) {
-    const auto healed = SaveByUpload(*store_, content);
-    ASSERT_OK(healed.status());
-    EXPECT_EQ(healed->damaged_base_bytes(), renewed_chunks * kTestChunk);
-    EXPECT_EQ(*LoadAll(*store_, healed->version()), Expected(content));
+    const auto reopened = SaveByUpload(*store_, content);
+    ASSERT_OK(reopened.status());
+    EXPECT_EQ(reopened->damaged_base_bytes(), renewed_chunks * kTestChunk);
+    EXPECT_EQ(*LoadAll(*store_, reopened->version()), Expected(content));
     ASSERT_OK(Open());
-    EXPECT_EQ(*LoadAll(*store_, healed->version()), Expected(content));
+    EXPECT_EQ(*LoadAll(*store_, reopened->version()), Expected(content));
     const auto next = SaveByUpload(*store_, content);
     EXPECT_EQ(next->stored_bytes(), 0);
     EXPECT_EQ(*LoadAll(*store_, next->version()), Expected(content));
@@ -100,7 +100,7 @@ TEST_F(RocksStoreTest, ATableThatCannotBeReadCountsForAllOfItsChunks) {
   ExpectTheNextSaveIsWhole({content_[0]}, 12);
 }
 
-TEST_F(RocksStoreTest, APackThatIsGoneIsNoticedAtTheStart) {
+TEST_F(RocksStoreTest, APackThatIsMissingIsNoticedAtTheStart) {
   const std::string file = PackFile();
   store_.reset();
   std::filesystem::remove(file);
@@ -121,7 +121,7 @@ TEST_F(RocksStoreTest, AnErrorOfTheDiskIsNoDamage) {
   EXPECT_EQ(SaveByUpload(*store_, content_)->stored_bytes(), 0);
 }
 
-TEST_F(RocksStoreTest, ADeletedModelGoesOnGoingAfterAKillAtAnyStep) {
+TEST_F(RocksStoreTest, ADeletedModelContinuesGoingAfterAKillAtAnyStep) {
   constexpr int kVersions = 1200;
   for (int v = 0; v < kVersions; ++v) {
     const TestContent content = RandomContent(10 + v / 4, 1, 100);

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "proto/contract/limits.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 #include "tests/support/random_bytes.h"
 
 namespace modelstore::storage {
@@ -23,9 +23,9 @@ class BothSavesTest : public ::testing::TestWithParam<SaveKind> {
  protected:
   absl::StatusOr<records::CheckpointRecord> Save(const TestContent& content,
                                                  const SaveOptions& options = {}) {
-    return GetParam().save(world_.store(), content, options);
+    return GetParam().save(fixture_.store(), content, options);
   }
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Saves, BothSavesTest,
@@ -44,11 +44,11 @@ TEST_P(BothSavesTest, ReadsBackBitForBitAlsoAfterPowerLoss) {
     EXPECT_EQ(saved->logical_bytes(), static_cast<int64_t>(3 * bytes));
     EXPECT_EQ(saved->stored_bytes(), static_cast<int64_t>(3 * bytes));
   }
-  world_.Close();
-  world_.disk().LosePower();
-  ASSERT_OK(world_.Reopen());
+  fixture_.Close();
+  fixture_.disk().LosePower();
+  ASSERT_OK(fixture_.Reopen());
   for (size_t i = 0; i < contents.size(); ++i) {
-    const auto loaded = LoadAll(world_.store(), static_cast<int64_t>(i + 1));
+    const auto loaded = LoadAll(fixture_.store(), static_cast<int64_t>(i + 1));
     ASSERT_OK(loaded.status());
     EXPECT_EQ(*loaded, Expected(contents[i]));
   }
@@ -57,14 +57,14 @@ TEST_P(BothSavesTest, ReadsBackBitForBitAlsoAfterPowerLoss) {
 TEST_P(BothSavesTest, StoresOnlyWhatTheBaseDoesNotHold) {
   TestContent content = RandomContent(1, 20, 256 << 10);
   ASSERT_OK(Save(content).status());
-  const int64_t before = world_.disk().used_bytes();
+  const int64_t before = fixture_.disk().used_bytes();
   content[7].bytes = RandomBytes(99, 256 << 10);
   const auto saved = Save(content);
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->stored_bytes(), 256 << 10);
   EXPECT_EQ(saved->base_version(), 1);
-  EXPECT_LT(world_.disk().used_bytes() - before, (256 << 10) + (32 << 10));
-  EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
+  EXPECT_LT(fixture_.disk().used_bytes() - before, (256 << 10) + (32 << 10));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 2), Expected(content));
 }
 
 TEST_P(BothSavesTest, StoresEqualChunksOnce) {
@@ -79,12 +79,12 @@ TEST_P(BothSavesTest, TheSameRequestMakesOneVersion) {
   const TestContent content = RandomContent(1, 2, 100'000);
   const auto first = Save(content, {.request_id = "r1"});
   ASSERT_OK(first.status());
-  const int64_t used = world_.UsedAfterCollection();
+  const int64_t used = fixture_.UsedAfterCollection();
   const auto again = Save(content, {.request_id = "r1"});
   ASSERT_OK(again.status());
   EXPECT_EQ(again->version(), first->version());
-  EXPECT_EQ(world_.store().models().Get("m")->checkpoint_count(), 1);
-  EXPECT_EQ(world_.UsedAfterCollection(), used);
+  EXPECT_EQ(fixture_.store().models().Get("m")->checkpoint_count(), 1);
+  EXPECT_EQ(fixture_.UsedAfterCollection(), used);
 }
 
 TEST_P(BothSavesTest, ARepetitionLeadsToItsVersionThoughTheBaseWasDeleted) {
@@ -94,7 +94,7 @@ TEST_P(BothSavesTest, ARepetitionLeadsToItsVersionThoughTheBaseWasDeleted) {
   options.base_version = 1;
   const auto first = Save(content, options);
   ASSERT_OK(first.status());
-  ASSERT_OK(world_.store().checkpoints().Delete("m", 1, {}).status());
+  ASSERT_OK(fixture_.store().checkpoints().Delete("m", 1, {}).status());
   const auto again = Save(content, options);
   ASSERT_OK(again.status());
   EXPECT_EQ(again->version(), first->version());
@@ -108,7 +108,7 @@ TEST_P(BothSavesTest, TheSameRequestWithAnotherHeaderIsRefused) {
   ASSERT_OK(Save(content, {.request_id = "r1"}).status());
   EXPECT_TRUE(absl::IsInvalidArgument(
       Save(content, {.request_id = "r1", .request_digest = "other"}).status()));
-  EXPECT_EQ(world_.store().models().Get("m")->checkpoint_count(), 1);
+  EXPECT_EQ(fixture_.store().models().Get("m")->checkpoint_count(), 1);
 }
 
 TEST_P(BothSavesTest, AnUnexpectedLatestVersionIsAborted) {
@@ -116,36 +116,36 @@ TEST_P(BothSavesTest, AnUnexpectedLatestVersionIsAborted) {
   ASSERT_OK(Save(RandomContent(2, 1, 100), {.expected_latest = 1}).status());
   const auto stale = Save(RandomContent(3, 1, 100), {.expected_latest = 1});
   EXPECT_TRUE(absl::IsAborted(stale.status())) << stale.status();
-  EXPECT_EQ(world_.store().models().Get("m")->latest_version(), 2);
+  EXPECT_EQ(fixture_.store().models().Get("m")->latest_version(), 2);
 }
 
 TEST_P(BothSavesTest, ADeletedVersionsNumberIsNotUsedAgain) {
   ASSERT_OK(Save(RandomContent(1, 1, 100)).status());
   ASSERT_OK(Save(RandomContent(2, 1, 100)).status());
-  ASSERT_OK(world_.store().checkpoints().Delete("m", 2, {}).status());
-  EXPECT_EQ(world_.store().models().Get("m")->latest_version(), 1);
+  ASSERT_OK(fixture_.store().checkpoints().Delete("m", 2, {}).status());
+  EXPECT_EQ(fixture_.store().models().Get("m")->latest_version(), 1);
   const auto next = Save(RandomContent(3, 1, 100));
   ASSERT_OK(next.status());
   EXPECT_EQ(next->version(), 3);
   EXPECT_EQ(next->base_version(), 1);
 }
 
-TEST_P(BothSavesTest, AModelMadeAnewSharesNothingWithTheOldOne) {
+TEST_P(BothSavesTest, AModelRecreatedSharesNothingWithTheOldOne) {
   const TestContent old_content = RandomContent(1, 2, 700 << 10);
   ASSERT_OK(Save(old_content, {.request_id = "r"}).status());
-  const std::string old_uid = world_.store().models().Get("m")->uid();
-  ASSERT_OK(world_.store().models().Delete("m", true, {}).status());
-  EXPECT_TRUE(absl::IsNotFound(LoadAll(world_.store(), 1).status()));
+  const std::string old_uid = fixture_.store().models().Get("m")->uid();
+  ASSERT_OK(fixture_.store().models().Delete("m", true, {}).status());
+  EXPECT_TRUE(absl::IsNotFound(LoadAll(fixture_.store(), 1).status()));
   const TestContent content = RandomContent(2, 2, 700 << 10);
   const auto saved = Save(content, {.request_id = "r"});
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->version(), 1);
-  EXPECT_NE(world_.store().models().Get("m")->uid(), old_uid);
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  EXPECT_NE(fixture_.store().models().Get("m")->uid(), old_uid);
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
 }
 
 TEST(ManifestTest, SectionsAndAttachmentsComeBackWithTheirSummaries) {
-  StoreWorld world;
+  StoreFixture fixture;
   ManifestPart part = PartOf({Vector("w", "12345678")});
   auto& tensor = *part.add_tensors();
   tensor = part.tensors(0);
@@ -157,7 +157,7 @@ TEST(ManifestTest, SectionsAndAttachmentsComeBackWithTheirSummaries) {
   attachment.set_name("card.md");
   attachment.set_media_type("text/markdown");
   attachment.set_data("# hello");
-  auto save = world.store().saves().StartOneShot(RequestOf({}));
+  auto save = fixture.store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK(save.status());
   ASSERT_OK((*save)->AddManifest(part));
   ASSERT_OK((*save)->Put(DigestOf("12345678"), {"12345678"}));
@@ -170,7 +170,7 @@ TEST(ManifestTest, SectionsAndAttachmentsComeBackWithTheirSummaries) {
   EXPECT_EQ(saved->sections(1).name(), "model");
   ASSERT_EQ(saved->attachments_size(), 1);
   EXPECT_EQ(saved->attachments(0).size_bytes(), 7);
-  const auto read = world.store().reads().Open("m", {});
+  const auto read = fixture.store().reads().Open("m", {});
   ASSERT_OK(read.status());
   EXPECT_EQ((*read)->manifest().sections(0).value(), "opaque");
   EXPECT_EQ((*read)->manifest().attachments(0).data(), "# hello");
@@ -179,24 +179,24 @@ TEST(ManifestTest, SectionsAndAttachmentsComeBackWithTheirSummaries) {
 class OneShotTest : public ::testing::Test {
  protected:
   std::unique_ptr<OneShotSave> Start(const SaveOptions& options = {}) {
-    auto save = world_.store().saves().StartOneShot(RequestOf(options));
+    auto save = fixture_.store().saves().StartOneShot(RequestOf(options));
     EXPECT_OK(save.status());
     return *std::move(save);
   }
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
 TEST_F(OneShotTest, ASmallSaveIsOneWrite) {
-  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 2, 40)).status());
-  const int64_t before = world_.disk().calls();
-  ASSERT_OK(
-      SaveOneShot(world_.store(), RandomContent(2, 2, 40), {.request_id = "r"}).status());
-  EXPECT_EQ(world_.disk().calls() - before, 1);
-  EXPECT_TRUE(world_.Packs().empty());
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 2, 40)).status());
+  const int64_t before = fixture_.disk().calls();
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(2, 2, 40), {.request_id = "r"})
+                .status());
+  EXPECT_EQ(fixture_.disk().calls() - before, 1);
+  EXPECT_TRUE(fixture_.Packs().empty());
   // And one that makes its model as well.
   ASSERT_OK(
-      SaveOneShot(world_.store(), RandomContent(3, 2, 40), {.model = "new"}).status());
-  EXPECT_EQ(world_.disk().calls() - before, 2);
+      SaveOneShot(fixture_.store(), RandomContent(3, 2, 40), {.model = "new"}).status());
+  EXPECT_EQ(fixture_.disk().calls() - before, 2);
 }
 
 TEST_F(OneShotTest, DigestsAreFilledInInManifestOrder) {
@@ -210,9 +210,9 @@ TEST_F(OneShotTest, DigestsAreFilledInInManifestOrder) {
   }
   const auto saved = save->Commit({});
   ASSERT_OK(saved.status());
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
   // The digest of the content is that of a save that knew its digests.
-  const auto known = SaveOneShot(world_.store(), content);
+  const auto known = SaveOneShot(fixture_.store(), content);
   EXPECT_EQ(known->manifest_digest(), saved->manifest_digest());
 }
 
@@ -239,36 +239,36 @@ TEST_F(OneShotTest, ChunksWithoutAPlaceOrOfTheWrongSizeAreRefused) {
 }
 
 TEST_F(OneShotTest, TheSameRequestWithOtherBytesIsRefused) {
-  ASSERT_OK(
-      SaveOneShot(world_.store(), RandomContent(1, 1, 50), {.request_id = "r"}).status());
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 1, 50), {.request_id = "r"})
+                .status());
   const auto other =
-      SaveOneShot(world_.store(), RandomContent(2, 1, 50), {.request_id = "r"});
+      SaveOneShot(fixture_.store(), RandomContent(2, 1, 50), {.request_id = "r"});
   EXPECT_TRUE(absl::IsInvalidArgument(other.status())) << other.status();
 }
 
 TEST_P(BothSavesTest, OfNothingItIsRefusedUnlessThatIsAllowed) {
   ASSERT_OK(Save(RandomContent(1, 1, 100)).status());
   EXPECT_TRUE(absl::IsInvalidArgument(Save({}).status()));
-  EXPECT_EQ(world_.store().models().Get("m")->latest_version(), 1);
+  EXPECT_EQ(fixture_.store().models().Get("m")->latest_version(), 1);
   SaveRequest request = RequestOf({});
   EXPECT_TRUE(absl::IsInvalidArgument(
-      (*world_.store().saves().StartOneShot(request))->Commit({}).status()));
-  EXPECT_OK((*world_.store().saves().StartOneShot(request))->Commit({}, true).status());
-  const auto upload = world_.store().uploads().Create(request, 1, {});
+      (*fixture_.store().saves().StartOneShot(request))->Commit({}).status()));
+  EXPECT_OK((*fixture_.store().saves().StartOneShot(request))->Commit({}, true).status());
+  const auto upload = fixture_.store().uploads().Create(request, 1, {});
   const std::string id = upload->upload_id();
   ASSERT_OK(
-      NamedUpload(world_.store().uploads(), "m", id).AddManifest(0, {}, true, true));
+      NamedUpload(fixture_.store().uploads(), "m", id).AddManifest(0, {}, true, true));
   EXPECT_TRUE(absl::IsInvalidArgument(
-      NamedUpload(world_.store().uploads(), "m", id).Commit({}).status()));
-  EXPECT_OK(NamedUpload(world_.store().uploads(), "m", id).Commit({}, true).status());
-  EXPECT_EQ(NamedUpload(world_.store().uploads(), "m", id).Commit({})->version(), 3);
+      NamedUpload(fixture_.store().uploads(), "m", id).Commit({}).status()));
+  EXPECT_OK(NamedUpload(fixture_.store().uploads(), "m", id).Commit({}, true).status());
+  EXPECT_EQ(NamedUpload(fixture_.store().uploads(), "m", id).Commit({})->version(), 3);
   request.metadata.set_architecture("of a module without tensors");
-  EXPECT_OK((*world_.store().saves().StartOneShot(request))->Commit({}).status());
+  EXPECT_OK((*fixture_.store().saves().StartOneShot(request))->Commit({}).status());
 }
 
 TEST_F(OneShotTest, GivenUpItLeavesNothing) {
-  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 50)).status());
-  const int64_t used = world_.UsedAfterCollection();
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 1, 50)).status());
+  const int64_t used = fixture_.UsedAfterCollection();
   {
     const TestContent content = RandomContent(2, 3, 2 << 20);
     auto save = Start();
@@ -276,21 +276,21 @@ TEST_F(OneShotTest, GivenUpItLeavesNothing) {
     for (const std::string& chunk : ChunksOf(content)) {
       ASSERT_OK(save->Put(DigestOf(chunk), {chunk}));
     }
-    EXPECT_GT(world_.disk().used_bytes(), used + (5 << 20));
+    EXPECT_GT(fixture_.disk().used_bytes(), used + (5 << 20));
   }
-  EXPECT_EQ(world_.disk().used_bytes(), used);
-  EXPECT_TRUE(world_.Packs().empty());
+  EXPECT_EQ(fixture_.disk().used_bytes(), used);
+  EXPECT_TRUE(fixture_.Packs().empty());
 }
 
 TEST_F(OneShotTest, ANameMadeOfNothingIsRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(
-      world_.store().saves().StartOneShot(RequestOf({.model = "../x"})).status()));
+      fixture_.store().saves().StartOneShot(RequestOf({.model = "../x"})).status()));
   SaveRequest request = RequestOf({.model = "absent"});
   request.create_model = false;
-  EXPECT_TRUE(absl::IsNotFound(world_.store().saves().StartOneShot(request).status()));
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store().saves().StartOneShot(request).status()));
   request.create_model = true;
   request.base_version = 7;
-  EXPECT_TRUE(absl::IsNotFound(world_.store().saves().StartOneShot(request).status()));
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store().saves().StartOneShot(request).status()));
 }
 
 TEST_F(OneShotTest, AManifestOfManyPagesComesBackWhole) {
@@ -300,21 +300,21 @@ TEST_F(OneShotTest, AManifestOfManyPagesComesBackWhole) {
         Vector("a.long.name.of.a.tensor.that.fills.pages." + std::to_string(t),
                std::to_string(t)));
   }
-  const auto saved = SaveOneShot(world_.store(), content);
+  const auto saved = SaveOneShot(fixture_.store(), content);
   ASSERT_OK(saved.status());
   EXPECT_GE(saved->manifest_pages(), 2u);
   EXPECT_EQ(saved->tensor_count(), 20'000);
-  world_.Close();
-  world_.disk().LosePower();
-  ASSERT_OK(world_.Reopen());
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  fixture_.Close();
+  fixture_.disk().LosePower();
+  ASSERT_OK(fixture_.Reopen());
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
   int tensors = 0;
   for (uint32_t page = 0; page < saved->manifest_pages(); ++page) {
     tensors +=
-        world_.store().checkpoints().ReadManifestPage(*saved, page)->tensors_size();
+        fixture_.store().checkpoints().ReadManifestPage(*saved, page)->tensors_size();
   }
   EXPECT_EQ(tensors, 20'000);
-  EXPECT_TRUE(absl::IsNotFound(world_.store()
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store()
                                    .checkpoints()
                                    .ReadManifestPage(*saved, saved->manifest_pages())
                                    .status()));

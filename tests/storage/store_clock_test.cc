@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 namespace modelstore::storage {
 namespace {
@@ -14,33 +14,33 @@ constexpr absl::Duration kYear = absl::Hours(24 * 365);
 class StoreClockTest : public ::testing::Test {
  protected:
   StoreClockTest() {
-    world_.options().grace = absl::Minutes(1);
-    EXPECT_OK(world_.Reopen());
-    EXPECT_OK(SaveOneShot(world_.store(), RandomContent(1, 2, 1 << 20)).status());
-    EXPECT_OK(SaveOneShot(world_.store(), RandomContent(2, 2, 1 << 20)).status());
+    fixture_.options().grace = absl::Minutes(1);
+    EXPECT_OK(fixture_.Reopen());
+    EXPECT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 2, 1 << 20)).status());
+    EXPECT_OK(SaveOneShot(fixture_.store(), RandomContent(2, 2, 1 << 20)).status());
   }
 
   // An upload, a lease and the bytes of a deleted version, all over in two hours.
   void StartWhatExpires() {
     SaveRequest request;
     request.model_id = "m";
-    upload_ = world_.store().uploads().Create(request, 1, absl::Hours(1))->upload_id();
-    auto lease = world_.store().leases().Acquire("m", 2, "worker", absl::Hours(1));
+    upload_ = fixture_.store().uploads().Create(request, 1, absl::Hours(1))->upload_id();
+    auto lease = fixture_.store().leases().Acquire("m", 2, "worker", absl::Hours(1));
     ASSERT_OK(lease.status());
     lease_ = lease->record;
-    ASSERT_OK(world_.store().checkpoints().Delete("m", 1, {}).status());
+    ASSERT_OK(fixture_.store().checkpoints().Delete("m", 1, {}).status());
   }
   int64_t WaitingBytes() {
     const auto result =
-        world_.store().maintenance().CollectGarbage(/*validate_only=*/false, nullptr);
+        fixture_.store().maintenance().CollectGarbage(/*validate_only=*/false, nullptr);
     EXPECT_OK(result.status());
     return result->waiting_bytes;
   }
   bool IsLeased() {
-    return !world_.store().leases().List("m", {}, "", 10)->items.empty();
+    return !fixture_.store().leases().List("m", {}, "", 10)->items.empty();
   }
   bool HasUpload() {
-    return NamedUpload(world_.store().uploads(), "m", upload_).State().ok();
+    return NamedUpload(fixture_.store().uploads(), "m", upload_).State().ok();
   }
 
   void ExpectAllThere() {
@@ -54,24 +54,24 @@ class StoreClockTest : public ::testing::Test {
     EXPECT_FALSE(HasUpload());
   }
 
-  StoreWorld world_;
+  StoreFixture fixture_;
   std::string upload_;
   v1::LeaseRecord lease_;
 };
 
 TEST_F(StoreClockTest, AStepForwardExpiresNothing) {
   StartWhatExpires();
-  world_.StepWall(kYear);
+  fixture_.StepWall(kYear);
   ExpectAllThere();
-  world_.Advance(absl::Hours(2));
+  fixture_.Advance(absl::Hours(2));
   ExpectAllGone();
 }
 
 TEST_F(StoreClockTest, AStepBackwardStopsNothing) {
   StartWhatExpires();
-  world_.StepWall(-kYear);
+  fixture_.StepWall(-kYear);
   ExpectAllThere();
-  world_.Advance(absl::Hours(2));
+  fixture_.Advance(absl::Hours(2));
   ExpectAllGone();
 }
 
@@ -79,12 +79,12 @@ class StepTest : public StoreClockTest, public ::testing::WithParamInterface<int
 
 TEST_P(StepTest, WhileTheServerRunsIsNotTakenOverByARestart) {
   StartWhatExpires();
-  world_.StepWall(GetParam() * kYear);
-  ASSERT_OK(world_.store().maintenance().Heal());
-  ASSERT_OK(world_.Reopen());
+  fixture_.StepWall(GetParam() * kYear);
+  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_TRUE(IsLeased());
   EXPECT_TRUE(HasUpload());
-  world_.Advance(absl::Hours(2));
+  fixture_.Advance(absl::Hours(2));
   ExpectAllGone();
 }
 
@@ -94,19 +94,19 @@ INSTANTIATE_TEST_SUITE_P(Both, StepTest, ::testing::Values(1, -1), [](const auto
 
 TEST_F(StoreClockTest, AStepBackwardWhileTheServerIsDownStopsNothing) {
   StartWhatExpires();
-  ASSERT_OK(world_.store().maintenance().Heal());
-  world_.StepWall(-kYear);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
+  fixture_.StepWall(-kYear);
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_TRUE(IsLeased());
-  world_.Advance(absl::Hours(2));
+  fixture_.Advance(absl::Hours(2));
   ExpectAllGone();
 }
 
 TEST_F(StoreClockTest, TimeThatPassedWhileTheServerWasDownCounts) {
   StartWhatExpires();
-  ASSERT_OK(world_.store().maintenance().Heal());
-  world_.Advance(absl::Hours(2));
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
+  fixture_.Advance(absl::Hours(2));
+  ASSERT_OK(fixture_.Reopen());
   ExpectAllGone();
 }
 
@@ -114,12 +114,12 @@ TEST_F(StoreClockTest, ExpiriesAreShownByTheWallClock) {
   StartWhatExpires();
   const int64_t before = lease_.expire_time_us();
   EXPECT_EQ(before, lease_.create_time_us() + absl::ToInt64Microseconds(absl::Hours(1)));
-  world_.StepWall(kYear);
+  fixture_.StepWall(kYear);
   const int64_t year = absl::ToInt64Microseconds(kYear);
-  const auto leases = world_.store().leases().List("m", {}, "", 10);
+  const auto leases = fixture_.store().leases().List("m", {}, "", 10);
   ASSERT_OK(leases.status());
   EXPECT_EQ(leases->items[0].record.expire_time_us(), before + year);
-  const auto upload = NamedUpload(world_.store().uploads(), "m", upload_).State();
+  const auto upload = NamedUpload(fixture_.store().uploads(), "m", upload_).State();
   ASSERT_OK(upload.status());
   EXPECT_EQ(upload->record.expire_time_us(), before + year);
 }

@@ -191,9 +191,9 @@ TEST_P(TableEnd, AFlippedBitIsRefusedUnlessRocksDBCanBearIt) {
   for (size_t at = 0; at < table_.size(); ++at) {
     for (int bit = 0; bit < 8; ++bit) {
       SCOPED_TRACE(absl::StrCat("bit ", bit, " of byte ", at, " of ", table_.size()));
-      std::string hurt = table_;
-      hurt[at] = static_cast<char>(hurt[at] ^ (1 << bit));
-      const rocksdb::IOStatus s = Check(hurt);
+      std::string damaged_table = table_;
+      damaged_table[at] = static_cast<char>(damaged_table[at] ^ (1 << bit));
+      const rocksdb::IOStatus s = Check(damaged_table);
       if (!s.ok()) {
         EXPECT_TRUE(s.IsCorruption()) << s.ToString();
         EXPECT_NE(s.ToString().find("/store/000012.sst: the table"), std::string::npos)

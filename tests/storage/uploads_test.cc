@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 #include "tests/support/random_bytes.h"
 
 namespace modelstore::storage {
@@ -19,7 +19,7 @@ using ::testing::IsEmpty;
 
 class UploadsTest : public ::testing::Test {
  protected:
-  Uploads& uploads() { return world_.store().uploads(); }
+  Uploads& uploads() { return fixture_.store().uploads(); }
 
   std::string Create(const SaveOptions& options = {}, uint32_t contributions = 1) {
     const auto upload = uploads().Create(RequestOf(options), contributions, {});
@@ -43,19 +43,19 @@ class UploadsTest : public ::testing::Test {
     return *missing;
   }
 
-  StoreWorld world_;
+  StoreFixture fixture_;
 };
 
-TEST_F(UploadsTest, WhatAClosedStreamBroughtOutlivesPowerLoss) {
+TEST_F(UploadsTest, WhatAClosedStreamSentOutlivesPowerLoss) {
   for (const size_t bytes : {size_t{1000}, size_t{500} << 10, size_t{3} << 20}) {
     const TestContent content = RandomContent(bytes, 2, bytes);
     const std::string id = Create({.no_base = true});
     const std::vector<std::string> chunks = ChunksOf(content);
     ASSERT_OK(Send(id, chunks));
     ASSERT_OK(Describe(id, 0, content));
-    world_.Close();
-    world_.disk().LosePower();
-    ASSERT_OK(world_.Reopen());
+    fixture_.Close();
+    fixture_.disk().LosePower();
+    ASSERT_OK(fixture_.Reopen());
     EXPECT_THAT(Missing(id, chunks), IsEmpty()) << bytes;
     const auto state = NamedUpload(uploads(), "m", id).State();
     ASSERT_OK(state.status());
@@ -65,11 +65,11 @@ TEST_F(UploadsTest, WhatAClosedStreamBroughtOutlivesPowerLoss) {
     EXPECT_TRUE(state->contributions[0].complete);
     const auto saved = NamedUpload(uploads(), "m", id).Commit({});
     ASSERT_OK(saved.status());
-    EXPECT_EQ(*LoadAll(world_.store(), saved->version()), Expected(content));
+    EXPECT_EQ(*LoadAll(fixture_.store(), saved->version()), Expected(content));
   }
 }
 
-TEST_F(UploadsTest, WhatAnOpenStreamBroughtIsMissingAfterAPowerLoss) {
+TEST_F(UploadsTest, WhatAnOpenStreamSentIsMissingAfterAPowerLoss) {
   const std::vector<std::string> chunks =
       ChunksOf(RandomContent(1, 1, (5 << 20) + 2 * kTestChunk));
   const std::string id = Create();
@@ -81,12 +81,12 @@ TEST_F(UploadsTest, WhatAnOpenStreamBroughtIsMissingAfterAPowerLoss) {
   const auto state = NamedUpload(uploads(), "m", id).State();
   EXPECT_LT(state->sealed_bytes, state->received_bytes);
   // What is on the disk now is what a cut would leave; the stream ends after it.
-  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  fixture_.disk().SetFault({.at_call = 1, .for_good = true});
   EXPECT_FALSE((*sink)->Close().ok());
   sink->reset();
-  world_.Close();
-  world_.disk().SetFault({});
-  ASSERT_OK(world_.Reopen());
+  fixture_.Close();
+  fixture_.disk().SetFault({});
+  ASSERT_OK(fixture_.Reopen());
   const std::vector<uint32_t> missing = Missing(id, chunks);
   EXPECT_FALSE(missing.empty());
   EXPECT_EQ(static_cast<int64_t>((chunks.size() - missing.size()) * kTestChunk),
@@ -100,7 +100,7 @@ TEST_F(UploadsTest, ACommittedUploadAnswersAgainAlsoAfterARestart) {
   ASSERT_OK(Describe(id, 0, content));
   ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   EXPECT_EQ(NamedUpload(uploads(), "m", id).Commit({})->version(), 1);
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   EXPECT_EQ(NamedUpload(uploads(), "m", id).Commit({})->version(), 1);
   const auto again = uploads().Create(RequestOf({.request_id = "job"}), 1, {});
   ASSERT_OK(again.status());
@@ -114,7 +114,7 @@ TEST_F(UploadsTest, ACommittedUploadAnswersAgainAlsoAfterARestart) {
 
 TEST_F(UploadsTest, ACommittedUploadIsDescribedAsBefore) {
   const TestContent content = RandomContent(1, 2, 400 << 10);
-  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(2, 1, 100)).status());
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(2, 1, 100)).status());
   const std::string id = Create({.request_id = "job", .epoch = 3}, 2);
   ASSERT_OK(Send(id, ChunksOf(content)));
   ASSERT_OK(Describe(id, 0, {content[0]}));
@@ -124,7 +124,7 @@ TEST_F(UploadsTest, ACommittedUploadIsDescribedAsBefore) {
   ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
   for (const bool restarted : {false, true}) {
     if (restarted) {
-      ASSERT_OK(world_.Reopen());
+      ASSERT_OK(fixture_.Reopen());
     }
     const auto after = NamedUpload(uploads(), "m", id).State();
     ASSERT_OK(after.status());
@@ -146,7 +146,7 @@ TEST_F(UploadsTest, ACommittedUploadIsDescribedAsBefore) {
   ASSERT_OK(NamedUpload(uploads(), "m", id).Delete());
   EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
   EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).Delete()));
-  EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 2), Expected(content));
 }
 
 TEST_F(UploadsTest, ACommittedUploadIsForgottenAfterItsTimeToLive) {
@@ -157,42 +157,42 @@ TEST_F(UploadsTest, ACommittedUploadIsForgottenAfterItsTimeToLive) {
     ASSERT_OK(Send(id, ChunksOf(content)));
     ASSERT_OK(Describe(id, 0, content));
     ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
-    world_.Advance(absl::Minutes(20));
+    fixture_.Advance(absl::Minutes(20));
   }
   auto collect = [&] {
-    EXPECT_OK(world_.store().maintenance().CollectGarbage(false, nullptr).status());
+    EXPECT_OK(fixture_.store().maintenance().CollectGarbage(false, nullptr).status());
   };
   collect();
   EXPECT_EQ(NamedUpload(uploads(), "m", ids[0]).Commit({})->version(), 1);  // prolongs
-  world_.Advance(absl::Minutes(50));
+  fixture_.Advance(absl::Minutes(50));
   collect();
   EXPECT_EQ(NamedUpload(uploads(), "m", ids[0]).State()->record.committed_version(), 1);
   EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", ids[1]).State().status()));
-  world_.Advance(absl::Minutes(61));
-  ASSERT_OK(world_.Reopen());
+  fixture_.Advance(absl::Minutes(61));
+  ASSERT_OK(fixture_.Reopen());
   collect();
   EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", ids[0]).State().status()));
-  EXPECT_EQ(world_.store().checkpoints().List("m", false, "", 10)->items.size(), 2u);
+  EXPECT_EQ(fixture_.store().checkpoints().List("m", false, "", 10)->items.size(), 2u);
 }
 
 TEST_F(UploadsTest, ADiskWithLittleRoomTakesUploadAfterUpload) {
   // Room for what is saved and one step of admission, with nothing to spare.
   constexpr int kUploads = 40;
   constexpr int64_t kBytes = 1'150'000;
-  world_.disk().SetCapacity(kUploads * kBytes + (20 << 20));
-  Maintenance& maintenance = world_.store().maintenance();
+  fixture_.disk().SetCapacity(kUploads * kBytes + (20 << 20));
+  Maintenance& maintenance = fixture_.store().maintenance();
   for (int u = 0; u < kUploads; ++u) {
-    ASSERT_OK(SaveByUpload(world_.store(), RandomContent(u, 1, kBytes)).status()) << u;
+    ASSERT_OK(SaveByUpload(fixture_.store(), RandomContent(u, 1, kBytes)).status()) << u;
     ASSERT_EQ(maintenance.Stats()->reserved_bytes, 0) << u;
   }
   EXPECT_EQ(maintenance.Stats()->open_upload_count, 0);
-  EXPECT_EQ(*LoadAll(world_.store(), 7), Expected(RandomContent(6, 1, kBytes)));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 7), Expected(RandomContent(6, 1, kBytes)));
 }
 
 TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
-  Maintenance& maintenance = world_.store().maintenance();
+  Maintenance& maintenance = fixture_.store().maintenance();
   auto reserved = [&] { return maintenance.Stats()->reserved_bytes; };
-  world_.disk().SetCapacity(256 << 20);
+  fixture_.disk().SetCapacity(256 << 20);
   const std::vector<std::string> chunks = ChunksOf(RandomContent(1, 1, 2 << 20));
   const std::string id = Create();
   ASSERT_OK(Send(id, chunks));
@@ -206,10 +206,10 @@ TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
   };
   // A stream that fails.
   auto failing = send_more(2);
-  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  fixture_.disk().SetFault({.at_call = 1, .for_good = true});
   EXPECT_FALSE(failing->Close().ok());
   failing.reset();
-  world_.disk().SetFault({});
+  fixture_.disk().SetFault({});
   EXPECT_EQ(reserved(), 0);
   // An upload that is deleted beside a stream.
   auto open = send_more(3);
@@ -221,12 +221,12 @@ TEST_F(UploadsTest, AReservationEndsWithTheStreamsThatUseIt) {
   const std::string expiring =
       uploads().Create(RequestOf({}), 1, absl::Minutes(1))->upload_id();
   ASSERT_OK(Send(expiring, chunks));
-  world_.Advance(absl::Minutes(2));
+  fixture_.Advance(absl::Minutes(2));
   EXPECT_EQ(maintenance.CollectGarbage(false, nullptr)->expired_uploads, 1);
   EXPECT_EQ(reserved(), 0);
-  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(4, 1, 2 << 20)).status());
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(4, 1, 2 << 20)).status());
   EXPECT_EQ(reserved(), 0);
-  auto given_up = *world_.store().saves().StartOneShot(RequestOf({}));
+  auto given_up = *fixture_.store().saves().StartOneShot(RequestOf({}));
   ASSERT_OK(given_up->AddManifest(PartOf(RandomContent(5, 1, 2 << 20))));
   ASSERT_OK(given_up->Put(DigestOf("x"), {"x"}));
   EXPECT_GT(reserved(), 0);
@@ -266,7 +266,7 @@ TEST_F(UploadsTest, TwoWorkersEachSaveHalfOfACheckpointAndOfATensor) {
   const auto saved = NamedUpload(uploads(), "m", id).Commit({});
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->tensor_count(), 3);
-  const auto loaded = LoadAll(world_.store(), 1);
+  const auto loaded = LoadAll(fixture_.store(), 1);
   ASSERT_OK(loaded.status());
   EXPECT_EQ(loaded->at("model:a"), a);
   EXPECT_EQ(loaded->at("model:b"), b);
@@ -287,8 +287,8 @@ TEST_F(UploadsTest, TheSameReplicaOfEveryWorkerIsStoredOnce) {
   const auto saved = NamedUpload(uploads(), "m", id).Commit({});
   ASSERT_OK(saved.status());
   EXPECT_EQ(saved->stored_bytes(), 4 << 20);
-  EXPECT_LT(world_.disk().used_bytes(), (4 << 20) + (64 << 10));
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  EXPECT_LT(fixture_.disk().used_bytes(), (4 << 20) + (64 << 10));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
 }
 
 TEST_F(UploadsTest, AnAbsentContributionIsNamed) {
@@ -324,7 +324,7 @@ TEST_F(UploadsTest, AMissingChunkIsNamedAndCanBeSentStill) {
   EXPECT_THAT(Missing(id, {chunks[0], lost}), ElementsAre(1));
   ASSERT_OK(Send(id, {lost}));
   ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
 }
 
 TEST_F(UploadsTest, GapsAndOverlapsOfRowsAreRefused) {
@@ -347,7 +347,7 @@ TEST_F(UploadsTest, GapsAndOverlapsOfRowsAreRefused) {
   ASSERT_OK(Send(gap, ChunksOf({half(0, 6)})));
   ASSERT_OK(Describe(gap, 0, {half(0, 6)}));
   ASSERT_OK(NamedUpload(uploads(), "m", gap).Commit({}).status());
-  EXPECT_EQ(LoadAll(world_.store(), 1)->at("model:w"), bytes);
+  EXPECT_EQ(LoadAll(fixture_.store(), 1)->at("model:w"), bytes);
 }
 
 TEST_F(UploadsTest, OneTensorOfTwoShapesIsRefused) {
@@ -360,12 +360,12 @@ TEST_F(UploadsTest, OneTensorOfTwoShapesIsRefused) {
 }
 
 TEST_F(UploadsTest, ManyStreamsFeedFewPacks) {
-  StoreOptions options = StoreWorld::SmallOptions();
+  StoreOptions options = StoreFixture::SmallOptions();
   options.pack_bytes = 64 << 20;
   options.second_pack_bytes = 2 << 20;
-  world_.options().pack_bytes = options.pack_bytes;
-  world_.options().second_pack_bytes = options.second_pack_bytes;
-  ASSERT_OK(world_.Reopen());
+  fixture_.options().pack_bytes = options.pack_bytes;
+  fixture_.options().second_pack_bytes = options.second_pack_bytes;
+  ASSERT_OK(fixture_.Reopen());
   const TestContent content = RandomContent(1, 8, 2 << 20);
   const std::string id = Create();
   // All open at the same time, so that the last to close finds a pack to itself.
@@ -385,13 +385,13 @@ TEST_F(UploadsTest, ManyStreamsFeedFewPacks) {
   for (auto& sink : sinks) EXPECT_OK(sink->Close());
   ASSERT_OK(Describe(id, 0, content));
   ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
-  EXPECT_EQ(world_.Packs().size(), 2u);
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  EXPECT_EQ(fixture_.Packs().size(), 2u);
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
 }
 
 TEST_F(UploadsTest, DeletedItLeavesNothing) {
-  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 50)).status());
-  const int64_t used = world_.UsedAfterCollection();
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 1, 50)).status());
+  const int64_t used = fixture_.UsedAfterCollection();
   for (const size_t bytes : {size_t{100}, size_t{3} << 20}) {
     const TestContent content = RandomContent(2, 2, bytes);
     const std::string id = Create({.request_id = "r"});
@@ -404,7 +404,7 @@ TEST_F(UploadsTest, DeletedItLeavesNothing) {
     EXPECT_TRUE(absl::IsNotFound((*sink)->Close()));
     sink->reset();
     EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).Delete()));
-    EXPECT_EQ(world_.UsedAfterCollection(), used);
+    EXPECT_EQ(fixture_.UsedAfterCollection(), used);
   }
 }
 
@@ -414,21 +414,21 @@ TEST_F(UploadsTest, WhetherItIsDeletedIsFoundOutBeforeAnythingElse) {
     const std::string id = Create({.no_base = true});
     ASSERT_OK(Send(id, ChunksOf(content)));
     ASSERT_OK(Describe(id, 0, content));
-    world_.disk().SetFault({.at_call = 1, .after_effect = happened});
-    world_.disk().SetReopenFails(true);
+    fixture_.disk().SetFault({.at_call = 1, .after_effect = happened});
+    fixture_.disk().SetReopenFails(true);
     EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Delete()));
     EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Commit({}).status()));
-    world_.disk().SetReopenFails(false);
-    ASSERT_OK(world_.store().maintenance().Heal());
+    fixture_.disk().SetReopenFails(false);
+    ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
     const auto committed = NamedUpload(uploads(), "m", id).Commit({});
     if (happened) {
       EXPECT_TRUE(absl::IsNotFound(committed.status())) << committed.status();
       EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
     } else {
       ASSERT_OK(committed.status());
-      EXPECT_EQ(*LoadAll(world_.store(), committed->version()), Expected(content));
+      EXPECT_EQ(*LoadAll(fixture_.store(), committed->version()), Expected(content));
     }
-    EXPECT_EQ(world_.store().maintenance().Stats()->open_upload_count, 0);
+    EXPECT_EQ(fixture_.store().maintenance().Stats()->open_upload_count, 0);
   }
 }
 
@@ -440,12 +440,12 @@ TEST_F(UploadsTest, AnUndecidedCommitLeavesItsRowAsItWroteIt) {
   const std::string& id = upload->upload_id();
   ASSERT_OK(Send(id, ChunksOf(content)));
   ASSERT_OK(Describe(id, 0, content));
-  world_.disk().SetFault({.at_call = 1, .after_effect = true});
-  world_.disk().SetReopenFails(true);
+  fixture_.disk().SetFault({.at_call = 1, .after_effect = true});
+  fixture_.disk().SetReopenFails(true);
   EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Commit({}).status()));
-  world_.disk().SetReopenFails(false);
-  ASSERT_OK(world_.store().maintenance().Heal());
-  world_.Advance(absl::Minutes(5));
+  fixture_.disk().SetReopenFails(false);
+  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
+  fixture_.Advance(absl::Minutes(5));
   const auto state = NamedUpload(uploads(), "m", id).State();
   ASSERT_OK(state.status());
   EXPECT_EQ(state->record.committed_version(), 1);
@@ -455,31 +455,31 @@ TEST_F(UploadsTest, AnUndecidedCommitLeavesItsRowAsItWroteIt) {
 }
 
 TEST_F(UploadsTest, UnnamedForItsTimeToLiveItExpires) {
-  const int64_t used = world_.UsedAfterCollection();
+  const int64_t used = fixture_.UsedAfterCollection();
   const auto upload = uploads().Create(RequestOf({.model = "m"}), 1, absl::Minutes(10));
   const std::string id = upload->upload_id();
   ASSERT_OK(Send(id, ChunksOf(RandomContent(1, 1, 3 << 20))));
-  world_.Advance(absl::Minutes(9));
+  fixture_.Advance(absl::Minutes(9));
   ASSERT_OK(NamedUpload(uploads(), "m", id).State().status());  // prolongs
-  world_.Advance(absl::Minutes(9));
-  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
-            0);
-  world_.Advance(absl::Minutes(11));
-  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
-            1);
+  fixture_.Advance(absl::Minutes(9));
+  EXPECT_EQ(
+      fixture_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads, 0);
+  fixture_.Advance(absl::Minutes(11));
+  EXPECT_EQ(
+      fixture_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads, 1);
   EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
-  EXPECT_TRUE(world_.Packs().empty());
-  EXPECT_LT(world_.disk().used_bytes(), used + 1000);  // the model that it made
+  EXPECT_TRUE(fixture_.Packs().empty());
+  EXPECT_LT(fixture_.disk().used_bytes(), used + 1000);  // the model that it made
 }
 
-TEST_F(UploadsTest, AnOpenedUploadIsProlongedByEachCallAndIsGoneOnceItExpires) {
+TEST_F(UploadsTest, AnOpenedUploadIsProlongedByEachCallAndIsMissingOnceItExpires) {
   const std::string id =
       uploads().Create(RequestOf({}), 1, absl::Minutes(10))->upload_id();
   const auto upload = uploads().Open("m", id);
   ASSERT_OK(upload.status());
   auto expired = [&] {
-    world_.Advance(absl::Minutes(9));
-    return world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads;
+    fixture_.Advance(absl::Minutes(9));
+    return fixture_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads;
   };
   EXPECT_EQ(expired(), 0);
   ASSERT_OK((*upload)->State().status());
@@ -521,10 +521,10 @@ TEST_F(UploadsTest, AnOpenedUploadThatAnotherCommitsAnswersFromItsRow) {
     EXPECT_TRUE(absl::IsNotFound(opened->OpenSink().status()));
     EXPECT_TRUE(absl::IsNotFound(opened->Commit({}).status()));
   }
-  EXPECT_EQ(*LoadAll(world_.store(), 1), Expected(content));
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
 }
 
-TEST_F(UploadsTest, AnUploadThatIsDeletedThroughOneObjectIsGoneForTheOther) {
+TEST_F(UploadsTest, AnUploadThatIsDeletedThroughOneObjectIsMissingForTheOther) {
   const std::string id = Create();
   const auto first = uploads().Open("m", id), second = uploads().Open("m", id);
   ASSERT_OK(first.status());
@@ -536,54 +536,54 @@ TEST_F(UploadsTest, AnUploadThatIsDeletedThroughOneObjectIsGoneForTheOther) {
 }
 
 TEST_F(UploadsTest, NothingExpiresSoonAfterAStart) {
-  world_.options().start_grace = absl::Minutes(10);
+  fixture_.options().start_grace = absl::Minutes(10);
   const auto upload = uploads().Create(RequestOf({}), 1, absl::Minutes(1));
-  world_.Advance(absl::Hours(5));
-  ASSERT_OK(world_.Reopen());
-  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
-            0);
-  world_.Advance(absl::Minutes(11));
-  EXPECT_EQ(world_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads,
-            1);
+  fixture_.Advance(absl::Hours(5));
+  ASSERT_OK(fixture_.Reopen());
+  EXPECT_EQ(
+      fixture_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads, 0);
+  fixture_.Advance(absl::Minutes(11));
+  EXPECT_EQ(
+      fixture_.store().maintenance().CollectGarbage(false, nullptr)->expired_uploads, 1);
 }
 
 TEST_F(UploadsTest, ABaseThatIsDeletedStaysForTheUploadThatNamesIt) {
   TestContent content = RandomContent(1, 4, 1 << 20);
-  ASSERT_OK(SaveByUpload(world_.store(), content).status());
+  ASSERT_OK(SaveByUpload(fixture_.store(), content).status());
   const std::string id = Create();
   ASSERT_THAT(Missing(id, ChunksOf(content)), IsEmpty());
-  const auto freed = world_.store().checkpoints().Delete("m", 1, {});
+  const auto freed = fixture_.store().checkpoints().Delete("m", 1, {});
   ASSERT_OK(freed.status());
   EXPECT_EQ(freed->freed_bytes, 0);
   EXPECT_EQ(freed->waiting_bytes, 4 << 20);
-  world_.UsedAfterCollection();
+  fixture_.UsedAfterCollection();
   content.push_back(Vector("new", "new"));
   ASSERT_OK(Send(id, {"new"}));
   ASSERT_OK(Describe(id, 0, content));
   ASSERT_OK(NamedUpload(uploads(), "m", id).Commit({}).status());
-  world_.UsedAfterCollection();
-  EXPECT_EQ(*LoadAll(world_.store(), 2), Expected(content));
+  fixture_.UsedAfterCollection();
+  EXPECT_EQ(*LoadAll(fixture_.store(), 2), Expected(content));
 }
 
 TEST_F(UploadsTest, AnIdleOneKeepsNothingOfADeletedBase) {
-  Checkpoints& checkpoints = world_.store().checkpoints();
+  Checkpoints& checkpoints = fixture_.store().checkpoints();
   for (const std::string how : {"version", "model", "some of many"}) {
     for (int v = 1; v <= 2; ++v) {
-      ASSERT_OK(SaveOneShot(world_.store(), RandomContent(v, 1, 2 << 20),
+      ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(v, 1, 2 << 20),
                             {.model = "base", .no_base = true})
                     .status());
     }
-    const auto model = world_.store().models().Get("base");
+    const auto model = fixture_.store().models().Get("base");
     SaveRequest request = RequestOf({});
     request.base_model_id = "base";
     request.base_version = VersionName(1);
     const auto upload = uploads().Create(request, 1, {});
     ASSERT_OK(upload.status());
-    world_.Advance(world_.options().upload_min_idle);
+    fixture_.Advance(fixture_.options().upload_min_idle);
     if (how == "version") {
       EXPECT_EQ(checkpoints.Delete("base", 1, {})->freed_bytes, 2 << 20);
     } else if (how == "model") {
-      EXPECT_EQ(world_.store().models().Delete("base", true, {})->freed_bytes, 4 << 20);
+      EXPECT_EQ(fixture_.store().models().Delete("base", true, {})->freed_bytes, 4 << 20);
     } else {
       int asked = 0;
       const absl::Status stopped =
@@ -599,7 +599,7 @@ TEST_F(UploadsTest, AnIdleOneKeepsNothingOfADeletedBase) {
         << how;
     if (how != "model") {
       EXPECT_OK(checkpoints.Get("base", 2).status());
-      ASSERT_OK(world_.store().models().Delete("base", true, {}).status());
+      ASSERT_OK(fixture_.store().models().Delete("base", true, {}).status());
     }
   }
 }
@@ -621,16 +621,16 @@ TEST_F(UploadsTest, ListedInPages) {
 }
 
 TEST_F(UploadsTest, AtALimitAnUploadIsRefusedForNowUnlessAnIdleOneGivesWay) {
-  world_.options().max_open_uploads = 2;
-  world_.options().upload_min_idle = absl::Minutes(10);
-  ASSERT_OK(world_.Reopen());
+  fixture_.options().max_open_uploads = 2;
+  fixture_.options().upload_min_idle = absl::Minutes(10);
+  ASSERT_OK(fixture_.Reopen());
   const std::string idle = Create();
   const std::string used = Create({.request_id = "used"});
   const absl::Status refused = uploads().Create(RequestOf({}), 1, {}).status();
   EXPECT_TRUE(IsOverloaded(refused)) << refused;
   EXPECT_TRUE(RetryDelay(refused).has_value());
   EXPECT_NE(refused.message().find("2 uploads are open"), std::string::npos) << refused;
-  world_.Advance(absl::Minutes(11));
+  fixture_.Advance(absl::Minutes(11));
   EXPECT_EQ(Create({.request_id = "used"}), used);
   const std::string fresh = Create();
   EXPECT_FALSE(fresh.empty());
@@ -639,19 +639,19 @@ TEST_F(UploadsTest, AtALimitAnUploadIsRefusedForNowUnlessAnIdleOneGivesWay) {
   // One with a stream open is in use for as long as it is.
   auto sink = NamedUpload(uploads(), "m", used).OpenSink();
   ASSERT_OK(sink.status());
-  world_.Advance(absl::Minutes(9));
+  fixture_.Advance(absl::Minutes(9));
   EXPECT_OK(NamedUpload(uploads(), "m", fresh).State().status());
-  world_.Advance(absl::Minutes(9));
+  fixture_.Advance(absl::Minutes(9));
   EXPECT_TRUE(IsOverloaded(uploads().Create(RequestOf({}), 1, {}).status()));
 }
 
 TEST_F(UploadsTest, ARequestThatIsRefusedRemovesNoIdleOne) {
-  ASSERT_OK(SaveOneShot(world_.store(), RandomContent(1, 1, 100), {.request_id = "r"})
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 1, 100), {.request_id = "r"})
                 .status());
-  world_.options().max_open_uploads = 1;
-  ASSERT_OK(world_.Reopen());
+  fixture_.options().max_open_uploads = 1;
+  ASSERT_OK(fixture_.Reopen());
   const std::string idle = Create();
-  world_.Advance(world_.options().upload_min_idle);
+  fixture_.Advance(fixture_.options().upload_min_idle);
   SaveRequest request = RequestOf({});
   request.base_version = VersionName(7);
   EXPECT_TRUE(absl::IsNotFound(uploads().Create(request, 1, {}).status()));
@@ -661,20 +661,20 @@ TEST_F(UploadsTest, ARequestThatIsRefusedRemovesNoIdleOne) {
 }
 
 TEST_F(UploadsTest, AnIdleOneThatCannotBeRemovedIsNamed) {
-  world_.options().max_open_uploads = 1;
-  ASSERT_OK(world_.Reopen());
+  fixture_.options().max_open_uploads = 1;
+  ASSERT_OK(fixture_.Reopen());
   const std::string idle = Create();
-  world_.Advance(world_.options().upload_min_idle);
-  world_.disk().SetFault({.at_call = 1, .for_good = true});
+  fixture_.Advance(fixture_.options().upload_min_idle);
+  fixture_.disk().SetFault({.at_call = 1, .for_good = true});
   const absl::Status status = uploads().Create(RequestOf({}), 1, {}).status();
-  world_.disk().SetFault({});
+  fixture_.disk().SetFault({});
   EXPECT_TRUE(IsOverloaded(status)) << status;
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr(idle), HasSubstr("could not be removed")));
 }
 
 TEST_F(UploadsTest, AJobThatOpensUploadsForEverKeepsNoOtherModelFromIt) {
-  const int limit = world_.options().max_open_uploads_per_model;
+  const int limit = fixture_.options().max_open_uploads_per_model;
   int refused = 0;
   const auto flood = [&](const std::string& run) {
     for (int i = 0; i < 1024; ++i) {
@@ -686,11 +686,11 @@ TEST_F(UploadsTest, AJobThatOpensUploadsForEverKeepsNoOtherModelFromIt) {
   flood("first");
   EXPECT_EQ(refused, 1024 - limit);
   EXPECT_FALSE(Create({.model = "other"}).empty());
-  ASSERT_OK(world_.Reopen());
+  ASSERT_OK(fixture_.Reopen());
   flood("second");
   EXPECT_FALSE(Create({.model = "other"}).empty());
   // Nor, once they are idle, itself.
-  world_.Advance(world_.options().upload_min_idle);
+  fixture_.Advance(fixture_.options().upload_min_idle);
   refused = 0;
   flood("third");
   EXPECT_EQ(refused, 1024 - limit);

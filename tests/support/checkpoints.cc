@@ -8,7 +8,7 @@
 namespace modelstore::support {
 namespace {
 
-Deadline Soon() { return After(std::chrono::seconds(120)); }
+Deadline TestDeadline() { return After(std::chrono::seconds(120)); }
 
 }  // namespace
 
@@ -87,7 +87,8 @@ absl::StatusOr<Client> ConnectTo(const std::string& address,
 
 absl::StatusOr<CheckpointInfo> Save(Client& client, const std::string& parent,
                                     const TensorSet& tensors, SaveOptions options) {
-  return client.SaveAsync(parent, tensors.Content(), std::move(options)).Durable(Soon());
+  return client.SaveAsync(parent, tensors.Content(), std::move(options))
+      .Durable(TestDeadline());
 }
 
 absl::StatusOr<LoadedTensors> Load(Client& client, const std::string& name,
@@ -103,7 +104,7 @@ absl::StatusOr<LoadedTensors> Load(Client& client, const std::string& name,
     absl::Status s = plan->Bind(i, {bytes.data(), bytes.size(), nullptr});
     if (!s.ok()) return s;
   }
-  if (absl::Status s = plan->Run(Soon()); !s.ok()) return s;
+  if (absl::Status s = plan->Run(TestDeadline()); !s.ok()) return s;
   return loaded;
 }
 

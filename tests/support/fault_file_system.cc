@@ -58,7 +58,7 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
     int64_t room;
     {
       MutexLock lock(fs_->mutex_);
-      room = fs_->Room(*model_, static_cast<int64_t>(data.size()));
+      room = fs_->FreeSpaceFor(*model_, static_cast<int64_t>(data.size()));
     }
     // A full disk accepts a part of the bytes, as write(2) does.
     s = target()->Append(Slice(data.data(), static_cast<size_t>(room)), options, dbg);
@@ -90,7 +90,7 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
     if (!s.ok()) return s;
     MutexLock lock(fs_->mutex_);
     const int64_t end = static_cast<int64_t>(offset + length);
-    if (fs_->Room(*model_, end - model_->live_bytes) < end - model_->live_bytes) {
+    if (fs_->FreeSpaceFor(*model_, end - model_->live_bytes) < end - model_->live_bytes) {
       return IOStatus::NoSpace("the quota is used up", path_);
     }
     model_->allocated_bytes = std::max(model_->allocated_bytes, end);
@@ -143,7 +143,7 @@ class FaultRandomRWFile final : public rocksdb::FSRandomRWFileOwnerWrapper {
     MutexLock lock(fs_->mutex_);
     const int64_t end = static_cast<int64_t>(offset + data.size());
     const int64_t growth = std::max<int64_t>(end - model_->live_bytes, 0);
-    if (fs_->Room(*model_, growth) < growth) {
+    if (fs_->FreeSpaceFor(*model_, growth) < growth) {
       return IOStatus::NoSpace("the quota is used up", path_);
     }
     if (static_cast<int64_t>(offset) < model_->durable_bytes) {
@@ -347,7 +347,7 @@ IOStatus FaultFileSystem::Begin(FileOp op, FileKind kind, const std::string& pat
                   : IOStatus::IOError("failed on demand", path);
 }
 
-int64_t FaultFileSystem::Room(const ModelFile& file, int64_t bytes) const {
+int64_t FaultFileSystem::FreeSpaceFor(const ModelFile& file, int64_t bytes) const {
   // Space already allocated to the file does not count again.
   const int64_t owned = std::max<int64_t>(file.allocated_bytes - file.live_bytes, 0);
   if (quota_ < 0 || bytes <= owned) return bytes;

@@ -181,7 +181,7 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   // Counts the operation, calls the hook, and returns whether it fails.
   rocksdb::IOStatus Begin(FileOp op, FileKind kind, const std::string& path);
   // How many of `bytes` the quota allows to be written.
-  int64_t Room(const ModelFile& file, int64_t bytes) const REQUIRES(mutex_);
+  int64_t FreeSpaceFor(const ModelFile& file, int64_t bytes) const REQUIRES(mutex_);
   void CountWrite(FileKind kind, int64_t bytes) REQUIRES(mutex_);
   // Counts a sync; false if syncs of this kind are ignored.
   bool CountSync(FileKind kind) REQUIRES(mutex_);

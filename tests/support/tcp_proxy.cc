@@ -104,22 +104,22 @@ TcpProxy::~TcpProxy() {
 
 std::string TcpProxy::address() const { return absl::StrCat("127.0.0.1:", port_); }
 
-void TcpProxy::HurtAfter(Direction direction, int64_t bytes, Harm harm, int times) {
+void TcpProxy::FaultAfter(Direction direction, int64_t bytes, Fault fault, int times) {
   MutexLock lock(mutex_);
   direction_ = direction;
-  harm_ = harm;
+  fault_ = fault;
   every_ = left_ = bytes;
   times_ = times;
 }
 
-void TcpProxy::Heal() {
+void TcpProxy::ClearFault() {
   MutexLock lock(mutex_);
   times_ = 0;
 }
 
-int TcpProxy::hurt() const {
+int TcpProxy::fault_count() const {
   MutexLock lock(mutex_);
-  return hurt_;
+  return fault_count_;
 }
 
 int64_t TcpProxy::passed(Direction direction) const {
@@ -127,16 +127,16 @@ int64_t TcpProxy::passed(Direction direction) const {
   return passed_[direction];
 }
 
-int64_t TcpProxy::Allow(Direction direction, int64_t bytes, bool& harm) {
+int64_t TcpProxy::Allow(Direction direction, int64_t bytes, bool& fault) {
   MutexLock lock(mutex_);
-  harm = false;
+  fault = false;
   if (times_ > 0 && direction == direction_) {
     if (left_ <= bytes) {
       bytes = left_;
       left_ = every_;
       --times_;
-      ++hurt_;
-      harm = true;
+      ++fault_count_;
+      fault = true;
     } else {
       left_ -= bytes;
     }
@@ -196,16 +196,16 @@ bool TcpProxy::Pass(Link& link, Direction direction) {
   const int to = link.from[1 - direction];
   if (!SendAll(to, buffer, static_cast<size_t>(allowed))) return false;
   if (!harmed) return true;
-  Harm harm;
+  Fault fault;
   {
     MutexLock lock(mutex_);
-    harm = harm_;
+    fault = fault_;
   }
-  if (harm == Harm::kStall) {
+  if (fault == Fault::kStall) {
     link.stalled = true;
     return true;
   }
-  if (harm == Harm::kReset) {
+  if (fault == Fault::kReset) {
     ResetOnClose(link.from[0]);
     ResetOnClose(link.from[1]);
   }

@@ -3,7 +3,7 @@
 //
 //   TcpProxy proxy(server->port());
 //   auto client = ConnectTo(proxy.address());
-//   proxy.HurtAfter(TcpProxy::kToServer, 1'000'000, TcpProxy::Harm::kReset);
+//   proxy.FaultAfter(TcpProxy::kToServer, 1'000'000, TcpProxy::Harm::kReset);
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace modelstore::support {
 class TcpProxy {
  public:
   enum Direction { kToServer = 0, kToClient = 1 };
-  enum class Harm {
+  enum class Fault {
     kClose,  // closes both directions
     kReset,  // resets the connection
     kStall,  // forwards nothing and closes nothing, like a dead network
@@ -36,12 +36,12 @@ class TcpProxy {
   // Counts bytes in `direction` over all connections from now on. The connection that
   // would forward byte number `bytes` gets the fault before it. Then the count restarts;
   // `times` faults in total.
-  void HurtAfter(Direction direction, int64_t bytes, Harm harm, int times = 1)
+  void FaultAfter(Direction direction, int64_t bytes, Fault fault, int times = 1)
       EXCLUDES(mutex_);
-  // Cancels HurtAfter().
-  void Heal() EXCLUDES(mutex_);
+  // Cancels FaultAfter().
+  void ClearFault() EXCLUDES(mutex_);
   // Number of faults so far.
-  int hurt() const EXCLUDES(mutex_);
+  int fault_count() const EXCLUDES(mutex_);
   // Bytes forwarded so far.
   int64_t passed(Direction direction) const EXCLUDES(mutex_);
 
@@ -52,7 +52,7 @@ class TcpProxy {
   // Forwards available bytes in `direction`; false at the end of the connection.
   bool Pass(Link& link, Direction direction);
   // How many of `bytes` may be forwarded, and whether the fault follows.
-  int64_t Allow(Direction direction, int64_t bytes, bool& harm) EXCLUDES(mutex_);
+  int64_t Allow(Direction direction, int64_t bytes, bool& fault) EXCLUDES(mutex_);
 
   const int server_port_;
   int listener_ = -1;
@@ -62,11 +62,11 @@ class TcpProxy {
   mutable Mutex mutex_;
   bool stop_ GUARDED_BY(mutex_) = false;
   Direction direction_ GUARDED_BY(mutex_) = kToServer;
-  Harm harm_ GUARDED_BY(mutex_) = Harm::kClose;
+  Fault fault_ GUARDED_BY(mutex_) = Fault::kClose;
   int64_t every_ GUARDED_BY(mutex_) = 0;
   int64_t left_ GUARDED_BY(mutex_) = 0;
   int times_ GUARDED_BY(mutex_) = 0;
-  int hurt_ GUARDED_BY(mutex_) = 0;
+  int fault_count_ GUARDED_BY(mutex_) = 0;
   int64_t passed_[2] GUARDED_BY(mutex_) = {0, 0};
   std::vector<std::thread> servers_ GUARDED_BY(mutex_);
 };

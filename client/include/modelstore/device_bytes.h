@@ -43,7 +43,7 @@ class ByteSource {
  public:
   virtual ~ByteSource() = default;
   // Page-locked memory, null if there is none. Kept for the next save once dropped.
-  virtual std::shared_ptr<char> MakeRoom(size_t bytes) = 0;
+  virtual std::shared_ptr<char> AllocateStaging(size_t bytes) = 0;
   // Begins to copy [offset, offset + bytes) to `to`, which lies in `room`, and returns.
   virtual std::string Begin(int64_t offset, size_t bytes, char* to,
                             std::shared_ptr<char> room) = 0;

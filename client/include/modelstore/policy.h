@@ -94,7 +94,7 @@ class CheckpointPolicy {
   int64_t saved_epoch_ = 0;
   int64_t saved_step_ = 0;
   std::optional<double> best_;
-  bool final_given_ = false;
+  bool final_save_done_ = false;
 };
 
 // Of the whole process. Safe to call from a signal handler and from any thread; the

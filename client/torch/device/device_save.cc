@@ -18,7 +18,7 @@ class DeviceSave::Source final : public ByteSource {
   Source(std::shared_ptr<State> state, const torch::Tensor& tensor)
       : state_(std::move(state)), tensor_(tensor) {}
 
-  std::shared_ptr<char> MakeRoom(size_t bytes) override {
+  std::shared_ptr<char> AllocateStaging(size_t bytes) override {
     std::shared_ptr<char> room;
     // The caller tells of it with the size that it asked for.
     (void)ErrorTextOf("page-locking memory", [&] {

@@ -6,8 +6,8 @@
 namespace modelstore::device {
 
 std::shared_ptr<PinnedPool> PinnedPool::Make(DeviceRuntime& runtime, int device,
-                                             int most_slots) {
-  return std::shared_ptr<PinnedPool>(new PinnedPool(runtime, device, most_slots));
+                                             int max_slots) {
+  return std::shared_ptr<PinnedPool>(new PinnedPool(runtime, device, max_slots));
 }
 
 std::shared_ptr<char> PinnedPool::Take(CopyQueue& queue, Deadline deadline) {
@@ -26,7 +26,7 @@ std::shared_ptr<char> PinnedPool::TakeFree() {
     if (!free_.empty()) {
       memory = std::move(free_.back());
       free_.pop_back();
-    } else if (slots_ == most_slots_) {
+    } else if (slots_ == max_slots_) {
       return nullptr;
     } else {
       memory = runtime_.AllocatePinned(kSlotBytes, device_);

@@ -17,20 +17,20 @@ class PinnedPool : public std::enable_shared_from_this<PinnedPool> {
   static constexpr size_t kSlotBytes = ByteSink::kMaxBytes;
 
   static std::shared_ptr<PinnedPool> Make(DeviceRuntime& runtime, int device,
-                                          int most_slots);
+                                          int max_slots);
 
   // Null if all are held until `deadline`. `queue` is asked meanwhile which copies are
   // over. Throws what the runtime throws.
   std::shared_ptr<char> Take(CopyQueue& queue, Deadline deadline);
 
  private:
-  PinnedPool(DeviceRuntime& runtime, int device, int most_slots)
-      : runtime_(runtime), device_(device), most_slots_(most_slots) {}
+  PinnedPool(DeviceRuntime& runtime, int device, int max_slots)
+      : runtime_(runtime), device_(device), max_slots_(max_slots) {}
   std::shared_ptr<char> TakeFree();
 
   DeviceRuntime& runtime_;
   const int device_;
-  const int most_slots_;
+  const int max_slots_;
   std::mutex mutex_;
   int slots_ = 0;                            // under mutex_
   std::vector<std::shared_ptr<char>> free_;  // under mutex_

@@ -110,9 +110,9 @@ int LevelOf(absl::string_view path) {
 
 // Checks that `module` at `path` keeps depth and number of modules within the limits.
 // `replaced` is the number of modules that it replaces.
-absl::Status CheckRoom(absl::string_view field, absl::string_view path,
-                       const ModuleTree& module, int64_t replaced,
-                       const ModuleTree& root) {
+absl::Status CheckLimits(absl::string_view field, absl::string_view path,
+                         const ModuleTree& module, int64_t replaced,
+                         const ModuleTree& root) {
   if (LevelOf(path) - 1 + Depth(module) > kMaxModuleDepth) {
     return InvalidField(field,
                         absl::StrCat("more than ", kMaxModuleDepth, " levels deep"));
@@ -124,7 +124,7 @@ absl::Status CheckRoom(absl::string_view field, absl::string_view path,
 }
 
 absl::Status NoModule(absl::string_view path) {
-  return NoSuch("module", absl::StrCat("`", path, "`"));
+  return DoesNotExist("module", absl::StrCat("`", path, "`"));
 }
 
 int ChildIndex(const ModuleTree& parent, absl::string_view name) {
@@ -217,7 +217,7 @@ absl::StatusOr<InForward> AddModule(absl::string_view field, absl::string_view p
   if (ChildIndex(*parent, name) >= 0) {
     return AlreadyExists("module", absl::StrCat("`", path, "`"));
   }
-  if (auto s = CheckRoom(field, path, module, 0, root); !s.ok()) return s;
+  if (auto s = CheckLimits(field, path, module, 0, root); !s.ok()) return s;
   const bool implied = parent->type() == "Sequential" && parent->forward().empty();
   const bool written = append_to_forward && !parent->forward().empty();
   if (written) parent->add_forward(std::string(name));
@@ -230,7 +230,7 @@ absl::Status ReplaceModule(absl::string_view field, absl::string_view path,
                            ModuleTree module, ModuleTree& root) {
   ModuleTree* old = FindModule(root, path);
   if (old == nullptr) return NoModule(path);
-  if (auto s = CheckRoom(field, path, module, CountModules(*old), root); !s.ok()) {
+  if (auto s = CheckLimits(field, path, module, CountModules(*old), root); !s.ok()) {
     return s;
   }
   module.set_name(old->name());

@@ -20,7 +20,7 @@ class CallParser {
   CallParser(absl::string_view field, absl::string_view text)
       : field_(field), text_(text) {}
 
-  absl::StatusOr<CallText> Whole(bool bare) {
+  absl::StatusOr<CallText> ParseAll(bool bare) {
     CallText call;
     if (!IsWordStart(Peek())) {
       Fail("a module's type");
@@ -241,7 +241,7 @@ absl::StatusOr<CallText> ParseCall(absl::string_view field, absl::string_view te
     return InvalidField(field, absl::StrCat("longer than ", kMaxCallBytes, " bytes"));
   }
   if (!IsUtf8(text)) return InvalidField(field, "is not UTF-8");
-  return CallParser(field, text).Whole(bare);
+  return CallParser(field, text).ParseAll(bare);
 }
 
 }  // namespace modelstore

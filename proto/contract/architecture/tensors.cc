@@ -246,7 +246,7 @@ absl::StatusOr<ArchitectureTensors> TensorsOf(const ModuleTree& module,
   return found;
 }
 
-std::string Misfit::ToString() const {
+std::string Inconsistency::ToString() const {
   switch (kind) {
     case Kind::kMissing:
       return absl::StrCat(key, ": missing; the architecture has it with shape ",
@@ -260,30 +260,32 @@ std::string Misfit::ToString() const {
   return key;
 }
 
-absl::StatusOr<std::vector<Misfit>> FindMisfits(const v1::Architecture& architecture,
-                                                const KeysAndShapes& state_dict) {
+absl::StatusOr<std::vector<Inconsistency>> FindInconsistencies(
+    const v1::Architecture& architecture, const KeysAndShapes& state_dict) {
   const absl::StatusOr<ArchitectureTensors> wanted = TensorsOf(architecture.root());
   if (!wanted.ok()) return wanted.status();
   absl::flat_hash_map<absl::string_view, const std::vector<int64_t>*> stored;
   for (const auto& [key, shape] : state_dict) stored.emplace(key, &shape);
   const absl::flat_hash_set<absl::string_view> unknown(wanted->unknown.begin(),
                                                        wanted->unknown.end());
-  std::vector<Misfit> misfits;
+  std::vector<Inconsistency> inconsistencies;
   absl::flat_hash_set<absl::string_view> explained;
   for (const TensorSpec& tensor : wanted->tensors) {
     explained.insert(tensor.key);
     const auto found = stored.find(tensor.key);
     if (found == stored.end()) {
-      misfits.push_back({Misfit::Kind::kMissing, tensor.key, tensor.shape, {}});
+      inconsistencies.push_back(
+          {Inconsistency::Kind::kMissing, tensor.key, tensor.shape, {}});
     } else if (*found->second != tensor.shape) {
-      misfits.push_back({Misfit::Kind::kShape, tensor.key, tensor.shape, *found->second});
+      inconsistencies.push_back(
+          {Inconsistency::Kind::kShape, tensor.key, tensor.shape, *found->second});
     }
   }
   for (const auto& [key, shape] : state_dict) {
     if (explained.contains(key) || unknown.contains(SplitModulePath(key).first)) continue;
-    misfits.push_back({Misfit::Kind::kUnexpected, key, {}, shape});
+    inconsistencies.push_back({Inconsistency::Kind::kUnexpected, key, {}, shape});
   }
-  return misfits;
+  return inconsistencies;
 }
 
 }  // namespace modelstore

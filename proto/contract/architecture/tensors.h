@@ -44,7 +44,7 @@ absl::StatusOr<ArchitectureTensors> TensorsOf(const ModuleTree& module,
                                               absl::string_view path = "");
 
 // A difference between a state dict and an architecture.
-struct Misfit {
+struct Inconsistency {
   enum class Kind : uint8_t {
     kMissing,     // only the architecture has it
     kUnexpected,  // only the state dict has it
@@ -63,7 +63,7 @@ using KeysAndShapes = std::vector<std::pair<std::string, std::vector<int64_t>>>;
 
 // Returns the differences in the order of the architecture, then unexpected keys in the
 // given order. A key directly below a module whose tensors are unknown is accepted.
-absl::StatusOr<std::vector<Misfit>> FindMisfits(const v1::Architecture& architecture,
-                                                const KeysAndShapes& state_dict);
+absl::StatusOr<std::vector<Inconsistency>> FindInconsistencies(
+    const v1::Architecture& architecture, const KeysAndShapes& state_dict);
 
 }  // namespace modelstore

@@ -203,7 +203,7 @@ v1::Value Fallback(const ArgumentSpec& spec, const ModuleTree& module) {
 }
 
 // Checks rules that involve several arguments.
-absl::Status CheckTogether(absl::string_view field, const ModuleTree& module) {
+absl::Status CheckCombination(absl::string_view field, const ModuleTree& module) {
   const auto number = [&](const char* name) {
     return AsInt(*FindArgument(module, name)).value_or(0);
   };
@@ -281,7 +281,7 @@ absl::Status CompleteArguments(absl::string_view field, const NamedValues& given
     argument->set_name(spec.name);
     *argument->mutable_value() = *std::move(stored);
   }
-  return CheckTogether(field, module);
+  return CheckCombination(field, module);
 }
 
 namespace {

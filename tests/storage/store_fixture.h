@@ -96,12 +96,12 @@ absl::StatusOr<Loaded> LoadAll(CheckpointStore& store, VersionName version,
                                const std::string& model = "m");
 Loaded Expected(const TestContent& content);
 
-class StoreWorld {
+class StoreFixture {
  public:
   // No grace, no reserve, small packs: what a test waits for happens at once.
   static StoreOptions SmallOptions();
 
-  explicit StoreWorld(StoreOptions options = SmallOptions());
+  explicit StoreFixture(StoreOptions options = SmallOptions());
 
   // Closes the store, if one is open, and opens it on the same disk.
   absl::Status Reopen();

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 using testing::FaultFileSystem;
 using testing::FileKind;
 
-class MemoryWorld final : public EngineWorld {
+class MemoryEngineFixture final : public EngineFixture {
  public:
   absl::StatusOr<Engine> Open() override { return OpenMemoryEngine(disk_); }
   void LosePower() override { disk_->LosePower(); }
@@ -36,7 +36,7 @@ class MemoryWorld final : public EngineWorld {
   const std::shared_ptr<MemoryDisk> disk_ = std::make_shared<MemoryDisk>();
 };
 
-class RocksWorld final : public EngineWorld {
+class RocksEngineFixture final : public EngineFixture {
  public:
   absl::StatusOr<Engine> Open() override {
     return OpenRocksEngine(
@@ -93,8 +93,8 @@ class RocksWorld final : public EngineWorld {
 INSTANTIATE_TEST_SUITE_P(
     Engines, EngineConformance,
     ::testing::Values(
-        EngineParam{"memory", [] { return std::make_unique<MemoryWorld>(); }},
-        EngineParam{"rocksdb", [] { return std::make_unique<RocksWorld>(); }}),
+        EngineParam{"memory", [] { return std::make_unique<MemoryEngineFixture>(); }},
+        EngineParam{"rocksdb", [] { return std::make_unique<RocksEngineFixture>(); }}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

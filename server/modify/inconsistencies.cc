@@ -1,4 +1,4 @@
-#include "server/modify/misfits.h"
+#include "server/modify/inconsistencies.h"
 
 #include <string>
 
@@ -10,41 +10,41 @@
 namespace modelstore::server::modify {
 namespace {
 
-constexpr int kWhole = -1;
+constexpr int kWholeCheckpoint = -1;
 
-Warning::Kind KindOf(Misfit::Kind kind) {
+Warning::Kind KindOf(Inconsistency::Kind kind) {
   switch (kind) {
-    case Misfit::Kind::kMissing:
+    case Inconsistency::Kind::kMissing:
       return Warning::KIND_TENSOR_MISSING;
-    case Misfit::Kind::kUnexpected:
+    case Inconsistency::Kind::kUnexpected:
       return Warning::KIND_TENSOR_WITHOUT_MODULE;
-    case Misfit::Kind::kShape:
+    case Inconsistency::Kind::kShape:
       break;
   }
   return Warning::KIND_SHAPES_DO_NOT_FIT;
 }
 
 // Modules that do not say so of themselves and cannot be built.
-void WarnOfIncomplete(const ModuleTree& module, const std::string& path,
-                      const absl::flat_hash_set<std::string>& known, Report& report) {
+void WarnAboutIncomplete(const ModuleTree& module, const std::string& path,
+                         const absl::flat_hash_set<std::string>& known, Report& report) {
   if (FindModuleType(module.type()) != nullptr && !known.contains(path)) {
     const auto complete = CheckComplete("arguments", module);
     if (!complete.ok()) {
-      report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWhole, path,
+      report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWholeCheckpoint, path,
                   absl::StrCat("is a ", module.type(),
                                " that cannot be built: ", complete.message()));
     }
   }
   for (const ModuleTree& child : module.children()) {
-    WarnOfIncomplete(child, JoinModulePath(path, child.name()), known, report);
+    WarnAboutIncomplete(child, JoinModulePath(path, child.name()), known, report);
   }
 }
 
 }  // namespace
 
-void WarnOfMisfits(const WorkingCheckpoint& checkpoint, Report& report) {
+void WarnAboutInconsistencies(const WorkingCheckpoint& checkpoint, Report& report) {
   if (!checkpoint.architecture().has_value()) {
-    report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWhole, "",
+    report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWholeCheckpoint, "",
                 "the architecture is not known: only tensors were changed and checked");
     return;
   }
@@ -52,21 +52,22 @@ void WarnOfMisfits(const WorkingCheckpoint& checkpoint, Report& report) {
   for (const WorkingTensor& tensor : checkpoint.tensors()) {
     if (tensor.section == "model") stored.emplace_back(tensor.key, tensor.shape);
   }
-  const auto misfits = FindMisfits(*checkpoint.architecture(), stored);
-  if (!misfits.ok()) {
-    report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWhole, "",
-                std::string(misfits.status().message()));
+  const auto inconsistencies = FindInconsistencies(*checkpoint.architecture(), stored);
+  if (!inconsistencies.ok()) {
+    report.Warn(Warning::KIND_ARCHITECTURE_INCOMPLETE, kWholeCheckpoint, "",
+                std::string(inconsistencies.status().message()));
     return;
   }
-  for (const Misfit& misfit : *misfits) {
-    report.Warn(KindOf(misfit.kind), kWhole, misfit.key, misfit.ToString());
+  for (const Inconsistency& inconsistency : *inconsistencies) {
+    report.Warn(KindOf(inconsistency.kind), kWholeCheckpoint, inconsistency.key,
+                inconsistency.ToString());
   }
   absl::flat_hash_set<std::string> known;
   for (const Warning& warning : report.warnings()) {
     if (warning.kind() == Warning::KIND_ARCHITECTURE_INCOMPLETE)
       known.insert(warning.path());
   }
-  WarnOfIncomplete(checkpoint.architecture()->root(), "", known, report);
+  WarnAboutIncomplete(checkpoint.architecture()->root(), "", known, report);
 }
 
 }  // namespace modelstore::server::modify

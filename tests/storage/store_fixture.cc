@@ -1,4 +1,4 @@
-#include "tests/storage/store_world.h"
+#include "tests/storage/store_fixture.h"
 
 #include <algorithm>
 #include <utility>
@@ -195,7 +195,7 @@ Loaded Expected(const TestContent& content) {
   return loaded;
 }
 
-StoreOptions StoreWorld::SmallOptions() {
+StoreOptions StoreFixture::SmallOptions() {
   StoreOptions options;
   options.pack_bytes = int64_t{1} << 20;
   options.second_pack_bytes = int64_t{256} << 10;
@@ -205,7 +205,7 @@ StoreOptions StoreWorld::SmallOptions() {
   return options;
 }
 
-StoreWorld::StoreWorld(StoreOptions options) : options_(std::move(options)) {
+StoreFixture::StoreFixture(StoreOptions options) : options_(std::move(options)) {
   options_.now = [clock = clock_] {
     MutexLock lock(clock->mutex);
     return clock->now + clock->wall_ahead;
@@ -217,23 +217,23 @@ StoreWorld::StoreWorld(StoreOptions options) : options_(std::move(options)) {
   EXPECT_OK(Reopen());
 }
 
-absl::Status StoreWorld::Reopen() {
+absl::Status StoreFixture::Reopen() {
   store_.reset();
   ASSIGN_OR_RETURN(store_, CheckpointStore::Open(options_, OpenMemoryEngine(disk_)));
   return absl::OkStatus();
 }
 
-void StoreWorld::Advance(absl::Duration time) {
+void StoreFixture::Advance(absl::Duration time) {
   MutexLock lock(clock_->mutex);
   clock_->now += time;
 }
 
-void StoreWorld::StepWall(absl::Duration step) {
+void StoreFixture::StepWall(absl::Duration step) {
   MutexLock lock(clock_->mutex);
   clock_->wall_ahead += step;
 }
 
-std::vector<uint64_t> StoreWorld::Packs() {
+std::vector<uint64_t> StoreFixture::Packs() {
   Engine engine = OpenMemoryEngine(disk_);
   EXPECT_OK(engine.chunks->Reopen({}));
   std::vector<uint64_t> ids;
@@ -243,7 +243,7 @@ std::vector<uint64_t> StoreWorld::Packs() {
   return ids;
 }
 
-int64_t StoreWorld::UsedAfterCollection() {
+int64_t StoreFixture::UsedAfterCollection() {
   const auto result = store_->maintenance().CollectGarbage(false, nullptr);
   EXPECT_OK(result.status());
   return disk_->used_bytes();

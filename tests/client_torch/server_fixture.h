@@ -1,7 +1,7 @@
 // A server in this process and a client of it.
 //
-//   World world;
-//   SaveCheckpoint(world.client(), "models/m", {.module = net.get()});
+//   ServerFixture fixture;
+//   SaveCheckpoint(fixture.client(), "models/m", {.module = net.get()});
 #pragma once
 
 #include <chrono>
@@ -11,11 +11,11 @@
 
 namespace modelstore::support {
 
-class World : public TestStore {
+class ServerFixture : public TestStore {
  public:
-  explicit World(const ConnectOptions& options = ImpatientOptions())
+  explicit ServerFixture(const ConnectOptions& options = ImpatientOptions())
       : TestStore(options), client_(NewClient()) {}
-  ~World() {
+  ~ServerFixture() {
     // Saves still under way fail now and touch nothing that is gone.
     Stop();
     (void)client_.Drain(After(std::chrono::seconds(30)));
