@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "modelstore/options.h"
+#include "modelstore/device_bytes.h"
+#include "modelstore/resources.h"
+#include "modelstore/tensor.h"
+#include "modelstore/transfer.h"
 #include "modelstore/v1/checkpoint_transfer.pb.h"
 #include "proto/contract/digest.h"
 #include "proto/contract/mutex.h"

@@ -12,7 +12,7 @@
 #include "proto/contract/architecture/architecture.h"
 #include "proto/contract/limits.h"
 #include "server/core/convert.h"
-#include "server/core/tensor_stream.h"
+#include "server/core/resource_names.h"
 #include "server/modify/optimizer_resolver.h"
 
 namespace modelstore::server::modify {

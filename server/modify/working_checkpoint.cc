@@ -9,7 +9,7 @@
 #include "proto/contract/limits.h"
 #include "proto/contract/names.h"
 #include "server/core/convert.h"
-#include "server/core/tensor_stream.h"
+#include "server/core/resource_names.h"
 #include "server/modify/value_references.h"
 
 namespace modelstore::server::modify {

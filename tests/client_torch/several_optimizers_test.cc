@@ -51,7 +51,7 @@ struct GanRun {
     return {
         .module = net.get(),
         .optimizers = {{"generator", &generator}, {"critic", &critic}},
-        .epoch = epoch,
+        .metadata = {.epoch = epoch},
         .rng = true,
         .schedulers = {{"generator", &generator_schedule}, {"critic", &critic_schedule}}};
   }
@@ -148,7 +148,7 @@ class SeveralOptimizersTest : public OptimizerFixture {
 
 TEST_F(SeveralOptimizersTest, EachHasASectionAndItsParametersByName) {
   const LoadResult result =
-      Load({.sections = {"optimizer.generator", "optimizer.critic"}});
+      Load({}, {.selection = {.sections = {"optimizer.generator", "optimizer.critic"}}});
   ASSERT_TRUE(result.status.ok()) << result.status;
   for (const std::string name : {"generator", "critic"}) {
     const Value& tree = result.sections.at("optimizer." + name).value;
@@ -273,7 +273,7 @@ TEST_F(SeveralOptimizersTest, AnotherClassIsRefusedForTheOneThatItIsOf) {
 }
 
 TEST_F(SeveralOptimizersTest, OnlyThoseWithoutNamesGoByPosition) {
-  LoadResult stored = Load({.sections = {"optimizer.critic"}});
+  LoadResult stored = Load({}, {.selection = {.sections = {"optimizer.critic"}}});
   ASSERT_TRUE(stored.status.ok()) << stored.status;
   ValueTree& tree = stored.sections.at("optimizer.critic");
   Value groups = *tree.value.Find("param_groups");

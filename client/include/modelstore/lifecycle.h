@@ -57,6 +57,7 @@ struct SetAliasOptions {
   bool create_only = false;
   // Kept in the history.
   std::string note = {};
+  std::optional<Deadline> deadline = {};
 };
 
 struct DeleteAliasOptions {
