@@ -103,6 +103,13 @@ class StoreCore {
   std::function<absl::StatusOr<bool>()> KeyIs(Space space, std::string key,
                                               std::optional<std::string> value);
 
+  // True for the status of a read that failed although catalog and chunk store are open:
+  // the disk cannot read this place. It may be able to later, and other places now.
+  bool IsReadError(const absl::Status& status) {
+    return absl::IsUnavailable(status) && catalog().Health().ok() &&
+           chunks().Health().ok();
+  }
+
   // Reads a chunk and reports the result to `damage`. DATA_LOSS if it is gone or does
   // not match its digest.
   absl::StatusOr<PinnedBytes> ReadChecked(ChunkId chunk, const Digest& digest);

@@ -33,6 +33,21 @@ std::optional<Hold> Holds::Acquire(const std::string& uid, int64_t version) {
   return Hold(this, uid, version);
 }
 
+void Holds::Retract(Hold hold) {
+  if (hold.empty()) return;
+  MutexLock lock(mutex_);
+  hold.holds_ = nullptr;
+  auto it = entries_.find({hold.uid(), hold.version()});
+  if (it == entries_.end()) return;
+  Entry& entry = it->second;
+  --entry.count;
+  // One that somebody has held before keeps its grace time and its token.
+  if (entry.count == 0 && !entry.finalizing && entry.token.empty() &&
+      entry.released == absl::InfinitePast()) {
+    entries_.erase(it);
+  }
+}
+
 bool Holds::IsHeld(const std::string& uid, int64_t version) {
   MutexLock lock(mutex_);
   auto it = entries_.find({uid, version});
@@ -109,6 +124,11 @@ void Holds::EndFinalize(const std::string& uid, int64_t version) {
   if (it == entries_.end()) return;
   tokens_.erase(it->second.token);
   entries_.erase(it);
+}
+
+size_t Holds::size() {
+  MutexLock lock(mutex_);
+  return entries_.size();
 }
 
 }  // namespace modelstore::storage

@@ -58,6 +58,9 @@ class Holds {
 
   // Absent while the collector finalizes this checkpoint.
   std::optional<Hold> Acquire(const std::string& uid, int64_t version) EXCLUDES(mutex_);
+  // Ends a hold of a checkpoint that was not found, as if it had never been acquired:
+  // nobody has read anything, so no grace time begins.
+  void Retract(Hold hold) EXCLUDES(mutex_);
 
   // True if somebody holds it now.
   bool IsHeld(const std::string& uid, int64_t version) EXCLUDES(mutex_);
@@ -76,6 +79,9 @@ class Holds {
   bool BeginFinalize(const std::string& uid, int64_t version, absl::Time dead_since)
       EXCLUDES(mutex_);
   void EndFinalize(const std::string& uid, int64_t version) EXCLUDES(mutex_);
+
+  // Number of checkpoints that it keeps an entry of.
+  size_t size() EXCLUDES(mutex_);
 
  private:
   friend class Hold;

@@ -82,14 +82,28 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
   auto manifest = std::make_shared<v1::ManifestPage>();
   uint32_t found = 0;
   bool damaged = false;
-  RETURN_IF_ERROR(
+  const absl::Status scanned =
       catalog_->Scan(Space::kManifests, PrefixRange(keys::ManifestPages(manifest_id)),
                      [&](absl::string_view key, absl::string_view value) {
                        damaged = key != keys::ManifestPage(manifest_id, found) ||
                                  !MergeMessage(value, manifest.get());
                        ++found;
                        return !damaged;
-                     }));
+                     });
+  if (absl::IsDataLoss(scanned)) {
+    // A scan looks into every table, and may have met the damage of other manifests. A
+    // Get reads only tables whose range holds the key.
+    manifest->Clear();
+    for (found = 0; !pages.has_value() || found < *pages; ++found) {
+      ASSIGN_OR_RETURN(
+          const std::optional<std::string> page,
+          catalog_->Get(Space::kManifests, keys::ManifestPage(manifest_id, found)));
+      if (!page.has_value()) break;
+      damaged = damaged || !manifest->MergeFromString(*page);
+    }
+  } else {
+    RETURN_IF_ERROR(scanned);
+  }
   if (damaged || (pages.has_value() && found != *pages) || !IsConsistent(*manifest)) {
     return DataDamaged("manifest", absl::StrCat(manifest_id), "it is damaged");
   }

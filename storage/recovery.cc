@@ -82,7 +82,11 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
                                core_.catalog(), keys::Version(record.base_model_uid(),
                                                               record.base_version())));
     // Without the record of a deleted base, the upload must send all of its chunks.
-    if (base.has_value() && taken.has_value()) hold = *std::move(taken);
+    if (base.has_value() && taken.has_value()) {
+      hold = *std::move(taken);
+    } else if (taken.has_value()) {
+      core_.holds.Retract(*std::move(taken));
+    }
   }
   auto upload = std::make_shared<OpenUpload>(
       &core_, &uploads_, record,

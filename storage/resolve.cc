@@ -69,6 +69,7 @@ absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model
     if (record.ok() && hold.has_value()) {
       return HeldVersion{*std::move(hold), std::move(model), *std::move(record)};
     }
+    if (hold.has_value()) core.holds.Retract(*std::move(hold));
     // The latest, or what the alias named, may have been deleted since the model
     // was read.
     const bool again = (record.ok() || absl::IsNotFound(record.status())) &&

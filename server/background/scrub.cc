@@ -16,6 +16,8 @@ namespace {
 constexpr absl::Duration kHoldTime = absl::Seconds(2);
 // Delay before a retry while the store is unavailable.
 constexpr absl::Duration kRetryInterval = absl::Seconds(1);
+// Reads of a place that the disk cannot read, before it is passed over.
+constexpr int kReadAttempts = 3;
 constexpr int kPageSize = 100;
 // Maximum number of chunks remembered per model, about 100 bytes each. Above it the set
 // is cleared and some shared chunks are read again.
@@ -68,10 +70,12 @@ void Scrub::Run() {
     const absl::Time end = SteadyNow();
     if (status.ok()) {
       gauges_->last_scrub_time_us = absl::ToUnixMicros(absl::Now());
-      log_->Write(pass.damaged_tensors > 0 ? LogLevel::kError : LogLevel::kInfo, "scrub",
+      const bool whole = pass.damaged_tensors + pass.unread_tensors == 0;
+      log_->Write(whole ? LogLevel::kInfo : LogLevel::kError, "scrub",
                   {{"checkpoints", pass.checkpoints},
                    {"bytes", pass.bytes},
                    {"damaged_tensors", pass.damaged_tensors},
+                   {"unread_tensors", pass.unread_tensors},
                    {"seconds", absl::ToDoubleSeconds(end - begin)}});
     } else {
       log_->Write(LogLevel::kWarning, "scrub_failed", {{"message", status.message()}});
@@ -103,10 +107,11 @@ absl::Status Scrub::ScrubModel(const std::string& model_id, Pass& pass) {
         store_->checkpoints().List(model_id, /*newest_first=*/true, after, kPageSize);
     if (!versions.ok()) return versions.status();
     for (const auto& record : versions->items) {
-      absl::Status status = ScrubCheckpoint(model_id, record.version(), pass);
+      Place place;
+      absl::Status status = ScrubCheckpoint(model_id, record.version(), place, pass);
       // UNAVAILABLE: storage is being reopened after a fault. Retries until it is open.
       while (absl::IsUnavailable(status) && Sleep(kRetryInterval)) {
-        status = ScrubCheckpoint(model_id, record.version(), pass);
+        status = ScrubCheckpoint(model_id, record.version(), place, pass);
       }
       if (!status.ok() && !absl::IsNotFound(status)) return status;
       if (stopping()) return absl::OkStatus();
@@ -117,22 +122,26 @@ absl::Status Scrub::ScrubModel(const std::string& model_id, Pass& pass) {
   return absl::OkStatus();
 }
 
+bool Scrub::GivesUp(const absl::Status& status, Place& place) {
+  if (!absl::IsUnavailable(status) || ++place.failures < kReadAttempts) return false;
+  return store_->maintenance().Stats().ok();
+}
+
 absl::Status Scrub::ScrubCheckpoint(const std::string& model_id, int64_t version,
-                                    Pass& pass) {
-  Place place;
-  std::string uid;
+                                    Place& place, Pass& pass) {
   while (!stopping()) {
     auto read = store_->reads().Open(model_id, version);
-    if (absl::IsDataLoss(read.status())) {
-      ReportDamage("", CheckpointNameOf(model_id, version), read.status().message(),
-                   pass);
+    const bool damaged = absl::IsDataLoss(read.status());
+    if (damaged || GivesUp(read.status(), place)) {
+      Report("", CheckpointNameOf(model_id, version),
+             {std::string(read.status().message()), damaged}, pass);
       return absl::OkStatus();
     }
     if (!read.ok()) return read.status();
     // The model was deleted and another created under its name. That one is read in the
     // next pass.
-    if (!uid.empty() && (*read)->model().uid() != uid) return absl::OkStatus();
-    uid = (*read)->model().uid();
+    if (place.uid.empty()) place.uid = (*read)->model().uid();
+    if ((*read)->model().uid() != place.uid) return absl::OkStatus();
     if (auto s = ScrubStep(*read, place, pass); !s.ok()) return s;
     if (place.tensor == (*read)->manifest().tensors_size()) return absl::OkStatus();
     // Releases the version before waiting, so that its deletion takes effect.
@@ -151,8 +160,8 @@ absl::Status Scrub::ScrubStep(const std::shared_ptr<storage::Read>& read, Place&
     if (tensor.tied_to().empty()) {
       auto cursor = storage::ChunkCursor::Open(read, place.tensor);
       if (!cursor.ok()) {
-        ReportDamage(FullTensorName(tensor), FullCheckpointName(*read),
-                     cursor.status().message(), pass);
+        Report(FullTensorName(tensor), FullCheckpointName(*read),
+               {std::string(cursor.status().message())}, pass);
       }
       if (cursor.ok()) cursor->Seek(place.position);
       while (cursor.ok() && !cursor->done()) {
@@ -166,7 +175,9 @@ absl::Status Scrub::ScrubStep(const std::shared_ptr<storage::Read>& read, Place&
         place.position = cursor->position();
       }
     }
-    place = {place.tensor + 1, 0, false};
+    ++place.tensor;
+    place.position = 0;
+    place.reported = false;
   }
   return absl::OkStatus();
 }
@@ -177,29 +188,41 @@ absl::Status Scrub::CheckChunk(const storage::Read& read,
   auto found = pass.seen.find(chunk.stored_id());
   if (found == pass.seen.end()) {
     const auto bytes = chunk.ReadChunk();
-    if (!bytes.ok() && !IsDamage(bytes.status())) return bytes.status();
+    const bool unread = GivesUp(bytes.status(), place);
+    if (!bytes.ok() && !unread && !IsDamage(bytes.status())) return bytes.status();
+    place.failures = 0;
     const int64_t size = chunk.chunk_bytes();
-    pass.bytes += size;
-    gauges_->scrubbed_bytes += size;
+    if (!unread) {
+      pass.bytes += size;
+      gauges_->scrubbed_bytes += size;
+    }
     rate_limiter_.Spend(size, SteadyNow());
     if (pass.seen.size() == kMaxSeenChunks) pass.seen.clear();
-    found =
-        pass.seen.emplace(chunk.stored_id(), std::string(bytes.status().message())).first;
+    found = pass.seen
+                .emplace(chunk.stored_id(),
+                         Finding{std::string(bytes.status().message()), !unread})
+                .first;
   }
-  if (!found->second.empty() && !place.damaged) {
-    place.damaged = true;
+  if (!found->second.error.empty() && !place.reported) {
+    place.reported = true;
     const auto& tensor = read.manifest().tensors(chunk.tensor());
-    ReportDamage(FullTensorName(tensor), FullCheckpointName(read), found->second, pass);
+    Report(FullTensorName(tensor), FullCheckpointName(read), found->second, pass);
   }
   return absl::OkStatus();
 }
 
-void Scrub::ReportDamage(absl::string_view tensor, absl::string_view checkpoint,
-                         absl::string_view what, Pass& pass) {
-  ++pass.damaged_tensors;
-  gauges_->scrub_damaged_tensors++;
-  log_->Write(LogLevel::kError, "scrub_damage",
-              {{"tensor", tensor}, {"checkpoint", checkpoint}, {"message", what}});
+void Scrub::Report(absl::string_view tensor, absl::string_view checkpoint,
+                   const Finding& finding, Pass& pass) {
+  if (finding.damaged) {
+    ++pass.damaged_tensors;
+    gauges_->scrub_damaged_tensors++;
+  } else {
+    ++pass.unread_tensors;
+  }
+  log_->Write(LogLevel::kError, finding.damaged ? "scrub_damage" : "scrub_unread",
+              {{"tensor", tensor},
+               {"checkpoint", checkpoint},
+               {"message", absl::string_view(finding.error)}});
 }
 
 }  // namespace modelstore::server

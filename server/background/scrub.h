@@ -22,7 +22,8 @@ namespace modelstore::server {
 
 // Runs on one thread of its own and keeps one chunk in memory. A version is held for a
 // few seconds at a time, so a deleted version's space is freed soon; the pass continues
-// with the next version. A chunk that versions of a model share is read once per pass.
+// with the next version. A chunk that versions of a model share is read once per pass. A
+// place that the disk cannot read is tried a few times, reported and passed over.
 class Scrub {
  public:
   struct Options {
@@ -34,41 +35,55 @@ class Scrub {
     // Delay before the first pass.
     absl::Duration first_after;
   };
-  // `store` and `log` must outlive it. Updates `gauges`; logs each damaged tensor, and
-  // one line at the end of each pass.
+  // `store` and `log` must outlive it. Updates `gauges`; logs each damaged or unreadable
+  // tensor, and one line at the end of each pass.
   Scrub(storage::CheckpointStore* store, const Log* log, std::shared_ptr<Gauges> gauges,
         Options options);
   // Stops after the chunk that is being read.
   ~Scrub();
 
  private:
+  struct Finding {
+    std::string error;    // empty: none
+    bool damaged = true;  // otherwise the disk cannot read it
+  };
   // Totals of one pass.
   struct Pass {
     int64_t checkpoints = 0;
     int64_t bytes = 0;
     int64_t damaged_tensors = 0;
-    // Chunks of the current model that were read; the value is the error, empty if none.
-    absl::flat_hash_map<absl::uint128, std::string> seen;
+    int64_t unread_tensors = 0;
+    // Chunks of the current model that were read or passed over.
+    absl::flat_hash_map<absl::uint128, Finding> seen;
   };
   // Position in a version; it survives the pauses between two holds.
   struct Place {
     int tensor = 0;
     int64_t position = 0;
     // The current tensor has been reported.
-    bool damaged = false;
+    bool reported = false;
+    // Failed reads at this place.
+    int failures = 0;
+    // Of the model.
+    std::string uid;
   };
 
   void Run();
   absl::Status RunPass(Pass& pass);
   absl::Status ScrubModel(const std::string& model_id, Pass& pass);
-  absl::Status ScrubCheckpoint(const std::string& model_id, int64_t version, Pass& pass);
+  // Continues at `place`. UNAVAILABLE: to be repeated.
+  absl::Status ScrubCheckpoint(const std::string& model_id, int64_t version, Place& place,
+                               Pass& pass);
   // Continues at `place` until the end or the time that a version may be held.
   absl::Status ScrubStep(const std::shared_ptr<storage::Read>& read, Place& place,
                          Pass& pass);
   absl::Status CheckChunk(const storage::Read& read, const storage::ChunkCursor& chunk,
                           Place& place, Pass& pass);
-  void ReportDamage(absl::string_view tensor, absl::string_view checkpoint,
-                    absl::string_view what, Pass& pass);
+  // Counts a failed read. True if the place is to be passed over: it has failed several
+  // times, and the store is open.
+  bool GivesUp(const absl::Status& status, Place& place);
+  void Report(absl::string_view tensor, absl::string_view checkpoint,
+              const Finding& finding, Pass& pass);
   // False if the scrub is being stopped.
   bool Sleep(absl::Duration time);
   bool stopping();

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
+#include "proto/contract/limits.h"
 #include "proto/contract/steady_time.h"
 #include "storage/garbage/copy_forward.h"
 #include "storage/garbage/repair.h"
@@ -26,12 +27,32 @@ constexpr size_t kFinalizeBatchRows = 4096;
 // Of rows, that DeleteModel writes itself; the next collection goes on.
 constexpr int kBatchesInCall = 3;
 constexpr int64_t kProgressEvery = 256;
+// More than any manifest has: two pages that follow each other hold over 1 MiB.
+constexpr uint32_t kMostManifestPages = 256;
+static_assert(kMostManifestPages * (int64_t{1} << 20) >=
+              3 * (kMaxManifestBytes + kMaxAttachmentBytes));
 
 // Each once.
 std::vector<uint64_t> PacksOf(const std::vector<v1::DeadCheckpointRecord>& dead) {
   absl::flat_hash_set<uint64_t> packs;
   for (const auto& one : dead) packs.insert(one.packs().begin(), one.packs().end());
   return std::vector<uint64_t>(packs.begin(), packs.end());
+}
+
+// Adds the deletion of a manifest's pages to `batch`. Pages that cannot be read are
+// deleted by their numbers: one damaged block must not keep a version for ever.
+absl::Status DeleteManifest(StoreCore& core, uint64_t manifest_id, CatalogBatch& batch) {
+  const absl::Status scanned = core.catalog().Scan(
+      Space::kManifests, PrefixRange(keys::ManifestPages(manifest_id)),
+      [&](absl::string_view page, absl::string_view) {
+        batch.Delete(Space::kManifests, std::string(page));
+        return true;
+      });
+  if (!absl::IsDataLoss(scanned) && !core.IsReadError(scanned)) return scanned;
+  for (uint32_t page = 0; page < kMostManifestPages; ++page) {
+    batch.Delete(Space::kManifests, keys::ManifestPage(manifest_id, page));
+  }
+  return absl::OkStatus();
 }
 
 // Its journal and its contributions go with it: that is for the upload itself.
@@ -286,12 +307,7 @@ absl::Status Collector::FinalizeOne(const v1::DeadCheckpointRecord& dead,
     RETURN_IF_ERROR(
         ReleasePack(core_, pack, dead.model_uid(), dead.version(), batch, mine));
   }
-  RETURN_IF_ERROR(core_.catalog().Scan(
-      Space::kManifests, PrefixRange(keys::ManifestPages(dead.manifest_id())),
-      [&](absl::string_view page, absl::string_view) {
-        batch.Delete(Space::kManifests, std::string(page));
-        return true;
-      }));
+  RETURN_IF_ERROR(DeleteManifest(core_, dead.manifest_id(), batch));
   RETURN_IF_ERROR(core_.WriteResolved(batch, durability, StoreCore::Room::kFreesSpace,
                                       core_.KeyIs(Space::kRecords, key, std::nullopt)));
   for (uint64_t pack : mine.gone) {
@@ -373,12 +389,7 @@ absl::Status Collector::SweepManifests() {
     CatalogBatch batch;
     batch.Expect(Space::kRecords, row, "");
     batch.Delete(Space::kRecords, row);
-    RETURN_IF_ERROR(
-        core_.catalog().Scan(Space::kManifests, PrefixRange(keys::ManifestPages(id)),
-                             [&](absl::string_view key, absl::string_view) {
-                               batch.Delete(Space::kManifests, std::string(key));
-                               return true;
-                             }));
+    RETURN_IF_ERROR(DeleteManifest(core_, id, batch));
     const absl::Status status =
         core_.WriteResolved(batch, Durability::kBuffered, StoreCore::Room::kFreesSpace,
                             core_.KeyIs(Space::kRecords, row, std::nullopt));

@@ -94,11 +94,27 @@ void CopyForward::Plan(const Liveness& liveness) {
   close();
 }
 
-void CopyForward::ReportDamagedPack(uint64_t host, absl::string_view why) {
-  if (!stuck_.insert(host).second) return;
-  core_.Event(Listener::Severity::kWarning,
-              absl::StrCat("pack ", host, " is not copied forward: ", why,
-                           ". Delete the checkpoints that it damages to free it"));
+bool CopyForward::LeaveOut(uint64_t host, const absl::Status& status) {
+  if (absl::IsDataLoss(status)) {
+    if (!stuck_.insert(host).second) return true;
+    core_.Event(Listener::Severity::kWarning,
+                absl::StrCat("pack ", host, " is not copied forward: ", status.message(),
+                             ". Delete the checkpoints that it damages to free it"));
+    return true;
+  }
+  if (!core_.IsReadError(status)) return false;
+  if (unread_.insert(host).second) {
+    core_.Event(Listener::Severity::kWarning,
+                absl::StrCat("pack ", host,
+                             " cannot be read and is not copied forward, "
+                             "a later collection tries again: ",
+                             status.message()));
+  }
+  return true;
+}
+
+bool CopyForward::IsLeftOut(uint64_t host) const {
+  return stuck_.contains(host) || unread_.contains(host);
 }
 
 // A later commit uses no chunk of these packs that no version uses now: it shares chunks
@@ -133,15 +149,13 @@ absl::StatusOr<std::vector<CopyForward::LogicalPack>> CopyForward::FindNeeded(
   }
   for (const auto& [user, hosts] : users) {
     const absl::Status status = MarkNeeded(user.first, user.second, logical_packs);
-    if (!absl::IsDataLoss(status)) {
-      RETURN_IF_ERROR(status);
-      continue;
+    if (status.ok()) continue;
+    for (uint64_t host : hosts) {
+      if (!LeaveOut(host, status)) return status;
     }
-    for (uint64_t host : hosts) ReportDamagedPack(host, status.message());
   }
-  std::erase_if(logical_packs, [this](const LogicalPack& logical) {
-    return stuck_.contains(logical.host);
-  });
+  std::erase_if(logical_packs,
+                [this](const LogicalPack& logical) { return IsLeftOut(logical.host); });
   return logical_packs;
 }
 
@@ -206,7 +220,7 @@ absl::StatusOr<int64_t> CopyForward::ShrinkInline(uint64_t pack) {
   return before - logical.record.chunk_bytes();
 }
 
-// DATA_LOSS if one of the chunks is damaged.
+// Leaves out the tenant's host if one of the chunks is damaged or cannot be read.
 absl::Status CopyForward::Copy(LogicalPack& logical, PackWriter& writer,
                                SpaceGrant& grant, uint32_t& next) {
   const size_t length = DigestLength(kAlgorithm);
@@ -220,16 +234,20 @@ absl::Status CopyForward::Copy(LogicalPack& logical, PackWriter& writer,
     if (absl::IsNotFound(bytes.status()) || absl::IsDataLoss(bytes.status())) {
       core_.damage.Mark({logical.pack, sequence});
     }
-    if (absl::IsNotFound(bytes.status())) {
-      return absl::DataLossError(absl::StrCat("chunk ", sequence, " is gone"));
-    }
-    RETURN_IF_ERROR(bytes.status());
-    if (bytes->view().size() != size ||
-        ComputeDigest(kAlgorithm, bytes->view()).bytes() !=
-            absl::string_view(logical.digests).substr(sequence * length, length)) {
+    absl::Status read = bytes.status();
+    if (absl::IsNotFound(read)) {
+      read = absl::DataLossError(absl::StrCat("chunk ", sequence, " is gone"));
+    } else if (read.ok() && (bytes->view().size() != size ||
+                             ComputeDigest(kAlgorithm, bytes->view()).bytes() !=
+                                 absl::string_view(logical.digests)
+                                     .substr(sequence * length, length))) {
       core_.damage.Mark({logical.pack, sequence});
-      return absl::DataLossError(
+      read = absl::DataLossError(
           absl::StrCat("chunk ", sequence, " does not match its digest"));
+    }
+    if (!read.ok()) {
+      LeaveOut(logical.host, read);
+      return read;
     }
     if (!last.has_value()) {
       logical.place.set_shift(next - sequence);
@@ -274,14 +292,15 @@ absl::StatusOr<int64_t> CopyForward::MoveGroup(const Group& group) {
     ASSIGN_OR_RETURN(std::unique_ptr<PackWriter> writer, core_.chunks().NewPack(pack));
     SpaceGrant grant(&core_.space);
     uint32_t next = 0;
-    absl::Status status;
+    bool again = false;
     for (LogicalPack& logical : logical_packs) {
-      status = Copy(logical, *writer, grant, next);
-      if (absl::IsDataLoss(status)) ReportDamagedPack(logical.host, status.message());
-      if (!status.ok()) break;
+      const absl::Status status = Copy(logical, *writer, grant, next);
+      if (status.ok()) continue;
+      again = IsLeftOut(logical.host);
+      if (!again) return status;
+      break;
     }
-    if (absl::IsDataLoss(status)) continue;  // without it
-    RETURN_IF_ERROR(status);
+    if (again) continue;  // without it
     const int64_t written = writer->size_bytes();
     for (LogicalPack& logical : logical_packs) {
       logical.place.set_pack(pack);

@@ -3,7 +3,7 @@
 //
 // A crash between any two steps loses nothing: the new pack is garbage until one
 // durable batch moves every PackRecord there, and the old ones are garbage after it. A
-// damaged chunk is never copied: its pack stays as it is.
+// chunk that is damaged or cannot be read is never copied: its pack stays as it is.
 #pragma once
 
 #include <cstdint>
@@ -63,12 +63,16 @@ class CopyForward {
   absl::Status Copy(LogicalPack& logical, PackWriter& writer, SpaceGrant& grant,
                     uint32_t& next);
   absl::Status Switch(const std::vector<LogicalPack>& logical_packs);
-  // Reports the damage of a pack once.
-  void ReportDamagedPack(uint64_t host, absl::string_view why);
+  // Leaves a pack out after a failed read and reports why: until it is repaired if it is
+  // damaged, in this round if the disk cannot read it. False if `status` is another
+  // error.
+  bool LeaveOut(uint64_t host, const absl::Status& status);
+  bool IsLeftOut(uint64_t host) const;
 
   StoreCore& core_;
   const PackSizes& sizes_;
   absl::flat_hash_set<uint64_t>& stuck_;
+  absl::flat_hash_set<uint64_t> unread_;
   std::function<bool()> keep_going_;
   std::vector<Group> groups_;
   std::vector<uint64_t> inline_;

@@ -173,8 +173,8 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
   }
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
       core_.manifests.Load(manifest_id);
-  // A damaged manifest keeps all that it may name; readers report the damage.
-  if (absl::IsDataLoss(manifest.status())) {
+  // A manifest that cannot be read keeps all that it may name; readers report it.
+  if (absl::IsDataLoss(manifest.status()) || core_.IsReadError(manifest.status())) {
     MarkAllLive(version);
     return absl::OkStatus();
   }

@@ -119,8 +119,17 @@ absl::Status Repair::CheckCopies(const v1::ManifestPage& manifest) {
         if (piece.packs(i) != pack_ || checked_.contains(piece.sequences(i))) continue;
         auto copy = copies_.find(piece.sequences(i));
         if (copy == copies_.end()) continue;
-        ASSIGN_OR_RETURN(const bool whole, IsIntact(copy->second));
-        if (whole) {
+        const absl::StatusOr<bool> whole = IsIntact(copy->second);
+        if (core_.IsReadError(whole.status())) {
+          core_.Event(Listener::Severity::kWarning,
+                      absl::StrCat("the copy of a damaged chunk cannot be read, the next "
+                                   "collection tries again: ",
+                                   whole.status().message()));
+          copies_.erase(copy);
+          continue;
+        }
+        RETURN_IF_ERROR(whole.status());
+        if (*whole) {
           checked_.insert(copy->first);
         } else {
           gone_.insert(copies_.extract(copy));
@@ -140,9 +149,14 @@ absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& chang
   if (!record.has_value()) return planned;  // deleted
   planned.manifest_id = record->manifest_id();
   // DATA_LOSS if it does not hold together.
-  ASSIGN_OR_RETURN(const std::shared_ptr<const v1::ManifestPage> before,
-                   core_.manifests.Load(*record));
-  RETURN_IF_ERROR(CheckCopies(*before));
+  const absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> before =
+      core_.manifests.Load(*record);
+  if (core_.IsReadError(before.status())) {
+    planned.waits = true;
+    return planned;
+  }
+  RETURN_IF_ERROR(before.status());
+  RETURN_IF_ERROR(CheckCopies(**before));
   CatalogBatch& batch = change.batch;
   MovedManifest manifest(pack_, copies_);
   RETURN_IF_ERROR(manifest.Run(core_.catalog(), record->manifest_id(), batch));

@@ -42,11 +42,13 @@ class Repair {
     uint64_t manifest_id = 0;
     bool moved = false;     // the manifest names other places
     bool released = false;  // packs
-    bool waits = false;     // a pack it no longer names is kept for its holders
+    // A pack that it no longer names is kept for its holders, or it cannot be read now.
+    bool waits = false;
   };
   absl::StatusOr<Planned> Plan(int64_t version, ModelChange& change);
   // Checks the bytes of the copies that the manifest is about to name, each once a
-  // round: a copy may be gone, with the version that stored it.
+  // round: a copy may be gone, with the version that stored it. One whose place the disk
+  // cannot read is left to a later round.
   absl::Status CheckCopies(const v1::ManifestPage& manifest);
   absl::StatusOr<bool> IsIntact(const DamagedChunks::Copy& copy);
 

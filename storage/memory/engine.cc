@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -70,6 +71,7 @@ struct MemoryDisk::State {
   Tables durable GUARDED_BY(mutex);
   std::vector<CatalogBatch::Change> buffered GUARDED_BY(mutex);
   std::map<uint64_t, Pack> packs GUARDED_BY(mutex);
+  std::set<std::pair<uint64_t, uint32_t>> bad_sectors GUARDED_BY(mutex);
 
   enum class Outcome { kDo, kFail, kDoAndFail };
 
@@ -322,6 +324,9 @@ absl::StatusOr<PinnedBytes> MemoryChunkStore::Read(ChunkId chunk) {
     return absl::NotFoundError(
         absl::StrCat("pack ", chunk.pack, " holds no chunk ", chunk.sequence));
   }
+  if (disk_->bad_sectors.contains({chunk.pack, chunk.sequence})) {
+    return absl::UnavailableError("Input/output error");
+  }
   const std::shared_ptr<std::string>& bytes = it->second.at(chunk.sequence);
   return PinnedBytes(*bytes, bytes);
 }
@@ -400,6 +405,15 @@ bool MemoryDisk::FlipBit(uint64_t pack, uint32_t sequence, int64_t bit) {
   (*hurt)[static_cast<size_t>(bit / 8)] ^= static_cast<char>(1 << (bit % 8));
   it->second[sequence] = std::move(hurt);
   return true;
+}
+
+void MemoryDisk::SetBadSector(uint64_t pack, uint32_t sequence, bool bad) {
+  MutexLock lock(state_->mutex);
+  if (bad) {
+    state_->bad_sectors.emplace(pack, sequence);
+  } else {
+    state_->bad_sectors.erase({pack, sequence});
+  }
 }
 
 Engine OpenMemoryEngine(std::shared_ptr<MemoryDisk> disk) {

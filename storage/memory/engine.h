@@ -46,6 +46,9 @@ class MemoryDisk {
   int64_t used_bytes() const;
   // Inverts one bit of a published chunk. False if there is none.
   bool FlipBit(uint64_t pack, uint32_t sequence, int64_t bit);
+  // Reads of this chunk fail with UNAVAILABLE while `bad`, as on a bad sector; all else
+  // works.
+  void SetBadSector(uint64_t pack, uint32_t sequence, bool bad);
 
   struct State;
   const std::shared_ptr<State>& state() const { return state_; }

@@ -52,6 +52,7 @@ RocksCatalog::RocksCatalog(std::shared_ptr<Folder> folder,
     : folder_(std::move(folder)),
       fs_(std::make_shared<EngineFileSystem>(folder_->fs(), "", "")),
       env_(rocksdb::NewCompositeEnv(fs_)),
+      guard_(std::make_shared<CompactionGuard>(folder_)),
       mark_(std::move(mark)) {
   // Records each synced MANIFEST at once: after a flush there may be no commit for a
   // long time.
@@ -123,6 +124,7 @@ absl::Status RocksCatalog::Write(const CatalogBatch& batch, Durability durabilit
   // A write that fails on a full disk would close the catalog, so it is refused before.
   status = folder_->CheckSpace(BatchBytes(batch) + kWriteSlack);
   if (!status.ok()) return status;
+  guard_->StopFailing(use);
   return Apply(batch, durability, use);
 }
 

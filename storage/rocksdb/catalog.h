@@ -17,6 +17,7 @@
 #include "proto/contract/mutex.h"
 #include "rocksdb/env.h"
 #include "storage/catalog.h"
+#include "storage/rocksdb/compaction_guard.h"
 #include "storage/rocksdb/db_gate.h"
 #include "storage/rocksdb/engine_file_system.h"
 #include "storage/rocksdb/folder.h"
@@ -88,6 +89,7 @@ class RocksCatalog final : public Catalog {
   const std::shared_ptr<Folder> folder_;
   const std::shared_ptr<EngineFileSystem> fs_;
   const std::unique_ptr<rocksdb::Env> env_;
+  const std::shared_ptr<CompactionGuard> guard_;
 
   // Thread-safe by themselves.
   const std::unique_ptr<HighWater> mark_;

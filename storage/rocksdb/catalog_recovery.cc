@@ -166,6 +166,7 @@ absl::Status RocksCatalog::CutJournal(const std::string& name, size_t bytes) {
 absl::Status RocksCatalog::OpenRocks(bool paranoid, std::unique_ptr<Database>* database) {
   rocksdb::Options options = CatalogOptions(env_.get(), folder_);
   options.paranoid_checks = paranoid;
+  options.listeners = {guard_};
   // RocksDB turns an open that failed for lack of descriptors into errors that look like
   // damage.
   fs_->TakeDescriptorFailure().PermitUncheckedError();

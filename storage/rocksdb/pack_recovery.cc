@@ -1,5 +1,6 @@
 #include "storage/rocksdb/pack_recovery.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -38,6 +39,12 @@ class Recovery {
   // Removes packs from the metadata whose file is missing, or that are only kept because
   // a loss is open.
   absl::Status ForgetLostFiles(const std::vector<std::string>& tables);
+  // True if the metadata does not know one of the expected packs. It may know others
+  // that are not expected.
+  bool LacksAnExpectedPack() const {
+    return std::any_of(expected_.begin(), expected_.end(),
+                       [this](uint64_t pack) { return known_.count(pack) == 0; });
+  }
   // Ingests, quarantines, keeps or deletes each file that the metadata does not know.
   absl::Status IngestFolder(const std::string& folder);
   absl::Status IngestPack(const std::string& path, uint64_t pack);
@@ -120,8 +127,7 @@ absl::Status Recovery::IngestFolder(const std::string& folder) {
     // missing; otherwise it is garbage.
     if (pack.has_value() && expected_.count(*pack) > 0 && known_.count(*pack) == 0) {
       status = IngestPack(path, *pack);
-    } else if (!pack.has_value() &&
-               (expected_.size() > known_.size() || loss_is_open())) {
+    } else if (!pack.has_value() && (LacksAnExpectedPack() || loss_is_open())) {
       status = Quarantine(path, name, "its first bytes are damaged");
     } else {
       if (loss_is_open() && expected_.count(*pack) == 0) status = Keep(path, *pack);

@@ -360,7 +360,8 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
                       return core_->ReadChecked(chunk, digest);
                     }));
   CatalogBatch rows;
-  RETURN_IF_ERROR(DeleteRows(rows, /*with_chunks=*/false));
+  const std::vector<ChunkIntake::Sealed> sealed = intake_.sealed();
+  RETURN_IF_ERROR(DeleteRows(rows, sealed));
   const v1::UploadRecord open = record();
   const std::vector<int64_t> tensor_counts = TensorCounts();
   CommitPlan plan;
@@ -376,7 +377,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   plan.expected_latest_version = expected;
   plan.allow_empty = allow_empty;
   plan.manifest = &manifest;
-  plan.sealed = intake_.sealed();
+  plan.sealed = sealed;
   plan.renewals = intake_.Renewals();
   plan.further_changes = [&](const v1::CheckpointRecord& checkpoint,
                              CatalogBatch& batch) {
@@ -395,7 +396,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   ASSIGN_OR_RETURN(Committed committed, CommitCheckpoint(*core_, plan));
   if (!committed.fresh) {
     CatalogBatch batch;
-    RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
+    RETURN_IF_ERROR(DeleteRows(batch, {}));
     plan.further_changes(committed.checkpoint, batch);
     RETURN_IF_ERROR(core_->catalog().Write(batch, Durability::kDurable));
   }
@@ -404,14 +405,22 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   return std::move(committed.checkpoint);
 }
 
-// Deletes the journal and the contributions; a committed upload has none.
-absl::Status OpenUpload::DeleteRows(CatalogBatch& batch, bool with_chunks) {
+// Deletes the journal and the contributions; a committed upload has none. The chunks of
+// inline packs go too, except those of `kept`, which the commit decides on: a pack whose
+// record seemed to fail is in the journal alone.
+absl::Status OpenUpload::DeleteRows(CatalogBatch& batch,
+                                    const std::vector<ChunkIntake::Sealed>& kept) {
   RETURN_IF_ERROR(core_->catalog().Scan(
       Space::kRecords, PrefixRange(keys::SealedPacks(upload_id_)),
       [&](absl::string_view key, absl::string_view value) {
         batch.Delete(Space::kRecords, std::string(key));
         const uint64_t pack = keys::SealedPackOf(key);
-        if (!with_chunks || !keys::IsInlinePack(pack)) return true;
+        if (!keys::IsInlinePack(pack) ||
+            std::any_of(kept.begin(), kept.end(), [pack](const ChunkIntake::Sealed& one) {
+              return one.pack == pack;
+            })) {
+          return true;
+        }
         absl::StatusOr<v1::SealedPackRecord> record = Decode<v1::SealedPackRecord>(value);
         const int count = record.ok() ? record->sizes_size() : 0;
         for (int c = 0; c < count; ++c) {
@@ -459,7 +468,7 @@ absl::Status OpenUpload::DeleteStored(Stage stored) {
   intake_.Refuse(DoesNotExist("upload", Name()));
   RETURN_IF_ERROR(intake_.AbandonOpen());
   CatalogBatch batch;
-  RETURN_IF_ERROR(DeleteRows(batch, /*with_chunks=*/true));
+  RETURN_IF_ERROR(DeleteRows(batch, {}));
   batch.Delete(Space::kRecords, RowKey());
   const v1::UploadRecord known = record();
   if (stored == Stage::kOpen && !known.request_id().empty()) {

@@ -135,7 +135,8 @@ class OpenUpload final : public Upload,
   // Of each contribution.
   std::vector<int64_t> TensorCounts() EXCLUDES(mutex_);
   absl::Status ReadManifest(ManifestBuilder& builder);
-  absl::Status DeleteRows(CatalogBatch& batch, bool with_chunks);
+  absl::Status DeleteRows(CatalogBatch& batch,
+                          const std::vector<ChunkIntake::Sealed>& kept);
   void SinkClosed() EXCLUDES(mutex_);
 
   StoreCore* const core_;

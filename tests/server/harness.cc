@@ -123,6 +123,21 @@ absl::StatusOr<v1::Checkpoint> Harness::SaveTensors(
 
 void Harness::Damage(const std::string& model_id, int64_t version, const std::string& key,
                      int64_t chunk) {
+  AtChunk(model_id, version, key, chunk, [this](uint64_t pack, uint32_t sequence) {
+    ASSERT_TRUE(disk_->FlipBit(pack, sequence, 5));
+  });
+}
+
+void Harness::BreakSector(const std::string& model_id, int64_t version,
+                          const std::string& key, int64_t chunk) {
+  AtChunk(model_id, version, key, chunk, [this](uint64_t pack, uint32_t sequence) {
+    disk_->SetBadSector(pack, sequence, true);
+  });
+}
+
+void Harness::AtChunk(const std::string& model_id, int64_t version,
+                      const std::string& key, int64_t chunk,
+                      const std::function<void(uint64_t, uint32_t)>& visit) {
   auto read = store_->reads().Open(model_id, version);
   ASSERT_TRUE(read.ok()) << read.status();
   for (const auto& tensor : (*read)->manifest().tensors()) {
@@ -130,7 +145,7 @@ void Harness::Damage(const std::string& model_id, int64_t version, const std::st
     for (const auto& piece : tensor.pieces()) {
       if (chunk < piece.packs_size()) {
         const int i = static_cast<int>(chunk);
-        ASSERT_TRUE(disk_->FlipBit(piece.packs(i), piece.sequences(i), 5));
+        visit(piece.packs(i), piece.sequences(i));
         return;
       }
       chunk -= piece.packs_size();

@@ -119,8 +119,15 @@ class Harness {
   // Inverts a bit of one chunk of a tensor, which must be in a pack of its own.
   void Damage(const std::string& model_id, int64_t version, const std::string& key,
               int64_t chunk);
+  // Makes it one that the disk cannot read, likewise.
+  void BreakSector(const std::string& model_id, int64_t version, const std::string& key,
+                   int64_t chunk);
 
  private:
+  // Calls `visit` with the place of a chunk.
+  void AtChunk(const std::string& model_id, int64_t version, const std::string& key,
+               int64_t chunk, const std::function<void(uint64_t, uint32_t)>& visit);
+
   std::shared_ptr<storage::MemoryDisk> disk_;
   std::unique_ptr<storage::CheckpointStore> store_;
   std::unique_ptr<Service> service_;

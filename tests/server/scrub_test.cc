@@ -92,6 +92,19 @@ TEST_F(ScrubTest, DamagedChunksAreStoredAgainByTheNextSave) {
             MakeBytes(kMiB, 1) + MakeBytes(kMiB, 2) + MakeBytes(kMiB, 3));
 }
 
+TEST_F(ScrubTest, APlaceThatTheDiskCannotReadIsReportedAndPassedOver) {
+  Save("a", {1, 2, 3});
+  Save("b", {5, 6, 7});
+  harness_.BreakSector("a", 1, "w", 1);
+  const std::string log = ScrubUntil([&] { return Passed(); });
+  EXPECT_EQ(gauges_->scrubbed_bytes, 5 * kMiB);
+  EXPECT_EQ(gauges_->scrub_damaged_tensors, 0);
+  EXPECT_THAT(log, HasSubstr("event=scrub_unread"));
+  EXPECT_THAT(log, HasSubstr("models/a/checkpoints/1"));
+  EXPECT_THAT(log, HasSubstr("unread_tensors=1"));
+  EXPECT_THAT(log, Not(HasSubstr("models/b/")));
+}
+
 TEST_F(ScrubTest, OnePassFollowsTheOther) {
   Save("a", {1, 2, 3});
   ScrubUntil([&] { return gauges_->scrubbed_bytes >= 6 * kMiB; }, int64_t{1} << 30,

@@ -312,5 +312,35 @@ TEST(CopyForwardFaultTest, AFailureAtAnyCallLosesAndLeavesNothing) {
   EXPECT_GT(faults, 60);
 }
 
+TEST_F(CopyForwardTest, APackThatTheDiskCannotReadStaysAndTheOthersMove) {
+  SaveAndShare();
+  const TestContent other = RandomContent(5, 4, kMiB);
+  ASSERT_OK(SaveByUpload(store(), other).status());
+  ASSERT_OK(SaveByUpload(store(), {other[2]}).status());
+  uint64_t pack = 0;
+  uint32_t sequence = 0;
+  {
+    const auto read = store().reads().Open("m", 4);
+    const auto& piece = (*read)->manifest().tensors(0).pieces(0);
+    pack = piece.packs(1);
+    sequence = piece.sequences(1);
+  }
+  fixture_.disk().SetBadSector(pack, sequence, true);
+  Delete(1);
+  Delete(3);
+  EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(3 * kMiB));
+  ASSERT_EQ(events_.warnings().size(), 1u);
+  EXPECT_THAT(events_.warnings()[0], ::testing::HasSubstr("cannot be read"));
+  ExpectReadsBack(2, shared_);
+  EXPECT_THAT(fixture_.Packs(), ::testing::Contains(pack));
+  // The first collection that has something to do tries again.
+  fixture_.disk().SetBadSector(pack, sequence, false);
+  ASSERT_OK(SaveByUpload(store(), RandomContent(6, 1, kPackful)).status());
+  Delete(5);
+  EXPECT_EQ(Collect().freed_bytes, static_cast<int64_t>(3 * kMiB));
+  ExpectReadsBack(4, {other[2]});
+  ExpectEmpty();
+}
+
 }  // namespace
 }  // namespace modelstore::storage

@@ -5,7 +5,9 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "storage/core.h"
 #include "storage/keys.h"
+#include "storage/resolve.h"
 #include "tests/storage/store_fixture.h"
 #include "tests/support/random_bytes.h"
 
@@ -352,6 +354,50 @@ TEST_F(DeletionTest, APackWhoseRecordIsDamagedIsKeptAndNamed) {
   ASSERT_OK(put(**record));
   EXPECT_EQ(Collect().freed_bytes, 1000);
   EXPECT_LT(fixture_.disk().used_bytes(), 300);
+}
+
+TEST_F(DeletionTest, AskingForADeletedVersionDoesNotKeepItsBytes) {
+  SetGrace(absl::Seconds(60));
+  ASSERT_OK(SaveByUpload(fixture_.store(), RandomContent(1, 1, 2 * kMiB)).status());
+  Delete(1);
+  for (int i = 0; i < 20; ++i) {
+    fixture_.Advance(absl::Seconds(30));
+    EXPECT_TRUE(absl::IsNotFound(fixture_.store().reads().Open("m", 1).status()));
+    Collect();
+  }
+  EXPECT_TRUE(fixture_.Packs().empty());
+}
+
+TEST_F(DeletionTest, AskingForADeletedVersionDoesNotShortenTheGraceTimeOfItsReader) {
+  SetGrace(absl::Seconds(60));
+  const TestContent content = RandomContent(1, 1, 2 * kMiB);
+  ASSERT_OK(SaveByUpload(fixture_.store(), content).status());
+  auto read = fixture_.store().reads().Open("m", 1);
+  ASSERT_OK(read.status());
+  const std::string token = fixture_.store().reads().Token(**read);
+  Delete(1);
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store().reads().Open("m", 1).status()));
+  fixture_.Advance(absl::Seconds(300));
+  read->reset();
+  EXPECT_TRUE(absl::IsNotFound(fixture_.store().reads().Open("m", 1).status()));
+  fixture_.Advance(absl::Seconds(30));
+  Collect();
+  read = fixture_.store().reads().Reopen(token);
+  ASSERT_OK(read.status());
+  EXPECT_EQ(*LoadAll(**read), Expected(content));
+}
+
+TEST_F(DeletionTest, AskingForVersionsThatDoNotExistLeavesNothingInMemory) {
+  ASSERT_OK(SaveOneShot(fixture_.store(), RandomContent(1, 1, 100)).status());
+  fixture_.Close();
+  StoreCore core(fixture_.options(),
+                 OpenMemoryEngine(std::make_shared<MemoryDisk>(fixture_.disk())));
+  ASSERT_OK(core.catalog().Reopen());
+  ASSERT_OK(HoldVersion(core, "m", 1).status());
+  for (int64_t version = 2; version < 1000; ++version) {
+    EXPECT_TRUE(absl::IsNotFound(HoldVersion(core, "m", version).status()));
+  }
+  EXPECT_EQ(core.holds.size(), 1u);
 }
 
 }  // namespace

@@ -277,5 +277,37 @@ TEST_F(RepairTest, ItSurvivesAFaultAtAnyStep) {
   ExpectEmpty();
 }
 
+TEST_F(RepairTest, ACopyThatTheDiskCannotReadStopsNoCollection) {
+  DropPackOfTheFirst();
+  SaveAgain(2 * kBytes);
+  ASSERT_OK(SaveOneShot(store(), RandomContent(9, 1, 2 << 20), {.model = "x"}).status());
+  uint64_t pack = 0;
+  uint32_t sequence = 0;
+  {
+    const auto read = store().reads().Open("m", 3);
+    const auto& piece = (*read)->manifest().tensors(0).pieces(0);
+    pack = piece.packs(5);
+    sequence = piece.sequences(5);
+    const auto other = store().reads().Open("x", 1);
+    ASSERT_OK(store().models().Delete("x", true, {}).status());
+  }
+  fixture_.disk().SetBadSector(pack, sequence, true);
+  ASSERT_EQ(fixture_.Packs().size(), 2u);
+  Collect();
+  EXPECT_EQ(fixture_.Packs().size(), 1u);
+  // All but that chunk has been repaired.
+  EXPECT_TRUE(IsDamaged(1));
+  {
+    const auto read = store().reads().Open("m", 1);
+    EXPECT_OK((*read)->ReadChunk(0, 0, 4).status());
+  }
+  fixture_.disk().SetBadSector(pack, sequence, false);
+  Collect();
+  EXPECT_EQ(Damaged(), 0);
+  ExpectWhole(1, first_);
+  ExpectWhole(2, second_);
+  ExpectEmpty();
+}
+
 }  // namespace
 }  // namespace modelstore::storage

@@ -496,5 +496,26 @@ TEST(RocksChunkStoreTest, ReadsLandInMemoryThatIsUsedAgainAndAreNotCopied) {
   EXPECT_EQ(store.copied_reads(), 0);
 }
 
+TEST_F(RocksEngineTest, ADamagedFileIsKeptWhileAPackIsMissingWhateverElseIsThere) {
+  auto engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  ASSERT_TRUE(engine->chunks->Reopen({}).ok());
+  ASSERT_TRUE(AddPack(*engine->chunks, 1, {TestBytes(20'000, 1)}).ok());
+  *engine = Engine();
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const std::string file = folder_.path() + "/packs/000777.sst";
+  WriteBytes(file, "no pack can be told from this");
+  // Pack 1 is there and nothing names it; pack 2 is missing.
+  const uint64_t missing[] = {2};
+  ASSERT_EQ(engine->chunks->Reopen(missing), absl::OkStatus());
+  EXPECT_THAT(folder_.Files("quarantine", ".sst"), SizeIs(1));
+  // Where none is missing, such a file is garbage.
+  WriteBytes(file, "no pack can be told from this");
+  const uint64_t present[] = {1};
+  ASSERT_EQ(engine->chunks->Reopen(present), absl::OkStatus());
+  EXPECT_THAT(folder_.Files("quarantine", ".sst"), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace modelstore::storage

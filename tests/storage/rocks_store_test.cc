@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/contract/mutex.h"
 #include "storage/rocksdb/engine.h"
 #include "tests/storage/rocks_folder.h"
 #include "tests/storage/store_fixture.h"
@@ -16,7 +18,24 @@ namespace {
 
 using testing::FaultFileSystem;
 using testing::FileKind;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+
+class Events final : public Listener {
+ public:
+  void OnEvent(Severity, absl::string_view message) override {
+    MutexLock lock(mutex_);
+    told_ += absl::StrCat(message, "\n");
+  }
+  std::string told() {
+    MutexLock lock(mutex_);
+    return told_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::string told_ GUARDED_BY(mutex_);
+};
 
 class RocksStoreTest : public ::testing::Test {
  protected:
@@ -26,11 +45,14 @@ class RocksStoreTest : public ::testing::Test {
   }
   absl::Status Open() {
     store_.reset();
-    auto engine = OpenRocksEngine(
-        {.path = folder_.path(), .ballast_bytes = 0, .file_system = disk_});
+    auto engine = OpenRocksEngine({.path = folder_.path(),
+                                   .ballast_bytes = 0,
+                                   .file_system = disk_,
+                                   .listener = &events_});
     if (!engine.ok()) return engine.status();
     StoreOptions options = StoreFixture::SmallOptions();
     options.pack_bytes = 64 << 20;
+    options.grace = grace_;
     auto store = CheckpointStore::Open(options, *std::move(engine));
     if (store.ok()) store_ = *std::move(store);
     return store.status();
@@ -40,6 +62,17 @@ class RocksStoreTest : public ::testing::Test {
     const std::vector<std::string> files = folder_.Files("packs", ".sst");
     EXPECT_EQ(files.size(), 1u);
     return files.at(0);
+  }
+  // Flips a bit of the first `text` of each table that has it; returns how many have.
+  int FlipBitAtFirst(const std::string& subfolder, const std::string& text) {
+    int hits = 0;
+    for (const std::string& file : folder_.Files(subfolder, ".sst")) {
+      const size_t at = FileBytes(file).find(text);
+      if (at == std::string::npos) continue;
+      FlipBitAt(file, static_cast<int64_t>(at), 1);
+      ++hits;
+    }
+    return hits;
   }
   int64_t Damaged() { return store_->maintenance().Stats()->damaged_chunks; }
   void ExpectTheNextSaveIsWhole(const TestContent& content, int64_t renewed_chunks) {
@@ -64,6 +97,8 @@ class RocksStoreTest : public ::testing::Test {
   }
 
   const TestContent content_ = RandomContent(1, 2, 12 * kTestChunk);
+  absl::Duration grace_;
+  Events events_;
   RocksFolder folder_;
   std::shared_ptr<FaultFileSystem> disk_ =
       std::make_shared<FaultFileSystem>(folder_.path());
@@ -164,6 +199,56 @@ TEST_F(RocksStoreTest, ADeletedModelContinuesGoingAfterAKillAtAnyStep) {
         }));
   }
   EXPECT_THAT(left, IsEmpty());
+}
+
+TEST_F(RocksStoreTest, AVersionWhoseManifestIsDamagedCanBeDeletedAndCollected) {
+  const std::string key = "a.tensor.of.the.doomed";
+  ASSERT_OK(SaveOneShot(*store_, {Vector(key, "xyz")}, {.model = "doomed"}).status());
+  ASSERT_OK(Open());
+  store_.reset();
+  ASSERT_EQ(FlipBitAtFirst("catalog", key), 1);
+  // Both wait for the collection.
+  grace_ = absl::Milliseconds(100);
+  ASSERT_OK(Open());
+  ASSERT_TRUE(absl::IsDataLoss(store_->reads().Open("doomed", 1).status()));
+  ASSERT_OK(store_->checkpoints().Delete("m", 1, {}).status());
+  ASSERT_OK(store_->checkpoints().Delete("doomed", 1, {}).status());
+  absl::SleepFor(2 * grace_);
+  ASSERT_OK(store_->maintenance().CollectGarbage(false, nullptr).status());
+  EXPECT_THAT(folder_.Files("packs", ".sst"), IsEmpty());
+  EXPECT_EQ(store_->maintenance().Stats()->waiting_bytes, 0);
+  ASSERT_OK(Open());
+  ASSERT_OK(store_->maintenance().CollectGarbage(false, nullptr).status());
+  ASSERT_OK(SaveOneShot(*store_, {Vector(key, "xyz")}, {.model = "doomed"}).status());
+}
+
+TEST_F(RocksStoreTest, SavesContinueWhenACompactionOfTheCatalogMeetsDamage) {
+  const std::string key = "a.tensor.of.the.doomed";
+  ASSERT_OK(Open());  // in a table of its own
+  ASSERT_OK(SaveOneShot(*store_, {Vector(key, "xyz")}, {.model = "doomed"}).status());
+  ASSERT_OK(Open());
+  store_.reset();
+  ASSERT_EQ(FlipBitAtFirst("catalog", key), 1);
+  ASSERT_OK(Open());
+  uint64_t seed = 100;
+  for (int i = 0; i < 6; ++i) {
+    // Ranges of keys that overlap, so that tables are not just moved.
+    for (int save = 0; save < 8; ++save) {
+      ASSERT_OK(SaveOneShot(*store_, RandomContent(seed++, 1, 100)).status()) << i;
+    }
+    ASSERT_OK(Open()) << i;
+  }
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_OK(SaveOneShot(*store_, RandomContent(seed++, 1, 100)).status()) << i;
+    absl::SleepFor(absl::Milliseconds(100));
+  }
+  EXPECT_EQ(store_->maintenance().Stats()->reopen_count, 0);
+  EXPECT_THAT(events_.told(), HasSubstr("a table of the catalog is damaged"));
+  EXPECT_TRUE(absl::IsDataLoss(store_->reads().Open("doomed", 1).status()));
+  // Versions whose manifests are in other tables are not concerned.
+  EXPECT_EQ(*LoadAll(*store_, 1), Expected(content_));
+  ASSERT_OK(store_->checkpoints().Delete("doomed", 1, {}).status());
+  ASSERT_OK(store_->maintenance().CollectGarbage(false, nullptr).status());
 }
 
 }  // namespace

@@ -710,5 +710,28 @@ TEST_F(UploadsTest, RubbishIsAClearError) {
       absl::IsInvalidArgument(uploads().Create(RequestOf({}), 70'000, {}).status()));
 }
 
+TEST_F(UploadsTest, ChunksOfASmallPackWhoseRecordSeemedToFailGoWithTheUpload) {
+  const TestContent content = RandomContent(1, 1, 1000);
+  const std::vector<std::string> chunks = ChunksOf(content);
+  const std::string id = Create();
+  auto sink = uploads().OpenSink("m", id);
+  ASSERT_OK(sink.status());
+  ASSERT_OK((*sink)->Put(DigestOf(chunks[0]), {chunks[0]}).status());
+  // The record is written, and nobody can tell.
+  fixture_.disk().SetFault({.at_call = 1, .after_effect = true});
+  fixture_.disk().SetReopenFails(true);
+  EXPECT_FALSE((*sink)->Close().ok());
+  fixture_.disk().SetReopenFails(false);
+  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
+  ASSERT_OK((*sink)->Put(DigestOf(chunks[0]), {chunks[0]}).status());
+  ASSERT_OK((*sink)->Close());
+  ASSERT_OK(Describe(id, 0, content));
+  ASSERT_OK(uploads().Commit("m", id, {}).status());
+  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
+  ASSERT_OK(fixture_.store().models().Delete("m", true, {}).status());
+  fixture_.Advance(absl::Hours(48));  // the record of the committed upload
+  EXPECT_LT(fixture_.UsedAfterCollection(), 100);
+}
+
 }  // namespace
 }  // namespace modelstore::storage
