@@ -36,6 +36,10 @@ class Commit {
   // The version that an earlier run of the same request has committed, if any.
   absl::StatusOr<std::optional<v1::CheckpointRecord>> Earlier();
   absl::Status WritePagesBeforeCommit();
+  // Makes `batch` apply only if the page is there, and with it all that were written
+  // before it.
+  void ExpectPage(size_t page, CatalogBatch& batch) const;
+  bool LastPageIsThere();
   void FillRecord();
   CatalogBatch MakeBatch() const;
   void AddPacks(CatalogBatch& batch) const;
@@ -110,6 +114,22 @@ absl::Status Commit::CheckNotDamaged() const {
   return absl::OkStatus();
 }
 
+void Commit::ExpectPage(size_t page, CatalogBatch& batch) const {
+  batch.Expect(Space::kManifests,
+               keys::ManifestPage(manifest_id_, static_cast<uint32_t>(page)),
+               manifest_.pages[page]);
+}
+
+bool Commit::LastPageIsThere() {
+  const absl::StatusOr<std::optional<std::string>> page = core_.catalog().Get(
+      Space::kManifests,
+      keys::ManifestPage(manifest_id_,
+                         static_cast<uint32_t>(manifest_.pages.size() - 1)));
+  return page.ok() && page->has_value();
+}
+
+// A reopening that another caller's fault causes may lose buffered writes, always the
+// last ones. So each batch, and the commit's, expects a page of the batch before it.
 absl::Status Commit::WritePagesBeforeCommit() {
   CatalogBatch batch;
   size_t bytes = 0;
@@ -122,6 +142,7 @@ absl::Status Commit::WritePagesBeforeCommit() {
     if (bytes < kPageBatchBytes && p + 1 < manifest_.pages.size()) continue;
     RETURN_IF_ERROR(core_.catalog().Write(batch, Durability::kBuffered));
     batch = {};
+    ExpectPage(p, batch);
     bytes = 0;
   }
   return absl::OkStatus();
@@ -213,6 +234,7 @@ CatalogBatch Commit::MakeBatch() const {
               Encode(request));
   }
   if (HasPagesBeforeCommit()) {
+    ExpectPage(manifest_.pages.size() - 1, batch);
     batch.Delete(Space::kRecords, keys::RunningManifest(manifest_id_));
   } else {
     for (size_t p = 0; p < manifest_.pages.size(); ++p) {
@@ -265,10 +287,12 @@ absl::StatusOr<Committed> Commit::Run() {
       FillRecord();
       status = core_.catalog().Write(MakeBatch(), Durability::kDurable);
       if (status.ok()) return Committed{std::move(record_), model_.uid(), true};
-      if (absl::IsAborted(status)) {
-        ++races;
-        continue;
-      }
+    }
+    if (absl::IsAborted(status)) {
+      // The model was changed, or a reopening has lost pages.
+      ++races;
+      pages_written = pages_written && HasPagesBeforeCommit() && LastPageIsThere();
+      continue;
     }
     if (!absl::IsUnavailable(status)) return status;
     // Pages that were only buffered may be gone after a reopening.

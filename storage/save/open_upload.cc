@@ -87,7 +87,7 @@ absl::Status OpenUpload::CheckOpen() {
   RETURN_IF_ERROR(CheckExists());
   if (stage_ == Stage::kOpen) {
     if (!in_doubt_) return absl::OkStatus();
-    return Unavailable(absl::StrCat("the commit or deletion of upload ", Name(),
+    return Unavailable(absl::StrCat("the creation, commit or deletion of upload ", Name(),
                                     " is undecided: repeat it"),
                        1000);
   }
@@ -96,6 +96,11 @@ absl::Status OpenUpload::CheckOpen() {
   }
   return absl::FailedPreconditionError(
       absl::StrCat("upload ", Name(), " is being committed"));
+}
+
+void OpenUpload::SetInDoubt() {
+  MutexLock lock(mutex_);
+  in_doubt_ = true;
 }
 
 // Called by Touch() too: a client that comes back after a crash begins with
@@ -331,10 +336,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommitInTurn(
   if (stored.ok() && *stored == Stage::kOpen) {
     absl::StatusOr<v1::CheckpointRecord> result =
         RunCommit(expected_latest_version, allow_empty);
-    if (IsUndecided(result.status())) {
-      MutexLock lock(mutex_);
-      in_doubt_ = true;
-    }
+    if (IsUndecided(result.status())) SetInDoubt();
     EndTurn(result.ok() ? Stage::kCommitted : Stage::kOpen);
     return result;
   }
@@ -453,10 +455,7 @@ absl::Status OpenUpload::RunDelete() {
   const absl::StatusOr<Stage> stored = StoredStage();
   absl::Status status = stored.status();
   if (stored.ok() && *stored != Stage::kDeleted) status = DeleteStored(*stored);
-  if (IsUndecided(status)) {
-    MutexLock lock(mutex_);
-    in_doubt_ = true;
-  }
+  if (IsUndecided(status)) SetInDoubt();
   const Stage before =
       record().committed_version() != 0 ? Stage::kCommitted : Stage::kOpen;
   EndTurn(status.ok() ? Stage::kDeleted : before);
@@ -467,15 +466,34 @@ absl::Status OpenUpload::RunDelete() {
 absl::Status OpenUpload::DeleteStored(Stage stored) {
   intake_.Refuse(DoesNotExist("upload", Name()));
   RETURN_IF_ERROR(intake_.AbandonOpen());
-  CatalogBatch batch;
-  RETURN_IF_ERROR(DeleteRows(batch, {}));
-  batch.Delete(Space::kRecords, RowKey());
-  const v1::UploadRecord known = record();
-  if (stored == Stage::kOpen && !known.request_id().empty()) {
-    batch.Delete(Space::kRecords, keys::Request(model_uid_, known.request_id()));
+  absl::Status status;
+  do {
+    CatalogBatch batch;
+    RETURN_IF_ERROR(DeleteRows(batch, {}));
+    batch.Delete(Space::kRecords, RowKey());
+    if (stored == Stage::kOpen) RETURN_IF_ERROR(DeleteRequest(batch));
+    status =
+        core_->WriteResolved(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
+                             core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
+    // Aborted: a save of the same request has made a version meanwhile.
+  } while (absl::IsAborted(status));
+  return status;
+}
+
+// Not the row of a version or an upload that another call has made of the same request.
+absl::Status OpenUpload::DeleteRequest(CatalogBatch& batch) {
+  const std::string request_id = record().request_id();
+  if (request_id.empty()) return absl::OkStatus();
+  const std::string key = keys::Request(model_uid_, request_id);
+  ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                   core_->catalog().Get(Space::kRecords, key));
+  if (!bytes.has_value()) return absl::OkStatus();
+  const absl::StatusOr<v1::RequestRecord> row = Decode<v1::RequestRecord>(*bytes);
+  if (row.ok() && row->upload_id() == upload_id_ && row->version() == 0) {
+    batch.Expect(Space::kRecords, key, *bytes);
+    batch.Delete(Space::kRecords, key);
   }
-  return core_->WriteResolved(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
-                              core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
+  return absl::OkStatus();
 }
 
 }  // namespace modelstore::storage

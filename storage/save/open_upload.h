@@ -62,8 +62,8 @@ class OpenUpload final : public Upload,
   const std::string& base_model_uid() const { return base_model_uid_; }
   int64_t base_version() const { return base_version_; }
 
-  // Prolongs its life and settles an undecided commit or deletion. NOT_FOUND once it is
-  // deleted.
+  // Prolongs its life and settles an undecided creation, commit or deletion. NOT_FOUND
+  // once it is deleted.
   absl::Status Touch() EXCLUDES(mutex_);
   // Begins a call of a client: as Touch(). Once it is committed, returns the upload that
   // answers for it; otherwise null.
@@ -80,6 +80,11 @@ class OpenUpload final : public Upload,
       EXCLUDES(mutex_);
   absl::Status Delete() override EXCLUDES(mutex_);
 
+  // Its creation, commit or deletion may have happened or not: nothing is written until
+  // that is settled.
+  void SetInDoubt() EXCLUDES(mutex_);
+  // Finds out what has happened, if that is in doubt and can be read.
+  void ResolveUndecided() EXCLUDES(mutex_);
   v1::UploadRecord record() EXCLUDES(mutex_);
   bool committed() EXCLUDES(mutex_);
   bool deleted() EXCLUDES(mutex_);
@@ -108,6 +113,8 @@ class OpenUpload final : public Upload,
     uint32_t parts = 0;
     bool complete = false;
     ManifestTotals totals;
+    // The bytes of its record; absent: it has none.
+    std::optional<std::string> row;
   };
 
   absl::Status CheckExists() REQUIRES(mutex_);
@@ -120,10 +127,9 @@ class OpenUpload final : public Upload,
   absl::Status RunDelete() EXCLUDES(mutex_);
   absl::Status DeleteStored(Stage stored) EXCLUDES(mutex_);
   absl::Duration IdleForLocked() REQUIRES(mutex_);
-  void ResolveUndecided() EXCLUDES(mutex_);
   void EndTurn(Stage stage) EXCLUDES(mutex_);
-  // Reads the stage from the catalog: an undecided commit or deletion may have
-  // happened. The row exists from creation to deletion.
+  // Reads the stage from the catalog: what was undecided may have happened. The row
+  // exists from creation to deletion.
   absl::StatusOr<Stage> StoredStage() EXCLUDES(mutex_);
   absl::StatusOr<v1::CheckpointRecord> CommitInTurn(
       std::optional<int64_t> expected_latest_version, bool allow_empty) EXCLUDES(mutex_);
@@ -137,6 +143,7 @@ class OpenUpload final : public Upload,
   absl::Status ReadManifest(ManifestBuilder& builder);
   absl::Status DeleteRows(CatalogBatch& batch,
                           const std::vector<ChunkIntake::Sealed>& kept);
+  absl::Status DeleteRequest(CatalogBatch& batch) EXCLUDES(mutex_);
   void SinkClosed() EXCLUDES(mutex_);
 
   StoreCore* const core_;
@@ -161,7 +168,6 @@ class OpenUpload final : public Upload,
   int open_sinks_ GUARDED_BY(mutex_) = 0;
   // On the steady clock; a restart counts as a use.
   absl::Duration used_ GUARDED_BY(mutex_);
-  // A commit or deletion may have happened: nothing is written until that is settled.
   bool in_doubt_ GUARDED_BY(mutex_) = false;
   bool base_loaded_ GUARDED_BY(mutex_) = false;
   Hold base_hold_ GUARDED_BY(mutex_);

@@ -24,7 +24,8 @@ void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& re
   contributions_[contribution] = {
       record.part_count(),
       record.complete(),
-      {record.tensor_count(), record.manifest_bytes(), record.attachment_bytes()}};
+      {record.tensor_count(), record.manifest_bytes(), record.attachment_bytes()},
+      Encode(record)};
 }
 
 // Deletes all stored parts: a write that seemed to fail may have left one.
@@ -53,10 +54,15 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
                         absl::StrCat("must be below ", record_.contribution_count()));
   }
   CatalogBatch batch;
+  const std::string key = keys::Contribution(upload_id_, contribution);
   Contribution next = contributions_[contribution];
   if (begin) {
     RETURN_IF_ERROR(DeleteParts(contribution, batch));
     next = {};
+  } else {
+    // A reopening may have lost the parts before this one and brought back those that
+    // they replaced.
+    batch.Expect(Space::kRecords, key, next.row);
   }
   RETURN_IF_ERROR(
       CheckManifestPart(algorithm_, DigestsWanted::kAll, checked, next.totals));
@@ -79,13 +85,23 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   row.set_manifest_bytes(next.totals.bytes);
   row.set_attachment_bytes(next.totals.attachment_bytes);
   row.set_change_id(RandomNumber());
-  const std::string key = keys::Contribution(upload_id_, contribution);
-  batch.Put(Space::kRecords, key, Encode(row));
-  RETURN_IF_ERROR(core_->WriteResolved(
+  next.row = Encode(row);
+  batch.Put(Space::kRecords, key, *next.row);
+  const absl::Status status = core_->WriteResolved(
       batch, complete ? Durability::kDurable : Durability::kBuffered,
-      StoreCore::Room::kNormalWrite, core_->KeyIs(Space::kRecords, key, Encode(row))));
-  contributions_[contribution] = next;
-  return absl::OkStatus();
+      StoreCore::Room::kNormalWrite, core_->KeyIs(Space::kRecords, key, next.row));
+  if (status.ok()) {
+    contributions_[contribution] = std::move(next);
+    return status;
+  }
+  if (!absl::IsAborted(status) && !IsUndecided(status)) return status;
+  // Which parts are stored is not known: the contribution must begin anew.
+  contributions_[contribution] = {};
+  if (IsUndecided(status)) return status;
+  return Unavailable(
+      absl::StrCat("upload ", Name(), ": parts of contribution ", contribution,
+                   " were lost; send it again from its first"),
+      1000);
 }
 
 absl::Status OpenUpload::CheckContributions() {

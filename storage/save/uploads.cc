@@ -336,9 +336,13 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::TryCreate(
   }
   const absl::Status status = Write(target, record);
   if (absl::IsAborted(status)) return none;
+  if (!status.ok() && !IsUndecided(status)) return status;
+  auto upload = std::make_shared<OpenUpload>(
+      &core_, this, record, AlgorithmOf(target.model), std::move(hold), std::move(base));
+  // If it was created after all, a repeated request must find it.
+  if (!status.ok()) upload->SetInDoubt();
+  Insert(std::move(upload));
   RETURN_IF_ERROR(status);
-  Insert(std::make_shared<OpenUpload>(&core_, this, record, AlgorithmOf(target.model),
-                                      std::move(hold), std::move(base)));
   return std::optional<v1::UploadRecord>(std::move(record));
 }
 
@@ -351,6 +355,7 @@ absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id
   for (const Pointer& upload : All()) {
     const std::string name = absl::StrCat(upload->model_id(), "/", upload->upload_id());
     const bool wanted = model_id.empty() || upload->model_id() == model_id;
+    if (wanted) upload->ResolveUndecided();
     if (!wanted || upload->committed() || upload->deleted()) continue;
     // Ids of models hold no slash, so that these names sort like the table.
     if (!last.empty() &&
@@ -373,7 +378,8 @@ int64_t StoredUploads::SweepExpired(absl::Time now) {
   committed_.Sweep(now);
   int64_t swept = 0;
   for (const Pointer& upload : All()) {
-    if (upload->deleted()) Remove(*upload);  // by a deletion that was undecided
+    upload->ResolveUndecided();
+    if (upload->deleted()) Remove(*upload);
     if (upload->deleted() || !upload->Expired(now)) continue;
     const bool open = !upload->committed();
     if (!upload->Discard().ok()) continue;

@@ -112,7 +112,7 @@ TEST_F(AttachmentsTest, AsLargeAsAMessageASectionTravelsAloneAndALargerOneIsRefu
   content.sections.push_back(
       {.name = "blob", .value = Value(std::string(4'900'000, 'b')), .metadata = {}});
   // The metadata of the first message.
-  content.description = std::string(4000, 'd');
+  content.metadata.description = std::string(4000, 'd');
   const auto saved = client_.SaveAsync("models/m", content).Durable(TestDeadline());
   ASSERT_TRUE(saved.ok()) << saved.status();
   content.sections[0].value = Value(std::string(6'000'000, 'b'));

@@ -27,6 +27,7 @@ using support::TestStore;
 
 constexpr char kModel[] = "models/m";
 constexpr char kVersion[] = "models/m/checkpoints/1";
+constexpr char kLease[] = "models/m/checkpoints/1/leases/w";
 
 absl::Status TooLate() { return absl::DeadlineExceededError("no answer came in time"); }
 
@@ -170,8 +171,7 @@ std::vector<NamedCall> FreeFunctions() {
        [](C c, D d) {
          return AcquireLease(c, kVersion, "w", hours(1), {.deadline = d}).status();
        }},
-      {"ReleaseLease",
-       [](C c, D d) { return ReleaseLease(c, kVersion, "w", {.deadline = d}); }},
+      {"ReleaseLease", [](C c, D d) { return ReleaseLease(c, kLease, {.deadline = d}); }},
       {"ListLeases",
        [](C c, D d) { return ListLeases(c, kModel, {.deadline = d}).status(); }},
       {"CopyCheckpoint",

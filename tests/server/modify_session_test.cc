@@ -214,7 +214,9 @@ TEST_F(ModifySessionTest, CancelledAtAnyStepItLeavesNothing) {
       (*session)->Cancel();
       const absl::Status status = ReadToEnd(**session);
       EXPECT_EQ(status.ok(), LatestVersion() != 1) << status;
-      if (!status.ok()) EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+      if (!status.ok()) {
+        EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+      }
     }
     session->reset();
     // A commit that has begun is not stopped.

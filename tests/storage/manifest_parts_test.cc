@@ -87,7 +87,10 @@ TEST_F(ManifestPartsTest, AManifestThatLostAPartIsNotCommittedWithoutIt) {
   ASSERT_OK(Add({old_[0]}, true, false));
   // The part was buffered, and a reopening after a fault found it gone.
   fixture_.disk().LosePower();
-  ASSERT_OK(Add({old_[1], old_[2]}, false, true));
+  const absl::Status lost = Add({old_[1], old_[2]}, false, true);
+  EXPECT_TRUE(absl::IsUnavailable(lost)) << lost;
+  EXPECT_THAT(std::string(lost.message()),
+              HasSubstr("parts of contribution 0 were lost; send it again"));
   const auto refused = NamedUpload(uploads(), "m", id_).Commit({});
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
   EXPECT_THAT(std::string(refused.status().message()),

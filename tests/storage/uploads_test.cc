@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
-#include "tests/storage/store_fixture.h"
+#include "tests/storage/uploads_fixture.h"
 #include "tests/support/random_bytes.h"
 
 namespace modelstore::storage {
@@ -16,35 +16,6 @@ using support::RandomBytes;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-class UploadsTest : public ::testing::Test {
- protected:
-  Uploads& uploads() { return fixture_.store().uploads(); }
-
-  std::string Create(const SaveOptions& options = {}, uint32_t contributions = 1) {
-    const auto upload = uploads().Create(RequestOf(options), contributions, {});
-    EXPECT_OK(upload.status());
-    return upload.ok() ? upload->upload_id() : "";
-  }
-  absl::Status Send(const std::string& id, const std::vector<std::string>& chunks) {
-    auto sink = NamedUpload(uploads(), "m", id).OpenSink();
-    if (!sink.ok()) return sink.status();
-    return PutAll(**sink, chunks);
-  }
-  absl::Status Describe(const std::string& id, uint32_t contribution,
-                        const TestContent& content) {
-    return NamedUpload(uploads(), "m", id)
-        .AddManifest(contribution, PartOf(content), true, true);
-  }
-  std::vector<uint32_t> Missing(const std::string& id,
-                                const std::vector<std::string>& chunks) {
-    const auto missing = NamedUpload(uploads(), "m", id).FindMissing(DigestsOf(chunks));
-    EXPECT_OK(missing.status());
-    return *missing;
-  }
-
-  StoreFixture fixture_;
-};
 
 TEST_F(UploadsTest, WhatAClosedStreamSentOutlivesPowerLoss) {
   for (const size_t bytes : {size_t{1000}, size_t{500} << 10, size_t{3} << 20}) {
@@ -408,52 +379,6 @@ TEST_F(UploadsTest, DeletedItLeavesNothing) {
   }
 }
 
-TEST_F(UploadsTest, WhetherItIsDeletedIsFoundOutBeforeAnythingElse) {
-  const TestContent content = RandomContent(1, 2, 1000);
-  for (const bool happened : {true, false}) {
-    const std::string id = Create({.no_base = true});
-    ASSERT_OK(Send(id, ChunksOf(content)));
-    ASSERT_OK(Describe(id, 0, content));
-    fixture_.disk().SetFault({.at_call = 1, .after_effect = happened});
-    fixture_.disk().SetReopenFails(true);
-    EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Delete()));
-    EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Commit({}).status()));
-    fixture_.disk().SetReopenFails(false);
-    ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
-    const auto committed = NamedUpload(uploads(), "m", id).Commit({});
-    if (happened) {
-      EXPECT_TRUE(absl::IsNotFound(committed.status())) << committed.status();
-      EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", id).State().status()));
-    } else {
-      ASSERT_OK(committed.status());
-      EXPECT_EQ(*LoadAll(fixture_.store(), committed->version()), Expected(content));
-    }
-    EXPECT_EQ(fixture_.store().maintenance().Stats()->open_upload_count, 0);
-  }
-}
-
-TEST_F(UploadsTest, AnUndecidedCommitLeavesItsRowAsItWroteIt) {
-  const TestContent content = RandomContent(1, 2, 1000);
-  const auto upload =
-      uploads().Create(RequestOf({.no_base = true}), 1, absl::Minutes(10));
-  ASSERT_OK(upload.status());
-  const std::string& id = upload->upload_id();
-  ASSERT_OK(Send(id, ChunksOf(content)));
-  ASSERT_OK(Describe(id, 0, content));
-  fixture_.disk().SetFault({.at_call = 1, .after_effect = true});
-  fixture_.disk().SetReopenFails(true);
-  EXPECT_TRUE(absl::IsUnavailable(NamedUpload(uploads(), "m", id).Commit({}).status()));
-  fixture_.disk().SetReopenFails(false);
-  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
-  fixture_.Advance(absl::Minutes(5));
-  const auto state = NamedUpload(uploads(), "m", id).State();
-  ASSERT_OK(state.status());
-  EXPECT_EQ(state->record.committed_version(), 1);
-  EXPECT_GT(state->sealed_bytes, 0);
-  ASSERT_EQ(state->contributions.size(), 1u);
-  EXPECT_EQ(state->contributions[0].tensor_count, 2);
-}
-
 TEST_F(UploadsTest, UnnamedForItsTimeToLiveItExpires) {
   const int64_t used = fixture_.UsedAfterCollection();
   const auto upload = uploads().Create(RequestOf({.model = "m"}), 1, absl::Minutes(10));
@@ -708,29 +633,6 @@ TEST_F(UploadsTest, RubbishIsAClearError) {
   EXPECT_TRUE(absl::IsNotFound(NamedUpload(uploads(), "m", "").Commit({}).status()));
   EXPECT_TRUE(
       absl::IsInvalidArgument(uploads().Create(RequestOf({}), 70'000, {}).status()));
-}
-
-TEST_F(UploadsTest, ChunksOfASmallPackWhoseRecordSeemedToFailGoWithTheUpload) {
-  const TestContent content = RandomContent(1, 1, 1000);
-  const std::vector<std::string> chunks = ChunksOf(content);
-  const std::string id = Create();
-  auto sink = uploads().OpenSink("m", id);
-  ASSERT_OK(sink.status());
-  ASSERT_OK((*sink)->Put(DigestOf(chunks[0]), {chunks[0]}).status());
-  // The record is written, and nobody can tell.
-  fixture_.disk().SetFault({.at_call = 1, .after_effect = true});
-  fixture_.disk().SetReopenFails(true);
-  EXPECT_FALSE((*sink)->Close().ok());
-  fixture_.disk().SetReopenFails(false);
-  ASSERT_OK(fixture_.store().maintenance().ReopenIfClosed());
-  ASSERT_OK((*sink)->Put(DigestOf(chunks[0]), {chunks[0]}).status());
-  ASSERT_OK((*sink)->Close());
-  ASSERT_OK(Describe(id, 0, content));
-  ASSERT_OK(uploads().Commit("m", id, {}).status());
-  EXPECT_EQ(*LoadAll(fixture_.store(), 1), Expected(content));
-  ASSERT_OK(fixture_.store().models().Delete("m", true, {}).status());
-  fixture_.Advance(absl::Hours(48));  // the record of the committed upload
-  EXPECT_LT(fixture_.UsedAfterCollection(), 100);
 }
 
 }  // namespace
