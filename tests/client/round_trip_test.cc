@@ -204,7 +204,7 @@ TEST(RoundTripTest, ASectionOfAnySizeIsReadByItself) {
   SaveContent content;
   // One fits in an answer of the server, the other does not.
   content.sections = {{"extra", Value::Dict({{"lr", 0.1}}), Value("metadata")},
-                      {"history", Value(std::string(5 << 20, 'h')), Value()}};
+                      {"history", Value(std::string(4'900'000, 'h')), Value()}};
   auto info = client.SaveAsync("models/m", content).Durable(TestDeadline());
   ASSERT_TRUE(info.ok()) << info.status();
   for (const SectionContent& saved : content.sections) {

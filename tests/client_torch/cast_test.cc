@@ -242,7 +242,7 @@ TEST_F(CastTest, AnOptimizersStateIsNeverCast) {
       LoadCheckpoint(fixture_.client(), support::kLatest, args, options);
   EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(result.status.message()),
-              HasSubstr("options.target_dtype: would cast the optimizer's state"));
+              HasSubstr("options.target_dtype: would cast an optimizer's state"));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ TEST(DType, NumbersAndNamesAreThoseOfTheApi) {
       continue;
     }
     ASSERT_TRUE(dtype.ok()) << value->name();
-    std::string name = value->name();
+    std::string name = value->name().substr(std::string("DTYPE_").size());
     std::transform(name.begin(), name.end(), name.begin(),
                    [](unsigned char c) { return std::tolower(c); });
     EXPECT_EQ(std::string(DTypeName(*dtype)), name);

@@ -124,7 +124,7 @@ TEST(EveryErrorTest, CarriesAReasonOfTheListThatFitsItsCode) {
       ++of_method;
       const auto detail = ErrorDetailOf(status);
       ASSERT_TRUE(detail.has_value()) << path << ": " << status;
-      ErrorReason reason;
+      ErrorReason reason = ERROR_REASON_UNSPECIFIED;
       ASSERT_TRUE(
           v1::ErrorReason_Parse(absl::StrCat("ERROR_REASON_", detail->reason), &reason))
           << path << ": " << detail->reason;

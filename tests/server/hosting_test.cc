@@ -138,7 +138,7 @@ TEST(HostingTest, MoreStreamsThanTheLimitAreRefused) {
   v1::Checkpoint third;
   const grpc::Status status = harness.Save({}, &third);
   EXPECT_TRUE(IsRefusedForNow(status)) << status.error_message();
-  EXPECT_THAT(status.error_message(), testing::HasSubstr("2 streams"));
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("2 open streams"));
   for (auto& context : contexts) context->TryCancel();
   for (auto& stream : streams) stream->Finish();
 }

@@ -69,7 +69,7 @@ class LifeTest : public testing::Test {
 
 TEST_F(LifeTest, AnAliasStandsForItsVersionInEveryRequestAndNeverInAnAnswer) {
   EXPECT_THAT(Get("production"), FailsWith(absl::StatusCode::kNotFound, "production"));
-  auto alias = Set("production", 2, 0, "accuracy 0.97");
+  auto alias = Set("production", 2, {}, "accuracy 0.97");
   ASSERT_TRUE(alias.ok()) << alias.status();
   EXPECT_EQ(alias->name(), "models/iris/aliases/production");
   EXPECT_EQ(alias->version(), 2);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -307,18 +308,31 @@ TEST_F(PruneTest, APruneDoesNotTouchARecreatedModel) {
 }
 
 TEST_F(PruneTest, AVersionThatWasChangedConcurrentlyStays) {
-  Update(2, "expire_time",
-         [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
-  v1::PruneCheckpointsRequest request;
-  request.set_parent("models/iris");
-  auto session = harness_.service().OpenOutbound(absl::StrCat(kStore, "PruneCheckpoints"),
-                                                 request.SerializeAsString());
-  ASSERT_TRUE(session.ok()) << session.status();
-  ASSERT_TRUE((*session)->Next().ok());
-  Update(2, "expire_time",
+  for (const int64_t version : {2, 3}) {
+    Update(version, "expire_time",
+           [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1); });
+  }
+  // The first deletion waits until the other version was changed.
+  std::atomic<bool> deleted = false;
+  std::atomic<bool> changed = false;
+  harness_.store().WatchModels([&](absl::string_view) {
+    if (deleted.exchange(true)) return;
+    for (int i = 0; i < 1000 && !changed; ++i) absl::SleepFor(absl::Milliseconds(10));
+  });
+  std::thread prune([&] {
+    v1::PruneCheckpointsRequest request;
+    request.set_parent("models/iris");
+    EXPECT_TRUE(Prune(request).ok());
+  });
+  while (!deleted) absl::SleepFor(absl::Milliseconds(1));
+  const std::vector<int64_t> left = Versions();
+  EXPECT_EQ(left.size(), 7u);
+  Update(std::count(left.begin(), left.end(), 2) == 1 ? 2 : 3, "expire_time",
          [](v1::Checkpoint& c) { c.mutable_expire_time()->set_seconds(1LL << 33); });
-  ASSERT_TRUE(ReadToEnd(**session).ok());
-  EXPECT_EQ(Versions().size(), 8u);
+  changed = true;
+  prune.join();
+  harness_.store().WatchModels(nullptr);
+  EXPECT_EQ(Versions().size(), 7u);
 }
 
 TEST_F(PruneTest, WithoutARuleOnlyWhatHasExpiredGoes) {
