@@ -21,6 +21,7 @@ constexpr char kFooter[] =
     "`port = 7070`), default. Units of sizes: B, KiB, MiB, GiB. Units of durations:\n"
     "ms, s, m, h, such as `1h30m`.";
 
+// `data-dir` becomes MODELSTORE_DATA_DIR.
 std::string EnvironmentName(const std::string& setting) {
   return absl::StrCat("MODELSTORE_",
                       absl::AsciiStrToUpper(absl::StrReplaceAll(setting, {{"-", "_"}})));
@@ -61,6 +62,7 @@ class Settings {
     Named(app_->add_flag("--" + name, *value, help), name);
   }
 
+  // `value` is in bytes; its default must be a multiple of 1 MiB, the unit in --help.
   void AddSize(const std::string& name, int64_t* value, const std::string& help) {
     const int64_t mebibytes = *value >> 20;
     Named(app_->add_option("--" + name, *value, help)
@@ -90,6 +92,7 @@ class Settings {
           name);
   }
 
+  // `choices` maps each accepted text to its value.
   template <typename E>
   void AddChoice(const std::string& name, E* value, const std::string& help,
                  const std::map<std::string, E>& choices) {
@@ -229,15 +232,17 @@ ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
   double timeout_s = absl::ToDoubleSeconds(command.health_timeout);
   health->add_option("--timeout", timeout_s, "Seconds to wait")->capture_default_str();
 
+  // The flags must have been declared, as each names its environment variable.
   std::vector<std::string> all = arguments;
   AddEnvironment(app, &all);
-  // CLI11 expects them in reverse order.
+  // CLI11 pops arguments from the end of the vector.
   std::vector<std::string> reversed(all.rbegin(), all.rend());
   ParsedCommand parsed;
   try {
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
     std::ostringstream out;
+    // --help and --version are errors with exit code 0 to CLI11.
     parsed.exit_code = app.exit(error, out, out) == 0 ? 0 : 2;
     parsed.text = out.str();
     return parsed;
@@ -246,6 +251,7 @@ ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments) {
     command.kind = Command::Kind::kHealth;
     command.health_timeout = absl::Seconds(timeout_s);
     if (command.health_target.empty()) {
+      // A server that listens on all addresses is checked over loopback.
       const ServerConfig& c = command.config;
       const bool any = c.address == "0.0.0.0" || c.address == "::" || c.address == "[::]";
       command.health_target = TargetOf(any ? "127.0.0.1" : c.address, c.port);
@@ -268,6 +274,7 @@ absl::Status ValidateConfig(const ServerConfig& config) {
         absl::StrCat("--port-file cannot be used with --address ", config.address,
                      ": a unix socket has no port"));
   }
+  // Each byte budget is a quarter and must hold at least two of the largest messages.
   if (config.memory_budget_bytes < 8 * kMaxMessageBytes) {
     return absl::InvalidArgumentError(absl::StrCat("--memory-budget must be at least ",
                                                    (8 * kMaxMessageBytes) >> 20, "MiB"));

@@ -14,6 +14,8 @@
 
 namespace modelstore::server {
 
+// Each field is set by a flag, which --help describes. Comments here add what it does not
+// say.
 struct ServerConfig {
   std::string address = "127.0.0.1";
   // 0: any free port.
@@ -23,6 +25,7 @@ struct ServerConfig {
   // Allows non-local addresses without encryption and authentication.
   bool insecure = false;
 
+  // Storage and background work.
   std::string data_dir = "modelstore-data";
   bool accept_data_loss = false;
   int64_t reserve_bytes = int64_t{256} << 20;
@@ -41,7 +44,8 @@ struct ServerConfig {
   absl::Duration scrub_period = absl::Hours(168);
 
   // Memory of messages in transit: half for gRPC's receive buffers, a quarter for
-  // messages that wait to be stored, a quarter for messages being sent.
+  // messages that wait to be stored, a quarter for messages being sent. The same amount
+  // again bounds what running calls hold besides messages (SessionMemory).
   int64_t memory_budget_bytes = int64_t{160} << 20;
   // 0: twice the cores, at least 4.
   int storage_threads = 0;
@@ -79,8 +83,8 @@ struct ParsedCommand {
 // configuration file.
 ParsedCommand ParseCommandLine(const std::vector<std::string>& arguments);
 
-// INVALID_ARGUMENT naming an invalid setting, such as a non-local address without
-// --insecure or a budget that is too small.
+// Checks what the flags cannot check alone. INVALID_ARGUMENT naming the invalid setting,
+// such as a non-local address without --insecure or a budget that is too small.
 absl::Status ValidateConfig(const ServerConfig& config);
 
 }  // namespace modelstore::server

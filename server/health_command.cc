@@ -12,8 +12,8 @@ namespace modelstore::server {
 namespace {
 
 constexpr char kCheckMethod[] = "/grpc.health.v1.Health/Check";
-// HealthCheckResponse with status (field 1) SERVING (1). The request's only
-// field, the service, is empty: the server as a whole.
+// The encoding of a HealthCheckResponse with status (field 1) SERVING (1), compared byte
+// by byte. The request is empty, which checks the server as a whole.
 constexpr char kServing[] = "\x08\x01";
 
 }  // namespace
@@ -29,6 +29,8 @@ absl::Status CheckHealth(const std::string& target, absl::Duration timeout) {
   grpc::ByteBuffer response;
   grpc::Status status;
   call->Finish(&response, &status, &response);
+  // Finish() is the only event. Its deadline is the call's. gRPC requires that the queue
+  // is drained after Shutdown().
   void* tag = nullptr;
   bool ok = false;
   queue.Next(&tag, &ok);

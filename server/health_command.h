@@ -1,5 +1,5 @@
-// `modelstored health`: asks a running server how it is. For Docker's
-// HEALTHCHECK and for scripts.
+// `modelstored health`: checks a running server by the standard gRPC health service. For
+// Docker's HEALTHCHECK and for scripts.
 #pragma once
 
 #include <string>
@@ -9,7 +9,8 @@
 
 namespace modelstore::server {
 
-// OK if the server at `target` (host:port) answers SERVING within `timeout`.
+// OK if the server at `target` (`host:port` or `unix:/path`) answers SERVING within
+// `timeout`, else UNAVAILABLE with the reason. Blocks.
 absl::Status CheckHealth(const std::string& target, absl::Duration timeout);
 
 }  // namespace modelstore::server

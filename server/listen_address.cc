@@ -28,12 +28,13 @@ std::string WithoutBrackets(absl::string_view address) {
   return std::string(address);
 }
 
-// The error of binding it once; 0 if it can be bound now.
+// Binds and closes a socket. Returns the errno of the failure, or 0. A unix socket leaves
+// its file behind.
 int TryBind(const sockaddr* address, socklen_t size) {
   const int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
   const int on = 1;
-  // As gRPC does: a port in TIME_WAIT is free.
+  // As gRPC does, so that a port in TIME_WAIT can be bound.
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   const bool listens = bind(fd, address, size) == 0 && listen(fd, 1) == 0;
   const int error = listens ? 0 : errno;
@@ -59,6 +60,7 @@ std::string ExplainUnixFailure(const std::string& path) {
   }
   const int error =
       TryBind(reinterpret_cast<const sockaddr*>(&*address), sizeof(*address));
+  // Removes the file that the successful attempt has created.
   if (error == 0) unlink(path.c_str());
   return error == 0 ? kUnexplained : std::strerror(error);
 }
@@ -92,7 +94,7 @@ bool AcceptsConnections(absl::string_view address) {
   if (!unix_address.has_value()) return false;
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return false;
-  // EAGAIN: it has a full backlog.
+  // EAGAIN: a process listens, but its backlog is full.
   const bool answers = connect(fd, reinterpret_cast<const sockaddr*>(&*unix_address),
                                sizeof(*unix_address)) == 0 ||
                        errno == EAGAIN;
@@ -112,6 +114,7 @@ std::string ExplainListenFailure(absl::string_view address, int port) {
                                      absl::StrCat(port).c_str(), &hints, &found);
   if (unresolved != 0) return gai_strerror(unresolved);
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
+  // A host name may have several addresses; the first that fails is the reason.
   for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
     const int error = TryBind(each->ai_addr, each->ai_addrlen);
     if (error != 0) return std::strerror(error);

@@ -1,4 +1,5 @@
-// Addresses that a server listens on: `--address` and `--port` as one gRPC target.
+// Addresses that a server listens on: combines --address and --port into a gRPC target,
+// and explains why one cannot be bound.
 #pragma once
 
 #include <string>
@@ -7,23 +8,24 @@
 
 namespace modelstore::server {
 
-// `unix:/path/of/a/socket`, which has no port.
+// True for the path of a unix socket, such as `unix:/run/modelstore.sock`. It has no
+// port.
 bool IsUnixAddress(absl::string_view address);
 
-// True if only this machine can reach what is bound there: a numeric loopback
-// address, with or without brackets, `localhost`, or a unix socket. No other host
-// name is, whatever it resolves to.
+// True if only this machine can reach the address: a numeric loopback address, with or
+// without brackets, `localhost`, or a unix socket. False for any other host name, because
+// what it resolves to may change.
 bool IsLocalAddress(absl::string_view address);
 
-// The target that a client on this machine connects to: `127.0.0.1:7070`,
-// `[::1]:7070`, `unix:/run/modelstore.sock`.
+// Returns the gRPC target to listen on or connect to: `127.0.0.1:7070`, `[::1]:7070`,
+// `unix:/run/modelstore.sock`.
 std::string TargetOf(absl::string_view address, int port);
 
-// Whether somebody accepts connections at this unix socket. False for any other address.
+// True if a process accepts connections at this unix socket. False for other addresses.
 bool AcceptsConnections(absl::string_view address);
 
-// Says why `address` cannot be bound, by trying it with plain sockets. Called after
-// gRPC, which tells no reason, has failed.
+// Returns the reason why `address` cannot be bound, by binding it with plain sockets.
+// Called after gRPC has failed, because gRPC reports no reason.
 std::string ExplainListenFailure(absl::string_view address, int port);
 
 }  // namespace modelstore::server

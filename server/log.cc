@@ -14,6 +14,7 @@
 namespace modelstore::server {
 namespace {
 
+// Bounds the memory of the queue. Lines beyond it replace the oldest.
 constexpr size_t kLogQueueLines = 8192;
 
 absl::string_view LevelName(LogLevel level) {
@@ -30,7 +31,7 @@ absl::string_view LevelName(LogLevel level) {
   return "error";
 }
 
-// In quotes, with the escapes that JSON and most shells share.
+// Returns `text` in quotes, escaped as a JSON string.
 std::string Quoted(absl::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -47,7 +48,7 @@ std::string Quoted(absl::string_view text) {
   return out;
 }
 
-// Bare where that is unambiguous.
+// Returns a value of the text format: quoted unless it is unambiguous without quotes.
 std::string TextValue(const LogField& field) {
   if (!field.text) return field.value;
   const bool bare = !field.value.empty() &&
@@ -85,8 +86,8 @@ struct Log::Sink {
   std::shared_ptr<DescriptorSink> out = std::make_shared<DescriptorSink>(STDERR_FILENO);
   std::shared_ptr<spdlog::async_logger> logger = std::make_shared<spdlog::async_logger>(
       "modelstore", out, pool, spdlog::async_overflow_policy::overrun_oldest);
-  // The pool's thread writes what waits and ends before the logger does, also when
-  // nobody reads the lines.
+  // Destroying the pool joins its thread, which first writes the queued lines. Close()
+  // bounds how long that takes if nobody reads them.
   ~Sink() {
     out->Close();
     pool.reset();
@@ -95,6 +96,7 @@ struct Log::Sink {
 
 Log::Log(LogLevel level, LogFormat format)
     : level_(level), format_(format), sink_(std::make_unique<Sink>()) {
+  // The line is formatted here: spdlog adds nothing and filters nothing.
   sink_->logger->set_pattern("%v");
   sink_->logger->set_level(spdlog::level::trace);
 }

@@ -1,6 +1,7 @@
-// Structured logs: one line an event, `key=value` pairs or a JSON object. Never
-// payloads. Lines are written by a thread of their own; when it falls behind,
-// the oldest waiting lines go: a full pipe never blocks an RPC, nor the shutdown.
+// Structured logs: one line an event, as `key=value` pairs or a JSON object. Secrets and
+// payloads must not be logged. A thread of its own writes the lines; if it falls behind,
+// the oldest queued lines are dropped, so that a full pipe blocks neither an RPC nor the
+// shutdown.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,8 @@ namespace modelstore::server {
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 enum class LogFormat : uint8_t { kText, kJson };
 
+// A key with a text or a number. `key` is not copied and must outlive the call of
+// Write().
 struct LogField {
   LogField(absl::string_view k, absl::string_view v) : key(k), value(v), text(true) {}
   LogField(absl::string_view k, const std::string& v) : key(k), value(v), text(true) {}
@@ -27,17 +30,19 @@ struct LogField {
 
   absl::string_view key;
   std::string value;
-  bool text;
+  bool text;  // false: a number, which is never quoted
 };
 
 // Thread-safe.
 class Log {
  public:
-  // To stderr.
+  // Writes lines of at least `level` to stderr.
   Log(LogLevel level, LogFormat format);
+  // Writes the queued lines, for at most 2 s if the reader is slow.
   ~Log();
 
   bool Enabled(LogLevel level) const { return level >= level_; }
+  // Queues a line; never blocks on output. `event` is a short identifier in snake_case.
   void Write(LogLevel level, absl::string_view event,
              absl::Span<const LogField> fields = {}) const;
   void Write(LogLevel level, absl::string_view event,
@@ -52,11 +57,12 @@ class Log {
   std::unique_ptr<Sink> sink_;
 };
 
-// One line, without its end.
+// Returns the line without a newline. Control characters are escaped, so that an event is
+// always one line.
 std::string FormatLogLine(LogFormat format, absl::string_view time, LogLevel level,
                           absl::string_view event, absl::Span<const LogField> fields);
 
-// Storage's events as lines. `log` is not owned.
+// Logs the events of storage. `log` is not owned. Thread-safe.
 class LogListener final : public storage::Listener {
  public:
   explicit LogListener(const Log* log) : log_(log) {}

@@ -16,7 +16,7 @@
 namespace modelstore::server {
 namespace {
 
-// How often a wait looks at the deadline.
+// Interval at which a wait checks the deadline, which Close() may set meanwhile.
 constexpr int kPollMilliseconds = 100;
 constexpr absl::Duration kCloseTime = absl::Seconds(2);
 
@@ -27,8 +27,9 @@ DescriptorSink::DescriptorSink(int fd) : fd_(fd) {
   if (fstat(fd, &status) != 0) return;
   if (S_ISSOCK(status.st_mode)) kind_ = Kind::kSocket;
   if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode)) return;
-  // O_NONBLOCK on `fd` itself would hold for all processes that share the pipe or
-  // terminal. A file is not opened again: two offsets would overwrite each other.
+  // Setting O_NONBLOCK on `fd` itself would affect all processes that share the pipe or
+  // terminal, so it is opened again. A file is not, because two descriptors with an
+  // offset each would overwrite each other's lines.
   const int own = open(absl::StrCat("/proc/self/fd/", fd).c_str(),
                        O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_APPEND);
   if (own < 0) return;
@@ -59,7 +60,7 @@ bool DescriptorSink::WaitUntilWritable() {
 }
 
 ssize_t DescriptorSink::WriteSome(const char* data, size_t size) {
-  // What is no longer is written to a pipe whole or not at all.
+  // A pipe takes up to PIPE_BUF bytes completely or not at all.
   size = std::min<size_t>(size, PIPE_BUF);
   if (kind_ == Kind::kSocket) return send(fd_, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
   return write(fd_, data, size);
@@ -81,7 +82,8 @@ void DescriptorSink::sink_it_(const spdlog::details::log_msg& message) {
     } else if (written == 0 || (errno != EINTR && errno != EAGAIN)) {
       return;
     } else if (errno == EAGAIN) {
-      // A terminal may be writable to poll() and refuse every write.
+      // A stopped terminal may be reported as writable by poll() and still refuse every
+      // write: sleep instead of spinning.
       if (refused) absl::SleepFor(absl::Milliseconds(kPollMilliseconds));
       refused = true;
     }

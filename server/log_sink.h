@@ -1,4 +1,4 @@
-// Where log lines go: a descriptor whose reader may be slow, stopped or gone.
+// Output of log lines to a descriptor whose reader may be slow, stopped or closed.
 #pragma once
 
 #include <spdlog/sinks/base_sink.h>
@@ -9,16 +9,15 @@
 
 namespace modelstore::server {
 
-// Writes each line to a descriptor, which it does not own, without being stuck in
-// write(2). While the reader is stopped, the logging thread waits here and the queue
-// before it drops lines. Lines that cannot be written because the reader is gone are
-// dropped.
+// Writes each line to a descriptor, which it does not own, without blocking in write(2).
+// While the reader is stopped, the logging thread waits here and the queue in front of it
+// drops lines. Lines are also dropped if the reader is closed.
 class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   explicit DescriptorSink(int fd);
   ~DescriptorSink() override;
 
-  // The logging thread is about to be joined: lines that a slow reader has not taken
+  // Called before the logging thread is joined: from now on, lines that cannot be written
   // within 2 s are dropped. Thread-safe.
   void Close();
 
@@ -28,22 +27,26 @@ class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
 
  private:
   enum class Kind : uint8_t {
+    // A pipe or terminal, opened again with O_NONBLOCK.
     kNonBlocking,
+    // A socket, written with MSG_DONTWAIT.
     kSocket,
-    // A file, which never blocks for long; or a pipe or terminal that could not be
-    // opened once more, where write(2) may block after all.
+    // A file, which never blocks for long; or a pipe or terminal that could not be opened
+    // again, where write(2) may block.
     kBlocking,
   };
 
   bool PastDeadline() const;
-  // False if the reader is gone, or the deadline has passed.
+  // False if the reader is closed or the deadline has passed.
   bool WaitUntilWritable();
-  // As write(2), of at most PIPE_BUF bytes.
+  // As write(2), for at most PIPE_BUF bytes.
   ssize_t WriteSome(const char* data, size_t size);
 
+  // The descriptor to write to: the one passed in, or an own one if kind_ is
+  // kNonBlocking, which the destructor closes.
   int fd_;
   Kind kind_ = Kind::kBlocking;
-  // Microseconds of the steady clock; set by Close().
+  // Microseconds of the steady clock. No deadline before Close().
   std::atomic<int64_t> deadline_us_{INT64_MAX};
 };
 

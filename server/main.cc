@@ -63,6 +63,8 @@ int Serve(const ServerConfig& config) {
   }
   std::cout << "modelstored listening on " << (*server)->address() << std::endl;
   if (!config.port_file.empty()) {
+    // Renamed when complete, so that a reader that waits for the file never finds it
+    // empty.
     const std::string partial = config.port_file + ".tmp";
     std::ofstream(partial) << (*server)->port() << "\n";
     if (std::rename(partial.c_str(), config.port_file.c_str()) != 0) {

@@ -19,6 +19,8 @@
 namespace modelstore::server {
 namespace {
 
+// Thread-safe: methods_ does not change after the constructor, and the handlers are
+// thread-safe. Handlers and sessions refer to context_.
 class ServiceImpl final : public Service {
  public:
   ServiceImpl(storage::CheckpointStore* store, const ServiceOptions& options)
@@ -27,6 +29,8 @@ class ServiceImpl final : public Service {
     for (const auto* service : ContractServices()) AddMethods(*service);
     AddModelHandlers();
     AddTransferHandlers();
+    // Shares ownership of the watchers: storage may still be calling this while the
+    // service is destroyed.
     store->WatchModels([watchers = context_.watchers](absl::string_view model_uid) {
       watchers->Changed(model_uid);
     });
@@ -63,19 +67,21 @@ class ServiceImpl final : public Service {
  private:
   struct Method {
     MethodKind kind = MethodKind::kUnary;
-    // The one of its kind; none where the RPC is not built.
+    // The one of `kind` is set, or none if the RPC is not implemented.
     std::function<absl::StatusOr<std::string>(absl::string_view)> call;
     std::function<std::unique_ptr<InboundSession>()> inbound;
     std::function<absl::StatusOr<std::unique_ptr<OutboundSession>>(absl::string_view)>
         outbound;
   };
 
+  // `method` starts with a slash, which the message leaves out.
   static absl::Status NotBuilt(absl::string_view method) {
     return absl::UnimplementedError(absl::StrCat(method.substr(method.empty() ? 0 : 1),
                                                  " is not implemented by this server (",
                                                  MODELSTORE_VERSION, ")"));
   }
 
+  // Enters every method that the API declares, without handlers.
   void AddMethods(const google::protobuf::ServiceDescriptor& service) {
     for (int i = 0; i < service.method_count(); ++i) {
       const auto& method = *service.method(i);
@@ -87,6 +93,7 @@ class ServiceImpl final : public Service {
     }
   }
 
+  // Wraps a handler with parsing of the request and serialization of the response.
   template <typename Request, typename Response>
   void AddUnary(absl::string_view name,
                 absl::StatusOr<Response> (*handler)(ServiceContext&, const Request&)) {
@@ -170,7 +177,8 @@ class ServiceImpl final : public Service {
 }  // namespace
 
 std::vector<const google::protobuf::ServiceDescriptor*> ContractServices() {
-  // A use of each file, so that it is linked and its services are known.
+  // Refers to a message of each proto file, so that the linker keeps the generated code
+  // that registers its services.
   return {v1::GetModelRequest::descriptor()->file()->pool()->FindServiceByName(
               "modelstore.v1.ModelStore"),
           v1::LoadCheckpointRequest::descriptor()->file()->pool()->FindServiceByName(

@@ -1,4 +1,4 @@
-// The table of methods: what the contract declares, and who handles it.
+// The table of methods: the RPCs that the API declares and their handlers.
 #pragma once
 
 #include <memory>
@@ -11,11 +11,12 @@
 
 namespace modelstore::server {
 
-// The two services of the contract.
+// The two services of the API.
 std::vector<const google::protobuf::ServiceDescriptor*> ContractServices();
 
-// `store` is not owned and outlives the service and its sessions; the service
-// watches its models.
+// Makes the service over `store`, which is not owned and must outlive the service and its
+// sessions. The service registers itself as the store's only observer of models
+// (CheckpointStore::WatchModels()) until it is destroyed.
 std::unique_ptr<Service> MakeService(storage::CheckpointStore* store,
                                      const ServiceOptions& options);
 

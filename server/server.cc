@@ -26,13 +26,14 @@
 namespace modelstore::server {
 namespace {
 
+// Of the metadata of one RPC.
 constexpr int kMaxMetadataBytes = 16 << 10;
+// Bytes that gRPC reads ahead on each stream: HTTP/2's flow control window.
 constexpr int kReadAheadBytes = 2 << 20;
-// How long cancelled RPCs may take to let go of their storage threads, and the
-// store to close.
+// Time for cancelled RPCs to release their storage threads and for the store to close.
 constexpr absl::Duration kCloseTime = absl::Seconds(15);
 
-// A start has enough to do.
+// Delay before the first scrub, so that it does not compete with the load after a start.
 constexpr absl::Duration kFirstScrub = absl::Minutes(10);
 
 int StorageThreads(const ServerConfig& config) {
@@ -42,17 +43,17 @@ int StorageThreads(const ServerConfig& config) {
 
 void Configure(const ServerConfig& config, grpc::ServerBuilder* builder) {
   grpc::ResourceQuota quota("modelstored");
-  // With what is on its way out, which it does not count, all of the budget.
+  // The last quarter of the budget is for messages being sent, which the quota does not
+  // count (see RpcHost::outbound).
   quota.Resize(static_cast<size_t>(config.memory_budget_bytes / 4 * 3));
   builder->SetResourceQuota(quota);
-  // What gRPC reads ahead of us is the same for every stream. Left to its estimates of
-  // the connection, the streams of one save on a fast network fill the quota, and gRPC
-  // makes room by cancelling some of them.
+  // A fixed window for every stream. With gRPC's own estimates of the connection, the
+  // streams of one save on a fast network fill the quota, and gRPC cancels some of them.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kReadAheadBytes);
   builder->SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
-  // gRPC inflates a message outside of the quota, before its size is compared with the
-  // limit: 1 MiB on the wire would be 1 GiB here. Tensors do not compress anyway.
+  // gRPC decompresses a message outside of the quota, before it checks the size limit:
+  // 1 MiB on the wire could become 1 GiB in memory. Tensors do not compress well anyway.
   for (const grpc_compression_algorithm algorithm :
        {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
     builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
@@ -60,16 +61,17 @@ void Configure(const ServerConfig& config, grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                               config.max_streams_per_connection);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-  // Two servers on one port would share its connections in silence.
+  // With SO_REUSEPORT a second server could bind the same port, and the kernel would
+  // distribute connections over both without an error.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  // gRPC misses a reset that arrives together with the last bytes: the kernel, asked what
-  // is left to read (TCP_INQ), counts no error, and no other event follows. Only a probe
-  // finds such a connection.
+  // gRPC misses a reset that arrives together with the last bytes: the kernel reports
+  // only how many bytes are left to read (TCP_INQ), not the error, and no other event
+  // follows. Only a probe detects such a connection.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
                               static_cast<int>(absl::ToInt64Milliseconds(
                                   std::max(config.keepalive_time, absl::Seconds(1)))));
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
-  // Clients may probe while their streams are silent, but not flood.
+  // Clients may probe idle connections, at most every 5 s.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                               5'000);
@@ -97,9 +99,9 @@ absl::StatusOr<std::unique_ptr<storage::CheckpointStore>> OpenStore(
   return storage::CheckpointStore::Open(options, *std::move(engine));
 }
 
-// The last user of gRPC, as it leaves, joins a thread that may be polling for 10 s
-// more where a write had once to wait (grpc issue 41050, in 1.51). With a use that
-// never ends nobody is the last.
+// Keeps gRPC initialized until the process exits. In gRPC 1.51 the last shutdown joins a
+// thread that may poll for another 10 s if a write has ever had to wait (grpc issue
+// 41050).
 void KeepGrpc() {
   static const bool kept = [] {
     grpc_init();
@@ -110,7 +112,8 @@ void KeepGrpc() {
 
 }  // namespace
 
-// In the order of its making; unmade in Shutdown().
+// Members in the order in which they are made. Shutdown() destroys them explicitly, in
+// the order that is explained there.
 struct Server::State {
   explicit State(const ServerConfig& c)
       : config(c), log(c.log_level, c.log_format), listener(&log) {}
@@ -135,7 +138,7 @@ struct Server::State {
   std::unique_ptr<grpc::Server> grpc_server;
   std::unique_ptr<MaintenanceLoop> maintenance;
   std::unique_ptr<Scrub> scrub;
-  // The same, for RPCs: they may come before it is there.
+  // `maintenance`, for RPCs, which may run before it is constructed.
   std::atomic<MaintenanceLoop*> waker = nullptr;
   int port = 0;
 
@@ -147,8 +150,7 @@ struct Server::State {
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Server::~Server() {
-  // What a storage thread still holds cannot be taken from it: then it is better
-  // lost than freed under its feet.
+  // If a storage thread is stuck, it still uses the state, which is leaked.
   if (!Shutdown(absl::ZeroDuration()).ok()) state_.release();
 }
 
@@ -193,7 +195,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
     options.draining = [&host] { return host.draining.load(); };
     state->parts.service = MakeService(state->parts.store.get(), options);
   }
-  // The gauge lives with the gauges that it is one of.
+  // Shares ownership of the gauges: the budgets may outlive the host.
   std::shared_ptr<std::atomic<int64_t>> held(host.gauges, &host.gauges->buffered_bytes);
   host.service = state->parts.service.get();
   host.pool = state->pool.get();
@@ -212,12 +214,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartState(std::unique_ptr<State
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  // Linked in, so that reflection can tell clients what error details hold and how
-  // health is asked.
+  // Links these messages into the program, so that reflection can describe error details
+  // and the health service to clients.
   google::rpc::BadRequest::descriptor();
   google::rpc::Status::descriptor();
   grpc::health::v1::HealthCheckRequest::descriptor();
-  // gRPC would take the path of its unix socket away from it.
+  // gRPC deletes an existing unix socket before it binds, even if another server uses it.
   if (AcceptsConnections(config.address)) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", config.address,
                                                ": another server answers there"));
@@ -280,8 +282,12 @@ absl::Status Server::Shutdown(absl::Duration patience) {
       {{"streams", s.host.streams.load()}, {"seconds", absl::ToDoubleSeconds(patience)}});
   s.host.draining = true;
   s.SetServing(false);
-  // gRPC waits for every RPC without end, and so may the store: somebody else
-  // must wait for them.
+  // gRPC waits for every RPC without a limit, and so may closing the store. Another
+  // thread waits for them, so that this one can give up.
+  //
+  // Order: after grpc_server->Shutdown() no RPC runs. The background threads end next,
+  // then the pool, whose threads use gRPC's calls; then gRPC, the service and the store,
+  // each of which uses the next.
   std::promise<void> over;
   std::future<void> is_over = over.get_future();
   std::thread stopper([&s, patience, over = std::move(over)]() mutable {
@@ -296,7 +302,7 @@ absl::Status Server::Shutdown(absl::Duration patience) {
     over.set_value();
   });
   const absl::Duration longest = patience + kCloseTime;
-  // At most a year, so that a deadline without end does not overflow the clock.
+  // At most a year, because an infinite deadline would overflow the clock.
   if (is_over.wait_for(absl::ToChronoMilliseconds(
           std::min(longest, absl::Hours(8760)))) != std::future_status::ready) {
     stopper.detach();

@@ -1,4 +1,4 @@
-// The server: gRPC over a Service over a store.
+// The server: serves a Service over gRPC, with a store behind it.
 //
 //   auto server = Server::Start(config);
 //   std::cout << (*server)->port();
@@ -16,8 +16,9 @@
 
 namespace modelstore::server {
 
-// What a server is built on. The service may be left out: it is then made over
-// the store. The store may be left out where a service is given.
+// The parts that a server is built on, for tests, which replace them. If the service is
+// null, it is made over the store. The store may be null only if a service is given;
+// there is then no maintenance and no scrub.
 struct ServerParts {
   std::unique_ptr<storage::CheckpointStore> store;
   std::unique_ptr<Service> service;
@@ -26,25 +27,27 @@ struct ServerParts {
 // Thread-safe.
 class Server {
  public:
-  // Opens the store of config.data_dir and serves it.
+  // Opens the store at config.data_dir and serves it. Returns once connections are
+  // accepted. Errors: INVALID_ARGUMENT for the configuration, UNAVAILABLE if the address
+  // cannot be bound, those of opening the store.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config);
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config,
                                                        ServerParts parts);
-  // Shuts down as by Shutdown() without patience.
+  // Calls Shutdown(absl::ZeroDuration()). If that fails, the server's memory is leaked.
   ~Server();
 
   int port() const;
-  // Streams that are open.
+  // Number of open streams, without those of WatchModel.
   int streams() const;
-  // Of WatchModel, which streams() does not count: they hold no thread while they wait.
+  // Number of open WatchModel streams. They hold no thread while they wait.
   int watchers() const;
-  // `host:port` as bound.
+  // The address as bound: `host:port` or `unix:/path`.
   std::string address() const;
 
-  // Refuses new RPCs, waits for running ones as long as `patience`, cancels the
-  // rest, closes the store. Once; later calls return what the first did.
-  // DEADLINE_EXCEEDED if an RPC is still held by its storage thread a while after
-  // it was cancelled: the process can then only be ended.
+  // Refuses new RPCs, waits up to `patience` for running ones, cancels the rest, and
+  // closes the store. Later calls wait for the first and return its result.
+  // DEADLINE_EXCEEDED if a cancelled RPC does not release its storage thread within 15 s:
+  // the server cannot be destroyed then, and the process should exit.
   absl::Status Shutdown(absl::Duration patience);
 
  private:

@@ -19,18 +19,20 @@ constexpr absl::string_view kMetrics = "metrics.";
 constexpr absl::string_view kLabels = "labels.";
 constexpr absl::string_view kFigures = "version, epoch, step, loss, metrics.NAME";
 
+// Characters of a name or number without quotes.
 bool IsNameCharacter(char c) {
   return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ||
          c == '-' || c == '/';
 }
 
-// Reads the text of a field from front to back; each step leaves `rest_` behind what it
-// took.
+// A lexer over the text of a request field. Each Read or Consume skips leading white
+// space and removes the token that it returns from the front of rest_.
 class TextReader {
  public:
   TextReader(absl::string_view field, absl::string_view text)
       : field_(field), text_(text), rest_(text) {}
 
+  // Returns an INVALID_ARGUMENT with the byte offset of rest_.
   absl::Status Bad(absl::string_view what) const {
     return InvalidField(
         field_, absl::StrCat("at byte ", rest_.data() - text_.data(), ": ", what));
@@ -41,6 +43,7 @@ class TextReader {
     return rest_.empty();
   }
 
+  // Returns the longest run of name characters; may be empty.
   absl::string_view ReadWord() {
     Skip();
     size_t length = 0;
@@ -50,14 +53,15 @@ class TextReader {
     return word;
   }
 
-  // Without the quotes of a NAME that has them.
+  // Reads a field name, and unquotes NAME of `metrics."NAME"` and `labels."NAME"`.
   absl::Status ReadFieldName(std::string* out) {
     *out = std::string(ReadWord());
     const bool named = *out == kMetrics || *out == kLabels;
     return named && absl::StartsWith(rest_, "\"") ? ReadString(out) : absl::OkStatus();
   }
 
-  // Appends it.
+  // Reads a quoted string and appends its content to `out`. A backslash escapes the next
+  // character.
   absl::Status ReadString(std::string* out) {
     Skip();
     if (!absl::ConsumePrefix(&rest_, "\""))
@@ -77,6 +81,7 @@ class TextReader {
 
   absl::Status ReadNumber(long double* out) {
     Skip();
+    // Integers are tried first, because a double cannot represent all int64_t.
     size_t length = 0;
     while (length < rest_.size() &&
            (IsNameCharacter(rest_[length]) || rest_[length] == '+')) {
@@ -133,6 +138,7 @@ std::optional<CheckpointFigure> CheckpointFigure::Parse(absl::string_view name) 
 std::optional<long double> CheckpointFigure::Of(
     const storage::records::CheckpointRecord& record) const {
   const auto& metadata = record.metadata();
+  // The guarantee of the header: every int64_t is represented exactly.
   static_assert(std::numeric_limits<long double>::digits >=
                 std::numeric_limits<int64_t>::digits);
   std::optional<long double> value;
@@ -159,6 +165,7 @@ std::optional<long double> CheckpointFigure::Of(
   return value;
 }
 
+// Parses `filter`: condition ("AND" condition)*.
 class ConditionParser {
  public:
   using Operator = CheckpointFilter::Operator;
@@ -180,6 +187,7 @@ class ConditionParser {
 
  private:
   absl::Status ReadOperator(Operator* op) {
+    // Two characters before one: `<` is a prefix of `<=`.
     static constexpr std::pair<absl::string_view, Operator> kOperators[] = {
         {"!=", Operator::kNotEqual}, {"<=", Operator::kAtMost},
         {">=", Operator::kAtLeast},  {"<", Operator::kLess},
@@ -214,6 +222,8 @@ class ConditionParser {
     condition->figure = *std::move(figure);
     if (auto s = ReadOperator(&condition->op); !s.ok()) return s;
     if (auto s = reader_.ReadNumber(&condition->number); !s.ok()) return s;
+    // An integer literal is rounded to a double, as the stored value was when it was
+    // saved, so that equal numbers compare equal.
     if (!condition->figure.IsInteger()) {
       condition->number = static_cast<double>(condition->number);
     }
@@ -286,6 +296,7 @@ absl::StatusOr<CheckpointOrder> ParseOrder(absl::string_view text) {
                                      ", alone or before `asc` or `desc`; other names "
                                      "than letters, digits and _.-/ in double quotes"));
   }
+  // Ordering by version is the store's own order, which needs no sorting.
   if (name == "version") order.figure.reset();
   return order;
 }

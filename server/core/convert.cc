@@ -16,15 +16,17 @@
 namespace modelstore::server {
 namespace {
 
-// Opaque values on disk begin with the version of their encoding: 1 is the
-// API's own message.
+// First byte of every opaque value on disk: the version of its encoding. 1: the rest is a
+// message of the API, serialized.
 constexpr char kEncodingVersion = 1;
 
 std::string EncodeOpaque(const google::protobuf::Message& message) {
   return absl::StrCat(std::string(1, kEncodingVersion), SerializeDeterministic(message));
 }
 
-// `type` and `name` are those of the resource that the bytes are a part of.
+// Decodes an opaque value; empty bytes leave `message` unchanged. `type` and `name` are
+// of the resource that the value belongs to, for errors: UNIMPLEMENTED for a later
+// encoding, DATA_LOSS for bytes that cannot be parsed.
 absl::Status DecodeOpaque(absl::string_view bytes, absl::string_view type,
                           absl::string_view name, google::protobuf::Message* message) {
   if (bytes.empty()) return absl::OkStatus();
@@ -43,7 +45,8 @@ void SetTime(int64_t micros, google::protobuf::Timestamp* time) {
   time->set_nanos(static_cast<int32_t>(micros % 1'000'000) * 1000);
 }
 
-// A stored policy may have keep_younger_than as a count of seconds, in field 6.
+// Converts a policy stored by an earlier version, which had keep_younger_than as a number
+// of seconds in field 6. It is now an unknown field.
 void ReadWholeSeconds(v1::RetentionPolicy& policy) {
   constexpr int kField = 6;
   constexpr auto kMaxSeconds = static_cast<uint64_t>(kMaxDurationSeconds);
@@ -61,8 +64,8 @@ void ReadWholeSeconds(v1::RetentionPolicy& policy) {
   unknown->DeleteByNumber(kField);
 }
 
-// Boxes are written out, and one chunk's size never exceeds its piece: so two
-// clients that mean the same write the same.
+// The record is canonical although the API allows omissions: it always has a box, and a
+// chunk size that does not exceed the piece. Moves the digests out of `piece`.
 records::PieceRecord PieceToRecord(const records::TensorRecord& tensor,
                                    v1::Piece* piece) {
   records::PieceRecord record;
@@ -80,6 +83,7 @@ records::PieceRecord PieceToRecord(const records::TensorRecord& tensor,
   return record;
 }
 
+// Moves key, shape and digests out of `tensor`.
 void TensorToRecord(v1::Tensor* tensor, records::TensorRecord* record) {
   record->set_section(tensor->section().empty() ? "model" : tensor->section());
   record->set_allocated_key(tensor->release_key());
@@ -104,7 +108,7 @@ void AddNamedTensors(std::vector<NamedTensor> tensors, records::SectionRecord& r
   }
 }
 
-// The first half of what both kinds of metadata have in common.
+// Converts the metadata that checkpoints and uploads have in common.
 void MetadataFromRecord(const records::CheckpointMetadata& metadata,
                         v1::Checkpoint* out) {
   if (metadata.has_epoch()) out->set_epoch(metadata.epoch());
@@ -114,7 +118,8 @@ void MetadataFromRecord(const records::CheckpointMetadata& metadata,
   *out->mutable_labels() = metadata.labels();
   out->set_description(metadata.description());
   if (!metadata.producer().empty()) {
-    // Not worth refusing a checkpoint for: an unreadable producer is left out.
+    // The producer is informational: if it cannot be decoded, it is left out rather than
+    // making the checkpoint unreadable.
     auto s = DecodeOpaque(metadata.producer(), "producer", "", out->mutable_producer());
     if (!s.ok()) out->clear_producer();
   }
@@ -212,6 +217,7 @@ v1::Model ModelFromRecord(const records::ModelRecord& record) {
   v1::Model model;
   v1::Model extra;
   const std::string name = ModelName(record.model_id());
+  // A policy that cannot be decoded is left out, so that the model stays usable.
   if (DecodeOpaque(record.extra(), "model", name, &extra).ok() &&
       extra.has_retention_policy()) {
     ReadWholeSeconds(*extra.mutable_retention_policy());
@@ -222,6 +228,7 @@ v1::Model ModelFromRecord(const records::ModelRecord& record) {
   model.set_description(record.description());
   *model.mutable_labels() = record.labels();
   *model.mutable_aliases() = record.aliases();
+  // A record without an algorithm (0) uses XXH3-128 (1).
   model.set_digest_algorithm(
       static_cast<v1::DigestAlgorithm>(std::max(record.digest_algorithm(), 1u)));
   if (record.latest_version() != 0) model.set_latest_version(record.latest_version());
@@ -262,6 +269,7 @@ v1::Checkpoint CheckpointFromRecord(const records::ModelRecord& model,
   out.set_damaged_base_bytes(record.damaged_base_bytes());
   out.set_manifest_digest(absl::BytesToHexString(record.manifest_digest()));
   out.set_request_id(record.request_id());
+  // Sorted, because the order of a protobuf map is not defined.
   for (const auto& [alias, version] : model.aliases()) {
     if (version == record.version()) out.add_aliases(alias);
   }
@@ -306,13 +314,14 @@ v1::Tensor TensorFromRecord(const records::TensorRecord& record, Pieces pieces) 
   if (pieces == Pieces::kNone) return tensor;
   for (const auto& piece : record.pieces()) {
     v1::Piece* out = tensor.add_pieces();
-    // A piece that is the whole tensor needs no box.
+    // A single piece is the whole tensor and needs no box.
     if (record.pieces_size() > 1) {
       *out->mutable_offset() = piece.offset();
       *out->mutable_size() = piece.size();
     }
     out->set_chunk_size_bytes(piece.chunk_size_bytes());
     if (pieces != Pieces::kHexDigests) continue;
+    // The digests are concatenated, 16 bytes each (XXH3-128).
     for (size_t at = 0; at + 16 <= piece.digests().size(); at += 16) {
       out->add_chunk_digests_hex(
           absl::BytesToHexString(absl::string_view(piece.digests()).substr(at, 16)));

@@ -24,6 +24,7 @@ void ModelWatchers::Subscription::MarkSeen() {
 }
 
 bool ModelWatchers::Subscription::Wait(std::function<void()> ready) {
+  // Both under one lock, so that a change in between is not missed.
   MutexLock lock(watchers_->mutex_);
   if (changed_) return false;
   ready_ = std::move(ready);
@@ -55,6 +56,8 @@ void ModelWatchers::Changed(absl::string_view model_uid) {
       Wake(subscriptions->second, ready);
     }
   }
+  // Without the lock: a callback takes locks of the reactor, which calls Wait() and
+  // CancelWait() with these held.
   for (const auto& call : ready) call();
 }
 

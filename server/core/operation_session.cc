@@ -9,10 +9,11 @@
 namespace modelstore::server {
 namespace {
 
-// Half of what the contract promises.
+// Half of the interval that the API promises, so that a late message still meets it.
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(500);
-// How often a stream asks whether the work aside is over: after half the time that it
-// has taken so far, so that short work ends at once.
+// Bounds of the interval at which a stream polls work aside. The interval is half the
+// time that the work has run so far, so short work ends with little delay and long work
+// is polled rarely.
 constexpr absl::Duration kShortestPoll = absl::Milliseconds(1);
 constexpr absl::Duration kLongestPoll = absl::Milliseconds(100);
 
@@ -35,7 +36,8 @@ absl::Status OperationStream::StartAside(std::function<absl::Status()> work) {
   try {
     aside_ = std::thread([this, work = std::move(work)]() mutable {
       absl::Status status = work();
-      // What it holds is given back before the next step.
+      // Destroyed here, so that whatever it captured is released before the stream
+      // notices its end and takes the next step.
       work = nullptr;
       MutexLock lock(mutex_);
       aside_status_ = std::move(status);
@@ -58,18 +60,22 @@ bool OperationStream::EndAside(absl::Status* status) {
 }
 
 absl::StatusOr<std::optional<OutboundMessage>> OperationStream::Next() {
+  // Each call returns at most one message, in this order of precedence: an error, a
+  // queued part, the result, progress. If there is none it takes one step.
   if (ended_) return std::nullopt;
   const absl::Time now = SteadyNow();
   const absl::Status keep_going = session_->CheckCancelled();
   bool aside = aside_.joinable();
   if (absl::Status status; aside && EndAside(&status)) {
-    // Stopped work fails in its own words.
+    // Work that stopped because the call was cancelled returns an error of its own, which
+    // says less than the reason of the cancellation.
     if (!status.ok()) return keep_going.ok() ? status : keep_going;
     aside = false;
-    // Now it is known how much there is to do.
+    // Reports at once: work aside is often the planning that determines the totals.
     reported_at_ = absl::InfinitePast();
   }
-  // The last work ends by itself: it may have committed already.
+  // Work that was started with `done` may have committed already, so its result is
+  // awaited and reported even if the call is cancelled.
   if (!done_ && !keep_going.ok()) return keep_going;
   const bool over = done_ && !aside;
   if (!aside && !session_->parts_.empty()) {

@@ -1,4 +1,4 @@
-// Pages of a list that fit in one answer.
+// Fills a page of a list with as many entries as fit in one response.
 #pragma once
 
 #include <string>
@@ -12,12 +12,13 @@
 
 namespace modelstore::server {
 
-// Of the 4 MiB of an answer, left for lengths, tags and the page token.
+// Maximum size of a page's entries. The rest of a response is for the page token.
 inline constexpr size_t kPageBytes = static_cast<size_t>(kMaxAnswerBytes) - 65536;
 
-// Fetches up to `limit` records and appends each, as `convert` makes it, to
-// `out`. Positions are storage's own, so where fewer fit in an answer the page
-// is fetched again with their number. Returns the position to go on from.
+// Fetches up to `limit` records, converts each and stores them in `out`. Returns the
+// position after the last one, which is empty at the end of the list. Only storage can
+// make a position, so if fewer records than fetched fit, the page is fetched again with
+// their number as the limit. An entry larger than a page is returned alone.
 template <typename Record, typename Message>
 absl::StatusOr<std::string> FillPage(
     int limit, absl::FunctionRef<absl::StatusOr<storage::Page<Record>>(int limit)> fetch,
@@ -30,7 +31,7 @@ absl::StatusOr<std::string> FillPage(
     size_t bytes = 0;
     for (const Record& record : page->items) {
       Message message = convert(record);
-      bytes += message.ByteSizeLong() + 8;
+      bytes += message.ByteSizeLong() + 8;  // tag and length
       if (bytes > kPageBytes && !out->empty()) break;
       *out->Add() = std::move(message);
     }

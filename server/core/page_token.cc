@@ -10,9 +10,12 @@
 namespace modelstore::server {
 namespace {
 
+// Length of the checksum: a token of another list passes with probability 2^-48.
 constexpr size_t kCheckBytes = 6;
 constexpr size_t kLongestToken = 4096;
 
+// The length of `scope` is part of the content, so that no other scope and position have
+// the same concatenation.
 std::string Check(absl::string_view scope, absl::string_view position) {
   const Digest digest = ComputeDigest(DigestAlgorithm::kXxh3_128,
                                       absl::StrCat(scope.size(), ":", scope, position));

@@ -7,8 +7,12 @@ namespace modelstore::server {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 64 << 10;
+// Of the compiled program and its DFA cache. A client may send thousands of patterns.
 constexpr int64_t kMaxPatternMemory = 4 << 20;
 
+// True if the pattern has a `:` that separates a section from a key. Scans the pattern
+// once and ignores escaped characters, group flags such as `(?i:`, and classes such as
+// `[[:alpha:]]`.
 bool MentionsSection(absl::string_view pattern) {
   bool in_group_flags = false;
   for (size_t i = 0; i < pattern.size(); ++i) {

@@ -11,22 +11,25 @@
 
 namespace modelstore::server {
 
-// With bounded memory. INVALID_ARGUMENT naming `field` if it does not compile.
+// Compiles `pattern`, with bounded memory. INVALID_ARGUMENT naming `field` if it is too
+// long or not valid RE2.
 absl::StatusOr<std::unique_ptr<RE2>> CompilePattern(absl::string_view field,
                                                     absl::string_view pattern);
 
-// A pattern over `section:key`. One that mentions no section (has no `:` outside
-// of `(?i:` and `[:alpha:]`) speaks of the keys of `model`.
+// A pattern for tensor names, `section:key`, that must match all of a name. A pattern
+// without a section (without `:`, other than in `(?i:` and `[:alpha:]`) matches keys of
+// section `model` only.
 class KeyPattern {
  public:
+  // Errors as of CompilePattern().
   static absl::StatusOr<KeyPattern> Compile(absl::string_view field,
                                             absl::string_view pattern);
 
-  // `name` is `section:key`.
+  // `name` is `section:key`, which the caller has at hand.
   bool Matches(absl::string_view section, absl::string_view key,
                const std::string& name) const;
   const std::string& text() const { return text_; }
-  // Has no operators: names one key.
+  // True if the pattern has no operators except `.`, so that it most likely is a key.
   bool IsLiteral() const;
 
  private:

@@ -1,4 +1,4 @@
-// Serialized requests in, serialized answers out.
+// Parses requests and serializes responses of unary RPCs.
 #pragma once
 
 #include <string>
@@ -10,11 +10,11 @@
 
 namespace modelstore::server {
 
-// INVALID_ARGUMENT if `bytes` is not a well-formed message of that type.
+// INVALID_ARGUMENT if `bytes` is not a well-formed message of the type of `request`.
 absl::Status ParseRequest(absl::string_view bytes, google::protobuf::Message* request);
 
-// Serializes the answer of a unary RPC. `what` names it in the OUT_OF_RANGE that an
-// answer over 4 MiB gets.
+// Serializes the response of a unary RPC. OUT_OF_RANGE if it exceeds kMaxAnswerBytes, the
+// default limit of gRPC clients; `what` names the response in the message.
 absl::StatusOr<std::string> SerializeAnswer(const google::protobuf::Message& answer,
                                             absl::string_view what);
 

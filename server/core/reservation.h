@@ -1,5 +1,6 @@
-// Memory that sessions hold beside the messages in transit: manifests that are being
-// saved, plans of loads, verdicts of prunes. One bound over all of them.
+// Accounting for memory that sessions hold in addition to messages in transit: manifests
+// of running saves, plans of loads, verdicts of prunes. One bound covers all sessions.
+// Nothing is allocated here; a session reserves an estimate before it allocates.
 #pragma once
 
 #include <atomic>
@@ -16,16 +17,19 @@ namespace modelstore::server {
 // Thread-safe.
 class SessionMemory {
  public:
-  // 0: without bound.
+  // `limit` is in bytes; 0: no bound.
   explicit SessionMemory(int64_t limit) : limit_(limit) {}
 
+  // Reserves `bytes`. Returns false, reserving nothing, if the limit would be exceeded.
+  // A concurrent call that fails may make this one fail too, although it would fit.
   bool Take(int64_t bytes) {
     if (used_.fetch_add(bytes) + bytes <= limit_ || limit_ == 0) return true;
     used_.fetch_sub(bytes);
     return false;
   }
+  // Returns bytes that Take() reserved.
   void Give(int64_t bytes) { used_.fetch_sub(bytes); }
-  // Whether so much would fit if nobody else held anything.
+  // True if `bytes` would fit if no other session held any.
   bool CanHold(int64_t bytes) const { return limit_ == 0 || bytes <= limit_; }
   int64_t limit() const { return limit_; }
 
@@ -34,7 +38,8 @@ class SessionMemory {
   std::atomic<int64_t> used_ = 0;
 };
 
-// One session's share, given back at the end of its life.
+// The memory reserved by one session. The destructor returns it. Used by one thread at a
+// time.
 class Reservation {
  public:
   explicit Reservation(std::shared_ptr<SessionMemory> memory)
@@ -46,8 +51,8 @@ class Reservation {
       : memory_(std::move(other.memory_)), bytes_(std::exchange(other.bytes_, 0)) {}
   Reservation& operator=(Reservation&&) = delete;
 
-  // Overloaded while others hold the memory; RESOURCE_EXHAUSTED where the session
-  // alone would not fit.
+  // Reserves `bytes` more. UNAVAILABLE with a retry delay if other sessions hold the
+  // memory; RESOURCE_EXHAUSTED if this session alone would exceed the limit.
   absl::Status Grow(int64_t bytes) {
     if (!memory_->CanHold(bytes_ + bytes)) {
       return OverLimit(

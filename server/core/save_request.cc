@@ -18,7 +18,7 @@ absl::Status SetBase(ServiceContext& context, absl::string_view field,
   auto ref = ParseCheckpointRef(field, base);
   if (!ref.ok()) return ref.status();
   if (!ref->version.number) {
-    // Its number is what is stored: `latest` and aliases move.
+    // The number is stored, because `latest` and aliases move.
     auto named = context.store->checkpoints().Get(ref->model_id, ref->version);
     if (!named.ok()) return named.status();
     ref->version = named->version();
@@ -28,8 +28,9 @@ absl::Status SetBase(ServiceContext& context, absl::string_view field,
   return absl::OkStatus();
 }
 
-// What the same request_id must come with again. The path that a save takes
-// (one stream or an upload) is not part of it.
+// Digest of the content that a repeated request with the same request_id must have. It
+// covers only what the client chose: no output fields, and not whether the save uses one
+// stream or an upload, so that a client may retry by the other path.
 std::string RequestDigest(const std::string& model_id, const SaveHeader& header) {
   const v1::Checkpoint& checkpoint = header.checkpoint;
   v1::Checkpoint given;
@@ -77,7 +78,7 @@ absl::StatusOr<v1::Checkpoint> CommittedCheckpoint(
     ServiceContext& context, absl::string_view model_id,
     const storage::records::CheckpointRecord& record) {
   auto model = context.store->models().Get(model_id);
-  // It may have been deleted since.
+  // The model may have been deleted since the commit.
   if (!model.ok()) {
     model = storage::records::ModelRecord();
     model->set_model_id(std::string(model_id));

@@ -1,5 +1,6 @@
-// The RPCs of both services without gRPC: unary calls are functions of bytes, streams
-// are sessions.
+// The RPCs of both services, independent of gRPC: a unary RPC is a function from bytes to
+// bytes, a stream is a session. The server puts it behind gRPC; client/testing calls it
+// within the process.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 
 namespace modelstore::server {
 
+// kInbound: client streaming; kOutbound: server streaming.
 enum class MethodKind : uint8_t { kUnary, kInbound, kOutbound };
 
 // Thread-safe.
@@ -20,13 +22,15 @@ class Service {
  public:
   virtual ~Service() = default;
 
-  // `method` is the full name, `/modelstore.v1.ModelStore/GetModel`. Absent for
-  // an unknown method.
+  // Returns the kind of a method by its full name, such as
+  // `/modelstore.v1.ModelStore/GetModel`. Absent if it is unknown.
   virtual std::optional<MethodKind> Find(absl::string_view method) const = 0;
-  // Serialized request to serialized response. RPCs of the contract that are not
-  // built answer UNIMPLEMENTED naming themselves.
+  // Runs a unary RPC: serialized request to serialized response. Blocks on storage.
+  // UNIMPLEMENTED, naming the method, for an RPC that is declared but not built.
   virtual absl::StatusOr<std::string> Call(absl::string_view method,
                                            absl::string_view request) = 0;
+  // Open a stream. The session must not outlive the service. An error is the status of
+  // the RPC. OpenOutbound() blocks on storage.
   virtual absl::StatusOr<std::unique_ptr<InboundSession>> OpenInbound(
       absl::string_view method) = 0;
   virtual absl::StatusOr<std::unique_ptr<OutboundSession>> OpenOutbound(

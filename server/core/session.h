@@ -1,6 +1,6 @@
-// The streaming RPCs as objects that take or give messages. Whoever drives them (the
-// reactors, or the in-process connection of the tests) does so from the threads of the
-// storage pool: everything here may block on the disk.
+// The streaming RPCs as objects that take or give messages, independent of gRPC. The
+// driver (a reactor, or the in-process connection of the tests) calls them on threads of
+// the storage pool, because they may block on the disk.
 #pragma once
 
 #include <cstdint>
@@ -18,25 +18,27 @@
 
 namespace modelstore::server {
 
-// A client-streaming RPC: SaveCheckpoint, UploadChunks. One thread at a time.
-// Destroyed before OnEnd(), it is a stream that was cut.
+// A client-streaming RPC: SaveCheckpoint, UploadChunks. Used by one thread at a time. If
+// it is destroyed before OnEnd(), the stream was interrupted.
 class InboundSession {
  public:
   virtual ~InboundSession() = default;
-  // Takes one message, whole; the views live for this call alone. An error ends
-  // the RPC with it.
+  // Takes one complete message, which is the concatenation of `fragments`. The views are
+  // valid during the call only. An error becomes the status of the RPC, and no other
+  // method is called afterwards.
   virtual absl::Status OnMessage(absl::Span<const absl::string_view> fragments) = 0;
-  // The client has half-closed: returns the serialized response.
+  // Called once, when the client has half-closed. Returns the serialized response.
   virtual absl::StatusOr<std::string> OnEnd() = 0;
 };
 
-// A message to send: `head`, then the payloads, in place.
+// A message to send: the concatenation of `head` and the payloads, which are sent in
+// place and released once gRPC no longer needs them.
 struct OutboundMessage {
   std::string head;
   std::vector<storage::PinnedBytes> payloads;
-  // Set: there is nothing to send yet, head and payloads are empty, and Next() is
-  // to be called again after this time. So a session waits, and works in steps,
-  // without holding a thread.
+  // If set, there is nothing to send yet: head and payloads are empty, and Next() must be
+  // called again after this time. It lets a session wait, or work in short steps, without
+  // holding a thread.
   std::optional<absl::Duration> again_after = std::nullopt;
 
   static OutboundMessage AgainAfter(absl::Duration time) {
@@ -46,30 +48,32 @@ struct OutboundMessage {
   }
 };
 
-// What a stream is sent before its client has shown that it reads: more than
-// HTTP/2's first window, so that the rest of it waits for the client, and little
-// enough to be held for each of many clients that never read.
+// Bytes sent before the client has consumed anything; bounds what a stalled reader can
+// pin. It exceeds HTTP/2's initial window (64 KiB), so that gRPC completes the write only
+// after the client has extended the window.
 constexpr int64_t kInitialSendBytes = int64_t{128} << 10;
 
-// A server-streaming RPC: LoadCheckpoint, VerifyCheckpoint, WatchModel. One thread
-// at a time.
+// A server-streaming RPC: LoadCheckpoint, VerifyCheckpoint, WatchModel. Used by one
+// thread at a time, except where noted.
 class OutboundSession {
  public:
   virtual ~OutboundSession() = default;
-  // The next message; absent at the end of the stream. Called again after
-  // OutboundMessage::again_after.
+  // Returns the next message, or nullopt at the end of the stream. An error becomes the
+  // status of the RPC.
   virtual absl::StatusOr<std::optional<OutboundMessage>> Next() = 0;
-  // Makes a running or later Next() end soon. From any thread; never blocks.
+  // Makes a running or later Next() return soon. Callable from any thread; never blocks.
   virtual void Cancel() {}
 
-  // A session that waits for something to happen holds no thread meanwhile. To be
-  // asked before Next(), by any thread, since it never blocks. Absent: call Next().
-  // Else `ready` will be called once, by whoever makes it happen, who must not be
-  // kept; at the time that is returned Next() is due all the same.
+  // Lets a session wait for an event without a thread. The driver calls it before each
+  // Next(), from any thread, as it never blocks. nullopt: call Next() now. Otherwise the
+  // session calls `ready` once when the event occurs, on the thread that caused it, so
+  // `ready` must return quickly. If the returned time (steady clock) comes first, the
+  // driver calls CancelWait() and then Next().
   virtual std::optional<absl::Time> Wait(std::function<void()> ready) {
     return std::nullopt;
   }
-  // True if it waited and `ready` will not be called any more. Never blocks.
+  // Ends a wait. True if the session was waiting: `ready` will not be called. False if
+  // `ready` was or is being called. Never blocks.
   virtual bool CancelWait() { return false; }
 };
 

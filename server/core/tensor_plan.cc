@@ -18,18 +18,21 @@
 namespace modelstore::server {
 namespace {
 
+// Length of the checksum in a resume_token, which detects truncation and damage.
 constexpr size_t kTokenCheckBytes = 8;
 
+// A slice of rows [begin, end) of one tensor.
 struct Rows {
   int64_t begin = 0;
   int64_t end = 0;
-  int field = 0;  // its position in the request
-  bool used = false;
+  int field = 0;      // index in the request, for errors
+  bool used = false;  // a selected tensor has this slice
 
   bool SameAs(const Rows& other) const {
     return begin == other.begin && end == other.end;
   }
 };
+// By `section:key`.
 using Slices = absl::flat_hash_map<std::string, Rows>;
 
 absl::StatusOr<Slices> ParseSlices(const v1::LoadCheckpointRequest& request) {
@@ -61,7 +64,8 @@ absl::StatusOr<DType> ParseTarget(v1::DType target) {
   return dtype;
 }
 
-// Restricts a planned tensor to rows of its first dimension.
+// Restricts a planned tensor to rows of its first dimension. `stored_bytes` is the size
+// of the whole tensor.
 absl::Status ApplySlice(const records::TensorRecord& tensor, const Rows& rows,
                         int64_t stored_bytes, PlannedTensor* planned) {
   const std::string name = FullTensorName(tensor);
@@ -105,8 +109,10 @@ absl::StatusOr<TensorPlan> TensorPlan::Make(std::shared_ptr<storage::Read> read,
   TensorPlan plan;
   plan.read_ = std::move(read);
   const records::ManifestPage& manifest = plan.read_->manifest();
-  // Every tensor by name, and the first of the sequence that brings the bytes of
-  // a stored tensor, with its rows.
+  // `by_name`: index of every tensor so far. `brought`: for each stored tensor, the name
+  // and rows of the first tensor of the sequence that provides its bytes. A later one
+  // with the same rows is sent without bytes. Only the first is compared, so a tensor
+  // that is selected with several slices may be sent more than once.
   absl::flat_hash_map<std::string, int> by_name;
   absl::flat_hash_map<int, std::pair<std::string, Rows>> brought;
   for (int i = 0; i < manifest.tensors_size(); ++i) {
@@ -128,7 +134,7 @@ absl::StatusOr<TensorPlan> TensorPlan::Make(std::shared_ptr<storage::Read> read,
     }
     const int64_t stored_bytes = StoredTensorBytes(tensor);
     planned.size_bytes = stored_bytes;
-    Rows rows{0, -1};
+    Rows rows{0, -1};  // the whole tensor
     if (auto slice = slices->find(name); slice != slices->end()) {
       slice->second.used = true;
       rows = slice->second;
@@ -185,8 +191,8 @@ size_t TensorPlan::Find(int64_t position) const {
   auto after = std::upper_bound(
       tensors_.begin(), tensors_.end(), position,
       [](int64_t p, const PlannedTensor& tensor) { return p < tensor.position; });
-  // Tensors without bytes share their position with the one that follows, and
-  // precede it.
+  // Several tensors have the same position if all but the last of them are without
+  // bytes. upper_bound() is after all of them, so the one before it holds the byte.
   return static_cast<size_t>(after - tensors_.begin()) - 1;
 }
 

@@ -12,9 +12,10 @@
 namespace modelstore::server {
 namespace {
 
-// That an error names.
+// Keys listed in an error message.
 constexpr size_t kNamedKeys = 10;
 
+// Appends the compiled patterns to `out`. INVALID_ARGUMENT naming the first invalid one.
 absl::Status Compile(absl::string_view field,
                      const google::protobuf::RepeatedPtrField<std::string>& patterns,
                      std::vector<KeyPattern>* out) {
@@ -26,12 +27,14 @@ absl::Status Compile(absl::string_view field,
   return absl::OkStatus();
 }
 
+// Returns the name of the checkpoint, or of both, for an error.
 std::string NamesOf(const storage::Read& read, const storage::Read* other) {
   return other == nullptr
              ? FullCheckpointName(read)
              : absl::StrCat(FullCheckpointName(read), " or ", FullCheckpointName(*other));
 }
 
+// NOT_FOUND for a prefix or pattern without a match.
 absl::Status MatchesNothing(absl::string_view field, absl::string_view pattern,
                             const std::string& checkpoint) {
   return MakeError(
@@ -77,6 +80,8 @@ absl::StatusOr<TensorSelector> TensorSelector::Make(
     const v1::TensorSelection& selection) {
   TensorSelector selector;
   selector.sections_.insert(selection.sections().begin(), selection.sections().end());
+  // Keys and prefixes may omit the section, which is then `model`. They are stored with
+  // it, as Takes() compares whole names.
   for (const std::string& key : selection.keys()) {
     const TensorName name = ParseTensorName(key);
     selector.keys_.emplace(TensorNameOf(name.section, name.key), false);
@@ -100,6 +105,8 @@ absl::StatusOr<TensorSelector> TensorSelector::Make(
 bool TensorSelector::Takes(const storage::records::TensorRecord& tensor,
                            const std::string& name) {
   if (!TakesSection(tensor.section())) return false;
+  // All entries are tried, even once the tensor is included, to record which of them have
+  // matched. Only a pattern that has matched before is skipped.
   bool included = keys_.empty() && include_.empty() && prefixes_.empty();
   if (const auto key = keys_.find(name); key != keys_.end()) {
     included = true;
@@ -138,6 +145,7 @@ absl::Status TensorSelector::CheckMatches(const storage::Read& read,
   }
   for (size_t i = 0; i < include_.size(); ++i) {
     if (hits_[i]) continue;
+    // A pattern without operators is a key: report it as a tensor that does not exist.
     if (include_[i].IsLiteral() && other == nullptr) {
       return DoesNotExist("tensor", absl::StrCat(checkpoint, "/", include_[i].text()));
     }

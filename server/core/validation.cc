@@ -17,14 +17,17 @@ namespace modelstore::server {
 namespace {
 
 constexpr size_t kMaxDescriptionBytes = 4096;
-// Of messages that are stored with the fields that this server does not know.
+// Of serialized messages. They are stored with unknown fields, which only the total size
+// bounds.
 constexpr size_t kMaxPolicyBytes = 4096;
 constexpr size_t kMaxProducerBytes = size_t{20} << 10;
 constexpr int kMaxLabels = 64;
+// Of a key or value of labels, a name of a metric, and a media type.
 constexpr size_t kMaxLabelBytes = 256;
 constexpr int kMaxMetrics = 1024;
 constexpr int64_t kDigestBytes = 16;
 
+// Returns the path of a child field, or of an element of a repeated child field.
 std::string At(absl::string_view field, absl::string_view child) {
   return field.empty() ? std::string(child) : absl::StrCat(field, ".", child);
 }
@@ -33,7 +36,7 @@ std::string At(absl::string_view field, absl::string_view child, int index) {
   return absl::StrCat(At(field, child), "[", index, "]");
 }
 
-// A limit that was passed, with both figures.
+// Returns the error for a field that exceeds its limit, with both figures.
 absl::Status FieldOverLimit(absl::string_view field, size_t given, size_t limit,
                             absl::string_view unit) {
   return InvalidField(
@@ -52,12 +55,12 @@ absl::Status ValidateDescription(absl::string_view field, absl::string_view text
                         "bytes");
 }
 
-// An entry of a map, by its key.
+// Returns the path of a map entry, such as `model.labels["team"]`.
 std::string Entry(absl::string_view field, absl::string_view map, absl::string_view key) {
   return absl::StrCat(At(field, map), "[\"", key, "\"]");
 }
 
-// A key of labels or metrics.
+// Checks a key of labels or metrics.
 absl::Status ValidateMapKey(absl::string_view field, absl::string_view map,
                             absl::string_view key) {
   if (key.empty()) return InvalidField(At(field, map), "has an empty key");
@@ -80,8 +83,8 @@ absl::Status ValidateLabels(
   return absl::OkStatus();
 }
 
-// The bytes of a piece's box, after checking that it lies within the shape and
-// is a range of rows.
+// Returns the size in bytes of a piece's box, after checking that the box lies within the
+// shape and is a range of rows.
 absl::StatusOr<int64_t> BoxBytes(absl::string_view field, const v1::Tensor& tensor,
                                  const v1::Piece& piece) {
   const int rank = tensor.shape_size();
@@ -96,6 +99,7 @@ absl::StatusOr<int64_t> BoxBytes(absl::string_view field, const v1::Tensor& tens
     const int64_t extent = tensor.shape(d);
     const int64_t offset = piece.offset_size() == 0 ? 0 : piece.offset(d);
     const int64_t size = piece.size_size() == 0 ? extent : piece.size(d);
+    // As a difference: offset + size could overflow.
     if (offset < 0 || size < 0 || offset > extent || size > extent - offset) {
       return InvalidField(field,
                           absl::StrCat("the box leaves the shape in dimension ", d));
@@ -124,6 +128,7 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
                                      "size (",
                                      element_bytes, "), at most ", kMaxChunkBytes));
   }
+  // Without a chunk size the piece is one chunk.
   if (chunk == 0 && *bytes > kMaxChunkBytes) {
     return InvalidField(At(field, "chunk_size_bytes"),
                         absl::StrCat("required for a piece of ", *bytes,
@@ -131,6 +136,8 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
                                      "has at most ",
                                      kMaxChunkBytes));
   }
+  // Digests are concatenated, one for each chunk. The last chunk may be shorter; an empty
+  // piece has none.
   const int64_t given = static_cast<int64_t>(piece.chunk_digests().size());
   if (given == 0 && digests == Digests::kOptional) return absl::OkStatus();
   const int64_t step = chunk == 0 ? std::max<int64_t>(*bytes, 1) : chunk;
@@ -144,7 +151,8 @@ absl::Status ValidatePiece(absl::string_view field, const v1::Tensor& tensor,
   return absl::OkStatus();
 }
 
-// Of a tree whose depth is known to be bounded.
+// Checks the arguments of all modules of a tree. Recursive: ValidateArchitecture() must
+// have checked the depth of the tree.
 absl::Status ValidateArguments(absl::string_view field, const ModuleTree& module) {
   for (const auto& argument : module.arguments()) {
     auto status = CheckValue(absl::StrCat(field, ": argument ", argument.name()), "value",
@@ -201,7 +209,7 @@ absl::StatusOr<int64_t> ExpiryMicros(absl::string_view field,
                                      const v1::Checkpoint& checkpoint) {
   if (!checkpoint.has_expire_time()) return 0;
   const auto& time = checkpoint.expire_time();
-  // Up to the year 9999, as the Timestamp's own definition says.
+  // The range of google.protobuf.Timestamp ends with the year 9999.
   if (time.seconds() <= 0 || time.seconds() > 253'402'300'799 || time.nanos() < 0 ||
       time.nanos() > 999'999'999) {
     return InvalidField(field, "is not a time after 1970 and before the year 10000");
@@ -288,7 +296,8 @@ absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
       return InvalidField(At(field, "pieces"), "a tied tensor has none of its own");
     }
   }
-  // In one stream the manifest is whole; of an upload another worker may bring them.
+  // A SaveCheckpoint stream has the whole manifest, so every tensor needs pieces. In an
+  // upload another contribution may provide them.
   if (digests == Digests::kOptional && tensor.pieces_size() == 0 &&
       tensor.tied_to().empty() && TensorBytes(*dtype, shape).value_or(0) > 0) {
     return InvalidField(At(field, "pieces"),
@@ -311,7 +320,7 @@ absl::Status ValidateSection(absl::string_view field, const v1::Section& section
     if (!s.ok()) return s;
   }
   if (!section.has_metadata()) return absl::OkStatus();
-  // Of modules, which are no tensors.
+  // Metadata describes modules and must not refer to tensors.
   return CheckValue(At(field, "metadata"), absl::StrCat(name, ", metadata"),
                     section.metadata(), kMaxValueDepth, nullptr);
 }

@@ -1,5 +1,6 @@
-// Checks of what clients send, beyond names (proto/contract/names.h). Each
-// refusal is INVALID_ARGUMENT with the path of the field, from `field` on.
+// Validation of requests, in addition to names (proto/contract/names.h). Unless noted,
+// each error is INVALID_ARGUMENT with the path of the invalid field, which starts with
+// `field`. Nothing here reads storage.
 #pragma once
 
 #include <vector>
@@ -13,42 +14,47 @@
 
 namespace modelstore::server {
 
+// Checks the fields that a client may set. UNIMPLEMENTED for SHA-256 digests.
 absl::Status ValidateModel(absl::string_view field, const v1::Model& model);
-// No negative number; keep_best has its metric.
+// Checks that no number is negative and that keep_best comes with a metric.
 absl::Status ValidateRetention(absl::string_view field,
                                const v1::RetentionPolicy& policy);
-// Why somebody did something.
+// Checks the length of a note, the stated reason of a change.
 absl::Status ValidateNote(absl::string_view field, absl::string_view note);
 
-// Refusals of an update_mask.
+// The errors for an update_mask that is empty, or has a path other than `known`.
 absl::Status EmptyMask();
 absl::Status UnknownMaskPath(absl::string_view path, absl::string_view known);
 
-// Microseconds since the epoch of the expiry; 0 for none.
+// Returns expire_time in microseconds since the Unix epoch; 0 if it is not set.
 absl::StatusOr<int64_t> ExpiryMicros(absl::string_view field,
                                      const v1::Checkpoint& checkpoint);
 
-// The fields that a saver gives: metadata, not content.
+// Checks the metadata that a save provides: description, labels, metrics, producer and
+// architecture.
 absl::Status ValidateCheckpoint(absl::string_view field,
                                 const v1::Checkpoint& checkpoint);
 
+// Whether pieces must have digests. kRequired: UploadChunks. kOptional: SaveCheckpoint,
+// whose chunks follow in the same stream.
 enum class Digests { kRequired, kOptional };
 
-// Names, shape, and pieces that lie within the shape and are cut as they say.
-// UNIMPLEMENTED for a box that is not a range of rows. Whether the pieces tile
-// the tensor is seen at commit, when all contributions are there.
+// Checks names and shape, that each piece lies within the shape, and that its number of
+// digests matches its chunk size. UNIMPLEMENTED for a box that is not a range of rows.
+// Whether the pieces tile the tensor is checked at commit, when all contributions are
+// complete.
 absl::Status ValidateTensor(absl::string_view field, const v1::Tensor& tensor,
                             Digests digests);
 
-// Its values by CheckValue(), which adds the tensors they name to `named`. That these
-// are there is seen at commit.
+// Checks the value and metadata by CheckValue(), and adds the tensors that the value
+// refers to to `named`. Whether these exist is checked at commit.
 absl::Status ValidateSection(absl::string_view field, const v1::Section& section,
                              std::vector<NamedTensor>& named);
 absl::Status ValidateAttachment(absl::string_view field,
                                 const v1::Attachment& attachment);
 
-// All of a part, with paths such as `manifest.tensors[3].shape`. `named` gets the
-// tensors that each section's values name.
+// Checks all of a part, with paths such as `manifest.tensors[3].shape`. Sets `named` to
+// the tensors that each section's value refers to, one entry a section.
 absl::Status ValidateManifestPart(absl::string_view field, const v1::ManifestPart& part,
                                   Digests digests,
                                   std::vector<std::vector<NamedTensor>>& named);

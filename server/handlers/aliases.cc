@@ -36,7 +36,7 @@ absl::StatusOr<v1::Alias> SetAlias(ServiceContext& context,
   move.alias = name->alias;
   move.version = request.version();
   if (request.has_expected_version()) move.expected_version = request.expected_version();
-  if (request.create_only()) move.expected_version = 0;
+  if (request.create_only()) move.expected_version = 0;  // no alias of this name
   move.note = request.note();
   move.validate_only = request.validate_only();
   move.model_uid = request.model_uid();
@@ -55,6 +55,7 @@ absl::StatusOr<google::protobuf::Empty> DeleteAlias(
   }
   if (auto s = ValidateNote("note", request.note()); !s.ok()) return s;
   if (auto s = ValidateRequestId("request_id", request.request_id()); !s.ok()) return s;
+  // A move without a version deletes the alias.
   storage::Aliases::Move move;
   move.alias = name->alias;
   if (request.has_expected_version()) move.expected_version = request.expected_version();

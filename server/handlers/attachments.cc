@@ -10,7 +10,7 @@
 namespace modelstore::server {
 namespace {
 
-// The most that one answer holds.
+// Maximum attachment bytes in a response, which must stay below kMaxAnswerBytes.
 constexpr int64_t kLargestPart = int64_t{3} << 20;
 
 }  // namespace
@@ -24,7 +24,8 @@ absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
   if (!record.ok()) return record.status();
   const std::string checkpoint = CheckpointNameOf(ref->model_id, record->version());
-  // Attachments end the manifest.
+  // Attachments are in the last pages of the manifest, so it is searched from its end, up
+  // to the first page without attachments.
   for (uint32_t page = record->manifest_pages(); page-- > 0;) {
     auto manifest = context.store->checkpoints().ReadManifestPage(*record, page);
     if (!manifest.ok()) return manifest.status();
@@ -36,6 +37,7 @@ absl::StatusOr<v1::GetAttachmentResponse> GetAttachment(
                                                   " of ", checkpoint, " has ", size,
                                                   " bytes"));
       }
+      // Checked for every part, as the whole attachment is in memory anyway.
       if (ComputeDigest(DigestAlgorithm::kXxh3_128, stored.data()).bytes() !=
           stored.digest()) {
         return MakeError(ERROR_REASON_DATA_DAMAGED,

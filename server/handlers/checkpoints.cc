@@ -11,8 +11,9 @@
 namespace modelstore::server {
 namespace {
 
-// Fills in the values of the summaries. They lie in the last pages of the
-// manifest, after the tensors, so that the walk begins at the end.
+// Adds the values of the sections, of which `checkpoint` has the summaries. Sections are
+// in the manifest after the tensors, so it is read from its end, up to the first page
+// with tensors alone. OUT_OF_RANGE if the values exceed a response.
 absl::Status AddSectionValues(ServiceContext& context,
                               const records::CheckpointRecord& record,
                               v1::Checkpoint* checkpoint) {
@@ -22,6 +23,7 @@ absl::Status AddSectionValues(ServiceContext& context,
     auto manifest = context.store->checkpoints().ReadManifestPage(record, page);
     if (!manifest.ok()) return manifest.status();
     for (const auto& stored : manifest->sections()) {
+      // Checked before decoding, which takes several times the encoded size.
       bytes += stored.value().size();
       if (bytes > static_cast<size_t>(kMaxAnswerBytes)) {
         return AnswerTooLarge(
@@ -90,6 +92,8 @@ absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
     }
   }
   if (request.update_mask().paths().empty()) return EmptyMask();
+  // Storage repeats the checks of uid and generation in the batch of the change; here
+  // they translate the etag into a generation.
   auto model = ModelOfUid(context, ref->model_id, wanted.model_uid());
   if (!model.ok()) return model.status();
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
@@ -98,7 +102,7 @@ absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(
       CheckEtag(wanted.name(), wanted.etag(), CheckpointEtag(model->uid(), *record),
                 record->generation());
   if (!generation.ok()) return generation.status();
-  // By number from here on: what an alias names may be another one by now.
+  // By number, because an alias may have moved since the record was read.
   auto changed = context.store->checkpoints().Change(
       ref->model_id, record->version(), update,
       {model->uid(), *generation, request.validate_only()});
@@ -113,6 +117,8 @@ absl::StatusOr<v1::DeleteCheckpointResponse> DeleteCheckpoint(
   storage::ChangeOptions options;
   options.validate_only = request.validate_only();
   options.model_uid = request.model_uid();
+  // Only an etag needs the record. Storage then expects the uid and generation that it
+  // stands for.
   if (!request.etag().empty()) {
     auto model = ModelOfUid(context, name->model_id, request.model_uid());
     if (!model.ok()) return model.status();

@@ -12,7 +12,7 @@
 namespace modelstore::server {
 namespace {
 
-// Of the request's metadata what a copy takes.
+// Returns the fields of the request's metadata that a copy uses. The others are ignored.
 v1::Checkpoint TakenMetadata(const v1::Checkpoint& given) {
   v1::Checkpoint taken;
   if (given.has_epoch()) taken.set_epoch(given.epoch());
@@ -24,7 +24,8 @@ v1::Checkpoint TakenMetadata(const v1::Checkpoint& given) {
   return taken;
 }
 
-// What the same request_id must come with again.
+// Digest of the content that a repeated request with the same request_id must have.
+// Preconditions and validate_only are not part of it.
 std::string RequestDigest(const v1::CopyCheckpointRequest& request) {
   v1::CopyCheckpointRequest given = request;
   given.clear_request_id();
@@ -37,7 +38,9 @@ std::string RequestDigest(const v1::CopyCheckpointRequest& request) {
   return std::string(ComputeDigest(DigestAlgorithm::kXxh3_128, content).bytes());
 }
 
-// The source's metadata, with what the request says.
+// Returns the metadata of the copy: the source's, except for the fields that the request
+// sets. Labels and description are always the request's. The edits belong to the source,
+// which the copy names as its base.
 records::CheckpointMetadata MetadataOf(const v1::Checkpoint& given,
                                        const storage::Read& source) {
   records::CheckpointMetadata metadata = source.checkpoint().metadata();
@@ -52,7 +55,7 @@ records::CheckpointMetadata MetadataOf(const v1::Checkpoint& given,
   return metadata;
 }
 
-// All but the metadata.
+// Returns the request to storage without the metadata, which needs the source.
 absl::StatusOr<storage::SaveRequest> MakeRequest(
     const v1::CopyCheckpointRequest& request) {
   auto model_id = ParseModelName("parent", request.parent());
@@ -70,7 +73,8 @@ absl::StatusOr<storage::SaveRequest> MakeRequest(
   return save;
 }
 
-// The destination may be made by the copy; then there is nothing to differ from.
+// Returns the model to copy to. If the copy creates it, returns the record that it would
+// have. Chunks are shared by digest, so both models must use the same algorithm.
 absl::StatusOr<records::ModelRecord> CheckDestination(
     ServiceContext& context, const v1::CopyCheckpointRequest& request,
     const std::string& model_id, const storage::Read& source) {
@@ -91,7 +95,8 @@ absl::StatusOr<records::ModelRecord> CheckDestination(
   return model;
 }
 
-// What the copy would be.
+// Returns the response of a copy with validate_only: the checkpoint that the copy would
+// make.
 absl::StatusOr<v1::Checkpoint> Plan(const v1::CopyCheckpointRequest& request,
                                     std::optional<int64_t> expected_latest,
                                     const records::ModelRecord& destination,
@@ -128,7 +133,8 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   if (!save.ok()) return save.status();
   auto expected_latest = ExpectedLatest(request);
   if (!expected_latest.ok()) return expected_latest.status();
-  // First: where the source's name leads may have changed since.
+  // Before the source is opened: since the first request it may have been deleted, or its
+  // alias may have moved.
   auto earlier = context.store->saves().FindRequested(save->model_id, save->request_id,
                                                       save->request_digest);
   if (!earlier.ok()) return earlier.status();
@@ -146,7 +152,8 @@ absl::StatusOr<v1::Checkpoint> CopyCheckpoint(ServiceContext& context,
   }
 
   Reservation memory(context.memory);
-  // The part, and what the save makes of it.
+  // Memory for the copy of the manifest passed to Commit(), and for what the save makes
+  // of it.
   const auto bytes = static_cast<int64_t>((*source)->manifest().SpaceUsedLong());
   if (auto s = memory.Grow(2 * bytes); !s.ok()) return s;
   auto copy = context.store->saves().StartDerived(*save, {*source});

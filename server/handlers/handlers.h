@@ -1,5 +1,7 @@
-// The unary RPCs, one function each. Each checks its request, calls storage and
-// converts the answer.
+// The unary RPCs, one function each: it validates the request, calls storage, and
+// converts the result. The API documents fields and errors (proto/modelstore/v1). All
+// functions are thread-safe and run on threads of the storage pool, because they block on
+// storage.
 #pragma once
 
 #include <atomic>

@@ -11,6 +11,7 @@ namespace modelstore::server {
 namespace {
 
 constexpr absl::Duration kShortestLease = absl::Seconds(1);
+// A longer hold must be renewed, so that the lease of a lost holder ends.
 constexpr absl::Duration kLongestLease = absl::Hours(24 * 30);
 
 }  // namespace
@@ -42,6 +43,7 @@ absl::StatusOr<google::protobuf::Empty> ReleaseLease(
 
 absl::StatusOr<v1::ListLeasesResponse> ListLeases(ServiceContext& context,
                                                   const v1::ListLeasesRequest& request) {
+  // The parent is a model or a checkpoint.
   std::string model_id;
   std::optional<storage::VersionName> version;
   if (auto model = ParseModelName("parent", request.parent()); model.ok()) {

@@ -15,11 +15,13 @@
 namespace modelstore::server {
 namespace {
 
-// A page looks at no more records than this, and only so many are sorted.
+// Bound of the records that a call reads: a filtered page ends after this many, possibly
+// with fewer entries than requested, and a model with more versions cannot be sorted.
 constexpr int kMaxScanned = 10'000;
-// Records that are read at once; each may hold an architecture of megabytes.
+// Records read from storage at once.
 constexpr int kPageSize = 50;
 
+// Reads pages of the versions of one model by filter and order.
 class Lister {
  public:
   Lister(ServiceContext& context, records::ModelRecord model, CheckpointFilter filter,
@@ -29,7 +31,8 @@ class Lister {
         filter_(std::move(filter)),
         order_(std::move(order)) {}
 
-  // One page, from the position on.
+  // Returns the page after position `after`. The meaning of a position depends on the
+  // order: see Filtered() and Sorted().
   absl::StatusOr<storage::Page<records::CheckpointRecord>> Fetch(const std::string& after,
                                                                  int limit) {
     if (!order_.figure && filter_.empty()) {
@@ -40,6 +43,8 @@ class Lister {
   }
 
  private:
+  // By version. A position is the version of the last record that was examined, as in
+  // storage's own list.
   absl::StatusOr<storage::Page<records::CheckpointRecord>> Filtered(std::string after,
                                                                     int limit) {
     storage::Page<records::CheckpointRecord> page;
@@ -61,9 +66,10 @@ class Lister {
     return page;
   }
 
-  // By the figure, then by version, in the same direction; without the figure
-  // last. A position is how many came before: the order may move between pages
-  // as versions come and go, as with every list of what is best at the moment.
+  // By the figure, then by version in the same direction. Versions without the figure are
+  // last. A position is the number of entries before it, so if versions are created or
+  // deleted between two pages, entries may be repeated or missed. Each page reads and
+  // sorts all versions again, and keeps only their sort keys in memory.
   absl::StatusOr<storage::Page<records::CheckpointRecord>> Sorted(
       const std::string& after, int limit) {
     if (model_.checkpoint_count() > kMaxScanned) {
@@ -75,6 +81,7 @@ class Lister {
     if (!after.empty() && !absl::SimpleAtoi(after, &begin)) {
       return InvalidField("page_token", "is not one that was given out");
     }
+    // Sort key. `key` and `version` are negated for a descending order; `lacks` is not.
     struct Place {
       bool lacks = false;
       long double key = 0;
@@ -108,6 +115,7 @@ class Lister {
                                                       std::abs(places[at].version));
       if (absl::IsNotFound(record.status())) continue;  // deleted meanwhile
       if (!record.ok()) return record.status();
+      // As in storage's own list, because each may have megabytes.
       record->mutable_metadata()->clear_architecture();
       record->mutable_metadata()->clear_edits();
       page.items.push_back(*std::move(record));

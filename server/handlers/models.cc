@@ -16,6 +16,7 @@ absl::StatusOr<v1::Model> CreateModel(ServiceContext& context,
   if (auto s = ValidateModel("model", request.model()); !s.ok()) return s;
   const records::ModelRecord wanted = ModelToRecord(request.model_id(), request.model());
   if (request.validate_only()) {
+    // Returns what the call would create, without the fields that only a creation sets.
     auto present = context.store->models().Get(request.model_id());
     if (present.ok()) return AlreadyExists("model", ModelName(request.model_id()));
     if (!absl::IsNotFound(present.status())) return present.status();
@@ -75,6 +76,8 @@ absl::StatusOr<v1::Model> UpdateModel(ServiceContext& context,
     }
   }
   if (request.update_mask().paths().empty()) return EmptyMask();
+  // Storage repeats the checks of uid and generation in the batch of the change; here
+  // they translate the etag into a generation.
   auto record = ModelOfUid(context, *id, wanted.uid());
   if (!record.ok()) return record.status();
   auto generation =
@@ -99,6 +102,7 @@ absl::StatusOr<v1::DeleteModelResponse> DeleteModel(
       *id, request.force(), {record->uid(), *generation, request.validate_only()});
   if (!freed.ok()) return freed.status();
   v1::DeleteModelResponse response;
+  // As of the read above; versions saved since are deleted too but not counted.
   response.set_deleted_checkpoints(record->checkpoint_count());
   response.set_freed_bytes(freed->freed_bytes);
   response.set_waiting_bytes(freed->waiting_bytes);

@@ -19,8 +19,8 @@
 namespace modelstore::server {
 namespace {
 
-// Where a page of the tensor table ends: the manifest's page, and the tensor
-// within it that comes next.
+// A position in the table of tensors, encoded in page tokens: a page of the manifest and
+// the index of the next tensor in it.
 struct TablePosition {
   uint32_t page = 0;
   int tensor = 0;
@@ -39,12 +39,12 @@ absl::StatusOr<TablePosition> ParsePosition(absl::string_view text) {
   return InvalidField("page_token", "not a next_page_token of this list");
 }
 
-// What a request asks for of a checkpoint's tensors.
+// The filters of ListTensors. A tensor must pass all of them.
 struct TensorFilter {
-  std::string section;  // empty: all
-  absl::flat_hash_set<std::string> keys;
+  std::string section;                    // empty: all
+  absl::flat_hash_set<std::string> keys;  // empty: all
   std::string prefix;
-  std::unique_ptr<RE2> regex;
+  std::unique_ptr<RE2> regex;  // of the whole key; null: all
 
   bool Lists(const records::TensorRecord& tensor) const {
     return (section.empty() || tensor.section() == section) &&
@@ -74,7 +74,7 @@ absl::StatusOr<TensorFilter> MakeFilter(const v1::ListTensorsRequest& request) {
   return filter;
 }
 
-// NOT_FOUND for keys that no tensor has in the listed sections.
+// NOT_FOUND if a key of the filter is in none of the listed sections.
 absl::Status CheckKeys(ServiceContext& context, const records::CheckpointRecord& record,
                        const TensorFilter& filter, absl::string_view checkpoint) {
   absl::flat_hash_set<std::string> missing = filter.keys;
@@ -91,8 +91,8 @@ absl::Status CheckKeys(ServiceContext& context, const records::CheckpointRecord&
   return NoSuchKeys("keys", {missing.begin(), missing.end()}, checkpoint);
 }
 
-// Appends tensors from `position` on until the page is full. Absent at the end
-// of the table, else where the next page begins.
+// Appends tensors, starting at `position`, until the page has `limit` entries or
+// kPageBytes. Returns the position of the next page; absent at the end of the table.
 absl::StatusOr<std::optional<TablePosition>> FillTensors(
     ServiceContext& context, const records::CheckpointRecord& record,
     const TensorFilter& filter, Pieces pieces, TablePosition position, int limit,
@@ -106,7 +106,7 @@ absl::StatusOr<std::optional<TablePosition>> FillTensors(
       if (!filter.Lists(stored)) continue;
       if (response->tensors_size() == limit) return position;
       v1::Tensor tensor = TensorFromRecord(stored, pieces);
-      const size_t size = tensor.ByteSizeLong() + 8;
+      const size_t size = tensor.ByteSizeLong() + 8;  // tag and length
       if (size > kPageBytes) {
         return AnswerTooLarge(absl::StrCat("the digests of tensor ",
                                            TensorNameOf(stored.section(), stored.key())),
@@ -132,6 +132,7 @@ absl::StatusOr<v1::ListTensorsResponse> ListTensors(
   if (!filter.ok()) return filter.status();
   auto record = context.store->checkpoints().Get(ref->model_id, ref->version);
   if (!record.ok()) return record.status();
+  // The manifest id makes a token invalid if `parent` is an alias that has moved.
   const std::string scope =
       absl::StrCat("ListTensors/", record->manifest_id(), "/", request.section(), "/",
                    request.prefix(), "/", request.regex(), "/", request.with_digests(),
@@ -140,6 +141,7 @@ absl::StatusOr<v1::ListTensorsResponse> ListTensors(
   if (!token.ok()) return token.status();
   auto position = ParsePosition(*token);
   if (!position.ok()) return position.status();
+  // Reads the whole table, so only for the first page.
   if (request.page_token().empty()) {
     auto s = CheckKeys(context, *record, *filter,
                        CheckpointNameOf(ref->model_id, record->version()));
@@ -172,6 +174,7 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
     return DoesNotExist("section",
                         absl::StrCat(checkpoint, "/sections/", request.section()));
   }
+  // Sections follow the tensors in the manifest, so it is searched from its end.
   for (uint32_t page = record->manifest_pages(); page-- > 0;) {
     auto manifest = context.store->checkpoints().ReadManifestPage(*record, page);
     if (!manifest.ok()) return manifest.status();
@@ -182,7 +185,7 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
             absl::StrCat("section ", request.section(), " of ", checkpoint),
             "read it by LoadCheckpoint");
       };
-      // Before it is decoded, which takes a multiple of its bytes.
+      // Checked before decoding, which takes several times the encoded size.
       if (stored.value().size() > static_cast<size_t>(kMaxAnswerBytes))
         return too_large();
       auto section = SectionFromRecord(stored, checkpoint);
@@ -195,7 +198,8 @@ absl::StatusOr<v1::Section> GetSection(ServiceContext& context,
     }
     if (manifest->sections_size() == 0 && manifest->tensors_size() > 0) break;
   }
-  // A plain state dict: its tensors, and no value beside them.
+  // A section without a value, such as a plain state dict, may have no entry in the
+  // manifest.
   return SectionFromRecord(*summary, checkpoint);
 }
 

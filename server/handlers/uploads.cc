@@ -12,8 +12,9 @@
 namespace modelstore::server {
 namespace {
 
-constexpr int64_t kLongestTimeToLive = int64_t{366} * 24 * 3600;
+constexpr int64_t kLongestTimeToLive = int64_t{366} * 24 * 3600;  // seconds
 
+// Returns the requested time to live; 0 stands for the server's default.
 absl::StatusOr<absl::Duration> TimeToLive(const v1::CreateUploadRequest& request) {
   if (!request.has_time_to_live()) return absl::ZeroDuration();
   const auto& ttl = request.time_to_live();
@@ -67,6 +68,8 @@ absl::StatusOr<v1::FindMissingChunksResponse> FindMissingChunks(
   }
   v1::FindMissingChunksResponse response;
   absl::StatusOr<std::vector<uint32_t>> missing;
+  // The name is of an upload, whose chunks and base are searched, or of a checkpoint that
+  // would be the base of a save.
   if (auto name = ParseUploadName("name", request.name()); name.ok()) {
     auto upload = context.store->uploads().Open(name->model_id, name->upload_id);
     if (!upload.ok()) return upload.status();
@@ -127,7 +130,7 @@ absl::StatusOr<google::protobuf::Empty> DeleteUpload(
 absl::StatusOr<v1::ListUploadsResponse> ListUploads(
     ServiceContext& context, const v1::ListUploadsRequest& request) {
   std::string model_id;
-  if (request.parent() != "models/-") {
+  if (request.parent() != "models/-") {  // "models/-": all models
     auto parsed = ParseModelName("parent", request.parent());
     if (!parsed.ok()) return parsed.status();
     auto model = context.store->models().Get(*parsed);
@@ -144,6 +147,7 @@ absl::StatusOr<v1::ListUploadsResponse> ListUploads(
       *limit, [&](int n) { return context.store->uploads().List(model_id, *after, n); },
       [](const storage::UploadState& state) {
         v1::Upload upload = UploadFromState(state);
+        // Left out of lists: an upload may have kMaxContributions of them.
         upload.clear_contributions();
         return upload;
       },

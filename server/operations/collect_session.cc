@@ -6,6 +6,7 @@
 namespace modelstore::server {
 namespace {
 
+// Interval at which a waiting call checks whether it may collect.
 constexpr absl::Duration kTurnInterval = absl::Milliseconds(200);
 
 }  // namespace
@@ -19,9 +20,10 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> CollectSession::Open(
 }
 
 absl::StatusOr<OperationSession::Then> CollectSession::Step() {
-  // Storage runs one collection at a time: a thread that waited there would do nothing.
+  // Storage runs one collection at a time. Waiting here instead of there holds no thread.
   if (context_.collecting->exchange(true)) return Again(kTurnInterval);
-  // The turn ends with the work, or where it cannot be started.
+  // The deleter of `turn` lets the next call collect. The work owns it, so it runs when
+  // the work has ended, and also if the thread for the work cannot be started.
   std::shared_ptr<std::atomic<bool>> turn(
       context_.collecting.get(),
       [collecting = context_.collecting](std::atomic<bool>*) { *collecting = false; });

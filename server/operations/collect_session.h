@@ -1,4 +1,5 @@
-// CollectGarbage: waits for its turn, then collects aside.
+// The session of CollectGarbage: waits until no other call collects, then runs the
+// collection aside.
 #pragma once
 
 #include <atomic>
@@ -23,9 +24,11 @@ class CollectSession final : public OperationSession {
   CollectSession(ServiceContext& context, bool validate_only)
       : OperationSession(context), validate_only_(validate_only) {}
 
+  // Runs aside.
   absl::Status Collect();
 
   const bool validate_only_;
+  // Packs checked so far, and of all. Written aside while Progress() reads them.
   std::atomic<int64_t> checked_ = 0;
   std::atomic<int64_t> total_ = 0;
   storage::GarbageResult collected_;

@@ -26,7 +26,8 @@ Names NamesOf(const storage::Read& read) {
   return names;
 }
 
-// The tensor that holds the bytes of tensor `index`.
+// Returns the index of the tensor that holds the bytes of tensor `index`: itself, or the
+// one that it is tied to. DATA_LOSS if that does not exist.
 absl::StatusOr<int> SourceOf(const storage::Read& read, const Names& names, int index) {
   const auto& tensor = read.manifest().tensors(index);
   if (tensor.tied_to().empty()) return index;
@@ -37,7 +38,9 @@ absl::StatusOr<int> SourceOf(const storage::Read& read, const Names& names, int 
       absl::StrCat("it is tied to ", tensor.tied_to(), ", which no tensor is"));
 }
 
-// A section without values is stored or left out: both mean the same.
+// False if the section has neither value nor metadata. Such a section may be stored or
+// left out, which must compare equal. True if it cannot be decoded: its bytes are then
+// compared.
 bool HasValues(const records::SectionRecord& record, absl::string_view checkpoint) {
   auto section = SectionFromRecord(record, checkpoint);
   if (!section.ok()) return true;
@@ -47,6 +50,8 @@ bool HasValues(const records::SectionRecord& record, absl::string_view checkpoin
   return section->ByteSizeLong() > 0;
 }
 
+// Returns the encoded values of the selected sections by name. The encoding is canonical,
+// so equal values have equal bytes.
 absl::flat_hash_map<std::string, std::string> ValuesOf(const storage::Read& read,
                                                        const TensorSelector& selector) {
   absl::flat_hash_map<std::string, std::string> values;
@@ -71,6 +76,8 @@ ByDigest CompareChunk(const storage::ChunkCursor& first,
 }
 
 ByDigest CompareDigests(storage::ChunkCursor first, storage::ChunkCursor other) {
+  // Advances both to the nearer end of a chunk, so that every overlapping pair of chunks
+  // is compared once. One difference decides; a pair that is cut differently does not.
   ByDigest all = ByDigest::kEqual;
   while (!first.done()) {
     const ByDigest chunk = CompareChunk(first, other);
@@ -167,7 +174,7 @@ int64_t ComparePlan::SizeBytes(const ComparedTensor& tensor) const {
 
 std::vector<std::string> ComparePlan::DifferentSections(
     const v1::TensorSelection& selection) const {
-  // It was made once already.
+  // Make() has compiled the same selection, so this does not fail.
   auto selector = TensorSelector::Make(selection);
   if (!selector.ok()) return {};
   const auto values = ValuesOf(*first_, *selector), others = ValuesOf(*other_, *selector);

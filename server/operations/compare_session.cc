@@ -13,12 +13,14 @@ namespace {
 
 using Difference = v1::CompareCheckpointsResponse::TensorDifference;
 
-// How long a difference that was found waits for others in its message.
+// Maximum time that a difference waits for others to be sent in one message.
 constexpr absl::Duration kDifferencesInterval = absl::Milliseconds(500);
-// Of one step, after which other RPCs have their turn: about 10 ms.
+// Bytes read by one step, about 10 ms, after which other RPCs can use the thread.
 constexpr int64_t kStepBytes = int64_t{16} << 20;
+// Jobs of one step. Bounds steps over tensors that are not read.
 constexpr size_t kStepJobs = 1024;
-// Room for one difference more, whose key and shapes are bounded.
+// Size at which a message of differences is sent. Leaves space for one more, whose key
+// and shapes are bounded.
 constexpr size_t kDifferencesBytes = static_cast<size_t>(kMaxManifestMessageBytes) / 2;
 
 absl::StatusOr<std::shared_ptr<storage::Read>> OpenRead(ServiceContext& context,
@@ -76,6 +78,8 @@ absl::Status CompareSession::Plan() {
   const storage::records::CheckpointRecord& other = other_->checkpoint();
   result_.set_checkpoint(FullCheckpointName(*first_));
   result_.set_other(FullCheckpointName(*other_));
+  // The digest of a manifest covers all tensors, sections and attachments, whatever is
+  // selected.
   result_.set_identical(plan_.DigestsComparable() &&
                         first.manifest_digest() == other.manifest_digest());
   result_.set_different_architecture(first.metadata().architecture() !=
@@ -94,6 +98,9 @@ absl::StatusOr<OperationSession::Then> CompareSession::Step() {
   }
   auto jobs = Gather();
   if (!jobs.ok()) return jobs.status();
+  // The jobs read in parallel; their results are taken in order. A run that is skipped
+  // because of a cancellation counts as equal, but the call ends with an error before it
+  // sends a result.
   context_.ForEach(static_cast<int>(jobs->size()), [&](int i) {
     Job& job = (*jobs)[i];
     if (job.reading != nullptr && CheckCancelled().ok()) job.status = ReadRun(job);
@@ -108,7 +115,9 @@ absl::StatusOr<OperationSession::Then> CompareSession::Step() {
       sums_.Merge(job.sums);
     }
   }
-  // Where nothing is measured, the first difference decides.
+  // Without norms the first difference decides, so the rest of the tensor is skipped.
+  // differs_ is only set here if the end of the tensor was not taken yet; reading_ is
+  // then still this tensor.
   if (differs_ && !request_.with_norms()) {
     compared_bytes_ += reading_->first.size_bytes() - position_;
     position_ = reading_->first.size_bytes();
@@ -127,8 +136,9 @@ absl::StatusOr<std::vector<CompareSession::Job>> CompareSession::Gather() {
     }
     Job job;
     if (reading_ != nullptr && position_ < reading_->first.size_bytes()) {
-      // Up to the end of whichever chunk reaches farther: so only one that crosses
-      // that end is read twice.
+      // A run ends where the longer of the two chunks ends. Of the shorter chunks only
+      // one that crosses this end is read twice, by this run and the next. The other
+      // tensor may have another element size: its offsets are scaled.
       const int64_t size = ElementSize(reading_->first_dtype);
       const int64_t other_size = ElementSize(reading_->other_dtype);
       storage::ChunkCursor first = reading_->first, other = reading_->other;
@@ -173,6 +183,7 @@ absl::Status CompareSession::ReadRun(Job& job) const {
   storage::ChunkCursor first = reading.first, other = reading.other;
   first.Seek(job.begin);
   other.Seek(job.begin / size * other_size);
+  // Each round compares `count` elements that lie in one chunk on both sides.
   while (first.position() < job.end) {
     int64_t count = (job.end - first.position()) / size;
     const bool equal =
@@ -182,10 +193,13 @@ absl::Status CompareSession::ReadRun(Job& job) const {
     } else {
       auto bytes = first.Peek();
       if (!bytes.ok()) return bytes.status();
+      // Equal chunks are read once: the norms need their values, but not both copies.
       auto other_bytes = equal ? bytes : other.Peek();
       if (!other_bytes.ok()) return other_bytes.status();
       count = std::min({count, static_cast<int64_t>(bytes->size()) / size,
                         static_cast<int64_t>(other_bytes->size()) / other_size});
+      // Bytes of different types are not compared: the difference in dtype is known, and
+      // the sums compare the values.
       if (same_type && !equal && !job.differs) {
         job.differs =
             bytes->substr(0, count * size) != other_bytes->substr(0, count * size);

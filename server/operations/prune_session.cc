@@ -14,14 +14,16 @@
 namespace modelstore::server {
 namespace {
 
-// Records that are read at once; each may hold an architecture of megabytes.
+// Records read by one step. Storage decodes each record with its architecture, which may
+// have megabytes, so this bounds the time of a step.
 constexpr int kPageSize = 50;
-// Versions that the result lists.
+// Maximum number of versions in each list of the result.
 constexpr size_t kListed = 100'000;
-// Decisions in a message, about 250 KiB.
+// About 250 KiB.
 constexpr int kDecisionsPerMessage = 20'000;
-// Memory for a version: the plan's, what is asked of storage (16 bytes), an entry of one
-// list of Deletions, which grows by doubling, and its decision as it is sent.
+// Memory of a version in bytes: its part of the plan; its SeenVersion for storage (16)
+// and its entry in a list of Deletions, which grows by doubling (16); its decision in a
+// message (24).
 constexpr int64_t kBytesPerVersion = RetentionPlan::kBytesPerVersion + 32 + 24;
 
 bool Lists(const std::vector<int64_t>& versions, int64_t version) {
@@ -59,7 +61,8 @@ absl::StatusOr<OperationSession::Then> PruneSession::Step() {
   auto page =
       context_.store->checkpoints().List(model_.model_id(), true, after_, kPageSize);
   if (!page.ok()) return page.status();
-  // A uid never comes back: if it is the model's now, it was when the page was read.
+  // The page was read by name. Uids are never reused, so if the model has this uid now,
+  // it had it when the page was read.
   auto now = ModelOfUid(context_, model_.model_id(), model_.uid());
   if (!now.ok()) return now.status();
   auto reserved =
@@ -96,6 +99,7 @@ absl::Status PruneSession::Delete() {
   verdicts_ = *std::move(verdicts);
   auto bases = BasesOfUploads();
   if (!bases.ok()) return bases.status();
+  // The base of an upload in use counts as held, because the upload shares its chunks.
   std::vector<storage::Checkpoints::SeenVersion> leaving;
   std::vector<int64_t> held;
   for (const RetentionPlan::Verdict& verdict : verdicts_) {
@@ -107,7 +111,7 @@ absl::Status PruneSession::Delete() {
     }
   }
   to_delete_ = static_cast<int64_t>(leaving.size());
-  // Called before each deletion.
+  // Storage calls it before each deletion, so each call but the first follows one.
   const auto keep_going = [this, begun = false]() mutable {
     if (std::exchange(begun, true)) ++handled_;
     return CheckCancelled().ok();
@@ -131,6 +135,8 @@ std::optional<RetentionPlan::Decision> PruneSession::DecisionOf(
   decision.set_version(version);
   decision.set_outcome(Decision::OUTCOME_KEPT);
   if (verdict.leaves) {
+    // Changed since the plan read it, by another client: kept, without a rule of the
+    // policy.
     if (Lists(deletions_.changed, version)) {
       decision.add_rules(Decision::RULE_CHANGED);
       return decision;
@@ -139,6 +145,7 @@ std::optional<RetentionPlan::Decision> PruneSession::DecisionOf(
     if (!held && !Lists(deletions_.deleted, version)) return std::nullopt;
     decision.set_outcome(held ? Decision::OUTCOME_HELD : Decision::OUTCOME_PRUNED);
   }
+  // The rules that the policy decides are consecutive numbers.
   for (int rule = Decision::RULE_NEWEST; rule <= Decision::RULE_EXPIRED; ++rule) {
     if ((verdict.rules >> rule & 1) != 0) {
       decision.add_rules(static_cast<Decision::Rule>(rule));

@@ -14,10 +14,13 @@ namespace {
 
 using Decision = RetentionPlan::Decision;
 
+// Metrics listed in the error of Finish().
 constexpr size_t kNamedMetrics = 10;
 
 constexpr uint32_t Bit(Decision::Rule rule) { return 1u << rule; }
 
+// Returns the figure by which keep_best ranks; absent without keep_best. A metric named
+// `loss` is the checkpoint's own field.
 std::optional<CheckpointFigure> FigureOf(const v1::RetentionPolicy& policy) {
   if (policy.keep_best() == 0) return std::nullopt;
   return CheckpointFigure::Parse(
@@ -42,6 +45,7 @@ RetentionPlan::RetentionPlan(const v1::RetentionPolicy& policy, absl::Time now)
 
 uint32_t RetentionPlan::KeptBy(const storage::records::CheckpointRecord& record) const {
   uint32_t rules = has_rules_ ? 0 : Bit(Decision::RULE_NO_RULES);
+  // Versions are added newest first, so looked_at() is the number of newer versions.
   if (looked_at() < policy_.keep_latest()) rules |= Bit(Decision::RULE_LATEST);
   if (policy_.keep_every_steps() > 0) {
     const auto& metadata = record.metadata();
@@ -70,6 +74,8 @@ void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
     return;
   }
   ++ranked_;
+  // An expired version is deleted in any case and must not displace another. One whose
+  // figure is NaN counts as ranked but is never among the best.
   if (verdict.leaves) return;
   if (const auto value = figure_->Of(record); value.has_value()) {
     // The loss and metrics are doubles.
@@ -81,6 +87,7 @@ void RetentionPlan::Rank(const storage::records::CheckpointRecord& record,
   }
 }
 
+// An expired version is to be deleted whatever rules would keep it, unless it is newest.
 void RetentionPlan::AddVersion(const storage::records::CheckpointRecord& record) {
   Verdict verdict;
   verdict.seen = {record.version(), record.generation()};

@@ -15,13 +15,14 @@ namespace {
 
 using Finding = v1::VerifyCheckpointResponse::Finding;
 
-// So soon a cancelled call that waits for its pace comes to know.
+// Maximum wait for the rate limit before the call checks whether it was cancelled.
 constexpr absl::Duration kLongestWait = absl::Milliseconds(200);
-// Of one step, after which other RPCs have their turn: about 10 ms.
+// Bytes read by one step, about 10 ms, after which other RPCs can use the thread.
 constexpr int64_t kStepBytes = int64_t{16} << 20;
+// Jobs of one step. Bounds steps over tensors without bytes.
 constexpr size_t kStepJobs = 1024;
 
-// An error that tells of stored bytes and not of the store.
+// True if the error is about the stored bytes, as opposed to the store or the call.
 bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
 }
@@ -77,6 +78,8 @@ absl::StatusOr<OperationSession::Then> VerifySession::Step() {
       wait > absl::ZeroDuration()) {
     return Again(std::min(wait, kLongestWait));
   }
+  // The jobs read in parallel; their results are taken in order, so that a tensor ends
+  // after all its chunks.
   std::vector<Job> jobs = Gather(rate_limiter_.StepBytes(kStepBytes));
   context_.ForEach(static_cast<int>(jobs.size()), [&](int i) { ReadOne(jobs[i]); });
   int64_t bytes = 0;
@@ -106,7 +109,7 @@ std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
       if (cursor.ok()) {
         next_ = *std::move(cursor);
       } else {
-        // Nothing of it can be read.
+        // The pieces do not tile the tensor, so none of its bytes can be read.
         job.bytes = tensor.size_bytes;
         job.status = cursor.status();
         jobs.push_back(std::move(job));
@@ -130,6 +133,8 @@ std::vector<VerifySession::Job> VerifySession::Gather(int64_t bytes) {
 }
 
 void VerifySession::ReadOne(Job& job) const {
+  // A chunk that is skipped because of a cancellation counts as read, but the call ends
+  // with an error before it sends a result.
   if (job.is_end || !job.status.ok() || !CheckCancelled().ok()) return;
   const PlannedTensor& tensor = plan_.tensors()[job.tensor];
   auto bytes = job.chunk->ReadChunk();
@@ -148,7 +153,8 @@ void VerifySession::TakeChunk(const Job& job) {
   const PlannedTensor& tensor = plan_.tensors()[job.tensor];
   current_.set_damaged_bytes(current_.damaged_bytes() + job.bytes);
   if (!current_.damage().empty()) return;
-  // The first says it for all. The finding names the tensor already.
+  // Only the first error of a tensor is reported, without the tensor's name, which is a
+  // field of the finding.
   const std::string prefix = absl::StrCat(
       "tensor ", FullTensorName(plan_.read().manifest().tensors(tensor.source)), " of ",
       result_.checkpoint(), ": ");
@@ -159,7 +165,7 @@ void VerifySession::EndTensor(size_t index) {
   const PlannedTensor& tensor = plan_.tensors()[index];
   result_.set_verified_tensors(result_.verified_tensors() + 1);
   if (tensor.tied_to.empty()) {
-    // Elements are counted once, however many tensors share them.
+    // The elements are counted once, although several tensors may share them.
     result_.set_nan_count(result_.nan_count() + current_.nan_count());
     result_.set_infinity_count(result_.infinity_count() + current_.infinity_count());
     if (!current_.damage().empty() ||
@@ -168,6 +174,7 @@ void VerifySession::EndTensor(size_t index) {
     }
     current_.Clear();
   }
+  // A tensor tied to an earlier one of the sequence reports the finding of that one.
   const auto found = findings_.find(tensor.source);
   if (found == findings_.end()) return;
   if (!found->second.damage().empty()) {

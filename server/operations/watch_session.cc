@@ -15,11 +15,15 @@
 namespace modelstore::server {
 namespace {
 
+// Retry delay for a watcher that fell behind the log.
 constexpr int kSlowWatcherDelayMs = 100;
 
+// A cursor is a page token whose scope is the model's uid and whose position is a
+// generation of the model.
 std::string Scope(absl::string_view uid) { return absl::StrCat("WatchModel/", uid); }
 
-// The generation that a cursor stands for; absent for an empty one.
+// Returns the generation of a cursor; absent for an empty cursor. INVALID_ARGUMENT for a
+// cursor of another model, or of a generation that the model has not reached.
 absl::StatusOr<std::optional<uint64_t>> ReadCursor(const records::ModelRecord& model,
                                                    absl::string_view cursor) {
   if (cursor.empty()) return std::nullopt;
@@ -57,11 +61,11 @@ std::optional<absl::Time> WatchSession::Wait(std::function<void()> ready) {
   return told_ + context_.options.watch_heartbeat;
 }
 
-// Reads a version as it is now; one that is gone has its name alone.
 absl::StatusOr<v1::Checkpoint> WatchSession::Version(const records::ModelRecord& model,
                                                      int64_t version) {
   auto record = context_.store->checkpoints().Get(model_id_, version);
-  // The name may be another model's by now, and so the version.
+  // The record was read by name. If the model has been deleted and created again, the
+  // record is of the new model.
   const absl::Status same =
       record.ok() ? ModelOfUid(context_, model_id_, uid_).status() : record.status();
   if (same.ok()) return CheckpointFromRecord(model, *record);
@@ -93,7 +97,7 @@ absl::Status WatchSession::Describe(const records::ModelRecord& model,
     case records::EventRecord::kAliasMoved:
       *response->mutable_alias_moved() = AliasMoveFromRecord(event.alias_moved());
       break;
-    // One that a newer server wrote changed the model at any rate.
+    // KIND_NOT_SET is an event of a newer server: the model changed in some way.
     case records::EventRecord::kModelUpdated:
     case records::EventRecord::KIND_NOT_SET:
       *response->mutable_model_updated() = ModelFromRecord(model);
@@ -126,7 +130,7 @@ absl::StatusOr<v1::WatchModelResponse> WatchSession::NextChange(
 }
 
 absl::StatusOr<v1::WatchModelResponse> WatchSession::NextEvent() {
-  // What happens from here on wakes the watcher again.
+  // Before the model is read, so that a change after the read is not missed.
   subscription_.MarkSeen();
   v1::WatchModelResponse response;
   auto model = context_.store->models().Get(model_id_);
@@ -155,6 +159,8 @@ absl::StatusOr<std::optional<OutboundMessage>> WatchSession::Next() {
   began_ = true;
   const absl::Time now = SteadyNow();
   if (response->kind_case() == v1::WatchModelResponse::KIND_NOT_SET) {
+    // Nothing to send, for example because the change that woke the watcher was sent
+    // before. The driver calls Wait() before the next call.
     if (now < told_ + context_.options.watch_heartbeat)
       return OutboundMessage::AgainAfter(absl::ZeroDuration());
     response->mutable_heartbeat();

@@ -1,6 +1,7 @@
-// WatchModel: the present state or what came after a cursor, then each change. A
-// session keeps its cursor alone and reads the model's log in storage, one entry a
-// message: a slow watcher holds no more than the messages that gRPC is sending.
+// The session of WatchModel: sends the state of the model, or the changes after a cursor,
+// then each new change. A session keeps only its position and reads the model's log in
+// storage, one entry a message, so that a slow watcher holds no memory except for the
+// message being sent.
 #pragma once
 
 #include <memory>
@@ -26,7 +27,7 @@ class WatchSession final : public OutboundSession {
   bool CancelWait() override { return subscription_.CancelWait(); }
 
  private:
-  // `seen`: absent: nothing, the state comes first.
+  // `seen` is the generation of the client's cursor. Absent: the state is sent first.
   WatchSession(ServiceContext& context, std::string model_id, std::string uid,
                std::optional<uint64_t> seen)
       : context_(context),
@@ -35,23 +36,29 @@ class WatchSession final : public OutboundSession {
         seen_(seen),
         subscription_(context.watchers, uid_) {}
 
-  // What follows the last message; without a kind if nothing does.
+  // Returns the next message; without a kind if nothing has happened.
   absl::StatusOr<v1::WatchModelResponse> NextEvent();
+  // Returns the message for the first entry of the log after seen_, and advances seen_.
+  // If the log no longer has that entry: the state at the start of a stream, UNAVAILABLE
+  // later.
   absl::StatusOr<v1::WatchModelResponse> NextChange(const records::ModelRecord& model);
+  // Sets the kind of `response` to what `event` describes.
   absl::Status Describe(const records::ModelRecord& model,
                         const records::EventRecord& event,
                         v1::WatchModelResponse* response);
+  // Returns a version in its current state; if it was deleted, only its name.
   absl::StatusOr<v1::Checkpoint> Version(const records::ModelRecord& model,
                                          int64_t version);
 
   ServiceContext& context_;
   const std::string model_id_;
   const std::string uid_;
-  // The generation that the watcher knows of.
+  // Generation of the model up to which changes were sent.
   std::optional<uint64_t> seen_;
-  bool began_ = false;
-  bool more_ = false;
-  bool deleted_ = false;
+  bool began_ = false;    // Next() has been called
+  bool more_ = false;     // the log has entries after seen_: do not wait
+  bool deleted_ = false;  // the deletion was sent: the stream ends
+  // Time of the last message, for the heartbeat.
   absl::Time told_ = SteadyNow();
   ModelWatchers::Subscription subscription_;
 };

@@ -19,6 +19,8 @@ absl::StatusOr<IncomingPayload> ParseIncoming(
 absl::Status ForEachChunk(
     const google::protobuf::RepeatedPtrField<v1::ChunkHeader>& chunks,
     const IncomingPayload& payload, EmptyDigest empty_digest, PutChunk put) {
+  // All sizes are checked before the first `put`, so that the loop below cannot run past
+  // the last fragment. The sum cannot overflow: the message limits the number of headers.
   size_t announced = 0;
   for (int i = 0; i < chunks.size(); ++i) {
     const int64_t size = chunks[i].size_bytes();
@@ -32,8 +34,10 @@ absl::Status ForEachChunk(
     return InvalidField("data", absl::StrCat("holds ", payload.data_bytes,
                                              " bytes, and chunks announce ", announced));
   }
+  // Fragments end where gRPC's buffers end, not where chunks do: one chunk may span
+  // several fragments and one fragment may hold several chunks.
   size_t fragment = 0;
-  size_t offset = 0;
+  size_t offset = 0;  // in payload.data[fragment]
   std::vector<absl::string_view> bytes;
   for (int i = 0; i < chunks.size(); ++i) {
     bytes.clear();

@@ -1,5 +1,5 @@
-// What the sessions that take chunks have in common: reading one message, and
-// the limits of a manifest.
+// Parsing of the messages that carry chunks (SaveCheckpoint, UploadChunks), without
+// copying the chunks.
 #pragma once
 
 #include <optional>
@@ -17,21 +17,29 @@
 
 namespace modelstore::server {
 
-// A message with its payload beside it: views into the fragments it came in.
+// The `data` field of a message as views into the fragments that the message arrived in,
+// in order. Valid only while these fragments are, which is one OnMessage() call.
 struct IncomingPayload {
   std::vector<absl::string_view> data;
-  size_t data_bytes = 0;
+  size_t data_bytes = 0;  // total size of the views
 };
 
-// Parses `message` without its `data`.
+// Parses everything but `data` into `message` and returns `data`. INVALID_ARGUMENT if the
+// message is malformed, or if its other fields exceed kMaxMessageBytes.
 absl::StatusOr<IncomingPayload> ParseIncoming(
     absl::Span<const absl::string_view> fragments, google::protobuf::Message* message);
 
-// Calls `put` for each announced chunk with its bytes, in order, after checking
-// that the chunks fill the payload.
+// Receives one chunk. Its bytes are the concatenation of `fragments`. `digest` is absent
+// if the client sent none.
 using PutChunk = absl::FunctionRef<absl::Status(
     const std::optional<Digest>& digest, absl::Span<const absl::string_view> fragments)>;
+// Whether a chunk may arrive without a digest. Only SaveCheckpoint allows it: its chunks
+// can be matched to the manifest by order.
 enum class EmptyDigest { kRefused, kAccepted };
+// Checks that the sizes in `chunks` are valid and add up to the payload, then calls `put`
+// for each chunk in order. INVALID_ARGUMENT with the field path if they do not. Stops at
+// the first error of `put` and returns it with the index of the chunk; chunks before it
+// were put.
 absl::Status ForEachChunk(
     const google::protobuf::RepeatedPtrField<v1::ChunkHeader>& chunks,
     const IncomingPayload& payload, EmptyDigest empty_digest, PutChunk put);

@@ -16,27 +16,32 @@
 namespace modelstore::server {
 namespace {
 
-// Runs travel together up to this: a message passes between several threads, and
-// waking them costs the same whatever its size. A connection that breaks again and
-// again brings only whole messages: so the first are small, and each twice as large
-// as the one before.
+// Maximum `data` of a message, and runs in it. Messages are large because each passes
+// between several threads at a cost that does not depend on its size. They start small
+// and double, because a client keeps only whole messages: over a connection that breaks
+// repeatedly, a load of large messages would make no progress.
 constexpr int64_t kBatchBytes = kMaxChunkBytes;
 constexpr int kBatchRuns = 4096;
-// Upper bound of a message's bytes beside `data`: 64 for each run.
+// Upper bound of a message's bytes other than `data`: a LoadedChunk (position, size and a
+// 16-byte digest) encodes in less than 64 bytes.
 constexpr int64_t kHeadBytes = int64_t{64} * kBatchRuns;
 static_assert(kBatchBytes + kHeadBytes <= kMaxMessageBytes);
+// Maximum size of a part of the plan; the rest of kMaxManifestMessageBytes is for the
+// fields of LoadPlan other than sections and tensors, and for unknown ones.
 constexpr size_t kPlanPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
-// Room for a section's fields beside value and metadata.
+// Upper bound of a section's fields other than value and metadata.
 constexpr size_t kSectionHeadBytes = 1024;
 
-// The largest `data` of a message that the client accepts.
+// Returns the maximum `data` of a message that the client accepts. A client that sets no
+// max_message_bytes gets messages within gRPC's default limit.
 int64_t MaxBatchBytes(const v1::LoadCheckpointRequest& request) {
   const int64_t message =
       std::clamp(request.max_message_bytes(), kMaxAnswerBytes, kMaxMessageBytes);
   return std::min(kBatchBytes, message - kHeadBytes);
 }
 
-// Takes the place of a resume_token's request, whose own fields must be unset.
+// INVALID_ARGUMENT if a request with a resume_token also sets a field whose value the
+// token carries.
 absl::Status CheckTokenRequest(const v1::LoadCheckpointRequest& request) {
   if (request.has_selection() || request.slices_size() != 0 ||
       request.target_dtype() != v1::DTYPE_UNSPECIFIED || !request.device().empty()) {
@@ -47,6 +52,7 @@ absl::Status CheckTokenRequest(const v1::LoadCheckpointRequest& request) {
   return absl::OkStatus();
 }
 
+// `total` is the length of the sequence in bytes, here and in CheckRange().
 int64_t EndPosition(const v1::LoadCheckpointRequest& request, int64_t total) {
   return request.has_end_position() ? request.end_position() : total;
 }
@@ -65,7 +71,9 @@ absl::Status CheckRange(const v1::LoadCheckpointRequest& request, int64_t total)
   return absl::OkStatus();
 }
 
-// The token is only good for the checkpoint it was made for.
+// INVALID_ARGUMENT if the request names another checkpoint than its resume_token. A name
+// without a version number (an alias or `latest`) is compared by model alone, because it
+// may have moved since the token was issued.
 absl::Status CheckName(const CheckpointRef& ref, const storage::Read& read) {
   if (ref.model_id == read.model().model_id() &&
       (!ref.version.number || *ref.version.number == read.checkpoint().version())) {
@@ -86,6 +94,8 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> LoadSession::Open(
   auto ref = ParseCheckpointRef("name", request.name());
   if (!ref.ok()) return ref.status();
   absl::StatusOr<std::shared_ptr<storage::Read>> read;
+  // The request that selects: this one, or the one that its resume_token was made of.
+  // The range, omit_plan and plan_only are always those of `request`.
   v1::LoadCheckpointRequest selection = request;
   if (request.resume_token().empty()) {
     if (request.omit_plan()) {
@@ -103,6 +113,8 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> LoadSession::Open(
     }
   }
   if (!read.ok()) return read.status();
+  // Reserved for every tensor of the manifest before the plan is made, because how many
+  // the selection takes is not known earlier.
   Reservation reservation(context.memory);
   const int64_t tensors = (*read)->manifest().tensors_size();
   auto reserved = reservation.Grow(tensors * static_cast<int64_t>(sizeof(PlannedTensor)));
@@ -153,6 +165,9 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
     (*part->mutable_bytes_by_device())[request_.device()] = plan_.total_bytes();
     first_part_ = false;
   }
+  // A part is filled until the next entry would exceed kPlanPartBytes. One entry is
+  // always added to an empty part, so that every part makes progress. A section larger
+  // than a part is sent in slices, one a part.
   size_t bytes = part->ByteSizeLong();
   while (sent_sections_ < plan_.sections().size()) {
     const auto& record = read.manifest().sections(plan_.sections()[sent_sections_]);
@@ -164,7 +179,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextPlanPart() {
   while (sent_sections_ == plan_.sections().size() &&
          sent_tensors_ < plan_.tensors().size()) {
     v1::Tensor tensor = plan_.Describe(plan_.tensors()[sent_tensors_]);
-    const size_t size = tensor.ByteSizeLong() + 8;
+    const size_t size = tensor.ByteSizeLong() + 8;  // tag and length
     if (bytes > 0 && bytes + size > kPlanPartBytes) break;
     *part->add_tensors() = std::move(tensor);
     bytes += size;
@@ -181,12 +196,14 @@ absl::Status LoadSession::AddSection(const storage::records::SectionRecord& reco
   if (sent_slice_bytes_ == 0) {
     auto section = SectionFromRecord(record, FullCheckpointName(plan_.read()));
     if (!section.ok()) return section.status();
+    // The totals are those of the checkpoint record, as in all other responses.
     for (const auto& summary : plan_.read().checkpoint().sections()) {
       if (summary.name() != section->name()) continue;
       section->set_tensor_count(summary.tensor_count());
       section->set_logical_bytes(summary.logical_bytes());
     }
     if (in_slices) {
+      // They are in section_bytes instead, which this part and the next ones carry.
       section->clear_value();
       section->clear_metadata();
     }
@@ -223,7 +240,8 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
     position_ += run.size_bytes;
   }
   first_chunks_ = false;
-  cursor_->Release();  // no stream that waits for its client holds a chunk
+  // The stream may now wait for its client for long: it must not hold a chunk meanwhile.
+  cursor_->Release();
   batch_bytes_ = std::min(2 * batch_bytes_, max_batch_bytes_);
   message.head = ChunkMessageHead(response, static_cast<size_t>(bytes));
   return message;
@@ -231,6 +249,7 @@ absl::StatusOr<std::optional<OutboundMessage>> LoadSession::NextChunks() {
 
 absl::Status LoadSession::EnterTensor() {
   const auto& tensors = plan_.tensors();
+  // Also skips tensors without bytes: empty ones and those tied to an earlier one.
   while (position_ >= tensors[at_].position + tensors[at_].size_bytes) ++at_;
   const int source = tensors[at_].source;
   if (cursor_.has_value() && cursor_->tensor() == source) return absl::OkStatus();
@@ -244,6 +263,8 @@ LoadSession::Run LoadSession::PlanRun() {
   const PlannedTensor& tensor = plan_.tensors()[at_];
   Run run;
   run.cast = tensor.from != tensor.to;
+  // Sizes in bytes of one unit as stored and as sent. A unit is an element if it is cast,
+  // else a byte. `first` and `last` count units of the planned tensor.
   const int64_t in = run.cast ? ElementSize(tensor.from) : 1;
   const int64_t out = run.cast ? ElementSize(tensor.to) : 1;
   const int64_t offset = position_ - tensor.position;
@@ -252,6 +273,8 @@ LoadSession::Run LoadSession::PlanRun() {
   run.begin = tensor.source_begin + first * in;
   cursor_->Seek(run.begin);
 
+  // The run ends at the first of: the requested range, the tensor, the stored chunk, the
+  // maximum of a run. `wanted` is the number of the tensor's bytes before the first two.
   const int64_t wanted = std::min(end_ - tensor.position, tensor.size_bytes);
   int64_t last = std::min((cursor_->chunk_end() - tensor.source_begin) / in,
                           (wanted + out - 1) / out);
@@ -270,6 +293,8 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
   const absl::string_view taken =
       (*chunk)->view().substr(run.begin - cursor_->chunk_begin(), run.end - run.begin);
   const auto algorithm = DigestAlgorithm::kXxh3_128;
+  // `owner` keeps the bytes of `sent` alive until gRPC has sent them: the chunk itself,
+  // or a copy.
   absl::string_view sent = taken.substr(0, run.cast ? 0 : run.size_bytes);
   std::shared_ptr<void> owner = *chunk;
   if (run.cast) {
@@ -281,6 +306,7 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
     sent = absl::string_view(*cast).substr(run.skip, run.size_bytes);
     owner = std::move(cast);
   }
+  // A chunk sent as it is stored has the stored digest, which HoldChunk() has checked.
   const bool whole = !run.cast && sent.size() == (*chunk)->view().size();
   if (whole && !cursor_->digest().empty()) {
     header->set_digest(std::string(cursor_->digest()));
@@ -288,8 +314,8 @@ absl::Status LoadSession::ReadRun(const Run& run, v1::LoadedChunk* header,
     header->set_digest(std::string(ComputeDigest(algorithm, sent).bytes()));
   }
   if (!whole && !run.cast) {
-    // What a client has not read yet is charged by its size: so it must not hold the
-    // chunk that it is part of.
+    // The byte budget charges a message that the client has not read by its own size, so
+    // the message must not keep the larger chunk alive.
     auto copy = std::make_shared<std::string>(sent);
     sent = *copy;
     owner = std::move(copy);

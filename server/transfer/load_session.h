@@ -1,4 +1,5 @@
-// LoadCheckpoint: sends the plan, then the bytes, chunk by chunk.
+// The session of LoadCheckpoint: sends the plan in one or more parts, then the bytes of
+// the requested range of its sequence (TensorPlan).
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,14 @@
 
 namespace modelstore::server {
 
+// Holds the checkpoint open until it is destroyed, so that a deletion does not affect the
+// load. It keeps no chunk in memory between two messages.
 class LoadSession final : public OutboundSession {
  public:
+  // Opens the checkpoint by name or reopens it by `resume_token`, and resolves the
+  // selection. Errors: INVALID_ARGUMENT for a malformed request, NOT_FOUND for the
+  // checkpoint or a selected tensor, OUT_OF_RANGE for a range outside the sequence,
+  // FAILED_PRECONDITION for an expired token. `request` is serialized.
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
 
@@ -22,12 +29,14 @@ class LoadSession final : public OutboundSession {
   void Cancel() override { cancelled_ = true; }
 
  private:
-  // A run of bytes of the sequence that comes from one stored chunk.
+  // Consecutive bytes of the sequence that come from one stored chunk. Sent as one
+  // LoadedChunk.
   struct Run {
-    // What is taken of the stored tensor: whole elements where they are cast.
+    // Byte range to read from the stored tensor. If the tensor is cast, whole elements.
     int64_t begin = 0;
     int64_t end = 0;
-    // What is sent: `size_bytes` after the first `skip` of the bytes taken.
+    // Bytes to send: `size_bytes` of them after the first `skip`, counted after the cast.
+    // `skip` is not 0 only if a load starts inside of an element that is cast.
     int64_t skip = 0;
     int64_t size_bytes = 0;
     bool cast = false;
@@ -37,43 +46,52 @@ class LoadSession final : public OutboundSession {
               std::string token);
 
   absl::StatusOr<std::optional<OutboundMessage>> NextPlanPart();
-  // Adds the next section to a part of the plan: whole, or the next slice of it.
+  // Adds the next section to a part of the plan: all of it, or its next slice. Advances
+  // sent_sections_ once the section is complete.
   absl::Status AddSection(const storage::records::SectionRecord& record, bool in_slices,
                           v1::LoadPlan* part);
+  // Fills one message with as many runs as fit.
   absl::StatusOr<std::optional<OutboundMessage>> NextChunks();
-  // Makes position_ lie in the tensor at_, and cursor_ one of its source.
+  // Advances at_ to the tensor that holds position_ and opens cursor_ on its source.
   absl::Status EnterTensor();
-  // Moves cursor_ to the run's chunk.
+  // Returns the longest run at position_ that one message may hold. Moves cursor_ to the
+  // chunk of the run; reads nothing.
   Run PlanRun();
+  // Reads and if necessary casts the run at cursor_, appends its bytes to `message` and
+  // sets their digest in `header`. DATA_LOSS if the stored chunk is damaged.
   absl::Status ReadRun(const Run& run, v1::LoadedChunk* header, OutboundMessage* message);
 
   const TensorPlan plan_;
-  const Reservation reservation_;
+  const Reservation reservation_;  // for plan_
   const v1::LoadCheckpointRequest request_;
-  const std::string token_;
-  // Of a message's `data`, and of one run: a power of two, so that a stored chunk is
-  // sent in equal parts.
+  const std::string token_;  // resume_token of this load
+  // Maximum size of a message's `data`, and of one run in it. The latter is a power of
+  // two, so that a stored chunk is divided into equal runs.
   const int64_t max_batch_bytes_;
   const int64_t max_run_bytes_;
   std::atomic<bool> cancelled_ = false;
 
-  // Of the plan: the next section and tensor to tell.
+  // Progress of the plan: number of sections and tensors sent so far. Sections precede
+  // tensors.
   size_t sent_sections_ = 0;
   size_t sent_tensors_ = 0;
-  // Of the next section, if it is told in slices.
+  // Bytes sent so far of a section that is sent in slices; 0 between sections.
   size_t sent_slice_bytes_ = 0;
   bool first_part_ = true;
   bool plan_done_ = false;
-  // No chunk was sent yet: the first message of them is small (kInitialSendBytes).
+  // No chunk was sent yet. The first message of chunks has at most kInitialSendBytes.
   bool first_chunks_ = true;
-  // Of the next message of chunks.
+  // Maximum `data` of the next message of chunks. Doubles with each up to
+  // max_batch_bytes_.
   int64_t batch_bytes_ = kInitialSendBytes;
 
-  // Of the sequence.
+  // Byte range of the sequence that is still to be sent.
   int64_t position_ = 0;
   int64_t end_ = 0;
+  // Index in plan_.tensors() of the tensor that holds position_.
   size_t at_ = 0;
-  // Holds the chunk read last while more of it is wanted.
+  // Within a message it holds the last chunk read, so that several runs of one chunk
+  // read it once. Absent before the first run.
   std::optional<storage::ChunkCursor> cursor_;
 };
 

@@ -45,6 +45,7 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
     if (manifest_over_) {
       return InvalidField("manifest", "all its parts precede the first chunk");
     }
+    // Size in memory, not on the wire: small fields take several times their encoding.
     const auto bytes = static_cast<int64_t>(request.manifest().SpaceUsedLong());
     if (auto s = reservation_.Grow(bytes); !s.ok()) return s;
     std::vector<std::vector<NamedTensor>> named;
@@ -55,6 +56,8 @@ absl::Status SaveSession::OnMessage(absl::Span<const absl::string_view> fragment
         ManifestPartToRecord(std::move(*request.mutable_manifest()), std::move(named)));
     if (!s.ok()) return s;
   }
+  // Chunks without a digest are assigned to the manifest's pieces in order, so the
+  // manifest must be complete before the first chunk.
   if (request.chunks_size() > 0) manifest_over_ = true;
   auto s = ForEachChunk(request.chunks(), *payload, EmptyDigest::kAccepted,
                         [&](const std::optional<Digest>& digest,
@@ -71,6 +74,8 @@ absl::StatusOr<std::string> SaveSession::OnEnd() {
     return absl::InvalidArgumentError(
         "the stream ended without a message: begin with `parent` and `checkpoint`");
   }
+  // A client that stops early half-closes its stream too. Only `finish` shows that it has
+  // sent everything.
   if (!finished_) {
     save_.reset();
     return absl::InvalidArgumentError(

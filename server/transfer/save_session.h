@@ -1,4 +1,6 @@
-// SaveCheckpoint: header, manifest, chunks, `finish`.
+// The session of SaveCheckpoint: a version in one stream. The first message has the
+// header; then follow all parts of the manifest, the chunks, and `finish`. A message may
+// carry several of these.
 #pragma once
 
 #include <memory>
@@ -10,7 +12,8 @@
 
 namespace modelstore::server {
 
-// Destroyed before OnEnd(), or ended without `finish`, it leaves nothing.
+// Commits in OnEnd(), and only if `finish` was received. If it is destroyed before that
+// nothing is saved.
 class SaveSession final : public InboundSession {
  public:
   explicit SaveSession(ServiceContext& context)
@@ -20,17 +23,20 @@ class SaveSession final : public InboundSession {
   absl::StatusOr<std::string> OnEnd() override;
 
  private:
+  // Starts the save by the header in the first message.
   absl::Status Begin(const v1::SaveCheckpointRequest& request);
 
   ServiceContext& context_;
+  // From the header.
   std::string model_id_;
   std::optional<int64_t> expected_latest_version_;
   bool allow_empty_ = false;
+  // Null before the first message.
   std::unique_ptr<storage::OneShotSave> save_;
-  // Storage holds the manifest until the commit.
+  // For the manifest, which storage keeps in memory until the commit.
   Reservation reservation_;
-  bool manifest_over_ = false;
-  bool finished_ = false;
+  bool manifest_over_ = false;  // a chunk was received: no more parts are accepted
+  bool finished_ = false;       // `finish` was received: no more messages are accepted
 };
 
 }  // namespace modelstore::server

@@ -15,6 +15,7 @@ absl::Status UploadSession::Begin(const v1::UploadChunksRequest& request) {
   if (!upload.ok()) return upload.status();
   auto state = (*upload)->State();
   if (!state.ok()) return state.status();
+  // A retry that arrives after the commit: the error names the version.
   if (state->record.committed_version() != 0) {
     return UploadCommitted(request.upload(), state->record.committed_version());
   }
@@ -56,6 +57,7 @@ absl::Status UploadSession::OnMessage(absl::Span<const absl::string_view> fragme
   } else if ((!request.upload().empty() && request.upload() != name_) ||
              (request.contribution() != 0 &&
               static_cast<uint32_t>(request.contribution()) != contribution_)) {
+    // Later messages may repeat the header, but not change it.
     return InvalidField("upload", "another one than in the first message");
   }
   if (request.has_manifest() || request.manifest_complete()) {
@@ -80,6 +82,7 @@ absl::StatusOr<std::string> UploadSession::OnEnd() {
   }
   v1::UploadChunksResponse response;
   if (sink_ != nullptr) {
+    // Sealed before the response, which promises that the chunks survive a restart.
     if (auto s = sink_->Close(); !s.ok()) return s;
     const storage::ChunkSink::Counts counts = sink_->counts();
     response.set_received_chunks(counts.chunks);

@@ -1,4 +1,5 @@
-// UploadChunks: chunks, and one contribution's manifest, into an upload.
+// The session of UploadChunks: adds chunks, and parts of the manifest of one
+// contribution, to an upload. An upload may have several such streams at once.
 #pragma once
 
 #include <memory>
@@ -11,8 +12,8 @@
 
 namespace modelstore::server {
 
-// However it ends, what it brought is sealed: by OnEnd(), or when it is
-// destroyed.
+// The chunks it received stay in the upload however the stream ends: OnEnd() or the
+// destructor seals them. The client can resume with another stream.
 class UploadSession final : public InboundSession {
  public:
   explicit UploadSession(ServiceContext& context) : context_(context) {}
@@ -21,17 +22,20 @@ class UploadSession final : public InboundSession {
   absl::StatusOr<std::string> OnEnd() override;
 
  private:
+  // Opens the upload that the first message names.
   absl::Status Begin(const v1::UploadChunksRequest& request);
+  // Adds the part of the manifest in `request`. The first part of a stream replaces what
+  // earlier streams sent for the contribution.
   absl::Status AddManifest(v1::UploadChunksRequest* request);
 
   ServiceContext& context_;
-  // As the first message names it; null before.
+  // Null before the first message.
   std::shared_ptr<storage::Upload> upload_;
   std::string name_;
   uint32_t contribution_ = 0;
-  bool manifest_begun_ = false;
-  bool manifest_complete_ = false;
-  // Opened by the first chunk: a stream of manifest alone makes no pack.
+  bool manifest_begun_ = false;     // this stream sent a part
+  bool manifest_complete_ = false;  // this stream sent manifest_complete
+  // Opened by the first chunk, so that a stream with only a manifest writes no pack.
   std::unique_ptr<storage::ChunkSink> sink_;
 };
 
