@@ -190,7 +190,8 @@ void AddStorageSettings(Settings& settings, ServerConfig* c) {
 
 void AddResourceSettings(Settings& settings, ServerConfig* c) {
   settings.AddSize("memory-budget", &c->memory_budget_bytes,
-                   "Maximum memory of messages in transit");
+                   "Maximum memory of messages in transit; as much again bounds what "
+                   "running calls hold besides");
   settings
       .Add("storage-threads", &c->storage_threads,
            "Threads for storage I/O; 0 for twice the number of cores, at least 4")

@@ -66,8 +66,10 @@ int Serve(const ServerConfig& config) {
     // Renamed when complete, so that a reader that waits for the file never finds it
     // empty.
     const std::string partial = config.port_file + ".tmp";
-    std::ofstream(partial) << (*server)->port() << "\n";
-    if (std::rename(partial.c_str(), config.port_file.c_str()) != 0) {
+    std::ofstream file(partial);
+    file << (*server)->port() << "\n";
+    file.close();
+    if (!file || std::rename(partial.c_str(), config.port_file.c_str()) != 0) {
       std::cerr << "modelstored: cannot write " << config.port_file << "\n";
       return 1;
     }
