@@ -1,4 +1,4 @@
-// What the examples share: the network, and Fisher's data.
+// Shared by the iris examples: the network and the reader for Fisher's data.
 #pragma once
 
 #include <torch/torch.h>
@@ -13,8 +13,9 @@ namespace iris {
 inline constexpr std::array<const char*, 3> kSpecies = {"setosa", "versicolor",
                                                         "virginica"};
 
-// 4 measurements in, 3 scores out. The dropout makes training depend on the state
-// of the random generator: a resumed run is equal only if that is restored too.
+// Takes 4 measurements and returns 3 scores. Because of the dropout, training depends on
+// the state of the random generator: a resumed run repeats an uninterrupted one only if
+// that state is restored too.
 struct NetImpl : torch::nn::Module {
   NetImpl() {
     hidden = register_module("hidden", torch::nn::Linear(4, 16));
@@ -34,8 +35,8 @@ struct Data {
   torch::Tensor species;       // int64 [150], an index into kSpecies
 };
 
-// Lines that start with `#`, and the one with the column names, are skipped. Empty
-// tensors if the file cannot be read.
+// Reads the data from a CSV file. Skips lines that start with `#` and the line with the
+// column names. Returns empty tensors if the file cannot be read.
 inline Data ReadCsv(const std::string& path) {
   std::vector<float> measurements;
   std::vector<int64_t> species;
@@ -46,6 +47,7 @@ inline Data ReadCsv(const std::string& path) {
     char comma = ',';
     for (float& value : row) fields >> value >> comma;
     std::string name;
+    // Comments, the header and blank lines fail to parse as four numbers and a name.
     if (!(fields >> name)) continue;
     measurements.insert(measurements.end(), row.begin(), row.end());
     for (size_t i = 0; i < kSpecies.size(); ++i) {
@@ -57,7 +59,8 @@ inline Data ReadCsv(const std::string& path) {
           torch::tensor(species)};
 }
 
-// Share of the flowers that the network names rightly, without dropout.
+// Fraction of the flowers that the network classifies correctly, in evaluation mode.
+// Restores the mode that the network was in.
 inline double Accuracy(Net& net, const Data& data) {
   const torch::NoGradGuard no_grad;
   const bool training = net->is_training();

@@ -1,4 +1,4 @@
-// Lists the versions of a model.
+// Prints a table of the versions of a model. Uses the client library without torch.
 //
 //   list_checkpoints models/iris
 //   list_checkpoints --lowest-loss models/iris      prints one name
@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
     PrintTable(*checkpoints);
     return 0;
   }
+  // A version saved without a loss has no rank.
   const CheckpointInfo* best = nullptr;
   for (const CheckpointInfo& c : *checkpoints) {
     if (c.loss && (best == nullptr || *c.loss < *best->loss)) best = &c;

@@ -1,5 +1,5 @@
-// Loads a trained network and uses it. Knows the model's class and its name in the
-// store, nothing else: of a model it takes the version of lowest loss.
+// Loads a trained network and classifies flowers with it. It needs only the model's class
+// and its name in the store; given a model, it uses the version with the lowest loss.
 //
 //   predict_iris models/iris
 //   predict_iris models/iris/checkpoints/12
@@ -21,7 +21,8 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// `name` itself if it is a checkpoint's.
+// Returns the name of the version with the lowest loss if `name` is a model, and `name`
+// itself if it is a checkpoint.
 absl::StatusOr<std::string> LowestLoss(const modelstore::Client& client,
                                        const std::string& name) {
   if (name.find("/checkpoints/") != std::string::npos) return name;
@@ -43,6 +44,8 @@ int Predict(const std::string& server, const std::string& name, const std::strin
   if (!checkpoint.ok()) return Fail(checkpoint.status());
 
   iris::Net net;
+  // Copies the stored weights into the tensors of `net`. Keys or shapes that do not fit
+  // are refused before anything is written; the report lists them.
   modelstore::LoadResult loaded =
       modelstore::LoadCheckpoint(*client, *checkpoint, {.module = net.get()});
   if (!loaded.status.ok()) {

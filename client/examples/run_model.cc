@@ -1,5 +1,5 @@
-// Runs an image model of the store. It knows the model's name and nothing else: the
-// class comes from the stored architecture.
+// Runs an image model of the store on a random image. It needs only the model's name: the
+// module is built from the stored architecture, without its C++ class.
 //
 //   run_model models/vgg16
 //   run_model models/vgg16/checkpoints/3 --image 64

@@ -1,5 +1,5 @@
-// Saves a VGG16 with random weights, architecture included, and shows what it makes
-// of a random image. run_model, which does not know the class, must show the same.
+// Saves a VGG16 with random weights and its architecture, and prints its scores for a
+// random image. run_model, which does not know the class, must print the same scores.
 //
 //   save_vgg16 models/vgg16 --seed 1
 #include <torch/torch.h>
@@ -25,12 +25,15 @@ int Save(const std::string& server, const std::string& name,
   }
   torch::manual_seed(seed);
   vgg16::VGG net(options);
+  // C++ modules do not expose what forward() does, so it is passed as a list of steps:
+  // the empty path is the root module. It is stored with the architecture, for run_model.
   auto saved = modelstore::SaveCheckpoint(
       *client, name, {.module = net.get(), .forward = {{"", vgg16::Forward()}}});
   if (!saved.ok()) {
     std::cerr << "save_vgg16: " << modelstore::StatusLine(saved.status()) << "\n";
     return 1;
   }
+  // As run_model does: dropout is off.
   net->eval();
   std::cout << saved->name << "\n";
   examples::ShowScores([&](const torch::Tensor& x) { return net(x); }, image);

@@ -1,4 +1,4 @@
-// What save_vgg16 and run_model print, so that their outputs can be compared.
+// Output of save_vgg16 and run_model, which can be compared.
 #pragma once
 
 #include <torch/torch.h>
@@ -7,7 +7,9 @@
 
 namespace examples {
 
-// The first scores of one random image, every bit of them.
+// Prints the first eight scores for a random image of `image` by `image` pixels. The
+// image has a fixed seed, and %a prints floating-point numbers exactly. `model` maps a
+// tensor [1, 3, H, W] to scores [1, classes].
 template <typename Model>
 void ShowScores(const Model& model, int64_t image) {
   const torch::NoGradGuard no_grad;

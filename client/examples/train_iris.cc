@@ -1,6 +1,6 @@
-// Trains a classifier on Fisher's iris data and saves a checkpoint every few
-// epochs while training goes on. Killed at any moment and started again with
-// --resume, it ends with the same losses, bit for bit, as if nothing had happened.
+// Trains a classifier on Fisher's iris data and saves a checkpoint every few epochs
+// without stopping. If it is killed at any moment and started again with --resume, it
+// produces the same losses, bit for bit, as an uninterrupted run.
 //
 //   train_iris --model models/iris --data client/examples/iris.csv --epochs 60
 #include <torch/torch.h>
@@ -75,7 +75,7 @@ int Train(const Flags& flags) {
   int64_t epoch = 0;
   double loss = 0;
   if (flags.resume) {
-    // Weights, momentum and the random generator.
+    // Restores the weights, the momentum, and the state of the random generator.
     modelstore::LoadResult loaded = modelstore::LoadCheckpoint(
         *client, flags.model + "/checkpoints/latest",
         {.module = net.get(), .optimizer = &optimizer, .rng = true});
@@ -97,8 +97,9 @@ int Train(const Flags& flags) {
 
   std::optional<modelstore::SaveHandle> save;
   while (epoch < flags.epochs && epoch != flags.stop_after) {
-    // The copy of the state is taken while the last epoch is logged and the next
-    // prepared: only the weights' next change has to wait for it.
+    // SaveCheckpointAsync() copies the state on other threads. optimizer.step() must not
+    // change the weights before that copy is complete; the upload continues during the
+    // epoch.
     if (save) {
       absl::Status staged = save->Staged(modelstore::After(std::chrono::minutes(1)));
       if (!staged.ok()) return Fail(staged);
@@ -111,17 +112,19 @@ int Train(const Flags& flags) {
           .module = net.get(),
           .optimizer = &optimizer,
           .metadata = {.epoch = epoch,
+                       // 150 flowers in batches of 15.
                        .step = epoch * 10,
                        .loss = loss,
                        .metrics = {{"accuracy", iris::Accuracy(net, data)}}},
           .rng = true};
       args.sections["hyperparameters"].value = modelstore::Value::Dict(
           {{"lr", flags.lr}, {"momentum", flags.momentum}, {"batch_size", 15}});
+      // A failure is returned by the handle, else by the next save or by Drain().
       save = modelstore::SaveCheckpointAsync(*client, flags.model, args);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(flags.epoch_ms));
   }
-  // The saves still under way, and any that failed unseen.
+  // Waits for all saves. Returns the first failure that no wait has returned yet.
   absl::Status drained = client->Drain(modelstore::After(std::chrono::minutes(5)));
   if (!drained.ok()) return Fail(drained);
   std::printf("epoch %ld: loss %.6f, accuracy %.3f\n", static_cast<long>(epoch), loss,
@@ -149,7 +152,8 @@ int main(int argc, char** argv) {
   app.add_option("--momentum", flags.momentum, "Momentum");
   app.add_flag("--resume", flags.resume, "Continue from the model's latest checkpoint");
   CLI11_PARSE(app, argc, argv);
-  // One thread: sums then have one order, and losses their last bit.
+  // With one thread, sums are computed in a fixed order, so losses are equal to the last
+  // bit.
   torch::set_num_threads(1);
   return Train(flags);
 }

@@ -1,7 +1,7 @@
-// Transfer learning out of the store alone: VGG16 is loaded by name, gets another head
-// on the server, is fine-tuned here with its features frozen, and every epoch is a
-// version that stores only what changed. Then the versions are compared, the last
-// three averaged, and the history of the model is shown.
+// Transfer learning with models from the store. Loads VGG16 by name, replaces its last
+// layer on the server, and fine-tunes it here with frozen features. Each epoch is saved
+// as a version that stores only what has changed. Then compares two versions, averages
+// the last three, and prints the history of the model.
 //
 //   save_vgg16 models/vgg16
 //   transfer_learning models/vgg16 --classes 10
@@ -29,11 +29,13 @@ struct Flags {
   int epochs = 3;
 };
 
-// The stored model with a new last layer; nothing of the rest is copied.
+// Makes a version with a new last layer on the server and returns its name. The other
+// tensors share the stored bytes of the original.
 absl::StatusOr<std::string> ReplaceHead(const modelstore::Client& client,
                                         const Flags& flags) {
   auto stored = modelstore::LoadModel(client, flags.model + "/checkpoints/latest");
   if (!stored.ok()) return stored.status();
+  // The new layer has the same inputs as the old one.
   const int64_t features =
       stored->module->named_parameters()["classifier.6.weight"].size(1);
   auto made = modelstore::ModifyCheckpoint(
@@ -51,7 +53,8 @@ absl::StatusOr<std::string> ReplaceHead(const modelstore::Client& client,
   return made->checkpoint.name;
 }
 
-// Images whose class is their brightness, so that there is something to learn.
+// A batch of images [8, 3, H, W] and labels [8]. The label determines the brightness, so
+// that there is something to learn.
 std::pair<torch::Tensor, torch::Tensor> Batch(const Flags& flags) {
   const torch::Tensor labels = torch::randint(flags.classes, {8});
   const torch::Tensor images = torch::rand({8, 3, flags.image, flags.image}) +
@@ -59,7 +62,7 @@ std::pair<torch::Tensor, torch::Tensor> Batch(const Flags& flags) {
   return {images, labels};
 }
 
-// One version an epoch; their names.
+// Trains the classifier and saves one version per epoch. Returns their names.
 absl::StatusOr<std::vector<std::string>> FineTune(const modelstore::Client& client,
                                                   const std::string& from,
                                                   const Flags& flags) {
@@ -68,6 +71,7 @@ absl::StatusOr<std::vector<std::string>> FineTune(const modelstore::Client& clie
   std::vector<torch::Tensor> trained;
   for (const auto& parameter : model->module->named_parameters()) {
     const bool frozen = parameter.key().rfind("features.", 0) == 0;
+    // Frozen parameters do not change, so each save finds their bytes stored already.
     parameter.value().set_requires_grad(!frozen);
     if (!frozen) trained.push_back(parameter.value());
   }
@@ -94,6 +98,7 @@ absl::StatusOr<std::vector<std::string>> FineTune(const modelstore::Client& clie
   return names;
 }
 
+// Prints how many tensors differ between two versions, and which.
 absl::Status Compare(const modelstore::Client& client, const std::string& a,
                      const std::string& b) {
   auto compared = modelstore::CompareCheckpoints(client, a, b,
@@ -107,6 +112,8 @@ absl::Status Compare(const modelstore::Client& client, const std::string& a,
   return absl::OkStatus();
 }
 
+// Averages the last three versions on the server. The optimizer's state is reset, because
+// it does not belong to averaged weights.
 absl::Status Average(const modelstore::Client& client, std::vector<std::string> names) {
   if (names.size() > 3) names.erase(names.begin(), names.end() - 3);
   auto averaged = modelstore::ModifyCheckpoint(
@@ -118,6 +125,7 @@ absl::Status Average(const modelstore::Client& client, std::vector<std::string> 
   return absl::OkStatus();
 }
 
+// Prints the chain of versions that the latest one is based on, with the edits of each.
 absl::Status ShowHistory(const modelstore::Client& client, const std::string& model) {
   auto history = modelstore::History(client, model + "/checkpoints/latest");
   if (!history.ok()) return history.status();

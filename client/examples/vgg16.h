@@ -1,5 +1,5 @@
-// VGG16 as torchvision writes it: its names, its shapes, and so its state dict. The
-// width and the image can be made smaller, for a quick look.
+// VGG16 with torchvision's names and shapes, so the state dicts are interchangeable.
+// Width and image can be made smaller to run quickly.
 #pragma once
 
 #include <torch/torch.h>
@@ -16,8 +16,8 @@ struct Options {
   int64_t classes = 1000;
 };
 
-// With the defaults: 138,357,544 parameters. Takes images [N, 3, H, W] of at least 32
-// by 32 and gives scores [N, classes].
+// Takes images [N, 3, H, W] of at least 32 by 32 pixels and returns scores [N, classes].
+// Has 138,357,544 parameters by default.
 struct VGGImpl : torch::nn::Module {
   explicit VGGImpl(const Options& options = {}) {
     namespace nn = torch::nn;
@@ -52,8 +52,8 @@ struct VGGImpl : torch::nn::Module {
 };
 TORCH_MODULE(VGG);
 
-// What forward() above does, for SaveArgs::forward: with it a program that does not
-// know the class can run the model.
+// The steps of forward() above, for SaveArgs::forward. With them stored, a program that
+// does not know the class can run the model.
 inline std::vector<std::string> Forward() {
   return {"features", "avgpool", "flatten(1)", "classifier"};
 }

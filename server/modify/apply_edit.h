@@ -1,17 +1,17 @@
 // The edits, one function each. An edit checks its arguments, changes the working
-// checkpoint, and warns. It reads no tensor and draws no number unless it must: bytes
-// are described, and computed when all edits have been accepted.
+// checkpoint and adds warnings. It reads no tensor and draws no number unless it must: it
+// describes bytes, which are computed once all edits are accepted.
 //
-// One that fails may leave the checkpoint half changed: the whole modification is
-// given up then. Its error bears the field path `edits[i].{kind}...`, which the
-// helpers of EditContext begin.
+// An edit that fails may leave the checkpoint partly changed; the whole modification is
+// then abandoned. Its error contains the field path `edits[i].{kind}...`, which the
+// helpers of EditContext add.
 //
-//   state_dict_edits.cc   names of keys, sections, requires_grad
+//   state_dict_edits.cc   keys, sections, requires_grad
 //   cast_and_average.cc   cast, average
 //   take_from.cc          a module or tensor of another checkpoint
 //   merge_lora.cc         low-rank adapters
-//   module_tree_edits.cc  modules that come, go and change their names
-//   resize_output.cc      the number of a module's outputs
+//   module_tree_edits.cc  adding, replacing, removing and renaming modules
+//   resize_output.cc      the number of outputs of a module
 #pragma once
 
 #include "absl/status/status.h"
@@ -38,7 +38,7 @@ absl::Status ApplyRemoveModule(const v1::Edit::RemoveModule& edit, EditContext& 
 absl::Status ApplyRenameModule(const v1::Edit::RenameModule& edit, EditContext& context);
 absl::Status ApplyResizeOutput(const v1::Edit::ResizeOutput& edit, EditContext& context);
 
-// Applies one edit of a request: calls the function of its kind.
+// Applies one edit of a request by calling the function of its kind.
 absl::Status ApplyEdit(const v1::Edit& edit, EditContext& context);
 
 }  // namespace modelstore::server::modify

@@ -1,4 +1,5 @@
-// Edits that compute: what they describe here is streamed once all are accepted.
+// Edits that compute new values: they only describe the computation, which runs once all
+// edits are accepted.
 #include <cmath>
 #include <utility>
 
@@ -16,12 +17,13 @@ namespace modelstore::server::modify {
 namespace {
 
 constexpr int kMaxAveraged = 256;
+// Allows for coefficients that are rounded.
 constexpr double kSumTolerance = 1e-6;
 
 std::string NameOf(DType dtype) { return std::string(DTypeName(dtype)); }
 
-// The positions that a cast names, keys first: each must be of a type that can be
-// cast, while a pattern's other tensors are passed over.
+// Positions of the tensors to cast, in any order and possibly repeated. A key must name a
+// floating-point tensor; of the tensors that match a pattern, others are skipped.
 absl::StatusOr<std::vector<size_t>> CastTargets(const v1::Edit::Cast& edit,
                                                 const std::string& section,
                                                 EditContext& context) {
@@ -49,6 +51,8 @@ absl::StatusOr<std::vector<size_t>> CastTargets(const v1::Edit::Cast& edit,
   return targets;
 }
 
+// Checks the coefficients, which are optional: without them all checkpoints weigh the
+// same.
 absl::Status CheckCoefficients(const v1::Edit::Average& edit,
                                const EditContext& context) {
   if (edit.checkpoints_size() < 2 || edit.checkpoints_size() > kMaxAveraged) {
@@ -73,7 +77,7 @@ absl::Status CheckCoefficients(const v1::Edit::Average& edit,
       absl::StrCat("sum to ", sum, ", not to 1: set any_sum to allow it"));
 }
 
-// The tensor of one key in each of the checkpoints, all alike.
+// Finds the tensor of one key in each checkpoint. All must have the same dtype and shape.
 absl::StatusOr<std::vector<WorkingTensor*>> Averaged(
     const std::string& key, const std::vector<WorkingCheckpoint*>& checkpoints,
     const EditContext& context) {
@@ -81,7 +85,7 @@ absl::StatusOr<std::vector<WorkingTensor*>> Averaged(
   auto name = [&](size_t c) { return modify::NameOf(*checkpoints[c]->base()); };
   auto field = [](size_t c) { return absl::StrCat("checkpoints[", c, "]"); };
   for (size_t c = 0; c < checkpoints.size(); ++c) {
-    // One may be named several times.
+    // A checkpoint may be listed several times in a row: it is looked up once.
     if (c > 0 && checkpoints[c] == checkpoints[c - 1]) {
       tensors.push_back(tensors.back());
       continue;
@@ -104,7 +108,8 @@ absl::StatusOr<std::vector<WorkingTensor*>> Averaged(
   return tensors;
 }
 
-// A complex element is averaged as two of half its width.
+// The floating-point type that is summed: a complex element is two numbers of half its
+// width.
 DType SummedAs(DType dtype) {
   switch (dtype) {
     case DType::kComplex32:
@@ -118,6 +123,7 @@ DType SummedAs(DType dtype) {
   }
 }
 
+// Running statistics of batch normalization.
 bool IsStatistic(const std::string& key) {
   return absl::EndsWith(key, "running_mean") || absl::EndsWith(key, "running_var");
 }
@@ -136,6 +142,7 @@ absl::Status ApplyCast(const v1::Edit::Cast& edit, EditContext& context) {
   if (!targets.ok()) return targets.status();
   for (const size_t t : *targets) {
     WorkingTensor& tensor = context.checkpoint.tensors()[t];
+    // It had this type before, or was cast together with a tensor that it is tied to.
     if (tensor.dtype == *dtype) continue;
     if (!CanCast(tensor.dtype, *dtype)) {
       return context.Invalid(
@@ -154,6 +161,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
   if (auto s = CheckCoefficients(edit, context); !s.ok()) return s;
   std::vector<double> coefficients(edit.coefficients().begin(),
                                    edit.coefficients().end());
+  // Fills in equal weights if there are no coefficients; otherwise changes nothing.
   coefficients.resize(edit.checkpoints_size(), 1.0 / edit.checkpoints_size());
   std::vector<WorkingCheckpoint*> checkpoints;
   for (int c = 0; c < edit.checkpoints_size(); ++c) {
@@ -162,6 +170,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
       return context.At(absl::StrCat("checkpoints[", c, "]"), opened.status());
     }
     checkpoints.push_back(*opened);
+    // Stores the version, because an alias or `latest` may be another one later.
     context.resolved.mutable_average()->set_checkpoints(
         c, modify::NameOf(*(*opened)->base()));
   }
@@ -170,7 +179,7 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
   absl::flat_hash_set<int> done;
   for (const size_t t : *selected) {
     WorkingTensor& tensor = context.checkpoint.tensors()[t];
-    // What is tied is averaged once, by its first name.
+    // Tied tensors are averaged once, under the key of the first one.
     if (tensor.tied_group != 0 && !context.untie &&
         !done.insert(tensor.tied_group).second) {
       continue;
@@ -179,6 +188,8 @@ absl::Status ApplyAverage(const v1::Edit::Average& edit, EditContext& context) {
     auto tensors = Averaged(tensor.key, checkpoints, context);
     if (!tensors.ok()) return tensors.status();
     const WorkingTensor& first = *tensors->front();
+    // Integers and bools, such as num_batches_tracked, are taken from the first
+    // checkpoint.
     SourcePtr source = first.source;
     if (IsFloatingPoint(first.dtype) || IsComplex(first.dtype)) {
       if (!CanSum(SummedAs(first.dtype))) {

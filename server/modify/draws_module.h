@@ -1,6 +1,6 @@
-// Between the server and the module that draws its numbers: torch takes seconds and
-// 60 MiB to start, so that it lies in a library of its own, which is loaded with the
-// first number.
+// Interface between the server and the module that draws random numbers. Torch takes
+// seconds and 60 MiB to start, so it is linked into a library of its own, which is loaded
+// when the first number is drawn.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace modelstore::server::modify {
 
-// Asked before each 512 KiB of numbers: an error ends the drawing with it.
+// Called before each 512 KiB of numbers; an error stops the draw and is returned.
 using KeepGoing = absl::FunctionRef<absl::Status()>;
 
-// See RandomDraws.
+// A generator inside the module, with the contract of RandomDraws.
 class DrawsModule {
  public:
   virtual ~DrawsModule() = default;
@@ -26,8 +26,8 @@ class DrawsModule {
                                            KeepGoing keep_going) = 0;
 };
 
-// Exported by the module under this name. The caller owns what it returns: null where
-// there is no memory.
+// The function that the module exports, and its name. The caller owns the result, which
+// is null if there is not enough memory.
 using MakeDrawsModule = DrawsModule* (*)(uint64_t seed);
 inline constexpr char kMakeDrawsModule[] = "ModelstoreMakeDrawsModule";
 

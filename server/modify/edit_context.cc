@@ -25,6 +25,7 @@ absl::StatusOr<WorkingCheckpoint*> Sources::Open(absl::string_view name) {
         NameOf(**read), " has another digest algorithm: chunks are not shared"));
   }
   Reservation reservation(context_->memory);
+  // Reserves an estimate before the table is made, and the exact size afterwards.
   const auto table_bytes =
       (*read)->manifest().tensors_size() * static_cast<int64_t>(sizeof(WorkingTensor));
   auto s = reservation.Grow(table_bytes);
@@ -94,7 +95,8 @@ absl::StatusOr<OptimizerIndexes> EditResources::Optimizers() {
 
 absl::StatusOr<std::vector<OptimizerIndex>> EditResources::ReadOptimizers() const {
   const auto& manifest = checkpoint_.base()->manifest();
-  // Their ids, and what decoding them takes: nothing of one that has only tensors.
+  // Ids of the optimizer sections, with the memory that decoding them takes: 0 for one
+  // that has only tensors. Ordered, because positions of optimizers follow from it.
   std::map<std::string, int64_t> sections;
   for (const auto& record : manifest.sections()) {
     if (IsOptimizerSection(record.name())) {
@@ -150,7 +152,7 @@ absl::Status EditContext::At(absl::string_view field, const absl::Status& status
   const std::string path = Field(field);
   if (absl::StartsWith(status.message(), path)) return status;
   absl::Status placed = Annotate(status, path);
-  // A reason of its own, such as an absent module's, stays.
+  // Keeps the reason of another kind of error, such as NOT_FOUND for a module.
   const bool invalid = absl::IsInvalidArgument(placed);
   InvalidField(path, status.message())
       .ForEachPayload([&](absl::string_view type, const absl::Cord& detail) {
@@ -185,6 +187,7 @@ absl::Status ReplaceBytes(EditContext& context, WorkingTensor& tensor, SourcePtr
                          source->working_bytes(), " bytes at once, of at most ",
                          kMaxWorkingBytes, ": make a version in between"));
   }
+  // After Untie(), TiedTo() below returns only the tensor itself.
   if (context.untie) {
     const size_t others = context.checkpoint.Untie(tensor);
     if (others > 0) {

@@ -20,7 +20,7 @@ namespace {
 
 using Policy = v1::ModifyCheckpointRequest;
 
-// Names that a warning of several parameters lists.
+// Maximum number of names in a warning about several parameters.
 constexpr size_t kListed = 3;
 constexpr int kWholeCheckpoint = -1;
 
@@ -37,18 +37,24 @@ std::string Listed(const std::vector<std::string>& keys) {
       keys.size() > listed ? ", ..." : "");
 }
 
-// A parameter of a group, as it is to be.
+// A parameter of a group after the modification.
 struct Member {
   int64_t id = 0;
-  // Its key; of one that is none of the model's its name.
+  // Its current key in section `model`; for a parameter outside the model, the name that
+  // the optimizer gives it.
   std::string key;
   std::optional<size_t> tensor;  // position in the table
   bool had_state = false;
-  // New, so that it begins without.
+  // Joined by this modification, so it has no state to keep.
   bool added = false;
   ParameterFate::OptimizerFate fate = ParameterFate::OPTIMIZER_FATE_NO_STATE;
 };
 
+// Updates one resolved optimizer. The constructor finds the tensor that each parameter
+// has become; then the caller calls Drop() or Run(), once. Run() has three phases: Join()
+// adds new parameters to the groups, DecideFate() decides about the state of each member,
+// and Write() changes the section. Members hold positions in the table of tensors, which
+// Write() invalidates at its end by erasing and inserting state tensors.
 class Follower {
  public:
   Follower(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
@@ -66,7 +72,7 @@ class Follower {
     Place();
   }
 
-  // The section is gone, or goes.
+  // Removes the section, unless an edit already has, and reports all state as dropped.
   void Drop() {
     checkpoint_.DropSection(index_.section());
     auto tell = [&](const Member& member) {
@@ -102,8 +108,9 @@ class Follower {
     return checkpoint_.tensors()[*member.tensor];
   }
 
-  // Finds the tensor that each parameter of the base is now. Of tied ones that is the
-  // first with unchanged values, or else the first.
+  // Finds the current tensor of each parameter of the base. If several tensors were tied,
+  // it is the first one whose values are unchanged, or else the first one. Parameters
+  // whose tensors have all been removed go to `gone_`.
   void Place() {
     groups_.resize(index_.group_count());
     for (const OptimizerIndex::Parameter& parameter : index_.parameters()) {
@@ -112,6 +119,7 @@ class Follower {
       member.key = parameter.name;
       member.had_state = parameter.has_state;
       next_id_ = std::max(next_id_, parameter.id + 1);
+      // Pairs of (values changed, position): the smallest is the best.
       std::pair<bool, size_t> best;
       for (const int origin : parameter.origins) {
         auto place = place_of_.find(origin);
@@ -130,6 +138,7 @@ class Follower {
           held_.insert(tied->key);
         }
       }
+      // Without origins it is not a parameter of the model, so no edit has removed it.
       if (member.tensor.has_value() || parameter.origins.empty()) {
         groups_[parameter.group].push_back(std::move(member));
         continue;
@@ -142,16 +151,19 @@ class Follower {
     }
   }
 
-  // The group of a new tensor that is trained, and of one that an edit has untied from a
-  // parameter of the optimizer.
+  // The group that a tensor joins: a new trainable tensor, or one that an edit has untied
+  // from a parameter of this optimizer. None for a tensor that is a member already.
   std::optional<int> JoinedGroup(const WorkingTensor& tensor) const {
     if (tensor.section != "model" || held_.contains(tensor.key)) return std::nullopt;
+    // A plain state dict has no roles: there, requires_grad says nothing.
     const bool frozen = tensor.role == v1::TENSOR_ROLE_PARAMETER && !tensor.requires_grad;
     if (!tensor.origin.has_value() && frozen) return std::nullopt;
     return index_.GroupOf(tensor);
   }
 
-  // Puts them behind the last one of their group that precedes them.
+  // Adds the new members to their groups and gives them new numbers. Each goes directly
+  // after the last member of its group that precedes it in the table, which is in state
+  // dict order.
   void Join() {
     std::vector<std::vector<Member>> fresh(groups_.size());
     for (size_t t = 0; t < checkpoint_.tensors().size(); ++t) {
@@ -165,21 +177,26 @@ class Follower {
       member.key = tensor.key;
       member.tensor = t;
       member.added = true;
+      // A new parameter at the key of a removed one replaces it: the report says that the
+      // state was reset, not that there was none.
       member.had_state = gone_keys_.contains(tensor.key);
       fresh[*group].push_back(std::move(member));
     }
     for (size_t g = 0; g < groups_.size(); ++g) Merge(std::move(fresh[g]), groups_[g]);
     for (const Member& member : gone_) {
-      // A parameter of that name that begins anew tells of it itself.
+      // The parameter that replaces this one reports its state as reset.
       if (held_.contains(member.key)) continue;
       Tell(member, {ParameterFate::OPTIMIZER_FATE_STATE_DROPPED, std::nullopt});
     }
   }
 
-  // `fresh` is in the order of the table.
+  // Merges `fresh`, which is in table order, into the group. The members of the group
+  // keep their order, which need not be that of the table.
   static void Merge(std::vector<Member> fresh, std::vector<Member>& group) {
     if (fresh.empty()) return;
-    // By position in the table, how many members of the group stand up to it at most.
+    // Maps the position of a member in the table to the number of members that must
+    // precede a new one behind it. The running maximum keeps this ascending where the
+    // group is not in table order.
     std::map<size_t, size_t> stand;
     for (size_t m = 0; m < group.size(); ++m) {
       if (group[m].tensor.has_value()) stand[*group[m].tensor] = m + 1;
@@ -199,16 +216,17 @@ class Follower {
     group = std::move(merged);
   }
 
-  // The same bytes. Of one that is none of the model's nothing changes.
+  // Whether the bytes are unchanged. Parameters outside the model never change.
   bool HasUnchangedBytes(const Member& member) const {
     if (!member.tensor.has_value()) return true;
     return !member.added && checkpoint_.HasOriginalBytes(TensorOf(member));
   }
 
-  // What becomes of the state of each.
+  // Decides what becomes of the state of each member of a group.
   void DecideFate(size_t g) {
     std::vector<Member>& group = groups_[g];
     const v1::Value& options = section_->Group(static_cast<int>(g));
+    // Of PyTorch's optimizers only LBFGS has this option.
     if (FindEntry(options, "history_size") != nullptr)
       return DecideGroupFate(options, group);
     for (Member& member : group) {
@@ -229,7 +247,9 @@ class Follower {
     }
   }
 
-  // LBFGS.
+  // Decides for a group of LBFGS: its one state is a history of flattened gradients of
+  // all parameters, so it stays valid only if number, order and bytes of them are
+  // unchanged.
   void DecideGroupFate(const v1::Value& options, std::vector<Member>& group) {
     const auto& ids = *ElementsOf(FindEntry(options, "params"));
     bool same = policy_ != Policy::OPTIMIZER_POLICY_RESET &&
@@ -250,6 +270,8 @@ class Follower {
     }
   }
 
+  // Rewrites groups and states. State is sliced before any of it is erased, while
+  // positions in the table are valid.
   absl::Status Write() {
     std::vector<OptimizerSection::Beginning> adagrad;
     absl::flat_hash_set<std::string> sliced;
@@ -265,6 +287,7 @@ class Follower {
                               checkpoint_, resources_, sliced);
           if (!s.ok()) return s;
         }
+        // Adagrad alone has the option `initial_accumulator_value`.
         const bool begins =
             member.added || member.fate == ParameterFate::OPTIMIZER_FATE_STATE_RESET;
         if (initial == nullptr || !begins || !member.tensor.has_value()) continue;
@@ -275,7 +298,8 @@ class Follower {
     }
     Warn();
     auto s = section_->Forget([&](int64_t id) { return state_reset_.contains(id); });
-    // Tensors have moved: members are known by their keys from here on.
+    // Forget() and BeginAdagrad() move tensors: from here on, positions in members are
+    // invalid.
     return s.ok() ? section_->BeginAdagrad(adagrad) : s;
   }
 
@@ -305,23 +329,24 @@ class Follower {
   EditResources& resources_;
   Report& report_;
   OptimizerSection* section_ = nullptr;
-  // By origin, where a tensor of `model` is now.
+  // Current position of each tensor of `model`, by its origin.
   absl::flat_hash_map<int, size_t> place_of_;
   std::vector<std::vector<Member>> groups_;
-  // Had a state, and are gone.
+  // Removed parameters that had state, and their keys.
   std::vector<Member> gone_;
   absl::flat_hash_set<std::string> gone_keys_;
-  // Numbers whose state goes.
+  // Numbers whose state is removed.
   absl::flat_hash_set<int64_t> state_reset_;
-  // Keys of parameters, and of what is tied to them, that are in a group.
+  // Keys of all tensors that are in a group, tied ones included.
   absl::flat_hash_set<std::string> held_;
-  // By the edit that changed them.
+  // Keys of parameters whose state is reset because their values changed, by index of the
+  // edit that changed them; each entry becomes one warning.
   std::map<int, std::vector<std::string>> resets_;
+  // Above all numbers of the base, so that kept state keeps its keys.
   int64_t next_id_ = 0;
 };
 
-// By key, the groups of parameters of the base, and of what was tied to them, that are
-// gone.
+// Groups of the removed parameters of the base, by key. Tied tensors count one by one.
 absl::flat_hash_map<std::string, OptimizerGroups> GoneGroups(
     const OptimizerIndexes& optimizers, const WorkingCheckpoint& checkpoint) {
   absl::flat_hash_set<int> there;
@@ -341,8 +366,9 @@ absl::flat_hash_map<std::string, OptimizerGroups> GoneGroups(
   return gone;
 }
 
-// Whether it is new and trained, and no edit has settled its groups. Plain state dicts
-// have no roles: there it is trained if it is at the key of such a parameter.
+// Whether a tensor is a new trainable parameter for which no edit has chosen groups. In a
+// plain state dict, which has no roles, it counts as trainable if it `replaces` a removed
+// parameter, that is, has its key.
 bool NeedsGroups(const WorkingTensor& tensor, bool replaces) {
   if (tensor.section != "model" || tensor.origin.has_value() ||
       !tensor.optimizer_groups.empty()) {
@@ -352,8 +378,8 @@ bool NeedsGroups(const WorkingTensor& tensor, bool replaces) {
   return replaces && CanBeTrained(tensor.section, tensor.role, tensor.dtype);
 }
 
-// Settles the groups of the new parameters that no edit has settled. `optimizers` are
-// those that stay.
+// Chooses groups for the new parameters for which no edit has. `optimizers` are those
+// that are kept.
 absl::Status SettleRemainingGroups(const OptimizerIndexes& optimizers,
                                    WorkingCheckpoint& checkpoint,
                                    EditResources& resources) {
@@ -375,11 +401,12 @@ absl::Status SettleRemainingGroups(const OptimizerIndexes& optimizers,
   if (left.empty() || first == optimizers.end()) return absl::OkStatus();
   const auto borrowed = resources.Borrow(checkpoint.PathBytes("model"));
   if (!borrowed.ok()) return borrowed.status();
+  // The loop below changes `optimizer_groups` alone, of which `near` holds copies.
   const NearGroups near(optimizers, checkpoint);
   for (const size_t t : left) {
     WorkingTensor& tensor = checkpoint.tensors()[t];
     const std::vector<WorkingTensor*> tied = checkpoint.TiedTo(tensor);
-    // What is tied is one parameter.
+    // Tied tensors are one parameter: it is a member already if one of them is.
     if (std::any_of(tied.begin(), tied.end(), [&](const WorkingTensor* other) {
           return !GroupsOf(optimizers, *other).empty();
         })) {
@@ -392,13 +419,16 @@ absl::Status SettleRemainingGroups(const OptimizerIndexes& optimizers,
   return absl::OkStatus();
 }
 
-// What became of the model's parameters, all together.
+// Summary of the changes to all parameters of the model, for optimizers whose parameters
+// cannot be identified.
 struct Changes {
-  // Some are gone, new and trained, of another shape, or no longer tied.
+  // Some parameters were removed, added as trainable, reshaped or untied.
   bool others = false;
-  // Values of some are others.
+  // Some parameters have other values, in the same shape.
   bool values = false;
+  // Index of an edit that changed values.
   int changed_by = kWholeCheckpoint;
+  // New key by old key.
   absl::flat_hash_map<std::string, std::string> renamed;
 };
 
@@ -406,7 +436,8 @@ Changes ChangesOf(const WorkingCheckpoint& checkpoint) {
   Changes changes;
   const auto& old = checkpoint.base()->manifest();
   int left = 0;
-  // By the tensor of the base that has the bytes, the tied group of those that share it.
+  // Tied group of the first tensor of each set that shared bytes in the base, by the
+  // position of the tensor that owns the bytes.
   absl::flat_hash_map<int, int> tied;
   for (const auto& record : old.tensors()) {
     left += CanBeTrained(record) ? 1 : 0;
@@ -456,7 +487,7 @@ bool HasAdagrad(OptimizerSection& section) {
   return false;
 }
 
-// What can be done without knowing which parameter is which.
+// Updates an optimizer whose parameters cannot be identified, as far as that is possible.
 absl::Status FollowUnresolved(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
                               WorkingCheckpoint& checkpoint, Report& report) {
   const Changes changes = ChangesOf(checkpoint);
@@ -472,6 +503,7 @@ absl::Status FollowUnresolved(Policy::OptimizerPolicy policy, const OptimizerInd
     return renamed == changes.renamed.end() ? name : renamed->second;
   });
   if (!resets) return absl::OkStatus();
+  // Adagrad's initial state needs the parameters' shapes, which are unknown here.
   if (HasAdagrad(*section)) return Refuse(index, index.why());
   if (policy != Policy::OPTIMIZER_POLICY_RESET) {
     report.Warn(Warning::KIND_OPTIMIZER_STATE_RESET, changes.changed_by, index.section(),
@@ -495,6 +527,7 @@ void WarnNotFollowed(const WorkingCheckpoint& checkpoint, const OptimizerIndex& 
                    "stays as it was, though parameters changed"));
 }
 
+// Updates the section of one optimizer. New parameters have their groups by now.
 absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerIndex& index,
                              WorkingCheckpoint& checkpoint, EditResources& resources,
                              Report& report) {
@@ -508,6 +541,7 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
     WarnNotFollowed(checkpoint, index, policy, report);
     return absl::OkStatus();
   }
+  // Decoding is reserved as an estimate first, and by its exact size once it is done.
   const auto borrowed = resources.Borrow(checkpoint.UndecodedBytes(index.section()));
   if (!borrowed.ok()) return borrowed.status();
   if (!index.resolved()) return FollowUnresolved(policy, index, checkpoint, report);
@@ -517,7 +551,7 @@ absl::Status FollowOptimizer(Policy::OptimizerPolicy policy, const OptimizerInde
   if (fits) {
     return Follower(policy, index, checkpoint, resources, report).Run(*section);
   }
-  // Edits of the section itself have taken it apart.
+  // Edits of the section itself have removed parts of it.
   return InvalidField(
       "edits",
       absl::StrCat("leave section `", index.section(), "` unlike an optimizer's: ",
@@ -538,6 +572,8 @@ absl::Status FollowOptimizers(Policy::OptimizerPolicy policy,
         std::find(there.begin(), there.end(), index->section()) != there.end();
     if (kept && policy != Policy::OPTIMIZER_POLICY_DROP) stay.push_back(index);
   }
+  // Groups are chosen for all optimizers before any is updated: the nearest relatives of
+  // a parameter are found from origins, which no update changes.
   if (auto s = SettleRemainingGroups(stay, checkpoint, resources); !s.ok()) return s;
   for (const OptimizerIndex* index : optimizers) {
     if (auto s = resources.CheckCancelled(); !s.ok()) return s;

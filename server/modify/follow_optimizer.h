@@ -1,4 +1,5 @@
-// The optimizers' state after a modification: it follows its parameter by name.
+// Brings optimizer state in line with the parameters after a modification. State belongs
+// to a parameter and moves with it, whatever key the parameter gets.
 #pragma once
 
 #include "absl/status/status.h"
@@ -10,29 +11,35 @@
 
 namespace modelstore::server::modify {
 
-// Called once, after all edits. Brings the section of each optimizer to what an optimizer
-// over the parameters as they are now would have saved, and tells the report of each:
+// Called once, after all edits. Rewrites the section of each optimizer to what an
+// optimizer over the current parameters would save, and reports the fate of each
+// parameter:
 //
-//   bytes as they were       its state is kept, under the same number
-//   cast to another type     so is that: a load converts it, as PyTorch does
-//   rows kept by an edit     its state's rows are kept alike, new ones begin anew
-//   other bytes              its state begins anew, and the report warns of it
-//   gone                     so is its state
-//   new, and trained         it joins the groups that its edit has settled, else those
-//                            of the parameter that had its key, else those of its
-//                            nearest relatives, at its place of the state dict
-//   untied by an edit        that with the values that it had keeps the state, the
-//                            others join its group as new ones
-//   frozen and in no group   it stays out
-//   none of the model's      it stays as it is
+//   parameter after the edits      its optimizer state
+//   unchanged bytes                kept, under the same number
+//   cast to another type           kept as it is; a load converts it, as PyTorch does
+//   some rows kept by an edit      the same rows kept; new rows get initial values
+//   other values                   reset, with a warning
+//   removed                        removed
+//   new and trainable              none; the parameter joins a group (see below)
+//   untied by an edit              kept by the tensor that has the old values; the
+//                                  other tensors join its group as new parameters
+//   frozen and in no group         none; the parameter stays outside all groups
+//   not a parameter of the model   kept as it is
 //
-// The state of LBFGS, which spans its group, begins anew if any parameter of the
-// group is not what it was. Adagrad cannot step without a state: one that begins anew
-// is written down.
+// A new parameter joins the groups that its edit chose. Otherwise it joins the groups of
+// the removed parameter that had its key, otherwise those of its nearest relatives in the
+// module tree. Within a group its position follows the order of the state dict.
 //
-// Where an index is not resolved, renames and casts change names alone, other bytes
-// let all state of that optimizer begin anew, and anything else is INVALID_ARGUMENT at
-// `optimizer_policy`. A section that is no optimizer's stays as it is: a warning.
+// The state of LBFGS spans its whole group: it is reset if any parameter of the group has
+// changed. Adagrad requires state before its first step, so a reset writes the initial
+// state instead of removing it.
+//
+// If an index is not resolved (see OptimizerIndex::resolved()), the parameters of that
+// optimizer cannot be identified. Renames and casts then only change names, changed
+// values reset all its state, and any other change is INVALID_ARGUMENT at
+// `optimizer_policy`. A section that is not laid out as an optimizer is left unchanged,
+// with a warning.
 absl::Status FollowOptimizers(v1::ModifyCheckpointRequest::OptimizerPolicy policy,
                               const OptimizerIndexes& optimizers,
                               WorkingCheckpoint& checkpoint, EditResources& resources,

@@ -24,7 +24,8 @@ Warning::Kind KindOf(Inconsistency::Kind kind) {
   return Warning::KIND_SHAPES_DO_NOT_FIT;
 }
 
-// Modules that do not say so of themselves and cannot be built.
+// Warns about each module of a known type that cannot be built. `known` holds the paths
+// that have such a warning already.
 void WarnAboutIncomplete(const ModuleTree& module, const std::string& path,
                          const absl::flat_hash_set<std::string>& known, Report& report) {
   if (FindModuleType(module.type()) != nullptr && !known.contains(path)) {

@@ -1,4 +1,4 @@
-// What tensors and architecture of a modified checkpoint disagree on.
+// Differences between the tensors and the architecture of a modified checkpoint.
 #pragma once
 
 #include "server/modify/report.h"
@@ -6,9 +6,10 @@
 
 namespace modelstore::server::modify {
 
-// Warns of each tensor of `model` that the architecture lacks or has in another
-// shape, of each that a module lacks, and where the architecture says too little to
-// tell. PyTorch allows it all, until the model is built.
+// Warns about each tensor of `model` that has no place in the architecture or another
+// shape there, about each tensor that a module lacks, and about modules that cannot be
+// built. These are warnings and not errors because PyTorch, too, accepts such a state
+// until the model is built.
 void WarnAboutInconsistencies(const WorkingCheckpoint& checkpoint, Report& report);
 
 }  // namespace modelstore::server::modify

@@ -24,7 +24,7 @@ int64_t ElementsOf(const std::vector<int64_t>& shape) {
   return elements;
 }
 
-// torch.nn.init._calculate_fan_in_and_fan_out().
+// As torch.nn.init._calculate_fan_in_and_fan_out(). `shape` has at least two dimensions.
 struct Fans {
   explicit Fans(const std::vector<int64_t>& shape) {
     double field = 1;
@@ -36,17 +36,20 @@ struct Fans {
   double out;
 };
 
-// calculate_gain('leaky_relu', slope).
+// As torch.nn.init.calculate_gain('leaky_relu', slope).
 double Gain(double slope) { return std::sqrt(2.0 / (1 + slope * slope)); }
 
-// Fills tensors one after the other with one generator.
+// Initializes the tensors of a module as Python does: first Construct(), which repeats
+// what the constructors draw, then Apply(), which repeats the functions of the scheme.
+// All draws use one generator, so their order and number must be exactly Python's; that
+// is why Construct() draws values that Apply() replaces.
 class Initializer {
  public:
   Initializer(std::vector<TensorSpec> specs, const v1::Initialization& how,
               KeepGoing keep_going)
       : how_(how),
         keep_going_(keep_going),
-        // All parameters will be overwritten, by what needs no generator.
+        // The scheme replaces all parameters by constants, so no drawn value remains.
         draws_nothing_(how.scheme() == Scheme::SCHEME_ZEROS ||
                        how.scheme() == Scheme::SCHEME_ONES ||
                        how.scheme() == Scheme::SCHEME_CONSTANT),
@@ -58,14 +61,14 @@ class Initializer {
     }
   }
 
-  // As the constructor of the module at `path` does, and those of its children.
+  // Initializes the module at `path` as its constructor does, children first.
   absl::Status Construct(const ModuleTree& module, const std::string& path);
-  // As the scheme says, over all parameters.
+  // Applies the scheme to all parameters, in order.
   absl::Status Apply();
   std::vector<NewTensor> Take() { return std::move(tensors_); }
 
  private:
-  // Null if the module has none of that name.
+  // The tensor `name` of the module at `path`; null if there is none.
   NewTensor* Find(const std::string& path, absl::string_view name) {
     auto it = index_.find(JoinModulePath(path, name));
     return it == index_.end() ? nullptr : &tensors_[it->second];
@@ -88,7 +91,8 @@ class Initializer {
   static int64_t Elements(const NewTensor& tensor) {
     return ElementsOf(tensor.spec.shape);
   }
-  // Python leaves tensors without elements alone, and draws nothing.
+  // xavier_uniform_() and xavier_normal_(). Like Python, these draw nothing for a tensor
+  // without elements.
   absl::Status Xavier(NewTensor& tensor, double gain, bool uniform) {
     if (Elements(tensor) == 0) return Fill(tensor, 0);
     const Fans fans(tensor.spec.shape);
@@ -97,6 +101,7 @@ class Initializer {
     const double bound = std::sqrt(3.0) * std;
     return Uniform(tensor, -bound, bound);
   }
+  // kaiming_uniform_() and kaiming_normal_().
   absl::Status Kaiming(NewTensor& tensor, double slope, bool fan_out, bool uniform) {
     if (Elements(tensor) == 0) return Fill(tensor, 0);
     const Fans fans(tensor.spec.shape);
@@ -119,12 +124,14 @@ class Initializer {
   const bool draws_nothing_;
   RandomDraws draws_;
   std::vector<NewTensor> tensors_;
+  // Position in `tensors_`, by key.
   absl::flat_hash_map<std::string, size_t> index_;
-  // By path, the module's own tensors.
+  // Positions of the tensors that each module has itself, by its path.
   absl::flat_hash_map<std::string, std::vector<size_t>> own_;
 };
 
-// Linear and the convolutions.
+// Linear and the convolutions: reset_parameters() draws the weight by kaiming_uniform_()
+// with a = sqrt(5), and the bias within 1 / sqrt(fan_in).
 absl::Status Initializer::WeightAndBias(const std::string& path) {
   NewTensor& weight = *Find(path, "weight");
   if (auto s = Kaiming(weight, std::sqrt(5.0), false, true); !s.ok()) return s;
@@ -135,6 +142,8 @@ absl::Status Initializer::WeightAndBias(const std::string& path) {
   return Uniform(*bias, -bound, bound);
 }
 
+// Embedding: normal values, and zeros in the row of `padding_idx`, which may be negative
+// to count from the end. The row is drawn too, as in Python.
 absl::Status Initializer::Embedding(const ModuleTree& module, const std::string& path) {
   NewTensor& weight = *Find(path, "weight");
   if (auto s = Normal(weight, 0, 1); !s.ok()) return s;
@@ -157,7 +166,8 @@ absl::Status Initializer::Embedding(const ModuleTree& module, const std::string&
   return absl::OkStatus();
 }
 
-// After its out_proj has been constructed.
+// MultiheadAttention. Its child out_proj has been constructed before; here the bias of
+// that child becomes zero, as in _reset_parameters().
 absl::Status Initializer::Attention(const std::string& path) {
   for (const char* name :
        {"in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"}) {
@@ -178,6 +188,7 @@ absl::Status Initializer::Attention(const std::string& path) {
   return absl::OkStatus();
 }
 
+// All own tensors of the module within the bound, in order: recurrent layers, Bilinear.
 absl::Status Initializer::AllUniform(const std::string& path, double bound) {
   for (const size_t t : own_[path]) {
     if (auto s = Uniform(tensors_[t], -bound, bound); !s.ok()) return s;
@@ -185,7 +196,8 @@ absl::Status Initializer::AllUniform(const std::string& path, double bound) {
   return absl::OkStatus();
 }
 
-// Normalisation: scales of one, shifts of zero. PReLU: its slope.
+// Normalization layers: `weight` and `running_var` are one, all else is zero. PReLU: all
+// are its argument `init`.
 absl::Status Initializer::Constants(const ModuleTree& module, const std::string& path) {
   for (const size_t t : own_[path]) {
     NewTensor& tensor = tensors_[t];
@@ -212,6 +224,7 @@ absl::Status Initializer::ConstructOwn(const ModuleTree& module,
   }
   if (type == "Embedding" || type == "EmbeddingBag") return Embedding(module, path);
   if (type == "MultiheadAttention") return Attention(path);
+  // RNN, LSTM, GRU and their cells.
   if (const v1::Value* hidden = FindArgument(module, "hidden_size")) {
     const int64_t size = AsInt(*hidden).value_or(0);
     return AllUniform(path, size > 0 ? 1 / std::sqrt(static_cast<double>(size)) : 0);
@@ -219,7 +232,8 @@ absl::Status Initializer::ConstructOwn(const ModuleTree& module,
   return Constants(module, path);
 }
 
-// Python makes one layer and copies it.
+// The layers of a TransformerEncoder or -Decoder. Python constructs one layer and copies
+// it, so the others draw nothing and share its sources.
 absl::Status Initializer::Layers(const ModuleTree& layers, const std::string& path) {
   if (layers.children().empty()) return absl::OkStatus();
   const std::string first = JoinModulePath(path, layers.children(0).name());
@@ -248,6 +262,7 @@ absl::Status Initializer::Construct(const ModuleTree& module, const std::string&
     if (!s.ok()) return s;
   }
   if (auto s = ConstructOwn(module, path); !s.ok()) return s;
+  // Transformer._reset_parameters() draws all its matrices again.
   if (type != "Transformer") return absl::OkStatus();
   for (NewTensor& tensor : tensors_) {
     const bool below =
@@ -265,6 +280,8 @@ absl::Status Initializer::Apply() {
   const double gain = how.has_gain() ? how.gain() : 1;
   for (NewTensor& tensor : tensors_) {
     if (tensor.spec.buffer) continue;
+    // Xavier and Kaiming need two dimensions: vectors keep their values from the
+    // constructor.
     const bool matrix = tensor.spec.shape.size() >= 2;
     absl::Status s;
     switch (how.scheme()) {
@@ -339,6 +356,7 @@ absl::StatusOr<std::vector<NewTensor>> InitializeModule(const ModuleTree& module
         "the parameters of ", module.type(), " are not known",
         wanted->unknown[0].empty() ? "" : absl::StrCat(", at ", wanted->unknown[0])));
   }
+  // In double, which cannot overflow: sizes come from the request.
   double elements = 0;
   for (const TensorSpec& spec : wanted->tensors) {
     double size = 1;

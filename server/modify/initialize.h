@@ -1,5 +1,5 @@
-// First values of the tensors of a new module: what PyTorch's constructors and
-// torch.nn.init give. Torch-free: numbers are drawn behind random_source.h.
+// Initial values for the tensors of a new module: the values that PyTorch's constructors
+// and torch.nn.init produce. Does not include torch: random_source.h draws the numbers.
 #pragma once
 
 #include <cstdint>
@@ -16,28 +16,30 @@
 
 namespace modelstore::server::modify {
 
-// What one edit may make: 4 GiB of parameters.
+// Maximum number of new elements of one edit: 4 GiB of float32.
 inline constexpr int64_t kMaxNewElements = int64_t{1} << 30;
 
 struct NewTensor {
-  // Key, shape, dtype; the key is relative to the module.
+  // Key, shape and dtype. The key is relative to the module.
   TensorSpec spec;
   SourcePtr source;
 };
 
-// INVALID_ARGUMENT naming a field below `field`, such as `{field}.std`.
+// Checks the arguments of an initialization. INVALID_ARGUMENT naming a field below
+// `field`, such as `{field}.std`.
 absl::Status CheckInitialization(absl::string_view field, const v1::Initialization& how);
 
-// Parameters and buffers of the module and all below it, in state_dict() order.
-// With `how.seed` they are bit for bit those of
+// Makes the parameters and buffers of `module` and of all modules below it, in
+// state_dict() order. With `how.seed` they are bit for bit those of
 //
 //   torch.manual_seed(seed); m = Linear(4096, 10)
-//   for p in m.parameters(): torch.nn.init.xavier_uniform_(p)   # such as `scheme`
+//   for p in m.parameters(): torch.nn.init.xavier_uniform_(p)   # `how.scheme`
 //
-// in Python. A copied layer (TransformerEncoder) is drawn once, as Python copies it.
-// `keep_going` is asked while numbers are drawn: its error ends it. INVALID_ARGUMENT if
-// the module's tensors cannot be told or are too many, UNIMPLEMENTED if numbers are to be
-// drawn and the server has no torch.
+// in Python. The layers of a TransformerEncoder or -Decoder are equal, because Python
+// copies the first one. Calls `keep_going` while it draws numbers and stops at its first
+// error. INVALID_ARGUMENT if the tensors of the module are unknown or have more than
+// kMaxNewElements elements; UNIMPLEMENTED if numbers must be drawn and the server has no
+// torch.
 absl::StatusOr<std::vector<NewTensor>> InitializeModule(
     const ModuleTree& module, const v1::Initialization& how,
     KeepGoing keep_going = [] { return absl::OkStatus(); });

@@ -10,6 +10,7 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Bounds the time: each pattern is matched against each key.
 constexpr int kMaxPatterns = 256;
 
 }  // namespace
@@ -36,6 +37,8 @@ absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
     if (!regex.ok()) return regex.status();
     compiled.push_back(*std::move(regex));
   }
+  // One pass over the table finds the tensors, in its order, and marks each key and
+  // pattern that has matched.
   std::vector<size_t> selected;
   std::vector<bool> matched(compiled.size(), false);
   absl::flat_hash_map<absl::string_view, bool> found;

@@ -1,4 +1,4 @@
-// Which tensors of one section an edit is about.
+// Selection of the tensors of a section that an edit applies to.
 #pragma once
 
 #include <string>
@@ -13,13 +13,15 @@ namespace modelstore::server::modify {
 
 using Strings = google::protobuf::RepeatedPtrField<std::string>;
 
-// `model` unless given. NOT_FOUND at `section` if there is none.
+// Returns `section`, or `model` if it is empty. NOT_FOUND at field `section` if the
+// checkpoint has no such section.
 absl::StatusOr<std::string> SectionOf(const std::string& section,
                                       const EditContext& context);
 
-// Positions, ascending, of the tensors whose whole key is one of `keys` or matches one
-// of the patterns; all of the section if both are empty. NOT_FOUND at `keys[i]` or
-// `patterns[i]` for one that no tensor has or matches.
+// Returns the positions, ascending, of the tensors whose key is in `keys` or matches one
+// of the patterns as a whole; all tensors of the section if both lists are empty.
+// NOT_FOUND at `keys[i]` or `patterns[i]` if no tensor matches it, so that a misspelled
+// key is an error. INVALID_ARGUMENT for a malformed pattern or too many of them.
 absl::StatusOr<std::vector<size_t>> SelectKeys(absl::string_view section,
                                                const Strings& keys,
                                                const Strings& patterns,

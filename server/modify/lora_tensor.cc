@@ -11,12 +11,13 @@
 namespace modelstore::server::modify {
 namespace {
 
-// Of B, which is held in float64: as many rows as fit, at least one.
+// Elements of B that are held in float64 at once: as many rows as fit, but at least one.
 constexpr int64_t kBlockElements = int64_t{64} << 10;
-// What is asked of this at once is a chunk: 512 KiB of at least two bytes each.
+// Elements of the largest range that Visit() gets: a chunk of 512 KiB with elements of
+// two bytes.
 constexpr int64_t kChunkElements = int64_t{256} << 10;
 
-// Rows of a factor in float64.
+// Reads `count` rows of a factor as float64.
 absl::StatusOr<std::vector<double>> ReadRows(const LoraFactor& factor, int64_t first,
                                              int64_t count) {
   std::vector<double> values(count * factor.columns);
@@ -34,6 +35,8 @@ absl::StatusOr<std::vector<double>> ReadRows(const LoraFactor& factor, int64_t f
 
 // W + scale * (B * A), each element summed over A's rows in order in float64 and
 // rounded once.
+// See LoraSource(). A visit first computes the part of B * A for the range into `delta`,
+// and then adds it to the weight.
 class LoraTensor final : public TensorSource {
  public:
   LoraTensor(SourcePtr weight, DType dtype, LoraFactor a, LoraFactor b, double scale,
@@ -53,7 +56,7 @@ class LoraTensor final : public TensorSource {
     return weight_->read_bytes() + a_.source->read_bytes() + b_.source->read_bytes();
   }
   int depth() const override { return depth_; }
-  // All of A for the whole weight, a block of B, and what is added to a chunk.
+  // All of A, a block of B, and three vectors of the size of a chunk.
   int64_t working_bytes() const override {
     const int64_t block = std::max(kBlockElements, a_.rows);
     return std::max({weight_->working_bytes(), a_.source->working_bytes(),
@@ -71,6 +74,7 @@ class LoraTensor final : public TensorSource {
     if (auto s = AddProduct(**a, first, last, delta); !s.ok()) return s;
     std::vector<double> sums;
     std::string block;
+    // The weight arrives in views of any length; `added` follows them.
     const double* added = delta.data();
     return weight_->Visit(begin, end, [&](absl::string_view bytes) {
       const int64_t count = static_cast<int64_t>(bytes.size()) / element;
@@ -86,7 +90,8 @@ class LoraTensor final : public TensorSource {
   }
 
  private:
-  // Read by one thread, while others that need it wait.
+  // Factor A in float64, from the cache or from its source. The first thread reads it
+  // while others wait for it, so that it is read once.
   absl::StatusOr<LoraFactors::Values> FactorA() const {
     MutexLock lock(mutex_);
     LoraFactors::Values values = factors_->Find(id_);
@@ -102,6 +107,7 @@ class LoraTensor final : public TensorSource {
   absl::Status AddProduct(const std::vector<double>& a, int64_t first, int64_t last,
                           std::vector<double>& delta) const {
     const int64_t columns = a_.columns, rank = a_.rows;
+    // The range may begin and end within a row.
     const int64_t end_row = (last - 1) / columns + 1;
     const int64_t most = std::max<int64_t>(1, kBlockElements / rank);
     for (int64_t row = first / columns; row < end_row;) {
@@ -120,6 +126,8 @@ class LoraTensor final : public TensorSource {
   }
 
   // `out` is a part of a row of B * A, `in` the same part of A's first row.
+  // Adds one part of a row of B * A: the sum of the rows of A, each times a factor from
+  // B.
   void AddRow(const double* factors, const double* in, int64_t count,
               double* __restrict__ out) const {
     for (int64_t r = 0; r < a_.rows; ++r, in += a_.columns) {
@@ -136,7 +144,9 @@ class LoraTensor final : public TensorSource {
   const std::shared_ptr<LoraFactors> factors_;
   const int64_t id_;
   const int depth_;
-  // Held while A is read. A may itself be computed by another of these, never by this.
+  // Held while A is read. A may be computed by another LoraTensor, whose mutex is then
+  // taken while this one is held; sources form no cycles, so there is no deadlock. The
+  // mutex of LoraFactors is taken last.
   mutable Mutex mutex_;
 };
 

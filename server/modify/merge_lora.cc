@@ -1,4 +1,4 @@
-// Merges low-rank adapters into the weights that they adapt.
+// Merges low-rank adapters (LoRA, as PEFT saves them) into the weights that they adapt.
 #include <cmath>
 #include <utility>
 
@@ -15,7 +15,7 @@
 namespace modelstore::server::modify {
 namespace {
 
-// Tensors that a warning names.
+// Maximum number of tensors in a warning.
 constexpr size_t kListed = 10;
 
 std::string NameOf(DType dtype) { return std::string(DTypeName(dtype)); }
@@ -24,14 +24,15 @@ int64_t Elements(const WorkingTensor& tensor) {
   return tensor.source->size_bytes() / ElementSize(tensor.dtype);
 }
 
-// One adapter, by the keys of its factors.
+// An adapter: the path of its module and the keys of its factors.
 struct Adapter {
   std::string path;
   std::string key_a;
   std::string key_b;
 };
 
-// The path of a module whose key ends so; absent if it does not.
+// The path of the module if `key` is that of the factor, `lora_A` or `lora_B`, with or
+// without PEFT's default adapter name; else absent.
 std::optional<std::string> PathOf(absl::string_view key, absl::string_view factor) {
   for (const absl::string_view name : {"", ".default"}) {
     absl::string_view path = key;
@@ -42,6 +43,8 @@ std::optional<std::string> PathOf(absl::string_view key, absl::string_view facto
   return std::nullopt;
 }
 
+// Finds the pairs of lora_A and lora_B. Any other key with `lora_`, such as that of an
+// embedding's adapter, is an error: it would be lost without notice.
 absl::StatusOr<std::vector<Adapter>> FindAdapters(WorkingCheckpoint& from,
                                                   const EditContext& context) {
   std::vector<Adapter> adapters;
@@ -70,6 +73,8 @@ absl::StatusOr<std::vector<Adapter>> FindAdapters(WorkingCheckpoint& from,
   return context.Invalid("checkpoint", "holds no adapter: no key ends in .lora_A.weight");
 }
 
+// Finds the weight that the adapter of module `path` adapts, and records the module in
+// `merged`. An adapter saved alone has PEFT's prefix, which the plain model lacks.
 WorkingTensor* FindWeight(const std::string& path, MergedModules& merged,
                           EditContext& context) {
   const std::string bare(absl::StripPrefix(path, kWrapped));
@@ -86,6 +91,7 @@ WorkingTensor* FindWeight(const std::string& path, MergedModules& merged,
   return nullptr;
 }
 
+// Flattens all dimensions after the first, as for the factors of a convolution.
 absl::StatusOr<LoraFactor> FactorOf(const WorkingTensor& tensor,
                                     const EditContext& context) {
   if (!CanSum(tensor.dtype) || tensor.shape.size() < 2 || Elements(tensor) == 0) {
@@ -139,11 +145,11 @@ absl::Status Merge(const Adapter& adapter, WorkingCheckpoint& from, double alpha
                       weight->dtype, weight->shape);
 }
 
-// UnwrapPeft() unwraps the adapted layers: an adapter of the checkpoint itself would be
-// left without its layer.
+// UnwrapPeft() removes the wrapper of each adapted layer, and the checkpoint's own
+// adapter would lose its layer.
 absl::Status CheckHasNoAdapter(const EditContext& context) {
   for (const WorkingTensor& tensor : context.checkpoint.tensors()) {
-    // Whatever the adapter's name.
+    // For any name of the adapter.
     if (tensor.section != "model" || !(absl::StrContains(tensor.key, ".lora_A.") ||
                                        absl::StrContains(tensor.key, ".lora_B."))) {
       continue;
@@ -156,6 +162,7 @@ absl::Status CheckHasNoAdapter(const EditContext& context) {
   return absl::OkStatus();
 }
 
+// Warns about tensors of the adapter's checkpoint that are not part of an adapter.
 void WarnAboutOthers(const WorkingCheckpoint& from,
                      const absl::flat_hash_set<std::string>& merged,
                      const EditContext& context) {
@@ -173,7 +180,7 @@ void WarnAboutOthers(const WorkingCheckpoint& from,
                             ". Take them with take_from if they were trained too"));
 }
 
-// The version that is being modified, by its name.
+// Whether `from` is the version that is modified.
 bool IsBase(const WorkingCheckpoint& from, const EditContext& context) {
   const storage::Read& base = *context.checkpoint.base();
   return from.base()->model().uid() == base.model().uid() &&
@@ -192,7 +199,8 @@ absl::Status ApplyMergeLora(const v1::Edit::MergeLora& edit, EditContext& contex
     if (!opened.ok()) return context.At("checkpoint", opened.status());
     context.resolved.mutable_merge_lora()->set_checkpoint(
         modify::NameOf(*(*opened)->base()));
-    // As the edits before this one have left it: else one could be merged twice.
+    // For the base itself, uses the adapters that the previous edits have left: its
+    // stored adapters may be merged already.
     if (!IsBase(**opened, context)) from = *opened;
   }
   const bool own = from == &context.checkpoint;

@@ -22,18 +22,22 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Time of one step of computation; see OperationSession::Step().
 constexpr absl::Duration kStep = absl::Milliseconds(50);
-// What the threads of one call compute with, beyond the first one's.
+// Maximum memory of all computing threads of one call; the first thread may exceed it.
 constexpr int64_t kMaxThreadBytes = int64_t{64} << 20;
 // The list of edits is a part of the version's record, which every listing reads.
 constexpr int kMaxEdits = 1000;
+// Ranges of rows that all tensors together may be composed of.
 constexpr int64_t kMaxParts = int64_t{4} << 20;
-// A part in the plan, and its piece in the manifest.
+// Approximate memory of a range of rows in the plan and of its piece in the manifest.
 constexpr int64_t kPlannedPartBytes = 320;
 constexpr size_t kMaxEditBytes = size_t{1} << 20;
+// Size of a message of the report. The difference leaves room for the enclosing fields.
 constexpr size_t kReportPartBytes = static_cast<size_t>(kMaxManifestMessageBytes) - 4096;
 
-// What makes two requests the same: all that decides what the version will be.
+// Digest of everything in the request that determines the new version. A repeated request
+// with the same request_id must have the same digest.
 std::string DigestOf(const v1::ModifyCheckpointRequest& request) {
   v1::ModifyCheckpointRequest content = request;
   content.clear_request_id();
@@ -110,6 +114,7 @@ absl::StatusOr<std::unique_ptr<OutboundSession>> ModifySession::Open(
     if (!model.ok()) return model.status();
     session->model_ = *std::move(model);
     session->record_ = **std::move(earlier);
+    // The version exists: there is nothing to do but to return it.
     session->state_ = State::kMadeBefore;
     return std::make_unique<OperationStream>(std::move(session));
   }
@@ -133,6 +138,7 @@ absl::Status ModifySession::Start(std::shared_ptr<storage::Read> read) {
     return LatestVersionDiffers(ModelName(model_.model_id()), *expected_latest_, latest);
   }
   sources_ = std::make_unique<Sources>(&context_, read);
+  // Covers the table while it is made; then `resources_` reserves its exact size.
   Reservation reservation(context_.memory);
   auto s = reservation.Grow(read->manifest().tensors_size() *
                             static_cast<int64_t>(sizeof(WorkingTensor)));
@@ -186,7 +192,7 @@ absl::Status ModifySession::BeginCompute() {
   if (s = ReserveParts(); !s.ok()) return s;
   out_ = std::make_unique<WriteOut>(checkpoint_.get());
   if (s = out_->CheckPlan(); !s.ok()) return s;
-  // The digests, and once more in the manifest; what each thread computes with.
+  // The digests are held twice: in the plan and in the manifest.
   s = resources_->Reserve(2 * out_->digest_bytes() + ThreadBytes());
   if (!s.ok()) return s;
   if (!request_.validate_only()) {
@@ -199,8 +205,8 @@ absl::Status ModifySession::BeginCompute() {
   return absl::OkStatus();
 }
 
-// Bounds and reserves what the plan and the manifest keep for each range of rows that a
-// tensor is composed of.
+// Limits and reserves the memory of the ranges of rows that tensors are composed of, in
+// the plan and in the manifest.
 absl::Status ModifySession::ReserveParts() {
   int64_t parts = 0;
   for (const WorkingTensor& tensor : checkpoint_->tensors()) {
@@ -216,7 +222,7 @@ absl::Status ModifySession::ReserveParts() {
   return resources_->Reserve(parts * kPlannedPartBytes);
 }
 
-// As many as cores, while there is room for what they compute with; one at least.
+// As many threads as cores, within kMaxThreadBytes, but at least one.
 int64_t ModifySession::ThreadBytes() {
   const int64_t own = out_->working_bytes();
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -228,7 +234,7 @@ int64_t ModifySession::ThreadBytes() {
 }
 
 absl::StatusOr<bool> ModifySession::Compute(absl::Time until) {
-  // A thread that begins after `until` has nothing to do.
+  // All threads end at `until`. One that starts later returns at once.
   context_.ForEach(max_threads_, [&](int) { out_->Work(until); });
   if (auto s = out_->status(); !s.ok()) return s;
   return out_->done();
@@ -242,6 +248,7 @@ storage::SaveRequest ModifySession::MakeSave() const {
   save.model_id = model_.model_id();
   save.metadata = MetadataToRecord(given);
   records::CheckpointMetadata& metadata = save.metadata;
+  // What the request leaves out is inherited from the base.
   if (!metadata.has_epoch() && old.has_epoch()) metadata.set_epoch(old.epoch());
   if (!metadata.has_step() && old.has_step()) metadata.set_step(old.step());
   if (!metadata.has_loss() && old.has_loss()) metadata.set_loss(old.loss());
@@ -302,12 +309,13 @@ v1::ModifyCheckpointResponse::Result ModifySession::MakeResult() const {
   v1::ModifyCheckpointResponse::Result result;
   v1::Checkpoint& checkpoint = *result.mutable_checkpoint();
   checkpoint = CheckpointFromRecord(model_, record_);
+  // A validation: the checkpoint has no name yet.
   if (record_.version() == 0) {
     checkpoint.clear_name();
     checkpoint.clear_create_time();
     checkpoint.clear_etag();
   }
-  // Stored by this server, this moment or by an earlier call: readable.
+  // Cannot fail: the record was made by this server, now or in an earlier call.
   AddFullMetadata(record_.metadata(), checkpoint.name(), &checkpoint).IgnoreError();
   if (out_ != nullptr) result.set_new_tensor_bytes(out_->new_bytes());
   if (checkpoint.has_architecture()) {

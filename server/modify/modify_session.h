@@ -1,10 +1,11 @@
-// ModifyCheckpoint:
+// The session of a ModifyCheckpoint call:
 //
 //   aside: apply the edits, plan;
 //   while (chunks are left) compute some, on as many threads as are free;
 //   aside: commit; report;
 //
-// What was computed before a cancel or an error is dropped with the session.
+// Destroying the session before the commit discards what was computed: a call that is
+// cancelled or fails leaves nothing.
 #pragma once
 
 #include <atomic>
@@ -25,7 +26,8 @@ namespace modelstore::server::modify {
 
 class ModifySession final : public OperationSession {
  public:
-  // Checks the request and opens the version to start from.
+  // Checks the request and opens the base version. If an earlier call with the same
+  // request_id has committed a version, the session returns that one.
   static absl::StatusOr<std::unique_ptr<OutboundSession>> Open(ServiceContext& context,
                                                                absl::string_view request);
 
@@ -39,13 +41,15 @@ class ModifySession final : public OperationSession {
   ModifySession(ServiceContext& context, v1::ModifyCheckpointRequest request,
                 std::string request_digest);
 
+  // Makes the working checkpoint from the base.
   absl::Status Start(std::shared_ptr<storage::Read> read);
   absl::Status ApplyEdits();
+  // Updates the optimizers, makes and checks the plan, and starts the save.
   absl::Status BeginCompute();
-  // Computes until then; true once nothing is left.
+  // Computes chunks until the time `until`. Returns true once none is left.
   absl::StatusOr<bool> Compute(absl::Time until);
   absl::Status ReserveParts();
-  // Settles how many threads compute, and returns what they take.
+  // Sets `max_threads_` and returns the memory in bytes that these threads need.
   int64_t ThreadBytes();
   absl::Status Commit();
   void SendReport();
@@ -57,22 +61,24 @@ class ModifySession final : public OperationSession {
   std::optional<int64_t> expected_latest_;
   State state_ = State::kEdit;
 
-  // Unset where the request had made its version before.
+  // These are null if an earlier call has committed the version.
   std::unique_ptr<WorkingCheckpoint> checkpoint_;
   std::unique_ptr<Sources> sources_;
   std::unique_ptr<EditResources> resources_;
   std::string architecture_before_;
   Report report_;
-  // As they are kept: with versions and seeds.
+  // The edits as they are stored, with resolved versions and seeds.
   std::vector<v1::Edit> edits_;
+  // Index of the edit that is applied; Progress() reads it while work runs aside.
   std::atomic<int> next_edit_ = 0;
-  // Threads other than the one that plans read it once it is planned.
+  // Made by the thread that works aside. Progress() may read it once `planned_` is true.
   std::unique_ptr<WriteOut> out_;
   std::atomic<bool> planned_ = false;
+  // Null if the call only validates.
   std::unique_ptr<storage::DerivedSave> save_;
-  // That compute at once, if so many are free.
+  // Maximum number of threads that compute at once; fewer if fewer are free.
   int max_threads_ = 0;
-  // Of the new version, or of what it would be.
+  // The new version, or what it would be for a validation.
   storage::records::ModelRecord model_;
   storage::records::CheckpointRecord record_;
 };

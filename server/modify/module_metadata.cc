@@ -74,6 +74,7 @@ absl::Status ReplaceMetadata(absl::string_view path, MetadataEntries entries,
     }
   }
   if (place < 0) place = behind;
+  // Appends the new entries and rotates them to their place.
   const int moved = replaced.entries_size() - place;
   for (auto& [module, dict] : entries) {
     auto* entry = replaced.add_entries();

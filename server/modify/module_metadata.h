@@ -1,5 +1,6 @@
-// Entries of modules in a state dict's `_metadata`, which tells PyTorch's modules the
-// version of the layout that their tensors have: {"": {"version": 1}, "bn": ...}.
+// Entries of modules in a state dict's `_metadata`. It maps each module path to a dict
+// with the version of the module's state layout: {"": {"version": 1}, "bn": {"version":
+// 2}}.
 #pragma once
 
 #include <string>
@@ -13,21 +14,23 @@
 
 namespace modelstore::server::modify {
 
-// Path of a module and its dict.
+// Module paths with their dicts, in order.
 using MetadataEntries = std::vector<std::pair<std::string, v1::Value>>;
 
-// What PyTorch's state_dict() writes of `module`, at `path`, and of all below it.
+// Returns the entries that PyTorch's state_dict() writes for `module` at `path` and for
+// all modules below it.
 MetadataEntries MetadataOf(const ModuleTree& module, const std::string& path);
 
-// Entries of section `model` of `from` of the module at `source` and of those below
-// it, as they are called below `target`. Empty if it has none.
+// Returns the entries in section `model` of `from` for the module at `source` and the
+// modules below it, with their paths moved from `source` to `target`. Empty if there are
+// none.
 absl::StatusOr<MetadataEntries> MetadataUnder(WorkingCheckpoint& from,
                                               absl::string_view source,
                                               absl::string_view target);
 
-// Puts these in the place of the entries of the module at `path` and of those below
-// it; of a new module behind those of its parent. Does nothing where section `model`
-// has no `_metadata`.
+// Replaces the entries of the module at `path` and of the modules below it. If there are
+// none, the new entries go after the last one at or below the parent of `path`. Does
+// nothing if section `model` has no `_metadata`.
 absl::Status ReplaceMetadata(absl::string_view path, MetadataEntries entries,
                              WorkingCheckpoint& checkpoint);
 

@@ -39,6 +39,8 @@ absl::Status AtPath(const EditContext& context, const absl::Status& status) {
 
 namespace {
 
+// Counts the new elements against the limits, and reserves the generator states that
+// random sources keep.
 absl::Status TakeRoom(const std::vector<TensorSpec>& tensors, bool draws,
                       const EditContext& context) {
   int64_t elements = 0, states = 0;
@@ -74,6 +76,7 @@ absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
                      how.scheme() != v1::Initialization::SCHEME_CONSTANT;
   auto tensors = TensorsOf(module);
   if (draws && !how.has_seed() && tensors.ok() && !tensors->tensors.empty()) {
+    // Stored with the edit, so that the version can be made again.
     std::random_device device;
     how.set_seed((uint64_t{device()} << 32) | device());
   }

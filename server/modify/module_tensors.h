@@ -1,6 +1,5 @@
-// What the edits of modules share: the tensors of a module, the making of new ones,
-// and the warnings that follow from a changed tree.
-// See module_tree_edits.cc and resize_output.cc.
+// Common parts of the edits of modules: finding the tensors of a module, making new ones,
+// and warnings after a change of the tree. See module_tree_edits.cc and resize_output.cc.
 #pragma once
 
 #include <string>
@@ -16,33 +15,34 @@
 
 namespace modelstore::server::modify {
 
-// A tensor of section `model` of the module at `path` or of one below it.
+// Whether the tensor belongs to section `model` and to the module at `path` or one below
+// it.
 bool IsUnder(const WorkingTensor& tensor, absl::string_view path);
 bool HasTensorsUnder(const WorkingCheckpoint& checkpoint, absl::string_view path);
 
-// The root of the tree, or null where the architecture is not known: then the edit
-// does what keys alone allow, and this has warned of it.
+// The root of the module tree. Null, with a warning, if the architecture is unknown: the
+// edit then changes only tensors.
 ModuleTree* TreeOf(EditContext& context, absl::string_view path);
 
-// Puts the edit's field before a status of the contract's functions on trees, which
-// name `field` where they refuse an argument and nothing where a path is wrong.
+// Adds the field `path` to an error of the functions on module trees, unless it is
+// INVALID_ARGUMENT, which names its field already.
 absl::Status AtPath(const EditContext& context, const absl::Status& status);
 
-// New tensors of a module. Where numbers are to be drawn and `how` has no seed, it is
-// given one. INVALID_ARGUMENT if the call's edits make too much, RESOURCE_EXHAUSTED if
-// the server has no room for what is kept of it.
+// Makes the tensors of a new module. If numbers must be drawn and `how` has no seed, sets
+// a random one. INVALID_ARGUMENT if the edits of the call make too many elements,
+// RESOURCE_EXHAUSTED if the server has no room for the states of the generator.
 absl::StatusOr<std::vector<NewTensor>> MakeTensors(const ModuleTree& module,
                                                    v1::Initialization& how,
                                                    const EditContext& context);
 
-// Warns of neighbours that no longer fit, though they did when it was made.
+// Warns about consecutive modules whose sizes no longer fit but did when this was made.
 class NeighbourWatch {
  public:
   explicit NeighbourWatch(const EditContext& context);
   void Warn(const EditContext& context) const;
 
  private:
-  // Path and message of each.
+  // Path and message of the mismatches before the edit.
   absl::flat_hash_set<std::pair<std::string, std::string>> before_;
 };
 

@@ -1,4 +1,4 @@
-// Edits of the tree of modules, and of the tensors that come and go with them.
+// Edits that add, replace, remove and rename modules, with their tensors.
 #include <algorithm>
 #include <optional>
 #include <set>
@@ -20,6 +20,7 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Converts new tensors of the module at `path` to records for the table.
 std::vector<WorkingTensor> AsWorking(std::vector<NewTensor> made,
                                      absl::string_view path) {
   std::vector<WorkingTensor> tensors;
@@ -36,8 +37,8 @@ std::vector<WorkingTensor> AsWorking(std::vector<NewTensor> made,
   return tensors;
 }
 
-// Paths of the modules before the one at `path` in the order of state_dict().
-// Returns whether it was reached.
+// Adds to `paths` the modules that precede the one at `path` in state_dict() order: depth
+// first, each before its children. Returns whether `path` was found.
 bool PathsBefore(const ModuleTree& module, const std::string& at, absl::string_view path,
                  absl::flat_hash_set<std::string>& paths) {
   if (at == path) return true;
@@ -48,8 +49,8 @@ bool PathsBefore(const ModuleTree& module, const std::string& at, absl::string_v
   return false;
 }
 
-// Where the tensors of a new module go in the table: behind those of the modules
-// before it; without a tree behind its siblings.
+// Position in the table for the tensors of a new module at `path`: after the tensors of
+// all modules before it. Without an architecture, after the tensors of its siblings.
 size_t PlaceOf(const WorkingCheckpoint& checkpoint, absl::string_view path) {
   const auto& tensors = checkpoint.tensors();
   const auto& architecture = checkpoint.architecture();
@@ -68,7 +69,7 @@ size_t PlaceOf(const WorkingCheckpoint& checkpoint, absl::string_view path) {
   return place == 0 && !architecture.has_value() ? end : place;
 }
 
-// What an edit says of the groups that its parameters join.
+// The parameter group that an edit requests for its new parameters.
 struct RequestedGroup {
   std::string optimizer;  // its section; empty: not given
   std::optional<int> group;
@@ -81,8 +82,8 @@ std::string GroupsText(const OptimizerGroups& groups, const OptimizerIndexes& al
   });
 }
 
-// The optimizers that new parameters may join: those whose section is still there, or the
-// one that the edit names.
+// The optimizers that new parameters may join: the one that the edit names, or all whose
+// section still exists.
 absl::StatusOr<OptimizerIndexes> ChooseOptimizers(const std::string& given,
                                                   const OptimizerIndexes& all,
                                                   const EditContext& context) {
@@ -99,7 +100,8 @@ absl::StatusOr<OptimizerIndexes> ChooseOptimizers(const std::string& given,
                          absl::StrCat("there is no optimizer in section `", given, "`"));
 }
 
-// The optimizer whose group an edit gives by its number alone.
+// The optimizer that is meant if an edit gives a group by its number alone: the only one,
+// or the only one that has parameters near the module.
 absl::StatusOr<const OptimizerIndex*> OptimizerOfGroup(
     const std::vector<OptimizerGroups>& near, const OptimizerIndexes& all,
     const OptimizerIndexes& chosen, const EditContext& context) {
@@ -115,7 +117,8 @@ absl::StatusOr<const OptimizerIndex*> OptimizerOfGroup(
                                 chosen[1]->section(), "`"));
 }
 
-// The groups that an edit names, or those that follow from `near`.
+// The groups for one new parameter: the requested ones, or those in `near` if they agree.
+// An error asks for a choice if there are several.
 absl::StatusOr<OptimizerGroups> ChooseGroups(const RequestedGroup& given,
                                              const std::vector<OptimizerGroups>& near,
                                              const OptimizerIndexes& all,
@@ -142,6 +145,8 @@ absl::StatusOr<OptimizerGroups> ChooseGroups(const RequestedGroup& given,
                      GroupsText(near[0], all), " and ", GroupsText(near[1], all)));
   }
   if (near.size() == 1) return near[0];
+  // Nothing is near, or the optimizers are not resolved: a choice is needed if there is
+  // more than one group.
   OptimizerGroups any;
   int groups = 0;
   for (const OptimizerIndex* index : chosen) {
@@ -161,8 +166,9 @@ bool HasParameters(const std::vector<WorkingTensor>& tensors) {
   });
 }
 
-// Settles which groups the new parameters join: of the same name in what they
-// replace, else of all that they replace, else of what is nearest.
+// Chooses the groups for the new parameters of the module at `path`. Unless the edit
+// requests one, a parameter joins the groups of the one that it replaces by key, else
+// those of all parameters that the module replaces, else those of the nearest parameters.
 absl::Status AssignGroups(const RequestedGroup& given, absl::string_view path,
                           std::vector<WorkingTensor>& tensors, EditContext& context) {
   if (!HasParameters(tensors)) return absl::OkStatus();
@@ -177,7 +183,7 @@ absl::Status AssignGroups(const RequestedGroup& given, absl::string_view path,
     if (!IsUnder(tensor, path)) continue;
     OptimizerGroups groups = GroupsOf(*chosen, tensor);
     if (groups.empty()) continue;
-    // ChooseGroups() refuses several: two are enough.
+    // Two different sets are enough for the error of ChooseGroups().
     if (near.empty() || (near.size() == 1 && near[0] != groups)) near.push_back(groups);
     by_key.emplace(tensor.key, std::move(groups));
   }
@@ -206,6 +212,7 @@ RequestedGroup GivenBy(const auto& edit) {
   return {edit.optimizer(), group};
 }
 
+// Checks the path of a new module by the keys of tensors, if there is no architecture.
 absl::Status CheckNameFromKeys(const EditContext& context, absl::string_view path) {
   const auto [parent, name] = SplitModulePath(path);
   if (auto s = ValidateModuleName(context.Field("path"), name); !s.ok()) return s;
@@ -218,6 +225,7 @@ absl::Status CheckNameFromKeys(const EditContext& context, absl::string_view pat
   return absl::OkStatus();
 }
 
+// Parses the module that an edit adds, after checking that its arguments are given.
 absl::StatusOr<ModuleTree> ParseNew(const EditContext& context, const std::string& path,
                                     const std::string& text) {
   if (path.empty()) return context.Invalid("path", "is required");
@@ -225,13 +233,15 @@ absl::StatusOr<ModuleTree> ParseNew(const EditContext& context, const std::strin
   return ParseModule(context.Field("module"), text);
 }
 
-// Gives way to new tensors, except what is tied to a tensor elsewhere: that gets the
-// new bytes together with its group, unless the edit unties it.
+// Handles the old tensors under `path` that are tied to a tensor outside it, unless the
+// edit says `untie`: they and their group get the new bytes and are not replaced. Removes
+// their counterparts from `tensors` and adds their keys to `stay`.
 absl::Status KeepTies(absl::string_view path, std::vector<WorkingTensor>& tensors,
                       absl::flat_hash_set<std::string>& stay, EditContext& context) {
   absl::Status status;
   std::erase_if(tensors, [&](WorkingTensor& fresh) {
     WorkingTensor* old = context.checkpoint.Find("model", fresh.key);
+    // erase_if() cannot be stopped: after an error, the rest is skipped.
     if (old == nullptr || context.untie || !status.ok()) return false;
     status.Update(context.resources.CheckCancelled());
     const auto group = context.checkpoint.TiedTo(*old);
@@ -307,8 +317,11 @@ absl::Status ApplyReplaceModule(const v1::Edit::ReplaceModule& edit,
   std::vector<WorkingTensor> tensors = AsWorking(*std::move(made), edit.path());
   auto s = AssignGroups(GivenBy(edit), edit.path(), tensors, context);
   if (!s.ok()) return s;
+  // Groups are assigned above, before the old tensors are erased: the new ones inherit
+  // theirs.
   size_t place = PlaceOf(context.checkpoint, edit.path());
   const auto& present = context.checkpoint.tensors();
+  // The new tensors go where the first old one was.
   for (size_t t = present.size(); t-- > 0;) {
     if (IsUnder(present[t], edit.path())) place = t;
   }

@@ -14,7 +14,7 @@
 namespace modelstore::server::modify {
 namespace {
 
-// What counts the features of a tensor: its last dimension or its channels.
+// The dimension of a tensor that holds its features: the last one, or the channels.
 enum class Axis : uint8_t { kLast, kChannel };
 
 struct Sizes {
@@ -28,7 +28,7 @@ std::optional<int64_t> SizeOf(const ModuleTree& module, absl::string_view name) 
   return value == nullptr ? std::nullopt : AsInt(*value);
 }
 
-// What a leaf takes and gives; nothing if it is not known.
+// Input and output size of a module without children; absent if unknown.
 std::optional<Sizes> SizesOf(const ModuleTree& module) {
   const std::string& type = module.type();
   if (type == "Linear") {
@@ -45,7 +45,8 @@ std::optional<Sizes> SizesOf(const ModuleTree& module) {
   return std::nullopt;
 }
 
-// Elementwise, or over other dimensions than that of the features.
+// Whether the module preserves the number of features: it works element by element, or on
+// other dimensions.
 bool KeepsFeatures(const ModuleTree& module, Axis axis) {
   static constexpr std::array<absl::string_view, 27> kElementwise = {
       "ReLU",    "ReLU6",      "ELU",       "SELU",     "CELU",        "GELU",
@@ -59,7 +60,7 @@ bool KeepsFeatures(const ModuleTree& module, Axis axis) {
   return axis == Axis::kChannel && absl::StrContains(type, "Pool");
 }
 
-// Features that a normalisation expects.
+// Number of features that a normalization layer expects.
 std::optional<int64_t> NormSize(const ModuleTree& module) {
   const v1::Value* shape = FindArgument(module, "normalized_shape");
   if (shape != nullptr) {
@@ -71,11 +72,14 @@ std::optional<int64_t> NormSize(const ModuleTree& module) {
   return channels.has_value() ? channels : SizeOf(module, "num_features");
 }
 
+// Walks the modules in the order of execution with the size of the current output in
+// `known_`, and collects mismatches.
 class Walker {
  public:
   void Run(const ModuleTree& module, const std::string& path) {
     if (module.children().empty()) return Leaf(module, path);
     const std::vector<std::string> steps = ForwardSteps(module);
+    // The order of execution is unknown: each child is checked on its own.
     if (steps.empty()) {
       for (const ModuleTree& child : module.children()) {
         known_.reset();
@@ -130,6 +134,7 @@ class Walker {
     int64_t size;
     std::string path;
   };
+  // Output size of the last module that has one, with its path; absent if unknown.
   std::optional<Given> known_;
   std::vector<Mismatch> found_;
 };

@@ -1,4 +1,4 @@
-// Whether each module takes what the one before it gives.
+// Checks that each module accepts the output of the module before it.
 #pragma once
 
 #include <string>
@@ -8,9 +8,9 @@
 
 namespace modelstore::server::modify {
 
-// Two modules that run one after the other and whose sizes do not fit.
+// Two consecutive modules whose sizes differ.
 struct Mismatch {
-  // Path of the one that takes.
+  // Path of the second one.
   std::string path;
   // `takes 1000 features, classifier.6 before it gives 10`.
   std::string message;
@@ -20,10 +20,11 @@ struct Mismatch {
   }
 };
 
-// In order of the forward, as far as sizes follow from arguments: features of linear
-// layers and embeddings, channels of convolutions, and what keeps them as they are.
-// What reshapes (Flatten, a step that is no module, an unknown type) begins anew, so
-// that nothing is reported that might fit.
+// Returns the mismatches in the order of execution. Sizes are known only as far as they
+// follow from arguments: features of linear layers and embeddings, channels of
+// convolutions, and modules that preserve them, such as activations. The size is unknown
+// after anything that may reshape (Flatten, a step that is not a module, an unknown
+// type), so nothing that may be valid is reported.
 std::vector<Mismatch> FindMismatches(const ModuleTree& root);
 
 }  // namespace modelstore::server::modify

@@ -14,10 +14,13 @@ namespace {
 
 using Resize = v1::Edit::ResizeOutput;
 
+// Beyond this many runs, rows are no longer tracked, and optimizer state is reset.
 constexpr size_t kMaxFollowedRuns = 65'536;
-// What NEW_ROWS_MEAN reads before the edit is accepted: some seconds.
+// Maximum number of bytes that NEW_ROWS_MEAN reads before the edit is accepted: some
+// seconds.
 constexpr int64_t kMaxMeanBytes = int64_t{16} << 30;
 
+// Appends a run. Merges it with the last run if its rows follow those of that run.
 void AddRun(const RowRun& run, std::vector<RowRun>& rows) {
   if (!rows.empty()) {
     RowRun& last = rows.back();
@@ -38,6 +41,7 @@ void AddRow(int64_t row, std::vector<RowRun>& rows) { AddRun({row, 1}, rows); }
 
 std::optional<std::vector<RowRun>> ComposeRows(const std::vector<RowRun>& of,
                                                const std::vector<RowRun>& rows) {
+  // Ends of the runs of `of`, in rows of the tensor that `of` has made.
   std::vector<int64_t> ends;
   int64_t end = 0;
   for (const RowRun& run : of) ends.push_back(end += run.count);
@@ -80,6 +84,7 @@ absl::StatusOr<SourcePtr> NewRowsOf::Make(int64_t slice, int64_t first_row, int6
     return RepeatSource(tensor_.dtype, 0, count * row_elements_);
   }
   if (rows_.kind == Resize::NEW_ROWS_MEAN) return Mean(slice, count, resources);
+  // The rows at the same place of a new layer, which is drawn as float32.
   const int64_t bytes = row_elements_ * ElementSize(DType::kFloat32);
   const int64_t begin = (slice * rows_.size + first_row) * bytes;
   SourcePtr rows = RangeSource(drawn_, begin, begin + count * bytes);
@@ -87,10 +92,10 @@ absl::StatusOr<SourcePtr> NewRowsOf::Make(int64_t slice, int64_t first_row, int6
   return CastSource(std::move(rows), DType::kFloat32, tensor_.dtype);
 }
 
-// Rows are added in their order in the tensor, one that is kept n times with weight n.
+// Each old row is read once, in order, and counts as often as it is kept.
 absl::StatusOr<SourcePtr> NewRowsOf::Mean(int64_t slice, int64_t count,
                                           EditResources& resources) const {
-  // How often rows from here on are kept.
+  // A sweep over the old rows: the change, at each row, of how often rows are kept.
   std::map<int64_t, int64_t> times;
   int64_t kept = 0;
   for (const RowRun& run : rows_.rows) {

@@ -18,13 +18,15 @@
 namespace modelstore::server::modify {
 namespace {
 
-// Far beyond what an optimizer numbers, and small enough to count on from there.
+// Far above the numbers that optimizers assign. New parameters get numbers above the
+// highest one, which must not overflow.
 constexpr int64_t kMaxId = int64_t{1} << 53;
 
 absl::Status Malformed(absl::string_view what) {
   return absl::FailedPreconditionError(what);
 }
 
+// Checks the layout of one group. `seen` holds the numbers of the groups before it.
 absl::Status CheckGroup(int g, const v1::Value& group,
                         absl::flat_hash_set<int64_t>& seen) {
   const std::string at = absl::StrCat("param_groups[", g, "]");
@@ -135,6 +137,8 @@ absl::StatusOr<OptimizerIndex> OptimizerIndex::Of(const WorkingCheckpoint& check
   OptimizerIndex index;
   index.section_ = std::string(section);
   index.position_ = position;
+  // Decodes the section as stored in the base: edits may have changed the working
+  // checkpoint.
   v1::Value optimizer;
   const std::string name = FullCheckpointName(*checkpoint.base());
   for (const auto& record : checkpoint.base()->manifest().sections()) {
@@ -186,6 +190,7 @@ OptimizerGroups GroupsOf(const OptimizerIndexes& optimizers,
 
 NearGroups::NearGroups(const OptimizerIndexes& optimizers,
                        const WorkingCheckpoint& checkpoint) {
+  // Position in `sets_`, by set.
   std::map<OptimizerGroups, int> numbers;
   for (const WorkingTensor& tensor : checkpoint.tensors()) {
     if (tensor.section != "model") continue;
@@ -194,13 +199,15 @@ NearGroups::NearGroups(const OptimizerIndexes& optimizers,
     const auto [set, added] =
         numbers.try_emplace(std::move(groups), static_cast<int>(sets_.size()));
     if (added) sets_.push_back(set->first);
+    // Registers the set with all modules above the tensor, from the innermost to the
+    // root.
     absl::string_view path = tensor.key;
     do {
       path = SplitModulePath(path).first;
       auto [known, fresh] = near_.try_emplace(path, Near{set->second, std::nullopt});
       Near& near = known->second;
       if (fresh || near.first == set->second) continue;
-      // The paths above have two already.
+      // This path already has two sets, so those above it have two as well.
       if (near.other.has_value()) break;
       near.other = set->second;
     } while (!path.empty());

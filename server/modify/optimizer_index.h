@@ -1,5 +1,7 @@
-// Which parameter is where in an optimizer: section `optimizer`, or `optimizer.NAME` of
-// several, laid out as Python's Optimizer.state_dict() is, with names beside the numbers:
+// Maps the parameters of an optimizer to the tensors of the model. An optimizer is
+// section `optimizer`, or `optimizer.NAME` for one of several. Its layout is that of
+// Python's Optimizer.state_dict(), optionally with `param_names` beside the numbers in
+// `params`:
 //
 //   {"state": {0: {"momentum_buffer": <state/0/momentum_buffer>}},
 //    "param_groups": [{"lr": 0.1, "params": [0, 1],
@@ -19,68 +21,76 @@
 
 namespace modelstore::server::modify {
 
-// `optimizer`, `optimizer.NAME`.
+// Whether the section name is `optimizer` or `optimizer.NAME`.
 bool IsOptimizerSection(absl::string_view section);
 
-// The value under a string key of a dict; null if it is no dict or has none.
+// The value at a string key of a dict. Null if `dict` is not a dict or has no such key.
 v1::Value* FindEntry(v1::Value& dict, absl::string_view key);
 const v1::Value* FindEntry(const v1::Value& dict, absl::string_view key);
-// The elements of a list or tuple; null if it is neither.
+// The elements of a list or tuple. Null if `value` is null or of another kind.
 const google::protobuf::RepeatedPtrField<v1::Value>* ElementsOf(const v1::Value* value);
 
-// Whether a tensor may be a parameter that an optimizer holds: one of `model` that is no
-// buffer, of a type that has gradients. Plain state dicts have no roles.
+// Whether an optimizer may hold this tensor as a parameter: it is in section `model`, of
+// a floating-point or complex type, and not marked as a buffer. A plain state dict has no
+// roles, so its buffers count too.
 bool CanBeTrained(absl::string_view section, v1::TensorRole role, DType dtype);
 bool CanBeTrained(const storage::records::TensorRecord& record);
 
-// State of the shape of its parameter, element by element, in PyTorch's optimizers.
+// Whether PyTorch's optimizers use this state field for a tensor with one element per
+// element of the parameter, such as `exp_avg`.
 bool IsElementwise(absl::string_view field);
 
-// FAILED_PRECONDITION, saying why, unless `optimizer` is laid out as above: `state` a
-// dict, each group a dict whose `params` are integers that no other has. Values that
-// PyTorch's step() would reject are not checked.
+// Checks the layout described above: `state` is a dict, and each group is a dict whose
+// `params` are integers that occur only once in the optimizer. FAILED_PRECONDITION with
+// the reason otherwise. Does not check values that PyTorch's step() would reject.
 absl::Status CheckOptimizerLayout(const v1::Value& optimizer);
 
-// As the base was saved: edits move tensors, not what an optimizer calls them.
+// Describes an optimizer as it is stored in the base. Edits do not change it: they move
+// tensors, and an index refers to tensors by their origin. Immutable once made.
 class OptimizerIndex {
  public:
   struct Parameter {
     int group = 0;
-    // Its number in `params` and `state`.
+    // Its number in `params`, and its key in `state`.
     int64_t id = 0;
-    // What `param_names` calls it; empty where there are no names.
+    // Its name in `param_names` or in the request; empty if it has none.
     std::string name;
-    // Positions in the base's manifest of the tensors that it is: several if tied.
-    // Empty if it is none of the model's, or the optimizer does not tell.
+    // Positions of its tensors in the base's manifest: several if they are tied. Empty if
+    // it is not a parameter of the model, or if the optimizer is not resolved.
     std::vector<int> origins;
     bool has_state = false;
   };
   using Names = google::protobuf::RepeatedPtrField<std::string>;
 
-  // Of a section of the base. `position` tells it from the other optimizers of the
-  // checkpoint. `names` are those of the request, for an optimizer that has none:
-  // INVALID_ARGUMENT at `optimizer_param_names` if they do not fit it.
+  // Reads the section from the base. `position` is the index of this optimizer among
+  // those of the checkpoint. `names` are the names in the request, in the order of
+  // `parameters()`, for an optimizer without names: INVALID_ARGUMENT at
+  // `optimizer_param_names` if they do not fit it. A section with another layout is no
+  // error: see is_optimizer() and malformed().
   static absl::StatusOr<OptimizerIndex> Of(const WorkingCheckpoint& checkpoint,
                                            absl::string_view section, int position,
                                            const Names& names);
 
   const std::string& section() const { return section_; }
   int position() const { return position_; }
-  // There is a list of groups. Otherwise the section is no optimizer's, or missing.
+  // Whether the section has a list of groups. If not, it does not hold an optimizer, or
+  // there is no such section.
   bool is_optimizer() const { return is_optimizer_; }
-  // In order of the groups.
+  // In the order of the groups, and of `params` in each.
   const std::vector<Parameter>& parameters() const { return parameters_; }
   int group_count() const { return group_count_; }
-  // Each parameter's origins are known: by names, or because the number of parameters
-  // and the shapes of their state allow no other. Otherwise why() says what lacks.
+  // Whether the origins of all parameters are known: by their names, or because the
+  // number of parameters and the shapes of their state leave only one choice. If not,
+  // why() gives the reason.
   bool resolved() const { return why_.empty(); }
   const std::string& why() const { return why_; }
-  // It is not laid out as an optimizer's section is, as why() says.
+  // Whether the section has groups but fails CheckOptimizerLayout(). why() gives the
+  // reason.
   bool malformed() const { return malformed_; }
-  // Names came with the request and are to be written down.
+  // Whether the names came with the request, so that they must be stored.
   bool named_by_request() const { return named_by_request_; }
 
-  // The group of what a tensor was, or of one that is new what it was given.
+  // The group of the tensor's origin, or, for a new tensor, the group that an edit chose.
   std::optional<int> GroupOf(const WorkingTensor& tensor) const;
 
  private:
@@ -93,34 +103,38 @@ class OptimizerIndex {
   bool named_by_request_ = false;
   std::string why_;
   std::vector<Parameter> parameters_;
-  // By position in the base's manifest.
+  // Group of each tensor that is a parameter, by its position in the base's manifest.
   absl::flat_hash_map<int, int> group_of_;
   int group_count_ = 0;
 };
 
-// Several optimizers of one checkpoint, in their order.
+// Several optimizers of one checkpoint, ascending by position().
 using OptimizerIndexes = std::vector<const OptimizerIndex*>;
 
 // The tensor's groups in these optimizers.
 OptimizerGroups GroupsOf(const OptimizerIndexes& optimizers, const WorkingTensor& tensor);
 
-// The groups that parameters are in, by the modules above them. A view of a checkpoint
-// that does not change meanwhile.
+// Finds the groups of the parameters that are nearest to a module in the module tree.
+// Holds views of the checkpoint's keys, so the table of tensors must not change
+// meanwhile. Construction takes time and memory proportional to the number of module
+// paths above all keys; see WorkingCheckpoint::PathBytes().
 class NearGroups {
  public:
   NearGroups(const OptimizerIndexes& optimizers, const WorkingCheckpoint& checkpoint);
 
-  // The groups that new parameters under the module at `path` join: those of its
-  // nearest relatives, beginning with its siblings. Two sets where these differ; none if
-  // no relative is in any group.
+  // The groups for new parameters at `path`, a key or a module path: the groups of the
+  // parameters below the nearest enclosing module that has any. Returns one set if all
+  // these agree, two different ones as examples if they do not, and none if no parameter
+  // is in a group.
   std::vector<OptimizerGroups> Of(absl::string_view path) const;
 
  private:
-  // Positions in sets_: the first below a path, and another one if there is one.
+  // Positions in `sets_`: the first set found below a path, and one that differs from it.
   struct Near {
     int first = 0;
     std::optional<int> other;
   };
+  // The distinct sets of groups that parameters are in.
   std::vector<OptimizerGroups> sets_;
   absl::flat_hash_map<absl::string_view, Near> near_;
 };

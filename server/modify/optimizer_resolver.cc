@@ -14,7 +14,7 @@ namespace {
 
 using Parameter = OptimizerIndex::Parameter;
 
-// Plain state dicts have no roles: any of their tensors may be trained.
+// A plain state dict has no roles, so any of its tensors may be trained.
 bool MayBeTrained(const storage::records::TensorRecord& record) {
   return record.requires_grad() || record.role() == v1::TENSOR_ROLE_UNSPECIFIED;
 }
@@ -37,8 +37,10 @@ absl::Status OptimizerResolver::Run(const OptimizerIndex::Names& names) {
   }
   std::string why = ByNames();
   if (!names.empty() && !why.empty()) return RefuseNames(index_.section(), why);
+  // Names first: they reduce the candidates for the parameters without names.
   if (why.empty()) why = ByShapes();
   if (!why.empty()) {
+    // All or nothing: an index is resolved only if all its parameters are.
     for (Parameter& parameter : index_.parameters_) parameter.origins.clear();
     index_.group_of_.clear();
     index_.why_ = std::move(why);
@@ -54,6 +56,7 @@ void OptimizerResolver::ReadModel() {
     if (!CanBeTrained(record)) continue;
     auto owner = owners.find(record.tied_to());
     const size_t place = owner == owners.end() ? places_.size() : owner->second;
+    // A tied tensor comes after its owner in the manifest.
     if (owner == owners.end()) {
       owners.emplace(TensorNameOf("model", record.key()), place);
       places_.push_back({{}, {record.shape().begin(), record.shape().end()}});
@@ -76,6 +79,7 @@ void OptimizerResolver::ReadGroups() {
     const auto& fields = entry.value().dict_value().entries();
     if (!fields.empty()) with_state_.insert(id);
     for (const auto& field : fields) {
+      // All elementwise fields of a parameter have its shape; the first one counts.
       if (!field.value().has_tensor_value() ||
           !IsElementwise(field.key().string_value())) {
         continue;
@@ -112,6 +116,7 @@ absl::Status OptimizerResolver::TakeRequestNames(const OptimizerIndex::Names& na
     Parameter& parameter = index_.parameters_[n];
     parameter.name = names[n];
     named_[n] = true;
+    // An empty name says that the parameter is not one of the model.
     if (names[n].empty()) continue;
     const std::string field =
         absl::StrCat("optimizer_param_names[", index_.section(), "].names[", n, "]");
@@ -142,7 +147,7 @@ std::string OptimizerResolver::ByNames() {
     Parameter& parameter = index_.parameters_[p];
     if (!named_[p]) continue;
     auto found = place_of_.find(parameter.name);
-    // A parameter of something else.
+    // The name of a parameter outside the model: it has no origins.
     if (found == place_of_.end()) continue;
     if (places_[found->second].taken) {
       return absl::StrCat("it names ", parameter.name, " twice");
@@ -157,10 +162,13 @@ const OptimizerResolver::Shape* OptimizerResolver::ShapeOfState(int64_t id) cons
   return shape == state_shapes_.end() ? nullptr : &shape->second;
 }
 
-// Assigns a parameter only where one candidate is left: a state whose shape one
-// parameter alone has, and one without a shape if all but one are assigned. If numbers
-// and parameters are not equally many, one of them may be something else's.
+// Identifies the parameters without names. One with elementwise state is assigned if
+// exactly one free parameter of the model has that shape. One without state is assigned
+// if it is the last parameter on both sides. The counts on both sides must be equal:
+// otherwise a parameter of the optimizer may be one of another module, or one of the
+// model may be in no group, and a matching shape proves nothing.
 std::string OptimizerResolver::ByShapes() {
+  // Free parameters of the model by shape. `left` is the number of free ones.
   std::map<Shape, std::vector<size_t>> free;
   size_t left = 0;
   for (size_t p = 0; p < places_.size(); ++p) {
@@ -175,6 +183,7 @@ std::string OptimizerResolver::ByShapes() {
                         " parameter(s) without a name, while the model has ", left,
                         " that may be trained");
   }
+  // Parameters without names and without a shape.
   std::vector<size_t> open;
   for (size_t p = 0; p < named_.size(); ++p) {
     if (named_[p]) continue;

@@ -12,6 +12,8 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Adds the keys of all tensors that a value refers to. Takes a copy because
+// ChangeReferences() is the only walk over a value; here it changes nothing.
 void AddKeys(v1::Value value, absl::flat_hash_set<std::string>& keys) {
   ChangeReferences(&value, [&](const std::string& key) {
     keys.insert(key);
@@ -25,7 +27,7 @@ v1::Value Text(absl::string_view text) {
   return value;
 }
 
-// A tuple stays one.
+// The elements of a list or tuple, without changing its kind.
 v1::ListValue& MutableList(v1::Value& value) {
   return value.has_tuple_value() ? *value.mutable_tuple_value()
                                  : *value.mutable_list_value();
@@ -131,7 +133,8 @@ absl::Status OptimizerSection::Forget(absl::FunctionRef<bool(int64_t id)> gone) 
     return tensor.section == name_ && keys.contains(tensor.key) &&
            !kept_keys.contains(tensor.key);
   });
-  // What named such a tensor beside the states has gone too.
+  // EraseIf() also removes other references to these tensors, so positions may have
+  // changed.
   Index();
   return erased.status();
 }
@@ -139,6 +142,8 @@ absl::Status OptimizerSection::Forget(absl::FunctionRef<bool(int64_t id)> gone) 
 absl::Status OptimizerSection::BeginAdagrad(const std::vector<Beginning>& parameters) {
   std::vector<WorkingTensor> tensors;
   for (const Beginning& parameter : parameters) {
+    // The fields that PyTorch's Adagrad creates in its constructor: `step`, a float32
+    // scalar, and `sum`, of the parameter's type and shape.
     WorkingTensor step, total;
     step.section = total.section = name_;
     step.key = absl::StrCat("state/", parameter.id, "/step");

@@ -12,8 +12,9 @@
 namespace modelstore::server::modify {
 namespace {
 
-// State that begins as one number in each element. Rprop's step_size begins as the
-// learning rate, which is not looked for.
+// Whether the initial value of the field is one constant. Rprop's `step_size` starts at
+// the learning rate and ASGD's `ax` is a running average of the parameter: neither is
+// known here.
 bool BeginsAsNumber(absl::string_view field) {
   return IsElementwise(field) && field != "step_size" && field != "ax";
 }
@@ -23,6 +24,7 @@ bool HasShape(const WorkingTensor& tensor,
   return std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end());
 }
 
+// Composes the rows of a state tensor: ranges of the old one, and `fill` in new rows.
 absl::StatusOr<SourcePtr> RowsOf(const WorkingTensor& field,
                                  const std::vector<RowRun>& rows, double fill) {
   int64_t row_elements = 1;
@@ -46,6 +48,7 @@ absl::StatusOr<SourcePtr> RowsOf(const WorkingTensor& field,
 
 bool CanSliceState(const WorkingTensor& parameter, absl::string_view section,
                    const v1::Value* state, WorkingCheckpoint& checkpoint) {
+  // `kept_rows` is outdated if a later edit has given the parameter other bytes.
   if (state == nullptr || !parameter.kept_rows.has_value() ||
       &WithoutCasts(*parameter.kept_rows->of) != &WithoutCasts(*parameter.source)) {
     return false;
@@ -82,7 +85,7 @@ absl::Status SliceState(const WorkingTensor& parameter, absl::string_view sectio
     if (!s.ok()) return s;
     auto rows = RowsOf(*field, runs, fill);
     if (!rows.ok()) return rows.status();
-    // What is tied to it keeps its rows.
+    // Tensors tied to it keep all their rows.
     checkpoint.Untie(*field);
     field->source = *std::move(rows);
     field->shape = parameter.shape;

@@ -1,4 +1,5 @@
-// State of a parameter of which an edit kept rows: its rows are kept alike.
+// Slices optimizer state: if an edit kept only some rows of a parameter, its state keeps
+// the same rows.
 #pragma once
 
 #include <string>
@@ -10,15 +11,17 @@
 
 namespace modelstore::server::modify {
 
-// Whether the rows of `parameter` are known, and each tensor of its state in `section` is
-// a scalar or has the shape that the parameter had, and is known to begin as one number.
+// Whether SliceState() can be applied: it is known which rows of `parameter` were kept,
+// and each tensor of its state in `section` is either a scalar or has the original shape
+// of the parameter and a constant as its initial value. False if `state` is null.
 bool CanSliceState(const WorkingTensor& parameter, absl::string_view section,
                    const v1::Value* state, WorkingCheckpoint& checkpoint);
 
-// Gives the tensors of the state the parameter's rows. New ones begin as zeros, those
-// of Adagrad's `sum` as `sum`. CanSliceState() must be true. INVALID_ARGUMENT if a
-// tensor is in `sliced`, to which this adds: two parameters cannot share one.
-// RESOURCE_EXHAUSTED if the resources has no room for the ranges of rows.
+// Gives each tensor of the state the rows that the parameter has. New rows are zeros, or
+// `sum` in Adagrad's field `sum`. CanSliceState() must be true. Adds the keys of the
+// tensors to `sliced`. INVALID_ARGUMENT if one is there already: a tensor shared by two
+// parameters cannot follow both. RESOURCE_EXHAUSTED if `resources` has no room for the
+// ranges of rows.
 absl::Status SliceState(const WorkingTensor& parameter, absl::string_view section,
                         const v1::Value& state, double sum, WorkingCheckpoint& checkpoint,
                         EditResources& resources,

@@ -12,27 +12,29 @@
 namespace modelstore::server::modify {
 namespace {
 
-// The path of a module under the prefix of its keys: `module` under `module.` is
-// the root.
+// The path of a module once its keys have lost `prefix`. With prefix `module.`, `module`
+// becomes the root (the empty path), `module.fc` becomes `fc`, and `fc` has no new path.
 std::optional<std::string> StripPath(absl::string_view path, absl::string_view prefix) {
   if (absl::StrCat(path, ".") == prefix) return std::string();
   if (absl::StartsWith(path, prefix)) return std::string(absl::StripPrefix(path, prefix));
   return std::nullopt;
 }
 
+// The path of a module once its keys have got `prefix`.
 std::string AddPath(absl::string_view path, absl::string_view prefix) {
   if (path.empty()) return std::string(absl::StripSuffix(prefix, "."));
   return absl::StrCat(prefix, path);
 }
 
-// What is left of `longer` before its end `shorter`, if that is whole names.
+// The prefix that `longer` has before `shorter`, if it ends in a dot; else empty.
 std::string PrefixBefore(absl::string_view longer, absl::string_view shorter) {
   if (!absl::ConsumeSuffix(&longer, shorter)) return "";
   return absl::EndsWith(longer, ".") ? std::string(longer) : "";
 }
 
-// The module that a prefix such as `module.` names takes the place of the root, if
-// nothing stands beside it on the way.
+// Replaces the root by the module at the path of `prefix`. Each module on the way must be
+// the only child of its parent, because its siblings would be lost. Returns the reason if
+// not.
 std::string Promote(absl::string_view prefix, ModuleTree& root) {
   const ModuleTree* module = &root;
   for (const absl::string_view name :
@@ -48,7 +50,9 @@ std::string Promote(absl::string_view prefix, ModuleTree& root) {
   return "";
 }
 
-// A Sequential around the root runs it, and gives its keys the prefix.
+// Puts a Sequential around the root for each name in `prefix`, the innermost first: it
+// runs its child and gives the keys that name. Returns the reason if the result is
+// invalid.
 std::string Wrap(absl::string_view prefix, ModuleTree& root) {
   std::vector<std::string> names = absl::StrSplit(absl::StripSuffix(prefix, "."), '.');
   std::reverse(names.begin(), names.end());
@@ -79,6 +83,7 @@ PathRenames::PathRenames(const KeyPairs& keys) {
 
 void PathRenames::FindPrefix(const KeyPairs& keys) {
   if (keys.empty()) return;
+  // The first key gives the candidates, and the other keys must agree.
   const auto& [old_key, new_key] = keys.front();
   std::string stripped = PrefixBefore(old_key, new_key);
   std::string added = PrefixBefore(new_key, old_key);
@@ -97,17 +102,20 @@ void PathRenames::FindNames(absl::string_view old_key, absl::string_view new_key
   absl::string_view path;
   const bool moved = before.size() != after.size();
   if (moved && moved_.empty()) moved_ = absl::StrCat(old_key, " became ", new_key);
+  // All elements but the last are modules. `path` runs through their old paths, as views
+  // of `old_key`.
   for (size_t i = 0; i + 1 < before.size(); ++i) {
     path = old_key.substr(0, before[i].data() + before[i].size() - old_key.data());
     std::optional<absl::string_view> name;
     if (!moved) name = after[i];
     auto [known, fresh] = names_.try_emplace(path, name);
     if (fresh || known->second == name) continue;
-    // A module stays where one of its tensors does.
+    // A module keeps its name if one of its tensors does, whatever the others say.
     const bool stays = name == before[i] || known->second == before[i];
     known->second.reset();
     if (stays) known->second = before[i];
   }
+  // `path` is now that of the innermost module, which owns the tensor.
   if (!moved && before.back() != after.back()) changed_.insert(path);
 }
 
@@ -116,6 +124,7 @@ std::optional<std::string> PathRenames::Of(absl::string_view path) const {
   if (!added_.empty()) return AddPath(path, added_);
   if (path.empty()) return std::string();
   std::string new_path;
+  // Replaces the names one by one, from the root: [begin, end) is a name in `path`.
   for (size_t end = 0; end < path.size(); ++end) {
     const size_t begin = end;
     end = std::min(path.find('.', begin), path.size());
@@ -161,6 +170,7 @@ std::string PathRenames::ApplyBelow(ModuleTree& module, const std::string& path,
     if (known != names_.end() && !known->second.has_value()) {
       return absl::StrCat("tensors of ", paths.back(), " went to several modules");
     }
+    // Unknown children have no tensors and keep their names.
     names.emplace_back(known == names_.end() ? child.name() : *known->second);
   }
   if (auto s = RenameChildren("replacement", names, module); !s.ok()) {
@@ -176,7 +186,8 @@ std::string PathRenames::ApplyBelow(ModuleTree& module, const std::string& path,
 
 namespace {
 
-// What is put around the root has entries too.
+// Adds the `_metadata` entries of the modules that a new prefix puts around the root,
+// before those of the old root, as state_dict() orders them.
 absl::Status AddWrappers(const std::string& section, const PathRenames& renames,
                          WorkingCheckpoint& checkpoint) {
   auto metadata = checkpoint.Metadata(section);
@@ -207,6 +218,7 @@ absl::Status FollowKeys(const std::string& section, const KeyPairs& keys,
       section, [&](absl::string_view path) { return renames.Of(path); });
   if (!s.ok()) return s;
   if (s = AddWrappers(section, renames, context.checkpoint); !s.ok()) return s;
+  // The architecture describes section `model` alone.
   auto& architecture = context.checkpoint.architecture();
   if (section != "model" || !architecture.has_value()) return absl::OkStatus();
   std::vector<std::string> incomplete;

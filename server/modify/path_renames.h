@@ -1,4 +1,4 @@
-// What new keys of tensors say of the modules that they belong to: their new paths.
+// Derives the new paths of modules from a rename of tensor keys.
 #pragma once
 
 #include <optional>
@@ -18,46 +18,55 @@ namespace modelstore::server::modify {
 // The old and the new key of every tensor of a section, also of those that stay.
 using KeyPairs = std::vector<std::pair<std::string, std::string>>;
 
-// Modules that keep their place in the tree and get other names, or all keys that get
-// or lose one prefix. A module stays where one of its tensors does, whatever becomes of
-// the others. Anything else is no rename of modules.
+// Recognizes two kinds of rename. Either all keys get or lose one prefix, which adds
+// modules around the root or replaces the root by a module below it. Or modules get other
+// names and keep their place in the tree: each key keeps its depth, and the tensors of a
+// module agree on its new name. If they disagree, a module keeps its name if one of its
+// tensors keeps it. Any other change of keys is no rename of modules. Immutable, so
+// thread-safe.
 class PathRenames {
  public:
-  // Keeps views of `keys`, which outlive this. Takes WorkingCheckpoint::PathBytes().
+  // Keeps views of `keys`, which must outlive this. Takes WorkingCheckpoint::PathBytes()
+  // of memory.
   explicit PathRenames(const KeyPairs& keys);
 
-  // The new path of the module at `path`; nothing if the keys do not tell it. A module
-  // without tensors keeps its name within its parent.
+  // The new path of the module at `path`; absent if the keys do not determine it. A
+  // module without tensors keeps its name within its parent.
   std::optional<std::string> Of(absl::string_view path) const;
-  // Modules that an added prefix puts around the root, the outermost (the empty path)
-  // first.
+  // Paths of the modules that an added prefix puts around the old root, the outermost
+  // (the empty path) first. Empty if no prefix was added.
   std::vector<std::string> Wrappers() const;
-  // Brings a tree to the new names. Returns why it cannot be, the tree then left half
-  // changed; empty if it was. Modules of which a parameter got another name are marked
-  // incomplete, and their new paths added to `incomplete`.
+  // Renames the modules of a tree. Returns an empty string, or the reason why the tree
+  // cannot be renamed; it is then partly changed. A module whose own parameters got other
+  // names is marked incomplete, and its new path is added to `incomplete`.
   std::string Apply(ModuleTree& root, std::vector<std::string>& incomplete) const;
 
  private:
+  // Sets `stripped_` or `added_` if one prefix explains all keys.
   void FindPrefix(const KeyPairs& keys);
+  // Records what one key says about the names of the modules above it.
   void FindNames(absl::string_view old_key, absl::string_view new_key);
   std::string ApplyBelow(ModuleTree& module, const std::string& path,
                          const std::string& new_path,
                          std::vector<std::string>& incomplete) const;
 
-  // Of all keys: was taken off, or put before them.
+  // The prefix, ending in a dot, that all keys have lost or got. At most one is set, and
+  // then the members below are empty.
   std::string stripped_;
   std::string added_;
-  // By old path, the new name of the module; none where keys contradict each other, and
-  // none of them keeps the old name.
+  // New name (last element of the path) of each module, by its old path. Absent if keys
+  // give it different names and none keeps the old one, or if a key moved to another
+  // depth.
   absl::flat_hash_map<absl::string_view, std::optional<absl::string_view>> names_;
-  // Old paths of modules whose own tensors have other names within them.
+  // Old paths of modules whose own tensors got other names, such as `weight` to `kernel`.
   absl::flat_hash_set<absl::string_view> changed_;
-  // A key that moved to another depth.
+  // Describes the first key that moved to another depth; empty if none did.
   std::string moved_;
 };
 
-// After a rename of keys: the `_metadata` of the section and, for `model`, the
-// architecture follow. An architecture that cannot is dropped, with a warning.
+// Updates the paths in the section's `_metadata` and, for section `model`, the
+// architecture after a rename of keys. An architecture that cannot follow is dropped,
+// with a warning.
 absl::Status FollowKeys(const std::string& section, const KeyPairs& keys,
                         EditContext& context);
 

@@ -15,7 +15,8 @@ constexpr absl::string_view kBaseLayer = ".base_layer";
 constexpr absl::string_view kOriginal = ".original_module";
 constexpr absl::string_view kTrained = ".modules_to_save.default";
 
-// `a` of `a.base_layer.weight` and of `a.base_layer`; nothing if `name` is not in it.
+// Splits a path at the element `name`: `a.base_layer.weight` into `a` and `.weight`,
+// `a.base_layer` into `a` and an empty string. Absent if the path does not have it.
 std::optional<std::pair<absl::string_view, absl::string_view>> Around(
     absl::string_view path, absl::string_view name) {
   const size_t at = path.find(absl::StrCat(name, "."));
@@ -52,11 +53,11 @@ class Unwrapper {
   }
 
  private:
-  // The module whose layer it is had its adapter merged.
+  // Whether an adapter was merged into the layer of this module.
   bool IsMerged(absl::string_view module) const {
     return merged_.modules.contains(module);
   }
-  // A module that was trained whole took its place.
+  // Whether the path belongs to an original module that a trained one replaces.
   bool IsReplaced(absl::string_view path) const {
     const auto around = Around(path, kOriginal);
     return around.has_value() && trained_.contains(around->first);
@@ -65,6 +66,7 @@ class Unwrapper {
     return merged_.wrapped ? absl::StripPrefix(path, kWrapped) : path;
   }
 
+  // The name in the plain model of a key or a module path that remains.
   std::string Plain(absl::string_view path) const {
     if (auto around = Around(path, kBaseLayer); around && IsMerged(around->first)) {
       return absl::StrCat(WithoutPrefix(around->first), around->second);
@@ -75,7 +77,8 @@ class Unwrapper {
     return std::string(WithoutPrefix(path));
   }
 
-  // Of modules that are left. That of a wrapper is the one of what it wrapped.
+  // The new path for an entry of `_metadata`; absent if the entry is removed. The entry
+  // of a wrapper is removed and that of the wrapped layer takes its path.
   std::optional<std::string> PlainPath(absl::string_view path) const {
     if (merged_.wrapped) {
       if (absl::StrCat(path, ".") == kWrapped) return std::string();
@@ -94,7 +97,8 @@ class Unwrapper {
     return Plain(path);
   }
 
-  // Merged modules whose layer has an entry of its own, which takes their place.
+  // Merged modules whose layer has an entry of its own in `_metadata`, which replaces
+  // theirs. Computed at the first call.
   const absl::flat_hash_set<std::string>& wrappers() const {
     if (wrappers_.has_value()) return *wrappers_;
     wrappers_.emplace();
@@ -125,7 +129,8 @@ class Unwrapper {
     root = std::move(plain);
   }
 
-  // A module gives way to one below it; without that, it loses its adapters.
+  // Replaces a module by the one at path `below` in it. If there is none, only removes
+  // the module's adapters.
   void Replace(const std::string& path, absl::string_view below, ModuleTree& root) {
     ModuleTree* module = FindModule(root, path);
     if (module == nullptr) return;
@@ -143,7 +148,7 @@ class Unwrapper {
 
   const MergedModules& merged_;
   EditContext& context_;
-  // Modules that PEFT had trained whole.
+  // Paths of modules that were trained as a whole.
   absl::flat_hash_set<std::string> trained_;
   mutable std::optional<absl::flat_hash_set<std::string>> wrappers_;
 };

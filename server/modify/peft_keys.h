@@ -1,5 +1,5 @@
-// The keys of PEFT's layers, and those of the plain model that is left once their
-// adapters are merged.
+// Converts the keys of a model that PEFT has wrapped to those of the plain model, once
+// its adapters are merged.
 #pragma once
 
 #include <string>
@@ -11,20 +11,21 @@
 
 namespace modelstore::server::modify {
 
-// What PEFT puts before the keys of the model that it wraps.
+// The prefix that PEFT adds to the keys of the model that it wraps.
 inline constexpr absl::string_view kWrapped = "base_model.model.";
 
 struct MergedModules {
-  // Paths of the modules whose weights had an adapter, as they are called here.
+  // Paths of the modules whose weights had an adapter, as they are in the checkpoint
+  // under edit.
   absl::flat_hash_set<std::string> modules;
-  // These were found under PEFT's prefix.
+  // Whether these paths start with PEFT's prefix.
   bool wrapped = false;
 };
 
-// As PEFT's merge_and_unload(): keys, `_metadata` and architecture become those of the
-// plain model. `lin.base_layer.weight` becomes `lin.weight`; with `wrapped` the prefix
-// goes; a module that was trained whole (`modules_to_save.default`) takes the place of
-// the one that it was made of (`original_module`).
+// Does what PEFT's merge_and_unload() does to names: keys, `_metadata` and architecture
+// become those of the plain model. `lin.base_layer.weight` becomes `lin.weight`; with
+// `wrapped` the prefix is removed; and a module that was trained as a whole
+// (`modules_to_save.default`) replaces the original (`original_module`).
 absl::Status UnwrapPeft(const MergedModules& merged, EditContext& context);
 
 }  // namespace modelstore::server::modify

@@ -14,13 +14,15 @@ constexpr const char* kModule = MODELSTORE_DRAWS_MODULE;
 constexpr const char* kModule = nullptr;
 #endif
 
-// Loads the module once for the process, and keeps it.
+// Loads the module once per process and never unloads it, because sources keep using its
+// code. A failure is kept too: later calls return the same error. Thread-safe.
 absl::StatusOr<MakeDrawsModule> LoadModule() {
   if (kModule == nullptr) {
     return absl::UnimplementedError(
         "this server was built without torch and draws no new parameters as PyTorch "
         "does; SCHEME_ZEROS, SCHEME_ONES and SCHEME_CONSTANT need no drawing");
   }
+  // Never destroyed, so that it is valid during exit.
   static const auto* const loaded =
       new absl::StatusOr<MakeDrawsModule>([]() -> absl::StatusOr<MakeDrawsModule> {
         void* module = dlopen(kModule, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -40,6 +42,8 @@ struct RandomDraws::State {
   const uint64_t seed;
   std::unique_ptr<DrawsModule> draws;
 
+  // Makes the generator at the first draw, so that an initialization by constants does
+  // not load torch.
   absl::Status Begin() {
     if (draws != nullptr) return absl::OkStatus();
     auto make = LoadModule();

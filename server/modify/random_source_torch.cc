@@ -1,4 +1,5 @@
-// The module that random_source.cc loads: the only file of the server with torch.
+// The module that random_source.cc loads. This is the server's only file that includes
+// torch.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -14,12 +15,14 @@ namespace modelstore::server::modify {
 namespace {
 
 constexpr int64_t kElement = sizeof(float);
-// A chunk as they are stored. A multiple of 16: normal_() of 16 elements and more
-// works in groups of 16, so that blocks give what the whole would.
+// Elements of a block, which is one chunk of float32. A multiple of 16, because normal_()
+// of 16 or more elements works in groups of 16: blocks then give the same numbers as one
+// draw of the whole tensor. Equals kDrawBlockElements.
 constexpr int64_t kBlock = (int64_t{512} << 10) / kElement;
 
 enum class Distribution : uint8_t { kUniform, kNormal };
 
+// A distribution with its two arguments: low and high, or mean and standard deviation.
 struct Draw {
   Distribution distribution;
   double a;
@@ -36,7 +39,7 @@ struct Draw {
   }
 };
 
-// What torch throws stays here.
+// Runs `work` and turns exceptions of torch into a status: none may leave the module.
 template <typename Work>
 absl::Status Guarded(Work work) {
   try {
@@ -51,12 +54,17 @@ absl::Status Guarded(Work work) {
   }
 }
 
+// Numbers that are drawn at each visit, block by block, from the state that the generator
+// had before the block. A visit of a part of a block draws the whole block. Thread-safe:
+// visits copy a state and change only the copy.
 class RandomSource final : public TensorSource {
  public:
   RandomSource(int64_t elements, Draw draw, std::vector<at::Generator> states)
       : elements_(elements), draw_(draw), states_(std::move(states)) {}
 
-  // The last block takes the rest, so that it is never below 16 unless it is all.
+  // The last block includes the remainder, so it has between one and two times kBlock
+  // elements, or all elements. A shorter one could have fewer than 16, for which
+  // normal_() draws in another way.
   static int64_t BlockCount(int64_t elements) {
     return std::max<int64_t>(1, elements / kBlock);
   }
@@ -70,6 +78,7 @@ class RandomSource final : public TensorSource {
   absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t blocks = BlockCount(elements_);
     while (begin < end) {
+      // The last block is longer than the others.
       const int64_t block = std::min(begin / (kBlock * kElement), blocks - 1);
       const int64_t first = block * kBlock * kElement;
       const int64_t size = BlockSize(elements_, block);
@@ -89,10 +98,12 @@ class RandomSource final : public TensorSource {
  private:
   const int64_t elements_;
   const Draw draw_;
-  // Of the generator before each block; only copied, so any thread may.
+  // State of the generator before each block.
   const std::vector<at::Generator> states_;
 };
 
+// Draws all numbers block by block, keeping the state before each block and discarding
+// the numbers: this is what advances the generator.
 absl::StatusOr<SourcePtr> DrawFrom(at::Generator& generator, int64_t elements, Draw draw,
                                    KeepGoing keep_going) {
   SourcePtr source;

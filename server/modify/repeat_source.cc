@@ -10,6 +10,7 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Size of the views that a visit passes on, if elements are smaller.
 constexpr int64_t kBlockBytes = int64_t{64} << 10;
 
 class Repeat final : public TensorSource {
@@ -26,8 +27,8 @@ class Repeat final : public TensorSource {
  protected:
   absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const auto element = static_cast<int64_t>(element_.size());
-    // Holds whole elements. It is not kept between calls: a call may make a source for
-    // each of many tensors.
+    // Holds whole elements, and is long enough for a view that starts within one. Local
+    // to the visit, because a call may make a source for each of many tensors.
     std::string block;
     const int64_t bytes = std::min(kBlockBytes, begin % element + end - begin);
     if (element < bytes) {

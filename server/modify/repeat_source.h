@@ -1,4 +1,4 @@
-// One element over and over: tensors of zeros or ones, of any size, in no memory.
+// Sources that repeat one element or one row, for tensors of any size in constant memory.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,12 @@
 
 namespace modelstore::server::modify {
 
-// `count` elements of `value`, rounded to `dtype` as torch.full() does. Integers and
-// bools can be 0 or 1, anything else only 0: INVALID_ARGUMENT.
+// `count` elements of `value`, rounded to `dtype` as torch.full() does. If Cast() does
+// not support `dtype`, `value` must be 0, or 0 or 1 for integers and bool:
+// INVALID_ARGUMENT otherwise.
 absl::StatusOr<SourcePtr> RepeatSource(DType dtype, double value, int64_t count);
 
-// `bytes`, which are not empty, `count` times: a row over and over.
+// `bytes`, which must not be empty, repeated `count` times.
 SourcePtr RepeatBytesSource(std::string bytes, int64_t count);
 
 }  // namespace modelstore::server::modify

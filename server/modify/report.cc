@@ -5,7 +5,8 @@
 namespace modelstore::server::modify {
 namespace {
 
-// Plain state dicts say of none that it is a parameter.
+// Whether a tensor counts as a parameter. A plain state dict has no roles, so all its
+// tensors count.
 bool IsParameter(absl::string_view section, v1::TensorRole role) {
   return section == "model" && role != v1::TENSOR_ROLE_BUFFER;
 }
@@ -49,7 +50,8 @@ std::vector<ParameterFate> Report::Fates(const WorkingCheckpoint& checkpoint) co
   }
   for (int t = 0; t < old.tensors_size(); ++t) {
     const auto& record = old.tensors(t);
-    // One whose key another has now is listed under it.
+    // A removed parameter whose key another one has now is not listed: that key has an
+    // entry.
     if (kept.contains(t) || keys.contains(record.key()) ||
         !IsParameter(record.section(), static_cast<v1::TensorRole>(record.role()))) {
       continue;
@@ -79,6 +81,7 @@ void Report::AddFates(const ParameterFate& fate,
 }
 
 void FitResult(v1::ModifyCheckpointResponse::Result& result) {
+  // Below gRPC's default limit of 4 MiB, with room for the rest of the message.
   constexpr size_t kMaxResultBytes = size_t{3} << 20;
   const auto leave_out = [&](const char* name, auto clear) {
     if (result.ByteSizeLong() <= kMaxResultBytes) return;

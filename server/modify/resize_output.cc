@@ -1,4 +1,4 @@
-// More or fewer outputs of a layer: rows of its weight, and of its bias.
+// Changes the number of outputs of a layer: the rows of its weight, and of its bias.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -18,10 +18,10 @@ namespace {
 
 using Resize = v1::Edit::ResizeOutput;
 
-// Runs of rows that a tensor is put together of: beyond that, it is refused.
+// Maximum number of runs of rows that a resized tensor is composed of.
 constexpr int64_t kMaxRuns = 65'536;
 
-// Name of the argument that counts the outputs; null for other types.
+// Name of the argument with the number of outputs; null for types without outputs.
 const char* OutputArgument(absl::string_view type) {
   if (type == "Linear" || type == "NonDynamicallyQuantizableLinear") {
     return "out_features";
@@ -36,15 +36,15 @@ void SetArgument(ModuleTree& module, absl::string_view name, int64_t value) {
   }
 }
 
-// What is done to the dimension of outputs of each tensor.
+// How the dimension of outputs changes, for all tensors of the module.
 struct Plan {
   int64_t old_size = 0;
   int64_t size = 0;
-  // The new rows in order: runs of old ones, and of those that are made.
+  // The rows of the result in order, as runs of old rows and of new ones.
   std::vector<RowRun> rows;
   int64_t kept = 0;
   Resize::NewRows new_rows = Resize::NEW_ROWS_DEFAULT;
-  // Dimension of the weight that counts outputs: 1 of transposed convolutions.
+  // Dimension of the weight with the outputs: 1 for transposed convolutions, else 0.
   int dimension = 0;
 };
 
@@ -68,6 +68,8 @@ absl::StatusOr<Plan> MakePlan(const Resize& edit, int64_t old_size,
     }
     AddRow(row, plan.rows);
   }
+  // Without `keep_rows`, the first rows are kept, as many as fit. New rows always go
+  // last.
   plan.kept = edit.keep_rows_size();
   if (edit.keep_rows().empty()) {
     plan.kept = std::min(old_size, edit.size());
@@ -86,8 +88,9 @@ absl::StatusOr<Plan> MakePlan(const Resize& edit, int64_t old_size,
   return plan;
 }
 
-// The tensor's bytes with its rows as planned: each run of old rows is one part, and
-// all of them unchanged the stored tensor itself.
+// Composes the tensor's bytes from the planned rows. Each run of old rows is one part. If
+// there is one slice and all rows are kept in order, the result is the tensor's own
+// source, whose chunks are shared.
 absl::StatusOr<SourcePtr> Rearrange(const WorkingTensor& tensor, const Plan& plan,
                                     int dimension, SourcePtr drawn,
                                     EditContext& context) {
@@ -131,15 +134,14 @@ absl::Status CheckType(const WorkingTensor& tensor, const Plan& plan,
                    ": its new rows can only be NEW_ROWS_ZEROS"));
 }
 
-// The new tensor's size is one that a tensor can have, and what is made of it anew is
-// within what edits may make.
+// Checks the size of the new tensor and counts its new elements against the limits.
 absl::Status ReserveMemory(const WorkingTensor& tensor, const Plan& plan,
                            const std::vector<int64_t>& shape,
                            const EditContext& context) {
   auto bytes = TensorBytes(tensor.dtype, shape);
   if (!bytes.ok()) return context.At("size", bytes.status());
   const int64_t elements = *bytes / ElementSize(tensor.dtype);
-  // Drawn ones were counted when they were drawn, with all rows of their module.
+  // Drawn elements have been counted by MakeTensors(), with all rows of the module.
   if (plan.new_rows == Resize::NEW_ROWS_DEFAULT || plan.size == plan.kept)
     return absl::OkStatus();
   const int64_t made = elements / plan.size * (plan.size - plan.kept);
@@ -173,6 +175,8 @@ absl::Status ResizeTensor(const std::string& key, const Plan& plan, int dimensio
   auto source = Rearrange(tensor, plan, dimension,
                           drawn == nullptr ? nullptr : drawn->source, context);
   if (!source.ok()) return source.status();
+  // Tracks which rows of the original tensor are kept, for the optimizer's state:
+  // directly, or through an earlier resize.
   std::optional<std::vector<RowRun>> rows;
   if (dimension == 0 && context.checkpoint.HasOriginalValues(tensor)) {
     rows = plan.rows;
@@ -191,8 +195,8 @@ absl::Status ResizeTensor(const std::string& key, const Plan& plan, int dimensio
   return absl::OkStatus();
 }
 
-// A module of which one tensor is resized: by its path, and, where it is known, its
-// place in the tree.
+// Applies the edit to one module, given by its path and, if the architecture is known,
+// its node in the tree.
 class Resizer {
  public:
   Resizer(const Resize& edit, EditContext& context) : edit_(edit), context_(context) {}
@@ -226,8 +230,8 @@ class Resizer {
   }
 
  private:
-  // What is stored of the module must make sense, and its tensors be what it says: the
-  // edit follows from both.
+  // Checks that the module's arguments are valid and that its tensors have the shapes
+  // that follow from them, since the edit relies on both.
   absl::Status CheckModule(const ModuleTree& module) const {
     if (auto s = CheckArguments(context_.Field("path"), module); !s.ok()) return s;
     if (!CheckComplete("arguments", module).ok()) return absl::OkStatus();
@@ -246,10 +250,11 @@ class Resizer {
     return absl::OkStatus();
   }
 
+  // Checks the groups of a convolution, and sets `dimension` for a transposed one.
   absl::Status CheckGroups(const ModuleTree& module, int& dimension) const {
     if (!absl::StartsWith(module.type(), "Conv")) return absl::OkStatus();
     const v1::Value* value = FindArgument(module, "groups");
-    // Of an incomplete module nothing was checked.
+    // The arguments of an incomplete module are unchecked.
     const int64_t groups =
         value == nullptr ? 1 : std::max<int64_t>(1, AsInt(*value).value_or(1));
     const bool transposed = absl::StartsWith(module.type(), "ConvTranspose");
@@ -263,7 +268,8 @@ class Resizer {
     return context_.Invalid("size", absl::StrCat("is no multiple of groups, ", groups));
   }
 
-  // A module of the new size, of which the new rows are taken.
+  // Makes a module of the new size, from which the new rows are taken: they are
+  // initialized as in a new layer of that size.
   absl::Status Draw(const ModuleTree* module, const Plan& plan) {
     if (plan.new_rows != Resize::NEW_ROWS_DEFAULT || plan.kept == plan.size) {
       return absl::OkStatus();
@@ -288,7 +294,7 @@ class Resizer {
     return absl::OkStatus();
   }
 
-  // The module, and those whose weight is tied to its.
+  // Resizes the module and all modules whose weight is tied to its weight.
   absl::Status ResizeAll(ModuleTree* tree, const Plan& plan) {
     const std::string weight = JoinModulePath(edit_.path(), "weight");
     std::vector<std::string> paths = {edit_.path()};
@@ -317,7 +323,8 @@ class Resizer {
       return absl::OkStatus();
     }
     Plan own = plan;
-    // Of a module that is only tied nothing was drawn.
+    // If the resized module has no bias, there are no drawn values for the bias of a
+    // module that is tied to it.
     if (!drawn_bias_.has_value() && own.new_rows == Resize::NEW_ROWS_DEFAULT) {
       own.new_rows = Resize::NEW_ROWS_ZEROS;
     }

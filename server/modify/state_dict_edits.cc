@@ -1,4 +1,4 @@
-// Edits that change names, sections and marks: they cost no tensor.
+// Edits that change keys, sections and requires_grad. They compute no tensor.
 #include <array>
 #include <utility>
 
@@ -16,7 +16,7 @@
 namespace modelstore::server::modify {
 namespace {
 
-// \0 to \9.
+// A replacement can refer to \0 to \9.
 constexpr int kGroups = 10;
 
 constexpr size_t kMaxReplacementBytes = 4096;
@@ -30,8 +30,8 @@ int64_t KeyBytes(const KeyPairs& keys) {
   return bytes;
 }
 
-// Renames the tensors of a section and what follows from it. `field` is at fault where
-// a new key is malformed or taken.
+// Renames the tensors of a section and updates `_metadata` and the architecture. An error
+// names `field`.
 absl::Status RenameAll(const std::string& section, absl::string_view field,
                        absl::FunctionRef<std::string(const WorkingTensor&)> new_key,
                        EditContext& context) {
@@ -48,7 +48,8 @@ absl::Status RenameAll(const std::string& section, absl::string_view field,
         if (stopped.ok()) stopped = context.resources.CheckCancelled();
         if (!stopped.ok()) return tensor.key;
         std::string key = new_key(tensor);
-        // It is kept here, in the table, and in the set of what is taken.
+        // Three copies: one in `keys`, one in the table, and one in Rename()'s set of new
+        // keys.
         stopped = borrowed->Grow(3 * static_cast<int64_t>(key.size()));
         return key;
       });
@@ -205,7 +206,7 @@ absl::Status ApplySetRequiresGrad(const v1::Edit::SetRequiresGrad& edit,
                                           ": only floating-point and complex tensors "
                                           "have gradients"));
     }
-    // Tied keys name one parameter.
+    // Tied tensors are one parameter.
     for (WorkingTensor* tied : context.checkpoint.TiedTo(tensor)) {
       tied->requires_grad = edit.requires_grad();
     }

@@ -1,4 +1,4 @@
-// A module or a tensor of another checkpoint: its chunks are shared.
+// Takes a module or a tensor from another checkpoint. Its chunks are shared.
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -14,8 +14,8 @@ namespace {
 
 constexpr absl::string_view kModel = "model";
 
-// Where new tensors of `model` go: before the first one that `belongs`, else after
-// the last of the section.
+// Position for new tensors of `model`: before the first tensor for which `belongs` is
+// true, or else after the last one of the section.
 template <typename Belongs>
 size_t PlaceOf(const WorkingCheckpoint& checkpoint, Belongs belongs) {
   const auto& tensors = checkpoint.tensors();
@@ -28,6 +28,8 @@ size_t PlaceOf(const WorkingCheckpoint& checkpoint, Belongs belongs) {
   return end;
 }
 
+// A new tensor with the content of `source`. It has no origin in this checkpoint and is
+// not tied.
 WorkingTensor NewFrom(const WorkingTensor& source, std::string key) {
   WorkingTensor tensor = source;
   tensor.key = std::move(key);
@@ -48,8 +50,9 @@ absl::Status TakeTensor(const WorkingTensor& source, const std::string& target,
                     context.checkpoint.Insert(place, {NewFrom(source, target)}));
 }
 
-// Takes the tensors under one path to another. What is there gives way, except what
-// is tied to a tensor elsewhere: that gets the new bytes together with its group.
+// Copies the tensors under one path of `from` to another path of the checkpoint. Existing
+// tensors there are erased, except those that are tied to a tensor elsewhere: they get
+// the new bytes together with their group.
 class ModuleTensors {
  public:
   ModuleTensors(WorkingCheckpoint& from, absl::string_view source,
@@ -67,6 +70,8 @@ class ModuleTensors {
   }
 
   absl::Status Take() {
+    // Collects the new tensors first, then erases the old ones, and inserts the new ones
+    // where the first old one was.
     std::vector<WorkingTensor> added;
     absl::flat_hash_set<std::string> stay;
     for (const WorkingTensor& tensor : from_.tensors()) {
@@ -105,6 +110,8 @@ class ModuleTensors {
     }
     return false;
   }
+  // The tied group here for one of `from`, so that tensors tied to each other there are
+  // tied here.
   int GroupOf(int source_group) {
     auto [group, added] = groups_.try_emplace(source_group, 0);
     if (added) group->second = context_.checkpoint.NewTiedGroup();
@@ -118,8 +125,8 @@ class ModuleTensors {
   absl::flat_hash_map<int, int> groups_;
 };
 
-// What `_metadata` has of the module there; where there is none, what PyTorch writes
-// of such modules.
+// Copies the module's `_metadata` entries, or, if `from` has none, makes those that
+// PyTorch writes for such modules.
 absl::Status TakeMetadata(WorkingCheckpoint& from, const std::string& source,
                           const std::string& target, EditContext& context) {
   auto s = context.resources.Reserve(from.UndecodedBytes(kModel));
@@ -133,7 +140,7 @@ absl::Status TakeMetadata(WorkingCheckpoint& from, const std::string& source,
   return ReplaceMetadata(target, *std::move(entries), context.checkpoint);
 }
 
-// The tree follows where both trees are known.
+// Copies the module's subtree if both architectures are known.
 absl::Status TakeModuleTree(const WorkingCheckpoint& from, const std::string& source,
                             const std::string& target, EditContext& context) {
   auto& tree = context.checkpoint.architecture();

@@ -14,7 +14,8 @@
 namespace modelstore::server::modify {
 namespace {
 
-// Elements that are worked on at once: their sums fit in a core's cache.
+// Elements per block of a computation: their sums in float64 take 256 KiB, which fits in
+// a core's cache.
 constexpr int64_t kBlockElements = int64_t{32} << 10;
 constexpr int64_t kMaxElementBytes = 8;
 
@@ -24,6 +25,7 @@ int DepthOf(absl::Span<const SourcePtr> sources) {
   return depth;
 }
 
+// The maximum and not the sum, because sources are visited one after another.
 int64_t WorkingBytesOf(absl::Span<const SourcePtr> sources) {
   int64_t bytes = 0;
   for (const SourcePtr& source : sources) {
@@ -40,6 +42,7 @@ class StoredTensor final : public TensorSource {
     for (const auto& piece : record.pieces()) {
       int64_t bytes = element;
       for (const int64_t size : piece.size()) bytes *= size;
+      // Pieces tile the shape, so their sizes add up to the size of the tensor.
       size_bytes_ += bytes;
     }
   }
@@ -54,6 +57,7 @@ class StoredTensor final : public TensorSource {
           storage::ChunkCursor::Open(stored_.read, stored_.tensor));
     });
     if (!start_->ok()) return start_->status();
+    // A cursor is used by one thread: each visit moves a copy.
     storage::ChunkCursor cursor = **start_;
     cursor.Seek(begin);
     while (!cursor.done() && cursor.position() < end) {
@@ -69,8 +73,8 @@ class StoredTensor final : public TensorSource {
  private:
   const Stored stored_;
   int64_t size_bytes_ = 0;
-  // Where each visit begins; made by the first one, as most tensors are shared and not
-  // read.
+  // Cursor at the first byte, which each visit copies. Opened by the first visit, because
+  // most tensors are shared and never read.
   mutable std::once_flag opened_;
   mutable std::unique_ptr<const absl::StatusOr<storage::ChunkCursor>> start_;
 };
@@ -81,6 +85,7 @@ class Range final : public TensorSource {
       : of_(std::move(of)), begin_(begin), end_(end), depth_(of_->depth() + 1) {}
   int64_t size_bytes() const override { return end_ - begin_; }
   int64_t read_bytes() const override {
+    // An estimate: a range of a computed source may read more or less.
     return of_->read_bytes() == 0 ? 0 : size_bytes();
   }
   int depth() const override { return depth_; }
@@ -126,8 +131,10 @@ class Concat final : public TensorSource {
 
  private:
   const std::vector<SourcePtr> parts_;
+  // Offset in bytes of the end of each part.
   std::vector<int64_t> ends_;
   int64_t size_bytes_ = 0;
+  // Cached, because a tensor may have thousands of parts.
   int64_t read_bytes_ = 0;
   int depth_ = 1;
   int64_t working_bytes_ = 0;
@@ -150,6 +157,7 @@ class CastTensor final : public TensorSource {
     const int64_t in = ElementSize(from_), out = ElementSize(to_);
     const int64_t most = std::min(kBlockElements, (end - begin) / out);
     if (most == 0) return absl::InternalError("a range ends within an element");
+    // A view of the source may be longer than a block: it is converted in several steps.
     const auto block = std::make_unique_for_overwrite<char[]>(most * out);
     return of_->Visit(begin / out * in, end / out * in, [&](absl::string_view bytes) {
       while (!bytes.empty()) {
@@ -190,6 +198,8 @@ class AverageTensor final : public TensorSource {
   absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t element = ElementSize(dtype_);
     const int64_t most = std::min(kBlockElements, (end - begin) / element);
+    // For each block of elements, adds all sources in order and then rounds, so that
+    // memory does not depend on the number of sources.
     const auto sums = std::make_unique_for_overwrite<double[]>(most);
     const auto block = std::make_unique_for_overwrite<char[]>(most * element);
     for (int64_t at = begin; at < end;) {
@@ -229,6 +239,8 @@ absl::Status TensorSource::Visit(int64_t begin, int64_t end, BytesCallback take)
                                             " were asked of a source of ", size_bytes()));
   }
   if (begin == end) return absl::OkStatus();
+  // Counts the bytes, so that a source that produces too many or too few is an error and
+  // never a wrong tensor.
   int64_t left = end - begin;
   auto status = DoVisit(begin, end, [&](absl::string_view bytes) {
     left -= static_cast<int64_t>(bytes.size());

@@ -1,13 +1,14 @@
-// Where the bytes of a tensor under edit come from. Nothing is read while edits
-// are applied: a source is a description, and only what has to be stored anew is
-// visited, once, in parts, by several threads.
+// Sources describe where the bytes of a tensor under edit come from. Making a source
+// reads nothing. Once all edits are applied, the tensors that must be stored anew are
+// read through Visit(), in ranges, by several threads.
 //
 //   auto kept = StoredSource(read, 3);          // shares the chunks: reads nothing
 //   auto half = CastSource(kept, DType::kFloat32, DType::kFloat16);
 //   half->Visit(0, half->size_bytes(), [&](absl::string_view bytes) { ... });
 //
-// Sources compose: a cast of an average of rows is one source over the others.
-// Their bytes are row-major and little-endian, as a tensor's always are.
+// Sources compose: a cast of an average of rows is one source over others. Bytes are
+// row-major and little-endian, as in stored tensors. A source owns what it reads from: it
+// keeps the checkpoints below it open.
 #pragma once
 
 #include <cstdint>
@@ -31,26 +32,27 @@ class TensorSource {
 
   virtual ~TensorSource() = default;
 
-  // Of the whole tensor.
+  // Size of the whole tensor in bytes.
   virtual int64_t size_bytes() const = 0;
 
-  // Hands over the bytes from `begin` to `end`, in order, in views that live for
-  // the call of `take` alone. Where `begin` and `end` are multiples of the element
-  // size, so is each view. The first error ends it: DATA_LOSS names the stored
-  // tensor; INTERNAL if the range is not within the source, or the source does not
-  // give exactly these bytes. Memory: working_bytes(), whatever the tensor's size.
+  // Passes the bytes in [begin, end) to `take`, in order, in views that are valid during
+  // the call only. If `begin` and `end` are multiples of the element size, each view
+  // holds whole elements. Stops at the first error, of `take` or of the source: DATA_LOSS
+  // naming the stored tensor, or INTERNAL if the range is not within the source or the
+  // source does not produce exactly these bytes. Takes working_bytes() of memory,
+  // whatever the size of the tensor.
   absl::Status Visit(int64_t begin, int64_t end, BytesCallback take) const;
 
-  // What one whole Visit() reads from storage.
+  // Bytes that a Visit() of the whole tensor reads from storage.
   virtual int64_t read_bytes() const = 0;
 
-  // Sources that are stacked at most, this one included: Visit() calls itself so
-  // often.
+  // Length of the longest chain of sources, this one included: the depth to which Visit()
+  // nests.
   virtual int depth() const { return 1; }
-  // Memory that one Visit() takes, with all sources below.
+  // Memory in bytes that one Visit() needs, including all sources below.
   virtual int64_t working_bytes() const { return 0; }
 
-  // Bytes of a stored tensor whose chunks are shared where these are stored.
+  // A stored tensor. A new version that holds these bytes shares its chunks.
   struct Stored {
     std::shared_ptr<storage::Read> read;
     // Position in read->manifest().
@@ -59,50 +61,54 @@ class TensorSource {
   // Set if these are the bytes of a whole stored tensor, unchanged.
   virtual const Stored* stored() const { return nullptr; }
 
-  // The sources that these bytes consist of, one after the other; empty if they
-  // are not put together of others. A part that is stored() as a whole, and
-  // begins and ends at a row, is shared too.
+  // The sources whose concatenation this one is; empty if it is no concatenation. A part
+  // that is a whole stored tensor and consists of whole rows is shared too.
   virtual absl::Span<const std::shared_ptr<const TensorSource>> parts() const {
     return {};
   }
 
-  // Set if these are the elements of another source in another type.
+  // The source whose elements this one converts to another type; null if it is no cast.
   virtual const TensorSource* cast_of() const { return nullptr; }
 
  protected:
-  // As Visit(), of a range that is within the source.
+  // Implements Visit(). The range is not empty and within the source. Called by several
+  // threads at once.
   virtual absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const = 0;
 };
 
 using SourcePtr = std::shared_ptr<const TensorSource>;
 
-// What may be stacked on a tensor, so that computing a chunk of it takes bounded
-// memory, stack and time. A list of edits that goes beyond is refused.
+// Limits on depth() and working_bytes() of a source, so that computing a chunk takes
+// bounded memory, stack and time. ReplaceBytes() refuses an edit that exceeds one.
 inline constexpr int kMaxSourceDepth = 64;
 inline constexpr int64_t kMaxWorkingBytes = int64_t{96} << 20;
 
-// Memory of a source that is a part of another, about: with its pointer and its end.
+// Approximate memory of a source that is a part of another, including the pointer to it
+// and its end.
 inline constexpr int64_t kPartBytes = 128;
 
-// The source whose elements these are, whatever casts lie over it.
+// Returns the first source below `source` that is not a cast, or `source` itself.
 const TensorSource& WithoutCasts(const TensorSource& source);
 
-// A tensor of a checkpoint that is held open: its chunks are shared. It has pieces
-// of its own: of tied tensors, the first.
+// A stored tensor of an open checkpoint, at position `tensor` of its manifest. It must
+// have pieces of its own: among tied tensors, it is the first.
 SourcePtr StoredSource(std::shared_ptr<storage::Read> read, int tensor);
 
-// The bytes of `of` from `begin` to `end`, such as some of its rows. Asking for what
-// `of` does not have is an error of Visit().
+// The bytes [begin, end) of `of`, such as some of its rows. If `of` does not have them,
+// Visit() fails.
 SourcePtr RangeSource(SourcePtr of, int64_t begin, int64_t end);
 
-// One after the other. Of a tensor's rows: each part is whole rows.
+// The concatenation of `parts`. If these are rows of a tensor, each part should hold
+// whole rows, so that stored parts can be shared.
 SourcePtr ConcatSource(std::vector<SourcePtr> parts);
 
-// Each element of `of`, which is of type `from`, in type `to`. CanCast(from, to).
+// Converts each element of `of` from type `from` to type `to`. CanCast(from, to) must be
+// true.
 SourcePtr CastSource(SourcePtr of, DType from, DType to);
 
-// The weighted sum of equally many elements of one floating-point type, held in
-// float64 in the order given and rounded once.
+// The weighted sum of sources of equal size, all of floating-point type `dtype`. Each
+// element is summed in float64, in the order given, and rounded once. `coefficients` has
+// one entry per source.
 SourcePtr AverageSource(std::vector<SourcePtr> of, std::vector<double> coefficients,
                         DType dtype);
 

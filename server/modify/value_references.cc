@@ -5,7 +5,8 @@
 namespace modelstore::server::modify {
 namespace {
 
-// Returns whether the value itself named a tensor that is gone.
+// Changes references in `value`. Returns true if the value itself must be removed,
+// because it is a reference to a removed tensor or an object made from one.
 bool ChangeValue(v1::Value* value, KeyChange change, bool* changed);
 
 using Values = google::protobuf::RepeatedPtrField<v1::Value>;
@@ -17,7 +18,7 @@ void ChangeElements(Values* values, KeyChange change, bool* changed) {
   }
 }
 
-// Keys name no tensors.
+// Changes the values of entries. Their keys contain no references.
 void ChangeEntries(Entries* of, KeyChange change, bool* changed) {
   Entries& entries = *of;
   int kept = 0;
@@ -29,7 +30,8 @@ void ChangeEntries(Entries* of, KeyChange change, bool* changed) {
   while (entries.size() > kept) entries.RemoveLast();
 }
 
-// An object without a tensor that it is made from cannot be made: it is gone too.
+// Returns true if the object must be removed: it cannot be made without the tensors among
+// its arguments and in its state.
 bool ChangeObject(v1::ObjectValue* object, KeyChange change, bool* changed) {
   for (v1::Value& argument : *object->mutable_args()) {
     if (ChangeValue(&argument, change, changed)) return true;
@@ -54,7 +56,7 @@ bool ChangeValue(v1::Value* value, KeyChange change, bool* changed) {
     case v1::Value::kTupleValue:
       ChangeElements(value->mutable_tuple_value()->mutable_values(), change, changed);
       return false;
-    // Of an earlier release: a tensor has no hash.
+    // Only checkpoints of earlier releases have tensors in sets.
     case v1::Value::kSetValue:
       ChangeElements(value->mutable_set_value()->mutable_values(), change, changed);
       return false;

@@ -1,4 +1,4 @@
-// Tensors that a section's tree of values names.
+// References to tensors in a section's tree of values.
 #pragma once
 
 #include <optional>
@@ -9,13 +9,13 @@
 
 namespace modelstore::server::modify {
 
-// What becomes of the key of a tensor; absent: the tensor is gone.
+// Returns the new key of a tensor, or nothing if the tensor was removed.
 using KeyChange = absl::FunctionRef<std::optional<std::string>(const std::string& key)>;
 
-// Puts the new key wherever `value` names a tensor. What names one that is gone goes
-// too: an entry of a dict, an attribute, and an object that is made from it, such as a
-// numpy array; an element of a list or tuple becomes None, and so does `value` itself.
-// Returns whether anything changed.
+// Replaces each reference to a tensor in `value` by its new key. A reference to a removed
+// tensor is removed with what depends on it: the entry of a dict, the attribute, or the
+// object that is made from it, such as a numpy array. An element of a list or tuple
+// becomes None instead, and so does `value` itself. Returns whether anything has changed.
 bool ChangeReferences(v1::Value* value, KeyChange change);
 
 }  // namespace modelstore::server::modify

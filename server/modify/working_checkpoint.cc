@@ -15,10 +15,12 @@
 namespace modelstore::server::modify {
 namespace {
 
+// Maximum length of a module's path, which is the limit for keys.
 constexpr size_t kMaxPathBytes = 1024;
-// A value of a few bytes is a message with a place in a list.
+// Decoding expands a section: a value of a few bytes becomes a message and a pointer to
+// it.
 constexpr int64_t kDecodedBytesPerByte = 16;
-// A path and what belongs to it, in a hash table that is half full.
+// A path and its value in a hash table that is half full.
 constexpr int64_t kPathBytes = 128;
 
 absl::Status TooManyBytes(absl::string_view what, int64_t bytes) {
@@ -69,6 +71,7 @@ absl::Status WorkingCheckpoint::AddTensors() {
     if (record.tied_to().empty()) {
       tensor.source = StoredSource(base_, t);
     } else {
+      // A tensor is tied to an earlier one of the manifest, which stores the bytes.
       auto owner = positions.find(record.tied_to());
       if (owner == positions.end()) {
         return absl::DataLossError(
@@ -116,6 +119,7 @@ std::vector<WorkingTensor*> WorkingCheckpoint::TiedTo(WorkingTensor& tensor) {
 
 size_t WorkingCheckpoint::Untie(WorkingTensor& tensor) {
   if (tensor.tied_group == 0) return 0;
+  // The position stays in the group until the next Reindex(); TiedTo() skips it.
   const int group = std::exchange(tensor.tied_group, 0);
   return --groups_[group].members;
 }
@@ -141,6 +145,7 @@ absl::Status WorkingCheckpoint::Insert(size_t position,
                                                    tensors_.size() + tensors.size(),
                                                    " tensors, of at most ", kMaxTensors));
   }
+  // Checks all tensors before the first change.
   absl::flat_hash_set<std::string> names;
   for (const WorkingTensor& tensor : tensors) {
     const std::string name = TensorNameOf(tensor.section, tensor.key);
@@ -180,6 +185,8 @@ absl::StatusOr<int> WorkingCheckpoint::EraseIf(
 absl::Status WorkingCheckpoint::Rename(
     absl::string_view section,
     absl::FunctionRef<std::string(const WorkingTensor&)> new_key) {
+  // Computes and checks all new keys before the first change. `taken` includes the keys
+  // that stay, so swaps of keys are allowed and collisions are found.
   absl::flat_hash_map<std::string, std::string> renamed;
   absl::flat_hash_set<std::string> taken;
   int64_t bytes = 0;
@@ -211,7 +218,7 @@ std::vector<std::string> WorkingCheckpoint::SectionNames() const {
   std::vector<std::string> names;
   for (const StoredSection& section : sections_) names.push_back(section.record.name());
   for (const WorkingTensor& tensor : tensors_) {
-    // Tensors of one section mostly stand together.
+    // Tensors of one section are usually adjacent: this comparison avoids most searches.
     if (!names.empty() && names.back() == tensor.section) continue;
     if (std::find(names.begin(), names.end(), tensor.section) == names.end()) {
       names.push_back(tensor.section);
@@ -268,6 +275,8 @@ absl::Status WorkingCheckpoint::ChangeReferences(
     absl::FunctionRef<std::optional<std::string>(const std::string& key)> new_key) {
   StoredSection* stored = FindSection(section);
   if (stored == nullptr) return absl::OkStatus();
+  // Works on a copy, so that a section without changed references is not marked as
+  // decoded and is stored byte for byte.
   v1::Section changed_section;
   if (stored->section.has_value()) {
     changed_section = *stored->section;
@@ -298,13 +307,14 @@ absl::Status WorkingCheckpoint::RenameMetadata(
   if (*metadata == nullptr) return absl::OkStatus();
   auto& entries = *(*metadata)->mutable_entries();
   int64_t bytes = 0;
-  // By entry; absent for what goes and what is no module's.
+  // New path of each entry; absent if the entry is removed or its key is not a module's
+  // path.
   std::vector<std::optional<std::string>> paths(entries.size());
   std::vector<bool> gone(entries.size(), false);
   absl::flat_hash_set<absl::string_view> renamed;
   for (int i = 0; i < entries.size(); ++i) {
     const std::string& old_path = entries[i].key().string_value();
-    // A module's path is shorter than the keys of its tensors.
+    // A longer string is no module's path, because the keys below it would be too long.
     if (!entries[i].key().has_string_value() || old_path.size() > kMaxPathBytes) continue;
     paths[i] = new_path(old_path);
     gone[i] = !paths[i].has_value();
@@ -325,7 +335,7 @@ absl::Status WorkingCheckpoint::RenameMetadata(
     if (gone[i]) continue;
     if (paths[i].has_value()) {
       std::string& path = *entries[i].mutable_key()->mutable_string_value();
-      // One that was renamed has taken its place.
+      // A renamed entry replaces this one.
       if (path == *paths[i] && renamed.contains(path)) continue;
       path = *paths[i];
     }
@@ -341,7 +351,8 @@ int64_t WorkingCheckpoint::PathBytes(absl::string_view section) const {
   absl::string_view before;
   for (const WorkingTensor& tensor : tensors_) {
     if (tensor.section != section) continue;
-    // Neighbours share most of their paths.
+    // Adjacent keys share most of their module paths: counts only dots after the common
+    // prefix.
     const absl::string_view key = tensor.key;
     const auto fresh =
         std::mismatch(before.begin(), before.end(), key.begin(), key.end());
@@ -357,7 +368,7 @@ int64_t WorkingCheckpoint::MemoryBytes() const {
     bytes +=
         static_cast<int64_t>(sizeof(tensor) + tensor.section.size() + tensor.key.size() +
                              tensor.shape.size() * sizeof(int64_t));
-    // A description: pieces of a source, runs of rows.
+    // The parts of a composed source, and the runs of kept rows.
     bytes += static_cast<int64_t>(tensor.source->parts().size()) * kPartBytes;
     if (tensor.kept_rows.has_value()) {
       bytes += static_cast<int64_t>(tensor.kept_rows->rows.size() * sizeof(RowRun));

@@ -15,20 +15,24 @@
 namespace modelstore::server::modify {
 namespace {
 
-// As the client cuts them: large enough for the disk, small enough that what a
-// chunk is computed from stays in a core's cache. A multiple of every element.
+// Size of the chunks that the client makes: large enough for the disk, and small enough
+// for the data of a computation to fit in a core's cache. A multiple of every element
+// size, so that no element is divided between chunks.
 constexpr int64_t kChunkBytes = int64_t{512} << 10;
-// An hour or so of a few cores.
+// About an hour of work for a few cores.
 constexpr int64_t kMaxWorkBytes = int64_t{4} << 40;
 
+// Bytes of one row, which is an element of the first dimension. A tensor without
+// dimensions is one row.
 int64_t RowBytes(const WorkingTensor& tensor) {
   int64_t bytes = ElementSize(tensor.dtype);
   for (size_t d = 1; d < tensor.shape.size(); ++d) bytes *= tensor.shape[d];
   return bytes;
 }
 
-// A whole stored tensor whose rows are as wide as those of `tensor`: its pieces can
-// stand among that one's.
+// Whether the source is a whole stored tensor whose dimensions, except the first, are
+// those of `tensor`. Its pieces are then valid pieces of `tensor` once their rows are
+// shifted.
 bool HasRowsOf(const WorkingTensor& tensor, const TensorSource& source) {
   const TensorSource::Stored* stored = source.stored();
   if (stored == nullptr) return false;
@@ -49,6 +53,7 @@ WriteOut::WriteOut(const WorkingCheckpoint* checkpoint)
   const auto& tensors = checkpoint_.tensors();
   pieces_.resize(tensors.size());
   tied_to_.resize(tensors.size());
+  // The first tensor of each tied group has the pieces; the others only name it.
   absl::flat_hash_map<int, size_t> owners;
   for (size_t t = 0; t < tensors.size(); ++t) {
     if (tensors[t].tied_group != 0) {
@@ -106,6 +111,7 @@ void WriteOut::PlanTensor(size_t t) {
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const int64_t row_bytes = RowBytes(tensor);
   const auto parts = tensor.source->parts();
+  // Pieces are boxes, so only parts that are whole rows can be pieces of their own.
   const bool by_rows =
       row_bytes > 0 && std::all_of(parts.begin(), parts.end(), [&](const auto& part) {
         return part->size_bytes() % row_bytes == 0;
@@ -158,6 +164,9 @@ std::vector<std::shared_ptr<storage::Read>> WriteOut::sources() const {
 void WriteOut::Work(absl::Time until) {
   std::string buffer;
   MutexLock lock(mutex_);
+  // Claims chunks in order under the lock and computes them without it. Because of the
+  // order, weights are computed one after another, which the cache of LoRA factors relies
+  // on.
   while (status_.ok() && next_ < computed_.size() && SteadyNow() < until) {
     Computed& computed = computed_[next_];
     const int64_t chunk = next_chunk_++;
@@ -196,6 +205,7 @@ absl::Status WriteOut::Compute(Computed& computed, int64_t chunk, std::string& b
   }
   const size_t length = DigestLength(algorithm_);
   std::memcpy(computed.digests.data() + chunk * length, digest.bytes().data(), length);
+  // Counts an equal part of the reads for each chunk.
   done_bytes_ += end - begin + source.read_bytes() / computed.chunk_count;
   return absl::OkStatus();
 }
@@ -213,6 +223,7 @@ absl::Status WriteOut::status() {
 void WriteOut::AddPiece(const WorkingTensor& tensor, const Piece& piece,
                         storage::records::TensorRecord& record) const {
   if (piece.shared != nullptr) {
+    // Shares all pieces of the stored tensor; only their first rows change.
     const TensorSource::Stored& stored = *piece.shared->stored();
     for (const auto& old : stored.read->manifest().tensors(stored.tensor).pieces()) {
       auto* copy = record.add_pieces();
@@ -252,6 +263,7 @@ storage::ManifestPart WriteOut::Manifest() const {
   for (const WorkingCheckpoint::StoredSection& section : checkpoint_.sections()) {
     auto& record = *part.add_sections();
     record.set_name(section.record.name());
+    // A section that no edit has decoded keeps its stored bytes.
     record.set_value(section.section.has_value() ? EncodeSection(*section.section)
                                                  : section.record.value());
   }

@@ -1,5 +1,5 @@
-// Stores what a checkpoint has become: shares the chunks that exist, computes the
-// others in bounded memory on any number of threads, and writes the manifest.
+// Stores a modified checkpoint: shares the chunks that exist, computes the others in
+// bounded memory on any number of threads, and makes the manifest.
 //
 //   WriteOut out(checkpoint);
 //   if (!out.CheckPlan().ok()) ...
@@ -25,51 +25,61 @@
 
 namespace modelstore::server::modify {
 
-// Work() is for any thread; everything else for one at a time, Manifest() when it
-// is done.
+// Work() may run on several threads at once; done(), status() and the counters may be
+// called meanwhile. All else is for one thread: the constructor, Begin() before the first
+// Work(), and Manifest() after done() with an OK status.
 class WriteOut {
  public:
-  // Plans; reads nothing. `checkpoint` does not change any more and outlives this.
+  // Makes the plan: which pieces are shared and which are computed. Reads no tensor.
+  // `checkpoint` must outlive this and must not change any more.
   explicit WriteOut(const WorkingCheckpoint* checkpoint);
 
-  // Whose chunks are shared: the base first, the others once.
+  // The checkpoints whose chunks are shared, each once; the base is the first.
   std::vector<std::shared_ptr<storage::Read>> sources() const;
-  // Bytes to be read and written.
+  // Bytes of all computed tensors: read from storage plus written. For progress.
   int64_t total_bytes() const { return total_bytes_; }
+  // The part of total_bytes() that is done; may end slightly below it, because reads are
+  // divided evenly among chunks.
   int64_t done_bytes() const { return done_bytes_; }
-  // Of the tensors, those that the base did not have.
+  // Bytes of all ranges of rows that are not a whole stored tensor of the base.
   int64_t new_bytes() const { return new_bytes_; }
 
-  // INVALID_ARGUMENT, with both figures, if that is more work, or makes a larger
-  // manifest, than one call may: a chunk that many tensors repeat costs little to
-  // send and much to compute. INTERNAL if a tensor's bytes are not as long as its
-  // shape says.
+  // Checks the plan. INVALID_ARGUMENT, with value and limit, if it is more work or makes
+  // a larger manifest than one call may. These are limited because a short request can
+  // describe much work: many tensors can repeat one row. INTERNAL if a source is not as
+  // long as dtype and shape of its tensor require.
   absl::Status CheckPlan() const;
-  // Of the digests of what is computed.
+  // Memory of the digests of all computed chunks.
   int64_t digest_bytes() const { return digest_bytes_; }
-  // What one thread computes with; 0 if nothing is computed.
+  // Maximum memory that one thread needs in Work(); 0 if nothing is computed.
   int64_t working_bytes() const { return working_bytes_; }
 
-  // Called once, before Work(). Where the new chunks go; null: they are computed, and
-  // go nowhere.
+  // Called once, before Work(). New chunks go to `save`, which must outlive the
+  // computation. If it is null, as for a validation, chunks are computed and discarded.
   void Begin(storage::DerivedSave* save);
-  // Computes one chunk after the other until then, or until none is left.
+  // Computes chunks until the time `until`, until none is left, or until one has failed.
   void Work(absl::Time until) EXCLUDES(mutex_);
-  // No chunk is left and none is being computed, or it has failed and none is.
+  // Whether no chunk is being computed, and none is left or one has failed.
   bool done() EXCLUDES(mutex_);
+  // The first error of a chunk, if any.
   absl::Status status() EXCLUDES(mutex_);
 
+  // The whole manifest of the new version.
   storage::ManifestPart Manifest() const;
 
  private:
-  // A range of rows whose bytes are computed.
+  // A range of rows whose bytes are computed, in chunks of `chunk_size` bytes of which
+  // the last may be shorter. `digests` holds the chunks' digests in order. Begin() gives
+  // it its final size, and each chunk is computed by one thread, so that threads write
+  // disjoint bytes without a lock.
   struct Computed {
     SourcePtr source;
     int64_t chunk_size = 0;
     int64_t chunk_count = 0;
     std::string digests;
   };
-  // A range of rows: shared, or computed.
+  // A range of rows that becomes one or more pieces of the manifest. Either `shared` is
+  // set, to a whole stored tensor, or `computed` is a position in `computed_`.
   struct Piece {
     int64_t first_row = 0;
     int64_t rows = 0;
@@ -88,6 +98,8 @@ class WriteOut {
   const DigestAlgorithm algorithm_;
   // By position in the checkpoint's table; empty for those tied to an earlier one.
   std::vector<std::vector<Piece>> pieces_;
+  // By position in the table: the name of the first tensor of its tied group, for the
+  // others of the group; else empty.
   std::vector<std::string> tied_to_;
   std::vector<Computed> computed_;
   int64_t total_bytes_ = 0;
@@ -99,6 +111,8 @@ class WriteOut {
 
   Mutex mutex_;
   absl::Status status_ GUARDED_BY(mutex_);
+  // The next chunk to compute, as positions in `computed_` and in its chunks, and the
+  // number of chunks that are being computed.
   size_t next_ GUARDED_BY(mutex_) = 0;
   int64_t next_chunk_ GUARDED_BY(mutex_) = 0;
   int running_ GUARDED_BY(mutex_) = 0;
