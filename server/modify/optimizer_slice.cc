@@ -1,5 +1,6 @@
 #include "server/modify/optimizer_slice.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 

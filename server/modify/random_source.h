@@ -13,8 +13,7 @@
 namespace modelstore::server::modify {
 
 // Elements of a block of numbers, and the memory that a source keeps for each block: a
-// copy of the generator's state before it. The block size must equal kBlock in
-// random_source_torch.cc.
+// copy of the generator's state before it.
 inline constexpr int64_t kDrawBlockElements = int64_t{128} << 10;
 inline constexpr int64_t kDrawStateBytes = int64_t{6} << 10;
 

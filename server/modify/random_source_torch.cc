@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/modify/draws_module.h"
+#include "server/modify/random_source.h"
 
 namespace modelstore::server::modify {
 namespace {
@@ -17,8 +18,8 @@ namespace {
 constexpr int64_t kElement = sizeof(float);
 // Elements of a block, which is one chunk of float32. A multiple of 16, because normal_()
 // of 16 or more elements works in groups of 16: blocks then give the same numbers as one
-// draw of the whole tensor. Equals kDrawBlockElements.
-constexpr int64_t kBlock = (int64_t{512} << 10) / kElement;
+// draw of the whole tensor.
+constexpr int64_t kBlock = kDrawBlockElements;
 
 enum class Distribution : uint8_t { kUniform, kNormal };
 
@@ -75,6 +76,10 @@ class RandomSource final : public TensorSource {
 
   int64_t size_bytes() const override { return elements_ * kElement; }
   int64_t read_bytes() const override { return 0; }
+  // A visit draws one block.
+  int64_t working_bytes() const override {
+    return BlockSize(elements_, BlockCount(elements_) - 1) * kElement;
+  }
   absl::Status DoVisit(int64_t begin, int64_t end, BytesCallback take) const override {
     const int64_t blocks = BlockCount(elements_);
     while (begin < end) {

@@ -61,7 +61,7 @@ absl::StatusOr<SourcePtr> RepeatSource(DType dtype, double value, int64_t count)
                   element.data(), 1);
     if (!s.ok()) return s;
   } else if (value != 0) {
-    if (dtype > DType::kInt64 || value < 0 || value > 1) {
+    if (dtype > DType::kInt64 || value != 1) {
       return absl::InvalidArgumentError(
           absl::StrCat(std::string(DTypeName(dtype)), " cannot be filled with ", value));
     }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <malloc.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
@@ -196,6 +197,15 @@ TEST_F(ModifySourcesTest, ASourceThatIsAskedBeyondItsEndIsAnErrorAndNoLoop) {
   EXPECT_EQ(RangeSource(stored, size - 4, size + 4)->Visit(0, 8, take).code(),
             absl::StatusCode::kInternal)
       << "a range of what the other has not";
+}
+
+TEST_F(ModifySourcesTest, IntegersAreFilledWithNothingThatTheyCannotHold) {
+  EXPECT_TRUE(RepeatSource(DType::kInt64, 1, 3).ok());
+  EXPECT_TRUE(RepeatSource(DType::kBool, 0, 3).ok());
+  for (const double value : {0.5, 2.0, -1.0, std::nan("")}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(RepeatSource(DType::kInt64, value, 3).status()))
+        << value;
+  }
 }
 
 TEST_F(ModifySourcesTest, ATensorThatIsNotAsLongAsItsShapeIsNeverStored) {
