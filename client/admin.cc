@@ -126,6 +126,7 @@ absl::Status DeleteUpload(const Client& client, std::string_view name,
                           const CallOptions& options) {
   v1::DeleteUploadRequest request;
   request.set_name(std::string(name));
+  // Upload ids are never reused, so a retry cannot delete another upload.
   return internal::CallDelete<google::protobuf::Empty>(
       client, "DeleteUpload", request, CallDeadline(client, options.deadline),
       internal::kTransfer);

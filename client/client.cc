@@ -25,20 +25,22 @@ using internal::Idempotency;
 
 namespace {
 
-// Of a list; the most that the server gives.
+// Page size of lists: the server's maximum.
 constexpr int kPage = 1000;
 
 absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 }  // namespace
 
+// State that all copies of a Client share.
 struct Client::Shared {
   explicit Shared(std::shared_ptr<Connection> c)
       : connection(std::move(c)),
         saves(std::make_shared<internal::SaveQueue>(connection)) {}
 
-  // The child of a fork has none of gRPC's threads and must not touch its locks:
-  // there everything is left as it is.
+  // A child process after fork() has none of gRPC's threads and must not touch its locks,
+  // so nothing is destroyed there. `connection` needs no special treatment: the queue of
+  // saves, which is kept, also refers to it.
   ~Shared() {
     if (getpid() == pid) return;
     internal::KeepForever(std::move(saves));
@@ -52,7 +54,7 @@ struct Client::Shared {
 
   std::shared_ptr<Connection> connection;
   std::shared_ptr<internal::SaveQueue> saves;
-  const pid_t pid = getpid();
+  const pid_t pid = getpid();  // the process that created the client
 };
 
 absl::StatusOr<Client> Client::Connect(std::string_view target,
@@ -123,7 +125,8 @@ Listing<ModelInfo> Client::ListModels(const ListModelsOptions& options) const {
 absl::StatusOr<ModelInfo> Client::UpdateModel(std::string_view name,
                                               const ModelUpdate& update,
                                               const CallOptions& options) const {
-  // By its uid: a repetition changes no other model that has the name meanwhile.
+  // Identified by uid, so that a retry does not change another model that was created
+  // with the same name in the meantime.
   const Deadline deadline = CallDeadline(*this, options.deadline);
   const absl::StatusOr<ModelInfo> present = GetModel(name, {.deadline = deadline});
   if (!present.ok()) return present.status();
@@ -146,7 +149,8 @@ absl::StatusOr<ModelInfo> Client::UpdateModel(std::string_view name,
 
 absl::Status Client::DeleteModel(std::string_view name,
                                  const DeleteModelOptions& options) const {
-  // By its uid: a repeated call deletes no other model that has the name meanwhile.
+  // Identified by uid, so that a retry does not delete another model that was created
+  // with the same name in the meantime.
   const Deadline deadline = CallDeadline(*this, options.deadline);
   absl::StatusOr<ModelInfo> model = GetModel(name, {.deadline = deadline});
   if (!model.ok()) return model.status();
@@ -196,6 +200,7 @@ Listing<CheckpointInfo> Client::ListCheckpoints(
   ListCheckpointsOptions rest = options;
   rest.deadline = CallDeadline(*this, options.deadline);
   std::string token;
+  // A page may be short, or even empty, before the last: the token decides.
   do {
     if (options.limit > 0) rest.limit = options.limit - static_cast<int>(found.size());
     auto page = GetCheckpointPage(parent, token, rest);
@@ -207,6 +212,7 @@ Listing<CheckpointInfo> Client::ListCheckpoints(
   return found;
 }
 
+// An expire_time in the mask without a value removes the expiry.
 absl::StatusOr<CheckpointInfo> Client::UpdateCheckpoint(
     std::string_view name, const CheckpointUpdate& update,
     const CallOptions& options) const {
@@ -214,7 +220,8 @@ absl::StatusOr<CheckpointInfo> Client::UpdateCheckpoint(
   v1::UpdateCheckpointRequest request;
   v1::Checkpoint& checkpoint = *request.mutable_checkpoint();
   auto& mask = *request.mutable_update_mask();
-  // By its number and the model's uid: a repetition changes what the first attempt did.
+  // `latest` and aliases are resolved once, so that a retry changes the same version as
+  // the first attempt.
   v1::GetCheckpointRequest get;
   get.set_name(std::string(name));
   get.set_view(v1::CHECKPOINT_VIEW_BASIC);
@@ -247,7 +254,7 @@ absl::StatusOr<CheckpointInfo> Client::UpdateCheckpoint(
 
 absl::Status Client::DeleteCheckpoint(std::string_view name,
                                       const CallOptions& options) const {
-  // By the model's uid: see DeleteModel.
+  // Identified by the model's uid: see DeleteModel.
   const Deadline deadline = CallDeadline(*this, options.deadline);
   absl::StatusOr<CheckpointInfo> checkpoint = GetCheckpoint(name, {.deadline = deadline});
   if (!checkpoint.ok()) return checkpoint.status();
@@ -289,7 +296,7 @@ absl::StatusOr<SectionContent> Client::GetSection(std::string_view checkpoint,
   auto answer = CallStore<v1::Section>(*this, "GetSection", request, deadline);
   if (answer.ok()) return internal::ToSectionContent(*answer);
   if (!absl::IsOutOfRange(answer.status())) return answer.status();
-  // Larger than one message: the plan of a load brings it in slices.
+  // The section is larger than one message. The plan of a load delivers it in slices.
   absl::StatusOr<LoadPlan> plan = PlanLoad(
       checkpoint, {.selection = {.sections = {request.section()}}, .deadline = deadline});
   if (!plan.ok()) return plan.status();
@@ -303,7 +310,7 @@ absl::StatusOr<Attachment> Client::GetAttachment(std::string_view checkpoint,
                                                  std::string_view attachment,
                                                  const CallOptions& options) const {
   const Deadline deadline = CallDeadline(*this, options.deadline);
-  // By its number: all parts must be of one version, and `latest` and aliases move.
+  // Resolves `latest` and aliases once, because all parts must belong to one version.
   absl::StatusOr<CheckpointInfo> named =
       GetCheckpoint(checkpoint, {.deadline = deadline});
   if (!named.ok()) return named.status();

@@ -13,6 +13,7 @@ namespace {
 
 std::string Text(std::string_view text) { return std::string(text); }
 
+// Sets only the parameters that the scheme uses.
 void Fill(const Initialization& from, v1::Initialization* to) {
   using Scheme = Initialization::Scheme;
   to->set_scheme(static_cast<v1::Initialization::Scheme>(from.scheme));
@@ -60,7 +61,8 @@ void Append(const std::vector<std::string>& from, Strings* to) {
   for (const std::string& text : from) *to->Add() = text;
 }
 
-// The bytes of an edit, or why it cannot be sent.
+// Serializes the edit that `change` fills in. Returns its bytes, or an empty string and
+// the reason why it cannot be sent.
 template <typename Change>
 std::pair<std::string, std::string> Encode(Change change) {
   v1::Edit edit;
@@ -73,6 +75,8 @@ std::pair<std::string, std::string> Encode(Change change) {
 
 }  // namespace
 
+// Keeps the first error. An edit with an error is appended as an empty string, so that
+// later indexes in messages stay right.
 void EditList::Push(std::pair<std::string, std::string> encoded) {
   if (error_.empty() && !encoded.second.empty()) {
     error_ = absl::StrCat("edits[", size(), "].", encoded.second);

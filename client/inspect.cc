@@ -7,6 +7,7 @@
 namespace modelstore {
 namespace {
 
+// Nullopt for an unset or unknown number.
 std::optional<DType> ToDType(v1::DType dtype) {
   auto known = DTypeFromNumber(dtype);
   if (!known.ok()) return std::nullopt;

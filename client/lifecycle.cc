@@ -17,6 +17,7 @@ using internal::CallStore;
 
 namespace {
 
+// Page size of lists: the server's maximum.
 constexpr int kPage = 1000;
 
 AliasInfo ToAliasInfo(const v1::Alias& alias) {
@@ -24,8 +25,8 @@ AliasInfo ToAliasInfo(const v1::Alias& alias) {
           internal::ToTime(alias.update_time())};
 }
 
-// The uid of the model that a change is meant for, asked before its first attempt: a
-// repetition changes no other model that has the name meanwhile.
+// Returns the uid of a model. Changes are identified by it, so that a retry does not
+// change another model that was created with the same name in the meantime.
 absl::StatusOr<std::string> UidOf(const Client& client, absl::string_view model_id,
                                   Deadline deadline) {
   v1::GetModelRequest request;
@@ -60,6 +61,7 @@ absl::StatusOr<AliasInfo> SetAlias(const Client& client, std::string_view name,
   if (options.expected_version) request.set_expected_version(*options.expected_version);
   request.set_create_only(options.create_only);
   request.set_note(options.note);
+  // A retry with the same id does not add a second entry to the history.
   request.set_request_id(internal::NewRequestId("alias"));
   auto alias = CallStore<v1::Alias>(client, "SetAlias", request, deadline);
   if (!alias.ok()) return alias.status();

@@ -20,16 +20,16 @@
 namespace modelstore {
 namespace {
 
-// One connection for all watchers, apart from bulk: others begin at 0, and -1 is
-// that of unary calls.
+// All watchers share one connection, separate from bulk transfers, which use lanes from
+// 0, and from unary calls, which use -1.
 constexpr int kWatchLane = -2;
-// The server says every 30 s that it is there.
+// The server sends a heartbeat every 30 s; a stream that misses two is broken.
 constexpr std::chrono::seconds kLongestSilence{75};
-// A stream that lived so long was no failed attempt.
+// A stream that lived this long resets the backoff and the retry timeout.
 constexpr std::chrono::seconds kHealthy{1};
 
-// Absent for what is no event: a heartbeat, or a kind that this library is too old
-// to know.
+// Nullopt for messages that are not events: heartbeats, and kinds that this version of
+// the library does not know.
 std::optional<ModelEvent> ToEvent(const v1::WatchModelResponse& response) {
   using Kind = ModelEvent::Kind;
   ModelEvent event;
@@ -74,14 +74,17 @@ std::optional<ModelEvent> ToEvent(const v1::WatchModelResponse& response) {
 
 }  // namespace
 
+// Used by one thread at a time. `stream` is null while there is no connection.
 struct ModelWatcher::State {
   ~State() {
     if (getpid() == pid) return;
-    // The child of a fork has none of gRPC's threads and must not touch its locks.
+    // A child process after fork() has none of gRPC's threads and must not touch its
+    // locks: leak what would touch them.
     internal::KeepForever(std::move(connection));
     (void)stream.release();
   }
 
+  // Opens a stream that continues at `cursor`.
   absl::Status Connect(Deadline deadline) {
     auto opened = connection->Open(std::string(internal::kModelStore) + "WatchModel",
                                    kWatchLane, deadline);
@@ -97,8 +100,8 @@ struct ModelWatcher::State {
     return absl::OkStatus();
   }
 
-  // The next message. A failure leaves no stream, but for DEADLINE_EXCEEDED at the
-  // caller's own deadline.
+  // Reads the next message. Any failure resets the stream, except DEADLINE_EXCEEDED at
+  // the caller's own deadline: then the stream is healthy and stays open.
   absl::StatusOr<v1::WatchModelResponse> Read(Deadline deadline) {
     const Deadline silence = Later(heard, kLongestSilence);
     auto message = stream->Read(std::min(deadline, silence));
@@ -110,7 +113,9 @@ struct ModelWatcher::State {
           *stream, message.status(), After(connection->options().stall_timeout));
       stream.reset();
       if (!absl::IsResourceExhausted(why)) return why;
-      // Too slow for what happens there: its cursor leads on.
+      // The server ended the stream because this client reads too slowly. The cursor
+      // allows to continue, so the error is made transient, with its details (retry
+      // delay).
       absl::Status again = absl::UnavailableError(why.message());
       why.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
         again.SetPayload(url, payload);
@@ -128,10 +133,11 @@ struct ModelWatcher::State {
     return response;
   }
 
-  // Waits until the next attempt to connect is due. Kept from call to call, so that a
-  // caller who asks again and again does not press a server that is overloaded.
+  // Waits until the next attempt to connect is due. `retry_at` persists between calls of
+  // Next(), so that a caller with short deadlines does not bypass the backoff.
   absl::Status WaitForTurn(Deadline deadline) {
-    // Nothing was tried while the caller did not ask.
+    // If `retry_at` is long past, Next() was not called in the meantime; that time does
+    // not count as failing.
     const Deadline now = std::chrono::steady_clock::now();
     if (now > Later(retry_at, connection->options().retry_timeout)) failing_since.reset();
     std::this_thread::sleep_until(std::min(retry_at, deadline));
@@ -140,7 +146,7 @@ struct ModelWatcher::State {
         name, ": not connected; the last attempt: ", last_failure.message()));
   }
 
-  // OK if another attempt is to be made.
+  // Schedules the next attempt and returns OK, or returns the error to give up with.
   absl::Status OnFailure(const absl::Status& failure) {
     if (!internal::IsTransient(failure)) return failure;
     const Deadline now = std::chrono::steady_clock::now();
@@ -166,14 +172,15 @@ struct ModelWatcher::State {
   std::string name;
   std::string cursor;
   std::unique_ptr<Stream> stream;
-  // Far ahead until it was: an attempt that did not connect proves nothing.
+  // When the stream was opened. Deadline::max() until then, so that a failed attempt to
+  // connect never counts as healthy.
   Deadline connected = Deadline::max();
-  Deadline heard;
+  Deadline heard;  // when the last message arrived
   internal::Backoff backoff;
-  std::optional<Deadline> failing_since;
-  Deadline retry_at = Deadline::min();
+  std::optional<Deadline> failing_since;  // absent while the stream works
+  Deadline retry_at = Deadline::min();    // no attempt to connect before this time
   absl::Status last_failure;
-  bool over = false;
+  bool over = false;  // kModelDeleted was returned
 };
 
 absl::StatusOr<ModelWatcher> ModelWatcher::Open(const Client& client,

@@ -19,12 +19,13 @@ using Kind = ModifyResult::Warning::Kind;
 using Fate = ModifyResult::Parameter::Fate;
 using OptimizerFate = ModifyResult::Parameter::OptimizerFate;
 
-// Every number of the protocol has a name here.
+// Fails to compile if the protocol gains a value that an enum lacks.
 static_assert(static_cast<int>(Kind::kTensorsNotTaken) == Response::Warning::Kind_MAX);
 static_assert(static_cast<int>(Fate::kRemoved) == Response::ParameterFate::Fate_MAX);
 static_assert(static_cast<int>(OptimizerFate::kStateDropped) ==
               Response::ParameterFate::OptimizerFate_MAX);
 
+// The request_id is chosen here, once per call: retries send the same request.
 absl::StatusOr<v1::ModifyCheckpointRequest> MakeRequest(std::string_view name,
                                                         const EditList& edits,
                                                         const ModifyOptions& options) {
@@ -133,6 +134,8 @@ Listing<HistoryEntry> History(const Client& client, std::string_view name,
   v1::GetCheckpointRequest request;
   request.set_name(std::string(name));
   request.set_view(v1::CHECKPOINT_VIEW_FULL);
+  // Follows the base of each version until it has none or the base was deleted. A base
+  // whose name now belongs to another model (another uid) counts as deleted.
   std::string uid;
   while (!request.name().empty() && static_cast<int>(history.size()) < options.limit) {
     auto checkpoint =

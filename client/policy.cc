@@ -16,10 +16,11 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// Nanoseconds of the steady clock at the request; 0: none.
+// Time of the request in nanoseconds of the steady clock; 0 if there is none.
 std::atomic<int64_t> requested_at{0};
 static_assert(std::atomic<int64_t>::is_always_lock_free, "a signal handler uses it");
 
+// Whether a multiple of `every` lies in (before, now].
 bool PassedMultiple(int64_t every, int64_t before, const std::optional<int64_t>& now) {
   return every > 0 && now.has_value() && *now / every > before / every;
 }
@@ -27,7 +28,8 @@ bool PassedMultiple(int64_t every, int64_t before, const std::optional<int64_t>&
 }  // namespace
 
 void RequestFinalSave() noexcept {
-  // clock_gettime is async-signal-safe, and is what the steady clock reads.
+  // May run in a signal handler: clock_gettime() is async-signal-safe, and
+  // CLOCK_MONOTONIC is the steady clock of libstdc++. Only the first request is recorded.
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   int64_t none = 0;
@@ -42,7 +44,7 @@ void WithdrawFinalSave() noexcept { requested_at.store(0); }
 absl::Status RequestFinalSaveOnSignal(int signal) {
   struct sigaction action {};
   action.sa_handler = [](int) { RequestFinalSave(); };
-  // A read or a wait that the signal interrupts goes on by itself.
+  // Restarts system calls that the signal interrupts, so that other code sees no EINTR.
   action.sa_flags = SA_RESTART;
   if (sigaction(signal, &action, nullptr) == 0) return absl::OkStatus();
   return InvalidField("signal",
@@ -76,7 +78,7 @@ SteadyTime CheckpointPolicy::Now() const {
 }
 
 SaveReason CheckpointPolicy::Decide(const CheckpointMetadata& state) {
-  // The best is kept in mind whatever it is saved for.
+  // Updates the best value whatever the reason for the save is.
   const bool improved = Improved(state);
   SaveReason reason = SaveReason::kNone;
   if (!FinalSaveRequested()) {

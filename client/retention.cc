@@ -21,7 +21,7 @@ void ToProto(const RetentionPolicy& policy, v1::RetentionPolicy* out) {
 
 using Decision = v1::PruneCheckpointsResponse::Decision;
 
-// Every number of the protocol has a name here.
+// Fails to compile if the protocol gains a value that the enum lacks.
 static_assert(static_cast<int>(PruneDecision::Outcome::kHeld) == Decision::Outcome_MAX);
 static_assert(static_cast<int>(PruneDecision::Rule::kChanged) == Decision::Rule_MAX);
 
@@ -35,8 +35,8 @@ PruneDecision ToDecision(const Decision& decision) {
   return out;
 }
 
-// The uid of the model that a call is meant for, asked before its first attempt: a
-// repetition reaches no other model that has the name meanwhile.
+// Returns the uid of a model. Calls are identified by it, so that a retry does not affect
+// another model that was created with the same name in the meantime.
 absl::StatusOr<std::string> UidOf(const Client& client, std::string_view model,
                                   Deadline deadline) {
   v1::GetModelRequest request;

@@ -10,6 +10,7 @@
 namespace modelstore {
 namespace {
 
+// Equal numbers (0 and -0 too) or equal bits (a NaN equals itself).
 bool SameBits(double a, double b) {
   uint64_t x, y;
   std::memcpy(&x, &a, sizeof(x));
@@ -17,7 +18,7 @@ bool SameBits(double a, double b) {
   return a == b || x == y;
 }
 
-// Called with two alternatives of one type only.
+// Compares two alternatives of the same type.
 struct SameValue {
   bool operator()(std::monostate, std::monostate) const { return true; }
   bool operator()(bool a, bool b) const { return a == b; }
@@ -66,6 +67,7 @@ Value MakeSequence(Value::Sequence::Kind kind, std::vector<Value> values) {
   return Value(Value::Sequence{kind, std::move(values)});
 }
 
+// The value of a string key; null if it is absent or `entries` is null.
 const Value* FindIn(const Value::Entries* entries, std::string_view key) {
   if (entries == nullptr) return nullptr;
   for (const auto& [name, value] : *entries) {
@@ -75,7 +77,7 @@ const Value* FindIn(const Value::Entries* entries, std::string_view key) {
   return nullptr;
 }
 
-// Null pointer if the value has none.
+// The entries of a dict or object; null for other kinds.
 const Value::Entries* EntriesOf(const Value& value) {
   if (const auto* dict = std::get_if<Value::DictEntries>(&value.variant())) {
     return &dict->entries;
@@ -84,11 +86,11 @@ const Value::Entries* EntriesOf(const Value& value) {
   return object != nullptr ? &object->entries : nullptr;
 }
 
-// What `as` finds under `key`.
+// Returns the value of `key` converted by `as`, or an error that names the key.
 template <typename As>
 auto Get(const Value& dict, std::string_view key, const char* wanted, As as)
     -> absl::StatusOr<typename std::invoke_result_t<As, const Value&>::value_type> {
-  constexpr size_t kShown = 64;
+  constexpr size_t kShown = 64;  // maximum bytes of the value in the message
   const Value* value = dict.Find(key);
   if (value == nullptr) {
     if (EntriesOf(dict) == nullptr)
@@ -164,7 +166,8 @@ std::optional<int64_t> Value::AsInt() const {
 std::optional<double> Value::AsDouble() const {
   if (const auto* v = std::get_if<double>(&v_)) return *v;
   const auto* v = std::get_if<int64_t>(&v_);
-  // 2^63 is the one double above every int64_t that a conversion may round to.
+  // An int64_t near its maximum rounds up to 2^63, which does not convert back: check it
+  // before the cast, which would be undefined.
   if (v == nullptr || static_cast<double>(*v) == 0x1p63 ||
       static_cast<int64_t>(static_cast<double>(*v)) != *v) {
     return std::nullopt;

@@ -1,4 +1,4 @@
-// Values as Python prints them.
+// Value::ToString(): values in the style of Python's repr().
 #include <charconv>
 #include <cmath>
 
@@ -7,6 +7,8 @@
 namespace modelstore {
 namespace {
 
+// Quotes text as Python does. With prefix `b` bytes above 0x7e are escaped too; otherwise
+// they are UTF-8 and are copied.
 std::string Quoted(std::string_view text, std::string_view prefix = "") {
   std::string out(prefix);
   out += '\'';
@@ -28,8 +30,8 @@ std::string Quoted(std::string_view text, std::string_view prefix = "") {
   return out + '\'';
 }
 
-// The shortest text that reads back to the same number, with a point as Python
-// prints it.
+// Returns the shortest text that parses to the same number, with a decimal point or
+// exponent.
 std::string DoubleText(double v) {
   if (std::isnan(v)) return "nan";
   if (std::isinf(v)) return v < 0 ? "-inf" : "inf";
@@ -54,7 +56,7 @@ std::string ElementsText(const std::vector<Value>& values) {
   return Joined(values, [](const Value& v) { return v.ToString(); });
 }
 
-// `{'a': 1}`
+// Returns `{'a': 1}`.
 std::string EntriesText(const Value::Entries& entries) {
   return "{" +
          Joined(entries,
@@ -64,7 +66,7 @@ std::string EntriesText(const Value::Entries& entries) {
          "}";
 }
 
-// `a=1`, each with `before` in front of it.
+// Returns `a=1, b=2`, each name preceded by `before`.
 std::string NamedText(const Value::Entries& entries, std::string_view before) {
   return Joined(entries, [&](const auto& entry) {
     return std::string(before) + entry.first.AsString().value_or(entry.first.ToString()) +
@@ -72,7 +74,7 @@ std::string NamedText(const Value::Entries& entries, std::string_view before) {
   });
 }
 
-// Without the module of the names that Python knows without one.
+// Returns the qualified name; Python omits the module `builtins`.
 std::string GlobalText(const Value::Global& global) {
   if (global.module == "builtins") return global.qualified_name;
   return global.module + "." + global.qualified_name;

@@ -15,7 +15,7 @@ absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 absl::Status Cut() { return absl::UnavailableError("the connection was cut"); }
 
-// A copy of a message, in fragments as a transport might deliver it.
+// Splits a message into fragments, as a transport might deliver it.
 ReceivedMessage Fragmented(std::string bytes, size_t fragment_bytes) {
   auto owner = std::make_shared<std::string>(std::move(bytes));
   ReceivedMessage message;
@@ -31,6 +31,8 @@ ReceivedMessage Fragmented(std::string bytes, size_t fragment_bytes) {
 
 }  // namespace
 
+// One stream. The client's calls drive the session of the service directly: a Write()
+// runs OnMessage(), a Read() runs Next(). The stream has ended once status_ is set.
 class InProcessConnection::InProcessStream final : public Stream {
  public:
   InProcessStream(InProcessConnection* connection, server::Service* service,
@@ -110,12 +112,15 @@ class InProcessConnection::InProcessStream final : public Stream {
     stall_over_.NotifyAll();
   }
 
+  // Ends the stream with its first status and destroys the session.
   void End(const absl::Status& status) REQUIRES(mutex_) {
     if (!status_.has_value()) status_ = status;
     inbound_.reset();
     outbound_.reset();
   }
 
+  // Ends the stream from another thread. Cancel() comes first: a call that waits holds
+  // mutex_ and releases it only when it is woken.
   void Kill() {
     Cancel();
     MutexLock lock(mutex_);
@@ -147,7 +152,8 @@ class InProcessConnection::InProcessStream final : public Stream {
     lock.Unlock();
     const bool stopped = outbound_->CancelWait();
     lock.Lock();
-    // `ready` is about to be called.
+    // CancelWait() came too late: the session is about to call the callback, which uses
+    // this object, so wait for it.
     while (!stopped && !woken_) {
       stall_over_.WaitFor(stall_mutex_, absl::Seconds(1),
                           [this]() REQUIRES(stall_mutex_) { return woken_; });
@@ -158,6 +164,8 @@ class InProcessConnection::InProcessStream final : public Stream {
     return absl::DeadlineExceededError("nothing came in time");
   }
 
+  // Runs the session until it has a message. A session that is limited in rate says when
+  // to call it again; this waits on the calling thread.
   absl::StatusOr<ReceivedMessage> TakeNext(const Faults& faults, Deadline deadline)
       REQUIRES(mutex_) {
     absl::StatusOr<std::optional<server::OutboundMessage>> next;
@@ -192,6 +200,7 @@ class InProcessConnection::InProcessStream final : public Stream {
     return received;
   }
 
+  // Waits until the deadline or Cancel(), as for a message that never arrives.
   absl::Status Stall(Deadline deadline) {
     MutexLock lock(stall_mutex_);
     const bool cancelled = stall_over_.WaitUntil(
@@ -211,6 +220,8 @@ class InProcessConnection::InProcessStream final : public Stream {
   std::optional<absl::StatusOr<std::string>> response_ GUARDED_BY(mutex_);
   std::optional<absl::Status> status_ GUARDED_BY(mutex_);
 
+  // Separate from mutex_, so that Cancel() and the session's callback work while another
+  // thread waits with mutex_ held.
   Mutex stall_mutex_;
   CondVar stall_over_;
   bool cancelled_ GUARDED_BY(stall_mutex_) = false;
@@ -226,6 +237,7 @@ void InProcessConnection::SetService(server::Service* service) {
   MutexLock lock(mutex_);
   service_ = service;
   for (InProcessStream* stream : streams_) stream->Kill();
+  // New calls see the new service; those in progress still use the old one.
   changed_.WaitUntil(mutex_, SteadyNow() + absl::Seconds(60),
                      [this]() REQUIRES(mutex_) { return active_calls_ == 0; });
 }

@@ -18,16 +18,17 @@
 
 namespace modelstore::internal {
 
-// Thread-safe.
+// Thread-safe. Lock order: the connection's mutex, then a stream's mutex, then its stall
+// mutex. A session runs under the mutex of its stream.
 class InProcessConnection : public Connection {
  public:
   // The server cannot be reached before SetService().
   explicit InProcessConnection(const ConnectOptions& options);
   ~InProcessConnection() override;
 
-  // Replaces the server. Running calls and streams are broken, and their sessions are
-  // destroyed when this returns. `service` is not owned; null: the server cannot be
-  // reached.
+  // Replaces the server. Breaks open streams and destroys their sessions; waits up to
+  // 60 s for running unary calls, which finish on the old service. `service` is not
+  // owned; null makes the server unreachable.
   void SetService(server::Service* service);
 
   struct Faults {
@@ -63,9 +64,12 @@ class InProcessConnection : public Connection {
 
  private:
   class InProcessStream;
+  // What the faults say about one message.
   enum class Verdict { kPass, kCutBefore, kCutAfter, kStall };
 
+  // Counts a stream message, after waiting while paused, and applies the faults to it.
   Verdict CountMessage(Deadline deadline);
+  // Called by the destructor of a stream.
   void Forget(InProcessStream* stream);
   Faults faults() const;
 
@@ -75,6 +79,7 @@ class InProcessConnection : public Connection {
   int active_calls_ GUARDED_BY(mutex_) = 0;
   bool paused_ GUARDED_BY(mutex_) = false;
   CondVar changed_;
+  // Open streams; each removes itself.
   std::set<InProcessStream*> streams_ GUARDED_BY(mutex_);
   Faults faults_ GUARDED_BY(mutex_);
   int64_t messages_ GUARDED_BY(mutex_) = 0;

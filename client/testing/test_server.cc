@@ -13,7 +13,7 @@ std::unique_ptr<storage::CheckpointStore> OpenStore(
   options.reserve_bytes = 0;
   auto store = storage::CheckpointStore::Open(options, storage::OpenMemoryEngine(disk));
   if (!store.ok()) {
-    // Only a fault that was injected into the disk comes here.
+    // Reachable only through a fault that a test injected into the disk.
     std::fprintf(stderr, "TestServer: %s\n", store.status().ToString().c_str());
     std::abort();
   }
@@ -33,6 +33,7 @@ TestServer::~TestServer() { Stop(); }
 
 Client TestServer::NewClient() const { return Client(parts_->connection); }
 
+// Sessions use the service, and the service uses the store: destroyed in this order.
 void TestServer::Stop() {
   parts_->connection->SetService(nullptr);
   parts_->service.reset();

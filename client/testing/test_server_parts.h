@@ -1,6 +1,6 @@
-// What a TestServer is made of: the service over the engine in memory, and the
-// connection that all of its clients share. Not installed; tests of this tree reach
-// through it to inject faults.
+// The parts of a TestServer: the service with the in-memory engine, and the connection
+// that all of its clients share. Not installed; modelstore's own tests use it to inject
+// faults.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@
 namespace modelstore {
 
 struct TestServer::Parts {
-  // Keeps its content while the server is stopped.
+  // Keeps the data while the server is stopped.
   const std::shared_ptr<storage::MemoryDisk> disk;
   const std::shared_ptr<internal::InProcessConnection> connection;
   // Null while the server is stopped. The service uses the store.

@@ -14,7 +14,7 @@ namespace architecture_build {
 
 namespace nn = torch::nn;
 
-// Sets the generator back when it goes, however that is.
+// Restores the state of the CPU generator when it is destroyed.
 class KeptGenerator {
  public:
   KeptGenerator() : state_(GetCpuRngState()) {}
@@ -30,8 +30,8 @@ std::string Describe(const std::string& path, const ModuleTree& node) {
   return absl::StrCat("`", path, "` (", node.type(), ") ");
 }
 
-// The arguments in their stored form, whoever stored them; nothing if they make no
-// sense.
+// Completes the arguments with defaults, because clients of other languages may store
+// fewer. Nullopt if they are invalid.
 std::optional<ModuleTree> Completed(const ModuleTree& node) {
   NamedValues given;
   for (const auto& argument : node.arguments()) {
@@ -43,7 +43,7 @@ std::optional<ModuleTree> Completed(const ModuleTree& node) {
   return complete;
 }
 
-// A module of LibTorch without children; no module if it is none.
+// Builds a LibTorch module without children; `module` is null if the node is none.
 Built BuildLeaf(const std::string& path, const ModuleTree& node) {
   const LeafType* type = FindLeaf(node.type());
   if (type == nullptr || node.incomplete() || node.children_size() > 0) return {};
@@ -57,7 +57,9 @@ Built BuildLeaf(const std::string& path, const ModuleTree& node) {
   return built;
 }
 
-// LibTorch's layer has no batch_first and norm_first, and its own epsilon.
+// Builds a TransformerEncoderLayer; `module` is null if LibTorch's class cannot represent
+// it. That class lacks batch_first and norm_first, and has a fixed layer_norm_eps of
+// 1e-5.
 Built BuildEncoderLayer(const std::string& path, const ModuleTree& node) {
   if (node.type() != "TransformerEncoderLayer" || node.incomplete()) return {};
   const std::optional<ModuleTree> m = Completed(node);
@@ -79,7 +81,7 @@ Built BuildEncoderLayer(const std::string& path, const ModuleTree& node) {
           ""};
 }
 
-// `parent` is null for the root.
+// Builds `node` and its children. `parent` is null for the root.
 Built BuildTree(const std::string& path, const ModuleTree& node,
                 const ModuleTree* parent);
 
@@ -95,8 +97,8 @@ std::string NoForward(const std::string& path, const ModuleTree& node) {
   return it + "has no forward: save it with SaveArgs.forward";
 }
 
-// The forward of a container. That of a TransformerEncoder is its class's own: the
-// layers in order, then the norm.
+// Returns the steps of a container. Those of a TransformerEncoder are implied by its
+// class: the layers in order, then the norm.
 std::vector<std::string> StepsOf(const ModuleTree& node, const ModuleTree* parent) {
   std::vector<std::string> steps = ForwardSteps(node);
   const bool layers = node.type() == "ModuleList" && parent != nullptr &&
@@ -106,6 +108,8 @@ std::vector<std::string> StepsOf(const ModuleTree& node, const ModuleTree* paren
   return steps;
 }
 
+// Builds a BuiltModule. If a step cannot run, returns the module without a forward and
+// the reason, so that the model can still be printed.
 Built BuildContainer(const std::string& path, const ModuleTree& node,
                      const ModuleTree* parent) {
   auto module = std::make_shared<BuiltModule>(node);
@@ -117,7 +121,7 @@ Built BuildContainer(const std::string& path, const ModuleTree& node,
   }
   Built result{module, {}, ""};
   const std::vector<std::string> steps = StepsOf(node, parent);
-  // A Sequential without children hands its input on; PyTorch's does too.
+  // An empty Sequential returns its input, as PyTorch's does.
   if (steps.empty() && node.type() != "Sequential") {
     result.why_not = NoForward(path, node);
     return result;

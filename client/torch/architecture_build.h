@@ -10,27 +10,30 @@
 namespace modelstore::torch_internal {
 
 struct Built {
-  // Never null. With every module of the architecture under its path; parameters
-  // as their constructors leave them.
+  // Never null in the result of BuildArchitecture(). Has every module of the architecture
+  // at its path. Parameters have the values of their constructors.
   std::shared_ptr<torch::nn::Module> module;
-  // Empty if it cannot run: then `why_not` says which module is the reason, and what
-  // to do about it.
+  // Runs the module; valid while `module` is held. Empty if it cannot run; then `why_not`
+  // names the module that prevents it and the remedy.
   TensorFunction forward;
   std::string why_not;
 };
 
-// The generator's state is as before: constructors draw from it. INVALID_ARGUMENT
-// for an architecture that is none. May throw, as torch does.
+// Builds the modules. Restores the state of the CPU generator, which constructors draw
+// from. INVALID_ARGUMENT if the architecture is invalid. May throw the exceptions of
+// torch.
 absl::StatusOr<Built> BuildArchitecture(const v1::Architecture& architecture);
 
-// Tensors of the checkpoint that belong to a BuiltModule itself (a parameter of a
-// user's class, an attention's projections): gives each a place of that shape, zero.
+// A tensor that belongs to a BuiltModule itself, such as a parameter of a user's class or
+// the projections of an attention.
 struct OwnTensor {
   std::string key;
   std::vector<int64_t> shape;
   torch::ScalarType type;
   bool buffer;
 };
+// Registers each tensor, filled with zeros, in the BuiltModule at its path. Ignores
+// tensors whose path has none.
 void PlaceOwnTensors(const std::vector<OwnTensor>& tensors, torch::nn::Module& root);
 
 }  // namespace modelstore::torch_internal

@@ -1,5 +1,5 @@
-// The table behind FindLeaf(): how entries are made. They are in architecture_leaves.cc
-// and the files beside it.
+// The table behind FindLeaf(), and templates for its entries. The entries are in
+// architecture_leaves*.cc.
 #pragma once
 
 #include <torch/torch.h>
@@ -19,13 +19,15 @@ namespace modelstore::torch_internal::leaves {
 
 namespace nn = torch::nn;
 
+// The first output of a module that returns a tensor or a tuple.
 inline torch::Tensor FirstOf(torch::Tensor tensor) { return tensor; }
 template <typename... T>
 torch::Tensor FirstOf(std::tuple<torch::Tensor, T...> outputs) {
   return std::get<0>(std::move(outputs));
 }
 
-// Those that LibTorch's modules have; Impl has some of them.
+// Returns the tensor members of a module of class Impl. The list has every tensor member
+// of LibTorch's modules; each class has some of them.
 template <typename Impl>
 std::vector<Member> MembersOf(const nn::Module& any) {
   std::vector<Member> members;
@@ -57,6 +59,7 @@ std::vector<Member> MembersOf(const nn::Module& any) {
   return members;
 }
 
+// Wraps a module; `forward` is set if Impl can be called with one tensor.
 template <typename Impl>
 Leaf Runnable(std::shared_ptr<Impl> module) {
   Leaf leaf{module, {}};
@@ -68,6 +71,8 @@ Leaf Runnable(std::shared_ptr<Impl> module) {
   return leaf;
 }
 
+// Built once and immutable afterwards. by_class points into by_name, whose elements do
+// not move.
 class Table {
  public:
   Table();
@@ -76,7 +81,8 @@ class Table {
   std::unordered_map<std::type_index, const LeafType*> by_class;
 
  private:
-  // `read` makes NamedValues of the module's options, `make` options of Arguments.
+  // Adds a class. `read` converts the module's options to NamedValues, `make` converts
+  // Arguments to options.
   template <typename Impl, typename Read, typename Make>
   void Add(const char* name, Read read, Make make) {
     LeafType& type = by_name[name];
@@ -94,7 +100,7 @@ class Table {
     by_class.emplace(typeid(Impl), &type);
   }
 
-  // A module without options; `inplace` is an argument that LibTorch lacks.
+  // Adds a class without options. Python's `inplace` argument has no counterpart there.
   template <typename Impl>
   void AddPlain(const char* name) {
     LeafType& type = by_name[name];

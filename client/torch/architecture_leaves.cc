@@ -45,6 +45,7 @@ void Table::AddNorms(const char* batch, const char* instance) {
     nn::BatchNormOptions options(a.Int("num_features"));
     options.eps(a.Number("eps")).affine(a.Flag("affine"));
     options.track_running_stats(a.Flag("track_running_stats"));
+    // None means a cumulative average: an empty optional.
     if (a.None("momentum")) {
       options.momentum() = std::decay_t<decltype(options.momentum())>();
     } else {
@@ -110,7 +111,7 @@ void Table::AddNormalisations() {
   });
 }
 
-// What Embedding and EmbeddingBag share.
+// Options that Embedding and EmbeddingBag share.
 template <typename Options>
 NamedValues ReadEmbedding(const Options& o) {
   return {{"num_embeddings", V(o.num_embeddings())},
@@ -147,12 +148,15 @@ void Table::AddEmbeddings() {
       [](const Arguments& a) {
         auto options = MakeEmbedding<nn::EmbeddingBagOptions>(a);
         options.include_last_offset(a.Flag("include_last_offset"));
+        // LibTorch's default is mean.
         if (a.Text("mode") == "sum") options.mode(torch::kSum);
         if (a.Text("mode") == "max") options.mode(torch::kMax);
         return options;
       });
 }
 
+// RNN, LSTM and GRU. Only RNN has a nonlinearity (default tanh), and only LSTM has a
+// proj_size in LibTorch.
 template <typename Impl, typename Options>
 void Table::AddRecurrent(const char* name) {
   Add<Impl>(
@@ -229,6 +233,7 @@ Table::Table() {
   AddUpsample();
 }
 
+// Never destroyed: it may be used during the exit of the process.
 const Table& TheTable() {
   static const auto* const table = new Table;
   return *table;

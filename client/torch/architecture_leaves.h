@@ -1,5 +1,5 @@
-// The modules that LibTorch has: how their arguments are read off a live one, and
-// how one is made of arguments. One table for both directions.
+// LibTorch's modules without children: reads the arguments of a live module, and builds a
+// module from arguments. One table serves both directions.
 #pragma once
 
 #include <torch/torch.h>
@@ -14,35 +14,38 @@
 
 namespace modelstore::torch_internal {
 
-// One tensor in, one out. May throw, as torch does.
+// Maps one tensor to one tensor. May throw the exceptions of torch.
 using TensorFunction = std::function<torch::Tensor(const torch::Tensor&)>;
 
 struct Leaf {
   std::shared_ptr<torch::nn::Module> module;
-  // What it does to one tensor; of a recurrent module its output without the state.
-  // Empty for a module that takes more than one. Valid while `module` lives.
+  // Runs the module; a recurrent module returns its output without the state. Empty for a
+  // module that takes more than one tensor. Valid while `module` is held.
   TensorFunction forward;
 };
 
-// A tensor that a module has as a member, under its name in the state dict.
+// A tensor member of a module, with its name in the state dict.
 struct Member {
   const char* name;
   torch::Tensor tensor;
 };
 
+// One entry of the table.
 struct LeafType {
   const char* name;
-  // The arguments of a module that is exactly this class, no class of its own
-  // derived from it. Null: something of it cannot be read.
+  // Returns the arguments of a module of exactly this class, not of a derived one.
+  // Nullopt if an argument cannot be read.
   std::function<std::optional<NamedValues>(const torch::nn::Module&)> read;
-  // Its members, as they are now. They are to be the registered tensors.
+  // Returns the present members, which differ from the registered tensors if one was
+  // reassigned (member_check.h).
   std::function<std::vector<Member>(const torch::nn::Module&)> members;
-  // `node`'s arguments are in their stored form. No module where LibTorch cannot
-  // make it so (an argument that it lacks).
+  // Builds the module from complete arguments. `module` is null if LibTorch lacks an
+  // argument that the node sets.
   std::function<Leaf(const ModuleTree& node)> build;
 };
 
-// Null if LibTorch has no such module that is without children of its own.
+// Find an entry by PyTorch's type name, or by the exact class of a module. Null if
+// LibTorch has no such module, or if it has children. Thread-safe.
 const LeafType* FindLeaf(std::string_view type);
 const LeafType* FindLeaf(const torch::nn::Module& module);
 

@@ -121,7 +121,7 @@ void Table::AddActivations() {
 
 namespace {
 
-// Newer LibTorch has no names of dimensions.
+// Newer versions of LibTorch have no named dimensions.
 template <typename Options>
 bool HasNamedDimension(const Options& o) {
   if constexpr (requires { o.dimname(); }) {
@@ -152,7 +152,7 @@ void Table::AddShapes() {
       [](const Arguments& a) {
         return nn::UnflattenOptions(a.Int("dim"), a.Ints("unflattened_size"));
       });
-  // A dimension by its name is no integer: nothing can be told of it.
+  // A named dimension is not an integer and cannot be stored.
   by_name["Unflatten"].read = [read = by_name["Unflatten"].read](
                                   const nn::Module& m) -> std::optional<NamedValues> {
     if (HasNamedDimension(dynamic_cast<const nn::UnflattenImpl&>(m).options)) return {};
@@ -211,7 +211,8 @@ void SetMode(const std::string& name, nn::UpsampleOptions& options) {
   if (name == "trilinear") options.mode(torch::kTrilinear);
 }
 
-// Python takes one size for all dimensions, LibTorch wants one for each.
+// Runs Upsample as Python does: a single size or factor applies to all dimensions, while
+// LibTorch needs one for each. The number of dimensions is known only from the input.
 torch::Tensor UpsampleAsPython(const nn::UpsampleImpl& module, const torch::Tensor& x) {
   nn::UpsampleImpl each(module.options);
   const auto dimensions = static_cast<size_t>(std::max<int64_t>(x.dim() - 2, 1));

@@ -3,7 +3,7 @@
 
 namespace modelstore::torch_internal::leaves {
 
-// Both kinds of convolution keep their options in one struct.
+// Convolutions and transposed convolutions share this options struct.
 template <size_t D>
 NamedValues ReadConvolution(const nn::detail::ConvNdOptions<D>& o) {
   return {{"in_channels", V(o.in_channels())},
@@ -16,6 +16,7 @@ NamedValues ReadConvolution(const nn::detail::ConvNdOptions<D>& o) {
           {"padding_mode", Word(o.padding_mode())}};
 }
 
+// Converts the padding option, which is sizes, `valid` or `same`.
 struct PaddingValue {
   template <size_t D>
   v1::Value operator()(const torch::ExpandingArray<D>& array) const {
@@ -25,6 +26,7 @@ struct PaddingValue {
   v1::Value operator()(torch::enumtype::kSame) const { return StringValue("same"); }
 };
 
+// LibTorch's default is zeros.
 template <typename Options>
 void SetPaddingMode(const std::string& mode, Options& options) {
   if (mode == "reflect") options.padding_mode(torch::kReflect);
@@ -38,7 +40,8 @@ void Table::AddConvolutions(const char* conv, const char* transposed) {
       conv,
       [](const auto& o) {
         NamedValues values = ReadConvolution<D>(o);
-        // By the variant's own visit(): its type is another in each LibTorch.
+        // visit() is found by argument-dependent lookup, because the variant is c10's or
+        // the standard library's, depending on the version of LibTorch.
         values.emplace_back("padding", visit(PaddingValue(), o.padding()));
         return values;
       },
@@ -90,6 +93,7 @@ void Table::AddPools(const char* max, const char* avg) {
                            {"ceil_mode", V(o.ceil_mode())}};
       },
       [](const Arguments& a) {
+        // A module that returns indices has two outputs, which a forward cannot pass on.
         if (a.Flag("return_indices")) a.Refuse();
         return nn::MaxPoolOptions<D>(a.Sizes<D>("kernel_size"))
             .stride(a.Sizes<D>("stride"))
@@ -140,6 +144,7 @@ void Table::AddAdaptivePools(const char* avg, const char* max) {
   });
 }
 
+// Paddings have two sizes per dimension: before and after.
 template <size_t D, typename Reflection, typename Replication, typename Constant>
 void Table::AddPads(const char* reflection, const char* replication,
                     const char* constant) {

@@ -1,4 +1,4 @@
-// Between LibTorch's options and the arguments of a stored module, both ways.
+// Converts between LibTorch's options and the arguments of a stored module.
 #pragma once
 
 #include <torch/torch.h>
@@ -16,7 +16,7 @@ namespace modelstore::torch_internal::leaves {
 
 namespace nn = torch::nn;
 
-// Options of live modules into values.
+// V() converts an option of a live module to a value.
 
 inline v1::Value V(bool b) { return BoolValue(b); }
 inline v1::Value V(int64_t i) { return IntValue(i); }
@@ -30,12 +30,14 @@ inline v1::Value V(const std::vector<double>& v) {
   return tuple;
 }
 
-// An optional, whichever LibTorch of this version uses.
+// Any optional type: LibTorch uses c10::optional or std::optional, depending on its
+// version.
 template <typename T>
 requires requires(const T& o) { o.has_value(); }
 inline v1::Value V(const T& o) { return o.has_value() ? V(*o) : NoneValue(); }
 
-// Nobody knows whether (2, 2) or 2 was typed: as PyTorch's users do, 2.
+// LibTorch does not keep whether (2, 2) or 2 was written; equal elements become one
+// number, as PyTorch's users usually write it.
 template <size_t D>
 inline v1::Value V(const torch::ExpandingArray<D>& array) {
   const bool equal = std::equal(array->begin() + 1, array->end(), array->begin());
@@ -43,7 +45,7 @@ inline v1::Value V(const torch::ExpandingArray<D>& array) {
                : V(std::vector<int64_t>(array->begin(), array->end()));
 }
 
-// A size or a factor of one dimension stands for all of them.
+// One element is a number that applies to all dimensions.
 template <typename T>
 v1::Value ScalarOrList(const std::vector<T>& values) {
   return values.size() == 1 ? V(values.front()) : V(values);
@@ -62,7 +64,7 @@ v1::Value Tuple(const torch::ExpandingArrayWithOptionalElem<D>& array) {
   return tuple;
 }
 
-// `kReflect` is 'reflect', `kReLU` is 'relu'.
+// Returns an enumerator as Python's string: kReflect is 'reflect', kReLU is 'relu'.
 template <typename Variant>
 v1::Value Word(const Variant& variant) {
   std::string name = torch::enumtype::get_enum_name(variant).substr(1);
@@ -71,8 +73,9 @@ v1::Value Word(const Variant& variant) {
   return StringValue(name);
 }
 
-// Of stored modules: arguments by name and type. A value that LibTorch cannot take
-// (None where it has a number) makes `unfit` true.
+// Reads the arguments of a stored module by name. A value that LibTorch cannot represent
+// (None instead of a number) returns a placeholder and sets unfit(); the module is then
+// not built.
 class Arguments {
  public:
   explicit Arguments(const ModuleTree& node) : node_(node) {}
@@ -96,7 +99,7 @@ class Arguments {
     return numbers;
   }
 
-  // One for all, or one each.
+  // One size for all dimensions, or one for each.
   template <size_t D>
   torch::ExpandingArray<D> Sizes(const char* name) const {
     const std::vector<int64_t> sizes = Ints(name);
@@ -106,7 +109,7 @@ class Arguments {
     return torch::ExpandingArray<D>(1);
   }
 
-  // Of an adaptive pool: parts may be None.
+  // Output sizes of an adaptive pool; elements may be None.
   template <typename Array>
   Array OutputSizes(const char* name) const {
     if (const auto one = AsInt(At(name))) return Array(*one);
@@ -126,6 +129,7 @@ class Arguments {
     return array;
   }
 
+  // Marks the arguments as unfit.
   void Refuse() const { unfit_ = true; }
   bool unfit() const { return unfit_; }
 

@@ -25,8 +25,8 @@ std::string ClassName(const nn::Module& module) {
   return name.substr(0, kMaxModuleNameBytes);
 }
 
-// A float that is what it is without being given is written as Python's default is:
-// Softplus's beta as 1, not 1.0.
+// Removes numbers that equal their default, so that they are completed in Python's
+// notation: Softplus's beta as 1, not 1.0.
 void DropFallbacks(const std::string& type, NamedValues& values) {
   for (const ArgumentSpec& spec : FindModuleType(type)->arguments) {
     const bool number = spec.kind == ArgumentKind::kNumber && spec.fallback != nullptr;
@@ -38,8 +38,8 @@ void DropFallbacks(const std::string& type, NamedValues& values) {
   }
 }
 
-// `kReLU` and `kGELU`, by their place in the options' variant; the third is a
-// function, of which nothing can be told.
+// Returns the name of an activation: index 0 of the options' variant is kReLU, 1 is
+// kGELU. Nullopt for index 2, a function, which cannot be stored.
 template <typename Options>
 std::optional<v1::Value> Activation(const Options& options) {
   const size_t index = options.activation().index();
@@ -47,7 +47,7 @@ std::optional<v1::Value> Activation(const Options& options) {
   return StringValue(index == 0 ? "relu" : "gelu");
 }
 
-// Of the modules that hold others: those that Python knows with arguments.
+// The arguments that encoder and decoder layers and Transformer share.
 template <typename Options>
 std::optional<NamedValues> LayerArguments(const Options& o) {
   const std::optional<v1::Value> activation = Activation(o);
@@ -75,8 +75,8 @@ const Impl* Exactly(const nn::Module& module) {
   return typeid(module) == typeid(Impl) ? dynamic_cast<const Impl*>(&module) : nullptr;
 }
 
-// Arguments of LibTorch's modules that have children. Nothing where `module` is
-// none of them, or one whose arguments cannot be read.
+// Returns the arguments of a LibTorch module that has children. Nullopt for other
+// classes, and if the arguments cannot be read.
 std::optional<NamedValues> HolderArguments(const nn::Module& module) {
   if (Exactly<nn::SequentialImpl>(module) || Exactly<nn::ModuleListImpl>(module) ||
       Exactly<nn::ModuleDictImpl>(module)) {
@@ -107,13 +107,14 @@ std::optional<NamedValues> HolderArguments(const nn::Module& module) {
   return std::nullopt;
 }
 
-// Type and arguments, or the class's name and the mark that it is incomplete.
+// Sets type and arguments, or the class name and the incomplete flag.
 void ReadSelf(const nn::Module& module, ModuleTree& node) {
   node.set_training(module.is_training());
   if (const auto* built = dynamic_cast<const BuiltModule*>(&module)) {
     node.MergeFrom(built->node());
     node.set_training(module.is_training());
-    // Whoever stored it: a save takes no argument that contradicts its type.
+    // Another client may have stored invalid arguments, which this save would be refused
+    // for: mark the module incomplete.
     if (!CheckArguments("arguments", node).ok()) node.set_incomplete(true);
     return;
   }
@@ -128,10 +129,11 @@ void ReadSelf(const nn::Module& module, ModuleTree& node) {
 }
 
 absl::Status ReadTree(const nn::Module& module, int depth, ModuleTree& node) {
-  // The bound is checked with the rest; this one keeps the stack.
+  // Bounds the recursion. ValidateArchitecture() refuses the deeper tree.
   if (depth > kMaxModuleDepth) return absl::OkStatus();
   ReadSelf(module, node);
-  // Of a class derived from Sequential the forward is still that of a Sequential.
+  // A class derived from Sequential runs its children in order, which is recorded
+  // explicitly, because its type name does not imply it.
   const bool runs_children = node.type() != "Sequential" && node.forward().empty() &&
                              dynamic_cast<const nn::SequentialImpl*>(&module) != nullptr;
   for (const auto& child : module.named_children()) {
@@ -139,7 +141,7 @@ absl::Status ReadTree(const nn::Module& module, int depth, ModuleTree& node) {
     below.set_name(child.key());
     if (auto s = ReadTree(*child.value(), depth + 1, below); !s.ok()) return s;
     if (runs_children) node.add_forward(child.key());
-    // Python gives the Linear that attention ends in a class of its own.
+    // Python has a class of its own for the final Linear of an attention.
     if (node.type() == "MultiheadAttention" && below.type() == "Linear") {
       below.set_type("NonDynamicallyQuantizableLinear");
     }

@@ -1,4 +1,4 @@
-// Reads the architecture off a live module, at a save.
+// Reads the architecture of a live module for a save.
 #pragma once
 
 #include <torch/torch.h>
@@ -15,10 +15,10 @@ namespace modelstore::torch_internal {
 // Forward steps of containers, by path; see SaveArgs::forward.
 using ForwardByPath = std::map<std::string, std::vector<std::string>>;
 
-// The tree of `module`: LibTorch's own modules with their arguments, anything else
-// by its class and marked incomplete, a module that was built from the store as it
-// was stored. INVALID_ARGUMENT naming `forward` for steps that do not fit, or a tree
-// beyond the bounds of an architecture.
+// Returns the tree of `module`. LibTorch's own modules have their arguments; a
+// BuiltModule has what was stored; any other module has its class name and is marked
+// incomplete. INVALID_ARGUMENT, with field `forward`, for steps that do not match the
+// module; INVALID_ARGUMENT for a tree that exceeds the limits of an architecture.
 absl::StatusOr<v1::Architecture> ReadArchitecture(const torch::nn::Module& module,
                                                   const ForwardByPath& forward);
 

@@ -13,7 +13,7 @@ namespace forward_steps {
 namespace F = torch::nn::functional;
 using torch::Tensor;
 
-// Arguments of one step: checked by ParseStep() to be numbers, and enough of them.
+// Positional arguments of one step. ParseStep() has checked their types and number.
 class StepArguments {
  public:
   explicit StepArguments(const ForwardStep& step) : values_(step.arguments) {}
@@ -36,7 +36,8 @@ class StepArguments {
 
 using Function = std::function<Tensor(const Tensor&, const StepArguments&, bool)>;
 
-// One for each of ForwardFunctions() but add and mul.
+// One entry for each of ForwardFunctions() except add and mul. The third argument is
+// whether the module is training.
 const std::unordered_map<std::string_view, Function>& Functions() {
   using A = StepArguments;
   static const auto* const functions = new std::unordered_map<std::string_view, Function>{
@@ -95,6 +96,7 @@ const std::unordered_map<std::string_view, Function>& Functions() {
   return *functions;
 }
 
+// Runs one step on the current value `x`. `input` is the input of the module.
 Tensor Apply(const ForwardStep& step, const TensorFunction& child, const Tensor& x,
              const Tensor& input, bool training) {
   if (!step.child.empty()) return child(x);

@@ -1,5 +1,5 @@
-// A module made from a stored architecture: it has the stored children and runs the
-// stored forward. Containers are of this class, and what LibTorch cannot build.
+// BuiltModule: a module made from a stored architecture, with the stored children and the
+// stored forward. Used for containers, and for modules that LibTorch cannot build.
 #pragma once
 
 #include <torch/torch.h>
@@ -15,7 +15,7 @@ namespace modelstore::torch_internal {
 
 class BuiltModule : public torch::nn::Module {
  public:
-  // `node` as stored, without its children: what a save writes back.
+  // `node` is the stored module; its type and arguments are written again by a save.
   explicit BuiltModule(ModuleTree node) : node_(std::move(node)) {
     node_.clear_children();
     node_.clear_name();
@@ -23,13 +23,13 @@ class BuiltModule : public torch::nn::Module {
 
   const ModuleTree& node() const { return node_; }
 
-  // One step after the other. `child` is the step's child, or its operand; empty
-  // where it has none, as for a step whose operand is the input itself.
+  // Appends a step. `child` runs the step's child or operand; empty if it has neither, as
+  // a function, or `add` of the module's input.
   void AddStep(ForwardStep step, TensorFunction child) {
     steps_.emplace_back(std::move(step), std::move(child));
   }
 
-  // Throws what torch throws, as every module does.
+  // Runs the steps in order. Throws the exceptions of torch.
   torch::Tensor forward(const torch::Tensor& input);
 
   void pretty_print(std::ostream& stream) const override { stream << node_.type(); }

@@ -9,6 +9,7 @@
 namespace modelstore::torch_internal {
 namespace {
 
+// All types that both sides have. Quantized types are absent, so they are refused.
 constexpr std::pair<torch::ScalarType, DType> kTypes[] = {
     {torch::kBool, DType::kBool},
     {torch::kByte, DType::kUint8},

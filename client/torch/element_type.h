@@ -1,4 +1,4 @@
-// torch's element types and the contract's: the same ones under two names.
+// Converts between torch's element types and DType.
 #pragma once
 
 #include <torch/torch.h>
@@ -18,7 +18,7 @@ absl::StatusOr<DType> DTypeFromTorch(torch::ScalarType type);
 // UNIMPLEMENTED for types that this LibTorch lacks.
 absl::StatusOr<torch::ScalarType> DTypeToTorch(DType dtype);
 
-// `[2, 3]`.
+// Returns a shape as text: `[2, 3]`.
 std::string ShapeText(absl::Span<const int64_t> shape);
 
 }  // namespace modelstore::torch_internal

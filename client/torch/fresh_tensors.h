@@ -1,4 +1,4 @@
-// New CPU tensors to load into.
+// Allocates CPU tensors to load into.
 #pragma once
 
 #include <torch/torch.h>
@@ -10,22 +10,21 @@
 
 namespace modelstore::torch_internal {
 
-// Small tensors share slabs, because an allocation for each costs more than its
-// bytes; every tensor still has a storage of its own, so that resizing one or
-// taking its storage never reaches another. A slab lives as long as any tensor
-// in it.
+// Small tensors share slabs, because allocating each costs more than filling it. Every
+// tensor has its own Storage, so resizing a tensor or moving its storage does not affect
+// others. A slab is freed with its last tensor. Not thread-safe.
 class FreshTensors {
  public:
+  // Tensors below this size are placed in slabs.
   static constexpr int64_t kSmallBytes = int64_t{1} << 20;
 
-  // `small_bytes`: what all tensors under kSmallBytes will take, each rounded up
-  // by SlabBytes().
+  // `small_bytes`: the sum of SlabBytes() of all tensors that will be made.
   explicit FreshTensors(int64_t small_bytes) : small_bytes_left_(small_bytes) {}
 
-  // What a tensor of so many bytes takes of a slab; 0 if it has its own memory.
+  // Returns the slab space of a tensor of `bytes`; 0 if it gets its own allocation.
   static int64_t SlabBytes(int64_t bytes);
 
-  // Uninitialised, contiguous. Throws what torch throws.
+  // Returns an uninitialized contiguous tensor. Throws the exceptions of torch.
   torch::Tensor Make(absl::Span<const int64_t> shape, torch::ScalarType type);
 
  private:

@@ -1,4 +1,4 @@
-// Turns what torch throws into a status. No exception leaves client/torch.
+// Converts exceptions of torch to a status. No exception leaves client/torch.
 #pragma once
 
 #include <torch/torch.h>
@@ -15,11 +15,12 @@
 
 namespace modelstore::torch_internal {
 
-// RESOURCE_EXHAUSTED when memory ran out, else INTERNAL with torch's own words.
+// RESOURCE_EXHAUSTED if memory ran out, UNIMPLEMENTED if torch lacks the operation,
+// otherwise INTERNAL; with the first line of torch's message.
 absl::Status StatusFromTorch(std::string_view doing, const c10::Error& error);
 
-// Runs `work`, which returns absl::Status or absl::StatusOr<T>. `doing` opens
-// the message: "reading the module".
+// Runs `work`, which returns absl::Status or absl::StatusOr<T>, and returns its result or
+// the exception as a status. Messages start with `doing`, such as "reading the module".
 template <typename Work>
 auto Guarded(std::string_view doing, Work&& work) -> std::invoke_result_t<Work> {
   const absl::string_view where(doing.data(), doing.size());

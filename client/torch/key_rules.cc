@@ -11,13 +11,15 @@
 namespace modelstore::torch_internal {
 namespace {
 
+// Maximum number of keys that an error message lists.
 constexpr size_t kMaxKeysInError = 3;
 
+// Compiles a pattern so that it matches whole keys only.
 absl::StatusOr<std::shared_ptr<const RE2>> CompileKeyPattern(const std::string& field,
                                                              const std::string& pattern) {
   RE2::Options options;
   options.set_log_errors(false);
-  // By itself first: what closes a group that it did not open is no pattern.
+  // Compiled alone first: `a)(b` is invalid, but would be valid inside the group below.
   const RE2 alone(pattern, options);
   if (!alone.ok()) {
     return InvalidField(field, absl::StrCat("not an RE2 pattern: ", alone.error()));
@@ -51,6 +53,7 @@ absl::StatusOr<std::string> KeyRenames::Apply(const std::string& stored) const {
   }
   std::string key = absl::StrCat(add_, absl::string_view(stored).substr(strip_.size()));
   for (const Rule& rule : rules_) {
+    // The pattern is anchored, so Extract() rewrites the whole key.
     std::string renamed;
     if (RE2::Extract(key, *rule.pattern, rule.replacement, &renamed)) return renamed;
   }

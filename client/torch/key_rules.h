@@ -1,5 +1,4 @@
-// What the caller says about keys of section `model`: under which name a stored one
-// is known here, and which buffers are no part of the state.
+// Rules for keys of section `model`: renames from stored keys, and key patterns.
 #pragma once
 
 #include <memory>
@@ -13,17 +12,19 @@
 
 namespace modelstore::torch_internal {
 
-// From stored names to those of here. Copies share the compiled patterns.
+// The renames of LoadArgs: strip a prefix, add a prefix, then the first matching rule.
+// Copies share the compiled patterns.
 class KeyRenames {
  public:
-  // INVALID_ARGUMENT, naming the field, for a pattern or a replacement that RE2 does
-  // not take.
+  // INVALID_ARGUMENT, with the field, for a pattern or replacement that RE2 does not
+  // accept.
   static absl::StatusOr<KeyRenames> Make(const LoadArgs& args);
 
   bool empty() const { return strip_.empty() && add_.empty() && rules_.empty(); }
   // FAILED_PRECONDITION if the key lacks the prefix to strip.
   absl::StatusOr<std::string> Apply(const std::string& stored) const;
-  // In order. Refuses, naming both, two keys that would be one.
+  // Renames all keys, in order. FAILED_PRECONDITION, naming both, if two get the same
+  // key.
   absl::StatusOr<std::vector<std::string>> ApplyAll(
       const std::vector<std::string>& stored) const;
 
@@ -40,10 +41,11 @@ class KeyRenames {
 // RE2 patterns that match whole keys.
 class KeyPatterns {
  public:
+  // INVALID_ARGUMENT, with `field` and index, for a pattern that does not compile.
   static absl::StatusOr<KeyPatterns> Make(const char* field,
                                           const std::vector<std::string>& patterns);
   bool Match(const std::string& key) const { return First(key).has_value(); }
-  // Which one matches first.
+  // Returns the index of the first pattern that matches.
   std::optional<size_t> First(const std::string& key) const;
 
  private:

@@ -32,8 +32,9 @@ namespace modelstore {
 namespace torch_internal {
 namespace {
 
-// One load: everything is settled by Prepare(), nothing of the caller's is
-// touched before Finish().
+// One LoadCheckpoint() call. Prepare() validates everything and plans, the Transfer
+// writes the module's tensors, Finish() sets optimizers, schedulers, generators and
+// returned sections. Prepare() changes nothing of the caller's but the result.
 class Loader {
  public:
   Loader(const Client& client, std::string_view name, const LoadArgs& args,
@@ -79,7 +80,7 @@ class Loader {
     non_persistent_ = *std::move(patterns);
     status = ReadEntries();
     if (status.ok()) status = MakePlan();
-    // All that was asked for is absent, and the caller goes on without.
+    // No plan: all requested sections are absent, and the policy accepts that.
     if (!status.ok() || !plan_.has_value()) return status;
     status = PlanLive();
     if (status.ok()) status = PlanSchedulers();
@@ -93,7 +94,7 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // Which optimizer and scheduler is of which section.
+  // Assigns optimizers and schedulers to sections.
   absl::Status NameSections() {
     auto optimizers = OptimizersOf(args_);
     if (!optimizers.ok()) return optimizers.status();
@@ -105,18 +106,20 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // The module's tensors and extra_tensors.
+  // Collects the tensors to fill: those of the module and extra_tensors.
   absl::Status ReadEntries() {
     if (args_.module) entries_ = WalkState(*args_.module, non_persistent_);
     if (absl::Status s = AddExtra(args_.extra_tensors, entries_); !s.ok()) return s;
-    // Those of a state dict are fresh.
+    // names_ uses the registered tensors, which optimizers hold; FollowMembers() then
+    // replaces entries by the tensors that forward() uses. A state dict gets fresh
+    // tensors.
     if (args_.module || !entries_.empty()) names_.emplace(entries_);
     if (!args_.module || args_.ignore_reassigned_members) return absl::OkStatus();
     return FollowMembers(*args_.module, "loaded", entries_);
   }
 
   absl::Status MakePlan() {
-    // Resolves `latest` once, and tells which sections there are to ask for.
+    // Resolves `latest` or an alias once, so that all later calls use the same version.
     absl::StatusOr<CheckpointInfo> checkpoint =
         client_.GetCheckpoint(name_, {.deadline = deadline_});
     if (!checkpoint.ok()) return checkpoint.status();
@@ -127,6 +130,7 @@ class Loader {
     options.selection.sections.assign(wanted_.begin(), wanted_.end());
     absl::StatusOr<LoadPlan> plan = client_.PlanLoad(checkpoint->name, options);
     if (!plan.ok()) return plan.status();
+    // Plans again with a cast on the server if that sends fewer bytes.
     if (const std::optional<DType> narrower = NarrowerType(*plan)) {
       options.target_dtype = narrower;
       plan = client_.PlanLoad(checkpoint->name, options);
@@ -150,9 +154,10 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // The type of the floating-point tensors of the module and of extra_tensors, if it is
-  // one for all of them, and what is stored would only shrink on its way to it: then the
-  // server casts.
+  // Returns the dtype that the server should cast to: the one that all floating-point
+  // tensors of the module and extra_tensors have, if every stored tensor of another
+  // floating-point type is wider. Nullopt if a cast on the server could lose precision or
+  // save nothing.
   std::optional<DType> NarrowerType(const LoadPlan& plan) const {
     if (args_.module == nullptr || !optimizers_.empty() || !returned_.empty() ||
         options_.target_dtype.has_value() || args_.dtype != Policy::kFail) {
@@ -165,7 +170,7 @@ class Loader {
       if (!dtype.ok() || (wanted.has_value() && *wanted != *dtype)) return std::nullopt;
       wanted = *dtype;
     }
-    // To a float8 torch casts, the server does not.
+    // The server does not cast to float8; torch does.
     if (!wanted.has_value() || ElementSize(*wanted) < 2) return std::nullopt;
     bool shrinks = false;
     for (const TensorInfo& info : plan.tensors()) {
@@ -176,6 +181,7 @@ class Loader {
     return shrinks ? wanted : std::nullopt;
   }
 
+  // Computes wanted_ and returned_ from the arguments and applies `absent_sections`.
   absl::Status ChooseSections(const CheckpointInfo& checkpoint) {
     const std::set<std::string> stored(checkpoint.sections.begin(),
                                        checkpoint.sections.end());
@@ -214,6 +220,7 @@ class Loader {
     return absl::OkStatus();
   }
 
+  // Matches everything of the caller's with the plan.
   absl::Status PlanLive() {
     if (args_.state_dict) AddFresh("model");
     if (options_.target_dtype.has_value()) ReportCasts();
@@ -256,7 +263,8 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // The state of an optimizer, on the devices of its parameters.
+  // Fresh tensors for an optimizer's state, on the devices of its parameters. Numbers are
+  // read on the CPU.
   void AddFresh(const OptimizerLoad& load) {
     for (const OptimizerLoad::ParameterState& state : load.states) {
       for (const auto& [name, index] : state.number_tensors) {
@@ -269,7 +277,8 @@ class Loader {
     }
   }
 
-  // What target_dtype did to fresh tensors, and which it left as they are.
+  // Reports which fresh tensors target_dtype casts, and to which tensors it does not
+  // apply.
   void ReportCasts() {
     for (size_t i = 0; i < plan_->tensors().size(); ++i) {
       const auto index = static_cast<int64_t>(i);
@@ -286,7 +295,7 @@ class Loader {
     }
   }
 
-  // Keys of the model that the caller's filters keep from the plan.
+  // Keys of section `model`, after renaming, that the selection excludes from the plan.
   absl::StatusOr<std::vector<std::string>> LeftOut() {
     std::vector<std::string> keys;
     const TensorSelection& selection = options_.selection;
@@ -300,7 +309,7 @@ class Loader {
     for (const TensorInfo& info : *all) {
       if (info.section != "model") continue;
       absl::StatusOr<std::string> key = renames_.Apply(info.key);
-      // What bears another name than the rules speak of was left out for that.
+      // A key that the renames reject was excluded to avoid that error: ignore it.
       if (key.ok() && index_->Find("model", *key) < 0) keys.push_back(*key);
     }
     return keys;
@@ -333,6 +342,7 @@ class Loader {
                      "; to go on with those here set `settings`"));
   }
 
+  // Checks section `rng` and plans which generators are restored.
   absl::Status PlanRng() {
     if (!args_.rng || wanted_.count("rng") == 0) return absl::OkStatus();
     const SectionContent* content = FindSection("rng");
@@ -349,7 +359,7 @@ class Loader {
     fresh_.try_emplace(rng_, kCpu);
     const Value* cuda = content->value.Find("cuda");
     absl::Status status = cuda ? PlanDeviceRng(*cuda) : absl::OkStatus();
-    // Those of the devices that are in use here and were not when this was saved.
+    // Reports devices of the module whose generator state is not stored.
     std::set<int> devices;
     for (const Match& match : matches_) {
       devices.insert(device::Runtime().DeviceOf(match.target));
@@ -362,7 +372,7 @@ class Loader {
     return status;
   }
 
-  // `cuda` is a dict from a GPU's number to its state.
+  // `cuda` is a dict from the number of a GPU, as text, to its state.
   absl::Status PlanDeviceRng(const Value& cuda) {
     const int count = device::Runtime().DeviceCount();
     for (const int64_t index : index_->Section("rng")) {
@@ -386,6 +396,7 @@ class Loader {
     return absl::OkStatus();
   }
 
+  // Optimizers come first, because creating their state may run out of memory.
   absl::Status Finish() {
     absl::Status status =
         ApplyOptimizers(optimizer_loads_, [&](int64_t i) { return transfer_->Fresh(i); });
@@ -415,6 +426,7 @@ class Loader {
     return absl::OkStatus();
   }
 
+  // Fresh tensors for a whole section, placed by the caller's rules.
   void AddFresh(const std::string& section) {
     for (int64_t index : index_->Section(section)) {
       fresh_.try_emplace(index, placement_.DeviceFor(section, index_->KeyOf(index)));
@@ -432,7 +444,7 @@ class Loader {
   const std::string_view name_;
   const LoadArgs& args_;
   LoadOptions options_;
-  const Deadline deadline_;  // of options_, or the default
+  const Deadline deadline_;  // from options_, or the default
   LoadResult& result_;
   OptimizersBySection optimizers_;
   std::map<std::string, torch::optim::LRScheduler*> schedulers_;
@@ -444,14 +456,14 @@ class Loader {
   std::optional<LoadPlan> plan_;
   std::optional<PlanIndex> index_;
   std::vector<Match> matches_;
-  std::map<int64_t, int> fresh_;             // their devices, by position
-  std::vector<StateEntry> entries_;          // as forward() uses them
-  std::optional<ParameterNames> names_;      // of the tensors as registered
-  std::vector<std::vector<size_t>> shared_;  // positions of matches_
+  std::map<int64_t, int> fresh_;             // plan position to device
+  std::vector<StateEntry> entries_;          // tensors that forward() uses
+  std::optional<ParameterNames> names_;      // names of the registered tensors
+  std::vector<std::vector<size_t>> shared_;  // groups of positions in matches_
   std::vector<OptimizerLoad> optimizer_loads_;
   std::vector<std::pair<torch::optim::LRScheduler*, int64_t>> scheduler_steps_;
-  int64_t rng_ = -1;
-  std::map<int, int64_t> device_rng_;  // positions, by device
+  int64_t rng_ = -1;                   // plan position of the CPU generator's state
+  std::map<int, int64_t> device_rng_;  // device to plan position
   std::optional<Transfer> transfer_;
 };
 

@@ -19,7 +19,7 @@ namespace modelstore {
 namespace torch_internal {
 namespace load_model {
 
-// The checkpoint with its architecture, under its canonical name.
+// Fetches the checkpoint with its architecture. Resolves aliases and `latest`.
 absl::StatusOr<v1::Checkpoint> FetchArchitecture(const Client& client,
                                                  std::string_view name,
                                                  Deadline deadline) {
@@ -36,7 +36,7 @@ absl::StatusOr<v1::Checkpoint> FetchArchitecture(const Client& client,
                    "SaveArgs.architecture"));
 }
 
-// Places the tensors that the module lacks in its containers.
+// Registers zero tensors in containers for stored tensors that the module does not have.
 absl::Status PlaceRemainingTensors(const std::vector<TensorInfo>& stored,
                                    torch::nn::Module& module) {
   std::set<std::string> there;
@@ -52,8 +52,9 @@ absl::Status PlaceRemainingTensors(const std::vector<TensorInfo>& stored,
   return absl::OkStatus();
 }
 
-// What belongs to no module, such as a second network, is left out. A module that is no
-// container has no place for a tensor that its class does not have.
+// Unexpected tensors that belong to no module, such as those of a second network, are
+// ignored. FAILED_PRECONDITION for one below a module of the architecture: it would be
+// missing there.
 absl::Status CheckUnexpected(const std::vector<std::string>& unexpected,
                              const torch::nn::Module& module) {
   const auto modules = module.named_modules();
@@ -66,7 +67,7 @@ absl::Status CheckUnexpected(const std::vector<std::string>& unexpected,
   return absl::OkStatus();
 }
 
-// Parameters that were frozen are frozen again.
+// Freezes the parameters that were saved frozen.
 void Freeze(const std::vector<TensorInfo>& stored, torch::nn::Module& module) {
   auto parameters = module.named_parameters();
   for (const TensorInfo& tensor : stored) {
@@ -79,7 +80,8 @@ void Freeze(const std::vector<TensorInfo>& stored, torch::nn::Module& module) {
 
 absl::StatusOr<LoadedModel> Load(const Client& client, std::string_view name,
                                  const LoadOptions& options) {
-  // What is loaded to be run can be trained as well, wherever it was loaded.
+  // Creates normal tensors, which can be trained, even if the caller is in inference
+  // mode.
   const c10::InferenceMode training(false);
   if (auto device = UsableDevice("device", options.device); !device.ok()) {
     return device.status();
@@ -99,6 +101,8 @@ absl::StatusOr<LoadedModel> Load(const Client& client, std::string_view name,
   }
   const auto stored = client.ListTensors(checkpoint->name(), {.deadline = deadline});
   if (!stored.ok()) return stored.status();
+  // Registers further tensors, so that strict matching finds them. Then moves the module
+  // to its device, because LoadCheckpoint() loads in place.
   if (auto s = PlaceRemainingTensors(*stored, *built->module); !s.ok()) return s;
   built->module->to(torch::Device(options.device));
   LoadOptions in_time = options;

@@ -19,8 +19,8 @@ absl::string_view Name(DType dtype) {
   return absl::string_view(name.data(), name.size());
 }
 
-// The version of the class that wrote what is the module around `key` here; 1 where
-// it is not told, as by a state dict that lost its `_metadata`.
+// Returns the stored `version` of the module that has `key`; 1 if it is unknown, as in a
+// state dict without `_metadata`.
 int64_t StoredVersion(const std::string& key, const PlanIndex& plan,
                       const Value& metadata) {
   const auto module_of = [](const std::string& name) {
@@ -28,7 +28,7 @@ int64_t StoredVersion(const std::string& key, const PlanIndex& plan,
     return name.substr(0, dot == std::string::npos ? 0 : dot);
   };
   std::string path = module_of(key);
-  // Under the name that it had when it was stored.
+  // `_metadata` uses the stored path. A neighbour of `key` that is in the plan gives it.
   for (const char* neighbour : {"running_mean", "running_var", "weight", "bias"}) {
     const int64_t index =
         plan.Find("model", path.empty() ? neighbour : absl::StrCat(path, ".", neighbour));
@@ -41,13 +41,14 @@ int64_t StoredVersion(const std::string& key, const PlanIndex& plan,
   return version ? version->AsInt().value_or(1) : 1;
 }
 
+// Whether a stored tensor can be loaded into `target` without a shape mismatch.
 bool ShapeFits(const TensorInfo& stored, const torch::Tensor& target) {
   // PyTorch loads a tensor of one element from before version 0.4 into a scalar.
   if (target.dim() == 0 && stored.shape == std::vector<int64_t>{1}) return true;
   return target.sizes() == c10::IntArrayRef(stored.shape);
 }
 
-// What copy_ would throw for, found before the transfer.
+// Finds tensors for which copy_() would throw, before the transfer starts.
 absl::Status CheckWritable(const std::string& key, const torch::Tensor& target) {
   absl::string_view why;
   if (target.is_quantized() || target.layout() != torch::kStrided || target.is_meta()) {
@@ -65,11 +66,11 @@ absl::Status CheckWritable(const std::string& key, const torch::Tensor& target) 
       absl::StrCat("tensor `", key, "` of the module ", why));
 }
 
-// Of the stored keys those that neither the module nor extra_tensors has.
+// Returns the stored keys that neither the module nor extra_tensors has.
 std::vector<std::string> Unexpected(const LoadArgs& args,
                                     const KeyPatterns& non_persistent,
                                     std::vector<std::string> stored) {
-  // A state dict takes all of `model`.
+  // A state dict receives every tensor of `model`.
   if (args.module == nullptr && args.state_dict != nullptr) return {};
   std::unordered_set<std::string> extra;
   for (const auto& [key, tensor] : args.extra_tensors) extra.insert(key);
@@ -77,12 +78,16 @@ std::vector<std::string> Unexpected(const LoadArgs& args,
   return args.module ? UnexpectedKeys(*args.module, non_persistent, stored) : stored;
 }
 
+// Checks single matches and collects what Verdict() refuses.
 class Matcher {
  public:
   Matcher(const PlanIndex& plan, const LoadArgs& args, const LoadOptions& options,
           LoadReport& report)
       : plan_(plan), args_(args), options_(options), report_(report) {}
 
+  // Checks shape and dtype of one pair and appends it to `matches` if it can be loaded.
+  // Fails only for a target that cannot be written at all; policies are applied by
+  // Verdict().
   absl::Status Add(const StateEntry& entry, int64_t index, std::vector<Match>& matches) {
     const TensorInfo& stored = plan_.info(index);
     if (!ShapeFits(stored, entry.tensor)) {
@@ -97,6 +102,8 @@ class Matcher {
     }
     absl::StatusOr<DType> wanted = DTypeFromTorch(entry.tensor.scalar_type());
     if (!wanted.ok()) return wanted.status();
+    // `kept` is the dtype in the checkpoint, stored.dtype the one on the wire. A cast on
+    // the server to a third type would lose precision unnoticed.
     const DType kept = plan_.stored_dtype(index);
     if (*wanted != kept) NoteCast(entry.key, kept, *wanted);
     if (options_.target_dtype.has_value() && stored.dtype != kept &&
@@ -109,7 +116,7 @@ class Matcher {
     return absl::OkStatus();
   }
 
-  // In PyTorch's order and nearly in its words.
+  // Returns one error with all reasons, in PyTorch's order and similar wording.
   absl::Status Verdict(Policy missing, Policy unexpected) const {
     std::vector<std::string> reasons;
     if (missing == Policy::kFail && !report_.missing.empty()) {
@@ -132,6 +139,7 @@ class Matcher {
   }
 
  private:
+  // Reports a change of dtype. Casts between floating-point types are always allowed.
   void NoteCast(const std::string& key, DType stored, DType wanted) {
     const bool allowed = IsFloatingPoint(stored) && IsFloatingPoint(wanted);
     if (allowed || args_.dtype != Policy::kIgnore) {
@@ -228,6 +236,8 @@ absl::StatusOr<std::vector<Match>> MatchModule(
     if (index >= 0) {
       absl::Status status = matcher.Add(entry, index, matches);
       if (!status.ok()) return status;
+      // Excluded by the selection, or introduced by a later version of the class than the
+      // stored one.
     } else if (filtered.count(entry.key) > 0 ||
                entry.since_version > StoredVersion(entry.key, plan, metadata)) {
       report.skipped.push_back(entry.key);

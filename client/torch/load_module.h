@@ -1,5 +1,5 @@
-// Which stored tensor goes into which tensor of a module, and whether it may:
-// PyTorch's `strict`, decided before a byte is touched.
+// Matches stored tensors with the tensors of a module and applies PyTorch's `strict`
+// rules, before any byte is changed.
 #pragma once
 
 #include <string>
@@ -13,26 +13,29 @@
 
 namespace modelstore::torch_internal {
 
-// Tensors of a plan by section and key.
+// Index of a plan's tensors by section and key. A position is an index in
+// LoadPlan::tensors(). `tensors` of the constructor must outlive it.
 class PlanIndex {
  public:
   explicit PlanIndex(const std::vector<TensorInfo>& tensors);
 
-  // Before any renaming, where the plan's types are those after a cast: what is stored.
+  // Records the stored dtypes, if the plan has those after a cast. Call it before
+  // Rename().
   void NoteStoredTypes(const std::vector<TensorInfo>& stored);
-  // Gives the tensors of `model` the names that they have here.
+  // Applies renames to the keys of section `model` and reports them.
   absl::Status Rename(const KeyRenames& renames, LoadReport& report);
 
-  // Position in the plan, by its name here; -1 if it has no such tensor.
+  // Returns the position of a tensor by its key after renaming; -1 if there is none.
   int64_t Find(const std::string& section, const std::string& key) const;
-  // Its name here.
+  // The key after renaming.
   const std::string& KeyOf(int64_t index) const;
-  // As it arrives.
+  // The description as delivered: after slices and casts, with the stored key.
   const TensorInfo& info(int64_t index) const { return (*tensors_)[index]; }
+  // The dtype in the checkpoint.
   DType stored_dtype(int64_t index) const;
-  // Positions of a section's tensors, in the plan's order.
+  // The positions of a section's tensors, in the plan's order.
   std::vector<int64_t> Section(const std::string& section) const;
-  // The position whose bytes `index` shares; itself unless it is tied to another
+  // The position whose bytes `index` shares: `index` itself, unless it is tied to another
   // tensor of the plan.
   int64_t Root(int64_t index) const;
 
@@ -40,21 +43,23 @@ class PlanIndex {
   const std::vector<TensorInfo>* tensors_;
   std::unordered_map<std::string, int64_t> by_name_;
   std::unordered_map<int64_t, DType> stored_dtypes_;
-  // Of the tensors of `model` that are renamed, by position and by name.
+  // Keys of section `model` after renaming: by position those that changed, and by new
+  // key all of them.
   std::unordered_map<int64_t, std::string> renamed_;
   std::unordered_map<std::string, int64_t> by_new_name_;
 };
 
+// A tensor of the module and the plan position that is loaded into it.
 struct Match {
   std::string key;
   int64_t index = 0;
   torch::Tensor target;
 };
 
-// Fills the report. Fails, naming every key concerned, where a policy says so.
-// `left_out`: stored keys that the caller's filters keep from the plan; they are
-// neither missing nor loaded; under their names here. `metadata`: PyTorch's, as stored.
-// `entries`: those of args.module and args.extra_tensors.
+// Matches `entries`, which are those of args.module and args.extra_tensors, with the plan
+// and fills the report. FAILED_PRECONDITION, naming every key concerned, if a policy is
+// kFail. `left_out` are keys, after renaming, that the selection excludes; they are
+// skipped instead of missing. `metadata` is the stored `_metadata`.
 absl::StatusOr<std::vector<Match>> MatchModule(
     const std::vector<StateEntry>& entries, const PlanIndex& plan, const Value& metadata,
     const std::vector<std::string>& left_out, const KeyPatterns& non_persistent,

@@ -26,6 +26,7 @@ bool IsNameOrNone(const Value& value) {
   return value.IsNull() || std::holds_alternative<std::string>(value.variant());
 }
 
+// Whether a stored option has the type that LibTorch's option `ours` needs.
 bool SameKind(const Value& stored, const Value& ours) {
   if (IsNameOrNone(ours)) return IsNameOrNone(stored);
   if (const auto* wanted = ListOf(&ours)) {
@@ -35,10 +36,12 @@ bool SameKind(const Value& stored, const Value& ours) {
   }
   const std::optional<double> number = NumberOf(stored);
   if (!ours.AsInt()) return number.has_value();
-  // LibTorch counts these: a fraction would be cut off.
+  // Integer options of LibTorch: a fraction would be truncated. Integers up to 2^53 are
+  // exact in a double.
   return number && std::trunc(*number) == *number && std::abs(*number) < 0x1p53;
 }
 
+// Builds the OptimizerLoad of one section. Used once.
 class Planner {
  public:
   Planner(const LoadArgs& args, torch::optim::Optimizer& optimizer,
@@ -72,7 +75,8 @@ class Planner {
     }
     if (absl::Status s = CheckClass(*groups); !s.ok()) return s;
     if (absl::Status s = PlanGroups(*groups); !s.ok()) return s;
-    // Python keeps them under their number; here a state needs a parameter.
+    // State of ids that no group lists: Python keeps it, but LibTorch's state is keyed by
+    // parameter, so it is skipped.
     for (const auto& [id, fields] : states_) {
       if (planned_.count(id) == 0) {
         report_.skipped.push_back(NameOf(absl::StrCat("state/", id)));
@@ -90,7 +94,8 @@ class Planner {
     return NameOf(absl::StrCat("param_groups/", group, "/", option));
   }
 
-  // AdamW's state fits Adam, whose steps are others.
+  // Reports a stored optimizer of another class with the same state fields: AdamW's state
+  // fits Adam, but Adam applies other updates.
   absl::Status CheckClass(const std::vector<Value>& groups) {
     std::vector<LoadReport::SettingChange> changes;
     const std::string& ours = load_.table->name;
@@ -112,6 +117,8 @@ class Planner {
         absl::StrCat(SettingsText(changes), "; to adopt it all the same set `settings`"));
   }
 
+  // Compares all options first, so that one error names them all; then matches parameters
+  // and plans their state.
   absl::Status PlanGroups(const std::vector<Value>& groups) {
     for (size_t g = 0; g < groups.size(); ++g) {
       if (absl::Status s = CheckOptions(g, groups[g]); !s.ok()) return s;
@@ -137,7 +144,7 @@ class Planner {
     if (inferred) report_.inferred.push_back(stored_.name);
     for (size_t g = 0; g < groups.size(); ++g) {
       flat_size_ = 0;
-      // LBFGS flattens a parameter as often as it holds it.
+      // LBFGS flattens all parameters of the group, a parameter listed twice twice.
       for (const torch::Tensor& parameter : optimizer_.param_groups()[g].params()) {
         flat_size_ += parameter.numel();
       }
@@ -150,6 +157,7 @@ class Planner {
     return absl::OkStatus();
   }
 
+  // The state dict of a stored id; null if it has none.
   const Value::DictEntries* StateOf(const Value& id) const {
     const auto found = states_.find(id.ToString());
     return found == states_.end()
@@ -157,7 +165,8 @@ class Planner {
                : std::get_if<Value::DictEntries>(&found->second->variant());
   }
 
-  // Something beside None: Python's SGD has `momentum_buffer: None` before its first.
+  // Whether any field is not None: Python's SGD stores `momentum_buffer: None` before its
+  // first step with momentum.
   bool HasState(const Value& id) const {
     const auto* state = StateOf(id);
     return state != nullptr &&
@@ -165,6 +174,7 @@ class Planner {
                        [](const auto& field) { return !field.second.IsNull(); });
   }
 
+  // Whether two ids have the same state, so that one parameter may have both.
   bool SameState(const Value& a, const Value& b) const {
     if (a == b) return true;
     const auto *x = StateOf(a), *y = StateOf(b);
@@ -175,7 +185,7 @@ class Planner {
                       });
   }
 
-  // Tensors that are tied are the same.
+  // Two tensors are equal here only if they are stored as tied.
   bool SameField(const Value& a, const Value& b) const {
     const auto* s = std::get_if<Value::TensorKey>(&a.variant());
     const auto* t = std::get_if<Value::TensorKey>(&b.variant());
@@ -196,6 +206,9 @@ class Planner {
     return a == b;
   }
 
+  // Checks the options of one group: those that LibTorch has must be present and of the
+  // right type; those that only Python has must have a value that LibTorch can honour;
+  // all others are reported as skipped.
   absl::Status CheckOptions(size_t g, const Value& group) {
     std::set<std::string> known = {"params", "param_names"};
     for (const auto& [name, only] : load_.table->markers) known.insert(name);
@@ -232,6 +245,7 @@ class Planner {
     return absl::OkStatus();
   }
 
+  // Plans the state of one parameter. A parameter in several groups is planned once.
   absl::Status PlanState(const Value& group, const Value& id,
                          const torch::Tensor& parameter) {
     planned_.insert(id.ToString());
@@ -263,6 +277,7 @@ class Planner {
     return absl::OkStatus();
   }
 
+  // Plans one field; `where` is its path for messages, `state/0/exp_avg`.
   absl::Status PlanField(const std::string& where, const std::string& name,
                          const Value& value, OptimizerLoad::ParameterState& state) {
     const auto& known = load_.table->state;
@@ -288,6 +303,7 @@ class Planner {
       case StateKind::kScalarList: {
         const std::vector<Value>* list = ListOf(&value);
         if (list == nullptr) return RefuseOptimizer(absl::StrCat(where, " is no list"));
+        // Creates the entry, so that an empty list counts as present.
         state.tensors[name];
         for (size_t i = 0; i < list->size(); ++i) {
           const std::string item = absl::StrCat(where, "/", i);
@@ -303,6 +319,7 @@ class Planner {
     return absl::OkStatus();
   }
 
+  // The plan position of the tensor that `value` refers to.
   absl::StatusOr<int64_t> Position(const std::string& where, const Value& value) {
     const auto* named = std::get_if<Value::TensorKey>(&value.variant());
     if (named == nullptr) return RefuseOptimizer(absl::StrCat(where, " is no tensor"));
@@ -361,10 +378,10 @@ class Planner {
   const ParameterNames& names_;
   const KeyRenames& renames_;
   LoadReport& report_;
-  std::map<std::string, const Value*> states_;  // by the text of their id
-  std::set<std::string> planned_;               // the ids that a group lists
-  std::map<StateKeyType, Value> id_of_;         // of the parameters so far
-  int64_t flat_size_ = 0;                       // elements of the group at hand
+  std::map<std::string, const Value*> states_;  // stored state by text of the id
+  std::set<std::string> planned_;               // ids that a group lists
+  std::map<StateKeyType, Value> id_of_;         // stored ids of planned parameters
+  int64_t flat_size_ = 0;                       // elements of the current group
   OptimizerLoad load_;
 };
 
@@ -385,7 +402,7 @@ namespace {
 using States =
     std::remove_reference_t<decltype(std::declval<torch::optim::Optimizer&>().state())>;
 
-// What an optimizer is to hold.
+// New state and options of one optimizer, not yet installed.
 struct MadeOptimizer {
   States states;
   std::vector<std::unique_ptr<torch::optim::OptimizerOptions>> options;  // of each group
@@ -400,7 +417,8 @@ MadeOptimizer MakeOptimizer(const OptimizerLoad& load,
     for (const auto& [name, index] : planned.number_tensors) {
       loaded.numbers[name] = fetched(index).item<double>();
     }
-    // As Python does: state follows its parameter's type and device.
+    // As in Python, state takes the dtype (if floating point) and device of its
+    // parameter.
     auto target = torch::TensorOptions().device(planned.parameter.device());
     if (planned.parameter.is_floating_point()) {
       target = target.dtype(planned.parameter.scalar_type());
@@ -430,6 +448,8 @@ absl::Status ApplyOptimizers(const std::vector<OptimizerLoad>& loads,
   return Guarded("restoring the optimizers", [&]() -> absl::Status {
     const c10::InferenceMode training(false);
     const torch::NoGradGuard no_grad;
+    // Creates everything before the first change: creation may throw, the moves below do
+    // not.
     std::vector<MadeOptimizer> made;
     for (const OptimizerLoad& load : loads) made.push_back(MakeOptimizer(load, fetched));
     for (size_t i = 0; i < loads.size(); ++i) {

@@ -22,7 +22,8 @@ bool IsOnDevice(const torch::Tensor& tensor) {
   return device::Runtime().DeviceOf(tensor) != kCpu;
 }
 
-// Whether bytes may be written into it without torch: by this process, or by a device.
+// Whether raw bytes of dtype `stored` may be written to the tensor's memory, by the CPU
+// or by a device.
 bool TakesBytes(const torch::Tensor& tensor, DType stored) {
   absl::StatusOr<DType> dtype = DTypeFromTorch(tensor.scalar_type());
   return dtype.ok() && *dtype == stored &&
@@ -32,8 +33,10 @@ bool TakesBytes(const torch::Tensor& tensor, DType stored) {
 
 }  // namespace
 
-// A tensor that shares memory with another one is copied, so that the last key
-// wins as in PyTorch, and no two transfers write to one place.
+// Decides for each live tensor whether it is received directly. Tensors that overlap
+// others are copied instead, in order, so that the last key wins as in PyTorch and no two
+// streams write to the same memory. Overlaps are found by sweeping the sorted address
+// ranges.
 void Transfer::ChooseCopyModes() {
   copy_modes_.assign(live_.size(), CopyMode::kCopied);
   first_.resize(live_.size());
@@ -46,7 +49,8 @@ void Transfer::ChooseCopyModes() {
     first_[i] = it->second;
     if (!is_first) continue;
     if (!live_[i].target.device().is_cpu() && !live_[i].target.is_cuda()) continue;
-    // One that is wanted fresh too, perhaps elsewhere, has memory of its own.
+    // A root position with a place on a device is also requested as a fresh tensor there,
+    // so it is received into that one.
     if (!aside_ && PlaceOf(root) == kCpu &&
         TakesBytes(live_[i].target, index_.info(root).dtype)) {
       copy_modes_[i] = CopyMode::kDirect;
@@ -55,6 +59,7 @@ void Transfer::ChooseCopyModes() {
     if (end > begin) ranges.emplace_back(begin, end, i);
   }
   std::sort(ranges.begin(), ranges.end());
+  // The end of the range that reaches farthest so far, and its position.
   uintptr_t reach = 0;
   size_t widest = 0;
   for (const auto& [begin, end, i] : ranges) {
@@ -72,7 +77,7 @@ void Transfer::AddShared(std::vector<std::vector<size_t>> groups, Policy policy)
   aside_ = aside_ || !shared_.empty();
 }
 
-// One group is compared after the other.
+// Groups are checked one after another, so the largest determines the memory.
 int64_t Transfer::BytesToCheck() const {
   int64_t most = 0;
   for (const std::vector<size_t>& group : shared_) {
@@ -83,7 +88,7 @@ int64_t Transfer::BytesToCheck() const {
   return most;
 }
 
-// After everything has arrived, and nothing is written yet.
+// Called after everything has arrived and before anything is written.
 absl::Status Transfer::CheckShared(LoadReport& report) const {
   for (const std::vector<size_t>& group : shared_) {
     std::vector<PendingWrite> writes;
@@ -111,6 +116,7 @@ int Transfer::PlaceOf(int64_t root) const {
   return it == places_.end() ? kCpu : it->second;
 }
 
+// Root positions that have no direct destination, and the bytes of each.
 absl::StatusOr<Transfer::Bytes> Transfer::BytesToAllocate() const {
   Bytes need;
   for (const Match& match : live_) need[index_.Root(match.index)] = 0;
@@ -134,6 +140,7 @@ absl::Status Transfer::Allocate(LoadReport& report) {
     if (first_[i] != i || copy_modes_[i] != CopyMode::kDirect) continue;
     const auto [it, first] = landings_.try_emplace(index_.Root(live_[i].index),
                                                    Landing{live_[i].target, true});
+    // Another live tensor already receives these bytes; this one is copied from it.
     if (!first) copy_modes_[i] = CopyMode::kCopied;
   }
   absl::StatusOr<Bytes> need = BytesToAllocate();
@@ -146,6 +153,7 @@ absl::Status Transfer::Allocate(LoadReport& report) {
                                   [&] { return AllocateOn(device, *need); });
     if (status.ok()) continue;
     if (!falls_back_ || !absl::IsResourceExhausted(status)) return status;
+    // Everything on this device goes to the CPU, including what was already allocated.
     report.fell_back.emplace_back(status.message());
     for (auto& [root, place] : places_) {
       if (place != device) continue;
@@ -158,7 +166,7 @@ absl::Status Transfer::Allocate(LoadReport& report) {
 }
 
 absl::Status Transfer::AllocateOn(int device, const Bytes& need) {
-  // What torch's allocator rounds up to on a device.
+  // Granularity of torch's allocator on devices, in bytes.
   constexpr int64_t kRounding = 512;
   int64_t total = 0, small = 0;
   for (const auto& [root, bytes] : need) {
@@ -200,7 +208,8 @@ absl::Status Transfer::Bind() {
   return absl::OkStatus();
 }
 
-// However the transfer ended: bytes may be under way to tensors that are told of.
+// Waits for the copies to devices. Called however the transfer ended, because the report
+// must not call a tensor loaded while bytes are still being copied to it.
 absl::Status Transfer::FinishDevices(Deadline deadline) {
   absl::Status status;
   for (auto& [device, load] : loads_) {
@@ -219,20 +228,22 @@ void Transfer::CopyAndIncrementVersions(bool arrived) {
     const int64_t root = index_.Root(live_[i].index);
     if (CopyModeOf(i) == CopyMode::kCopied && !arrived) continue;
     if (CopyModeOf(i) == CopyMode::kCopied) {
-      // Moves the version counter itself.
+      // copy_() increments the version counter.
       live_[i].target.copy_(landings_.at(root).tensor.view(live_[i].target.sizes()));
       continue;
     }
     const auto position = static_cast<size_t>(root);
     const bool written = arrived || plan_.touched(position) || plan_.done(position);
-    // Without this autograd would go on with values that are no longer there.
+    // Otherwise autograd would not notice that saved values were overwritten and would
+    // compute wrong gradients.
     if (written && !live_[i].target.is_inference()) {
       live_[i].target.unsafeGetTensorImpl()->bump_version();
     }
   }
 }
 
-// Tied tensors share one storage again; a fresh tensor never shares with a live one.
+// Makes tied fresh tensors share storage, and sets requires_grad. A fresh tensor never
+// shares memory with a live one.
 void Transfer::FinishFresh() {
   const c10::InferenceMode training(false);
   const torch::NoGradGuard no_grad;
@@ -276,7 +287,7 @@ absl::Status Transfer::Run(Deadline deadline, LoadReport& report) {
   });
   if (!status.ok()) return status;
   status = plan_.Run(deadline);
-  // Given some time even if the transfer used up all there was.
+  // At least 10 s, even if the transfer used up the deadline.
   absl::Status placed =
       FinishDevices(std::max(deadline, After(std::chrono::seconds(10))));
   if (status.ok()) status = placed;

@@ -14,7 +14,7 @@
 namespace modelstore::torch_internal {
 namespace match_parameters {
 
-// A parameter of the optimizer here.
+// A parameter of the live optimizer.
 struct Own {
   torch::Tensor tensor;
   size_t position = 0;
@@ -33,10 +33,10 @@ std::vector<Own> OwnParameters(const torch::optim::OptimizerParamGroup& group,
   return own;
 }
 
-// A group as stored, each id once; names as they are here.
+// A stored group: each pair of id and name once; names after renaming.
 struct Stored {
   std::vector<Value> ids;
-  std::vector<std::string> names;  // none, or as many as ids
+  std::vector<std::string> names;  // empty, or one for each id
 };
 
 class Matcher {
@@ -59,6 +59,7 @@ class Matcher {
   }
 
  private:
+  // A match by position, to be checked by CheckOrder() once all groups are matched.
   struct ByPosition {
     size_t group;
     Own own;
@@ -86,7 +87,7 @@ class Matcher {
         if (!renamed.ok()) return renamed.status();
         name = *std::move(renamed);
       }
-      // Python lists a parameter that it holds twice under one number.
+      // A parameter that a Python optimizer holds twice is listed twice with one id.
       if (!seen.emplace((*ids)[i].ToString(), name).second) continue;
       stored.ids.push_back((*ids)[i]);
       if (named) stored.names.push_back(std::move(name));
@@ -94,6 +95,7 @@ class Matcher {
     return stored;
   }
 
+  // Chooses between matching by name and by position for one group.
   absl::Status MatchGroup(size_t g, const Stored& stored, const std::vector<Own>& own,
                           std::vector<MatchedParameter>& matched) {
     const bool ours_named = std::all_of(own.begin(), own.end(),
@@ -102,7 +104,8 @@ class Matcher {
       return MatchByName(g, stored, own, matched);
     }
     if (!stored.names.empty() && !own.empty()) {
-      // Their order tells nothing of parameters that are none of the module's.
+      // Parameters outside the module have no name; the stored order does not identify
+      // them.
       if (!m_.names.empty()) return RefuseUnnamedParameters(g, stored, own);
       if (!m_.any_order) return RefuseUnnamed(g, stored);
     }
@@ -118,6 +121,9 @@ class Matcher {
     return absl::OkStatus();
   }
 
+  // Matches one group by name; every stored and every own parameter must be matched. A
+  // tied parameter takes the state of any of its names; if several are stored, they must
+  // agree.
   absl::Status MatchByName(size_t g, const Stored& stored, const std::vector<Own>& own,
                            std::vector<MatchedParameter>& matched) const {
     std::multimap<std::string, Value> left;
@@ -160,6 +166,8 @@ class Matcher {
                      absl::StrJoin(surplus, ", "), "]"));
   }
 
+  // For optimizers with one flat state per group (LBFGS): the order must be the stored
+  // one.
   absl::Status CheckOrderOfGroup(const Stored& stored,
                                  const std::vector<MatchedParameter>& matched) const {
     std::vector<std::string> ours;
@@ -174,7 +182,7 @@ class Matcher {
         "] in this order, the optimizer holds [", absl::StrJoin(ours, ", "), "]"));
   }
 
-  // Names on both sides, and yet some of our parameters have none.
+  // Both sides have names, but some of our parameters have none.
   absl::Status RefuseUnnamedParameters(size_t g, const Stored& stored,
                                        const std::vector<Own>& own) const {
     std::vector<std::string> nameless;
@@ -194,8 +202,9 @@ class Matcher {
         "are of, or set parameter_order"));
   }
 
-  // By position any two parameters could be confused that have one shape; and, if they
-  // have no state whose shape is known, any two of groups with different options.
+  // Refuses ambiguous matches by position. Two parameters can be confused if they have
+  // the same shape and either has state. Without state no stored shape is known; then two
+  // parameters can be confused if their groups have different options.
   absl::Status CheckOrder() const {
     if (m_.any_order) return absl::OkStatus();
     const ByPosition* first = nullptr;
@@ -206,7 +215,7 @@ class Matcher {
     }
     std::map<std::vector<int64_t>, std::vector<const ByPosition*>> by_shape;
     for (const ByPosition& p : by_position_) {
-      // The state of a whole group tells nothing of the shapes in it.
+      // Flat state of a whole group does not reveal the shapes in it: all are alike.
       const auto shape =
           m_.table.of_group ? std::vector<int64_t>{-1} : p.own.tensor.sizes().vec();
       by_shape[shape].push_back(&p);
@@ -219,7 +228,7 @@ class Matcher {
     return absl::OkStatus();
   }
 
-  // Of two stored groups.
+  // Whether two stored groups have equal options.
   bool SameOptions(size_t a, size_t b) const {
     const auto options = m_.table.read_options(m_.optimizer.param_groups()[a].options());
     return std::all_of(options.begin(), options.end(), [&](const auto& option) {

@@ -1,4 +1,4 @@
-// Which state of a stored optimizer is of which parameter of the optimizer here.
+// Matches the parameters of a stored optimizer with those of the live one.
 #pragma once
 
 #include <functional>
@@ -15,28 +15,29 @@ namespace modelstore::torch_internal {
 
 struct MatchedParameter {
   torch::Tensor parameter;
-  Value id;  // its number in the stored `params` and `state`
+  Value id;  // its id in the stored `params` and `state`
 };
 
-// The parameters of each group. One that is listed twice appears once.
+// For each group its parameters. A parameter that is listed twice appears once.
 using MatchedGroups = std::vector<std::vector<MatchedParameter>>;
 
+// The input of MatchParameters(). The references must outlive the call.
 struct ParameterMatching {
   const torch::optim::Optimizer& optimizer;
   const OptimizerTable& table;
-  const std::vector<Value>& groups;  // as stored, as many as the optimizer's
+  const std::vector<Value>& groups;  // stored `param_groups`; as many as the optimizer's
   const ParameterNames& names;
   const KeyRenames& renames;
-  // Accepts positions although names or shapes do not determine the order.
+  // Allows matching by position even if names or shapes do not make it unambiguous.
   bool any_order = false;
   std::function<bool(const Value& id)> has_state;
-  // Whether two ids have one and the same state.
+  // Whether two ids have the same state.
   std::function<bool(const Value& a, const Value& b)> same_state;
 };
 
-// By name where both sides have names, else by position, which sets `inferred`.
-// FAILED_PRECONDITION, naming parameters, if they do not match, or if more than one order
-// is possible.
+// Matches by name if both sides have names, otherwise by position, which sets `inferred`.
+// FAILED_PRECONDITION, naming parameters, if they do not match, or if the order is
+// ambiguous and any_order is false.
 absl::StatusOr<MatchedGroups> MatchParameters(const ParameterMatching& matching,
                                               bool& inferred);
 

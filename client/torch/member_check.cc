@@ -14,11 +14,12 @@
 namespace modelstore::torch_internal {
 namespace {
 
-// Empty unless `module` is exactly one of LibTorch's.
+// Returns the tensor members of a LibTorch module; empty for other classes, derived ones
+// too.
 std::vector<Member> MembersOf(const torch::nn::Module& module) {
   using namespace torch::nn;  // NOLINT
   if (const LeafType* leaf = FindLeaf(module)) return leaf->members(module);
-  // These have no place in the table of leaves.
+  // These are not in the table of leaves.
   if (typeid(module) == typeid(MultiheadAttentionImpl)) {
     return leaves::MembersOf<MultiheadAttentionImpl>(module);
   }
@@ -78,7 +79,8 @@ absl::Status FollowMembers(const torch::nn::Module& module, std::string_view don
   if (reassigned.empty()) return absl::OkStatus();
   std::unordered_map<std::string, const torch::Tensor*> members;
   for (const Reassigned& r : reassigned) members.emplace(r.key, &r.tensor);
-  // Of two members that were exchanged none is used under its own name.
+  // Tensors that are used under their own name. A registered tensor whose member was
+  // reassigned is not: so swapping two members does not count as tying them.
   std::unordered_set<std::string> used;
   std::unordered_set<std::string> keys;
   for (const StateEntry& entry : WalkState(module)) {

@@ -1,4 +1,4 @@
-// Members of LibTorch's own modules that are not what the module has registered.
+// Finds members of LibTorch's modules that differ from the registered tensors.
 #pragma once
 
 #include <torch/torch.h>
@@ -11,15 +11,14 @@
 
 namespace modelstore::torch_internal {
 
-// `bn->running_mean = t` leaves the old tensor registered: state_dict() and parameters()
-// give that one, and forward() uses the other. Members of a class of the user's own are
-// not known.
+// After `bn->running_mean = t` the old tensor is still registered: state_dict() and
+// parameters() return it, while forward() uses the new one. Members of user-defined
+// classes are not checked.
 //
 // `decoder->weight = encoder->weight` ties two layers: if the assigned tensor is
-// registered elsewhere in `module` and used there, puts it into the entry of `entries`
-// (those of WalkState()) for the member. INVALID_ARGUMENT, naming them all, for members
-// that were assigned anything else; `done` is what would be done to the registered
-// tensors, `saved` or `loaded`.
+// registered and used elsewhere in `module`, it replaces the tensor of the member's entry
+// in `entries` (from WalkState()). INVALID_ARGUMENT, listing all of them, for members
+// that were assigned any other tensor. `done` completes the message: `saved` or `loaded`.
 absl::Status FollowMembers(const torch::nn::Module& module, std::string_view done,
                            std::vector<StateEntry>& entries);
 

@@ -12,10 +12,11 @@
 namespace modelstore::torch_internal {
 namespace memory_overlap {
 
-// OverlapsItself() looks at no more addresses than this.
+// Largest address range that OverlapsItself() examines: 2 GiB.
 constexpr int64_t kMaxAddresses = int64_t{1} << 31;
 
-// Calls `visit` with the address of every element until it returns false.
+// Calls `visit` with the address of every element, in row-major order, until it returns
+// false.
 template <typename Visit>
 void ForEachElement(const torch::Tensor& tensor, Visit visit) {
   if (tensor.numel() == 0) return;
@@ -35,14 +36,16 @@ void ForEachElement(const torch::Tensor& tensor, Visit visit) {
   }
 }
 
-// Addresses from `begin` to `end` in units of bytes, and which of them are taken. Every
-// tensor begins at a multiple of `unit` from `begin` and has elements of such a size.
+// A bitmap of the addresses from `begin` to `end` with one bit per `unit` bytes. Every
+// tensor must start at a multiple of `unit` from `begin` and have elements of a multiple
+// of `unit`.
 class TakenUnits {
  public:
   TakenUnits(uintptr_t begin, uintptr_t end, uintptr_t unit)
       : begin_(begin), unit_(unit), taken_((end - begin) / unit) {}
 
-  // Takes the tensor's units until one was taken before, by itself too: then true.
+  // Marks the units of the tensor. Returns true at the first unit that was already
+  // marked, by an earlier tensor or by this one.
   bool Take(const torch::Tensor& tensor) {
     const uintptr_t units = tensor.itemsize() / unit_;
     bool shared = false;
@@ -62,7 +65,7 @@ class TakenUnits {
   std::vector<bool> taken_;
 };
 
-// From the first byte of any of them to behind the last.
+// The address range that all tensors span together.
 std::pair<uintptr_t, uintptr_t> AddressesOfAll(
     const std::vector<torch::Tensor>& tensors) {
   uintptr_t begin = UINTPTR_MAX, end = 0;
@@ -75,8 +78,8 @@ std::pair<uintptr_t, uintptr_t> AddressesOfAll(
   return {std::min(begin, end), end};
 }
 
-// Whether the first element of one lies in another that has no gaps, or that begins
-// there too.
+// Fast sufficient test for sharing: the first element of a tensor lies inside another
+// tensor without gaps, or two tensors start at the same address.
 bool AnyStartsInsideAnother(const std::vector<torch::Tensor>& tensors) {
   std::vector<std::tuple<uintptr_t, uintptr_t, bool>> ranges;
   for (const torch::Tensor& tensor : tensors) {
@@ -85,7 +88,7 @@ bool AnyStartsInsideAnother(const std::vector<torch::Tensor>& tensors) {
       ranges.emplace_back(begin, end, tensor.is_non_overlapping_and_dense());
   }
   std::sort(ranges.begin(), ranges.end());
-  uintptr_t last = 0, reach = 0;  // the begin before, the end of those without gaps
+  uintptr_t last = 0, reach = 0;  // previous begin; farthest end of tensors without gaps
   for (const auto& [begin, end, dense] : ranges) {
     if (begin < reach || begin == last) return true;
     last = begin;
@@ -94,7 +97,8 @@ bool AnyStartsInsideAnother(const std::vector<torch::Tensor>& tensors) {
   return false;
 }
 
-// Strides so large that an element's address tells its index.
+// Whether each stride exceeds the extent of all smaller dimensions. Then no two indexes
+// have the same address, and the tensor does not overlap itself.
 bool StridesNest(const torch::Tensor& tensor) {
   std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
   for (int64_t d = 0; d < tensor.dim(); ++d) {
@@ -109,7 +113,7 @@ bool StridesNest(const torch::Tensor& tensor) {
   return true;
 }
 
-// The tensor's counterpart in memory that stands for `begin`.
+// Returns a view like `tensor` in `memory`, which stands for the addresses from `begin`.
 torch::Tensor Mirror(const torch::Tensor& tensor, uintptr_t begin, char* memory) {
   char* data = memory + (reinterpret_cast<uintptr_t>(tensor.data_ptr()) - begin);
   torch::Tensor mirror =
@@ -152,6 +156,8 @@ bool OverlapsItself(const torch::Tensor& tensor) {
 absl::StatusOr<bool> AnyShare(const std::vector<torch::Tensor>& tensors) {
   if (memory_overlap::AnyStartsInsideAnother(tensors)) return true;
   const auto [begin, end] = memory_overlap::AddressesOfAll(tensors);
+  // The greatest unit that divides all start offsets and element sizes keeps the bitmap
+  // small.
   uintptr_t unit = 0;
   for (const torch::Tensor& tensor : tensors) {
     if (tensor.numel() == 0) continue;
@@ -183,7 +189,7 @@ std::vector<std::pair<size_t, size_t>> Overwritten(
   std::vector<torch::Tensor> targets;
   for (const PendingWrite& write : writes) targets.push_back(write.target);
   auto [begin, end] = AddressesOfAll(targets);
-  begin = begin / 64 * 64;  // so that every type stays aligned
+  begin = begin / 64 * 64;  // keeps the alignment of every element type
   torch::Tensor memory = torch::zeros({static_cast<int64_t>(end - begin)}, torch::kByte);
   std::vector<torch::Tensor> mirrors, values;
   for (const PendingWrite& write : writes) {
@@ -194,11 +200,12 @@ std::vector<std::pair<size_t, size_t>> Overwritten(
                          .contiguous());
     mirrors.back().copy_(values.back());
   }
+  // After all writes, a mirror that differs from its value was overwritten.
   std::vector<size_t> lost;
   for (size_t i = 0; i < writes.size(); ++i) {
     if (!SameBits(PlainOf(mirrors[i]), values[i])) lost.push_back(i);
   }
-  // Once more, to see which write it is that changes them.
+  // Repeats the writes to find the one that changes each of them.
   std::vector<std::pair<size_t, size_t>> overwritten;
   for (size_t by = 0; by < writes.size() && !lost.empty(); ++by) {
     mirrors[by].copy_(values[by]);

@@ -1,4 +1,4 @@
-// Tensors that share memory: with themselves, and with each other.
+// Finds tensors whose elements share memory, within one tensor and between tensors.
 #pragma once
 
 #include <torch/torch.h>
@@ -11,32 +11,35 @@
 
 namespace modelstore::torch_internal {
 
-// The addresses from a tensor's first element to behind its last; {0, 0} without
-// elements. Devices and this process share one space of addresses.
+// Returns the half-open range of addresses that a tensor spans; {0, 0} without elements.
+// CUDA uses one address space for the CPU and all GPUs, so ranges of different devices
+// can be compared.
 std::pair<uintptr_t, uintptr_t> Addresses(const torch::Tensor& tensor);
 
-// Whether two of its elements share memory, as after expand(), unfold() or as_strided().
-// Such a tensor cannot be written. True as well if the answer would take too much memory.
+// Whether two elements of the tensor share memory, as after expand(), unfold() or
+// as_strided(). Such a tensor cannot be written. Also true if the check would need too
+// much memory.
 bool OverlapsItself(const torch::Tensor& tensor);
 
-// Whether two of the tensors share a byte. None of them overlaps itself. Takes time for
-// each element, and up to an eighth of the addresses from the first to the last byte in
-// memory: RESOURCE_EXHAUSTED if that is not available.
+// Whether any two of the tensors share a byte. No tensor may overlap itself. Takes time
+// proportional to the number of elements and memory of up to one bit per byte of the
+// address range that they span: RESOURCE_EXHAUSTED if that is not available.
 absl::StatusOr<bool> AnyShare(const std::vector<torch::Tensor>& tensors);
 
-// A value to be written over a tensor.
+// A tensor and the value that will be written to it.
 struct PendingWrite {
   torch::Tensor target;
   torch::Tensor value;
 };
 
-// Which of the writes, done in this order, would not last, and a later one that changes
-// them: positions of `writes`. Writes only to memory of its own: OverwrittenBytes().
+// Finds writes that a later write changes, if all are done in order. Returns pairs of
+// positions: the write that is lost, and the first later write that changes it. Simulates
+// the writes in temporary memory of OverwrittenBytes(); the targets are not changed.
 std::vector<std::pair<size_t, size_t>> Overwritten(
     const std::vector<PendingWrite>& writes);
 
-// The memory that Overwritten() takes at most: the addresses from the first to the last
-// byte of the targets, and a copy of every value.
+// Upper bound of the memory that Overwritten() needs: the address range that the targets
+// span, and a copy of every value.
 int64_t OverwrittenBytes(const std::vector<torch::Tensor>& targets);
 
 }  // namespace modelstore::torch_internal

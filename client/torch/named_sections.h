@@ -1,5 +1,5 @@
-// The sections of one optimizer or scheduler, and of several that have names:
-// `optimizer`, `optimizer.generator`.
+// Sections of optimizers and schedulers: `optimizer` for the unnamed one, and
+// `optimizer.generator` for one named `generator`.
 #pragma once
 
 #include <map>
@@ -13,8 +13,9 @@
 
 namespace modelstore::torch_internal {
 
-// What is given, by its section: `one`, if any, and those of `named`. INVALID_ARGUMENT at
-// `{kind}s["{name}"]` for a name that makes no section's id, and for a null pointer.
+// Returns `one`, if not null, and the objects of `named` by section. INVALID_ARGUMENT,
+// with field `{kind}s["{name}"]`, for a name that gives no valid section id, and for a
+// null pointer.
 template <typename T>
 absl::StatusOr<std::map<std::string, T*>> BySection(
     absl::string_view kind, T* one, const std::map<std::string, T*>& named) {
@@ -33,7 +34,7 @@ absl::StatusOr<std::map<std::string, T*>> BySection(
 
 using OptimizersBySection = std::map<std::string, torch::optim::Optimizer*>;
 
-// Of SaveArgs and LoadArgs.
+// The optimizers of SaveArgs or LoadArgs by section.
 template <typename Args>
 absl::StatusOr<OptimizersBySection> OptimizersOf(const Args& args) {
   return BySection<torch::optim::Optimizer>("optimizer", args.optimizer, args.optimizers);

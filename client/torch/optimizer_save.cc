@@ -12,7 +12,7 @@ namespace modelstore::torch_internal {
 
 ParameterNames::ParameterNames(const std::vector<StateEntry>& entries) {
   for (const StateEntry& entry : entries) {
-    // A tensor without storage is refused elsewhere, by name.
+    // CheckStorable() refuses a tensor without storage.
     if (!entry.tensor.defined() || !entry.tensor.has_storage()) continue;
     by_tensor_[entry.tensor.unsafeGetTensorImpl()].push_back(entry.key);
     by_memory_[TensorIdentity(entry.tensor)].push_back(entry.key);
@@ -45,7 +45,7 @@ std::string ParameterText(size_t group, size_t position, const torch::Tensor& pa
 
 namespace {
 
-// The field as a value; its tensors go to the section.
+// Converts a field to a value and adds its tensors to the section.
 Value FieldValue(const std::string& key, StateField field, OptimizerSection& section) {
   if (const auto* number = std::get_if<Value>(&field)) return *number;
   const auto add = [&section](const std::string& name, torch::Tensor tensor) {
@@ -60,6 +60,8 @@ Value FieldValue(const std::string& key, StateField field, OptimizerSection& sec
   return Value::List(std::move(list));
 }
 
+// Reads one optimizer. Names all parameters first, then numbers them through the groups
+// in order, as Python does. Used once.
 class Reader {
  public:
   Reader(const torch::optim::Optimizer& optimizer, const OptimizerTable& table,
@@ -124,6 +126,7 @@ class Reader {
     for (auto& [name, value] : table_.read_options(group.options())) {
       entry.Set(name, std::move(value));
     }
+    // Python's optimizers require these options in the dict.
     for (const auto& [name, value] : table_.python_only) entry.Set(name, value);
     std::vector<Value> params, names;
     std::set<int64_t> listed;
@@ -139,7 +142,7 @@ class Reader {
     return entry;
   }
 
-  // Its number. Reads its state when it is first met.
+  // Returns the parameter's number. Reads its state the first time.
   int64_t IdOf(const torch::Tensor& parameter) {
     const auto next = static_cast<int64_t>(ids_.size());
     const auto [it, first] = ids_.try_emplace(StateKey(parameter), next);
@@ -158,7 +161,7 @@ class Reader {
   const torch::optim::Optimizer& optimizer_;
   const OptimizerTable& table_;
   const ParameterNames& names_;
-  std::map<std::string, const c10::TensorImpl*> owners_;  // of the names that are used
+  std::map<std::string, const c10::TensorImpl*> owners_;  // used names to their tensors
   std::vector<std::string> unknown_parameters_;
   std::map<StateKeyType, int64_t> ids_;
   std::vector<std::pair<Value, Value>> states_;

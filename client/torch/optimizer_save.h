@@ -15,15 +15,16 @@
 
 namespace modelstore::torch_internal {
 
-// Names of tensors by identity: of the very same tensor, else of one that is the same
-// memory.
+// Finds the names of a tensor: those of the same TensorImpl, otherwise those of tensors
+// with the same memory, shape and dtype (TensorIdentity()). Does not keep the tensors
+// alive.
 class ParameterNames {
  public:
   explicit ParameterNames(const std::vector<StateEntry>& entries);
   bool empty() const { return by_memory_.empty(); }
-  // In the entries' order; several if it is tied; none if no entry is that tensor.
+  // All names, in the entries' order; several if the tensor is tied, empty if unknown.
   const std::vector<std::string>& FindAll(const torch::Tensor& parameter) const;
-  // The first of them; empty if there is none.
+  // The first name; empty if unknown.
   std::string Find(const torch::Tensor& parameter) const;
 
  private:
@@ -31,20 +32,22 @@ class ParameterNames {
   std::unordered_map<std::string, std::vector<std::string>> by_memory_;
 };
 
-// `parameter 2 of group 0 (Float [1])`
+// For messages: `parameter 2 of group 0 (Float [1])`.
 std::string ParameterText(size_t group, size_t position, const torch::Tensor& parameter);
 
+// The content of an optimizer's section. The tensors share the optimizer's memory.
 struct OptimizerSection {
   Value value;
-  // {"class": "AdamW"}: state_dict() does not tell whose state it is.
+  // {"class": "AdamW"}, because the state dict itself does not name the class.
   Value metadata;
   // By key, in order.
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
 };
 
-// A tensor that the optimizer holds several times is one parameter. INVALID_ARGUMENT,
-// naming the first five, for parameters that `names` does not know, unless it knows none
-// of them and `nameless` allows that.
+// Reads options and state of an optimizer. A tensor that the optimizer holds several
+// times is one parameter. INVALID_ARGUMENT, listing the first five, for parameters that
+// are not in `names`. If `nameless`, an optimizer without any known parameter is saved
+// without names.
 absl::StatusOr<OptimizerSection> ReadOptimizer(const torch::optim::Optimizer& optimizer,
                                                const ParameterNames& names,
                                                bool nameless);

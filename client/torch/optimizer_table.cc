@@ -16,7 +16,8 @@ using torch::optim::OptimizerOptions;
 using torch::optim::OptimizerParamState;
 using Options = std::vector<std::pair<std::string, Value>>;
 
-// Of groups whose options were checked; any other throws, and never counts as 0.
+// The accessors below require a group whose options were checked. They throw otherwise,
+// so that a missing option is never read as 0.
 double Number(const Value& group, std::string_view name) {
   return NumberOf(*group.Find(name)).value();
 }
@@ -25,9 +26,9 @@ int64_t Integer(const Value& group, std::string_view name) {
 }
 bool Flag(const Value& group, std::string_view name) { return Number(group, name) != 0; }
 
-// Python keeps a step as a float32 tensor (1.13: of Adam, AdamW and Adagrad; 2: of
-// all); from 2^24 on that cannot count, so a larger step is kept in float64, which
-// Python reads as well.
+// Python stores a step as a float32 tensor (PyTorch 1.13: Adam, AdamW and Adagrad; 2:
+// all). float32 is exact up to 2^24 only, so steps that it cannot represent are stored as
+// float64, which Python accepts too.
 StateField StepTensor(int64_t step) {
   const bool exact = static_cast<int64_t>(static_cast<float>(step)) == step;
   return torch::full({}, step, exact ? torch::kFloat : torch::kDouble);
@@ -47,6 +48,9 @@ Key KeyOf(c10::TensorImpl* parameter) {
 void AddDefined(const char* name, const torch::Tensor& tensor, OptimizerState& state) {
   if (tensor.defined()) state.emplace_back(name, tensor);
 }
+
+// The tables below follow PyTorch 1.13 and 2: python_only lists the options that Python's
+// class has and LibTorch's lacks.
 
 OptimizerTable SgdTable() {
   using torch::optim::SGDOptions, torch::optim::SGDParamState;
@@ -72,7 +76,7 @@ OptimizerTable SgdTable() {
     options->nesterov(Flag(group, "nesterov"));
     return options;
   };
-  // Without a buffer it begins one, as in Python.
+  // A missing momentum buffer is created at the next step, as in Python.
   table.required = [](const Value&) { return std::vector<std::string>(); };
   table.read_state = [](const OptimizerParamState& any) {
     OptimizerState fields;
@@ -88,7 +92,7 @@ OptimizerTable SgdTable() {
   return table;
 }
 
-// Adam and AdamW differ in their defaults and in what they do, not in what they keep.
+// Adam and AdamW differ in defaults and updates, not in options and state.
 template <typename AdamOptions, typename AdamParamState>
 OptimizerTable AdamTable(const char* name) {
   OptimizerTable table;
@@ -187,6 +191,7 @@ OptimizerTable AdagradTable() {
   return table;
 }
 
+// Which state fields exist depends on momentum and centered.
 OptimizerTable RmsPropTable() {
   using torch::optim::RMSpropOptions, torch::optim::RMSpropParamState;
   OptimizerTable table;
@@ -250,6 +255,8 @@ std::deque<torch::Tensor> ToDeque(const std::vector<torch::Tensor>& tensors) {
   return {tensors.begin(), tensors.end()};
 }
 
+// One flat state per group. A max_eval that is not set is saved as max_iter * 5 / 4, the
+// default of both implementations.
 OptimizerTable LbfgsTable() {
   using torch::optim::LBFGSOptions, torch::optim::LBFGSParamState;
   OptimizerTable table;
@@ -290,7 +297,7 @@ OptimizerTable LbfgsTable() {
     if (!search.IsNull()) options->line_search_fn(search.AsString().value());
     return options;
   };
-  // A run that ended at its first gradient has nothing but counts.
+  // A step that ended at its first gradient leaves counts only.
   table.required = [](const Value&) {
     return std::vector<std::string>{"func_evals", "n_iter"};
   };
@@ -298,6 +305,7 @@ OptimizerTable LbfgsTable() {
     const auto& state = static_cast<const LBFGSParamState&>(any);
     OptimizerState fields = {{"func_evals", Value(state.func_evals())},
                              {"n_iter", Value(state.n_iter())}};
+    // No direction yet: the remaining fields have no values.
     if (!state.d().defined()) return fields;
     fields.emplace_back("d", state.d());
     fields.emplace_back("t", Value(state.t()));

@@ -1,5 +1,5 @@
-// What differs from optimizer to optimizer, as one table each: how LibTorch's
-// options and state correspond to Python's state_dict.
+// One table per optimizer class: the correspondence between LibTorch's options and state
+// and Python's state_dict.
 #pragma once
 
 #include <torch/torch.h>
@@ -20,27 +20,28 @@
 
 namespace modelstore::torch_internal {
 
-// One entry of the state of a parameter: a number, a tensor, or a list of them.
+// One field of the state of a parameter: a number, a tensor, or a list of tensors.
 using StateField = std::variant<Value, torch::Tensor, std::vector<torch::Tensor>>;
-// Under Python's names, in Python's order.
+// Fields with Python's names, in Python's order.
 using OptimizerState = std::vector<std::pair<std::string, StateField>>;
 
+// Form of a state field.
 enum class StateKind : uint8_t {
   kNumber,         // a number, or a tensor of one element
   kScalarTensor,   // a tensor of one element, or a number
   kLikeParameter,  // a tensor of the parameter's shape
-  // One after another the elements of every parameter of the group.
-  kFlat,
-  kFlatList,
-  kScalarList,
-  kScratch,  // made anew by the optimizer: neither saved nor loaded
+  kFlat,           // all elements of the group's parameters, concatenated
+  kFlatList,       // a list of kFlat
+  kScalarList,     // a list of kScalarTensor
+  kScratch,        // recomputed by the optimizer: neither saved nor loaded
 };
 
-// A number as Python computes with it: a bool is 0 or 1. Nothing if it is none.
+// Returns the number as Python computes with it: a bool is 0 or 1. Nullopt if it is not a
+// number.
 std::optional<double> NumberOf(const Value& value);
 
-// What was loaded of a state. A field that was not there reads as 0, an undefined
-// tensor, no tensors.
+// The loaded state of one parameter. A field that was not stored is 0, an undefined
+// tensor or an empty list.
 struct LoadedState {
   std::map<std::string, Value> numbers;
   std::map<std::string, std::vector<torch::Tensor>> tensors;
@@ -51,31 +52,33 @@ struct LoadedState {
   std::vector<torch::Tensor> Tensors(const std::string& name) const;
 };
 
+// Conversion in both directions for one class. Immutable; one static instance per class.
 struct OptimizerTable {
   std::string name;  // `SGD`
-  // Options that LibTorch lacks, with the only value it can act upon; Python
-  // needs them to be there.
+  // Options that LibTorch lacks, with the only value that it behaves as. They are saved,
+  // because Python requires them.
   std::vector<std::pair<std::string, Value>> python_only;
-  // Those of them that change nothing in the numbers, so that any value is taken.
+  // Those of python_only that do not change results; a load accepts any value.
   std::vector<std::string> indifferent;
-  // Options by which later versions of PyTorch tell it from a class with the same state,
-  // with its own values. Not written.
+  // Options by which later versions of PyTorch distinguish the class from one with the
+  // same state, with this class's values. Read, not written.
   std::vector<std::pair<std::string, Value>> markers;
   std::vector<std::pair<std::string, StateKind>> state;
-  // The state is the group's and hangs on its first parameter, so that the order of
-  // the parameters is a part of it.
+  // The state belongs to the whole group and is stored with its first parameter, so it
+  // depends on the order of the parameters.
   bool of_group = false;
 
+  // Options as Python's dict has them.
   std::function<std::vector<std::pair<std::string, Value>>(
       const torch::optim::OptimizerOptions&)>
       read_options;
-  // Every option that read_options gives is in the dict, and is of its kind.
+  // Requires a checked dict: it has every option of read_options, in the right type.
   std::function<std::unique_ptr<torch::optim::OptimizerOptions>(const Value& group)>
       make_options;
-  // Names of the state that an optimizer with these options cannot go on without,
-  // once it has stepped.
+  // Names of the state fields that an optimizer with these options needs after its first
+  // step.
   std::function<std::vector<std::string>(const Value& group)> required;
-  // Leaves out what is undefined.
+  // Omits undefined tensors.
   std::function<OptimizerState(const torch::optim::OptimizerParamState&)> read_state;
   std::function<std::unique_ptr<torch::optim::OptimizerParamState>(const LoadedState&)>
       make_state;
@@ -84,8 +87,8 @@ struct OptimizerTable {
 // UNIMPLEMENTED for an optimizer that has no table.
 absl::StatusOr<const OptimizerTable*> TableOf(const torch::optim::Optimizer& optimizer);
 
-// The optimizer's key for the state of `parameter`: its address, as text in LibTorch
-// 1.13 and as such in 2.
+// LibTorch's key for the state of `parameter`: the address of its TensorImpl, as text in
+// LibTorch 1.13 and as a pointer in 2.
 using StateKeyType =
     std::decay_t<decltype(std::declval<torch::optim::Optimizer&>().state())>::key_type;
 StateKeyType StateKey(const torch::Tensor& parameter);

@@ -14,6 +14,7 @@
 namespace modelstore::torch_internal {
 namespace {
 
+// The number in a file; nullopt if the file does not start with one.
 std::optional<int64_t> ReadNumber(const char* path) {
   std::ifstream file(path);
   int64_t number = 0;
@@ -21,7 +22,7 @@ std::optional<int64_t> ReadNumber(const char* path) {
   return std::nullopt;
 }
 
-// MemAvailable: free memory and what the kernel can take back.
+// Returns MemAvailable: free memory and memory that the kernel can reclaim.
 std::optional<int64_t> MachineAvailable() {
   std::ifstream file("/proc/meminfo");
   std::string name, unit;
@@ -33,8 +34,9 @@ std::optional<int64_t> MachineAvailable() {
   return std::nullopt;
 }
 
-// `memory.max` reads `max` where there is no limit. The group's page cache counts
-// as used here although it can be taken back, so its inactive part is added.
+// Returns the memory left in the control group (cgroup v2); nullopt without a limit,
+// where `memory.max` contains `max`. memory.current includes the page cache, which the
+// kernel can reclaim, so the cache is added back.
 std::optional<int64_t> GroupAvailable() {
   const auto limit = ReadNumber("/sys/fs/cgroup/memory.max");
   const auto used = ReadNumber("/sys/fs/cgroup/memory.current");
@@ -78,6 +80,7 @@ absl::StatusOr<int> UsableDevice(const std::string& field, const std::string& te
 absl::StatusOr<int> Placement::Resolve(const std::string& field, const std::string& text,
                                        LoadReport& report) const {
   absl::StatusOr<int> device = UsableDevice(field, text);
+  // Only an unusable device falls back; a malformed name stays an error.
   if (!falls_back_ || !absl::IsFailedPrecondition(device.status())) return device;
   report.fell_back.emplace_back(device.status().message());
   return kCpu;
@@ -109,6 +112,7 @@ absl::StatusOr<Placement> Placement::Make(const LoadArgs& args,
 }
 
 int Placement::DeviceFor(const std::string& section, const std::string& key) {
+  // A pattern may match `model:key` or the plain key; the earlier rule of both applies.
   std::optional<size_t> rule = patterns_.First(absl::StrCat(section, ":", key));
   if (section == "model") {
     const std::optional<size_t> by_key = patterns_.First(key);

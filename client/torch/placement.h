@@ -1,4 +1,4 @@
-// Where loaded tensors go, and whether they fit there.
+// Chooses the devices of loaded tensors, and checks that they have enough memory.
 #pragma once
 
 #include <cstdint>
@@ -12,25 +12,26 @@
 
 namespace modelstore::torch_internal {
 
-// A device by its number; the CPU.
+// Devices are numbered as CUDA does; this number means the CPU.
 inline constexpr int kCpu = -1;
 
-// `cpu`, `cuda`, `cuda:N`. INVALID_ARGUMENT naming `field` for other text;
-// FAILED_PRECONDITION naming the device when this process cannot use it.
+// Parses `cpu` (also if empty), `cuda` or `cuda:N`. INVALID_ARGUMENT, with `field`, for
+// other text; FAILED_PRECONDITION, with the device, if this process cannot use it.
 absl::StatusOr<int> UsableDevice(const std::string& field, const std::string& text);
 
-// What the caller says about where fresh tensors go.
+// The devices of fresh tensors: options.device and LoadArgs::placement.
 class Placement {
  public:
-  // Notes in the report each device that gives way to the CPU.
+  // Reports each device that is replaced by the CPU, if args.fallback allows it.
   static absl::StatusOr<Placement> Make(const LoadArgs& args, const LoadOptions& options,
                                         LoadReport& report);
 
-  // By the first rule that matches. `key` is the tensor's name here.
+  // Returns the device of the first rule that matches. `key` is the key after renaming.
+  // Marks the rule as used.
   int DeviceFor(const std::string& section, const std::string& key);
-  // The patterns that have decided for no tensor so far.
+  // Returns the patterns of rules that placed no tensor so far.
   std::vector<std::string> Unused() const;
-  // Whether the CPU takes what does not fit on its device.
+  // Whether tensors that do not fit on their device go to the CPU.
   bool falls_back() const { return falls_back_; }
 
  private:
@@ -45,15 +46,16 @@ class Placement {
     int device = kCpu;
     bool used = false;
   };
-  std::vector<Rule> rules_;  // as patterns_
+  std::vector<Rule> rules_;  // parallel to patterns_
 };
 
-// RESOURCE_EXHAUSTED, naming both figures, when `bytes` are more than the memory
-// that the machine and the control group have left.
+// RESOURCE_EXHAUSTED, with both figures, if `bytes` exceed the memory that is available
+// to the machine or to the control group. A check before an allocation, not a
+// reservation.
 absl::Status CheckHostMemory(int64_t bytes);
 
-// The same for a device. OK where the device does not tell what it has: then the
-// allocation will.
+// The same for a device. OK if its free memory is unknown; then the allocation itself
+// fails.
 absl::Status CheckDeviceMemory(int device, int64_t bytes);
 
 }  // namespace modelstore::torch_internal

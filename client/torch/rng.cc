@@ -10,6 +10,7 @@ namespace modelstore {
 
 torch::Tensor GetCpuRngState() {
   at::Generator generator = at::detail::getDefaultCPUGenerator();
+  // torch requires the generator's mutex for its state: other threads may be drawing.
   const std::lock_guard<std::mutex> lock(generator.mutex());
   return generator.get_state();
 }

@@ -28,6 +28,8 @@ absl::StatusOr<std::map<std::string, const torch::optim::LRScheduler*>> Schedule
                                                     args.schedulers);
 }
 
+// INVALID_ARGUMENT for arguments that exclude each other, and for a section that is given
+// in `sections` and also written from another argument.
 absl::Status CheckArgs(const SaveArgs& args) {
   if (args.module != nullptr && args.state_dict != nullptr) {
     return absl::InvalidArgumentError("give a module or a state dict, not both");
@@ -47,6 +49,8 @@ absl::Status CheckArgs(const SaveArgs& args) {
   return absl::OkStatus();
 }
 
+// Adds section `model`. Its value is null: a plain state dict is the ordered dict of its
+// tensors.
 absl::Status AddModel(const SaveArgs& args, const std::vector<StateEntry>& entries,
                       ViewBuilder& views, SaveContent& content) {
   if (!args.module && !args.state_dict && entries.empty()) return absl::OkStatus();
@@ -59,6 +63,8 @@ absl::Status AddModel(const SaveArgs& args, const std::vector<StateEntry>& entri
   return absl::OkStatus();
 }
 
+// Adds one section per optimizer. `entries` has the registered tensors, because
+// parameters are named by identity.
 absl::Status AddOptimizers(const SaveArgs& args, const std::vector<StateEntry>& entries,
                            ViewBuilder& views, SaveContent& content) {
   const auto optimizers = OptimizersOf(args);
@@ -80,6 +86,8 @@ absl::Status AddOptimizers(const SaveArgs& args, const std::vector<StateEntry>& 
   return absl::OkStatus();
 }
 
+// Adds section `rng`. Must follow all other tensors: it saves the generators of the
+// devices that tensors were added from.
 absl::Status AddRng(ViewBuilder& views, SaveContent& content) {
   Value states = Value::Dict({{"cpu", Value::Tensor("cpu")}});
   absl::Status status = views.Add("rng", "cpu", GetCpuRngState());
@@ -113,11 +121,12 @@ absl::Status AddSections(const SaveArgs& args, ViewBuilder& views, SaveContent& 
   return args.rng ? AddRng(views, content) : absl::OkStatus();
 }
 
-// Everything that a save stores, as of now; of tensors that are plain CPU memory
-// only views.
+// Collects the content of a save as of now. Contiguous CPU tensors are not copied; the
+// content has views of them. `at_rest`: see ViewBuilder.
 absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   if (absl::Status status = CheckArgs(args); !status.ok()) return status;
-  // As registered, which are those that optimizers hold; and as forward() uses them.
+  // `entries` has the registered tensors, which optimizers hold; `used` has those that
+  // forward() uses, which are saved.
   std::vector<StateEntry> entries, used;
   absl::StatusOr<KeyPatterns> non_persistent =
       KeyPatterns::Make("non_persistent", args.non_persistent);
@@ -154,6 +163,7 @@ absl::StatusOr<SaveContent> Capture(const SaveArgs& args, bool at_rest) {
   return content;
 }
 
+// Exceptions of torch can only occur in Capture(): the rest of the save is free of torch.
 SaveHandle Begin(const Client& client, std::string_view parent, const SaveArgs& args,
                  const SaveOptions& options, bool at_rest) {
   absl::StatusOr<SaveContent> content =
@@ -169,6 +179,8 @@ absl::StatusOr<CheckpointInfo> SaveCheckpoint(const Client& client,
                                               std::string_view parent,
                                               const SaveArgs& args,
                                               const SaveOptions& options) {
+  // The caller is blocked until the save ends, so the tensors do not change and need no
+  // staging.
   return torch_internal::Begin(client, parent, args, options, /*at_rest=*/true).Finish();
 }
 

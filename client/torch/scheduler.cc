@@ -15,13 +15,14 @@
 namespace modelstore::torch_internal {
 namespace {
 
-// `step_count_` is protected.
+// Gives access to the protected `step_count_`.
 struct Count : torch::optim::LRScheduler {
   static constexpr unsigned torch::optim::LRScheduler::*kSteps = &Count::step_count_;
 };
 
-// StepLR's settings are private. An explicit instantiation may name private members; it
-// defines the friend that returns them.
+// StepLR has no accessors for its private settings. Access checks do not apply to
+// arguments of an explicit instantiation ([temp.spec]), so each instantiation below may
+// name a private member; it defines the friend function that returns it.
 template <typename Tag, typename Tag::Type kMember>
 struct Reveal {
   friend typename Tag::Type MemberOf(Tag) { return kMember; }
@@ -37,8 +38,8 @@ struct Gamma {
 template struct Reveal<StepSize, &torch::optim::StepLR::step_size_>;
 template struct Reveal<Gamma, &torch::optim::StepLR::gamma_>;
 
-// What Python keeps beside a scheduler's settings: counts, and rates, which are the
-// optimizer's.
+// False for keys of Python's state dict that are not settings: counts, and learning
+// rates, which belong to the optimizer.
 bool IsSchedulerSetting(std::string_view key) {
   for (const char* other : {"last_epoch", "_step_count", "_last_lr", "base_lrs",
                             "verbose", "_get_lr_called_within_step", "_is_initial"}) {

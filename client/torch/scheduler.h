@@ -14,20 +14,22 @@
 
 namespace modelstore::torch_internal {
 
-// {"step_size": 2, "gamma": 0.5, "last_epoch": 3, "_step_count": 4}: Python counts a step
-// of its own at the beginning. The settings are StepLR's; of another class the counts.
+// Returns {"step_size": 2, "gamma": 0.5, "last_epoch": 3, "_step_count": 4}.
+// `_step_count` is one more, because Python's constructor makes a step. Classes other
+// than StepLR have the counts only.
 Value SchedulerState(const torch::optim::LRScheduler& scheduler);
 
-// {"class": "StepLR"}
+// Returns {"class": "StepLR"}.
 Value SchedulerMetadata(const torch::optim::LRScheduler& scheduler);
 
-// FAILED_PRECONDITION if `state`, of this section, is no scheduler's.
+// Returns the number of steps in `state`. FAILED_PRECONDITION, with `section`, if it is
+// not a scheduler's state.
 absl::StatusOr<int64_t> ReadSchedulerSteps(const std::string& section,
                                            const Value& state);
 void SetSchedulerSteps(torch::optim::LRScheduler& scheduler, int64_t steps);
 
-// How the settings and class that the section stores differ from the scheduler's. What is
-// not stored is no difference.
+// Returns the stored settings and class that differ from the scheduler's. Settings that
+// are not stored are not compared.
 std::vector<LoadReport::SettingChange> SchedulerChanges(
     const torch::optim::LRScheduler& scheduler, const std::string& section,
     const Value& state, const Value& metadata);

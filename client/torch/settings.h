@@ -1,4 +1,4 @@
-// Settings of optimizers and schedulers: those stored against those here.
+// Compares stored settings of optimizers and schedulers with the live ones.
 #pragma once
 
 #include <string>
@@ -9,18 +9,19 @@
 
 namespace modelstore::torch_internal {
 
-// The elements of a list or tuple; null if it is neither, or null itself.
+// Returns the elements of a list or tuple; null for other values and for a null pointer.
 const std::vector<Value>* ListOf(const Value* value);
 
 bool IsNumber(const Value& value);
 
-// A string as it is, anything else as Python prints it.
+// Returns a string unchanged, and any other value as Python prints it.
 std::string TextOf(const Value& value);
 
-// As Python compares: 1 is 1.0, and a list is a tuple of the same elements.
+// Compares as Python does for numbers: 1 equals 1.0. A list equals a tuple of the same
+// elements.
 bool SameSetting(const Value& a, const Value& b);
 
-// `lr` is 0.1 in the checkpoint and 0.2 here; ...
+// For messages: "`lr` is 0.1 in the checkpoint and 0.2 here; ...".
 std::string SettingsText(const std::vector<LoadReport::SettingChange>& changes);
 
 }  // namespace modelstore::torch_internal

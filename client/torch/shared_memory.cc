@@ -15,7 +15,8 @@
 namespace modelstore::torch_internal {
 namespace shared_memory {
 
-// Groups of positions whose addresses run into each other.
+// Returns groups of positions whose address ranges overlap, directly or through others of
+// the group, found by sweeping the sorted ranges. Only groups of two and more.
 std::vector<std::vector<size_t>> GroupByAddress(const std::vector<Match>& matches) {
   std::vector<std::tuple<uintptr_t, uintptr_t, size_t>> ranges;
   for (size_t i = 0; i < matches.size(); ++i) {
@@ -37,14 +38,14 @@ std::vector<std::vector<size_t>> GroupByAddress(const std::vector<Match>& matche
   return groups;
 }
 
-// How a stored tensor is cut into chunks, and their digests. Empty for a tensor that has
-// more digests than an answer of the server holds.
+// The layout of a stored tensor's chunks, and their digests, as text for comparison.
+// Empty for a tensor with more digests than one response of the server can hold.
 struct Digests {
   std::string layout;
   std::string chunks;
 };
 
-// Adds the digests of these keys of section `model`.
+// Fetches the digests of `keys` of section `model`.
 absl::Status AddStoredDigests(const Client& client, const std::string& checkpoint,
                               const std::vector<std::string>& keys, Deadline deadline,
                               std::map<std::string, Digests>& digests) {
@@ -64,6 +65,7 @@ absl::Status AddStoredDigests(const Client& client, const std::string& checkpoin
     for (const v1::Tensor& tensor : page->tensors()) {
       Digests& of = digests[tensor.key()];
       for (const v1::Piece& piece : tensor.pieces()) {
+        // A single chunk has the same bytes whatever chunk size was configured.
         const bool whole = piece.chunk_digests_hex_size() == 1;
         absl::StrAppend(&of.layout, absl::StrJoin(piece.offset(), ","), "/",
                         absl::StrJoin(piece.size(), ","), "/",
@@ -76,6 +78,7 @@ absl::Status AddStoredDigests(const Client& client, const std::string& checkpoin
   }
 }
 
+// Implements ResolveSharedMemory(). Used once.
 class SharedMemoryResolver {
  public:
   SharedMemoryResolver(const Client& client, const std::string& checkpoint,
@@ -106,7 +109,9 @@ class SharedMemoryResolver {
   }
 
  private:
-  // Of the matches of a group those that are still different tensors.
+  // Merges the matches of a group whose targets are identical tensors. Returns the
+  // positions that remain different. A position that is merged with an equal one takes
+  // its plan position; of unequal ones the later position stays, as the later write wins.
   absl::StatusOr<std::vector<size_t>> MakeOne(const std::vector<size_t>& group) {
     std::vector<size_t> left;
     std::map<std::string, size_t> first;  // by identity
@@ -138,7 +143,8 @@ class SharedMemoryResolver {
     return left;
   }
 
-  // Nothing if it cannot be told from digests.
+  // Whether two stored tensors have equal bytes. Nullopt if digests cannot decide: other
+  // dtypes, shapes, slices or chunk layouts.
   absl::StatusOr<std::optional<bool>> SameBytes(int64_t one, int64_t other) {
     const TensorInfo& a = plan_.info(one);
     const TensorInfo& b = plan_.info(other);

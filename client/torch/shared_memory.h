@@ -1,4 +1,5 @@
-// Names of a module that are one memory, and several tensors in a checkpoint.
+// Handles names that share memory in the module but are separate tensors in the
+// checkpoint.
 #pragma once
 
 #include <string>
@@ -10,11 +11,11 @@
 
 namespace modelstore::torch_internal {
 
-// Resolves targets that share memory but are stored as separate tensors, as
-// args.shared_memory says. If the stored bytes are the same, the matches become one; if
-// they are not, FAILED_PRECONDITION names both, or the report does. Returns groups of
-// positions in `matches` that can be compared only after their bytes arrive.
-// RESOURCE_EXHAUSTED if there is no memory to find them.
+// Resolves targets that share memory but are stored as separate tensors, according to
+// args.shared_memory. If the stored bytes are equal by digest, the matches are merged.
+// Otherwise FAILED_PRECONDITION or the report names both. Returns groups of positions in
+// `matches` that can be compared only after their bytes have arrived. RESOURCE_EXHAUSTED
+// if there is too little memory to find overlaps. May call the server for digests.
 absl::StatusOr<std::vector<std::vector<size_t>>> ResolveSharedMemory(
     const Client& client, const std::string& checkpoint, const PlanIndex& plan,
     const LoadArgs& args, const LoadOptions& options, std::vector<Match>& matches,

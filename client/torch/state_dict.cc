@@ -10,8 +10,8 @@ namespace modelstore {
 namespace torch_internal {
 namespace {
 
-// `_version` of PyTorch's class: 2 for batch and instance normalisation (which
-// gained num_batches_tracked with it), 1 for all others.
+// Returns `_version` of PyTorch's class: 2 for batch and instance normalisation (which
+// added num_batches_tracked), 1 for all others.
 int64_t ModuleVersion(const torch::nn::Module& module) {
   using namespace torch::nn;  // NOLINT
   const bool normalises = module.as<BatchNorm1d>() || module.as<BatchNorm2d>() ||
@@ -20,6 +20,8 @@ int64_t ModuleVersion(const torch::nn::Module& module) {
   return normalises ? 2 : 1;
 }
 
+// Undefined parameters and buffers, such as the bias of Linear(bias=false), are not part
+// of the state, as in PyTorch.
 void Walk(const torch::nn::Module& module, const KeyPatterns& non_persistent,
           const std::string& prefix, std::vector<StateEntry>& entries) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
@@ -48,10 +50,11 @@ void WalkMetadata(const torch::nn::Module& module, const std::string& path,
   }
 }
 
-// `keys` are those of this module's subtree, with `prefix` still on them.
+// `keys` are the stored keys of this module's subtree, including `prefix`.
 void WalkUnexpected(const torch::nn::Module& module, const KeyPatterns& non_persistent,
                     const std::string& prefix, const std::vector<std::string_view>& keys,
                     std::vector<std::string>& unexpected) {
+  // Names that this module itself has; keys without a dot must be among them.
   std::unordered_set<std::string> tensors;
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
     if (parameter.value().defined()) tensors.insert(parameter.key());
@@ -63,7 +66,7 @@ void WalkUnexpected(const torch::nn::Module& module, const KeyPatterns& non_pers
   }
   const auto children = module.named_children();
   std::unordered_map<std::string, std::vector<std::string_view>> below;
-  // PyTorch looks for it before all others.
+  // PyTorch reports it before all other keys of the module.
   constexpr std::string_view kExtraState = "_extra_state";
   for (std::string_view key : keys) {
     if (key.substr(prefix.size()) == kExtraState) unexpected.emplace_back(key);

@@ -24,11 +24,12 @@ std::string LayoutName(const torch::Tensor& tensor) {
   return text.str();
 }
 
-// Row-major bytes on the CPU, or on the tensor's device where the runtime reads it: the
-// tensor itself if it is that already.
+// Returns the tensor as contiguous bytes on its GPU, or on the CPU for all other devices.
+// Copies only if it is not in that form.
 torch::Tensor PlainBytes(const torch::Tensor& tensor) {
   torch::Tensor plain = tensor.detach();
-  // Lazy forms that contiguous() keeps, with other bytes or none beneath.
+  // Lazy zero, conjugate and negative views: contiguous() keeps them, but their memory
+  // has other bytes or none.
   if (plain._is_zerotensor()) plain = torch::zeros(plain.sizes(), plain.options());
   plain = plain.resolve_conj().resolve_neg();
   if (!plain.is_cuda()) plain = plain.to(torch::kCPU);
@@ -47,7 +48,7 @@ std::string TensorIdentity(const torch::Tensor& tensor) {
 
 absl::Status CheckStorable(const std::string& name, const torch::Tensor& tensor) {
   if (!tensor.defined()) return Refused(name, "is undefined");
-  // Nested first: to such a tensor most other questions throw.
+  // Nested first: most other queries throw for such a tensor.
   if (tensor.is_nested())
     return Refused(name, "is nested: only dense tensors are stored");
   if (tensor.is_meta()) return Refused(name, "is on the meta device and has no values");
@@ -78,6 +79,7 @@ absl::Status ViewBuilder::Add(std::string section, std::string key,
   view.info.shape = tensor.sizes().vec();
   view.info.requires_grad = tensor.requires_grad();
   view.info.role = role;
+  // A tied tensor has no bytes of its own; it refers to the first one by name.
   const auto [first, is_first] = first_.try_emplace(TensorIdentity(tensor), name, tensor);
   if (!is_first) {
     view.info.tied_to = first->second.first;
@@ -93,6 +95,7 @@ absl::Status ViewBuilder::Add(std::string section, std::string key,
     view.immutable = at_rest_;
   } else {
     view.data = plain->data_ptr();
+    // A copy that was made here is private, so nobody changes it.
     view.immutable = at_rest_ || !plain->is_alias_of(tensor);
     view.owner = std::move(plain);
   }

@@ -1,4 +1,4 @@
-// From torch's tensors to views that the torch-free library can send.
+// Converts torch tensors to views that the torch-free library can send.
 #pragma once
 
 #include <torch/torch.h>
@@ -16,21 +16,22 @@
 
 namespace modelstore::torch_internal {
 
-// What makes two tensors the same one: PyTorch's tied weights are equal in it.
-// Text, because it serves as a key of maps only.
+// Returns a map key that is equal for two tensors with the same storage, offset, dtype,
+// shape and strides, such as PyTorch's tied weights. Valid while the storage is alive.
 std::string TensorIdentity(const torch::Tensor& tensor);
 
-// Refuses, naming `name`, what cannot be stored: undefined, sparse, quantized,
-// meta and nested tensors.
+// INVALID_ARGUMENT, with `name`, for tensors that cannot be stored: undefined, sparse,
+// quantized, meta and nested ones.
 absl::Status CheckStorable(const std::string& name, const torch::Tensor& tensor);
 
-// Collects the views of one save, in order.
+// Collects the views of one save, in order. Not thread-safe.
 class ViewBuilder {
  public:
-  // `at_rest`: nobody changes the tensors before the save is durable.
+  // `at_rest`: the tensors do not change before the save is durable, so the views are
+  // immutable.
   explicit ViewBuilder(bool at_rest) : at_rest_(at_rest) {}
 
-  // A tensor equal in identity to an earlier one becomes tied to it. What is not
+  // A tensor with the identity of an earlier one becomes tied to it. A tensor that is not
   // contiguous memory of the CPU or of a device is copied now.
   absl::Status Add(std::string section, std::string key, const torch::Tensor& tensor,
                    TensorRole role = TensorRole::kUnspecified);
@@ -38,14 +39,15 @@ class ViewBuilder {
   // The devices from which tensors were added.
   std::vector<int> devices() const;
 
-  // Of devices the views are what the work queued by now makes of their tensors.
+  // Returns the views. Tensors on devices are read after the work that is queued at this
+  // call.
   std::vector<TensorView> Take();
 
  private:
   const bool at_rest_;
   std::vector<TensorView> views_;
   std::map<int, device::DeviceSave> saves_;  // by device
-  // By identity. Holds the tensor, so that no later one gets its address.
+  // Identity to name and tensor. Holds the tensor, so that its address is not reused.
   std::unordered_map<std::string, std::pair<std::string, torch::Tensor>> first_;
 };
 

@@ -1,5 +1,5 @@
-// What an administrator asks a server: what it is, how full it is, which saves are
-// unfinished; and the collection of garbage, which otherwise runs by itself.
+// Administration of a server: its version and limits, its usage, its unfinished saves,
+// and garbage collection. The server also collects garbage periodically by itself.
 //
 //   auto stats = modelstore::GetStats(client);
 //   if (stats.ok() && stats->disk_free_bytes < (int64_t{10} << 30)) {
@@ -8,7 +8,7 @@
 //   }
 //
 // Thread safety: free functions over a Client, from any thread.
-// Errors: what each call names, and those that client.h tells.
+// Errors: those listed at each call, and the general ones of client.h.
 // Retries: every call here is safe to repeat and is repeated on UNAVAILABLE until
 // ConnectOptions.retry_timeout.
 #pragma once
@@ -27,30 +27,44 @@
 
 namespace modelstore {
 
-// modelstore.v1.ServerInfo tells each field.
+// What a server is and accepts, from modelstore.v1.ServerInfo.
 struct ServerInfo {
-  std::string version;  // such as `0.1.0`
+  std::string version;  // of the server, such as `0.1.0`
   std::chrono::system_clock::time_point start_time;
-  bool with_torch = false;  // edits that need torch can be done
-  // SHA-256 as well as XXH3-128.
+  // The server was built with torch, which some edits need (modify.h).
+  bool with_torch = false;
+  // The server supports SHA-256 digests beside XXH3-128.
   bool with_sha256 = false;
 
+  // Limits that the server enforces. The library respects them by itself.
   struct Limits {
     int64_t max_chunk_bytes = 0;
+    // Of one message of any method.
     int64_t max_message_bytes = 0;
+    // Over all sections.
     int64_t max_tensors_per_checkpoint = 0;
     int64_t max_sections_per_checkpoint = 0;
     int64_t max_attachments_per_checkpoint = 0;
+    // Tensor table and values of one checkpoint, as stored. Without attachments.
     int64_t max_manifest_bytes = 0;
+    // Nesting of a Value.
     int64_t max_value_depth = 0;
+    // Digests in one FindMissingChunks call.
     int64_t max_digests_per_call = 0;
+    // Concurrent streams of the whole server, watchers excluded.
     int64_t max_streams = 0;
     int64_t max_streams_per_connection = 0;
+    // Concurrent ModelWatcher streams of the whole server.
     int64_t max_watchers = 0;
+    // Open uploads of the whole server, and of one model. At either limit a new upload
+    // replaces one that has been idle for upload_min_idle.
     int64_t max_open_uploads = 0;
     int64_t max_open_uploads_per_model = 0;
     std::chrono::milliseconds upload_min_idle{0};
+    // Payload bytes of all streams that the server holds in memory at once. Streams
+    // wait for their share.
     int64_t memory_budget_bytes = 0;
+    // A save with fewer bytes to send uses one SaveCheckpoint stream.
     int64_t small_save_bytes = 0;
   };
   Limits limits;
@@ -59,27 +73,35 @@ struct ServerInfo {
 absl::StatusOr<ServerInfo> GetServerInfo(const Client& client,
                                          const CallOptions& options = {});
 
-// A moment's figures: each is consistent, they are not with one another.
-// modelstore.v1.Stats tells each field.
+// Usage at one moment. Each figure is exact, but they are not read at the same instant.
 struct StoreStats {
   int64_t model_count = 0;
   int64_t checkpoint_count = 0;
   int64_t open_upload_count = 0;
+  // Packs are the files that hold chunks.
   int64_t pack_count = 0;
   int64_t pack_bytes = 0;
+  // Unreferenced chunks in packs that also hold referenced ones.
   int64_t reclaimable_bytes = 0;
+  // Bytes whose deletion waits for the grace time or for a running load.
   int64_t waiting_bytes = 0;
   int64_t disk_free_bytes = 0;
+  // Disk space reserved for running saves.
   int64_t reserved_bytes = 0;
   int64_t active_save_streams = 0;
   int64_t active_load_streams = 0;
+  // Payload bytes in the server's memory now, and their maximum.
   int64_t buffered_bytes = 0;
   int64_t memory_budget_bytes = 0;
+  // How often the storage was closed after a fault and reopened, since startup.
   int64_t storage_reopen_count = 0;
+  // Bytes that the background scrub has read and checked since startup.
   int64_t scrubbed_bytes = 0;
-  // When the last pass of the scrub ended; absent before the first.
+  // When the last full scrub ended; absent before the first one.
   std::optional<std::chrono::system_clock::time_point> last_scrub_time;
+  // Damaged tensors found by the current scrub, or by the last one if none runs.
   int64_t scrub_damaged_tensors = 0;
+  // Stored chunks known to be damaged or lost. Saves do not share them.
   int64_t damaged_chunks = 0;
 };
 
@@ -90,12 +112,12 @@ absl::StatusOr<StoreStats> GetStats(const Client& client,
 struct UploadInfo {
   std::string name;  // `models/{model}/uploads/{upload}`
   std::string request_id;
-  std::string base_checkpoint;  // empty: it shares nothing
-  int64_t contribution_count = 0;
+  std::string base_checkpoint;     // empty: shares no chunks
+  int64_t contribution_count = 0;  // number of workers that save it together
   int64_t received_bytes = 0;
-  int64_t sealed_bytes = 0;  // of these, what a restart of the server keeps
+  int64_t sealed_bytes = 0;  // of received_bytes: survives a restart of the server
   std::chrono::system_clock::time_point create_time;
-  // It is deleted then, unless a call names it before.
+  // Deleted at this time. Every call that names the upload extends it.
   std::chrono::system_clock::time_point expire_time;
 };
 
@@ -103,28 +125,30 @@ struct UploadInfo {
 Listing<UploadInfo> ListUploads(const Client& client, std::string_view parent,
                                 const CallOptions& options = {});
 
-// Reclaims what an unfinished save has sent. A sender that still runs is not stopped:
-// this library's begins anew, at most twice. Of a committed upload only its entry goes.
-// NOT_FOUND if there is no such upload; OK where a repeated attempt finds it gone.
+// Deletes an unfinished save and reclaims the bytes that it has sent. Does not stop its
+// sender: a save of this library starts over, at most twice. For a committed upload only
+// the entry is deleted, not the version. NOT_FOUND if there is no such upload; OK if a
+// retry of this call finds it already deleted.
 absl::Status DeleteUpload(const Client& client, std::string_view name,
                           const CallOptions& options = {});
 
 struct CollectOptions {
-  // Tells what would go and removes nothing.
+  // Reports what would be removed without removing it.
   bool validate_only = false;
   std::optional<Deadline> deadline = {};
 };
 
 struct CollectResult {
-  int64_t dropped_packs = 0;      // in which nothing was alive
-  int64_t expired_uploads = 0;    // that nobody had named for their time to live
-  int64_t freed_bytes = 0;        // gone from the disk
-  int64_t waiting_bytes = 0;      // dead, waiting for the grace time or a running load
-  int64_t reclaimable_bytes = 0;  // dead, in packs that also hold living chunks
+  int64_t dropped_packs = 0;      // packs without any referenced chunk
+  int64_t expired_uploads = 0;    // uploads whose time to live had passed
+  int64_t freed_bytes = 0;        // disk space freed
+  int64_t waiting_bytes = 0;      // unreferenced; wait for the grace time or a load
+  int64_t reclaimable_bytes = 0;  // unreferenced, in packs with referenced chunks
 };
 
-// Reclaims the space of what nothing names any more. A deadline that passes stops it and
-// harms nothing. After a cut connection the figures are those of the last attempt.
+// Reclaims the space of chunks that no version or open upload references. If the
+// deadline passes, the collection stops; what it has freed stays freed. After a broken
+// connection the result counts the last attempt only.
 absl::StatusOr<CollectResult> CollectGarbage(const Client& client,
                                              const CollectOptions& options = {});
 

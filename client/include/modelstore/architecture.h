@@ -1,21 +1,21 @@
-// Models by name alone: a program loads and runs one whose class it does not know.
+// Builds and runs a stored model in a program that does not have the model's class.
 //
 //   auto model = modelstore::LoadModel(*client, "models/vgg16/checkpoints/latest");
 //   std::cout << model->text << "\n";             // as Python's print(model)
 //   torch::Tensor scores = model->Forward(images);
 //
 // A save stores the architecture of its module (see SaveArgs::architecture): the tree
-// of modules with the arguments of their constructors. LibTorch's own modules are
-// read off the live ones; how a class of your own puts them together is told by
-// SaveArgs::forward. Its steps are names of children, or these functions, by PyTorch's
-// names and with its arguments by position:
+// of modules with their constructor arguments. LibTorch's own modules are read
+// automatically. For a class of your own, SaveArgs::forward lists the steps of its
+// forward(). A step is the name of a child, or one of these functions with PyTorch's
+// name and positional arguments:
 //   relu relu6 gelu elu silu selu mish leaky_relu hardswish sigmoid logsigmoid tanh
 //   softplus softmax(dim) log_softmax(dim) dropout(p) flatten(start, end) view(sizes)
 //   squeeze(dim) unsqueeze(dim) transpose(a, b) select(dim, index) mean(dims)
 //   max_pool2d(kernel, stride, padding) avg_pool2d(kernel, stride, padding)
 //   adaptive_avg_pool2d(height, width)
-//   add, mul: with the module's input; add(child), mul(child): with what that child
-//   makes of the module's input
+//   add, mul                 combines the current value with the module's input
+//   add(child), mul(child)   combines it with the child's output for the module's input
 #pragma once
 
 #include <torch/torch.h>
@@ -29,43 +29,48 @@
 
 namespace modelstore {
 
-// A model that was built from the store. Copies share the module. As with any
-// module, one thread at a time may use it.
+// A model built from a checkpoint. Copies share the module. Used by one thread at a
+// time, as any module.
 struct LoadedModel {
-  // In eval mode. Its children have the stored names and are LibTorch's own modules
-  // where those have no children; parameters are found by their state-dict keys.
-  // Saved again, it is stored as what it was loaded as.
+  // In eval mode. Leaves are LibTorch's own modules; containers are of a class of this
+  // library. Names and state-dict keys are the stored ones. Saving the module stores the
+  // architecture that it was loaded with.
   std::shared_ptr<torch::nn::Module> module;
   CheckpointInfo checkpoint;
   LoadReport report;
-  // What Python's print(model) shows.
+  // The model as Python's print(model) shows it.
   std::string text;
 
-  // Runs the stored forward: one tensor in, one out; of a recurrent module the
-  // output without the state. Throws what torch throws.
+  // Runs the stored forward: one tensor in, one tensor out. A recurrent module returns
+  // its output without its state. Throws the exceptions of torch.
   torch::Tensor Forward(const torch::Tensor& input) const { return run(input); }
 
+  // Implements Forward(). Valid while `module` is held.
   std::function<torch::Tensor(const torch::Tensor&)> run;
 };
 
-// Builds the model of a checkpoint and loads its tensors; floating-point tensors
-// become float32, and parameters that were stored frozen do not require a gradient.
-// Reads nothing but section `model`: INVALID_ARGUMENT if options.selection.sections names
-// any. The generator of random numbers is left as it was.
-// Tensors that belong to no module of the architecture, such as a second network that was
-// saved in extra_tensors, are left out and listed in report.unexpected. Tensors that
-// options.selection leaves out are listed in report.skipped: those of a layer stay as its
-// constructor makes them, others are zero.
-// FAILED_PRECONDITION, naming the module and what to do, if the checkpoint has no
+// Builds the model of a checkpoint and loads its tensors. `name` is
+// `models/{model}/checkpoints/{version}`, an alias or `latest`.
+//
+// Floating-point tensors become float32. Parameters that were saved frozen do not require
+// a gradient. Reads section `model` only: INVALID_ARGUMENT if options.selection.sections
+// is not empty. The state of torch's random generator is not changed.
+//
+// Tensors that belong to no module of the architecture, such as a second network saved in
+// extra_tensors, are not loaded and are listed in report.unexpected. Tensors that
+// options.selection excludes are listed in report.skipped: those of a layer keep the
+// values of its constructor, others are zero.
+//
+// FAILED_PRECONDITION, naming the module and the remedy, if the checkpoint has no
 // architecture or one that cannot run: a class without a forward, a type that LibTorch
-// lacks, a function that was given as an activation; and, naming both, if a stored tensor
-// has no place in the module whose path it has. Such a model is kept, printed and edited
-// all the same.
+// lacks, a function passed as an activation. FAILED_PRECONDITION, naming both, if a
+// stored tensor has no member in the module at its path. Such a model can still be
+// printed and edited.
 absl::StatusOr<LoadedModel> LoadModel(const Client& client, std::string_view name,
                                       const LoadOptions& options = {});
 
-// What Python's print(model) shows of a stored model, whether it can be built or not.
-// FAILED_PRECONDITION if the checkpoint has no architecture.
+// Returns the stored model as Python's print(model) shows it. The model need not be
+// buildable. FAILED_PRECONDITION if the checkpoint has no architecture.
 absl::StatusOr<std::string> PrintArchitecture(const Client& client, std::string_view name,
                                               const CallOptions& options = {});
 

@@ -1,6 +1,6 @@
-// Connection: the seam under Client. The real one speaks gRPC; tests put their
-// own in its place. Carries serialized protobuf messages and, beside them,
-// payloads that are never copied.
+// Connection: the transport interface below Client. The default implementation uses
+// gRPC; tests replace it. Transfers serialized protobuf messages and, beside them,
+// payloads that are not copied.
 #pragma once
 
 #include <cstddef>
@@ -15,49 +15,53 @@
 
 namespace modelstore {
 
-// A message as it arrives: pieces of memory, in order, kept by `owner`.
+// A received message: its bytes are the concatenation of `fragments`, which are valid
+// while `owner` is held.
 struct ReceivedMessage {
   std::vector<std::string_view> fragments;
   std::shared_ptr<void> owner;
 };
 
-// A payload to send in place. The connection holds `owner` until it needs the
-// bytes no more.
+// Bytes to send without a copy. The connection holds `owner` until they have been sent;
+// the bytes must not change before.
 struct Payload {
   std::string_view bytes;
   std::shared_ptr<const void> owner;
 };
 
-// One RPC stream. Used by one thread at a time, except Cancel(). Every call
-// waits at most until `deadline` and then returns DEADLINE_EXCEEDED.
+// One RPC stream. Used by one thread at a time, except Cancel(), which any thread may
+// call. Every call waits until `deadline` at most and then returns DEADLINE_EXCEEDED.
 class Stream {
  public:
   virtual ~Stream() = default;
-  // Sends one message: `head`, then the payloads. Returns when the transport has
-  // taken it, not when it has arrived. Any error: call Finish() for the reason.
+  // Sends one message: `head` followed by the payloads. Returns when the transport has
+  // accepted it, not when it has arrived. After an error, Finish() returns the reason.
   virtual absl::Status Write(std::string head, std::vector<Payload> payloads,
                              Deadline deadline) = 0;
+  // Half-closes the stream: no Write() follows.
   virtual absl::Status WritesDone(Deadline deadline) = 0;
-  // OUT_OF_RANGE at the end of the stream. After DEADLINE_EXCEEDED the next call
-  // goes on waiting for the same message.
+  // Returns the next message. OUT_OF_RANGE at the end of the stream. After
+  // DEADLINE_EXCEEDED no message is lost: call again.
   virtual absl::StatusOr<ReceivedMessage> Read(Deadline deadline) = 0;
-  // The status that the server ended the RPC with.
+  // Returns the final status of the RPC.
   virtual absl::Status Finish(Deadline deadline) = 0;
+  // Cancels the RPC; calls that wait return soon.
   virtual void Cancel() = 0;
 };
 
-// Thread-safe.
+// A connection to one server. Thread-safe.
 class Connection {
  public:
   virtual ~Connection() = default;
-  // `method` is the full name, `/modelstore.v1.ModelStore/GetModel`. Returns the
-  // serialized response.
+  // Makes a unary call. `method` is the full name, such as
+  // `/modelstore.v1.ModelStore/GetModel`. Returns the serialized response.
   virtual absl::StatusOr<std::string> Call(std::string_view method, std::string request,
                                            Deadline deadline) = 0;
-  // Opens a client- or server-streaming RPC. Streams with different `lane`
-  // travel on different connections.
+  // Opens a client- or server-streaming RPC. Streams with different `lane` use different
+  // connections.
   virtual absl::StatusOr<std::unique_ptr<Stream>> Open(std::string_view method, int lane,
                                                        Deadline deadline) = 0;
+  // The options that the connection was created with.
   virtual const ConnectOptions& options() const = 0;
 };
 

@@ -1,6 +1,6 @@
-// Deadlines: points of the steady clock, which a step of the wall clock does not move,
-// and the lengths of time they are made of. Every sum saturates: a timeout of
-// std::chrono::hours::max() never ends, and a negative one is over at once.
+// Deadlines and timeouts. A Deadline is a time point of the steady clock, so changes of
+// the wall clock do not affect it. Sums saturate: a timeout of std::chrono::hours::max()
+// never expires, and a negative one expires at once.
 //
 //   handle.Durable(modelstore::After(std::chrono::minutes(10)));
 //   handle.Durable(modelstore::Deadline::max());                    // no deadline
@@ -8,21 +8,19 @@
 //   client.GetCheckpoint(name, {.deadline = soon});                 // both in 5 s
 //   client.ListTensors(name, {.deadline = soon});
 //
-// How time is given in this library:
-//   A call that reaches the server has the member `deadline` in its options, the last
-//     argument. It is a point in time, so that several calls can share one. Absent, which
-//     is the default, it is a fixed time after each call begins, so that options can be
-//     kept and used again:
-//       150 s (ConnectOptions.retry_timeout, and stall_timeout for a last attempt) for
-//         calls that the server answers at once, lists with all their pages included;
+// How deadlines are passed in this library:
+//   A call to the server has a member `deadline` in its options, the last argument.
+//     Several calls can share one deadline. If it is absent, which is the default, each
+//     call has a fixed time from its start, so that options can be stored and reused:
+//       150 s (ConnectOptions.retry_timeout plus stall_timeout for a last attempt) for
+//         short calls, including lists with all their pages;
 //       1 hour for transfers (saves, loads, LoadModel) and operations (ModifyCheckpoint,
 //         VerifyCheckpoint, CompareCheckpoints, PruneCheckpoints, CollectGarbage).
-//     Once it has passed, the call returns DEADLINE_EXCEEDED.
-//   A wait for what was begun before (SaveHandle::Staged and Durable, LoadPlan::Run,
-//     Client::Drain, ModelWatcher::Next) takes a Deadline as its argument: it has nothing
-//     else to say, and no default would suit everybody.
-//   Options that an object keeps (ConnectOptions, CheckpointPolicyOptions) hold a Timeout
-//     for what begins again and again later.
+//     The call returns DEADLINE_EXCEEDED once its deadline has passed.
+//   Functions that wait for earlier work (SaveHandle::Staged and Durable, LoadPlan::Run,
+//     Client::Drain, ModelWatcher::Next) take a Deadline as a required argument.
+//   Options that an object stores (ConnectOptions, CheckpointPolicyOptions) hold a
+//     Timeout, because it is applied repeatedly.
 #pragma once
 
 #include <chrono>
@@ -34,7 +32,7 @@ using Deadline = std::chrono::steady_clock::time_point;
 
 namespace internal {
 
-// `d` in `To`, cut to what `To` can hold.
+// Converts `d` to `To`, clamped to the range of `To`. NaN becomes zero.
 template <typename To, typename Rep, typename Period>
 constexpr To SaturatingCast(std::chrono::duration<Rep, Period> d) {
   using Approximate = std::chrono::duration<long double, Period>;
@@ -46,8 +44,7 @@ constexpr To SaturatingCast(std::chrono::duration<Rep, Period> d) {
 
 }  // namespace internal
 
-// `from` and `d` later; Deadline::max() if that is beyond it. A negative `d` counts as
-// zero.
+// Returns `from + d`, at most Deadline::max(). A negative `d` counts as zero.
 template <typename Rep, typename Period>
 Deadline Later(Deadline from, std::chrono::duration<Rep, Period> d) {
   using Step = Deadline::duration;
@@ -57,6 +54,7 @@ Deadline Later(Deadline from, std::chrono::duration<Rep, Period> d) {
   return beyond ? Deadline::max() : from + step;
 }
 
+// Returns the deadline that is `d` from now.
 template <typename Rep, typename Period>
 Deadline After(std::chrono::duration<Rep, Period> d) {
   return Later(std::chrono::steady_clock::now(), d);

@@ -1,4 +1,4 @@
-// What a status of this library tells, for people and for programs:
+// Access to the error details of a status, for messages and for decisions:
 //
 //   if (!result.ok()) {
 //     std::cerr << modelstore::StatusLine(result.status()) << "\n";
@@ -19,18 +19,17 @@ namespace modelstore {
 //
 //   ABORTED: models/iris: the latest version is 4, expected was 3 [LOST_RACE]
 //
-// Leaves out a reason that only repeats the code, and metadata that are empty or that
-// the message contains. Replaces control characters by spaces. `OK` for an OK status.
+// Omits a reason that equals the code, and metadata that are empty or already in the
+// message. Replaces control characters by spaces. Returns `OK` for an OK status.
 std::string StatusLine(const absl::Status& status);
 
-// The reason that the server or this library gave: the name of a value of
-// modelstore.v1.ErrorReason (proto/modelstore/v1/errors.proto) without ERROR_REASON_,
-// such as `HELD`, `LOST_RACE`, `REQUEST_ID_REUSED`. Newer servers may add names. Empty
-// without one.
+// Returns the reason of the error: the name of a value of modelstore.v1.ErrorReason
+// (proto/modelstore/v1/errors.proto) without ERROR_REASON_, such as `HELD`, `LOST_RACE`,
+// `REQUEST_ID_REUSED`. Empty if the status has none. Newer servers may add reasons.
 std::string ReasonOf(const absl::Status& status);
 
-// The metadata of the reason, by the keys that errors.proto lists with it, such as
-// `field` of INVALID_FIELD, `aliases` of HELD. Empty without a reason.
+// Returns the metadata of the reason, such as `field` of INVALID_FIELD or `aliases` of
+// HELD. errors.proto lists the keys of each reason. Empty if the status has no reason.
 std::map<std::string, std::string> ErrorMetadataOf(const absl::Status& status);
 
 }  // namespace modelstore

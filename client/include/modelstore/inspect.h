@@ -1,15 +1,16 @@
-// Looks into stored checkpoints without loading them: is every byte still right, and
-// how do two versions differ. The server reads; a report comes back.
+// Inspects stored checkpoints without loading them: VerifyCheckpoint checks every byte,
+// CompareCheckpoints compares two versions. The server reads the data and returns a
+// report.
 //
 //   auto report = modelstore::VerifyCheckpoint(client, saved->name);
 //   if (report.ok() && !report->intact()) ... report->findings names the tensors
 //
-// Performance: bounded by the server's disk or memory; nothing but reports crosses the
-// network. Memory: the report, which is as long as there are tensors to name.
+// Performance: limited by the server's disk or memory bandwidth; only reports are sent
+// over the network. Memory: the report, which grows with the number of tensors in it.
 // Thread safety: free functions over a Client, from any thread.
 // Errors: NOT_FOUND, INVALID_ARGUMENT for a pattern that does not compile, DATA_LOSS
-// for a list of tensors that is damaged itself, DEADLINE_EXCEEDED. A call that is cut
-// is begun anew until ConnectOptions.retry_timeout.
+// if the checkpoint's list of tensors is damaged, DEADLINE_EXCEEDED.
+// Retries: a broken call starts over, until ConnectOptions.retry_timeout.
 #pragma once
 
 #include <cstdint>
@@ -27,19 +28,20 @@ namespace modelstore {
 
 struct VerifyOptions {
   TensorSelection selection = {};
-  // Counts NaN and infinite elements too, as torch.isnan() and torch.isinf() tell them.
+  // Also counts NaN and infinite elements, as defined by torch.isnan() and torch.isinf().
   bool count_non_finite = false;
-  // The server reads no faster; 0: as fast as it goes.
+  // Maximum read rate of the server; 0: unlimited.
   int64_t max_bytes_per_second = 0;
   std::optional<Deadline> deadline = {};
 };
 
-// A tensor that something is to be said about.
+// A tensor that is damaged or has elements that are not finite.
 struct TensorFinding {
   std::string tensor;  // `section:key`
-  std::string damage;  // empty: every byte of it is right
+  std::string damage;  // for people; empty: not damaged
   int64_t damaged_bytes = 0;
-  // A complex element counts once; those of damaged chunks do not.
+  // With count_non_finite. A complex element counts once. Elements in damaged chunks are
+  // not counted.
   int64_t nan_count = 0;
   int64_t infinity_count = 0;
 };
@@ -49,74 +51,79 @@ struct VerifyReport {
   int64_t verified_tensors = 0;
   int64_t verified_bytes = 0;
   int64_t damaged_tensors = 0;
+  // Sums over all tensors, with count_non_finite.
   int64_t nan_count = 0;
   int64_t infinity_count = 0;
   std::vector<TensorFinding> findings;
 
-  // Every byte is as it was saved.
+  // True if every byte is as it was saved.
   bool intact() const { return damaged_tensors == 0; }
 };
 
-// Reads every byte on the server and compares it with its digest. Damage is a
-// finding, not an error. `name` ends in a version, an alias or `latest`.
+// Reads the selected tensors on the server and compares them with their digests. Damage
+// is a finding, not an error. `name` ends in a version, an alias or `latest`.
 absl::StatusOr<VerifyReport> VerifyCheckpoint(const Client& client, std::string_view name,
                                               const VerifyOptions& options = {});
 
 struct CompareOptions {
   TensorSelection selection = {};
-  // Measures by how much tensors differ, which reads them; else digests decide.
+  // Measures the differences, which reads every tensor that differs. Otherwise digests
+  // are compared and few bytes are read.
   bool with_norms = false;
   std::optional<Deadline> deadline = {};
 };
 
-// The first of these that holds.
+// How a tensor differs. If several apply, the first of them.
 enum class DifferenceKind : uint8_t {
-  kUnknown,  // of a newer server
-  kAdded,
-  kRemoved,
+  kUnknown,  // a kind that this library does not know
+  kAdded,    // only in the other checkpoint
+  kRemoved,  // only in the first checkpoint
   kShape,
-  kDType,
-  kContent,
+  kDType,    // same shape
+  kContent,  // same shape and dtype
 };
 
 struct TensorDifference {
   std::string tensor;  // `section:key`
   DifferenceKind kind = DifferenceKind::kUnknown;
-  // Of the first and of the other checkpoint; unset on the side that lacks it.
+  // In the first and in the other checkpoint; absent or empty where it does not exist.
   std::optional<DType> dtype;
   std::optional<DType> other_dtype;
   std::vector<int64_t> shape;
   std::vector<int64_t> other_shape;
 
-  // In float64; set for kContent and kDType with with_norms. Elements that are NaN on
-  // both sides are equal, those on one side are counted apart and left out of the sums.
+  // Computed in float64. Set for kContent and kDType if with_norms. Elements that are NaN
+  // on both sides are equal. Those that are NaN on one side are counted in
+  // nan_differences and excluded from the norms.
   struct Measure {
     double max_abs_difference = 0;
-    double difference_norm = 0;  // L2: torch.linalg.vector_norm(a - b)
-    double norm = 0;             // of the first one
-    int64_t differing_elements = 0;
+    double difference_norm = 0;      // L2: torch.linalg.vector_norm(a - b)
+    double norm = 0;                 // L2, of the tensor in the first checkpoint
+    int64_t differing_elements = 0;  // not equal as numbers: 0 and -0 are equal
     int64_t nan_differences = 0;
   };
   std::optional<Measure> measure;
 };
 
 struct CompareReport {
+  // Canonical names of the first and of the other checkpoint.
   std::string checkpoint;
   std::string other;
-  // The same content to the last bit, values and attachments included.
+  // All content is equal bit for bit, including values and attachments.
   bool identical = false;
   int64_t equal_tensors = 0;
   int64_t different_tensors = 0;
   int64_t added_tensors = 0;
   int64_t removed_tensors = 0;
-  // Sections whose values, beside their tensors, differ.
+  // Sections whose values, apart from tensors, differ.
   std::vector<std::string> different_sections;
   bool different_architecture = false;
-  // In order of the first checkpoint's table; what only the other has after them.
+  // In the first checkpoint's order; then the tensors that only the other one has.
   std::vector<TensorDifference> differences;
 };
 
-// `name` and `other` may be versions of different models.
+// Compares two versions, of the same or of different models. `name` is the first and
+// `other` the other checkpoint; each ends in a version, an alias or `latest`.
 absl::StatusOr<CompareReport> CompareCheckpoints(const Client& client,
                                                  std::string_view name,
                                                  std::string_view other,

@@ -1,5 +1,5 @@
-// What happens to a version after it was saved: names that move, leases, copies, and
-// watching all of it.
+// Managing versions after a save: aliases, leases, copies, and watching a model for
+// changes.
 //
 //   auto moved =
 //       modelstore::SetAlias(client, "models/iris/aliases/production", 12,
@@ -7,12 +7,12 @@
 //   auto watcher = modelstore::ModelWatcher::Open(client, "models/iris");
 //   while (auto event = watcher->Next(modelstore::After(std::chrono::minutes(1)))) {...}
 //
-// An alias stands for its version wherever a name is loaded:
+// An alias can be used in place of a version when loading:
 // `models/iris/checkpoints/production`.
 //
-// Thread safety: as Client, but for ModelWatcher, which belongs to one thread.
-// Errors: INVALID_ARGUMENT names the field, NOT_FOUND the resource; ABORTED where a
-// version is not the expected one. PyTorch has none of this: there, people rename files.
+// Thread safety: as Client, except ModelWatcher, which is used by one thread at a time.
+// Errors: INVALID_ARGUMENT names the field, NOT_FOUND the resource; ABORTED if the
+// version is not the expected one.
 // Retries: every call here is safe to repeat and is repeated on UNAVAILABLE until
 // ConnectOptions.retry_timeout.
 #pragma once
@@ -31,8 +31,7 @@
 
 namespace modelstore {
 
-// A name that moves from version to version. The version it names is neither
-// deleted nor pruned.
+// A movable name of a version. A version with an alias is neither deleted nor pruned.
 struct AliasInfo {
   std::string name;  // `models/{model}/aliases/{alias}`
   int64_t version = 0;
@@ -40,20 +39,21 @@ struct AliasInfo {
   std::chrono::system_clock::time_point update_time;
 };
 
-// One entry of the history; kept also when alias and versions are gone.
+// One entry of the alias history, which outlives the alias and its versions.
 struct AliasMove {
   std::string alias;                    // its id, without the model
-  std::optional<int64_t> from_version;  // absent: it was made
-  std::optional<int64_t> to_version;    // absent: it was deleted
+  std::optional<int64_t> from_version;  // absent: the alias was created
+  std::optional<int64_t> to_version;    // absent: the alias was deleted
   std::string note;
-  std::string mover;  // where there is authentication
+  std::string mover;  // who moved it; empty without authentication
   std::chrono::system_clock::time_point move_time;
 };
 
 struct SetAliasOptions {
-  // Moves it only from there, else ABORTED.
+  // Moves the alias only if it names this version; ABORTED otherwise.
   std::optional<int64_t> expected_version = {};
-  // Makes it only if it does not exist, else ABORTED. Not with expected_version.
+  // Creates the alias only if it does not exist; ABORTED otherwise. Not together with
+  // expected_version.
   bool create_only = false;
   // Kept in the history.
   std::string note = {};
@@ -61,34 +61,38 @@ struct SetAliasOptions {
 };
 
 struct DeleteAliasOptions {
-  // Deletes it only from there, else ABORTED.
+  // Deletes the alias only if it names this version; ABORTED otherwise.
   std::optional<int64_t> expected_version = {};
   // Kept in the history.
   std::string note = {};
   std::optional<Deadline> deadline = {};
 };
 
-// `name` is `models/{model}/aliases/{alias}`. One that names the version already stays
-// as it is; history and watchers get an entry all the same.
+// Creates an alias or moves it to `version`. `name` is `models/{model}/aliases/{alias}`.
+// Setting an alias to its present version still adds an entry to the history and an event
+// for watchers. ABORTED if a condition in `options` does not hold; RESOURCE_EXHAUSTED if
+// the model has 1000 aliases.
 [[nodiscard]] absl::StatusOr<AliasInfo> SetAlias(const Client& client,
                                                  std::string_view name, int64_t version,
                                                  const SetAliasOptions& options = {});
+// Deletes an alias; its version stays. `name` is `models/{model}/aliases/{alias}`.
 absl::Status DeleteAlias(const Client& client, std::string_view name,
                          const DeleteAliasOptions& options = {});
-// By name. `parent` is `models/{model}`.
+// Lists aliases, ordered by name. `parent` is `models/{model}`.
 Listing<AliasInfo> ListAliases(const Client& client, std::string_view parent,
                                const CallOptions& options = {});
 
 struct ListAliasMovesOptions {
-  std::string alias = {};  // its id; empty: of all aliases
-  int limit = 0;           // 0: all
+  std::string alias = {};  // id of one alias; empty: all aliases
+  int limit = 0;           // maximum number of entries; 0: all
   std::optional<Deadline> deadline = {};
 };
-// Newest first. `parent` is `models/{model}`.
+// Lists the alias history, newest first. `parent` is `models/{model}`.
 Listing<AliasMove> ListAliasMoves(const Client& client, std::string_view parent,
                                   const ListAliasMovesOptions& options = {});
 
-// Keeps a version from being deleted until it expires. One per version and holder.
+// Prevents deletion of a version until the lease expires. A holder has at most one lease
+// on a version.
 struct LeaseInfo {
   std::string name;        // `models/{model}/checkpoints/{version}/leases/{holder}`
   std::string checkpoint;  // `models/{model}/checkpoints/{version}`
@@ -97,53 +101,58 @@ struct LeaseInfo {
   std::chrono::system_clock::time_point create_time;  // of its first acquisition
 };
 
-// `checkpoint` may end in an alias or `latest`; the answer names the version: renew
-// by that, at a third of the time. 1 s to 30 days. By the same holder it renews.
-// `holder` is such as `serving-7` or `trainer@host:4711`:
-// [a-zA-Z0-9][a-zA-Z0-9._:@-]{0,127}.
+// Acquires a lease, or renews it if `holder` already has one. `checkpoint` may end in an
+// alias or `latest`; renew by LeaseInfo::checkpoint, which has the version, because the
+// alias may have moved. Renew after a third of `time_to_live`, which is 1 s to 30 days.
+// `holder` is an id such as `serving-7` or `trainer@host:4711`:
+// [a-zA-Z0-9][a-zA-Z0-9._:@-]{0,127}. RESOURCE_EXHAUSTED if 1000 others hold the version.
 [[nodiscard]] absl::StatusOr<LeaseInfo> AcquireLease(const Client& client,
                                                      std::string_view checkpoint,
                                                      std::string_view holder,
                                                      Timeout time_to_live,
                                                      const CallOptions& options = {});
-// `name` is LeaseInfo::name.
+// Ends a lease before it expires. `name` is LeaseInfo::name. NOT_FOUND if it has ended.
 absl::Status ReleaseLease(const Client& client, std::string_view name,
                           const CallOptions& options = {});
 
-// By version, then holder; expired ones are left out. `parent` is `models/{model}`, or
-// `models/{model}/checkpoints/{version}`.
+// Lists leases that have not expired, ordered by version, then holder. `parent` is
+// `models/{model}` or `models/{model}/checkpoints/{version}`.
 Listing<LeaseInfo> ListLeases(const Client& client, std::string_view parent,
                               const CallOptions& options = {});
 
 struct CopyOptions {
+  // Creates the destination model if it does not exist.
   bool create_model = true;
-  // Of the copy. Epoch, step, loss and metrics that are absent are the source's, as is
-  // everything else; labels and description never are.
+  // Metadata of the copy. Epoch, step, loss and metrics are copied from the source where
+  // absent here; labels and description are not copied.
   CheckpointMetadata metadata = {};
-  // The same id never makes two versions. Empty: the library makes one.
+  // Makes the call idempotent: see SaveOptions. Empty: the library generates one.
   std::string request_id = {};
-  // Of the destination; see SaveOptions.
+  // Conditions on the destination model: see SaveOptions.
   std::optional<int64_t> expected_latest_version = {};
   bool expect_no_version = false;
   std::optional<Deadline> deadline = {};
 };
-// Copies a version into a model, the same or another, as its next version. The
-// chunks are shared: no tensor byte is read or written, and either side may be
-// deleted without hurting the other.
+// Copies version `source` as the next version of model `parent`, which may be the same or
+// another model. The chunks are shared: no tensor data is read or written. Either version
+// can be deleted without affecting the other. NOT_FOUND for the source, or for the
+// destination unless create_model; DATA_LOSS if chunks of the source are damaged.
 [[nodiscard]] absl::StatusOr<CheckpointInfo> CopyCheckpoint(
     const Client& client, std::string_view source, std::string_view parent,
     const CopyOptions& options = {});
 
-// What a watcher is told. modelstore.v1.WatchModelResponse tells each kind.
+// A change of a model. `kind` determines which field is set.
 struct ModelEvent {
   enum class Kind : uint8_t {
-    kState,         // model: as it is; the first event, and after too long a pause
+    // model: its present state. The first event without a cursor; also sent after a pause
+    // so long that events in between are no longer known.
+    kState,
     kCommitted,     // checkpoint: a new version
     kUpdated,       // checkpoint: its labels, description, pin or expiry
     kDeleted,       // version
     kAliasMoved,    // alias_move
     kModelUpdated,  // model
-    kModelDeleted,  // nothing follows
+    kModelDeleted,  // the last event
   };
   Kind kind = Kind::kState;
   ModelInfo model;
@@ -153,29 +162,32 @@ struct ModelEvent {
 };
 
 struct WatchOptions {
-  // Of an earlier watcher, also of another process: goes on from there. Empty: the
-  // present state comes first.
+  // ModelWatcher::cursor() of an earlier watcher, also of another process: continues
+  // after its last event. Empty: starts with the present state.
   std::string cursor = {};
 };
 
-// Hears of every change of a model, in order, within milliseconds. Where the
-// connection is cut or the server restarts it comes back with its cursor and misses
-// nothing. Move-only; used by one thread at a time; holds none of its own.
+// Receives every change of a model, in order, within milliseconds. After a broken
+// connection or a restart of the server it reconnects and misses no event. Move-only;
+// used by one thread at a time; starts no thread.
 class ModelWatcher {
  public:
-  // The server is reached by Next().
+  // Does not contact the server; Next() does. `name` is `models/{model}`.
   static absl::StatusOr<ModelWatcher> Open(const Client& client, std::string_view name,
                                            const WatchOptions& options = {});
   ModelWatcher(ModelWatcher&&) noexcept;
   ModelWatcher& operator=(ModelWatcher&&) noexcept;
   ~ModelWatcher();
 
-  // Waits for the next event. DEADLINE_EXCEEDED: none came, ask again. OUT_OF_RANGE:
-  // the model was deleted, and this was told. NOT_FOUND, or INVALID_ARGUMENT for a
-  // cursor of another model. UNAVAILABLE: the server could not be reached for
-  // ConnectOptions.retry_timeout.
+  // Waits for the next event. Errors:
+  //   DEADLINE_EXCEEDED  no event arrived; call again
+  //   OUT_OF_RANGE       kModelDeleted was already returned
+  //   NOT_FOUND          no such model
+  //   INVALID_ARGUMENT   the cursor belongs to another model
+  //   UNAVAILABLE        the server was unreachable for ConnectOptions.retry_timeout
   absl::StatusOr<ModelEvent> Next(Deadline deadline);
-  // Where it stands once the last event is handled.
+  // The position after the last event that Next() returned. Store it once that event is
+  // handled.
   const std::string& cursor() const;
 
  private:

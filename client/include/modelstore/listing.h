@@ -1,12 +1,13 @@
-// Listing: what a list call returns, an absl::StatusOr of a vector that may be looped
-// over in one line.
+// Listing: the result of a list call. An absl::StatusOr of a vector that is safe in a
+// range-based for loop:
 //
 //   for (const auto& c : *client.ListCheckpoints("models/iris")) ...
 //
-// With a plain absl::StatusOr the loop would read freed memory: `*` gives a reference
-// into the temporary, which ends before the first round. Here `*` and value() of a
-// temporary give the vector itself, which the loop keeps. `*` without ok() ends the
-// process if the call failed, as it does with absl::StatusOr.
+// With a plain absl::StatusOr the loop would read freed memory, because `*` returns a
+// reference into a temporary that is destroyed before the first iteration. Here `*` and
+// value() of a temporary return the vector by value, and the loop extends its lifetime.
+// As with absl::StatusOr, `*` terminates the process if the call failed: check ok() first
+// where it may fail.
 #pragma once
 
 #include <utility>

@@ -1,4 +1,4 @@
-// What a load into a module, a state dict or an optimizer found: see torch.h.
+// LoadReport: differences between a checkpoint and the program that loads it (torch.h).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 
 namespace modelstore {
 
-// What a load found, key by key. Filled also when the load is refused.
+// What a load found, key by key. Filled also if the load fails. `Stored` means in the
+// checkpoint; `wanted` and `here` mean in the module, optimizer or scheduler.
 struct LoadReport {
   std::vector<std::string> missing;     // in the module, not in the checkpoint
   std::vector<std::string> unexpected;  // in the checkpoint, not in the module
@@ -24,37 +25,37 @@ struct LoadReport {
     DType stored, wanted;
   };
   std::vector<DTypeChange> dtype_change;
-  std::vector<std::string> absent_sections;  // asked for, not in the checkpoint
-  // As text; empty where that side has none.
+  std::vector<std::string> absent_sections;  // requested, not in the checkpoint
+  // Values as text; empty where that side has no such setting.
   struct SettingChange {
     std::string name;  // `optimizer:param_groups/0/lr`
     std::string stored, here;
   };
-  std::vector<SettingChange> hyperparameters;  // the stored ones were taken
-  std::vector<SettingChange> settings;         // those here stayed
-  // Pairs of names that share memory here and differ in the checkpoint: the one
-  // overwritten, the one that was kept.
+  std::vector<SettingChange> hyperparameters;  // the stored values were loaded
+  std::vector<SettingChange> settings;         // the values here were kept
+  // Pairs of tensors that share memory here and have different stored values: the name
+  // that was overwritten, and the name whose values were kept.
   std::vector<std::pair<std::string, std::string>> overwritten;
-  // What options.target_dtype left as it is: complex, integers, booleans.
+  // Tensors that options.target_dtype does not apply to: complex, integers, booleans.
   std::vector<std::string> uncast;
-  // Left alone: by the selection, because no such section or option is
-  // known here or there, because no group of the stored optimizer lists the
-  // parameter that a state is of, or because the state dict is of a version of
-  // PyTorch that had no such buffer (`num_batches_tracked` without `_metadata`).
+  // Not loaded: excluded by the selection; a section or option that only one side has;
+  // optimizer state of a parameter that no stored group lists; a buffer that the PyTorch
+  // version that saved the state dict did not have (`num_batches_tracked` without
+  // `_metadata`).
   std::vector<std::string> skipped;
-  // Keys of section `model` that have another name here: stored, here.
+  // Keys of section `model` with another name here: {stored name, name here}.
   std::vector<std::pair<std::string, std::string>> renamed;
-  // Devices that gave way to the CPU, with the reason of each.
+  // Devices whose tensors went to the CPU instead, with the reason of each.
   std::vector<std::string> fell_back;
-  // Patterns of LoadArgs::placement that decided for no tensor.
+  // Patterns of LoadArgs::placement that placed no tensor.
   std::vector<std::string> unused_placement;
-  // Sections of optimizers whose state was adopted in parameter order, without names.
+  // Optimizer sections whose state was assigned by parameter order, without names.
   std::vector<std::string> inferred;
-  // After a transfer that failed: tensors that hold new bytes, that are as they
-  // were, and whose bytes are undefined.
+  // Filled if the transfer fails: tensors with their new bytes, tensors that are
+  // unchanged, and tensors whose bytes are undefined.
   std::vector<std::string> loaded, untouched, undefined;
 
-  // Several lines for a person.
+  // Returns the report as text of several lines.
   std::string ToString() const;
 };
 

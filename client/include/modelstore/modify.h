@@ -1,5 +1,5 @@
-// Modifies stored models on the server: a new version that shares with the old one
-// everything that did not change.
+// Modifies a stored version on the server. The result is a new version, which shares all
+// unchanged data with the old one.
 //
 //   auto made = modelstore::ModifyCheckpoint(
 //       *client, "models/vgg16/checkpoints/latest",
@@ -8,7 +8,7 @@
 //           .SetRequiresGrad(false, {"features\\..*"}));
 //   if (made.ok()) std::cout << made->checkpoint.name << made->architecture_after;
 //
-// edit_list.h has the edits. Torch-free: all of it happens on the server.
+// edit_list.h has the edits. Does not need torch: the server does all the work.
 #pragma once
 
 #include <atomic>
@@ -26,92 +26,99 @@
 
 namespace modelstore {
 
-// How far a modification is; read from any thread while it runs.
+// Progress of a modification. Any thread may read it while the call runs.
 struct ModifyProgress {
+  // Index of the edit in progress.
   std::atomic<int> edit_index{0};
+  // Bytes of tensors to read and write; the total grows while edits are planned. Edits
+  // that only rename or share have none.
   std::atomic<int64_t> done_bytes{0};
   std::atomic<int64_t> total_bytes{0};
 };
 
-// For every optimizer of the checkpoint.
+// What the new version has of the optimizers' sections. Applies to every optimizer.
 enum class OptimizerPolicy : uint8_t {
-  kKeep = 1,  // the state of what did not change
-  kReset,     // groups and options; all state begins anew
-  kDrop,      // removes the sections
+  kKeep = 1,  // the state of unchanged parameters
+  kReset,     // groups and options only; no state
+  kDrop,      // nothing: the sections are removed
 };
 
 struct ModifyOptions {
-  // Of the new version. Epoch, step, loss and metrics that are absent are the old
-  // version's; labels and description never are.
+  // Metadata of the new version. Epoch, step, loss and metrics are copied from the old
+  // version where absent here; labels and description are not copied.
   CheckpointMetadata metadata = {};
   OptimizerPolicy optimizer_policy = OptimizerPolicy::kKeep;
-  // By section, such as `optimizer`, names of a stored optimizer's parameters where it
-  // has none, as one that Python saved: in the order of its groups and of `params` in
-  // each.
+  // Parameter names of stored optimizers that have none, such as those saved by Python.
+  // Section, such as `optimizer`, to names, in the order of the groups and of `params`
+  // within each group.
   std::map<std::string, std::vector<std::string>> optimizer_param_names = {};
   // See SaveOptions.
   std::string request_id = {};
   std::optional<int64_t> expected_latest_version = {};
-  // Everything but the commit.
+  // Validates and reports without committing.
   bool validate_only = false;
-  // Filled while it runs; may be null.
+  // Updated while the call runs; may be null.
   std::shared_ptr<ModifyProgress> progress = {};
-  // Once it has passed, the modification is cancelled, and nothing is left of it.
+  // Once it has passed, the modification is cancelled and leaves nothing behind.
   std::optional<Deadline> deadline = {};
 };
 
-// modelstore/v1/operations.proto tells each field.
+// The new version and a report of what the edits did.
 struct ModifyResult {
-  // Something that PyTorch allows and that a caller may not have meant.
+  // A result that PyTorch allows but the caller may not have intended.
   struct Warning {
     enum class Kind : uint8_t {
-      kUnknown,  // one that this library does not know: see message
-      kNotInForward,
-      kShapesDoNotFit,
-      kStatisticsAveraged,
-      kTensorMissing,
-      kTensorWithoutModule,
-      kArchitectureIncomplete,
-      kUntied,
-      kOptimizerStateReset,
-      kOptimizerNotFollowed,
-      kTensorsNotTaken,
+      kUnknown,                 // a kind that this library does not know: see message
+      kNotInForward,            // a module was added that no forward reaches
+      kShapesDoNotFit,          // sizes do not match those of a neighbour
+      kStatisticsAveraged,      // running statistics of a normalization were averaged
+      kTensorMissing,           // a module lacks a tensor of its type
+      kTensorWithoutModule,     // a tensor belongs to no module of the architecture
+      kArchitectureIncomplete,  // the architecture is unknown, dropped or incomplete
+      kUntied,                  // EditList::Untie() separated tied tensors
+      kOptimizerStateReset,     // parameters changed, so their optimizer state was reset
+      kOptimizerNotFollowed,    // not an optimizer's state dict: the section is unchanged
+      kTensorsNotTaken,         // tensors of the other checkpoint were not used
     };
     Kind kind = Kind::kUnknown;
-    std::optional<int> edit_index;  // absent: about the whole
-    std::string path;               // of a module, or a key
-    std::string message;
+    std::optional<int> edit_index;  // absent: not about a single edit
+    std::string path;               // module path, or key
+    std::string message;            // for people
   };
-  // What became of one parameter, and of its state in an optimizer. One that several
-  // optimizers hold is listed once for each.
+  // What happened to one parameter and to its state in an optimizer. A parameter of
+  // several optimizers is listed once for each.
   struct Parameter {
+    // kRenamed: same bytes, other key. kChanged: other bytes, shape or dtype.
     enum class Fate : uint8_t { kUnknown, kKept, kRenamed, kChanged, kAdded, kRemoved };
     enum class OptimizerFate : uint8_t {
-      kUnknown,  // the optimizer does not tell which parameters it holds
-      kNoState,
-      kStateKept,
-      kStateSliced,
-      kStateReset,
-      kStateDropped,
+      kUnknown,       // the optimizer's parameters have no names
+      kNoState,       // had no state and has none
+      kStateKept,     // bit for bit
+      kStateSliced,   // rows kept as those of the parameter
+      kStateReset,    // removed: the optimizer starts without it
+      kStateDropped,  // removed with the parameter or with the section
     };
-    std::string key;
-    std::string old_key;  // empty: the same
+    std::string key;      // after all edits; of a removed parameter, the old key
+    std::string old_key;  // empty: equal to `key`
     Fate fate = Fate::kUnknown;
     OptimizerFate optimizer_fate = OptimizerFate::kUnknown;
-    std::optional<int> optimizer_group;
-    std::string optimizer;  // its section; empty: none, or not known
+    std::optional<int> optimizer_group;  // absent: in none
+    std::string optimizer;               // its section; empty: none, or unknown
   };
-  // Without name and version where it was only validated.
+  // The new version. Without name and version if validate_only.
   CheckpointInfo checkpoint;
-  // As print(model) shows it; empty where it is not known.
+  // The model as print(model) shows it; empty if the architecture is unknown.
   std::string architecture_before;
   std::string architecture_after;
+  // Bytes of tensors that the old version does not have.
   int64_t new_tensor_bytes = 0;
+  // Of new_tensor_bytes: bytes that were not in the store yet.
   int64_t stored_bytes = 0;
-  // Fields of the answer that the server left out because it would exceed 4 MiB, such as
-  // `architecture_before`. Client::ListTensors and LoadModel give the content.
+  // Fields that the server omitted because the response would exceed 4 MiB, such as
+  // `architecture_before`. Use Client::ListTensors and PrintArchitecture() for the
+  // content.
   std::vector<std::string> omitted;
-  // Both empty if the answer got lost and was asked for again.
+  // Both are empty if the response was lost and the call was repeated.
   std::vector<Warning> warnings;
   std::vector<Parameter> parameters;
 };
@@ -120,28 +127,28 @@ std::string_view ToString(ModifyResult::Warning::Kind kind);
 std::string_view ToString(ModifyResult::Parameter::Fate fate);
 std::string_view ToString(ModifyResult::Parameter::OptimizerFate fate);
 
-// Returns when the new version is durable. Repeated under its request_id while the
-// server is away, so that it makes one version. Errors name the edit:
-// `edits[2].cast.keys[0]: ...`.
+// Applies `edits` to version `name` (a version, an alias or `latest`). Returns when the
+// new version is durable. Retried with the same request_id, so that it creates one
+// version only. Errors name the edit: `edits[2].cast.keys[0]: ...`.
 [[nodiscard]] absl::StatusOr<ModifyResult> ModifyCheckpoint(
     const Client& client, std::string_view name, const EditList& edits,
     const ModifyOptions& options = {});
 
-// One version of a line of modifications and saves.
+// One version in the history of a checkpoint.
 struct HistoryEntry {
   CheckpointInfo checkpoint;
-  // What made it, where it was modified: each in the JSON that grpcurl takes, with
-  // the versions and seeds that were meant.
+  // The edits that created it; empty if it was not modified. Each is JSON as grpcurl
+  // accepts it, with the versions and seeds that were used.
   std::vector<std::string> edits;
 };
 
 struct HistoryOptions {
-  // At most so many, each of which is one call to the server.
+  // Maximum number of entries. Each costs one call to the server.
   int limit = 100;
   std::optional<Deadline> deadline = {};
 };
 
-// A version and those that it comes from, newest first, as far as they still exist.
+// Returns version `name` and its ancestors, newest first, as long as they exist.
 Listing<HistoryEntry> History(const Client& client, std::string_view name,
                               const HistoryOptions& options = {});
 

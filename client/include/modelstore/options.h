@@ -1,5 +1,5 @@
-// Options of the calls in client.h: plain structs, defaults that suit a training job.
-// Those of the other headers are beside their calls.
+// Options of the calls in client.h: plain structs with defaults for a training job.
+// Options of other calls are declared in the header of the call.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,20 @@
 namespace modelstore {
 
 struct ConnectOptions {
-  // Of Connect(). Absent: 10 s after it begins.
+  // Deadline of Connect(). Absent: 10 s after the call starts.
   std::optional<Deadline> deadline = {};
-  // Streams, each on a connection of its own, that one large save or load uses. Of a
-  // load, and of a save that was staged so that its caller can go on, at most one per
-  // two cores: each of them keeps a core busy here.
+  // Maximum number of streams of one large save or load, 1 to 64. Each has its own
+  // connection. A load, and a save whose caller continues after staging, uses at most one
+  // stream per two cores, because each stream keeps a core busy.
   int streams = 3;
-  // A transfer that makes no progress for so long is cut and resumed.
+  // A transfer without progress for this long is aborted and resumed.
   Timeout stall_timeout{30'000};
-  // How long a cut transfer, an unreachable or an overloaded server is retried without
-  // anything getting through.
+  // How long to retry without progress while the server is unreachable or overloaded.
   Timeout retry_timeout{120'000};
 };
 
-// Of a call that has no other options. `deadline` means the same in the options of every
-// call; deadline.h tells what its absence means.
+// Options of calls that have no others. `deadline` has the same meaning for every call;
+// deadline.h describes the default.
 struct CallOptions {
   std::optional<Deadline> deadline = {};
 };
@@ -40,13 +39,14 @@ struct CreateModelOptions {
 };
 
 struct ListModelsOptions {
-  // Only models whose id starts so.
+  // Lists only models whose id starts with this prefix.
   std::string prefix = {};
   std::optional<Deadline> deadline = {};
 };
 
 struct DeleteModelOptions {
-  // Deletes its checkpoints too. Otherwise FAILED_PRECONDITION if it has any.
+  // Also deletes the model's checkpoints and uploads. If false, a model with checkpoints
+  // is FAILED_PRECONDITION.
   bool force = false;
   std::optional<Deadline> deadline = {};
 };
@@ -54,86 +54,98 @@ struct DeleteModelOptions {
 struct ListCheckpointsOptions {
   // Conditions joined by AND, such as `epoch >= 10 AND metrics.accuracy > 0.9`. Each
   // compares `version`, `epoch`, `step`, `loss` or `metrics.NAME` with a number, or
-  // `labels.NAME` with a string in double quotes (= !=). Empty: all.
+  // `labels.NAME` with a string in double quotes (= !=). A number that is absent or NaN
+  // satisfies no condition. Empty: all checkpoints.
   std::string filter = {};
-  // `version` (also if empty), `version desc`, or, for models of up to 10,000 versions,
-  // one of `epoch`, `step`, `loss`, `metrics.NAME`, with or without ` desc`; checkpoints
-  // without it come last either way.
+  // `version` (the default) or `version desc`. For models of up to 10,000 versions also
+  // `epoch`, `step`, `loss` or `metrics.NAME`, optionally followed by ` desc`;
+  // checkpoints without that field come last in both directions.
   std::string order_by = {};
-  // 0: all.
+  // Maximum number of checkpoints; 0: all.
   int limit = 0;
   std::optional<Deadline> deadline = {};
 };
 
-// What a save does when the one before it, of the same model, still runs.
+// What a save does if an earlier save of the same client and model still runs:
+//   kWait           waits in a queue until the earlier saves have ended
+//   kFail           fails with FAILED_PRECONDITION
+//   kReplaceQueued  cancels the saves that wait in the queue (CANCELLED) and takes their
+//                   place; the running save continues
 enum class WhenBusy : uint8_t { kWait, kFail, kReplaceQueued };
 
 struct SaveOptions {
+  // Creates the model if it does not exist. If false, NOT_FOUND.
   bool create_model = true;
-  // Allows a version without any tensor, section, attachment and architecture, which
-  // becomes the latest one. Otherwise INVALID_ARGUMENT: it is a mistake more often than
-  // not.
+  // Allows a version without any tensor, section, attachment and architecture. If false,
+  // such a save is INVALID_ARGUMENT, because it is usually a mistake.
   bool allow_empty = false;
-  // Refuses with ABORTED unless this is the model's latest.
+  // Fails with ABORTED unless this is the model's latest version.
   std::optional<int64_t> expected_latest_version = {};
-  // Refuses with ABORTED if the model has a version. Not with expected_latest_version.
+  // Fails with ABORTED if the model has a version. Not together with
+  // expected_latest_version.
   bool expect_no_version = false;
-  // `models/{m}/checkpoints/{n}` to share chunks with; empty: the latest.
+  // The version to share chunks with, `models/{model}/checkpoints/{version}`. Recorded as
+  // the new version's base. Empty: the model's latest version.
   std::string base_checkpoint = {};
-  // Shares nothing and has no base. Not with base_checkpoint.
+  // Shares no chunks and records no base. Not together with base_checkpoint.
   bool no_base = false;
-  // The same id never makes two versions: repeated with the same content it returns
-  // the version it made, with other content INVALID_ARGUMENT. Empty: the library makes
-  // one.
+  // Makes the save idempotent. A save with a request_id that has already created a
+  // version returns that version if the content is equal, and INVALID_ARGUMENT otherwise.
+  // Empty: the library generates one.
   std::string request_id = {};
-  // Contribution of this worker, when several save one checkpoint together with
-  // the same request_id. Worker 0 commits once all are complete.
+  // Index of this worker if several workers save one checkpoint together, with the same
+  // request_id, and their number. Worker 0 commits once all contributions are complete.
   int contribution = 0;
   int contribution_count = 1;
   WhenBusy when_busy = WhenBusy::kWait;
-  // Largest memory that staging may hold; a larger state is streamed, and
-  // Staged() then waits for the network. What lies on devices is staged whole or
-  // streamed, then by way of about 8 MiB of page-locked memory a stream. Absent: as
-  // large as the state.
+  // Maximum size of the staging memory. A larger state is sent while it is staged, so
+  // that Staged() waits for the network. Tensors on devices are either all staged or all
+  // streamed; streaming uses about 8 MiB of page-locked memory a stream. Absent: as large
+  // as the state.
   std::optional<int64_t> max_staging_bytes = {};
-  // Of the whole save, the time in the queue included. Once it has passed, the save is
-  // cancelled. Nothing is visible then, unless the commit was already decided: the error
-  // tells which is possible.
+  // Deadline of the whole save, including time in the queue. Once it has passed, the save
+  // is cancelled and leaves no version, unless the commit had already been decided; the
+  // error says whether that is possible.
   std::optional<Deadline> deadline = {};
 };
 
-// Which tensors of a checkpoint are meant; all unless told otherwise. Names are
-// `section:key`; without a section they mean `model`.
+// Selects tensors of a checkpoint; by default all. Names are `section:key`; a name
+// without a section refers to section `model`.
 struct TensorSelection {
-  // Sections to take; empty: all. See LoadArgs of torch.h for what it adds to them.
+  // Sections to select from; empty: all. LoadArgs (torch.h) adds the sections that its
+  // members need.
   std::vector<std::string> sections = {};
-  // Whole names. A tensor is taken if keys or include name it, or if both are empty, and
-  // exclude does not. NOT_FOUND, naming them, for keys that do not exist.
+  // A tensor is selected if `keys` or `include` selects it, or if both are empty, and
+  // `exclude` does not match it. `keys` are full names; NOT_FOUND, naming them, for keys
+  // that do not exist.
   std::vector<std::string> keys = {};
-  // RE2 patterns, each matching a name whole. NOT_FOUND if an include pattern matches no
-  // tensor; INVALID_ARGUMENT if exclude removes every tensor.
+  // RE2 patterns that must match the whole name. NOT_FOUND if an include pattern matches
+  // no tensor; INVALID_ARGUMENT if exclude removes every tensor.
   std::vector<std::string> include = {};
   std::vector<std::string> exclude = {};
-  // Permits all three.
+  // Suppresses these three errors.
   bool allow_unmatched = false;
 };
 
 struct LoadOptions {
   TensorSelection selection = {};
+  // Rows [begin, end) of the first dimension of a tensor.
   struct RowSlice {
     std::string tensor;  // `section:key`
     int64_t begin = 0;
     int64_t end = 0;
   };
+  // Loads only these rows of the tensors that are listed.
   std::vector<RowSlice> slices = {};
-  // Floating-point tensors arrive in this type, cast by the server.
+  // Type of the floating-point tensors that are loaded; the server casts them. Absent: as
+  // stored.
   std::optional<DType> target_dtype = {};
-  // Where the tensors go: `cpu`, `cuda` (the current one) or `cuda:N`. LoadCheckpoint and
-  // LoadModel place them there; PlanLoad leaves that to its caller, and the server
-  // records it.
+  // Device of the loaded tensors: `cpu`, `cuda` (the current GPU) or `cuda:N`.
+  // LoadCheckpoint and LoadModel place tensors there. With PlanLoad the caller does; the
+  // server only records the device.
   std::string device = "cpu";
-  // Of the planning, and of LoadCheckpoint and LoadModel as a whole. LoadPlan::Run() has
-  // its own.
+  // Deadline of PlanLoad, or of the whole LoadCheckpoint or LoadModel. LoadPlan::Run()
+  // has its own deadline.
   std::optional<Deadline> deadline = {};
 };
 

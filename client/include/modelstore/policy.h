@@ -1,5 +1,5 @@
-// When a training loop saves: every so many epochs, steps or seconds, when a metric
-// improves, and a last time when the process is told to go.
+// CheckpointPolicy decides when a training loop saves: at intervals of epochs, steps or
+// time, when a metric improves, and a last time before the process ends.
 //
 //   auto policy = modelstore::CheckpointPolicy::Create(
 //       {.every_epochs = 5, .metric = "accuracy", .higher_is_better = true});
@@ -14,9 +14,6 @@
 //         client, "models/m", {.module = net.get(), .metadata = state});
 //     if (why == modelstore::SaveReason::kFinal) break;
 //   }
-//
-// PyTorch leaves all of this to the loop; the rules are those of the callbacks that
-// people write around it.
 #pragma once
 
 #include <chrono>
@@ -33,54 +30,54 @@
 
 namespace modelstore {
 
-// Any of them saves. 0, and an empty name: not for this.
+// Rules for saving. A save is due if any rule applies. 0 or an empty name disables a
+// rule.
 struct CheckpointPolicyOptions {
-  // Whenever a multiple was reached since the last save, whatever the loop's own
-  // stride is.
+  // Saves if a multiple was reached or passed since the last save, so that a loop may
+  // call Decide() at any interval.
   int64_t every_epochs = 0;
   int64_t every_steps = 0;
-  // Since the last save, or since the policy was made.
+  // Saves if this much time has passed since the last save or since Create().
   Timeout every{0};
-  // `loss`, or one of the metrics.
+  // Saves if this figure improves: `loss`, or the name of a metric.
   std::string metric = {};
   bool higher_is_better = false;
-  // By more than so much it must be better than the best so far.
+  // The metric must be better than the best value so far by more than this.
   double min_improvement = 0;
-  // How long a final save may take from the moment at which it is requested. A duration,
-  // as is `every`: what it counts from is yet to come.
+  // Time for a final save, from the request. See FinalSaveDeadline().
   Timeout final_save_within{30'000};
-  // For tests; the steady clock where it is not set.
+  // Replaces the steady clock in tests.
   std::function<std::chrono::steady_clock::time_point()> now = {};
 };
 
 enum class SaveReason : uint8_t {
   kNone,      // do not save
-  kInterval,  // epochs, steps or time
-  kImproved,  // the metric is the best so far
+  kInterval,  // an interval of epochs, steps or time has passed
+  kImproved,  // the metric is better than before
   kFinal,     // RequestFinalSave() was called
 };
 
-// Not thread-safe: it belongs to the training loop.
+// Not thread-safe: use it in the thread of the training loop.
 class CheckpointPolicy {
  public:
-  // INVALID_ARGUMENT, naming the field, for a negative number, or if nothing would
-  // ever be saved but a final version.
+  // INVALID_ARGUMENT, naming the field, for a negative number, or if no rule is enabled.
   static absl::StatusOr<CheckpointPolicy> Create(CheckpointPolicyOptions options);
 
-  // To be asked after each epoch or each step, with where training is: epoch, step, loss
-  // and metrics. What is not kNone counts as saved. A metric that is absent or NaN
-  // improves nothing. kFinal is given once, and before any other reason.
+  // Call it after each epoch or step, with the current epoch, step, loss and metrics.
+  // Returns why to save now, or kNone. Any other result counts as a save. A metric that
+  // is absent or NaN is not an improvement. kFinal is returned once, before other
+  // reasons.
   [[nodiscard]] SaveReason Decide(const CheckpointMetadata& state);
 
-  // The version that training went on from: intervals count from there, and its
-  // metric is the best so far unless a better one was seen.
+  // Sets the version that training resumes from. Intervals count from it, and its metric
+  // becomes the best value unless a better one was seen.
   void ResumeFrom(const CheckpointInfo& checkpoint);
 
   // The best value of the metric so far.
   std::optional<double> best() const { return best_; }
 
-  // When a final save must be durable, for its options and for Durable():
-  // final_save_within after the request. After now while none is requested.
+  // The deadline of a final save, for SaveOptions and SaveHandle::Durable():
+  // final_save_within after the request, or after now if none was made.
   Deadline FinalSaveDeadline() const;
 
  private:
@@ -97,14 +94,15 @@ class CheckpointPolicy {
   bool final_save_done_ = false;
 };
 
-// Of the whole process. Safe to call from a signal handler and from any thread; the
-// first call counts.
+// Requests a final save from every policy of the process. Safe to call from a signal
+// handler and from any thread. Calls after the first do not move the deadline.
 void RequestFinalSave() noexcept;
+// True if a final save was requested and not withdrawn.
 bool FinalSaveRequested() noexcept;
-// Takes the request back, if the process goes on after all.
+// Withdraws the request, for a process that continues.
 void WithdrawFinalSave() noexcept;
-// Makes `signal` request a final save instead of ending the process, from now on.
-// What handled it before is not called. INVALID_ARGUMENT for a signal that cannot be
+// Installs a handler that requests a final save when `signal` arrives. It replaces the
+// present handler, which is not called. INVALID_ARGUMENT for a signal that cannot be
 // handled.
 [[nodiscard]] absl::Status RequestFinalSaveOnSignal(int signal = SIGTERM);
 

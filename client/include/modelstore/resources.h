@@ -1,4 +1,4 @@
-// Models and checkpoints: what is told of them, and what a save stores.
+// Models and checkpoints: their descriptions, and the content of a save.
 #pragma once
 
 #include <chrono>
@@ -22,7 +22,7 @@ struct Attachment {
   std::string data;
 };
 
-// An attachment without its bytes: Client::GetAttachment() gives them.
+// An attachment without its bytes, which Client::GetAttachment() returns.
 struct AttachmentInfo {
   std::string name;
   std::string media_type;
@@ -30,39 +30,41 @@ struct AttachmentInfo {
   std::string digest;  // lowercase hex
 };
 
-// How a version came to be.
+// How a version was created.
 enum class Origin : uint8_t {
-  kUnknown,   // the server tells none, or one that this library does not know
+  kUnknown,   // not given, or a value that this library does not know
   kSaved,     // by a save
   kModified,  // by ModifyCheckpoint from base_checkpoint
   kImported,  // from a file of another format
   kCopied,    // by CopyCheckpoint from base_checkpoint
 };
-// Its name in the protocol without ORIGIN_, such as `SAVED`; so for the enums of modify.h
-// and retention.h.
+// Returns the name in the protocol without its prefix, such as `SAVED` for ORIGIN_SAVED.
+// The overloads in modify.h and retention.h do the same.
 std::string_view ToString(Origin origin);
 
-// What its maker says of a version beside the content: the argument of a save, a
-// modification and a copy, and of CheckpointPolicy, which decides by it.
+// Metadata that the caller gives to a version: argument of saves, modifications and
+// copies, and of CheckpointPolicy::Decide().
 struct CheckpointMetadata {
-  // Index of the last finished epoch, and optimizer steps done.
+  // Index of the last finished epoch.
   std::optional<int64_t> epoch = {};
+  // Number of optimizer steps done.
   std::optional<int64_t> step = {};
-  // Smaller is better.
+  // Smaller is better. May be NaN.
   std::optional<double> loss = {};
-  // Further figures, such as `accuracy`; at most 1024.
+  // Other figures, such as `accuracy`. At most 1024; keys of at most 256 bytes.
   std::map<std::string, double> metrics = {};
-  // At most 64, their keys and values of at most 256 bytes.
+  // At most 64; keys and values of at most 256 bytes.
   std::map<std::string, std::string> labels = {};
-  // At most 4096 bytes.
+  // Free text of at most 4096 bytes.
   std::string description = {};
 };
 
-// One immutable version of a model. modelstore.v1.Checkpoint tells each field.
+// Description of a checkpoint: one version of a model. Its content never changes.
 struct CheckpointInfo {
   std::string name;  // `models/{model}/checkpoints/{version}`
   int64_t version = 0;
-  std::string model_uid;
+  std::string model_uid;  // ModelInfo::uid
+  // As given by the saver; see CheckpointMetadata.
   std::optional<int64_t> epoch;
   std::optional<int64_t> step;
   std::optional<double> loss;
@@ -70,77 +72,90 @@ struct CheckpointInfo {
   std::map<std::string, std::string> labels;
   std::string description;
   Origin origin = Origin::kUnknown;
+  // The version that this one was saved, modified or copied from; empty if none. It may
+  // have been deleted since.
   std::string base_checkpoint;
-  std::string framework;
-  std::string code_commit;
+  std::string framework;    // such as `libtorch 1.13.1`
+  std::string code_commit;  // version control commit of the training code
   std::vector<std::string> sections;
   std::vector<AttachmentInfo> attachments;
   std::vector<std::string> aliases;  // their ids
-  bool pinned = false;
-  // When a prune deletes it, whatever the rules, unless it is held.
+  bool pinned = false;               // a pinned version is never deleted
+  // After this time PruneCheckpoints() deletes the version regardless of the retention
+  // policy, unless it is held. Absent: never.
   std::optional<std::chrono::system_clock::time_point> expire_time;
-  std::chrono::system_clock::time_point create_time;
-  int64_t tensor_count = 0;
+  std::chrono::system_clock::time_point create_time;  // time of the commit
+  int64_t tensor_count = 0;                           // over all sections
+  // Bytes of all tensors; tied tensors count once.
   int64_t logical_bytes = 0;
+  // Bytes that this version added to the store, at most logical_bytes.
   int64_t stored_bytes = 0;
-  // Of these: chunks that the base has too, but damaged, stored anew by this save.
+  // Of stored_bytes: chunks that the base has too, but damaged; this save replaced them.
   int64_t damaged_base_bytes = 0;
+  // Lowercase hex. Versions with equal digests have equal content.
   std::string manifest_digest;
-  std::string request_id;
+  std::string request_id;  // of the save that created it
 };
 
+// Description of a model: a named line of versions.
 struct ModelInfo {
   std::string name;  // `models/{model}`
+  // Given by the server. A model that is deleted and created again has another uid.
   std::string uid;
   std::string description;
   std::map<std::string, std::string> labels;
-  std::map<std::string, int64_t> aliases;  // their ids, and what they name
-  std::optional<int64_t> latest_version;   // absent: it has none
+  std::map<std::string, int64_t> aliases;  // alias id to version
+  std::optional<int64_t> latest_version;   // absent: the model has no version
   int64_t checkpoint_count = 0;
+  // Sum of the logical_bytes of its checkpoints.
   int64_t logical_bytes = 0;
+  // Bytes in the store that its checkpoints added and still use.
   int64_t stored_bytes = 0;
 };
 
-// A named part of a checkpoint beside its tensors.
+// The values of a named part of a checkpoint, such as `optimizer`, without tensor bytes.
 struct SectionContent {
   std::string name;
-  // Null: the section is the ordered dict of its tensors by key. With the metadata at
-  // most 4.9 MiB as it is sent: large values belong in tensors.
+  // The tree of values, which refers to tensors by key. Null: the section is a plain dict
+  // of its tensors, in order. Value and metadata together are at most 4.9 MiB when
+  // serialized; store large values as tensors.
   Value value;
-  // PyTorch's `_metadata`; null if there is none.
+  // PyTorch's `_metadata` of a state dict; null if there is none.
   Value metadata;
 };
 
-// Everything that one save stores.
+// The content of one save.
 struct SaveContent {
   std::vector<TensorView> tensors;
   std::vector<SectionContent> sections;
   // At most 4 MiB each and 16 MiB in all.
   std::vector<Attachment> attachments;
   CheckpointMetadata metadata;
+  // See CheckpointInfo. At most 4096 bytes each.
   std::string framework;
   std::string code_commit;
-  // A serialized modelstore.v1.Architecture; empty: unknown. SaveCheckpoint of
-  // torch.h reads it off the module.
+  // A serialized modelstore.v1.Architecture; empty: unknown. SaveCheckpoint (torch.h)
+  // derives it from the module.
   std::string architecture;
 };
 
-// Fields that are set are changed, labels as a whole.
+// Changes to a model. Only fields that are set change; `labels` replaces all labels.
 struct ModelUpdate {
   std::optional<std::string> description = {};
   std::optional<std::map<std::string, std::string>> labels = {};
 };
 
-// The expire_time that takes an expiry away.
+// The value of CheckpointUpdate::expire_time that removes an expiry.
 inline constexpr auto kNeverExpires = std::chrono::system_clock::time_point::max();
 
-// Fields that are set are changed, labels as a whole; the content never is.
+// Changes to a checkpoint's metadata. Only fields that are set change; `labels` replaces
+// all labels.
 struct CheckpointUpdate {
   std::optional<std::string> description = {};
   std::optional<std::map<std::string, std::string>> labels = {};
   // A pinned version is never deleted.
   std::optional<bool> pinned = {};
-  // After it a prune deletes the version, whatever the rules, unless it is held.
+  // See CheckpointInfo::expire_time.
   std::optional<std::chrono::system_clock::time_point> expire_time = {};
 };
 

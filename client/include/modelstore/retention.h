@@ -1,4 +1,4 @@
-// Which versions of a model are worth keeping, and deleting the others.
+// Retention: rules for which versions of a model to keep, and deletion of the others.
 //
 //   modelstore::RetentionPolicy policy{.keep_latest = 3, .keep_best = 2,
 //                                      .metric = "accuracy", .maximize = true};
@@ -6,13 +6,13 @@
 //   auto pruned = modelstore::PruneCheckpoints(client, "models/iris");
 //   // pruned->pruned_versions, pruned->freed_bytes, pruned->waiting_bytes
 //
-// The server counts, so that every job and every administrator mean the same
-// versions. PyTorch has nothing of the kind: its users delete files by hand.
+// The server applies the rules, so that all jobs and administrators get the same result.
 //
-// Thread safety: as Client. Errors: INVALID_ARGUMENT names the field of a rule that
-// makes no sense (a negative number, keep_best without metric); FAILED_PRECONDITION: no
-// version has the metric of keep_best, and more than what has expired would go;
-// NOT_FOUND: no such model, also when it was deleted while the call ran.
+// Thread safety: as Client.
+// Errors: INVALID_ARGUMENT names the field of an invalid rule (a negative number,
+// keep_best without metric). FAILED_PRECONDITION if no version has the metric of
+// keep_best and versions that have not expired would be deleted. NOT_FOUND if the model
+// does not exist or is deleted during the call.
 #pragma once
 
 #include <cstdint>
@@ -28,30 +28,31 @@
 
 namespace modelstore {
 
-// Any rule keeps; 0 is no rule. The newest version, and what an alias, a pin, a lease
-// or an open upload holds, stay whatever the rules. Without any rule nothing goes but
-// what has expired.
+// A version is kept if any rule keeps it. 0 disables a rule. The newest version, and
+// versions held by an alias, a pin, a lease or an open upload, are always kept. Without
+// any rule only expired versions are deleted.
 struct RetentionPolicy {
+  // Keeps the newest N versions.
   int32_t keep_latest = 0;
-  // The best so many by `metric`; of equal ones the newer. Versions without the metric
-  // cannot be ranked and are kept beside them, unless prune_unranked.
+  // Keeps the best N versions by `metric`; the newer of equal ones. Versions without the
+  // metric cannot be ranked and are kept in addition, unless prune_unranked.
   int32_t keep_best = 0;
-  // `loss`, or one of the metrics; at most 256 bytes.
+  // `loss` or the name of a metric, at most 256 bytes.
   std::string metric = {};
-  // Larger is better (accuracy). Otherwise smaller is (loss).
+  // True: larger is better (accuracy). False: smaller is better (loss).
   bool maximize = false;
-  // Versions whose step is a multiple of it; those without a step too, unless
-  // prune_unranked.
+  // Keeps versions whose step is a multiple of N. Also keeps versions without a step,
+  // unless prune_unranked.
   int64_t keep_every_steps = 0;
-  // By the time of their commit.
+  // Keeps versions committed within this time.
   Timeout keep_younger_than{0};
-  // keep_best does not keep versions that lack the metric, nor keep_every_steps those
-  // that lack a step.
+  // keep_best does not keep versions without the metric, and keep_every_steps does not
+  // keep versions without a step.
   bool prune_unranked = false;
 };
 
-// The model's own policy, which PruneCheckpoints() goes by; a policy without rules
-// takes it away. `model` is `models/{model}`. The server does not prune by itself.
+// Sets the stored policy of a model, which PruneCheckpoints() applies. A policy without
+// rules removes it. `model` is `models/{model}`. The server never prunes by itself.
 absl::Status SetRetentionPolicy(const Client& client, std::string_view model,
                                 const RetentionPolicy& policy,
                                 const CallOptions& options = {});
@@ -60,52 +61,57 @@ absl::StatusOr<RetentionPolicy> GetRetentionPolicy(const Client& client,
                                                    const CallOptions& options = {});
 
 struct PruneOptions {
-  // For this call alone; absent: the model's own.
+  // Policy of this call only; absent: the model's stored policy.
   std::optional<RetentionPolicy> policy = {};
-  // A dry run: tells which versions would go, not their bytes.
+  // Reports which versions would be deleted without deleting them. Byte counts are 0.
   bool validate_only = false;
   std::optional<Deadline> deadline = {};
 };
 
-// What became of one version, or would.
+// The decision about one version.
 struct PruneDecision {
+  // kKept: kept by a rule. kPruned: deleted. kHeld: no rule keeps it, but an alias, a
+  // pin, a lease or an open upload does.
   enum class Outcome : uint8_t { kUnknown, kKept, kPruned, kHeld };
   enum class Rule : uint8_t {
-    kUnknown,     // one that this library does not know
-    kNewest,      // of the model
-    kLatest,      // among keep_latest
-    kBest,        // among keep_best
-    kUnranked,    // without the metric or the step
-    kEverySteps,  // of keep_every_steps
-    kYounger,     // than keep_younger_than
-    kNoRules,     // there are none
-    kExpired,     // its expire_time has passed: it goes
-    kChanged,     // since the call began
+    kUnknown,     // a rule that this library does not know
+    kNewest,      // newest version of the model
+    kLatest,      // keep_latest
+    kBest,        // keep_best
+    kUnranked,    // lacks the metric or the step
+    kEverySteps,  // keep_every_steps
+    kYounger,     // keep_younger_than
+    kNoRules,     // the policy has no rules
+    kExpired,     // its expire_time has passed: deleted
+    kChanged,     // the version changed during the call
   };
   int64_t version = 0;
   Outcome outcome = Outcome::kUnknown;
-  // All that keep it. Of one that goes kExpired, or none: nothing keeps it.
+  // All rules that keep the version. Of a version that is deleted: kExpired or empty.
   std::vector<Rule> rules;
 };
 std::string_view ToString(PruneDecision::Outcome outcome);
 std::string_view ToString(PruneDecision::Rule rule);
 
 struct PruneResult {
-  // Ascending.
+  // Ascending; at most the first 100,000, while `decisions` has all.
   std::vector<int64_t> pruned_versions;
-  // That no rule keeps, and that an alias, pin, lease or open upload held.
+  // Versions with Outcome::kHeld, likewise.
   std::vector<int64_t> held_versions;
   int64_t kept_count = 0;
-  // Gone from the server's disk; and dead, waiting for running loads, for the grace
-  // time, or for the rest of their pack to be copied forward.
+  // Disk space freed.
   int64_t freed_bytes = 0;
+  // Disk space to be freed later: it waits for running loads, for the grace time, or for
+  // the other chunks of a pack to be copied.
   int64_t waiting_bytes = 0;
-  // Of every version, ascending.
+  // One for every version, ascending.
   std::vector<PruneDecision> decisions = {};
 };
 
-// Each version is deleted on its own: cut off, what is gone is gone. Repeated by
-// itself after a passing failure; then pruned_versions are those of the last attempt.
+// Deletes the versions of `model`, `models/{model}`, that no rule keeps and nothing
+// holds. Each version is deleted separately: if the call fails, versions already deleted
+// are not restored. Retried after temporary failures; the result then covers the last
+// attempt only.
 absl::StatusOr<PruneResult> PruneCheckpoints(const Client& client, std::string_view model,
                                              const PruneOptions& options = {});
 

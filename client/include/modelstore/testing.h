@@ -1,6 +1,6 @@
 // TestServer: the real server inside the calling process, for tests of code that
-// saves and loads. It needs no port and no folder: everything is kept in memory and
-// is gone with the TestServer.
+// saves and loads. Needs no port and no directory: all data is in memory and is lost when
+// the TestServer is destroyed.
 //
 //   modelstore::TestServer server;
 //   modelstore::Client client = server.NewClient();
@@ -8,9 +8,8 @@
 //   server.Restart();             // acknowledged saves survive
 //   Train(client, /*epochs=*/6);  // resumes after epoch 3
 //
-// Link modelstore::testing. Requests are handled on the threads of the client, without
-// gRPC; what modelstored does in the background (scrub, periodic collection) does not
-// run.
+// Link modelstore::testing. Requests run on the client's threads, without gRPC.
+// Background work of modelstored (scrub, periodic garbage collection) does not run.
 #pragma once
 
 #include <memory>
@@ -20,31 +19,32 @@
 
 namespace modelstore {
 
-// Start(), Stop() and Restart() are called by one thread at a time; clients may be used
-// by others meanwhile.
+// Thread safety: one thread at a time calls Start(), Stop() and Restart(); other threads
+// may use clients at the same time.
 class TestServer {
  public:
-  // Running and empty. `options` are those of its clients: a test of an unreachable
-  // server wants a short `retry_timeout`.
+  // Starts an empty server. `options` apply to its clients; set a short `retry_timeout`
+  // to test an unreachable server.
   explicit TestServer(const ConnectOptions& options = {});
-  // Clients may outlive the server; to them it is as after Stop().
+  // Stops the server. Clients may outlive it; for them it is unreachable, as after
+  // Stop().
   ~TestServer();
 
-  // A client with saves of its own, as in another process.
+  // Returns a client with its own queue of saves, like a client in another process.
   Client NewClient() const;
 
-  // Cuts every stream and waits for the other calls in progress. From now on the server
-  // cannot be reached: clients retry for `retry_timeout`, then return UNAVAILABLE.
-  // Nothing happens if the server is stopped already.
+  // Breaks every stream, waits for the unary calls in progress, and makes the server
+  // unreachable: clients retry for `retry_timeout`, then return UNAVAILABLE. No effect if
+  // the server is stopped.
   void Stop();
-  // Serves again what was acknowledged. Saves and loads that still retry are resumed.
-  // Nothing happens if the server runs.
+  // Starts the server with all acknowledged data. Saves and loads that still retry
+  // resume. No effect if the server runs.
   void Start();
   // Stop(), then Start().
   void Restart();
 
  protected:
-  // What the server is made of; for the tests of modelstore itself.
+  // Internals of the server, for modelstore's own tests.
   struct Parts;
   Parts& parts() const { return *parts_; }
 

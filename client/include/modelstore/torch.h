@@ -11,9 +11,9 @@
 //   r = modelstore::LoadCheckpoint(*client, "models/iris/checkpoints/latest",
 //       {.state_dict = &weights}, {.device = "cuda:0"});
 //
-// Mirrors torch.save / Module.state_dict / Module.load_state_dict and
-// Optimizer.state_dict / load_state_dict. Nothing here throws: what torch throws
-// becomes a status.
+// Corresponds to Python's torch.save, Module.state_dict / load_state_dict and
+// Optimizer.state_dict / load_state_dict. Nothing here throws: exceptions of torch become
+// a status.
 #pragma once
 
 #include <torch/torch.h>
@@ -30,210 +30,234 @@
 
 namespace modelstore {
 
-// Names and tensors in order: what Module.state_dict() returns in Python.
+// Names and tensors in order, as Module.state_dict() in Python.
 using StateDict = std::vector<std::pair<std::string, torch::Tensor>>;
 
-// Parameters and buffers of a module under their state-dict keys, in PyTorch's
-// order: per module its parameters, then its buffers, then its children.
-// The tensors are those of the module, not copies.
+// Returns the parameters and buffers of a module by state-dict key, in PyTorch's order:
+// for each module its parameters, then its buffers, then its children. The tensors share
+// the module's memory.
 StateDict GetStateDict(const torch::nn::Module& module);
 
-// The state of the CPU generator, for a section, and back: as
-// torch.get_rng_state / torch.set_rng_state. A uint8 tensor.
+// Get and set the state of the CPU generator, as torch.get_rng_state and
+// torch.set_rng_state do. The state is a uint8 tensor.
 torch::Tensor GetCpuRngState();
 absl::Status SetCpuRngState(const torch::Tensor& state);
 
-// A value tree with the tensors that it names.
+// The content of a section: a tree of values, and the tensors it refers to, by key.
 struct ValueTree {
   Value value;
   std::map<std::string, torch::Tensor> tensors;
 };
 
-// What to save. Pointers are not owned; all but one of module and state_dict
-// may be left out.
+// What to save. All members are optional, but there must be something to save. Pointers
+// are not owned and must stay valid during the call.
 struct SaveArgs {
+  // Saved in section `model`: a module, or a state dict, not both.
   const torch::nn::Module* module = nullptr;
-  // Instead of a module.
   const StateDict* state_dict = nullptr;
-  // Tensors that belong to the model's state and to no module given here, such as a
-  // temperature that is trained, or a second network:
+  // Further tensors of the model's state that are not in the module, such as a trained
+  // temperature, or a second network:
   //   SaveArgs args = {.module = clip.get(), .extra_tensors = {{"logit_scale", scale}}};
   //   for (auto& [key, tensor] : GetStateDict(*critic)) {
   //     args.extra_tensors.emplace_back("critic." + key, tensor);
   //   }
-  // Saved in section `model` under these names, after the module's own; give the same
-  // to LoadArgs.
+  // They are saved in section `model` under these names, after the module's tensors. Pass
+  // the same to LoadArgs.
   StateDict extra_tensors = {};
-  // Any of LibTorch's. Its parameters are named by identity with the tensors of module
-  // (or state_dict) and extra_tensors. INVALID_ARGUMENT, telling group, position and
-  // shape, if one of them is none of those. A parameter that it holds twice (tied
-  // weights) is saved once, as in PyTorch. Without a module and names the state is saved
-  // without names.
+  // Any optimizer of LibTorch, saved in section `optimizer`. Its parameters get the names
+  // of the identical tensors in module (or state_dict) and extra_tensors.
+  // INVALID_ARGUMENT, with group, position and shape, for a parameter that is not among
+  // them. A parameter that is listed twice (tied weights) is saved once, as in PyTorch.
+  // Without module and extra_tensors, an optimizer whose parameters are all unknown is
+  // saved without names.
   torch::optim::Optimizer* optimizer = nullptr;
-  // Further ones by name, each saved as `optimizer` is, in section `optimizer.NAME`;
-  // INVALID_ARGUMENT if that is no section's id. Of a GAN:
+  // Further optimizers by name, saved in sections `optimizer.NAME`. INVALID_ARGUMENT if
+  // that is not a valid section name. Example, for a GAN:
   //   {{"generator", &generator_adam}, {"critic", &critic_adam}}
   std::map<std::string, torch::optim::Optimizer*> optimizers = {};
+  // Epoch, step, loss, metrics, labels and description of the version.
   CheckpointMetadata metadata = {};
-  // Further sections by name, such as `hyperparameters`, `extra`.
+  // Further sections by name, such as `hyperparameters` or `extra`.
   std::map<std::string, ValueTree> sections = {};
-  // Saves the state of the CPU generator in section `rng`, and that of each GPU from
-  // which tensors are saved.
+  // Saves the state of the CPU generator, and of each GPU that tensors are saved from, in
+  // section `rng`.
   bool rng = false;
-  // RE2 patterns of whole keys: buffers that are no part of the state, as PyTorch's
-  // register_buffer(persistent=False), which LibTorch lacks.
+  // RE2 patterns that match the whole keys of buffers that are not saved. Corresponds to
+  // PyTorch's register_buffer(persistent=False), which LibTorch lacks.
   std::vector<std::string> non_persistent = {};
-  // StepLR, or what else derives from LRScheduler: its count of steps and StepLR's
-  // `step_size` and `gamma`, in section `scheduler` and Python's layout. The learning
-  // rates are the optimizer's.
+  // StepLR or another LRScheduler, saved in section `scheduler` in Python's layout: its
+  // step count, and StepLR's `step_size` and `gamma`. The learning rates are saved with
+  // the optimizer.
   const torch::optim::LRScheduler* scheduler = nullptr;
-  // Further ones by name, each saved as `scheduler` is, in section `scheduler.NAME`.
+  // Further schedulers by name, saved in sections `scheduler.NAME`.
   std::map<std::string, const torch::optim::LRScheduler*> schedulers = {};
-  // A member of one of LibTorch's modules that was assigned another tensor is used by
-  // forward(), and the registered one is not. A tensor that is registered elsewhere in
-  // the module ties the two (`decoder->weight = encoder->weight`): saved as tied. For any
-  // other (`bn->running_mean = t`) INVALID_ARGUMENT names the member. If this is set, the
-  // registered tensors are saved. Of a class of your own the library cannot tell.
+  // If a tensor is assigned to a member of a LibTorch module, forward() uses the new
+  // tensor while the old one stays registered. Assigning a tensor that is registered
+  // elsewhere in the module ties the two (`decoder->weight = encoder->weight`); they are
+  // saved as tied. Any other assignment (`bn->running_mean = t`) is INVALID_ARGUMENT,
+  // naming the member. If this flag is set, the registered tensors are saved without this
+  // check. Members of your own classes are not checked.
   bool ignore_reassigned_members = false;
+  // Version control commit of the training code.
   std::string code_commit = {};
   // See SaveContent.
   std::vector<Attachment> attachments = {};
   // Stores the module's architecture: see architecture.h.
   bool architecture = true;
-  // How the containers among its modules run their children, by path (the module
-  // itself is the empty path): names of children and functions of a closed set, in
-  // order. A Sequential needs none. Of a VGG:
+  // The forward() of containers, by module path; the empty path is the module itself.
+  // Each is a list of steps in order: names of children, and the functions that
+  // architecture.h lists. A Sequential needs none. Example, for VGG:
   //   {{"", {"features", "avgpool", "flatten(1)", "classifier"}}}
-  // A residual block ends in "add" (its input) or "add(downsample)".
+  // A residual block ends with "add" (adds its input) or "add(downsample)".
   std::map<std::string, std::vector<std::string>> forward = {};
 };
 
-// Returns when the version is durable. While it runs the tensors must not
-// change.
+// Saves `args` as the next version of `parent`, `models/{model}`. Returns when the
+// version is durable. The tensors must not change during the call.
 [[nodiscard]] absl::StatusOr<CheckpointInfo> SaveCheckpoint(
     const Client& client, std::string_view parent, const SaveArgs& args,
     const SaveOptions& options = {});
 
-// Returns once every tensor is found and named; the values stored are those at
-// this call, provided that the tensors do not change before Staged(). Tensors that are
-// not contiguous are copied before it returns, as are the generators' states and the
-// optimizer's scalars. Tensors on a GPU are saved as they are after the work that is
-// queued on its current stream (of the calling thread) at this call; they are copied on
-// another stream, into page-locked memory as large as they are, and Staged() tells when
-// that is over. If options.max_staging_bytes are fewer, they are copied as they are sent,
-// and Staged() comes once all were. What cannot be saved is told by every wait of the
+// Starts a save and returns once every tensor has been found and named. The tensors must
+// not change before SaveHandle::Staged() returns; the values at the time of this call are
+// saved. Non-contiguous tensors, the states of random generators and the optimizer's
+// scalars are copied before it returns. Errors are returned by the functions of the
 // handle.
+//
+// GPU tensors: the values saved are those after the work that is queued on the device's
+// current stream (of the calling thread) at this call. They are copied on a separate
+// stream into page-locked memory of the same size; Staged() waits for these copies. If
+// options.max_staging_bytes is smaller, they are copied in parts while they are sent, and
+// Staged() returns after the last part was copied.
 SaveHandle SaveCheckpointAsync(const Client& client, std::string_view parent,
                                const SaveArgs& args, const SaveOptions& options = {});
 
+// What a load does about a difference between the checkpoint and the program.
 enum class Policy : uint8_t {
-  kFail,    // refuse, before anything is touched
-  kReport,  // go on, and list it in the report
-  kIgnore,
+  kFail,    // fail before anything is changed
+  kReport,  // continue and list the difference in the report
+  kIgnore,  // continue
 };
 
-// Where to load to, and how strict to be. Which tensors come, as what type and to which
-// device, is in LoadOptions. options.selection.sections are further sections to return in
-// LoadResult.sections, beside those that the members here take: all that are in the
-// checkpoint if neither module, state_dict, extra_tensors nor optimizer is given and none
-// is named. options.device is that of fresh tensors, PyTorch's map_location. A module's
-// tensors stay where they are, and its optimizer's go with them. No GPU but those named
-// is touched. What a load needs and what a device has free are compared before anything
-// is allocated: RESOURCE_EXHAUSTED names both.
+// Destinations of a load, and its strictness. LoadOptions has the selection of tensors,
+// the dtype and the device. Pointers are not owned.
+//
+// Sections: each destination loads its own section. options.selection.sections lists
+// further sections to return in LoadResult::sections. If no module, state_dict,
+// extra_tensors or optimizer is given and no section is listed, all are returned.
+//
+// Devices: options.device applies to new tensors, as PyTorch's map_location does. Tensors
+// of a module are loaded in place, and the state of its optimizer goes to the same
+// devices. Other GPUs are not used. RESOURCE_EXHAUSTED, before anything is allocated, if
+// a device has too little free memory; the message has both figures.
+//
+// A load that fails before the transfer changes nothing.
 struct LoadArgs {
+  // Loaded in place from section `model`. Its training mode does not change.
   torch::nn::Module* module = nullptr;
-  // Instead of a module: filled with fresh tensors of section `model`.
+  // Replaced by new tensors of section `model`. Not together with a module.
   StateDict* state_dict = nullptr;
-  // As when saving: filled in place, and as strict as if the module had them. Without a
-  // module they are all that is filled.
+  // See SaveArgs. Loaded in place, with the same policies as tensors of the module. May
+  // be used without a module.
   StateDict extra_tensors = {};
-  // State goes by parameter name: give module and extra_tensors as when saving. For
-  // state without names, as Python's, see parameter_order. Replaced as a whole, at the
-  // end, its options with it. New state tensors can be trained with even if the load
-  // runs in inference mode, as can all fresh tensors.
+  // State is assigned by parameter name: pass module and extra_tensors as when saving.
+  // For state without names, such as Python's, see parameter_order. State and options are
+  // replaced together at the end of the load. New tensors can be used for training even
+  // if the load runs in inference mode.
   torch::optim::Optimizer* optimizer = nullptr;
-  // Further ones by name, as when saving. Policies hold for each of them. All are checked
-  // before any is replaced.
+  // Further optimizers by name: see SaveArgs. Policies apply to each of them. All are
+  // checked before any is replaced.
   std::map<std::string, torch::optim::Optimizer*> optimizers = {};
-  // Restores the generators from section `rng`. Those of GPUs that this process does not
-  // have, or that hold the module's tensors and are not stored, are listed in the report
-  // as skipped.
+  // Restores the random generators from section `rng`. Reported as skipped: stored
+  // generators of GPUs that this process does not have, and GPUs with tensors of the
+  // module whose generators are not stored.
   bool rng = false;
-  // As when saving: such a buffer is neither missing nor loaded, and unexpected
-  // where it is stored.
+  // See SaveArgs. Such a buffer is not loaded and not reported as missing; if it is
+  // stored, it is unexpected.
   std::vector<std::string> non_persistent = {};
-  // Gets the count of steps of section `scheduler`; what it did to the learning rates
-  // comes with the optimizer. Its settings stay: see settings.
+  // Receives the step count of section `scheduler`. Learning rates are loaded with the
+  // optimizer. Other settings are not loaded: see `settings`.
   torch::optim::LRScheduler* scheduler = nullptr;
-  // Further ones by name, as when saving.
+  // Further schedulers by name: see SaveArgs.
   std::map<std::string, torch::optim::LRScheduler*> schedulers = {};
-  // As when saving: loads the registered tensors, and forward() uses the others.
+  // See SaveArgs. If set, the registered tensors are loaded, which forward() does not use
+  // where a member was assigned another tensor.
   bool ignore_reassigned_members = false;
-  // Exceptions to options.device: {pattern, device}, the first that matches decides. RE2
-  // patterns of a whole `section:key`, or of a key of section `model`; names as they are
-  // here. Tied tensors go where the first of them goes.
+  // Exceptions to options.device: pairs {pattern, device}; the first match applies. RE2
+  // patterns match a whole `section:key`, or a whole key of section `model`, by the names
+  // after renaming. Tied tensors go to the device of the first of them.
   std::vector<std::pair<std::string, std::string>> placement = {};
-  // `cpu`: takes what a device has no room for, and all of a device that this process
-  // does not have; the report says so in `fell_back`. Empty: the load is refused.
+  // `cpu`: tensors go to the CPU if the device has no room or does not exist, which
+  // LoadReport::fell_back lists. Empty: the load fails.
   std::string fallback = {};
-  // PyTorch's: false means that missing and unexpected keys are reported only.
-  // Set kinds below to decide each by itself. Unexpected is also a key below the
-  // name of a tensor (`weight.old`), as in PyTorch 2; 1.13 overlooks it.
+  // As in PyTorch: false means kReport for missing and unexpected keys, true means kFail.
+  // `missing` and `unexpected` override it. A key below the name of a tensor
+  // (`weight.old`) is also unexpected, as in PyTorch 2; PyTorch 1.13 ignores such keys.
   bool strict = true;
   std::optional<Policy> missing = {};
   std::optional<Policy> unexpected = {};
-  // Fails even with strict = false, as in PyTorch.
+  // Tensors of another shape. Does not depend on `strict`, as in PyTorch.
   Policy shape = Policy::kFail;
-  // Casts from float to float are done and reported, by the server where the module's
-  // tensors are all of one narrower type; any other change of dtype fails unless
-  // allowed here. (PyTorch casts in silence.) options.target_dtype is
-  // for fresh tensors, or saves bytes where the module's tensors are of that type:
-  // refused where it would lose digits on the way into a wider one, and with an
-  // optimizer.
+  // Changes of dtype. Casts between floating-point types are always done, and reported.
+  // The server does them if all tensors of the module have one narrower type, which sends
+  // fewer bytes. This policy applies to all other changes, which PyTorch casts silently.
+  // options.target_dtype applies to new tensors. It can also reduce the bytes sent if the
+  // module's tensors have that type; it is refused if it would lose precision on the way
+  // to a wider type, and with an optimizer.
   Policy dtype = Policy::kFail;
-  // Sections that are asked for (by module, state_dict, an optimizer, rng, a scheduler
-  // or name) and that the checkpoint does not have. If the load continues, what they
-  // would fill stays unchanged.
+  // Requested sections that the checkpoint does not have. A section is requested by its
+  // name or by a member here. If the load continues, their destinations stay unchanged.
   Policy absent_sections = Policy::kFail;
-  // An optimizer's options (`lr`, `betas`) that differ from the stored ones: those win,
-  // as in PyTorch, unless this refuses.
+  // Options of an optimizer (`lr`, `betas`) that differ from the stored ones. Unless
+  // kFail, the stored ones are loaded, as in PyTorch.
   Policy hyperparameters = Policy::kReport;
-  // Settings that differ and that a load cannot change here: a StepLR's `step_size` and
-  // `gamma`, which stay (PyTorch takes the stored ones), those of another scheduler, and
-  // an optimizer of another class that has the same state (AdamW's into Adam).
+  // Settings that differ and that a load does not change: a StepLR's `step_size` and
+  // `gamma` (PyTorch loads them), those of other schedulers, and the class of an
+  // optimizer with the same state (AdamW's state into Adam).
   Policy settings = Policy::kFail;
-  // Optimizer state without names, stored or here, goes by position, as in PyTorch. kFail
-  // refuses it if names are stored and none are known here, or if two parameters could be
-  // mistaken for each other: two of one shape, or two without state in groups with
-  // different options. kReport and kIgnore accept it. Names on both sides always decide.
-  // LoadReport.inferred tells for which optimizers positions were used.
+  // Optimizer state is assigned by parameter order, as in PyTorch, if the checkpoint or
+  // the program has no parameter names. kFail refuses this if only the checkpoint has
+  // names, or if the order is ambiguous: two parameters have equal shapes, or two without
+  // state are in groups with different options. kReport and kIgnore allow it. If both
+  // sides have names, names are always used. LoadReport::inferred lists the optimizers
+  // assigned by order.
   Policy parameter_order = Policy::kFail;
-  // Names that are one memory here, whole or in part, and are stored with different
-  // values: the last would win, as in PyTorch. If views overlap in part, the whole load
-  // goes aside, as with `atomic`, and they are compared first. kIgnore does without.
+  // Tensors that share memory here, completely or partly, and are stored with different
+  // values. If the load continues, the last one wins, as in PyTorch. If views overlap
+  // partly, the whole load is staged, as with `atomic`, to compare them first. kIgnore
+  // skips this check.
   Policy shared_memory = Policy::kFail;
-  // Names of section `model`, and of the optimizer's parameters, from what they are
-  // in the checkpoint to what they are here. First a prefix is taken off, as
-  // `module.` of a model that DataParallel held; it is an error if any key lacks it.
-  // Then a prefix is put before every key. Then the first of `renames` that matches
-  // the whole key (RE2) gives the new one, \1 for its first group. Two keys that
-  // would be one are an error. options.selection speaks of stored names.
+  // Renaming of stored keys of section `model` and of the optimizer's parameter names, in
+  // this order:
+  //   1. strip_prefix, such as `module.` of a DataParallel model, is removed from every
+  //      key. A key without it is an error.
+  //   2. add_prefix is prepended to every key.
+  //   3. The first pair {pattern, replacement} of `renames` whose RE2 pattern matches the
+  //      whole key replaces it; \1 is the first group of the pattern.
+  // Two keys with the same new name are an error. options.selection uses the stored
+  // names.
   std::string strip_prefix = {};
   std::string add_prefix = {};
   std::vector<std::pair<std::string, std::string>> renames = {};
-  // Loads aside first and copies at the end: a failed transfer leaves every
-  // byte as it was. Twice the memory.
+  // Loads into temporary tensors and copies them at the end, so that a failed transfer
+  // changes nothing. Needs twice the memory.
   bool atomic = false;
 };
 
 struct [[nodiscard]] LoadResult {
   absl::Status status;
+  // Filled also if the load fails.
   LoadReport report;
+  // The version that was loaded, with `latest` or an alias resolved.
   CheckpointInfo checkpoint;
-  // The sections asked for, with fresh tensors.
+  // The sections that were requested by name, with new tensors.
   std::map<std::string, ValueTree> sections;
 };
 
+// Loads version `name` (`models/{model}/checkpoints/` and a version, an alias or
+// `latest`) into the destinations in `args`. If the transfer fails, the report lists
+// which tensors hold new bytes, which are unchanged and which are undefined; see
+// LoadArgs::atomic.
 LoadResult LoadCheckpoint(const Client& client, std::string_view name,
                           const LoadArgs& args, const LoadOptions& options = {});
 

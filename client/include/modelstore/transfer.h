@@ -1,4 +1,4 @@
-// SaveHandle and LoadPlan: a save that goes on, and a load that is planned.
+// SaveHandle: a save in progress. LoadPlan: a load that is planned but not yet run.
 #pragma once
 
 #include <cstddef>
@@ -15,35 +15,40 @@
 
 namespace modelstore {
 
-// How far a save or load has come. Taken at any time, from any thread.
+// Progress of a save or load.
 struct Progress {
   int64_t total_bytes = 0;
-  int64_t done_bytes = 0;         // of total_bytes: deduplicated ones included
-  int64_t transferred_bytes = 0;  // that crossed the wire
-  int64_t reconnects = 0;
+  int64_t done_bytes = 0;         // of total_bytes; includes bytes the server already had
+  int64_t transferred_bytes = 0;  // sent or received over the network
+  int64_t reconnects = 0;         // how often a broken stream was reopened
 };
 
-// A save that goes on in the background. Copies share it; dropping all of them
-// does not cancel it: a failure nobody saw is returned by the next save of the
-// same client and by Client::Drain(). Nor does it end with the last Client: at a
-// normal exit of the process, saves in flight are finished first (each has its
-// deadline); call Drain() before, to know how they ended.
+// A save that runs in the background. Copies refer to the same save. Destroying all of
+// them, or the Client, does not cancel it. A failure that no handle returned makes the
+// next save of the same client fail, which is then not started, or is returned by
+// Client::Drain(). A normal exit of the process waits for saves in flight, each until its
+// deadline; call Drain() before exit to learn their results.
+// Thread safety: all methods may be called from any thread.
 class [[nodiscard]] SaveHandle {
  public:
-  // Returns when the caller may change the tensors again.
+  // Waits until the bytes of all tensors have been copied, so that the caller may change
+  // them. DEADLINE_EXCEEDED if that takes longer; the save continues. Other errors are
+  // those of the save.
   [[nodiscard]] absl::Status Staged(Deadline deadline) const;
-  // Returns when the server has made the version durable.
+  // Waits until the version is durable on the server and returns it. DEADLINE_EXCEEDED if
+  // that takes longer; the save continues. Other errors are those of the save.
   [[nodiscard]] absl::StatusOr<CheckpointInfo> Durable(Deadline deadline) const;
-  // Waits until the save ends. Cancels it 2 s after its deadline and waits up to 30 s
-  // more for it to end: DEADLINE_EXCEEDED tells whether nothing was saved or the commit
-  // may be decided.
+  // Waits until the save ends and returns its result. Cancels the save 2 s after its
+  // deadline and then waits up to 30 s for it to end. The message of DEADLINE_EXCEEDED
+  // says whether nothing was saved or the version may exist.
   [[nodiscard]] absl::StatusOr<CheckpointInfo> Finish() const;
   Progress progress() const;
-  // Ends the save as soon as possible; Durable() then returns CANCELLED unless
-  // it was committed before, and tells whether it may have been.
+  // Cancels the save without waiting for it. Durable() then returns CANCELLED, unless the
+  // version is already committed; the message says whether it may be.
   void Cancel() const;
 
-  // A save that was refused before it began: every wait returns `status`.
+  // Returns a handle to a save that failed before it started: every wait returns
+  // `status`.
   static SaveHandle Failed(absl::Status status);
 
   struct State;
@@ -53,8 +58,16 @@ class [[nodiscard]] SaveHandle {
   std::shared_ptr<State> state_;
 };
 
-// A load that is planned and not yet run: what would come, and where to put it.
-// Move-only; used by one thread at a time, except progress().
+// A load that is planned but not yet run. It lists the tensors, the caller binds a buffer
+// to each tensor it needs, and Run() fetches them:
+//
+//   absl::StatusOr<LoadPlan> plan = client.PlanLoad("models/iris/checkpoints/latest");
+//   for (size_t i = 0; i < plan->tensors().size(); ++i) {
+//     status = plan->Bind(i, {.data = memory[i], .size_bytes = sizes[i]});
+//   }
+//   status = plan->Run(modelstore::After(std::chrono::minutes(10)));
+//
+// Move-only. Used by one thread at a time, except progress().
 class LoadPlan {
  public:
   LoadPlan(LoadPlan&&) noexcept;
@@ -62,20 +75,22 @@ class LoadPlan {
   ~LoadPlan();
 
   const CheckpointInfo& checkpoint() const;
-  // In order of delivery. A tensor tied to an earlier one of the plan has
-  // size_bytes 0.
+  // The selected tensors, in order of delivery. A tensor that is tied to an earlier one
+  // of the plan has size_bytes 0.
   const std::vector<TensorInfo>& tensors() const;
+  // The values of the selected sections.
   const std::vector<SectionContent>& sections() const;
+  // Sum of size_bytes over tensors().
   int64_t total_bytes() const;
 
-  // Tensor `index` goes to `buffer`, which must hold its size_bytes. Tensors not
-  // bound are not fetched.
+  // Sets the destination of tensors()[index]. `buffer` must have room for its size_bytes.
+  // Tensors without a buffer are not fetched.
   [[nodiscard]] absl::Status Bind(size_t index, WritableBuffer buffer);
 
-  // Fetches every bound tensor, resuming when cut. On failure done(i) tells
-  // which tensors hold their new bytes; of the others, bytes are undefined where
-  // touched(i).
+  // Fetches every bound tensor and checks its digests. Broken streams resume.
   [[nodiscard]] absl::Status Run(Deadline deadline);
+  // For use after Run() failed. done(): the tensor is complete. touched(): bytes were
+  // written; if not done(), its contents are undefined.
   bool done(size_t index) const;
   bool touched(size_t index) const;
   Progress progress() const;

@@ -1,5 +1,5 @@
-// Value: anything that the dict given to torch.save({...}) can hold, apart from
-// the tensors themselves, which it names. The C++ form of modelstore.v1.Value.
+// Value: a Python value as torch.save({...}) can store it, such as a number, string, list
+// or dict. Tensors are referred to by key. The C++ form of modelstore.v1.Value.
 //
 //   Value hyper = Value::Dict({{"lr", 0.1}, {"betas", Value::Tuple({0.9, 0.999})}});
 //   absl::StatusOr<double> lr = hyper.GetDouble("lr");
@@ -19,16 +19,17 @@
 
 namespace modelstore {
 
-// A value type: copying copies the tree. Equality is deep; NaN equals NaN when
-// the bits agree. What Python could not give back is refused when it is saved, such
-// as equal keys in a dict or more than 32 levels: modelstore.v1.Value lists it.
+// A value type: copying copies the whole tree. Equality is deep; two NaN are equal if
+// their bits are equal. A save refuses values that Python cannot represent, such as a
+// dict with equal keys, and more than 32 levels; modelstore.v1.Value lists all
+// conditions.
 class Value {
  public:
   using Entries = std::vector<std::pair<Value, Value>>;
   struct Complex {
     double real = 0, imag = 0;
   };
-  // An integer beyond 64 bits, in decimal.
+  // An integer that does not fit in int64_t, in decimal.
   struct BigInt {
     std::string decimal;
   };
@@ -40,19 +41,19 @@ class Value {
     Kind kind = Kind::kList;
     std::vector<Value> values;
   };
-  // In insertion order; keys are what Python can hash, also tuples.
+  // A dict, in insertion order. Keys are hashable Python values, including tuples.
   struct DictEntries {
     Entries entries;
     bool ordered = false;  // a collections.OrderedDict
-    // Of an OrderedDict, such as the `_metadata` of a state dict.
+    // Attributes of an OrderedDict, such as the `_metadata` of a state dict.
     Entries attributes = {};
   };
-  // A class, function or constant: `collections` `OrderedDict`, `torch` `strided`.
+  // A class, function or constant, by module and name: {`torch`, `strided`}.
   struct Global {
     std::string module, qualified_name;
   };
-  // An object of a type that has no kind of its own, such as a Counter, a named
-  // tuple or a numpy array: modelstore.v1.ObjectValue tells what stands where.
+  // An object of any other type, such as a Counter, a named tuple or a numpy array, as
+  // Python's __reduce_ex__ describes it. modelstore.v1.ObjectValue defines the fields.
   struct Object {
     enum class Construction : uint8_t { kCall, kNew };
     Global type;
@@ -60,7 +61,7 @@ class Value {
     std::vector<Value> args = {};
     Entries keywords = {};
     Entries attributes = {};
-    std::vector<Value> state = {};  // none or one
+    std::vector<Value> state = {};  // empty or one element
     std::vector<Value> items = {};
     Entries entries = {};
   };
@@ -73,7 +74,7 @@ class Value {
   struct Size {
     std::vector<int64_t> sizes;
   };  // torch.Size
-  // The key, within the same section, of a tensor saved beside the tree.
+  // A reference to a tensor of the same section, by key.
   struct TensorKey {
     std::string key;
   };
@@ -93,10 +94,11 @@ class Value {
       std::same_as<T, Object>;
 
   Value() = default;  // None
-  // Each type of C++ has one meaning; a character and a pointer have none.
+  // Conversions are implicit, and exact by type: characters and pointers (other than
+  // strings) do not convert.
   template <std::same_as<bool> T>
   Value(T v) : v_(v) {}
-  // Beyond int64_t it becomes a BigInt.
+  // An integer out of the range of int64_t becomes a BigInt.
   template <std::integral T>
   requires(!IsCharacter<T> && !std::same_as<T, bool>) Value(T v) : v_(FromInteger(v)) {}
   template <std::floating_point T>
@@ -107,8 +109,8 @@ class Value {
   // Value::Bytes{...} and the other structs above.
   template <typename T>
   requires(IsStruct<T>) Value(T v) : v_(std::move(v)) {}
-  // Itself alone: a type that converts to one of its kinds, such as std::atomic<int>, has
-  // no meaning of its own.
+  // Only Variant itself: types that merely convert to one of its alternatives, such as
+  // std::atomic<int>, are rejected.
   template <std::same_as<Variant> T>
   Value(T v) : v_(std::move(v)) {}
   Value(std::nullptr_t) = delete;
@@ -134,31 +136,32 @@ class Value {
   bool IsNull() const { return std::holds_alternative<std::monostate>(v_); }
   bool IsDict() const { return std::holds_alternative<DictEntries>(v_); }
 
-  // The value under a string key of a dict, or of an object's entries; null pointer
-  // if there is none.
+  // Returns the value of a string key in a dict or in an object's entries; null if
+  // absent. Valid until the tree is changed.
   const Value* Find(std::string_view key) const;
-  // The attribute of an OrderedDict or object; null pointer if there is none.
+  // Returns an attribute of an OrderedDict or object; null if absent.
   const Value* FindAttribute(std::string_view name) const;
-  // Sets a string key of a dict or of an object's entries, in place or at the end.
-  // Makes null a dict. Returns false, and does nothing, for any other kind.
+  // Sets a string key of a dict or of an object's entries: replaces the value, or appends
+  // the key. A null value becomes a dict. Returns false, without effect, for other kinds.
   bool Set(std::string_view key, Value value);
 
-  // What the value holds; nothing if it is of another kind. AsDouble() takes an
-  // integer that a double holds exactly; a bool is no number.
+  // Returns the value if it is of this kind, otherwise nullopt. AsDouble() also accepts
+  // an integer that a double represents exactly. A bool is not a number.
   std::optional<bool> AsBool() const;
   std::optional<int64_t> AsInt() const;
   std::optional<double> AsDouble() const;
   std::optional<std::string> AsString() const;
 
-  // The same of the value under a string key: INVALID_ARGUMENT naming the key and
-  // what is there if it is of another kind, NOT_FOUND if nothing is.
+  // Returns the value of a string key. NOT_FOUND if the key is absent; INVALID_ARGUMENT,
+  // naming the key and the value found, if it is of another kind, or if this is not a
+  // dict.
   absl::StatusOr<bool> GetBool(std::string_view key) const;
   absl::StatusOr<int64_t> GetInt(std::string_view key) const;
   absl::StatusOr<double> GetDouble(std::string_view key) const;
   absl::StatusOr<std::string> GetString(std::string_view key) const;
 
-  // As Python's repr() would print it, tensors as `<tensor key>`, objects as
-  // `module.Type(args, name=value, ...)`.
+  // Returns the value as text in the style of Python's repr(). Tensors are `<tensor
+  // key>`, objects `module.Type(args, name=value, ...)`.
   std::string ToString() const;
 
   friend bool operator==(const Value& a, const Value& b);

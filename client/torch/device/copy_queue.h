@@ -1,4 +1,5 @@
-// Copies that a device makes by itself, and what they need until they are over.
+// CopyQueue: asynchronous copies on one device, and the objects they need until they
+// complete.
 #pragma once
 
 #include <chrono>
@@ -12,26 +13,27 @@ namespace modelstore::device {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-// Events cannot be waited for with a deadline: they are asked at this interval.
+// Events cannot be waited for with a deadline, so they are polled at this interval.
 inline constexpr auto kPollInterval = std::chrono::microseconds(50);
 
-// Thread-safe. Throws what the runtime throws.
+// Thread-safe. Throws the exceptions of the runtime.
 class CopyQueue {
  public:
   using Direction = CopyStream::Direction;
 
-  // Copies begin after the work that is queued now on the device's current stream.
+  // Copies start after the work that is queued now on the device's current stream.
   CopyQueue(DeviceRuntime& runtime, int device);
-  // Waits for what is in flight, some seconds at most. What a device may still write to
-  // after that is never freed: a leak is better than bytes in somebody else's memory.
+  // Waits for copies in flight, at most 10 s. Memory that the device may still write to
+  // after that is leaked, because freeing it would corrupt its next owner.
   ~CopyQueue();
 
-  // Queues one and returns. `kept` is let go of once it is over.
+  // Queues a copy and returns. `kept` is released after the copy has completed, by Poll()
+  // or Wait().
   void Copy(void* to, const void* from, size_t bytes, Direction direction,
             std::shared_ptr<void> kept);
-  // Lets go of what finished copies held.
+  // Releases the objects of completed copies. Does not wait.
   void Poll();
-  // Waits for every copy so far. False: they are not over by `deadline`.
+  // Waits for all copies so far. Returns false if they are not complete by `deadline`.
   bool Wait(Deadline deadline);
 
  private:
@@ -42,7 +44,7 @@ class CopyQueue {
 
   const std::unique_ptr<CopyStream> stream_;
   std::mutex mutex_;
-  std::deque<Copying> in_flight_;  // under mutex_; in the order of the stream
+  std::deque<Copying> in_flight_;  // guarded by mutex_; in stream order
 };
 
 }  // namespace modelstore::device

@@ -8,10 +8,12 @@
 
 namespace modelstore::device {
 
+// Shared with the sinks, which may outlive the DeviceLoad.
 struct DeviceLoad::State {
   State(DeviceRuntime& runtime, int device, int slots)
       : queue(runtime, device), pool(PinnedPool::Make(runtime, device, slots)) {}
 
+  // Records the first failure and returns `error`.
   std::string Note(std::string error) {
     const std::lock_guard<std::mutex> lock(mutex);
     if (failure.empty()) failure = error;
@@ -20,9 +22,10 @@ struct DeviceLoad::State {
 
   CopyQueue queue;
   const std::shared_ptr<PinnedPool> pool;
+  // Set by the destructor of DeviceLoad: sinks that outlive it fail.
   std::atomic<bool> closed{false};
   std::mutex mutex;
-  std::string failure;  // under mutex; the first
+  std::string failure;  // guarded by mutex; the first one
 };
 
 class DeviceLoad::Sink final : public ByteSink {
@@ -52,7 +55,8 @@ class DeviceLoad::Sink final : public ByteSink {
       return state_->Note("bytes beyond the tensor");
     }
     const void* const from = slot.data.get();
-    // The tensor too: a load that is given up frees it only after its copies.
+    // Holds the slot and the tensor until the copy has completed, also if the load is
+    // abandoned.
     auto kept = std::make_shared<std::pair<std::shared_ptr<char>, torch::Tensor>>(
         std::move(slot.data), tensor_);
     const std::string error = ErrorTextOf("copying to the device", [&] {

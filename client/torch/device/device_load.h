@@ -1,5 +1,5 @@
-// Fills tensors of one device: bytes are received into page-locked slots, and the
-// device copies them out on a stream of its own while the next ones come.
+// DeviceLoad: fills tensors of one device. Bytes are received into page-locked slots,
+// which the device copies on a separate stream while the next bytes are received.
 #pragma once
 
 #include <memory>
@@ -11,25 +11,26 @@
 
 namespace modelstore::device {
 
-// Used by one thread; its sinks by any number at once.
+// Used by one thread; its sinks may be used by any number of threads at once.
 class DeviceLoad {
  public:
-  // 64 MiB: several times what is received while the device copies one slot.
+  // 16 slots of 4 MiB: several times the bytes received while the device copies one slot.
   static constexpr int kSlots = 16;
 
-  // Make it after the tensors: copies begin once the work queued by then is done, so
-  // that memory which a kernel still reads is not written. Throws what torch throws.
+  // Create it after allocating the tensors: copies start after the work that is queued at
+  // this call, so memory that a kernel still reads is not overwritten. Throws the
+  // exceptions of torch.
   DeviceLoad(DeviceRuntime& runtime, int device, int slots = kSlots);
-  // Waits for the copies; afterwards no sink copies any more.
+  // Waits up to 10 s for the copies. Sinks fail afterwards.
   ~DeviceLoad();
   DeviceLoad(const DeviceLoad&) = delete;
   DeviceLoad& operator=(const DeviceLoad&) = delete;
 
-  // For a contiguous tensor of the device, which the sink keeps.
+  // Returns a sink for a contiguous tensor of the device. The sink holds the tensor.
   std::shared_ptr<ByteSink> SinkFor(const torch::Tensor& tensor);
 
-  // Waits until everything delivered is in its tensor. The first error of any copy, or
-  // that `deadline` passed; "" if all is well.
+  // Waits until all delivered bytes are in their tensors. Returns the first error of any
+  // copy, an error if `deadline` passed, or "" for success.
   std::string Finish(Deadline deadline);
 
  private:

@@ -1,8 +1,7 @@
-// The only file that looks for symbols of libraries which it does not link. No LibTorch
-// up to 2.8 tells free device memory without CUDA's headers, and their presence would
-// decide where this library can be built. Asked for are `cudaMemGetInfo` of the CUDA
-// runtime that torch itself has loaded, else `cuMemGetInfo_v2` of the driver; both have
-// had the same signature since CUDA 3.2. Nothing is loaded that is not there already.
+// LibTorch up to 2.8 reports free device memory only through CUDA's headers, which this
+// library must build without. So this file, and no other, looks up a symbol at run time:
+// `cudaMemGetInfo` of the CUDA runtime that torch has loaded, otherwise `cuMemGetInfo_v2`
+// of the driver. Both have had the same signature since CUDA 3.2. No library is loaded.
 #include "client/torch/device/device_memory.h"
 
 #include <dlfcn.h>
@@ -21,20 +20,21 @@ namespace {
 
 using GetInfo = int (*)(size_t* free, size_t* total);
 
-// In the libraries that `library` has loaded with it.
+// Looks up `symbol` in `library` and its dependencies; null if it is not loaded.
 GetInfo Find(const char* library, const char* symbol) {
-  // RTLD_NOLOAD: a handle of what is loaded, else null. Never closed: it stays.
+  // RTLD_NOLOAD returns a handle only if the library is loaded. It is never closed,
+  // because the function pointer is kept.
   void* const handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
   return handle ? reinterpret_cast<GetInfo>(dlsym(handle, symbol)) : nullptr;
 }
 
 GetInfo FindGetInfo() {
-  // dlsym() looks through what the library depends on too: whichever version of the
-  // runtime that is.
+  // dlsym() also searches dependencies, so this finds the runtime of any version.
   if (GetInfo found = Find("libc10_cuda.so", "cudaMemGetInfo")) return found;
   return Find("libcuda.so.1", "cuMemGetInfo_v2");
 }
 
+// Bytes that torch's allocator has reserved and does not use; 0 if unknown.
 int64_t HeldByTorch(int device) {
 #if MODELSTORE_TORCH_TELLS_RESERVED
   c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(c10::kCUDA);

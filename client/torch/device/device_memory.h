@@ -1,4 +1,4 @@
-// How much of a GPU's memory is free, without CUDA's headers.
+// Queries the free memory of a GPU without CUDA's headers.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,9 @@
 
 namespace modelstore::device {
 
-// Free and total bytes of GPU `device`. Absent if the driver cannot be asked. Memory
-// that torch's allocator holds and does not use counts as free where this LibTorch
-// tells how much that is (2.9 and later).
+// Returns free and total bytes of GPU `device`; nullopt if they cannot be queried. With
+// LibTorch 2.9 and later, memory that torch's allocator reserved and does not use counts
+// as free.
 std::optional<std::pair<int64_t, int64_t>> CudaMemory(int device);
 
 }  // namespace modelstore::device

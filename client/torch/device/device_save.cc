@@ -7,10 +7,12 @@
 
 namespace modelstore::device {
 
+// Shared with the sources, which outlive the DeviceSave. Begin() sets `queue` before the
+// sources are handed to another thread.
 struct DeviceSave::State {
   DeviceRuntime& runtime;
   const int device;
-  std::optional<CopyQueue> queue;  // from Begin() on
+  std::optional<CopyQueue> queue;  // set by Begin()
 };
 
 class DeviceSave::Source final : public ByteSource {
@@ -20,7 +22,7 @@ class DeviceSave::Source final : public ByteSource {
 
   std::shared_ptr<char> AllocateStaging(size_t bytes) override {
     std::shared_ptr<char> room;
-    // The caller tells of it with the size that it asked for.
+    // The caller reports the failure, with the size.
     (void)ErrorTextOf("page-locking memory", [&] {
       room = state_->runtime.AllocatePinned(bytes, state_->device);
     });
@@ -30,6 +32,7 @@ class DeviceSave::Source final : public ByteSource {
   std::string Begin(int64_t offset, size_t bytes, char* to,
                     std::shared_ptr<char> room) override {
     if (!state_->queue) return "reading before the save has begun";
+    // Holds the destination and the tensor until the copy has completed.
     auto kept = std::make_shared<std::pair<std::shared_ptr<char>, torch::Tensor>>(
         std::move(room), tensor_);
     return ErrorTextOf("copying from the device", [&] {

@@ -1,5 +1,5 @@
-// Reads tensors of one device as they are at the call that saves them, while the
-// caller's kernels go on.
+// DeviceSave: reads tensors of one device with their values at the start of the save,
+// while the caller's later kernels run.
 #pragma once
 
 #include <memory>
@@ -9,17 +9,17 @@
 
 namespace modelstore::device {
 
-// Used by one thread; its sources by one other thread later.
+// Used by one thread; its sources are used by one other thread after Begin().
 class DeviceSave {
  public:
   DeviceSave(DeviceRuntime& runtime, int device) : runtime_(runtime), device_(device) {}
 
-  // For a contiguous tensor of the device, which the source keeps. Nothing is read
-  // before Begin() of this object.
+  // Returns a source for a contiguous tensor of the device. The source holds the tensor.
+  // It can be read after Begin() of this object.
   std::shared_ptr<ByteSource> SourceFor(const torch::Tensor& tensor);
 
-  // Marks the place in the device's current stream after which all sources read: the
-  // work queued by now is part of what they see. Throws what torch throws.
+  // Sets the point in the device's current stream at which all sources read: after the
+  // work that is queued now. Throws the exceptions of torch.
   void Begin();
 
  private:

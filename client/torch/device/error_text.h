@@ -1,4 +1,4 @@
-// Turns what torch throws into text, where it would leave client/torch/device.
+// Converts exceptions of torch to text at the boundary of client/torch/device.
 #pragma once
 
 #include <torch/torch.h>
@@ -9,7 +9,7 @@
 
 namespace modelstore::device {
 
-// Runs `work`. "" if it threw nothing, else "<doing>: <the first line of why>".
+// Runs `work`. Returns "" for success, or "<doing>: <first line of the exception>".
 template <typename Work>
 std::string ErrorTextOf(const char* doing, Work&& work) {
   try {

@@ -33,6 +33,7 @@ std::shared_ptr<char> PinnedPool::TakeFree() {
       ++slots_;
     }
   }
+  // The deleter returns the memory to the pool instead of freeing it.
   char* const data = memory.get();
   return std::shared_ptr<char>(
       data, [pool = shared_from_this(), memory = std::move(memory)](char*) mutable {

@@ -1,4 +1,4 @@
-// A bounded number of page-locked buffers that a load passes through.
+// PinnedPool: a bounded pool of page-locked buffers for one load.
 #pragma once
 
 #include <memory>
@@ -10,8 +10,8 @@
 
 namespace modelstore::device {
 
-// Thread-safe. A slot is free again when nobody holds it: neither who fills it nor the
-// copy out of it.
+// Thread-safe. A slot returns to the pool when its last reference is dropped, by the
+// receiver or by the copy out of it. Slots keep the pool alive.
 class PinnedPool : public std::enable_shared_from_this<PinnedPool> {
  public:
   static constexpr size_t kSlotBytes = ByteSink::kMaxBytes;
@@ -19,8 +19,9 @@ class PinnedPool : public std::enable_shared_from_this<PinnedPool> {
   static std::shared_ptr<PinnedPool> Make(DeviceRuntime& runtime, int device,
                                           int max_slots);
 
-  // Null if all are held until `deadline`. `queue` is asked meanwhile which copies are
-  // over. Throws what the runtime throws.
+  // Returns a slot, or null if none becomes free by `deadline`. Polls `queue` while
+  // waiting, because completed copies release slots. Throws the exceptions of the
+  // runtime.
   std::shared_ptr<char> Take(CopyQueue& queue, Deadline deadline);
 
  private:
@@ -32,8 +33,8 @@ class PinnedPool : public std::enable_shared_from_this<PinnedPool> {
   const int device_;
   const int max_slots_;
   std::mutex mutex_;
-  int slots_ = 0;                            // under mutex_
-  std::vector<std::shared_ptr<char>> free_;  // under mutex_
+  int slots_ = 0;                            // allocated; guarded by mutex_
+  std::vector<std::shared_ptr<char>> free_;  // guarded by mutex_
 };
 
 }  // namespace modelstore::device

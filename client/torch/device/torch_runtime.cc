@@ -1,6 +1,6 @@
-// Devices through what every LibTorch has: c10's virtual guards, streams and events,
-// and the context's generators. No header of CUDA is needed, and a build without it
-// finds no device.
+// Implements DeviceRuntime with interfaces that every LibTorch has: c10's virtual guards,
+// streams and events, and the generators of the context. Needs no CUDA headers; a
+// LibTorch without CUDA reports no device.
 #include <ATen/Context.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
@@ -36,6 +36,7 @@ class TorchStream final : public CopyStream {
       : device_(Cuda(device)),
         stream_(
             c10::impl::VirtualGuardImpl(c10::kCUDA).getStreamFromGlobalPool(device_)) {
+    // Makes the stream wait for the work that is queued on the current stream.
     const c10::impl::VirtualGuardImpl guard(c10::kCUDA);
     c10::Event queued(c10::kCUDA);
     queued.record(guard.getStream(device_));
@@ -49,6 +50,7 @@ class TorchStream final : public CopyStream {
           data, {static_cast<int64_t>(bytes)},
           torch::TensorOptions(torch::kByte).device(on_device ? device_ : torch::kCPU));
     };
+    // A non-blocking copy_() between page-locked and device memory is asynchronous.
     const c10::StreamGuard guard(stream_);
     view(to, to_device).copy_(view(const_cast<void*>(from), !to_device), true);
   }
@@ -86,8 +88,8 @@ class TorchRuntime final : public DeviceRuntime {
   }
 
   std::shared_ptr<char> AllocatePinned(size_t bytes, int device) override {
-    // Page-locking happens in the context of the current device and would make one on
-    // GPU 0.
+    // Page-locking uses the context of the current device; without the guard it would
+    // create one on GPU 0.
     const c10::DeviceGuard guard(Cuda(device));
     auto tensor = std::make_shared<torch::Tensor>(
         torch::empty({static_cast<int64_t>(bytes)},
@@ -112,6 +114,7 @@ class TorchRuntime final : public DeviceRuntime {
   }
 };
 
+// Set by ScopedRuntime.
 std::atomic<DeviceRuntime*> in_its_place{nullptr};
 
 }  // namespace
