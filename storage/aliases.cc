@@ -16,17 +16,21 @@
 namespace modelstore::storage {
 namespace {
 
-// Aliases are part of the model's record, which every commit writes.
+// Bounds the model's record, which has the aliases and is written by every commit.
 constexpr int kMaxAliases = 1000;
-// Last moves that are searched for the request_id of a repeated request.
+// Number of latest moves that are searched for the request_id of a repeated request.
 constexpr int kRememberedMoves = 256;
-// Moves read for one page of an alias's history; the page may be short.
+// Moves read for one page of an alias's history, which may therefore be short: bounds the
+// work for an alias that rarely moves.
 constexpr int kScannedMoves = 10'000;
 
 std::string Named(int64_t version) {
   return version == 0 ? std::string("nothing") : absl::StrCat("version ", version);
 }
 
+// The version that an alias names is in the model's record, so that resolving a name and
+// checking for holders read one record. Note and time are in a row of their own, the
+// history in one row for each move.
 class StoredAliases final : public Aliases {
  public:
   explicit StoredAliases(StoreCore* core) : core_(*core) {}
@@ -40,6 +44,7 @@ class StoredAliases final : public Aliases {
                                                       int limit) override;
 
  private:
+  // Note and time of an alias; empty if it does not exist.
   absl::StatusOr<v1::AliasRecord> Record(const v1::ModelRecord& model,
                                          absl::string_view alias) {
     ASSIGN_OR_RETURN(
@@ -47,11 +52,13 @@ class StoredAliases final : public Aliases {
         GetRecord<v1::AliasRecord>(core_.catalog(), keys::Alias(model.uid(), alias)));
     return record.value_or(v1::AliasRecord());
   }
-  // The move that bears the request's id, if there is one among the last.
+  // Returns the move with the request's id if it is among the last kRememberedMoves.
+  // INVALID_ARGUMENT if that was another move.
   absl::StatusOr<std::optional<v1::AliasMoveRecord>> Earlier(
       const Move& move, const v1::ModelRecord& model);
+  // Fills in the change and the answer. Called for each attempt of ChangeModel().
   absl::Status Plan(const Move& move, ModelChange& change, Alias& answer);
-  // Fills in the answer of a call that changes nothing.
+  // Fills in the answer of a call that changes nothing: the alias as it is.
   absl::Status Answer(const Move& move, ModelChange& change, Alias& answer);
 
   StoreCore& core_;
@@ -91,8 +98,8 @@ absl::Status StoredAliases::Answer(const Move& move, ModelChange& change, Alias&
 absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& answer) {
   v1::ModelRecord& model = change.model;
   RETURN_IF_ERROR(CheckUid(model, move.model_uid));
-  // First: a request whose answer was lost succeeds again, even if others have moved
-  // the alias since, and moves it only once.
+  // Checked first: a request whose answer was lost succeeds again, even if others have
+  // moved the alias since, and moves it only once.
   ASSIGN_OR_RETURN(const std::optional<v1::AliasMoveRecord> earlier,
                    Earlier(move, model));
   if (earlier.has_value()) return Answer(move, change, answer);
@@ -101,8 +108,8 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
   if (move.version == 0 && from == 0) {
     return DoesNotExist("alias", AliasNameOf(model.model_id(), move.alias));
   }
-  // Also if it already names `version`: of two callers that make the same move, one
-  // learns that the other has made it.
+  // Refused even if it already names `version`: of two callers that make the same move,
+  // one must learn that the other made it.
   if (move.expected_version.has_value() && *move.expected_version != from) {
     const std::string alias = AliasNameOf(model.model_id(), move.alias);
     return LostRace(alias, *move.expected_version, from,
@@ -110,7 +117,7 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
                                  Named(*move.expected_version)));
   }
   // With a request_id the move is added to the history even if it changes nothing: a
-  // repeated one must not undo later moves of others.
+  // repetition must be recognized, and must not undo later moves of others.
   const bool stays = from == move.version;
   if (stays && move.request_id.empty()) return Answer(move, change, answer);
   const std::string alias_key = keys::Alias(model.uid(), move.alias);
@@ -149,7 +156,8 @@ absl::Status StoredAliases::Plan(const Move& move, ModelChange& change, Alias& a
 absl::StatusOr<Aliases::Alias> StoredAliases::Set(absl::string_view model_id,
                                                   const Move& move) {
   Alias answer;
-  // Must work on a full disk: it allows the deletion of the version it named.
+  // A deletion must work on a full disk: it allows the deletion of the version that the
+  // alias named.
   const StoreCore::Room room =
       move.version == 0 ? StoreCore::Room::kFreesSpace : StoreCore::Room::kNormalWrite;
   RETURN_IF_ERROR(ChangeModel(core_, model_id, room, [&](ModelChange& change) {
@@ -191,6 +199,8 @@ absl::StatusOr<Page<v1::AliasMoveRecord>> StoredAliases::ListMoves(
     if (!absl::SimpleAtoi(after, &last)) {
       return InvalidField("page_token", "is not one that was given out");
     }
+    // A position is the generation of the last move that was looked at; the scan is
+    // backwards.
     range.end = keys::AliasMove(model.uid(), last);
   }
   Page<v1::AliasMoveRecord> page;

@@ -6,7 +6,7 @@
 namespace modelstore::storage {
 namespace {
 
-// Not a type URL of googleapis: the mark never travels.
+// Internal mark: the status codec does not send it.
 constexpr char kUndecidedUrl[] = "modelstore.storage/undecided";
 
 }  // namespace
@@ -15,7 +15,8 @@ KeyRange PrefixRange(absl::string_view prefix) {
   KeyRange range;
   range.begin = std::string(prefix);
   range.end = range.begin;
-  // The first key after all those with the prefix; none follows 0xff bytes alone.
+  // The end is the prefix with its last byte incremented, after removing trailing 0xff
+  // bytes. A prefix of 0xff bytes alone has no end.
   while (!range.end.empty() && static_cast<unsigned char>(range.end.back()) == 0xff) {
     range.end.pop_back();
   }

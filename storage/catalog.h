@@ -9,7 +9,7 @@
 //     (ABORTED: an expectation differs; RESOURCE_EXHAUSTED: no space). A Write
 //     with unknown outcome returns UNAVAILABLE and IsUndecided() is true of its
 //     status; every call then returns UNAVAILABLE until Reopen(), after which a
-//     read tells whether it was applied.
+//     read shows whether it was applied.
 //   - Reads see every batch that returned OK.
 // Thread-safe.
 #pragma once
@@ -58,7 +58,8 @@ class CatalogBatch {
   void Delete(Space space, std::string key) {
     changes_.push_back({space, std::move(key), std::nullopt});
   }
-  // The batch applies only if, at that moment, `key` has exactly `value`.
+  // The batch is applied only if `key` has exactly `value` at that moment; otherwise
+  // Write() returns ABORTED.
   void Expect(Space space, std::string key, std::optional<std::string> value) {
     expectations_.push_back({space, std::move(key), std::move(value)});
   }
@@ -82,6 +83,7 @@ struct KeyRange {
 // The range of all keys that start with `prefix`.
 KeyRange PrefixRange(absl::string_view prefix);
 
+// See the contract at the top of the file.
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -90,12 +92,14 @@ class Catalog {
   virtual absl::StatusOr<std::optional<std::string>> Get(Space space,
                                                          absl::string_view key) = 0;
 
-  // Visits the entries of a range in key order, of one consistent state, until
-  // `visit` returns false. The views live for the call of `visit` alone.
+  // Visits the entries of a range in key order (descending if `reverse`), in one
+  // consistent state, until `visit` returns false. The views are valid only during the
+  // call of `visit`. DATA_LOSS if stored entries are damaged.
   virtual absl::Status Scan(
       Space space, const KeyRange& range,
       absl::FunctionRef<bool(absl::string_view key, absl::string_view value)> visit) = 0;
 
+  // See the contract above. Checks the expectations and applies the changes atomically.
   virtual absl::Status Write(const CatalogBatch& batch, Durability durability) = 0;
 
   // OK, or why the catalog answers UNAVAILABLE and needs Reopen().
@@ -107,6 +111,7 @@ class Catalog {
 
 // True for the status of a Write whose outcome is unknown until Reopen().
 bool IsUndecided(const absl::Status& status);
+// UNAVAILABLE with that mark.
 absl::Status UndecidedError(absl::string_view message);
 
 }  // namespace modelstore::storage

@@ -12,6 +12,7 @@
 namespace modelstore::storage {
 namespace {
 
+// See Maintenance.
 class StoreMaintenance final : public Maintenance {
  public:
   StoreMaintenance(StoreCore* core, UploadTable* uploads, Collector* collector)
@@ -21,6 +22,7 @@ class StoreMaintenance final : public Maintenance {
       bool validate_only,
       const std::function<bool(int64_t, int64_t)>& progress) override {
     int64_t expired = 0;
+    // Before the collection takes its turn, which deletions of uploads take too.
     if (!validate_only && !core_.InStartGrace()) {
       expired = uploads_.SweepExpired(core_.clock.Now());
     }
@@ -63,7 +65,7 @@ class StoreMaintenance final : public Maintenance {
   absl::Status ReopenIfClosed() override {
     RETURN_IF_ERROR(core_.ReopenIfClosed());
     core_.damage.Persist();
-    // Not on a full disk, where a failed write would close the catalog.
+    // Not on a full disk: a failed write would close the catalog.
     if (core_.space.CheckSpace(1).ok()) core_.clock.Persist(core_.catalog());
     return absl::OkStatus();
   }
@@ -74,6 +76,8 @@ class StoreMaintenance final : public Maintenance {
   Collector& collector_;
 };
 
+// Joins the parts. Members are destroyed in reverse order, so the parts go before the
+// core that they use.
 class Store final : public CheckpointStore {
  public:
   Store(StoreOptions options, Engine engine)

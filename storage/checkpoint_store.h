@@ -1,6 +1,6 @@
 // The front door of storage: joins the parts of storage/api, whose headers describe them.
-// Synchronous and thread-safe; calls may block on the disk, so that callers run them on
-// a pool of their own. Nothing here knows gRPC or torch.
+// Synchronous and thread-safe. Calls may block on the disk, so callers run them on a
+// thread pool of their own. Nothing here depends on gRPC or torch.
 //
 //   auto store = CheckpointStore::Open(options, std::move(engine));
 //   auto record = (*store)->uploads().Create(...);
@@ -28,10 +28,12 @@
 
 namespace modelstore::storage {
 
+// Owns its engine. Whatever it returns must be destroyed before it; no call may run while
+// it is destroyed.
 class CheckpointStore {
  public:
-  // Recovers: makes catalog and chunk store consistent and deletes what a crash left.
-  // Fails if the engine's catalog is damaged.
+  // Opens a store. Makes catalog and chunk store consistent and deletes what a crash left
+  // behind. Fails if the engine's catalog is damaged, or was written in a later format.
   static absl::StatusOr<std::unique_ptr<CheckpointStore>> Open(StoreOptions options,
                                                                Engine engine);
   virtual ~CheckpointStore() = default;
@@ -45,9 +47,10 @@ class CheckpointStore {
   virtual Reads& reads() = 0;
   virtual Maintenance& maintenance() = 0;
 
-  // `changed` is called, from any thread, after a durable change or deletion of the
-  // model with this uid; with an empty uid, any model may have changed. It must neither
-  // block nor call back. Replaces the previous one; may be unset.
+  // Sets the function to call after each durable change or deletion of a model, with the
+  // model's uid; an empty uid means that any model may have changed. It is called from
+  // any thread and must neither block nor call the store. Replaces the previous function;
+  // may be unset.
   virtual void WatchModels(std::function<void(absl::string_view model_uid)> changed) = 0;
 };
 

@@ -18,9 +18,10 @@
 namespace modelstore::storage {
 namespace {
 
-// Versions that an error names.
+// Deleted versions that an error names.
 constexpr size_t kNamedVersions = 10;
 
+// See Checkpoints.
 class StoredCheckpoints final : public Checkpoints {
  public:
   StoredCheckpoints(StoreCore* core, UploadTable* uploads, Collector* collector)
@@ -62,14 +63,15 @@ class StoredCheckpoints final : public Checkpoints {
   }
 
  private:
-  // Deletes the record; the bytes are the collector's. Returns the model's uid.
+  // Deletes the record and leaves the bytes to the collector. Returns the model's uid.
   absl::StatusOr<std::string> DeleteRecord(absl::string_view model_id, int64_t version,
                                            const ChangeOptions& options);
   // Adds the deletion of the version to `change`.
   absl::Status PlanDeletion(const v1::CheckpointRecord& record, ModelChange& change);
+  // Returns the newest version without `version`; 0 if there is none.
   absl::StatusOr<int64_t> NewestExcept(const v1::ModelRecord& model, int64_t version);
 
-  // Adds to `deletions` what became of each version.
+  // Deletes the versions one by one and adds what became of each to `deletions`.
   absl::Status DeleteRecords(const v1::ModelRecord& model,
                              absl::Span<const SeenVersion> versions, bool validate_only,
                              const std::function<bool()>& keep_going,
@@ -90,6 +92,7 @@ absl::StatusOr<Page<v1::CheckpointRecord>> StoredCheckpoints::List(
     if (!absl::SimpleAtoi(after, &last) || last < 0) {
       return InvalidField("page_token", "is not one that was given out");
     }
+    // A position is the last version on the page. Ranges exclude their end.
     if (newest_first) {
       range.end = keys::Version(model.uid(), last);
     } else {
@@ -109,7 +112,7 @@ absl::StatusOr<Page<v1::CheckpointRecord>> StoredCheckpoints::List(
           status = record.status();
           return false;
         }
-        // Each may be of megabytes, and a page has up to a thousand records.
+        // These may take megabytes each, and a page has up to a thousand records.
         record->mutable_metadata()->clear_architecture();
         record->mutable_metadata()->clear_edits();
         page.items.push_back(*std::move(record));
@@ -134,6 +137,7 @@ absl::StatusOr<int64_t> StoredCheckpoints::NewestExcept(const v1::ModelRecord& m
   return newest;
 }
 
+// ABORTED if the version has changed since the caller read it.
 absl::Status CheckGeneration(const v1::ModelRecord& model,
                              const v1::CheckpointRecord& record,
                              const ChangeOptions& options) {
@@ -143,8 +147,8 @@ absl::Status CheckGeneration(const v1::ModelRecord& model,
   return StaleEtag(CheckpointNameOf(model.model_id(), record.version()));
 }
 
-// Every writer of a version expects and moves its model's generation: what was
-// read of both is still so when the change is written.
+// Every change of a version is a conditional batch on its model's record, so what was
+// read of both still holds when the batch is applied.
 absl::StatusOr<v1::CheckpointRecord> StoredCheckpoints::Change(
     absl::string_view model_id, VersionName version, const Update& update,
     const ChangeOptions& options) {
@@ -186,6 +190,7 @@ absl::Status StoredCheckpoints::PlanDeletion(const v1::CheckpointRecord& record,
   model.set_logical_bytes(model.logical_bytes() - record.logical_bytes());
   model.set_stored_bytes(model.stored_bytes() - record.stored_bytes());
 
+  // What the collector needs to free the bytes later.
   v1::DeadCheckpointRecord dead;
   dead.set_model_uid(model.uid());
   dead.set_model_id(model.model_id());
@@ -199,10 +204,11 @@ absl::Status StoredCheckpoints::PlanDeletion(const v1::CheckpointRecord& record,
   batch.Put(Space::kRecords, keys::DeadCheckpoint(model.uid(), record.version()),
             Encode(dead));
   if (!record.request_id().empty()) {
+    // A repeated save with this request_id makes a new version.
     batch.Delete(Space::kRecords, keys::Request(model.uid(), record.request_id()));
   }
   change.event.emplace().set_deleted_version(record.version());
-  // Leases that have expired.
+  // Only leases that have expired are left: CheckNotHeld() refuses the others.
   return core_.catalog().Scan(Space::kRecords,
                               PrefixRange(keys::Leases(model.uid(), record.version())),
                               [&](absl::string_view key, absl::string_view) {
@@ -257,7 +263,7 @@ absl::Status StoredCheckpoints::DeleteRecords(const v1::ModelRecord& model,
     } else if (absl::IsAborted(status)) {
       deletions.changed.push_back(seen.version);
     } else if (absl::IsNotFound(status)) {
-      // Gone already, if it is the version and not the model that is.
+      // The version may be gone already, which is no error; the model may not.
       ASSIGN_OR_RETURN(const v1::ModelRecord now, GetModel(core_, model.model_id()));
       RETURN_IF_ERROR(CheckUid(now, model.uid()));
     } else {
@@ -267,7 +273,7 @@ absl::Status StoredCheckpoints::DeleteRecords(const v1::ModelRecord& model,
   return absl::OkStatus();
 }
 
-// For the message of a failed call, which returns no Deletions.
+// Text for the message of a failed call, which returns no Deletions.
 std::string AlreadyDeleted(const std::vector<int64_t>& versions) {
   const size_t named = std::min(versions.size(), kNamedVersions);
   return absl::StrCat(versions.size(),
@@ -289,7 +295,7 @@ absl::StatusOr<Checkpoints::Deletions> StoredCheckpoints::DeleteEach(
     RETURN_IF_ERROR(status);
     return deletions;
   }
-  // Also where it ended midway.
+  // Also if the call failed midway: some versions are deleted.
   uploads_.DeleteIdle(model.uid(), gone);
   if (!status.ok()) return AppendTo(status, AlreadyDeleted(deletions.deleted));
   ASSIGN_OR_RETURN(deletions.freed, collector_.AfterDeletion(model.uid(), gone));

@@ -12,6 +12,7 @@
 namespace modelstore::storage {
 namespace {
 
+// DATA_LOSS naming the tensor.
 absl::Status Loss(const Read& read, const records::TensorRecord& tensor,
                   absl::string_view what) {
   return TensorDataLoss(
@@ -26,6 +27,7 @@ absl::StatusOr<ChunkCursor> ChunkCursor::Open(std::shared_ptr<Read> read, int te
   const std::vector<int64_t> shape(record.shape().begin(), record.shape().end());
   const int64_t bytes =
       TensorBytes(static_cast<DType>(record.dtype()), shape).value_or(0);
+  // Pieces are ranges of the first dimension, so a piece's bytes begin at its first row.
   const int64_t row_bytes = shape.empty() || shape[0] == 0 ? bytes : bytes / shape[0];
   std::vector<Span> spans;
   spans.reserve(record.pieces_size());
@@ -40,6 +42,7 @@ absl::StatusOr<ChunkCursor> ChunkCursor::Open(std::shared_ptr<Read> read, int te
   }
   std::sort(spans.begin(), spans.end(),
             [](const Span& a, const Span& b) { return a.begin < b.begin; });
+  // Sorted spans tile the tensor if each begins where the one before it ends.
   int64_t reached = 0;
   for (const Span& span : spans) {
     if (span.begin != reached) break;
@@ -61,6 +64,7 @@ ChunkCursor::ChunkCursor(std::shared_ptr<Read> read, int tensor,
 
 void ChunkCursor::Seek(int64_t position) {
   position_ = position;
+  // Within the same chunk: keeps what HoldChunk() read.
   if (position >= chunk_begin_ && position < chunk_end_) return;
   held_.reset();
   if (done()) {
@@ -70,6 +74,7 @@ void ChunkCursor::Seek(int64_t position) {
   const auto span = std::upper_bound(spans_->begin(), spans_->end(), position,
                                      [](int64_t p, const Span& s) { return p < s.end; });
   piece_ = span->piece;
+  // 0 means that the piece is one chunk.
   int64_t chunk_bytes = piece().chunk_size_bytes();
   if (chunk_bytes <= 0) chunk_bytes = span->end - span->begin;
   index_ = (position - span->begin) / chunk_bytes;

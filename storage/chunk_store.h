@@ -3,10 +3,10 @@
 // whole.
 //
 // Contract, held by every engine and checked by the conformance suite:
-//   - Until Publish() nothing of a pack is visible; an abandoned writer leaves
-//     nothing behind (at the latest after the next open).
-//   - After Publish() returned OK the pack outlives power loss.
-//   - Read() returns the bytes appended or an error; the caller checks the
+//   - Nothing of a pack is visible before Publish(); an abandoned writer leaves
+//     nothing behind, at the latest after the next open.
+//   - Once Publish() has returned OK, the pack survives power loss.
+//   - Read() returns the appended bytes or an error; the caller checks the
 //     digest. A damaged pack is DATA_LOSS for its chunks alone.
 //   - A chunk that is being read stays readable until its PinnedBytes die, also
 //     if its pack is dropped meanwhile.
@@ -25,7 +25,8 @@
 
 namespace modelstore::storage {
 
-// Names a chunk; opaque to everyone but the chunk store.
+// Identifies a chunk: the pack that it was written to and its number there. Callers above
+// PackPlaces must not take it for a location, because copying forward moves chunks.
 struct ChunkId {
   uint64_t pack = 0;
   uint32_t sequence = 0;
@@ -33,7 +34,8 @@ struct ChunkId {
   friend bool operator==(const ChunkId&, const ChunkId&) = default;
 };
 
-// Writes one pack. Destroyed before Publish(), it abandons the pack.
+// Writes one pack. Used by one thread at a time. If it is destroyed before Publish(), the
+// pack is abandoned.
 class PackWriter {
  public:
   virtual ~PackWriter() = default;
@@ -42,19 +44,20 @@ class PackWriter {
   // Bytes appended.
   virtual int64_t size_bytes() const = 0;
 
-  // A chunk, in fragments as the network delivered it.
-  // The chunks of a pack are numbered 0, 1, 2, ... in order of appending.
+  // Appends a chunk, given in the fragments that the network delivered, which are not
+  // used after the call. The chunks of a pack are numbered 0, 1, 2, ... in order of
+  // appending. After an error the writer can only be destroyed.
   virtual absl::StatusOr<ChunkId> Append(
       absl::Span<const absl::string_view> fragments) = 0;
   absl::StatusOr<ChunkId> Append(absl::string_view chunk) {
     return Append(absl::MakeConstSpan(&chunk, 1));
   }
 
-  // Leaves out so many numbers, for chunks that stay behind when others are copied
-  // forward. Not before the first chunk.
+  // Skips `numbers` chunk numbers, for dead chunks that are left out when others are
+  // copied forward. Not to be called before the first chunk.
   virtual void Skip(uint32_t numbers) = 0;
 
-  // Closes the pack and makes its bytes durable; still invisible.
+  // Closes the pack and makes its bytes durable. The pack is still invisible.
   virtual absl::Status Finish() = 0;
 };
 
@@ -63,6 +66,7 @@ struct PackInfo {
   int64_t size_bytes = 0;  // on disk
 };
 
+// See the contract at the top of the file.
 class ChunkStore {
  public:
   virtual ~ChunkStore() = default;
@@ -73,20 +77,20 @@ class ChunkStore {
   // Makes a finished pack visible, durably.
   virtual absl::Status Publish(std::unique_ptr<PackWriter> writer) = 0;
 
-  // NOT_FOUND if the pack holds no such chunk (or was lost); DATA_LOSS if the
-  // engine sees that it is damaged; UNAVAILABLE while reopening.
+  // NOT_FOUND if the pack has no such chunk, or was lost; DATA_LOSS if the engine detects
+  // damage; UNAVAILABLE if the disk cannot read it now or the store is closed.
   virtual absl::StatusOr<PinnedBytes> Read(ChunkId chunk) = 0;
 
   // Published packs, in no order.
   virtual absl::StatusOr<std::vector<PackInfo>> ListPacks() = 0;
 
-  // Drops packs whole; those that do not exist are ignored. OK means that they
-  // are gone from the disk, or will be once no read pins them.
+  // Drops whole packs; those that do not exist are ignored. OK means that they are gone
+  // from the disk, or will be once no read pins them.
   virtual absl::Status DropPacks(absl::Span<const uint64_t> packs) = 0;
 
-  // See Catalog. A chunk store starts closed: the first Reopen() opens it.
-  // `expected` are the packs that the catalog names: damaged metadata is rebuilt
-  // by taking in their files again, and files of other packs are garbage.
+  // See Catalog. A chunk store starts closed: the first Reopen() opens it. `expected` are
+  // the packs that the catalog names: if the store's metadata is damaged it is rebuilt
+  // from the files of these packs. Files of other packs are garbage.
   virtual absl::Status Health() = 0;
   virtual absl::Status Reopen(absl::Span<const uint64_t> expected) = 0;
 };

@@ -10,6 +10,7 @@
 namespace modelstore::storage {
 namespace {
 
+// Time that a caller waits for another thread's reopening; writes of one batch.
 constexpr absl::Duration kReopenDeadline = absl::Seconds(60);
 constexpr int kWriteAttempts = 3;
 
@@ -95,7 +96,7 @@ void StoreCore::RestoreBallast() {
 
 absl::StatusOr<PinnedBytes> StoreCore::ReadChecked(ChunkId chunk, const Digest& digest) {
   absl::StatusOr<PinnedBytes> bytes = places.Read(chunk);
-  // Other errors say nothing about the bytes.
+  // Other errors, such as UNAVAILABLE, say nothing about the bytes.
   if (!bytes.ok() && !absl::IsNotFound(bytes.status()) &&
       !absl::IsDataLoss(bytes.status())) {
     return bytes.status();
@@ -111,8 +112,9 @@ absl::StatusOr<PinnedBytes> StoreCore::ReadChecked(ChunkId chunk, const Digest& 
 }
 
 absl::StatusOr<std::vector<uint64_t>> StoreCore::NamedPacks() {
-  // In the order in which a pack passes through them: being made, in the journal
-  // of an upload, used by a checkpoint. So none slips through in between.
+  // Read in the order in which a pack passes through these states: being written, in an
+  // upload's journal, used by a checkpoint. So a pack that changes its state meanwhile is
+  // seen in one of them.
   absl::flat_hash_set<uint64_t> packs = running_packs.All();
   RETURN_IF_ERROR(catalog().Scan(Space::kRecords, PrefixRange(keys::SealedPacks()),
                                  [&](absl::string_view key, absl::string_view) {
@@ -134,7 +136,7 @@ absl::Status StoreCore::ReopenNow() {
           absl::StrCat("reopening the catalog: ", health.message()));
     absl::Status status = catalog().Reopen();
     if (!status.ok()) {
-      // Of all causes, the store can only remedy a full disk.
+      // A full disk is the one cause that the store can remedy.
       ReleaseBallast();
       status = catalog().Reopen();
     }
@@ -152,6 +154,7 @@ absl::Status StoreCore::ReopenNow() {
     }
     RETURN_IF_ERROR(status);
     reopened = true;
+    // The reopening may have dropped packs whose files are damaged or gone.
     if (absl::Status found = damage.FindLostPacks(); !found.ok()) {
       Event(Listener::Severity::kWarning,
             absl::StrCat("looking for lost packs: ", found.message()));
@@ -160,7 +163,7 @@ absl::Status StoreCore::ReopenNow() {
   if (reopened) {
     ++reopen_count_;
     garbage_possible = true;
-    // What was undecided may turn out to have happened.
+    // An undecided change may turn out to have been applied: watchers must look.
     Changed("");
     Event(Listener::Severity::kInfo, "storage is open again");
   }
@@ -174,6 +177,7 @@ absl::Status StoreCore::ReopenIfClosed() {
     return Unavailable("storage is reopening", 1000);
   }
   reopening_ = true;
+  // Reopening may take seconds, and others must be able to wait with their deadline.
   lock.Unlock();
   const absl::Status status = ReopenNow();
   lock.Lock();
@@ -194,6 +198,7 @@ absl::Status StoreCore::WriteResolved(
   absl::Status status;
   for (int attempt = 0; attempt < kWriteAttempts; ++attempt) {
     status = catalog().Write(batch, durability);
+    // ABORTED is certain: the batch was not applied.
     if (status.ok() || absl::IsAborted(status)) return status;
     const bool full = absl::IsResourceExhausted(status);
     if (room == Room::kFreesSpace && (full || absl::IsUnavailable(status))) {
@@ -205,6 +210,7 @@ absl::Status StoreCore::WriteResolved(
     if (absl::Status reopened = ReopenIfClosed(); !reopened.ok()) {
       return undecided ? UndecidedError(reopened.message()) : reopened;
     }
+    // Nothing was applied: writes again.
     if (!undecided) continue;
     absl::StatusOr<bool> was_applied = applied();
     if (!was_applied.ok()) return UndecidedError(was_applied.status().message());

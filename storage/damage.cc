@@ -11,11 +11,12 @@
 namespace modelstore::storage {
 namespace {
 
-// A pack with more of them counts as a whole: bounds its row, and the memory.
+// A pack with more damaged chunks counts as damaged as a whole: bounds its row and the
+// memory.
 constexpr size_t kListedChunks = 1024;
-// Chunks of a pack that are read when one of them cannot be.
+// Number of chunks of a pack that are tried when one of them cannot be read.
 constexpr uint32_t kTried = 8;
-// Copies that are kept for a pack: bounds its row, too.
+// Copies that are kept for a pack: also bounds its row.
 constexpr size_t kCopies = 4096;
 
 bool IsGoneOrDamaged(const absl::Status& status) {
@@ -58,7 +59,8 @@ absl::Status DamagedChunks::Load() {
                                             copy.digest()};
           }
         }
-        // A damaged row still tells that some chunk is damaged.
+        // A damaged row still tells that some chunk of the pack is damaged: treats all of
+        // them so.
         pack.many = !row.ok() || row->many();
         return true;
       }));
@@ -72,7 +74,7 @@ absl::Status DamagedChunks::Load() {
     stale.Delete(Space::kRecords, keys::DamagedPack(it->first));
     found.erase(it++);
   }
-  // If this is not written, the next start finds the rows again.
+  // If this fails, the next start finds the rows again.
   if (!stale.empty() && space_.CheckSpace(1).ok()) {
     engine_.catalog->Write(stale, Durability::kBuffered).IgnoreError();
   }
@@ -83,7 +85,7 @@ absl::Status DamagedChunks::Load() {
 }
 
 absl::Status DamagedChunks::FindLostPacks() {
-  absl::flat_hash_map<uint64_t, uint64_t> named;  // to where they lie
+  absl::flat_hash_map<uint64_t, uint64_t> named;  // to their hosts
   RETURN_IF_ERROR(
       ScanPackRecords(*engine_.catalog, [&](uint64_t pack, const v1::PackRecord& record) {
         if (!keys::IsInlinePack(pack)) named[pack] = HostOf(pack, record);
@@ -93,7 +95,8 @@ absl::Status DamagedChunks::FindLostPacks() {
   for (const auto& [pack, host] : named) {
     if (!listed.contains(host)) lost.insert(pack);
   }
-  // Some may have been copied elsewhere, or dropped, since the records were read.
+  // Looks again: some may have been copied elsewhere, or dropped, since the records were
+  // read.
   if (!lost.empty()) {
     ASSIGN_OR_RETURN(listed, ListedPacks(*engine_.chunks));
   }
@@ -125,7 +128,8 @@ std::vector<uint64_t> DamagedChunks::UnreadableWith(ChunkId chunk) {
   if (!listed.ok()) return none;
   bool damaged = !listed->contains(host);
   if (!damaged) {
-    // Sequences may have gaps, which are no loss: at least one must be damaged.
+    // Tries about kTried chunks, evenly spread. Sequences may have gaps, which read as
+    // NOT_FOUND without any damage, so at least one read must return DATA_LOSS.
     const uint32_t count = std::max<uint32_t>((*record)->chunk_count(), 1);
     const uint32_t step = std::max<uint32_t>(count / kTried, 1);
     for (uint32_t sequence = 0; sequence < count; sequence += step) {
@@ -145,7 +149,8 @@ std::vector<uint64_t> DamagedChunks::UnreadableWith(ChunkId chunk) {
 
 void DamagedChunks::Mark(ChunkId chunk) {
   if (IsSettled(chunk)) return;
-  // A chunk that can be read but differs says nothing about the rest of the pack.
+  // A chunk that is readable but does not match its digest says nothing about the rest of
+  // the pack. The reads are done without the lock.
   const bool unread = IsGoneOrDamaged(places_.Read(chunk).status());
   const std::vector<uint64_t> unreadable =
       unread ? UnreadableWith(chunk) : std::vector<uint64_t>();
@@ -178,6 +183,8 @@ void DamagedChunks::Clear(ChunkId chunk) {
     const bool was_unreadable = std::exchange(pack.unreadable, false);
     const bool was_lost = std::exchange(pack.lost, false);
     const bool was_listed = pack.sequences.erase(chunk.sequence) > 0;
+    // One good read refutes the verdict about the whole pack. Copies of chunks that no
+    // longer count as damaged are not needed.
     if (was_unreadable || was_lost || was_listed) {
       std::erase_if(pack.copies,
                     [&](const auto& copy) { return !pack.counts(copy.first); });
@@ -206,7 +213,7 @@ void DamagedChunks::AddCopies(const std::vector<NewCopy>& copies) {
     MutexLock lock(mutex_);
     for (const NewCopy& added : copies) {
       auto it = packs_.find(added.damaged.pack);
-      // Read well meanwhile, or gone.
+      // Skips chunks that were found intact meanwhile or whose pack is gone.
       if (it == packs_.end() || it->second.copies.size() >= kCopies) continue;
       Pack& pack = it->second;
       if (!pack.counts(added.damaged.sequence)) continue;
@@ -238,6 +245,7 @@ std::vector<uint32_t> DamagedChunks::TakeCopies(uint64_t id,
   if (pack == packs_.end()) return taken;
   for (const auto& [sequence, copy] : copies) {
     auto it = pack->second.copies.find(sequence);
+    // A later save may have replaced the copy meanwhile: that one is not verified yet.
     if (it == pack->second.copies.end() || it->second != copy) continue;
     pack->second.copies.erase(it);
     taken.push_back(sequence);
@@ -325,14 +333,17 @@ std::string DamagedChunks::Row(const Pack& pack) const {
   return Encode(row);
 }
 
-// One thread writes at a time, including rows that others have changed meanwhile.
+// One thread writes at a time, and repeats until no changed rows are left, including
+// those that others change meanwhile. So no caller waits for another's write, and rows
+// are written in order.
 void DamagedChunks::Persist() {
   MutexLock lock(mutex_);
   if (writing_) return;
   writing_ = true;
   bool ok = true;
   while (ok && !unwritten_.empty()) {
-    // Without the lock, which each read of a chunk takes: this may query the disk.
+    // Without the lock, which every read of a chunk takes while there is damage: this may
+    // query the disk.
     lock.Unlock();
     const bool room = space_.CheckSpace(1).ok();
     lock.Lock();
@@ -351,7 +362,7 @@ void DamagedChunks::Persist() {
     lock.Unlock();
     ok = engine_.catalog->Write(batch, Durability::kDurable).ok();
     lock.Lock();
-    // Kept in memory, and written by a later call.
+    // After a failure the rows stay marked, for a later call.
     if (!ok) unwritten_.insert(packs.begin(), packs.end());
   }
   writing_ = false;

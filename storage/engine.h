@@ -1,4 +1,5 @@
-// What an engine hands to the store: storage/rocksdb and storage/memory each make one.
+// An engine, as storage/rocksdb and storage/memory make them: the two interfaces, and the
+// disk below.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +12,14 @@
 
 namespace modelstore::storage {
 
-// The two interfaces of one engine, and the disk they share.
+// Owned by the store. The functions are called from any thread.
 struct Engine {
   std::unique_ptr<Catalog> catalog;
   std::unique_ptr<ChunkStore> chunks;
-  // Free bytes of the disk; unset means without bound.
+  // Returns the free bytes of the disk; unset means unbounded.
   std::function<absl::StatusOr<int64_t>()> free_bytes;
-  // Frees the ballast, so that a delete or reopen has room, and allocates it again
-  // when there is room. Either may be unset.
+  // Free the ballast file, so that a deletion or reopening has room on a full disk, and
+  // allocate it again. Either may be unset.
   std::function<void()> release_ballast;
   std::function<void()> restore_ballast;
 };

@@ -16,18 +16,20 @@
 namespace modelstore::storage {
 namespace {
 
-// Holders that a refusal names; it travels in trailers, so the rest is a count.
+// Holders that a refusal names. Errors are sent in trailers, whose size is limited, so
+// the rest is only counted.
 constexpr size_t kMaxNamedHolders = 20;
-// Of each kind in the error's metadata.
+// Length of each list of holders in the error's metadata.
 constexpr size_t kMaxListBytes = 600;
 
 // Collects what holds one version, or all of a model.
 class Holders {
  public:
-  // `whole_model`: each holder is told with its version.
+  // `whole_model`: the error names the version with each holder.
   Holders(const v1::ModelRecord& model, bool whole_model)
       : model_(model), whole_model_(whole_model) {}
 
+  // Adds the aliases of one version, or of all.
   void AddAliases(const std::optional<int64_t>& version) {
     std::vector<std::pair<std::string, int64_t>> aliases;
     for (const auto& [alias, named] : model_.aliases()) {
@@ -40,6 +42,8 @@ class Holders {
     }
   }
   void AddPin(int64_t version) { Add("its pin", version, absl::StrCat(version), pins_); }
+  // Adds the live leases whose keys start with `prefix`. A damaged record counts as a
+  // live lease: a deletion must not rely on it.
   absl::Status AddLeases(StoreCore& core, const std::string& prefix) {
     return core.catalog().Scan(
         Space::kRecords, PrefixRange(prefix),
@@ -53,7 +57,8 @@ class Holders {
         });
   }
 
-  // OK if there are none.
+  // Returns OK if there are no holders, else FAILED_PRECONDITION that names them and what
+  // to do.
   absl::Status Refusal(const std::string& what) const {
     if (count_ == 0) return absl::OkStatus();
     std::vector<absl::string_view> remedies;
@@ -73,7 +78,7 @@ class Holders {
   }
 
  private:
-  // `entry` is what the list of its kind gets, as long as there is room.
+  // Counts a holder and, as long as there is room, adds `entry` to the list of its kind.
   void Add(const std::string& holder, int64_t version, const std::string& entry,
            std::string& list) {
     ++count_;
@@ -89,7 +94,7 @@ class Holders {
   const bool whole_model_;
   std::vector<std::string> named_;
   size_t count_ = 0;
-  // With commas between.
+  // Lists for the error's metadata, separated by commas.
   std::string aliases_;
   std::string pins_;
   std::string leases_;
@@ -114,6 +119,7 @@ absl::Status CheckNotHeld(StoreCore& core, const v1::ModelRecord& model,
 absl::Status CheckNoneHeld(StoreCore& core, const v1::ModelRecord& model) {
   Holders holders(model, /*whole_model=*/true);
   holders.AddAliases(std::nullopt);
+  // The model counts its pins, so that a model without pins is not scanned.
   int64_t pinned = model.pinned_count();
   if (pinned > 0) {
     RETURN_IF_ERROR(

@@ -8,6 +8,8 @@
 namespace modelstore::storage {
 namespace {
 
+// Shortest life of an unheld entry, and so of its token, unless the checkpoint is
+// finalized.
 constexpr absl::Duration kTokenLife = absl::Minutes(10);
 
 }  // namespace
@@ -41,7 +43,7 @@ void Holds::Retract(Hold hold) {
   if (it == entries_.end()) return;
   Entry& entry = it->second;
   --entry.count;
-  // One that somebody has held before keeps its grace time and its token.
+  // An entry that somebody held before keeps its grace time and its token.
   if (entry.count == 0 && !entry.finalizing && entry.token.empty() &&
       entry.released == absl::InfinitePast()) {
     entries_.erase(it);
@@ -62,9 +64,11 @@ void Holds::Release(const std::string& uid, int64_t version) {
   Forget();
 }
 
-// Drops what nobody has held for long, now and then: the table has at most twice
-// as many entries as it needs. Long is more than the grace time, which an operator
-// may set to nothing: between its plan and its first byte nobody holds a load.
+// Drops entries that nobody has held for long. Makes a pass whenever the table has
+// doubled since the last one, so that the amortized cost per release is constant and the
+// table has at most twice the entries that it needs. The minimum of kTokenLife is
+// independent of the grace time, which may be 0: a load is not held between its plan and
+// its first byte.
 void Holds::Forget() {
   if (entries_.size() <= forget_above_) return;
   const absl::Time over = now_() - std::max(grace_, kTokenLife);
@@ -97,7 +101,8 @@ std::optional<Holds::Reopened> Holds::Reopen(absl::string_view token) {
   auto it = tokens_.find(std::string(token));
   if (it == tokens_.end()) return std::nullopt;
   Entry& entry = entries_[it->second];
-  // Until the collector ends it, the bytes are there: no need to ask the clock.
+  // The bytes exist until the collector finalizes the checkpoint, so the token needs no
+  // expiry of its own.
   if (entry.finalizing) return std::nullopt;
   ++entry.count;
   return Reopened{Hold(this, it->second.first, it->second.second), entry.content};

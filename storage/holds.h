@@ -1,9 +1,9 @@
 // Counts the users of each checkpoint. A held checkpoint keeps its bytes, even if it is
 // deleted, until the grace time after the last hold is released.
 //
-// A user acquires the hold first and checks afterwards that the version exists; the
-// collector finalizes a version only after its deletion and while nobody holds it. So
-// one of the two always notices the other.
+// A user first acquires the hold and then checks that the version exists; the collector
+// finalizes a version only after its deletion and while nobody holds it. So either the
+// user finds the version deleted, or the collector finds it held.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@
 
 namespace modelstore::storage {
 
-// The content that a token stands for.
+// What a token reopens: the records as they were read, as the version may be deleted by
+// then.
 struct HeldCheckpoint {
   v1::ModelRecord model;
   v1::CheckpointRecord checkpoint;
@@ -28,7 +29,8 @@ struct HeldCheckpoint {
 
 class Holds;
 
-// One hold; released when it dies. Movable.
+// One hold on a checkpoint, released by the destructor. Movable. Must not outlive its
+// Holds.
 class Hold {
  public:
   Hold() = default;
@@ -53,34 +55,36 @@ class Hold {
 // Thread-safe.
 class Holds {
  public:
+  // `now` is the store's time; `grace` is StoreOptions::grace.
   Holds(absl::Duration grace, std::function<absl::Time()> now)
       : grace_(grace), now_(std::move(now)) {}
 
-  // Absent while the collector finalizes this checkpoint.
+  // Adds a hold. Absent while the collector finalizes this checkpoint. Does not check
+  // that the checkpoint exists.
   std::optional<Hold> Acquire(const std::string& uid, int64_t version) EXCLUDES(mutex_);
-  // Ends a hold of a checkpoint that was not found, as if it had never been acquired:
-  // nobody has read anything, so no grace time begins.
+  // Releases a hold on a checkpoint that was not found, without starting a grace time:
+  // nobody has read anything.
   void Retract(Hold hold) EXCLUDES(mutex_);
 
   // True if somebody holds it now.
   bool IsHeld(const std::string& uid, int64_t version) EXCLUDES(mutex_);
 
-  // A token for the held checkpoint.
+  // Returns the token of the held checkpoint, the same for all its holders.
   std::string Token(const Hold& hold, const HeldCheckpoint& content) EXCLUDES(mutex_);
   struct Reopened {
     Hold hold;
     std::shared_ptr<const HeldCheckpoint> content;
   };
-  // Absent if the token is unknown or has expired.
+  // Adds a hold by a token. Absent if the token is unknown or has expired.
   std::optional<Reopened> Reopen(absl::string_view token) EXCLUDES(mutex_);
 
-  // True if nobody holds a checkpoint that died at `dead_since` and its grace
-  // time is over; then nobody can hold it until EndFinalize().
+  // Returns true if nobody holds a checkpoint that was deleted at `dead_since` and its
+  // grace times are over. Nobody can then acquire a hold on it until EndFinalize().
   bool BeginFinalize(const std::string& uid, int64_t version, absl::Time dead_since)
       EXCLUDES(mutex_);
   void EndFinalize(const std::string& uid, int64_t version) EXCLUDES(mutex_);
 
-  // Number of checkpoints that it keeps an entry of.
+  // Number of checkpoints that have an entry.
   size_t size() EXCLUDES(mutex_);
 
  private:
@@ -88,6 +92,7 @@ class Holds {
   using Key = std::pair<std::string, int64_t>;
   struct Entry {
     int64_t count = 0;
+    // When the last hold was released; never, if in the infinite past.
     absl::Time released = absl::InfinitePast();
     bool finalizing = false;
     std::string token;
@@ -102,6 +107,7 @@ class Holds {
   Mutex mutex_;
   std::map<Key, Entry> entries_ GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Key> tokens_ GUARDED_BY(mutex_);
+  // Number of entries above which Forget() makes its next pass.
   size_t forget_above_ GUARDED_BY(mutex_) = 64;
 };
 

@@ -5,6 +5,7 @@
 namespace modelstore::storage::keys {
 namespace {
 
+// Appends a number, big-endian.
 template <typename T>
 void AppendNumber(T number, std::string& out) {
   for (int shift = static_cast<int>(sizeof(T)) * 8 - 8; shift >= 0; shift -= 8) {
@@ -12,6 +13,7 @@ void AppendNumber(T number, std::string& out) {
   }
 }
 
+// Reads 8 big-endian bytes, fewer at the end of the key.
 uint64_t NumberAt(absl::string_view key, size_t position) {
   uint64_t number = 0;
   for (size_t i = position; i < position + 8 && i < key.size(); ++i) {
@@ -76,6 +78,7 @@ std::string ContributionPart(absl::string_view upload_id, uint32_t contribution,
   return key;
 }
 
+// A contribution is 4 bytes at the end of the key, so NumberAt() reads just these.
 uint32_t ContributionOf(absl::string_view key) {
   return static_cast<uint32_t>(NumberAt(key, 1 + kIdLength));
 }
@@ -94,6 +97,7 @@ std::string PackUse(uint64_t pack, absl::string_view uid, int64_t version) {
 PackKey ParsePackKey(absl::string_view key) {
   PackKey parsed;
   parsed.pack = NumberAt(key, 1);
+  // 1 byte of kind and 8 of the pack.
   if (key.size() > 9) {
     parsed.uid = std::string(key.substr(9, kIdLength));
     parsed.version = static_cast<int64_t>(NumberAt(key, 9 + kIdLength));

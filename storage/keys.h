@@ -1,6 +1,7 @@
-// The keys of the catalog. Numbers are big-endian, so that key order is their
-// order; uids and upload ids are 32 hex digits, so that no key is a prefix of
-// another owner's. One letter tells the kinds of Space::kRecords apart.
+// The keys of the catalog. Numbers are big-endian, so that keys sort by number. Uids and
+// upload ids are 32 hex digits, so that no owner's keys have another owner's prefix. The
+// first letter of a key in Space::kRecords is the kind of its record. storage/FORMAT.md
+// lists them.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +15,14 @@ namespace modelstore::storage::keys {
 
 inline constexpr size_t kIdLength = 32;
 
-// Space::kRecords.
+// Keys of Space::kRecords, with the type of record.
 std::string Store();                                          // StoreRecord
 std::string Clock();                                          // ClockRecord
 std::string Model(absl::string_view model_id);                // ModelRecord
 std::string Version(absl::string_view uid, int64_t version);  // CheckpointRecord
 std::string Request(absl::string_view uid, absl::string_view request_id);
 std::string Upload(absl::string_view uid, absl::string_view upload_id);
-// The journal of an upload: packs it sealed.
+// The journal of an upload: one entry for each pack that it sealed.
 std::string SealedPack(absl::string_view upload_id, uint64_t pack);
 std::string Contribution(absl::string_view upload_id, uint32_t contribution);
 std::string ContributionPart(absl::string_view upload_id, uint32_t contribution,
@@ -31,16 +32,16 @@ std::string PackUse(uint64_t pack, absl::string_view uid, int64_t version);
 std::string DeadCheckpoint(absl::string_view uid, int64_t version);
 std::string DeadModel(absl::string_view uid);
 std::string DamagedPack(uint64_t pack);
-// A manifest that was written and whose commit has not happened.
+// Marks a manifest whose pages are written and whose commit has not happened yet.
 std::string RunningManifest(uint64_t manifest_id);
 
 std::string Alias(absl::string_view uid, absl::string_view alias);
-// `generation` is the model's, after the change.
+// `generation` is the model's generation after the change.
 std::string AliasMove(absl::string_view uid, uint64_t generation);
 std::string Event(absl::string_view uid, uint64_t generation);
 std::string Lease(absl::string_view uid, int64_t version, absl::string_view holder);
 
-// All records of one kind, or of one owner.
+// Prefixes of all records of one kind, or of one owner.
 std::string Models();
 std::string Versions(absl::string_view uid);
 std::string Requests(absl::string_view uid);
@@ -61,13 +62,13 @@ std::string AllLeases();
 std::string Leases(absl::string_view uid);
 std::string Leases(absl::string_view uid, int64_t version);
 
-// The other spaces.
+// Keys and prefixes of Space::kManifests and Space::kChunks.
 std::string ManifestPage(uint64_t manifest_id, uint32_t page);
 std::string ManifestPages(uint64_t manifest_id);
 std::string Chunk(uint64_t pack, uint32_t sequence);
 std::string Chunks(uint64_t pack);
 
-// The inverse, where it is needed. Each expects a key of its own kind.
+// Parsers. Each expects a key of its own kind.
 int64_t VersionOf(absl::string_view version_key);
 uint64_t DamagedPackOf(absl::string_view key);
 uint64_t RunningManifestOf(absl::string_view key);
@@ -79,7 +80,7 @@ struct PartKey {
 // Absent if the key is that of a Contribution.
 std::optional<PartKey> ParseContributionPart(absl::string_view key);
 std::string AliasOf(absl::string_view key);
-// Of an AliasMove or Event.
+// Expects the key of an AliasMove or an Event.
 uint64_t GenerationOf(absl::string_view key);
 struct LeaseKey {
   std::string uid;
@@ -96,7 +97,8 @@ struct PackKey {
 PackKey ParsePackKey(absl::string_view key);
 uint64_t SealedPackOf(absl::string_view key);
 
-// Packs of small saves, whose chunks lie in Space::kChunks.
+// Set in the ids of inline packs: those of small saves, whose chunks are stored in
+// Space::kChunks.
 inline constexpr uint64_t kInlinePackBit = uint64_t{1} << 63;
 inline bool IsInlinePack(uint64_t pack) { return (pack & kInlinePackBit) != 0; }
 

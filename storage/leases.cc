@@ -17,9 +17,12 @@
 namespace modelstore::storage {
 namespace {
 
-// On one version. Deleting looks at each.
+// Leases on one version. A deletion reads each of them.
 constexpr int kMaxLeases = 1000;
 
+// See Leases. Each change of a lease also changes the model's record (lease_change), so
+// that a deletion that runs at the same time is refused and checks the leases again. It
+// is no event: watchers and etags do not see it.
 class StoredLeases final : public Leases {
  public:
   explicit StoredLeases(StoreCore* core) : core_(*core) {}
@@ -34,7 +37,8 @@ class StoredLeases final : public Leases {
                                    absl::string_view after, int limit) override;
 
  private:
-  // Deletes, with the change, those that have expired, but for the holder's own.
+  // Adds the deletion of expired leases, except `own`, to the change, and counts the live
+  // ones.
   absl::Status SweepExpired(const std::string& prefix, const std::string& own,
                             ModelChange& change, int& live);
   void ConvertToWallTime(v1::LeaseRecord& lease) const {
@@ -85,6 +89,7 @@ absl::StatusOr<Leases::Lease> StoredLeases::Acquire(absl::string_view model_id,
     }
     ASSIGN_OR_RETURN(const std::optional<v1::LeaseRecord> present,
                      GetRecord<v1::LeaseRecord>(core_.catalog(), key));
+    // A lease that has expired is not renewed but acquired again.
     lease.record.set_create_time_us(present.has_value() && IsLive(core_, *present)
                                         ? present->create_time_us()
                                         : core_.NowUs());
@@ -133,7 +138,7 @@ absl::StatusOr<Page<Leases::Lease>> StoredLeases::List(absl::string_view model_i
     prefix = keys::Leases(model.uid(), checkpoint.version());
   }
   KeyRange range = PrefixRange(prefix);
-  // A position is what follows the model in the last lease's key, in hex.
+  // A position is the part of the last lease's key behind the model's uid, in hex.
   if (!after.empty()) {
     range.begin = std::max(range.begin, absl::StrCat(keys::Leases(model.uid()),
                                                      absl::HexStringToBytes(after),

@@ -14,16 +14,19 @@
 namespace modelstore::storage {
 namespace {
 
+// Bounds of `recent_`: number of indexes, and chunks of one index.
 constexpr size_t kRecentIndexes = 8;
 constexpr size_t kRecentIndexChunks = 100'000;
 
+// Removes entries without users, once there are enough of them to be worth a pass.
 template <typename Map>
 void ForgetDead(Map& map) {
   if (map.size() < 64) return;
   absl::erase_if(map, [](const auto& entry) { return entry.second.expired(); });
 }
 
-// A committed manifest is consistent; a damaged disk may return another.
+// Checks what readers rely on. A committed manifest is consistent, but damage may go
+// unnoticed when a page is read.
 bool IsConsistent(const v1::ManifestPage& manifest) {
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
     if (!DTypeFromNumber(static_cast<int>(tensor.dtype())).ok()) return false;
@@ -50,6 +53,7 @@ int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece)
 ChunkIndex::ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm) {
   const size_t length = DigestLength(algorithm);
   for (const v1::TensorRecord& tensor : manifest.tensors()) {
+    // The commit checked the chunks of bool tensors.
     const auto bools = tensor.dtype() == static_cast<uint32_t>(DType::kBool)
                            ? HeldChunk::Bools::kOnly
                            : HeldChunk::Bools::kUnknown;
@@ -85,14 +89,16 @@ absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> ManifestCache::LoadPages
   const absl::Status scanned =
       catalog_->Scan(Space::kManifests, PrefixRange(keys::ManifestPages(manifest_id)),
                      [&](absl::string_view key, absl::string_view value) {
+                       // Pages are numbered without gaps. Their repeated fields are
+                       // joined by merging.
                        damaged = key != keys::ManifestPage(manifest_id, found) ||
                                  !MergeMessage(value, manifest.get());
                        ++found;
                        return !damaged;
                      });
   if (absl::IsDataLoss(scanned)) {
-    // A scan looks into every table, and may have met the damage of other manifests. A
-    // Get reads only tables whose range holds the key.
+    // A scan opens every table, so the damage may be that of other manifests. A Get reads
+    // only tables whose range has the key.
     manifest->Clear();
     for (found = 0; !pages.has_value() || found < *pages; ++found) {
       ASSIGN_OR_RETURN(
@@ -153,7 +159,7 @@ void ManifestCache::Forget(uint64_t manifest_id) {
   ++forgotten_;
   manifests_.erase(manifest_id);
   indexes_.erase(manifest_id);
-  // Those of other manifests are built again when needed.
+  // The indexes of other manifests are built again when needed.
   recent_.clear();
 }
 

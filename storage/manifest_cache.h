@@ -1,4 +1,4 @@
-// Manifests in memory: one copy however many reads and uploads share it.
+// Cache of manifests: one copy in memory, however many reads and saves share it.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@ namespace modelstore::storage {
 struct HeldChunk {
   ChunkId id;
   uint32_t size_bytes = 0;
-  // See HoldsOnlyBools(). Known for chunks of stored tensors of bools, and for those
-  // received since startup.
+  // Whether all bytes are 0 or 1; see HoldsOnlyBools(). Known for chunks of stored bool
+  // tensors, and for chunks received since startup.
   enum class Bools : uint8_t { kUnknown, kOnly, kNotOnly };
   Bools bools = Bools::kUnknown;
 };
 
-// Which chunks a checkpoint holds, by digest. Immutable.
+// The chunks of a checkpoint by digest. Immutable.
 class ChunkIndex {
  public:
   ChunkIndex(const v1::ManifestPage& manifest, DigestAlgorithm algorithm);
@@ -42,28 +42,33 @@ class ChunkIndex {
   absl::flat_hash_map<Digest, HeldChunk> chunks_;
 };
 
-// Bytes of chunk `index` of a piece that has `piece_bytes` bytes.
+// Size of chunk `index` of a piece of `piece_bytes` bytes: all chunks but the last have
+// the same size.
 inline int64_t ChunkBytes(int64_t piece_bytes, int64_t chunk_size_bytes, int64_t index) {
   return std::min(chunk_size_bytes, piece_bytes - index * chunk_size_bytes);
 }
-// Bytes of a piece of a tensor. Both were checked when they were committed.
+// Size in bytes of a piece of a tensor. Does not check for overflow: the commit did.
 int64_t PieceBytes(const v1::TensorRecord& tensor, const v1::PieceRecord& piece);
 
 // Thread-safe.
+// The maps have weak pointers: a manifest stays in memory while a read or save uses it.
 class ManifestCache {
  public:
   explicit ManifestCache(Catalog* catalog) : catalog_(catalog) {}
 
-  // The whole manifest. DATA_LOSS if a page is missing or damaged.
+  // Returns the whole manifest. DATA_LOSS if a page is missing or damaged. By id alone,
+  // missing pages at the end are not noticed.
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> Load(
       const v1::CheckpointRecord& checkpoint) EXCLUDES(mutex_);
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> Load(uint64_t manifest_id)
       EXCLUDES(mutex_);
 
+  // Returns the index of the checkpoint's chunks, built from its manifest. Errors as
+  // Load().
   absl::StatusOr<std::shared_ptr<const ChunkIndex>> LoadIndex(
       const v1::CheckpointRecord& checkpoint, DigestAlgorithm algorithm) EXCLUDES(mutex_);
 
-  // Called after its places were changed: later calls read it again.
+  // Called after the manifest's places were changed: later calls read it again.
   void Forget(uint64_t manifest_id) EXCLUDES(mutex_);
 
  private:
@@ -78,7 +83,8 @@ class ManifestCache {
       GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::weak_ptr<const ChunkIndex>> indexes_
       GUARDED_BY(mutex_);
-  // The last few small ones, kept for the next calls of the same save.
+  // The last few small indexes, kept in memory because the calls of one save use the same
+  // base one after the other.
   std::deque<std::shared_ptr<const ChunkIndex>> recent_ GUARDED_BY(mutex_);
 };
 

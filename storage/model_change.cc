@@ -14,8 +14,10 @@
 namespace modelstore::storage {
 namespace {
 
+// Attempts of a change that loses to other writers.
 constexpr int kMaxAttempts = 1000;
-// Entries of a model's log. A watcher that was away for longer sees the sum.
+// Entries of a model's log. A watcher that was away for longer gets the model's present
+// state instead.
 constexpr uint64_t kMaxEvents = 1024;
 
 }  // namespace
@@ -40,7 +42,7 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
     if (!bytes.has_value()) return DoesNotExist("model", ModelName(model_id));
     ModelChange change;
     ASSIGN_OR_RETURN(change.model, Decode<v1::ModelRecord>(*bytes));
-    // The faster writer may have deleted the model, and another may have its name now.
+    // Another writer may have deleted the model, and a new one may have its name now.
     RETURN_IF_ERROR(CheckUid(change.model, uid));
     uid = change.model.uid();
     RETURN_IF_ERROR(plan(change));
@@ -50,6 +52,7 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
     if (change.event.has_value()) {
       model.set_generation(model.generation() + 1);
       model.set_update_time_us(core.NowUs());
+      // Makes the entry unique, so that KeyIs() recognizes this change.
       change.event->set_change_id(RandomNumber());
       AddEvent(model, *change.event, change.batch);
       applied = core.KeyIs(Space::kRecords, keys::Event(model.uid(), model.generation()),
@@ -59,6 +62,7 @@ absl::StatusOr<v1::ModelRecord> ChangeModel(
     }
     change.batch.Expect(Space::kRecords, key, *bytes);
     change.batch.Put(Space::kRecords, key, Encode(model));
+    // Only estimates the size: `plan` checks the space for larger changes.
     if (room == StoreCore::Room::kNormalWrite) {
       RETURN_IF_ERROR(core.space.CheckSpace(static_cast<int64_t>(bytes->size())));
     }

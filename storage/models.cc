@@ -17,9 +17,12 @@
 namespace modelstore::storage {
 namespace {
 
+// Attempts of a deletion that loses to other writers of the model.
 constexpr int kMaxAttempts = 1000;
+// DIGEST_ALGORITHM_SHA256, which is in the API and not implemented.
 constexpr uint32_t kSha256 = 2;
 
+// See Models.
 class StoredModels final : public Models {
  public:
   StoredModels(StoreCore* core, UploadTable* uploads, Collector* collector)
@@ -60,7 +63,7 @@ class StoredModels final : public Models {
                                              int limit) override {
     Page<v1::ModelRecord> page;
     KeyRange range = PrefixRange(keys::Model(prefix));
-    // The first key after `after`.
+    // The first key behind `after`.
     if (!after.empty()) {
       range.begin = std::max(
           range.begin, absl::StrCat(keys::Model(after), absl::string_view("\0", 1)));
@@ -93,6 +96,7 @@ class StoredModels final : public Models {
                                             int limit) override;
 
  private:
+  // ABORTED if the model has changed since the caller read it.
   static absl::Status CheckGeneration(const v1::ModelRecord& model,
                                       const ChangeOptions& options) {
     if (!options.generation.has_value() || *options.generation == model.generation()) {
@@ -100,6 +104,7 @@ class StoredModels final : public Models {
     }
     return StaleEtag(ModelName(model.model_id()));
   }
+  // FAILED_PRECONDITION as Models::Delete() says.
   absl::Status CheckDeletable(const v1::ModelRecord& model, bool force) {
     if (model.checkpoint_count() > 0 && !force) {
       const std::string name = ModelName(model.model_id());
@@ -136,6 +141,7 @@ absl::StatusOr<v1::ModelRecord> StoredModels::Change(absl::string_view model_id,
 
 absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool force,
                                            const ChangeOptions& options) {
+  // Not by ChangeModel(), which writes the record back.
   const std::string key = keys::Model(model_id);
   std::string uid = options.model_uid;
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
@@ -148,8 +154,8 @@ absl::StatusOr<Freed> StoredModels::Delete(absl::string_view model_id, bool forc
     RETURN_IF_ERROR(CheckGeneration(model, options));
     RETURN_IF_ERROR(CheckDeletable(model, force));
     if (options.validate_only) return Freed();
-    // Its versions are told apart from those of a later model of this name by
-    // the uid; the collector goes through them.
+    // One small batch, however many versions there are: their records are under the uid,
+    // which a later model of this name does not share. The collector deletes them.
     v1::DeadModelRecord dead;
     dead.set_model_uid(model.uid());
     dead.set_model_id(model.model_id());
@@ -190,6 +196,8 @@ absl::StatusOr<std::vector<Models::Event>> StoredModels::Events(
         return true;
       }));
   RETURN_IF_ERROR(status);
+  // Generations have no gaps: the events are complete if the first one follows
+  // `after_generation`.
   const bool complete = events.empty() ? after_generation >= model.generation()
                                        : events[0].generation == after_generation + 1;
   if (complete) return events;

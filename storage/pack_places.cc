@@ -9,8 +9,7 @@
 namespace modelstore::storage {
 namespace {
 
-// A pack that is read while it is copied forward may move again before the read
-// gets there.
+// Moves that one read follows: a pack may move again between the look-up and the read.
 constexpr int kMoves = 8;
 
 }  // namespace
@@ -70,6 +69,7 @@ absl::StatusOr<PinnedBytes> PackPlaces::Read(ChunkId chunk) {
   for (int move = 0; move < kMoves && absl::IsNotFound(bytes.status()); ++move) {
     RETURN_IF_ERROR(LookUp(chunk.pack));
     const ChunkId now = Locate(chunk);
+    // It did not move: the chunk is gone.
     if (now == at) break;
     at = now;
     bytes = engine_.chunks->Read(at);

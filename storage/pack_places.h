@@ -1,6 +1,7 @@
-// Maps packs to where their chunks lie now. Manifests, indexes and uploads always name
-// a chunk by the pack that it was saved in; copying forward moves its bytes and writes
-// the new place into the catalog's PackRecord, which is authoritative.
+// Maps packs to where their chunks are stored now. Manifests, indexes and uploads always
+// name a chunk by the pack that it was saved in. Copying forward moves its bytes and
+// writes the new place to the catalog's PackRecord, which is authoritative; this is a
+// cache of it.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@
 
 namespace modelstore::storage {
 
-// Every PackRecord. DATA_LOSS for one that is damaged: what it names is not known.
+// Visits every PackRecord. DATA_LOSS at a damaged one: the pack that it names is not
+// known, so callers must not conclude that packs are unnamed.
 absl::Status ScanPackRecords(
     Catalog& catalog,
     absl::FunctionRef<void(uint64_t pack, const v1::PackRecord& record)> visit);
@@ -27,13 +29,13 @@ class PackPlaces {
   // `engine` outlives it.
   explicit PackPlaces(Engine* engine) : engine_(*engine) {}
 
-  // Reads a chunk wherever it lies, in a pack or in the catalog. NOT_FOUND if it
-  // is gone. The caller checks the digest.
+  // Reads a chunk wherever it is stored, in a pack or in the catalog. NOT_FOUND if it is
+  // gone. The caller checks the digest.
   absl::StatusOr<PinnedBytes> Read(ChunkId chunk) EXCLUDES(mutex_);
 
   // Called after the chunks of `pack` were moved: later reads use the new place.
   void Moved(uint64_t pack, const v1::PackPlace& place) EXCLUDES(mutex_);
-  // Called after its record was deleted.
+  // Called after the pack's record was deleted.
   void Forget(uint64_t pack) EXCLUDES(mutex_);
 
  private:
@@ -42,13 +44,15 @@ class PackPlaces {
     uint32_t shift = 0;
   };
 
+  // The place of a chunk as far as it is known; LookUp() asks the catalog.
   ChunkId Locate(ChunkId chunk) EXCLUDES(mutex_);
   absl::Status LookUp(uint64_t pack) EXCLUDES(mutex_);
 
   Engine& engine_;
   Mutex mutex_;
-  // Learnt when a pack is moved, or when it is looked for in vain: after a restart,
-  // or where the move's own outcome was not known for a time.
+  // Filled in when a pack is moved, and when a read does not find a chunk: after a
+  // restart, or after a move whose outcome was unknown for a time. So a pack that never
+  // moved costs no look-up.
   absl::flat_hash_map<uint64_t, Place> places_ GUARDED_BY(mutex_);
 };
 

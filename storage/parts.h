@@ -1,4 +1,4 @@
-// The parts behind the front door; CheckpointStore::Open() puts them together.
+// The parts behind CheckpointStore, and what they need of each other.
 #pragma once
 
 #include <memory>
@@ -19,24 +19,27 @@ namespace modelstore::storage {
 
 class Collector;
 
-// The table of uploads, with calls for other parts of storage.
+// The table of uploads, with the functions for other parts of storage. Thread-safe but
+// for Restore().
 class UploadTable : public Uploads, public UploadOwner {
  public:
-  // At open, before anyone calls.
+  // Adds an upload that was open before a restart. Called during recovery, before any
+  // other call.
   virtual void Restore(std::shared_ptr<OpenUpload> upload) = 0;
   // Deletes expired uploads and returns their number.
   virtual int64_t SweepExpired(absl::Time now) = 0;
-  // Deletes the uploads of a deleted model, and idle ones of other models that build on
-  // its versions.
+  // Deletes the uploads of a deleted model, and idle uploads of other models whose base
+  // is one of its versions.
   virtual void DeleteOfModel(absl::string_view model_uid) = 0;
-  // Deletes the idle uploads that build on these versions of the model of this uid: an
-  // abandoned one would keep their bytes until it expires.
+  // Deletes the idle uploads whose base is one of these versions of the model with this
+  // uid: an abandoned upload would keep their bytes until it expires.
   virtual void DeleteIdle(absl::string_view base_model_uid,
                           const absl::flat_hash_set<int64_t>& base_versions) = 0;
+  // Number of uploads that are neither committed nor deleted.
   virtual int64_t open_count() = 0;
 };
 
-// `core` outlives all of them.
+// Make the parts. The arguments must outlive them.
 std::unique_ptr<UploadTable> MakeUploads(StoreCore* core, Collector* collector);
 std::unique_ptr<Saves> MakeSaves(StoreCore* core);
 std::unique_ptr<Models> MakeModels(StoreCore* core, UploadTable* uploads,
@@ -53,7 +56,8 @@ absl::StatusOr<std::unique_ptr<OneShotSave>> StartOneShotSave(StoreCore* core,
 absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
     StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources);
 
-// Brings catalog and chunk store into agreement after a stop of any kind.
+// Recovers after a stop of any kind: opens the chunk store, drops packs of unfinished
+// saves, and restores open uploads. Called once, before any other thread uses the store.
 absl::Status Recover(StoreCore& core, UploadTable& uploads);
 
 }  // namespace modelstore::storage

@@ -1,4 +1,5 @@
-// Random ids: unique without stored counters.
+// Random ids, unique without a stored counter. Not secret: the generator is not
+// cryptographic.
 #pragma once
 
 #include <cstdint>

@@ -11,6 +11,8 @@
 namespace modelstore::storage {
 namespace {
 
+// Its hold keeps the bytes. Records and manifest are those of the time of opening; Repair
+// may have moved chunks since, but keeps their old places while this holds the version.
 class StoredRead final : public Read {
  public:
   StoredRead(StoreCore* core, HeldVersion held,
@@ -35,7 +37,7 @@ class StoredRead final : public Read {
     absl::StatusOr<PinnedBytes> bytes = core_.places.Read(id);
     if (!bytes.ok()) {
       const absl::Status& status = bytes.status();
-      // Any other error tells nothing about the bytes.
+      // Other errors say nothing about the bytes.
       const bool gone = absl::IsNotFound(status);
       if (!gone && !absl::IsDataLoss(status)) return status;
       core_.damage.Mark(id);
@@ -51,11 +53,14 @@ class StoredRead final : public Read {
       core_.damage.Mark(id);
       return Loss(record, index, "does not match its digest");
     }
+    // A chunk that was marked by mistake, or is readable again, no longer counts as
+    // damaged.
     core_.damage.Clear(id);
     return bytes;
   }
 
  private:
+  // DATA_LOSS naming checkpoint, tensor and chunk.
   absl::Status Loss(const v1::TensorRecord& tensor, int64_t index,
                     absl::string_view what) const {
     return TensorDataLoss(
@@ -69,6 +74,7 @@ class StoredRead final : public Read {
   const std::shared_ptr<const v1::ManifestPage> manifest_;
 };
 
+// See Reads. Expects that each Read comes from it.
 class StoredReads final : public Reads {
  public:
   explicit StoredReads(StoreCore* core) : core_(*core) {}
@@ -95,6 +101,7 @@ class StoredReads final : public Reads {
   }
 
  private:
+  // Loads the manifest of a held version. Its errors name the checkpoint.
   absl::StatusOr<std::shared_ptr<Read>> Start(HeldVersion held) {
     absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
         core_.manifests.Load(held.checkpoint);

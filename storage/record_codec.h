@@ -1,4 +1,4 @@
-// Records to bytes and back.
+// Encodes and decodes the catalog's records.
 #pragma once
 
 #include <optional>
@@ -13,12 +13,13 @@
 
 namespace modelstore::storage {
 
+// Deterministic: equal records give equal bytes, which conditional batches compare.
 template <typename Record>
 std::string Encode(const Record& record) {
   return SerializeDeterministic(record);
 }
 
-// DATA_LOSS if the bytes are no such record.
+// DATA_LOSS if the bytes do not parse.
 template <typename Record>
 absl::StatusOr<Record> Decode(absl::string_view bytes) {
   Record record;
@@ -29,7 +30,8 @@ absl::StatusOr<Record> Decode(absl::string_view bytes) {
   return record;
 }
 
-// Absent if there is no such key.
+// Reads a record of Space::kRecords. Absent if there is no such key. DATA_LOSS if it is
+// damaged.
 template <typename Record>
 absl::StatusOr<std::optional<Record>> GetRecord(Catalog& catalog, absl::string_view key) {
   absl::StatusOr<std::optional<std::string>> bytes = catalog.Get(Space::kRecords, key);

@@ -12,21 +12,28 @@
 namespace modelstore::storage {
 namespace {
 
+// Version of the format in storage/FORMAT.md.
 constexpr uint32_t kFormat = 1;
 
+// Recovery after a start, in the order of Run().
 class Recovery {
  public:
   Recovery(StoreCore& core, UploadTable& uploads) : core_(core), uploads_(uploads) {}
   absl::Status Run();
 
  private:
+  // FAILED_PRECONDITION for a store of another format. Marks a new one.
   absl::Status CheckFormat();
+  // Opens the chunk store and drops the packs that the catalog does not name.
   absl::Status OpenChunks();
+  // Restores the open uploads, and deletes journal entries whose packs were never
+  // published.
   absl::Status RestoreUploads();
   absl::Status RestoreUpload(const v1::UploadRecord& record);
 
   StoreCore& core_;
   UploadTable& uploads_;
+  // Packs of the chunk store, and deletions of stale journal entries.
   absl::flat_hash_set<uint64_t> listed_;
   CatalogBatch stale_;
 };
@@ -64,7 +71,7 @@ absl::Status Recovery::OpenChunks() {
   if (unnamed.empty()) return absl::OkStatus();
   core_.Event(Listener::Severity::kInfo,
               absl::StrCat("dropping ", unnamed.size(), " packs of unfinished saves"));
-  // On an error the collector finds them again.
+  // If this fails the collector drops them.
   core_.chunks().DropPacks(unnamed).IgnoreError();
   return absl::OkStatus();
 }
@@ -72,6 +79,8 @@ absl::Status Recovery::OpenChunks() {
 absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
   absl::StatusOr<v1::ModelRecord> model = GetModel(core_, record.model_id());
   if (!model.ok() && !absl::IsNotFound(model.status())) return model.status();
+  // The model was deleted while the upload was open: it is restored only to be deleted
+  // with its packs.
   const bool orphan = !model.ok() || model->uid() != record.model_uid();
   Hold hold;
   std::optional<v1::CheckpointRecord> base;
@@ -81,7 +90,8 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
     ASSIGN_OR_RETURN(base, GetRecord<v1::CheckpointRecord>(
                                core_.catalog(), keys::Version(record.base_model_uid(),
                                                               record.base_version())));
-    // Without the record of a deleted base, the upload must send all of its chunks.
+    // If the base was deleted, its record is gone, and the upload must send all of its
+    // chunks.
     if (base.has_value() && taken.has_value()) {
       hold = *std::move(taken);
     } else if (taken.has_value()) {
@@ -108,6 +118,7 @@ absl::Status Recovery::RestoreUpload(const v1::UploadRecord& record) {
       Space::kRecords, PrefixRange(keys::Contributions(record.upload_id())),
       [&](absl::string_view key, absl::string_view value) {
         const std::string first = keys::Contribution(record.upload_id(), 0);
+        // Parts have longer keys. They are read at the commit.
         if (key.size() != first.size()) return true;
         absl::StatusOr<v1::ContributionRecord> contribution =
             Decode<v1::ContributionRecord>(value);
@@ -127,7 +138,7 @@ absl::Status Recovery::RestoreUploads() {
       [&](absl::string_view, absl::string_view value) {
         absl::StatusOr<v1::UploadRecord> record = Decode<v1::UploadRecord>(value);
         if (!record.ok()) status = record.status();
-        // A committed one answers from its row.
+        // Committed uploads are answered from their rows.
         if (record.ok() && record->committed_version() == 0) {
           records.push_back(*std::move(record));
         }
@@ -137,8 +148,9 @@ absl::Status Recovery::RestoreUploads() {
   for (const v1::UploadRecord& record : records) {
     RETURN_IF_ERROR(RestoreUpload(record));
   }
-  // The journal names packs before they are published; these never were. On a full disk
-  // they are left to the next start: a failed write would close the catalog.
+  // The journal names packs before they are published, and these never were. On a full
+  // disk the entries are left to the next start, because a failed write would close the
+  // catalog.
   if (stale_.empty() || !core_.space.CheckSpace(1).ok()) return absl::OkStatus();
   return core_.catalog().Write(stale_, Durability::kBuffered);
 }

@@ -13,6 +13,7 @@
 namespace modelstore::storage {
 namespace {
 
+// Attempts to hold the latest version, or an alias's, that is deleted meanwhile.
 constexpr int kHoldAttempts = 10;
 
 // Whether a save of this request_id has been committed.
@@ -64,7 +65,7 @@ absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model
     ASSIGN_OR_RETURN(v1::ModelRecord model, GetModel(core, model_id));
     ASSIGN_OR_RETURN(const int64_t number, VersionNumber(model, version));
     std::optional<Hold> hold = core.holds.Acquire(model.uid(), number);
-    // Held first, looked up afterwards: see Holds.
+    // Looked up only after it is held; see storage/holds.h.
     absl::StatusOr<v1::CheckpointRecord> record = GetVersion(core, model, version);
     if (record.ok() && hold.has_value()) {
       return HeldVersion{*std::move(hold), std::move(model), *std::move(record)};
@@ -72,6 +73,7 @@ absl::StatusOr<HeldVersion> HoldVersion(StoreCore& core, absl::string_view model
     if (hold.has_value()) core.holds.Retract(*std::move(hold));
     // The latest, or what the alias named, may have been deleted since the model
     // was read.
+    // A number is not resolved again: it names one version for ever.
     const bool again = (record.ok() || absl::IsNotFound(record.status())) &&
                        !version.number.has_value() && number != 0;
     if (again && attempt < kHoldAttempts) continue;
@@ -105,9 +107,10 @@ absl::StatusOr<SaveTarget> ResolveSave(StoreCore& core, const SaveRequest& reque
                   request.base_version.value_or(VersionName()));
   if (!base.ok()) {
     if (!absl::IsNotFound(base.status())) return base.status();
-    // Without a name, no latest version is no error.
+    // If no base is named, a model without versions is no error.
     if (!named) return target;
-    // Nor is a base that was deleted since the request has made its version.
+    // Nor is it an error if the base was deleted after this request was committed: the
+    // repeated request gets its version.
     ASSIGN_OR_RETURN(const bool repeated,
                      IsRequestCommitted(core, target.model, request));
     if (repeated) return target;

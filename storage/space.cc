@@ -12,6 +12,8 @@
 namespace modelstore::storage {
 namespace {
 
+// Bytes of a grant, unless more are needed; age at which a sample of the disk's free
+// space is replaced.
 constexpr int64_t kStep = int64_t{16} << 20;
 constexpr absl::Duration kSampleMaxAge = absl::Milliseconds(100);
 
@@ -32,7 +34,8 @@ absl::Status SpaceAdmission::Available(int64_t bytes, int64_t& available) {
     return sampled_free_ - reserve_bytes_ - written_since_ - outstanding_;
   };
   const absl::Time now = SteadyNow();
-  // Sampled again before a refusal: space may have been freed.
+  // Queries the disk again if the sample is old, and before a refusal, as space may have
+  // been freed. The new sample includes what was written before.
   if (now - sampled_at_ > kSampleMaxAge || left() < bytes) {
     absl::StatusOr<int64_t> free = FreeBytes();
     if (!free.ok()) return free.status();
@@ -71,6 +74,7 @@ absl::StatusOr<int64_t> SpaceAdmission::Grant(int64_t bytes) {
 
 void SpaceAdmission::Release(int64_t unused, int64_t written) {
   MutexLock lock(mutex_);
+  // Until the next sample, written bytes count against the last one.
   outstanding_ -= unused + written;
   written_since_ += written;
 }

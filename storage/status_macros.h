@@ -1,4 +1,7 @@
-// Leave a function early with an error status.
+// Macros that return from a function on an error. RETURN_IF_ERROR evaluates an
+// absl::Status; ASSIGN_OR_RETURN assigns the value of an absl::StatusOr, and `target` may
+// declare a variable. It expands to several statements, so it needs braces as the body of
+// an if or a loop.
 #pragma once
 
 #include <utility>

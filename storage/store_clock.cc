@@ -11,7 +11,8 @@
 namespace modelstore::storage {
 namespace {
 
-// Clocks drift apart by less than this between two calls, and NTP corrects less.
+// A change of the difference between the clocks by at least this is a step of the wall
+// clock. Drift between two calls, and NTP's corrections, are smaller.
 constexpr absl::Duration kStep = absl::Seconds(1);
 constexpr absl::Duration kWriteInterval = absl::Hours(1);
 
@@ -28,6 +29,7 @@ absl::Status StoreClock::Restore(Catalog& catalog) {
   ASSIGN_OR_RETURN(const std::optional<v1::ClockRecord> kept,
                    GetRecord<v1::ClockRecord>(catalog, keys::Clock()));
   if (!kept.has_value()) return absl::OkStatus();
+  // Applies the stored difference, but never goes back behind the time that was stored.
   began_at_ = std::max(began_at_ + absl::Microseconds(kept->ahead_of_wall_us()),
                        absl::FromUnixMicros(kept->store_time_us()));
   return absl::OkStatus();
@@ -39,7 +41,7 @@ absl::Duration StoreClock::Uptime() const { return steady_() - began_; }
 
 int64_t StoreClock::ToWallUs(int64_t store_time_us) const {
   const int64_t ahead = absl::ToInt64Microseconds(Ahead());
-  // The clocks are read one after the other: small differences are no step.
+  // The two clocks are not read at the same moment, so a small difference is ignored.
   return absl::AbsDuration(absl::Microseconds(ahead)) < kStep ? store_time_us
                                                               : store_time_us - ahead;
 }

@@ -1,11 +1,11 @@
-// The store's time, by which uploads and leases expire and deleted bytes wait. It runs
-// with the steady clock, so that a step of the wall clock neither expires anything nor
-// stops anything from expiring.
+// The store's time, by which uploads and leases expire and deleted bytes wait. It
+// advances with the steady clock, so that a step of the wall clock neither expires
+// anything nor keeps anything from expiring.
 //
-// It begins as the wall's time. The offset from the wall clock is stored in the catalog,
-// so that a restart does not apply a past step. While the server is down only
-// the wall clock measures time: a step then counts as elapsed time, and holders of
-// leases have the grace after startup to renew them. It never goes back.
+// It starts at the wall clock's time. The offset from the wall clock is stored in the
+// catalog, so that a restart does not apply a past step. While the server is down only
+// the wall clock measures time: a step then counts as elapsed time, and holders of leases
+// have the grace after startup to renew them. It never goes back.
 #pragma once
 
 #include <cstdint>
@@ -24,23 +24,25 @@ class StoreClock {
   // `wall` and `steady` are the clocks of StoreOptions.
   StoreClock(std::function<absl::Time()> wall, std::function<absl::Duration()> steady);
 
-  // Goes on from where the catalog says that an earlier run was. Called once, before
-  // any other thread uses the clock.
+  // Continues the time of the last run, from the catalog. Called once, before any other
+  // thread uses the clock.
   absl::Status Restore(Catalog& catalog);
 
   absl::Time Now() const;
   int64_t NowUs() const { return absl::ToUnixMicros(Now()); }
-  // Since this run began.
+  // Time since startup.
   absl::Duration Uptime() const;
-  // What the wall clock shows, as it goes now, at a moment of the store's time.
+  // Converts a moment of the store's time to the wall clock's, by their present
+  // difference. For times that are shown.
   int64_t ToWallUs(int64_t store_time_us) const;
 
-  // Writes down where the clock is, if that has changed enough since the last time: the
-  // wall clock stepped, or an hour passed. Called every few seconds. A failed write is
-  // repeated by the next call.
+  // Stores the clock's state if the wall clock has stepped or an hour has passed since
+  // the last write. Called every few seconds. A failed write is repeated by the next
+  // call.
   void Persist(Catalog& catalog) EXCLUDES(mutex_);
 
  private:
+  // By how much the store's time is ahead of the wall clock.
   absl::Duration Ahead() const { return Now() - wall_(); }
 
   const std::function<absl::Time()> wall_;
@@ -48,6 +50,7 @@ class StoreClock {
   const absl::Duration began_;  // on the steady clock
   absl::Time began_at_;         // the store's time at that moment
   Mutex mutex_;
+  // Ahead() and the store's time at the last write.
   absl::Duration pages_written_ GUARDED_BY(mutex_);
   absl::Time written_at_ GUARDED_BY(mutex_) = absl::InfinitePast();
 };

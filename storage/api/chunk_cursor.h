@@ -1,5 +1,5 @@
-// The chunks of one tensor of an opened checkpoint in the order of the tensor's bytes,
-// whatever pieces it is cut into.
+// Iterates over the chunks of one tensor of an opened checkpoint, in the order of the
+// tensor's bytes, whatever pieces it is cut into.
 //
 //   auto cursor = ChunkCursor::Open(read, 3);
 //   while (!cursor->done()) {
@@ -22,12 +22,14 @@
 
 namespace modelstore::storage {
 
-// Moving reads nothing. Used by one thread at a time; copies are cheap and independent,
-// so several threads can read chunks of a tensor through a copy each.
+// Moving the cursor reads nothing. Used by one thread at a time. Copies are cheap and
+// independent, so several threads can read chunks of a tensor through a copy each.
+// Positions and sizes are in bytes of the tensor.
 class ChunkCursor {
  public:
-  // At the first byte. DATA_LOSS naming the tensor if its pieces do not tile it, as those
-  // of a tensor that is tied to another do not.
+  // Returns a cursor at the first byte. `tensor` is a position in the manifest's table.
+  // DATA_LOSS, naming the tensor, if its pieces do not tile it; that is also so for a
+  // tensor that is tied to another, which has no pieces.
   static absl::StatusOr<ChunkCursor> Open(std::shared_ptr<Read> read, int tensor);
 
   // Position of the tensor in the manifest.
@@ -40,30 +42,31 @@ class ChunkCursor {
   void Advance(int64_t bytes) { Seek(position_ + bytes); }
   void NextChunk() { Seek(chunk_end_); }
 
-  // Of the chunk at position(), which is less than size_bytes(), by its place in the
-  // bytes of the tensor.
+  // Bounds of the chunk at position(), which must be less than size_bytes(), as offsets
+  // in the tensor.
   int64_t chunk_begin() const { return chunk_begin_; }
   int64_t chunk_end() const { return chunk_end_; }
   int64_t chunk_bytes() const { return chunk_end_ - chunk_begin_; }
-  // Empty if the manifest has none.
+  // Digest of the chunk, as stored in the manifest; empty if the manifest has none.
   absl::string_view digest() const;
-  // Opaque; equal for chunks of one store that are the same stored bytes.
+  // Identifies the stored bytes of the chunk: equal for chunks that share them. Opaque.
   absl::uint128 stored_id() const;
 
-  // Reads the whole chunk at position() and checks its digest. DATA_LOSS naming the
-  // tensor.
+  // Reads the whole chunk at position() and checks its digest. DATA_LOSS, naming the
+  // tensor, if it is gone or damaged.
   absl::StatusOr<PinnedBytes> ReadChunk() const;
-  // The same, read once for as long as the cursor stays within the chunk.
+  // As ReadChunk(), but reads the chunk only once while the cursor stays within it.
   absl::StatusOr<std::shared_ptr<PinnedBytes>> HoldChunk();
-  // The held chunk's bytes from position() on: whole elements, if position() is one's
-  // begin. They live until the cursor leaves the chunk.
+  // Returns the bytes from position() to the end of the chunk, which HoldChunk() keeps:
+  // whole elements, if position() is the begin of one. Valid until the cursor leaves the
+  // chunk.
   absl::StatusOr<absl::string_view> Peek();
-  // Frees the held chunk.
+  // Releases the held chunk.
   void Release() { held_.reset(); }
 
  private:
-  // A piece by the bytes of the tensor that it holds. Pieces are ranges of rows, so that
-  // these are contiguous.
+  // The range of the tensor's bytes that a piece holds. It is contiguous, because pieces
+  // are ranges of rows.
   struct Span {
     int piece = 0;
     int64_t begin = 0;
@@ -76,7 +79,7 @@ class ChunkCursor {
 
   std::shared_ptr<Read> read_;
   int tensor_ = 0;
-  // In the order of their bytes; none for an empty tensor.
+  // Sorted by begin; empty for a tensor without bytes. Shared by copies of the cursor.
   std::shared_ptr<const std::vector<Span>> spans_;
   int64_t size_bytes_ = 0;
   int64_t position_ = 0;

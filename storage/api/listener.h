@@ -5,7 +5,8 @@
 
 namespace modelstore::storage {
 
-// Receives events of storage. Called from any thread; must not call back.
+// Receives events of storage. OnEvent() is called from any thread and must neither block
+// nor call storage.
 class Listener {
  public:
   enum class Severity { kInfo, kWarning, kError };

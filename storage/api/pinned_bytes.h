@@ -8,7 +8,8 @@
 
 namespace modelstore::storage {
 
-// Bytes held in place by whatever owns them. Move-only, cheap.
+// A view of bytes with shared ownership of the memory that holds them. The view is valid
+// for the lifetime of this object. Move-only; moving is cheap.
 class PinnedBytes {
  public:
   PinnedBytes() = default;

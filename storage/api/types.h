@@ -1,4 +1,4 @@
-// What several parts of the store's interface share.
+// Types that several parts of the store's interface share.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +29,15 @@ struct VersionName {
   std::string alias;
 };
 
+// One page of a list.
 template <typename T>
 struct Page {
   std::vector<T> items;
-  // Position to go on from; empty on the last page.
+  // Pass it as `after` for the next page; empty on the last page. Opaque.
   std::string next;
 };
 
+// Bytes freed by a deletion.
 struct Freed {
   int64_t freed_bytes = 0;    // gone from the disk
   int64_t waiting_bytes = 0;  // dead, waiting for readers, the grace time, or
@@ -44,10 +46,10 @@ struct Freed {
 
 // Conditions and mode of a change.
 struct ChangeOptions {
-  // NOT_FOUND if the model of this name has another uid: it was deleted and created
-  // again. Empty: any uid.
+  // NOT_FOUND unless the model has this uid: a model that was deleted and created again
+  // has another. Empty: any uid.
   std::string model_uid;
-  // ABORTED if the resource's generation is another.
+  // ABORTED unless the resource has this generation.
   std::optional<uint64_t> generation;
   // Validates and returns the result without changing anything.
   bool validate_only = false;

@@ -17,30 +17,34 @@
 namespace modelstore::storage {
 namespace {
 
-// Time that a deletion waits for a running collection.
+// Time that a deletion waits for a running collection, and that a collection waits for
+// another.
 constexpr absl::Duration kDeletionTimeout = absl::Milliseconds(200);
 constexpr absl::Duration kCollectionTimeout = absl::Minutes(5);
-// How often a collection that waits for another asks whether it is still wanted.
+// How often a waiting collection checks whether its caller has cancelled.
 constexpr absl::Duration kTurnPollInterval = absl::Milliseconds(200);
+// Rows of a batch that expands a dead model (see ExpandBatch); dead checkpoints that are
+// in memory at a time.
 constexpr size_t kExpandBatchRows = 500;
 constexpr size_t kFinalizeBatchRows = 4096;
-// Of rows, that DeleteModel writes itself; the next collection goes on.
+// Batches that DeleteModel writes itself; the next collection writes the rest.
 constexpr int kBatchesInCall = 3;
+// Packs between two reports of progress.
 constexpr int64_t kProgressEvery = 256;
-// More than any manifest has: two pages that follow each other hold over 1 MiB.
+// More pages than any manifest has: any two consecutive pages hold over 1 MiB together.
 constexpr uint32_t kMostManifestPages = 256;
 static_assert(kMostManifestPages * (int64_t{1} << 20) >=
               3 * (kMaxManifestBytes + kMaxAttachmentBytes));
 
-// Each once.
+// The packs of all of `dead`, each once.
 std::vector<uint64_t> PacksOf(const std::vector<v1::DeadCheckpointRecord>& dead) {
   absl::flat_hash_set<uint64_t> packs;
   for (const auto& one : dead) packs.insert(one.packs().begin(), one.packs().end());
   return std::vector<uint64_t>(packs.begin(), packs.end());
 }
 
-// Adds the deletion of a manifest's pages to `batch`. Pages that cannot be read are
-// deleted by their numbers: one damaged block must not keep a version for ever.
+// Adds the deletion of a manifest's pages to `batch`. If the pages cannot be scanned they
+// are deleted by number: one damaged block must not keep a version for ever.
 absl::Status DeleteManifest(StoreCore& core, uint64_t manifest_id, CatalogBatch& batch) {
   const absl::Status scanned = core.catalog().Scan(
       Space::kManifests, PrefixRange(keys::ManifestPages(manifest_id)),
@@ -55,13 +59,17 @@ absl::Status DeleteManifest(StoreCore& core, uint64_t manifest_id, CatalogBatch&
   return absl::OkStatus();
 }
 
-// Its journal and its contributions go with it: that is for the upload itself.
+// Whether the row is that of an open upload. Such rows are left to the upload, which
+// deletes its journal and contributions together with its row.
 bool IsOpenUpload(absl::string_view key, absl::string_view value) {
   if (!absl::StartsWith(key, keys::AllUploads())) return false;
   const absl::StatusOr<v1::UploadRecord> upload = Decode<v1::UploadRecord>(value);
   return upload.ok() && upload->committed_version() == 0;
 }
 
+// Turns one version of a dead model into a dead checkpoint. If its record is damaged its
+// packs and manifest are not known: the dead checkpoint has none, and the uses of its
+// packs stay.
 void ExpandVersion(const v1::DeadModelRecord& model, absl::string_view key,
                    absl::string_view value, CatalogBatch& batch) {
   v1::DeadCheckpointRecord dead;
@@ -147,6 +155,7 @@ absl::StatusOr<Freed> Collector::AfterDeletion(
   }
   absl::StatusOr<PackSizes> sizes = ReadPackSizes(core_);
   if (!sizes.ok() || dead.empty()) return freed;
+  // Measured before anything is freed, over these versions alone.
   absl::StatusOr<Liveness> measured = MeasureLiveness(
       core_, *sizes, PacksOf(dead), [&](const std::string& uid, int64_t version) {
         return uid == model_uid && versions.contains(version);
@@ -172,11 +181,12 @@ absl::StatusOr<Freed> Collector::AfterModelDeletion(const v1::ModelRecord& model
   absl::StatusOr<std::optional<v1::DeadModelRecord>> record =
       GetRecord<v1::DeadModelRecord>(core_.catalog(), keys::DeadModel(uid));
   if (!turn.taken() || !record.ok() || !record->has_value()) return later;
-  // Of a large model the caller does not wait for all of it.
+  // The caller does not wait for all of a large model.
   int batches = 0;
   if (!ExpandDeadModel(**record, [&] { return ++batches <= kBatchesInCall; }).ok()) {
     return later;
   }
+  // The prefix of all dead checkpoints of the model: the key without its version.
   std::string prefix = keys::DeadCheckpoint(uid, 0);
   prefix.resize(prefix.size() - sizeof(int64_t));
   KeyRange range = PrefixRange(prefix);
@@ -205,8 +215,7 @@ void Collector::AfterUploadDeletion() {
   DropUnnamed(/*validate_only=*/false, *sizes, nullptr, result).IgnoreError();
 }
 
-// Visits rows of a range, moves its begin behind them, and returns true if there are
-// more. `visit` returns false at one that is too many.
+// `visit` returns false at the first row that it does not take.
 absl::StatusOr<bool> Collector::VisitBatch(
     KeyRange& range,
     absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) {
@@ -218,13 +227,15 @@ absl::StatusOr<bool> Collector::VisitBatch(
         if (!more) last = std::string(key);
         return !more;
       }));
-  // Skips deleted keys: the catalog would scan their tombstones each time.
+  // The next scan starts behind the rows that were deleted: it would have to pass their
+  // tombstones otherwise.
   if (!last.empty()) range.begin = last + std::string(1, '\0');
   return more;
 }
 
-// Turns the versions of a deleted model into deleted versions, in batches. Returns the
-// number of rows changed.
+// A batch has up to 1000 changes for versions, two each, and up to 2000 in all. Buffered
+// writes suffice: the dead model's record, which stays until a pass finds nothing, makes
+// the work repeatable.
 absl::StatusOr<int64_t> Collector::ExpandBatch(const v1::DeadModelRecord& model,
                                                const std::function<bool()>& keep_going) {
   const std::string& uid = model.model_uid();
@@ -266,15 +277,16 @@ absl::StatusOr<int64_t> Collector::ExpandBatch(const v1::DeadModelRecord& model,
 
 absl::Status Collector::ExpandDeadModel(const v1::DeadModelRecord& model,
                                         const std::function<bool()>& keep_going) {
-  // A reopening after a fault may undo buffered writes: the record is deleted once a
-  // whole pass has found nothing.
+  // A reopening after a fault may undo buffered writes, so the record is deleted only
+  // after a whole pass has found nothing.
   while (true) {
     ASSIGN_OR_RETURN(const int64_t changes, ExpandBatch(model, keep_going));
     if (changes == 0) break;
   }
   CatalogBatch batch;
   batch.Delete(Space::kRecords, keys::DeadModel(model.model_uid()));
-  // Not retried: after a reopening the next collection must make the pass again.
+  // Not retried here: after a reopening the pass must be made again, which the next
+  // collection does.
   const absl::Status status = core_.catalog().Write(batch, Durability::kDurable);
   if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) {
     core_.ReleaseBallast();
@@ -323,6 +335,7 @@ absl::StatusOr<int64_t> Collector::Finalize(
     GarbageResult& result) {
   std::vector<const v1::DeadCheckpointRecord*> ending;
   for (const v1::DeadCheckpointRecord& one : dead) {
+    // From here to EndFinalize() nobody can acquire a hold on it.
     if (core_.holds.BeginFinalize(one.model_uid(), one.version(),
                                   absl::FromUnixMicros(one.dead_since_us()))) {
       ending.push_back(&one);
@@ -331,15 +344,19 @@ absl::StatusOr<int64_t> Collector::Finalize(
   UnusedPacks unused;
   absl::Status status;
   for (const v1::DeadCheckpointRecord* one : ending) {
-    // A pack may go only once the records that named it are gone for good; the
-    // last durable write covers those before it.
+    // Packs may be dropped only after the deletion of the records that named them is
+    // durable. The durable write of the last version covers the buffered ones before it.
     const Durability durability =
         one == ending.back() ? Durability::kDurable : Durability::kBuffered;
+    // After a failure the rest is not finalized, but EndFinalize() must still be called
+    // for each.
     if (status.ok()) status = FinalizeOne(*one, durability, unused);
     core_.holds.EndFinalize(one->model_uid(), one->version());
   }
   RETURN_IF_ERROR(status);
   absl::flat_hash_set<uint64_t> going(unused.packs.begin(), unused.packs.end());
+  // Packs that host the chunks of several others are dropped only if no other one names
+  // them.
   if (!unused.shared.empty()) {
     going.insert(unused.shared.begin(), unused.shared.end());
     ASSIGN_OR_RETURN(const std::vector<uint64_t> named, core_.NamedPacks());
@@ -380,8 +397,8 @@ absl::Status Collector::SweepManifests() {
                                          rows.emplace_back(key);
                                          return true;
                                        }));
-  // Read after the rows: one that is in neither has ended, and if its row is
-  // there still, it came to nothing.
+  // Read after the rows: a commit that is not in it has ended. If its row still exists,
+  // which a commit deletes, then nothing was committed.
   const absl::flat_hash_set<uint64_t> running = core_.running_manifests.All();
   for (const std::string& row : rows) {
     const uint64_t id = keys::RunningManifestOf(row);
@@ -400,7 +417,8 @@ absl::Status Collector::SweepManifests() {
 
 absl::Status Collector::DropUnnamed(bool validate_only, const PackSizes& sizes,
                                     const Progress& progress, GarbageResult& result) {
-  // `sizes` was read before: a pack that came later is not looked at.
+  // `sizes` was read before the names: a pack that was published later is not in it and
+  // cannot be dropped by mistake.
   ASSIGN_OR_RETURN(const std::vector<uint64_t> names, core_.NamedPacks());
   const absl::flat_hash_set<uint64_t> named(names.begin(), names.end());
   std::vector<uint64_t> unnamed;
@@ -429,6 +447,7 @@ absl::Status Collector::FreeSpace(bool validate_only, const PackSizes& sizes,
                                   const Progress& progress, GarbageResult& result) {
   ASSIGN_OR_RETURN(Liveness measured,
                    MeasureLiveness(core_, sizes, std::nullopt, nullptr));
+  // After copying, measures again what is left.
   CopyForward copy(&core_, &sizes, measured, &stuck_);
   if (validate_only) {
     result.freed_bytes += copy.planned_bytes();
@@ -454,18 +473,21 @@ absl::StatusOr<GarbageResult> Collector::Collect(bool validate_only,
     if (progress && !progress(0, 0)) return absl::CancelledError("cancelled");
     return Overloaded("another collection is running: retry later", 5000);
   }
-  // Garbage that appears from here on is left to the next collection.
+  // Set again by whatever becomes garbage from here on, for the next collection.
   bool possible = core_.garbage_possible.exchange(false);
+  // The order of the steps matters; see the comments in them.
   auto run = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const PackSizes before, ReadPackSizes(core_));
     if (!validate_only) {
       const int64_t total = static_cast<int64_t>(before.size());
       const auto keep_going = [&] { return !progress || progress(0, total); };
       RETURN_IF_ERROR(ExpandDeadModels(keep_going));
-      // Before deleted versions are freed: they may hold the only whole copy.
+      // Before deleted versions are finalized: one of them may have the only intact copy
+      // of a chunk.
       Repair repair(&core_);
       RETURN_IF_ERROR(repair.Run(keep_going));
-      // Packs may have lost their last use, and stuck ones the chunks that were damaged.
+      // Packs may have lost their last use, and stuck packs the chunks that were damaged:
+      // both are looked at again.
       if (repair.changed()) {
         possible = true;
         stuck_.clear();
@@ -487,7 +509,7 @@ absl::StatusOr<GarbageResult> Collector::Collect(bool validate_only,
   const DeadBytes measured = last_measure();
   result.waiting_bytes = measured.waiting_bytes;
   result.reclaimable_bytes += measured.reclaimable_bytes;
-  // Waiting bytes become free by time alone.
+  // Waiting bytes become free with time, without any further change.
   if (measured.waiting_bytes > 0) core_.garbage_possible = true;
   return result;
 }

@@ -16,15 +16,17 @@
 namespace modelstore::storage {
 namespace {
 
-// Every digest of this format is of the one algorithm that there is.
+// The stored format has one digest algorithm.
 constexpr DigestAlgorithm kAlgorithm = DigestAlgorithm::kXxh3_128;
-// Bounds what a round keeps in memory, 20 bytes a chunk. One pack that has more is
-// copied alone: the limits of a manifest bound it.
+// Bounds the memory of a group, 20 bytes a chunk. A pack with more chunks is copied
+// alone: the limits of a manifest bound it.
 constexpr uint64_t kGroupChunks = uint64_t{1} << 20;
+// A pack is small below this fraction of pack_bytes.
 constexpr int64_t kSmallShare = 8;
 
 using VersionKey = std::pair<std::string, int64_t>;
 
+// At least half of the chunk bytes can be freed, so copying writes no more than it frees.
 bool MostlyDead(const PackState& state) {
   return state.reclaimable_bytes > 0 && 2 * state.reclaimable_bytes >= state.chunk_bytes;
 }
@@ -42,7 +44,7 @@ int64_t CopyForward::LogicalPack::needed_bytes() const {
 }
 
 void CopyForward::Plan(const Liveness& liveness) {
-  // In order of their ids, so that two rounds over the same packs do the same.
+  // In the order of ids, so that two rounds over the same packs plan the same.
   std::map<uint64_t, const PackState*> dead, small;
   for (const auto& [pack, state] : liveness.packs) {
     if (stuck_.contains(pack)) continue;
@@ -55,18 +57,21 @@ void CopyForward::Plan(const Liveness& liveness) {
     const int64_t living =
         state.chunk_bytes - state.reclaimable_bytes - state.waiting_bytes;
     auto size = sizes_.find(pack);
-    // Dropped as a whole once nobody reads it; or lost.
+    // Nothing lives in it: it is dropped as a whole once nobody reads it. Or the pack is
+    // lost.
     if (living <= 0 || size == sizes_.end()) continue;
     if (MostlyDead(state)) dead[pack] = &state;
     if (size->second < core_.options.pack_bytes / kSmallShare) small[pack] = &state;
   }
   std::map<uint64_t, const PackState*> sources = dead;
+  // Merging pays only for many small packs: each merge writes their bytes again.
   if (small.size() >= core_.options.merge_packs) {
     sources.insert(small.begin(), small.end());
   }
   Group group;
   int64_t bytes = 0, reclaimable = 0;
   uint64_t chunks = 0;
+  // Ends the current group and keeps it if it is worth copying.
   auto close = [&] {
     // One pack alone is worth copying for its dead bytes only.
     if (group.hosts.size() > 1 ||
@@ -79,6 +84,7 @@ void CopyForward::Plan(const Liveness& liveness) {
     chunks = 0;
   };
   for (const auto& [pack, state] : sources) {
+    // Waiting chunks are copied too: their readers may still need them.
     const int64_t kept = state->chunk_bytes - state->reclaimable_bytes;
     if (bytes + kept > core_.options.pack_bytes ||
         chunks + state->chunk_count > kGroupChunks) {
@@ -117,8 +123,8 @@ bool CopyForward::IsLeftOut(uint64_t host) const {
   return stuck_.contains(host) || unread_.contains(host);
 }
 
-// A later commit uses no chunk of these packs that no version uses now: it shares chunks
-// only with its base, which it holds.
+// No lock against saves is needed: a commit shares chunks only with a base that it holds,
+// so a chunk that no version uses now is not used by a later one either.
 absl::StatusOr<std::vector<CopyForward::LogicalPack>> CopyForward::FindNeeded(
     const Group& group) {
   const size_t length = DigestLength(kAlgorithm);
@@ -139,6 +145,7 @@ absl::StatusOr<std::vector<CopyForward::LogicalPack>> CopyForward::FindNeeded(
                                }
                                return true;
                              }));
+    // No version uses it.
     if (own.empty()) continue;
     ASSIGN_OR_RETURN(logical.record, Decode<v1::PackRecord>(logical.record_bytes));
     logical.host = logical.record.has_place() ? logical.record.place().pack() : pack;
@@ -147,6 +154,7 @@ absl::StatusOr<std::vector<CopyForward::LogicalPack>> CopyForward::FindNeeded(
     for (VersionKey& user : own) users[std::move(user)].push_back(logical.host);
     logical_packs.push_back(std::move(logical));
   }
+  // A version whose manifest cannot be read keeps every pack that it uses as it is.
   for (const auto& [user, hosts] : users) {
     const absl::Status status = MarkNeeded(user.first, user.second, logical_packs);
     if (status.ok()) continue;
@@ -200,7 +208,8 @@ absl::Status CopyForward::MarkNeeded(const std::string& uid, int64_t version,
   return absl::OkStatus();
 }
 
-// The chunks of an inline pack are rows of the catalog: the dead ones are deleted.
+// The chunks of an inline pack are rows of the catalog, so the dead ones are simply
+// deleted.
 absl::StatusOr<int64_t> CopyForward::ShrinkInline(uint64_t pack) {
   ASSIGN_OR_RETURN(std::vector<LogicalPack> logical_packs, FindNeeded({{pack}, {pack}}));
   if (logical_packs.empty()) return 0;
@@ -220,7 +229,9 @@ absl::StatusOr<int64_t> CopyForward::ShrinkInline(uint64_t pack) {
   return before - logical.record.chunk_bytes();
 }
 
-// Leaves out the tenant's host if one of the chunks is damaged or cannot be read.
+// Keeps the distances between sequences, with Skip(), so that one shift locates every
+// chunk. Each chunk is checked against its digest before it is written. Leaves out the
+// host if a chunk is damaged or cannot be read.
 absl::Status CopyForward::Copy(LogicalPack& logical, PackWriter& writer,
                                SpaceGrant& grant, uint32_t& next) {
   const size_t length = DigestLength(kAlgorithm);
@@ -250,6 +261,7 @@ absl::Status CopyForward::Copy(LogicalPack& logical, PackWriter& writer,
       return read;
     }
     if (!last.has_value()) {
+      // Unsigned and modulo 2^32: the first kept chunk gets the sequence `next`.
       logical.place.set_shift(next - sequence);
     } else {
       writer.Skip(sequence - *last - 1);
@@ -274,7 +286,7 @@ absl::Status CopyForward::Switch(const std::vector<LogicalPack>& logical_packs) 
     batch.Expect(Space::kRecords, key, logical.record_bytes);
     batch.Put(Space::kRecords, key, value);
   }
-  // Durably, before the old packs go.
+  // Durable before the old packs are dropped.
   RETURN_IF_ERROR(core_.WriteResolved(batch, Durability::kDurable,
                                       StoreCore::Room::kFreesSpace,
                                       core_.KeyIs(Space::kRecords, key, value)));
@@ -284,6 +296,8 @@ absl::Status CopyForward::Switch(const std::vector<LogicalPack>& logical_packs) 
 }
 
 absl::StatusOr<int64_t> CopyForward::MoveGroup(const Group& group) {
+  // Starts again without a pack that turns out to be damaged or unreadable; the abandoned
+  // writer leaves nothing behind.
   while (true) {
     ASSIGN_OR_RETURN(std::vector<LogicalPack> logical_packs, FindNeeded(group));
     if (logical_packs.empty()) return 0;
@@ -306,6 +320,7 @@ absl::StatusOr<int64_t> CopyForward::MoveGroup(const Group& group) {
       logical.place.set_pack(pack);
       logical.place.set_pack_bytes(written);
     }
+    // If anything fails from here on, a later collection drops what is left.
     core_.garbage_possible = true;  // until the old ones are dropped
     RETURN_IF_ERROR(writer->Finish());
     RETURN_IF_ERROR(core_.chunks().Publish(std::move(writer)));
@@ -332,6 +347,7 @@ absl::StatusOr<int64_t> CopyForward::Run(const std::function<bool()>& keep_going
   }
   for (const Group& group : groups_) {
     const absl::StatusOr<int64_t> went = MoveGroup(group);
+    // No room to copy: a later collection continues.
     if (absl::IsResourceExhausted(went.status())) {
       core_.garbage_possible = true;
       break;
@@ -339,7 +355,7 @@ absl::StatusOr<int64_t> CopyForward::Run(const std::function<bool()>& keep_going
     RETURN_IF_ERROR(went.status());
     freed += *went;
   }
-  // Merging may cost a few bytes.
+  // Merging alone may take a few bytes more than it frees.
   return std::max<int64_t>(0, freed);
 }
 

@@ -14,6 +14,11 @@ namespace {
 
 using VersionKey = std::pair<std::string, int64_t>;
 
+// One measurement, in two phases. ScanPacks() classifies each pack by its uses alone:
+// used only by deleted versions (all of it waits), by one living version (the rest is
+// dead), or by one that uses all of it (nothing is dead). For the other packs, Mark()
+// then counts the distinct chunks of each manifest, living versions first, so that a
+// chunk counts as living if any living version names it.
 class Measure {
  public:
   Measure(StoreCore& core, const PackSizes& sizes, const DeadFilter& filter)
@@ -26,19 +31,25 @@ class Measure {
     VersionKey version;
     int64_t used_bytes = 0;
   };
-  // A pack whose manifests must be looked at chunk by chunk.
+  // A pack whose users' manifests must be read to tell which chunks live.
   struct Shared {
     uint64_t host = 0;
+    // Bytes of all chunks, and of the distinct ones that living, or only deleted,
+    // versions name.
     int64_t total = 0;
     int64_t living = 0;
     int64_t dead = 0;
+    // Sequences that are counted.
     absl::flat_hash_set<uint32_t> seen;
-    // A version's manifest cannot be read: any chunk may be one of its own.
+    // The manifest of a user cannot be read: it may name any chunk, so none counts as
+    // reclaimable.
     bool unknown = false;
   };
 
+  // Reads which versions and models are deleted.
   absl::Status ReadDead();
   absl::Status ScanPacks(const std::string& prefix);
+  // Classifies the pack whose record and uses have been scanned.
   void EndPack();
   void AddTenant(int64_t waiting, int64_t reclaimable);
   bool IsDead(const VersionKey& version) const {
@@ -47,7 +58,9 @@ class Measure {
   bool Counts(const VersionKey& version) const {
     return !filter_ || filter_(version.first, version.second);
   }
+  // Counts the chunks of shared packs that a version's manifest names.
   absl::Status Mark(const VersionKey& version, bool living);
+  // Treats every chunk of the packs that the version uses as living.
   void MarkAllLive(const VersionKey& version);
 
   StoreCore& core_;
@@ -55,14 +68,15 @@ class Measure {
   const DeadFilter& filter_;
   std::map<VersionKey, uint64_t> dead_;  // their manifests
   absl::flat_hash_set<std::string> dead_models_;
-  // The pack that the scan is at.
+  // The pack that the scan has reached.
   uint64_t pack_ = 0;
   v1::PackRecord record_;
   std::vector<User> users_;
 
   absl::flat_hash_map<uint64_t, Shared> shared_;
   std::map<VersionKey, bool> to_mark_;  // true: living
-  // Bytes of the tenants of each pack, where it holds those of others.
+  // For each host to which chunks were copied: bytes of the logical packs that still
+  // exist there.
   absl::flat_hash_map<uint64_t, int64_t> known_bytes_;
   Liveness result_;
 };
@@ -84,7 +98,7 @@ absl::Status Measure::ReadDead() {
       });
 }
 
-// Adds the dead bytes of the current pack to the pack that hosts it.
+// Adds the current pack, with its dead bytes, to the state of its host.
 void Measure::AddTenant(int64_t waiting, int64_t reclaimable) {
   const bool moved = record_.has_place();
   const uint64_t host = moved ? record_.place().pack() : pack_;
@@ -115,11 +129,14 @@ void Measure::EndPack() {
   const bool counted = std::any_of(
       dead.begin(), dead.end(), [&](const User* user) { return Counts(user->version); });
   if (living.empty()) {
+    // Only deleted versions use it: all of it waits.
     AddTenant(counted ? on_disk : 0, 0);
   } else if (dead.empty() && living.size() == 1) {
+    // One version uses it: the rest is dead.
     AddTenant(0, std::max<int64_t>(0, total - living[0]->used_bytes));
   } else {
     AddTenant(0, 0);
+    // Nothing is dead if one living version uses all of it; otherwise the manifests tell.
     if (!whole) {
       Shared& shared = shared_[pack_];
       shared.host = record_.has_place() ? record_.place().pack() : pack_;
@@ -139,6 +156,7 @@ absl::Status Measure::ScanPacks(const std::string& prefix) {
       Space::kRecords, PrefixRange(prefix),
       [&](absl::string_view key, absl::string_view value) {
         keys::PackKey parsed = keys::ParsePackKey(key);
+        // A pack's record sorts directly before its uses: the next pack begins.
         if (parsed.pack != pack_) {
           EndPack();
           pack_ = parsed.pack;
@@ -173,7 +191,8 @@ absl::Status Measure::Mark(const VersionKey& version, bool living) {
   }
   absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> manifest =
       core_.manifests.Load(manifest_id);
-  // A manifest that cannot be read keeps all that it may name; readers report it.
+  // A manifest that cannot be read keeps everything that it may name alive. Its readers
+  // report the damage.
   if (absl::IsDataLoss(manifest.status()) || core_.IsReadError(manifest.status())) {
     MarkAllLive(version);
     return absl::OkStatus();
@@ -210,6 +229,7 @@ absl::StatusOr<Liveness> Measure::Run(const std::optional<std::vector<uint64_t>>
   } else {
     RETURN_IF_ERROR(ScanPacks(keys::Packs()));
   }
+  // Living versions first: a chunk that a deleted version names too is living.
   for (bool living : {true, false}) {
     for (const auto& [version, lives] : to_mark_) {
       if (lives == living) RETURN_IF_ERROR(Mark(version, living));
@@ -222,7 +242,7 @@ absl::StatusOr<Liveness> Measure::Run(const std::optional<std::vector<uint64_t>>
     state.reclaimable_bytes +=
         std::max<int64_t>(0, shared.total - shared.living - shared.dead);
   }
-  // Chunks copied there for packs that no longer exist.
+  // Chunks that were copied for packs that no longer exist are dead.
   for (const auto& [host, known] : known_bytes_) {
     PackState& state = result_.packs[host];
     state.reclaimable_bytes += std::max<int64_t>(0, state.chunk_bytes - known);

@@ -20,8 +20,9 @@ absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
   batch.Delete(Space::kRecords, own);
   bool others = false;
   absl::StatusOr<v1::PackRecord> record = v1::PackRecord();
-  // From the end: the oldest versions are usually deleted first, and a scan from the
-  // front would pass their tombstones.
+  // Scans from the end: the oldest versions are usually deleted first, and a scan from
+  // the front would pass their tombstones. The PackRecord, which has no uid in its key,
+  // comes last.
   KeyRange uses = PrefixRange(keys::Pack(pack));
   uses.reverse = true;
   RETURN_IF_ERROR(core.catalog().Scan(
@@ -34,7 +35,7 @@ absl::Status ReleasePack(StoreCore& core, uint64_t pack, absl::string_view uid,
         return !others;
       }));
   if (others) return absl::OkStatus();
-  // It says where the chunks are.
+  // The record tells where the chunks are.
   if (!record.ok()) return Annotate(record.status(), absl::StrCat("pack ", pack));
   batch.Delete(Space::kRecords, keys::Pack(pack));
   batch.Delete(Space::kRecords, keys::DamagedPack(pack));

@@ -16,10 +16,10 @@
 namespace modelstore::storage {
 namespace {
 
-// Every digest of this format is of the one algorithm that there is.
+// The stored format has one digest algorithm.
 constexpr DigestAlgorithm kAlgorithm = DigestAlgorithm::kXxh3_128;
 
-// Rewrites the places in the manifest of one version.
+// Rewrites the places of damaged chunks in the manifest of one version.
 class MovedManifest {
  public:
   MovedManifest(uint64_t pack, const std::map<uint32_t, DamagedChunks::Copy>& copies)
@@ -45,9 +45,9 @@ class MovedManifest {
   }
 
   bool moved() const { return bytes_ > 0; }
-  // Of the pages that change.
+  // Bytes of the pages that change.
   int64_t bytes() const { return bytes_; }
-  // Bytes of distinct chunks by pack, of the whole manifest.
+  // Bytes of distinct chunks of the whole manifest, by pack, after the change.
   const std::map<uint64_t, int64_t>& uses() const { return uses_; }
 
  private:
@@ -66,6 +66,7 @@ class MovedManifest {
     return moved;
   }
 
+  // Only if the digests agree: the content must not change.
   bool MoveChunk(v1::PieceRecord& piece, int i) {
     if (piece.packs(i) != pack_) return false;
     auto copy = copies_.find(piece.sequences(i));
@@ -102,7 +103,8 @@ absl::Status Repair::ReadModels() {
 
 absl::StatusOr<bool> Repair::IsIntact(const DamagedChunks::Copy& copy) {
   if (core_.damage.Contains(copy.place)) return false;
-  // Only the collecting thread, which is this one, deletes records of packs.
+  // Cannot become stale: only the collecting thread, which is this one, deletes records
+  // of packs.
   ASSIGN_OR_RETURN(const std::optional<std::string> record,
                    core_.catalog().Get(Space::kRecords, keys::Pack(copy.place.pack)));
   if (!record.has_value()) return false;
@@ -148,7 +150,7 @@ absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& chang
                                                    keys::Version(model.uid(), version)));
   if (!record.has_value()) return planned;  // deleted
   planned.manifest_id = record->manifest_id();
-  // DATA_LOSS if it does not hold together.
+  // Load() checks that the manifest is consistent; the rewriting below does not.
   const absl::StatusOr<std::shared_ptr<const v1::ManifestPage>> before =
       core_.manifests.Load(*record);
   if (core_.IsReadError(before.status())) {
@@ -162,9 +164,9 @@ absl::StatusOr<Repair::Planned> Repair::Plan(int64_t version, ModelChange& chang
   RETURN_IF_ERROR(manifest.Run(core_.catalog(), record->manifest_id(), batch));
   planned.moved = manifest.moved();
   RETURN_IF_ERROR(core_.space.CheckSpace(manifest.bytes()));
-  // Holders of before know the old manifest: their packs are kept. One that acquires a
-  // hold from here on may read it too, but then finds only the damaged chunks gone, and
-  // no save shares these since BeginRepair().
+  // Holders may have the old manifest in memory, so the version keeps its use of packs
+  // while it is held. A holder that comes later may still load the old manifest, but
+  // misses only the damaged chunks, and no save shares these since BeginRepair().
   const bool held = core_.holds.IsHeld(model.uid(), version);
   std::vector<uint64_t> kept;
   UnusedPacks unused;
@@ -209,7 +211,7 @@ absl::Status Repair::RepairVersion(const std::string& uid, int64_t version, bool
                   })
           .status();
   if (absl::IsNotFound(status)) return absl::OkStatus();  // deleted
-  // Also if the outcome is unknown.
+  // Also if the outcome is unknown: the cached manifest may be out of date.
   if (planned.moved) core_.manifests.Forget(planned.manifest_id);
   RETURN_IF_ERROR(status);
   if (planned.moved) ++repaired_;
@@ -233,8 +235,8 @@ absl::StatusOr<bool> Repair::RepairPack(const std::function<bool()>& keep_going)
     if (!keep_going()) return absl::CancelledError("the collection was stopped");
     const absl::Status status = RepairVersion(uid, version, whole);
     if (status.ok()) continue;
-    // A damaged manifest is left as it is and still names the chunks; on a full disk a
-    // later round repairs it.
+    // A damaged manifest stays as it is and still names the damaged chunks. If the disk
+    // is full a later round repairs the version.
     if (!absl::IsDataLoss(status) && !absl::IsResourceExhausted(status)) return status;
     whole = false;
   }

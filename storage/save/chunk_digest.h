@@ -11,8 +11,8 @@
 
 namespace modelstore::storage {
 
-// A chunk in fragments, as the network delivered it. They are the caller's, and so is
-// the array that lists them: both must outlive this.
+// A received chunk, in the fragments that the network delivered. It owns neither the
+// fragments nor the array that lists them: both must outlive it.
 struct ReceivedChunk {
   absl::Span<const absl::string_view> fragments;
   int64_t bytes = 0;
@@ -20,7 +20,8 @@ struct ReceivedChunk {
   bool only_bools = false;  // HoldsOnlyBools() of its bytes
 };
 
-// INVALID_ARGUMENT if the chunk is empty, too large, or not what `expected` says.
+// Computes size and digest of a chunk. INVALID_ARGUMENT if it is empty, larger than
+// kMaxChunkBytes, or its digest is not `expected`. Reads every byte; copies none.
 absl::StatusOr<ReceivedChunk> CheckChunk(DigestAlgorithm algorithm,
                                          const std::optional<Digest>& expected,
                                          absl::Span<const absl::string_view> fragments);

@@ -15,13 +15,17 @@
 namespace modelstore::storage {
 namespace {
 
-// All small saves together keep at most this in memory; beyond it they write
-// packs like large ones.
+// Limit for the inline chunks of all saves together. Above it, small saves write packs
+// like large ones, so that many of them cannot exhaust the memory.
 constexpr int64_t kInlineBudget = int64_t{32} << 20;
+// A manifest of the largest size could not name more: each digest takes 16 bytes.
 constexpr size_t kMaxHeldChunks = kMaxManifestBytes / 16;
+// How long Put() waits for another stream that is writing the same chunk, and how long
+// Seal() and WaitUntilIdle() wait for other threads.
 constexpr absl::Duration kAppendDeadline = absl::Seconds(30);
 constexpr absl::Duration kSealDeadline = absl::Seconds(60);
 
+// Random ids need no stored counter and are unique also across restarts.
 uint64_t NewPackId(bool is_inline) {
   const uint64_t id = RandomNumber();
   return is_inline ? id | keys::kInlinePackBit : id & ~keys::kInlinePackBit;
@@ -36,6 +40,7 @@ absl::Status TimedOut() {
 
 ChunkIntake::Feeder::Feeder(ChunkIntake* intake) : intake_(intake) {
   MutexLock lock(intake_->mutex_);
+  // The slot with fewer streams.
   slot_ = intake_->feeders_[0] <= intake_->feeders_[1] ? 0 : 1;
   ++intake_->feeders_[slot_];
 }
@@ -43,7 +48,8 @@ ChunkIntake::Feeder::Feeder(ChunkIntake* intake) : intake_(intake) {
 ChunkIntake::Feeder::~Feeder() {
   MutexLock lock(intake_->mutex_);
   --intake_->feeders_[slot_];
-  // An upload may stay open for days without a stream.
+  // An upload may stay open for days without a stream: unused space must not stay
+  // reserved.
   if (intake_->feeders_[0] + intake_->feeders_[1] == 0) intake_->grant_.ReturnUnused();
 }
 
@@ -64,6 +70,8 @@ void ChunkIntake::AddBase(std::shared_ptr<const ChunkIndex> base) {
 
 void ChunkIntake::Restore(const v1::SealedPackRecord& record) {
   const size_t length = DigestLength(algorithm_);
+  // A record that does not hold together is ignored: its chunks are missing and are sent
+  // again.
   if (record.digests().size() != length * static_cast<size_t>(record.sizes_size()))
     return;
   MutexLock lock(mutex_);
@@ -80,6 +88,7 @@ void ChunkIntake::Restore(const v1::SealedPackRecord& record) {
   sealed_.push_back(std::move(sealed));
 }
 
+// A damaged copy counts as absent, so that the new version does not depend on it.
 std::optional<HeldChunk> ChunkIntake::FindInBases(const Digest& digest) const {
   for (const auto& base : bases_) {
     auto chunk = base->Find(digest);
@@ -127,7 +136,9 @@ std::optional<HeldChunk> ChunkIntake::Find(const Digest& digest) {
   return HeldChunk{it->second.id, it->second.size_bytes, it->second.bools};
 }
 
-// True if the caller is to append the chunk; false if it is there already.
+// Returns true if the caller must append the chunk, false if it is already held. A claim
+// is an entry of `held_` that is pending: a second stream with the same chunk waits for
+// it rather than writing the bytes twice.
 absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
   MutexLock lock(mutex_);
   const absl::Time deadline = SteadyNow() + kAppendDeadline;
@@ -138,11 +149,10 @@ absl::StatusOr<bool> ChunkIntake::Claim(const Digest& digest, int64_t bytes) {
     if (it == held_.end()) break;
     if (!it->second.pending) {
       if (!core_->damage.Contains(it->second.id)) return false;
-      held_.erase(it);  // its own copy, from before a restart
+      held_.erase(it);  // damaged since a restart
       break;
     }
-    // Another stream brings the same bytes at this moment: if it fails, this one
-    // has them.
+    // Another stream is writing the same chunk. If it fails, this stream writes it.
     const bool settled = changed_.WaitUntil(mutex_, deadline, [&]() REQUIRES(mutex_) {
       auto now = held_.find(digest);
       return now == held_.end() || !now->second.pending;
@@ -171,6 +181,9 @@ void ChunkIntake::ReleaseClaim(const Digest& digest, int64_t bytes) {
 
 size_t ChunkIntake::ChooseSlot(const Feeder& feeder) {
   MutexLock lock(mutex_);
+  // Few large packs: all streams share the first slot until its pack is large enough to
+  // justify a second one. Ingesting slows with the number of packs, and each takes a file
+  // descriptor.
   return received_bytes_ < core_->options.second_pack_bytes ? 0 : feeder.slot_;
 }
 
@@ -189,6 +202,7 @@ absl::StatusOr<bool> ChunkIntake::Put(Feeder& feeder, const ReceivedChunk& chunk
     ReleaseClaim(chunk.digest, chunk.bytes);
     return status;
   }
+  // Outside of the slot's mutex: other streams open the next pack meanwhile.
   if (full != nullptr) RETURN_IF_ERROR(SealDetached(full));
   return true;
 }
@@ -205,6 +219,8 @@ absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const ReceivedChunk
   } else {
     absl::StatusOr<ChunkId> appended = pack->writer->Append(chunk.fragments);
     if (!appended.ok()) {
+      // The writer is broken: the whole pack is lost, with the chunks of other streams.
+      // Their Seal() reports it.
       slot.pack = nullptr;
       Forget(pack, appended.status());
       return appended.status();
@@ -226,7 +242,7 @@ absl::Status ChunkIntake::Append(Feeder& feeder, Slot& slot, const ReceivedChunk
              chunk.only_bools ? HeldChunk::Bools::kOnly : HeldChunk::Bools::kNotOnly};
     --pending_;
     changed_.NotifyAll();
-    // Full ones that others have sealed meanwhile need no more attention.
+    // Forgets full packs that other streams have sealed meanwhile.
     std::erase_if(feeder.packs_, [](const PackPtr& fed) {
       return fed->state == IntakePack::State::kSealed;
     });
@@ -258,6 +274,7 @@ absl::Status ChunkIntake::EnsurePack(Slot& slot) {
 absl::Status ChunkIntake::OpenWriter(IntakePack& pack) {
   pack.running = core_->running_packs.Enter(pack.record.pack());
   auto writer = core_->chunks().NewPack(pack.record.pack());
+  // A fault has closed storage. Reopens it rather than failing the stream.
   if (absl::IsUnavailable(writer.status())) {
     RETURN_IF_ERROR(core_->ReopenIfClosed());
     writer = core_->chunks().NewPack(pack.record.pack());
@@ -267,7 +284,9 @@ absl::Status ChunkIntake::OpenWriter(IntakePack& pack) {
   return absl::OkStatus();
 }
 
-// An inline pack that has grown too large becomes an ordinary one.
+// Converts an inline pack, whose save is no longer small, to an ordinary one: writes its
+// chunks to a new pack in the same order, so that sequences stay the same and only the
+// pack id in `held_` changes.
 absl::Status ChunkIntake::MoveOut(IntakePack& pack) {
   pack.record.set_pack(NewPackId(false));
   RETURN_IF_ERROR(OpenWriter(pack));
@@ -306,11 +325,15 @@ absl::Status ChunkIntake::WriteOut(IntakePack& pack) {
     return journal_ == nullptr ? absl::OkStatus()
                                : journal_->Record(pack.record, pack.inline_chunks);
   }
+  // The order matters: synced first, then in the journal, then published. A journal entry
+  // without a published pack is dropped at the next start; a published pack without a
+  // journal entry would be garbage.
   RETURN_IF_ERROR(pack.writer->Finish());
   if (journal_ != nullptr) RETURN_IF_ERROR(journal_->Record(pack.record, {}));
   return core_->chunks().Publish(std::move(pack.writer));
 }
 
+// Runs without locks but for the bookkeeping at its end, as it syncs a file.
 absl::Status ChunkIntake::SealDetached(const PackPtr& pack) {
   const absl::Status status = WriteOut(*pack);
   if (!status.ok()) Forget(pack, status);
@@ -323,6 +346,7 @@ absl::Status ChunkIntake::SealDetached(const PackPtr& pack) {
                   static_cast<uint32_t>(pack->record.sizes_size()),
                   {}};
     if (journal_ == nullptr) {
+      // The commit writes them, and records the packs.
       sealed.inline_chunks = pack->inline_chunks;
       running_.push_back(std::move(pack->running));
     }
@@ -334,7 +358,8 @@ absl::Status ChunkIntake::SealDetached(const PackPtr& pack) {
   return status;
 }
 
-// The save does not hold the pack's chunks any more.
+// Removes the pack's chunks from the index, so that FindMissing() reports them and a
+// later Put() takes them again.
 void ChunkIntake::Forget(const PackPtr& pack, const absl::Status& failure) {
   const size_t length = DigestLength(algorithm_);
   {
@@ -345,6 +370,7 @@ void ChunkIntake::Forget(const PackPtr& pack, const absl::Status& failure) {
           absl::string_view(pack->record.digests()).substr(i * length, length));
       if (!digest.ok()) continue;
       auto it = held_.find(*digest);
+      // A pending entry is a claim of another stream, not a chunk of this pack.
       if (it != held_.end() && !it->second.pending) held_.erase(it);
     }
     received_bytes_ -= pack->bytes;
@@ -357,8 +383,8 @@ void ChunkIntake::Forget(const PackPtr& pack, const absl::Status& failure) {
   pack->running = {};
   core_->garbage_possible = true;
   if (absl::IsUnavailable(failure)) {
-    // So that the client's next attempt finds storage open; if it cannot be
-    // opened now, the periodic healing goes on trying.
+    // Reopens storage for the client's next attempt. If that fails now, the periodic
+    // ReopenIfClosed() repeats it.
     core_->ReopenIfClosed().IgnoreError();
   }
 }
@@ -373,10 +399,11 @@ absl::Status ChunkIntake::Seal(Feeder& feeder) {
         pack = Detach(slot);
       }
     }
-    // A failure is kept with the pack.
+    // A failure is kept in the pack and returned below.
     if (pack != nullptr) SealDetached(pack).IgnoreError();
   }
   MutexLock lock(mutex_);
+  // Packs that other feeders detached are sealed by their threads.
   auto settled = [&]() REQUIRES(mutex_) {
     return std::all_of(
         feeder.packs_.begin(), feeder.packs_.end(),
@@ -426,7 +453,7 @@ absl::Status ChunkIntake::AbandonOpen() {
     Forget(slot.pack, absl::NotFoundError("the upload does not exist any more"));
     slot.pack = nullptr;
   }
-  // A stream that closed meanwhile may have begun to seal.
+  // A stream that closed meanwhile may have started to seal its pack.
   return WaitUntilIdle();
 }
 
@@ -437,6 +464,7 @@ void ChunkIntake::Refuse(absl::Status reason) {
 
 void ChunkIntake::ForgetChunks() {
   MutexLock lock(mutex_);
+  // clear() would keep the table's memory.
   decltype(held_)().swap(held_);
   bases_.clear();
   grant_.ReturnUnused();

@@ -15,8 +15,11 @@
 namespace modelstore::storage {
 namespace {
 
-// Manifests up to this size go in the commit's own batch.
+// Manifests up to this size go in the commit's own batch. Larger ones are written before
+// it, so that the batch of the compare-and-set stays small.
 constexpr int64_t kInBatchManifestBytes = int64_t{256} << 10;
+// Bytes of pages in one batch; attempts lost to other writers of the model; reopenings of
+// storage in one commit.
 constexpr size_t kPageBatchBytes = size_t{4} << 20;
 constexpr int kMaxAttempts = 1000;
 constexpr int kMaxReopens = 3;
@@ -25,6 +28,7 @@ bool Names(const BuiltManifest& manifest, ChunkId chunk) {
   return manifest.chunks.contains({chunk.pack, chunk.sequence});
 }
 
+// One commit, for one call of Run().
 class Commit {
  public:
   Commit(StoreCore& core, const CommitPlan& plan)
@@ -32,17 +36,22 @@ class Commit {
   absl::StatusOr<Committed> Run();
 
  private:
+  // Reads the model, whose bytes the batch will expect, or takes `create`. NOT_FOUND.
   absl::Status ReadModel();
-  // The version that an earlier run of the same request has committed, if any.
+  // Returns the version that an earlier run of the same request committed, if any.
+  // INVALID_ARGUMENT if the request_id was used for other content.
   absl::StatusOr<std::optional<v1::CheckpointRecord>> Earlier();
   absl::Status WritePagesBeforeCommit();
-  // Makes `batch` apply only if the page is there, and with it all that were written
+  // Makes `batch` apply only if the page is still stored, and with it all pages written
   // before it.
   void ExpectPage(size_t page, CatalogBatch& batch) const;
   bool LastPageIsThere();
+  // Fills in the version's record and changes the model's for one attempt.
   void FillRecord();
   CatalogBatch MakeBatch() const;
+  // Adds the use of each pack, the records of new packs, and inline chunks.
   void AddPacks(CatalogBatch& batch) const;
+  // True if the batch of the last attempt is in the catalog.
   absl::StatusOr<bool> WasApplied();
   bool IsEmpty() const {
     return manifest_.tensor_count == 0 && manifest_.sections.empty() &&
@@ -128,8 +137,10 @@ bool Commit::LastPageIsThere() {
   return page.ok() && page->has_value();
 }
 
-// A reopening that another caller's fault causes may lose buffered writes, always the
-// last ones. So each batch, and the commit's, expects a page of the batch before it.
+// Writes the pages unsynced: the sync of the commit covers them. Storage that is reopened
+// meanwhile, for another caller's fault, may lose the last buffered writes. So each
+// batch, and the commit's, expects a page of the batch before it. The RunningManifest row
+// lets the collector find the pages if no commit follows.
 absl::Status Commit::WritePagesBeforeCommit() {
   CatalogBatch batch;
   size_t bytes = 0;
@@ -169,6 +180,8 @@ void Commit::FillRecord() {
     *record_.add_attachments() = attachment;
   }
   for (const auto& [pack, use] : manifest_.packs) record_.add_packs(pack);
+  // Counts only chunks that the manifest names: a pack may also hold chunks that the
+  // client sent and did not use.
   int64_t stored = 0;
   for (const ChunkIntake::Sealed& own : plan_.sealed) {
     auto used = manifest_.packs.find(own.pack);
@@ -206,7 +219,9 @@ void Commit::AddPacks(CatalogBatch& batch) const {
       batch.Put(Space::kRecords, keys::Pack(own.pack), Encode(record));
     }
     if (!keys::IsInlinePack(own.pack)) continue;
-    // Of a one-shot save these are new; of an upload they lie there already.
+    // Inline chunks of a one-shot save are not stored yet: writes them if the pack is
+    // used. Those of an upload were stored with its journal: deletes them if the pack is
+    // not used.
     for (uint32_t c = 0; c < own.chunks; ++c) {
       if (used && !own.inline_chunks.empty()) {
         batch.Put(Space::kChunks, keys::Chunk(own.pack, c), own.inline_chunks[c]);
@@ -220,6 +235,7 @@ void Commit::AddPacks(CatalogBatch& batch) const {
 CatalogBatch Commit::MakeBatch() const {
   CatalogBatch batch;
   const std::string model_key = keys::Model(plan_.model_id);
+  // The compare-and-set: any change of the model since ReadModel() refuses the batch.
   batch.Expect(Space::kRecords, model_key, model_bytes_);
   batch.Put(Space::kRecords, model_key, Encode(model_));
   batch.Put(Space::kRecords, keys::Version(model_.uid(), record_.version()),
@@ -251,7 +267,8 @@ CatalogBatch Commit::MakeBatch() const {
   return batch;
 }
 
-// The manifest's id is this commit's alone.
+// Each commit draws its own manifest id, so an equal id means that this commit wrote the
+// version.
 absl::StatusOr<bool> Commit::WasApplied() {
   ASSIGN_OR_RETURN(const std::optional<v1::CheckpointRecord> found,
                    GetRecord<v1::CheckpointRecord>(
@@ -263,9 +280,13 @@ absl::StatusOr<Committed> Commit::Run() {
   if (HasPagesBeforeCommit()) running_ = core_.running_manifests.Enter(manifest_id_);
   bool pages_written = false;
   int reopenings = 0;
+  // Each round reads the model, checks the preconditions and tries one batch. Lost races
+  // and reopenings have separate limits.
   for (int races = 0; races < kMaxAttempts;) {
     absl::Status status = ReadModel();
     if (status.ok()) {
+      // Before the preconditions: a repeated request succeeds even if they no longer
+      // hold.
       ASSIGN_OR_RETURN(std::optional<v1::CheckpointRecord> earlier, Earlier());
       if (earlier.has_value()) return Committed{*std::move(earlier), model_.uid(), false};
       if (IsEmpty() && !plan_.allow_empty) {
@@ -289,7 +310,7 @@ absl::StatusOr<Committed> Commit::Run() {
       if (status.ok()) return Committed{std::move(record_), model_.uid(), true};
     }
     if (absl::IsAborted(status)) {
-      // The model was changed, or a reopening has lost pages.
+      // Another writer changed the model, or a reopening lost pages.
       ++races;
       pages_written = pages_written && HasPagesBeforeCommit() && LastPageIsThere();
       continue;
@@ -306,7 +327,8 @@ absl::StatusOr<Committed> Commit::Run() {
       if (!applied.ok()) return UndecidedError(applied.status().message());
       if (*applied) return Committed{std::move(record_), model_.uid(), true};
     }
-    // A full disk may be the cause: the catalog reports it like any other fault.
+    // The catalog reports a full disk like any other fault: returns the more useful
+    // error.
     RETURN_IF_ERROR(core_.space.CheckSpace(manifest_.page_bytes));
     if (++reopenings > kMaxReopens) {
       return Unavailable(absl::StrCat("nothing was changed: ", status.message()), 1000);
@@ -337,11 +359,11 @@ v1::ModelRecord NewModelRecord(const StoreCore& core, const v1::ModelRecord& giv
 absl::StatusOr<Committed> CommitCheckpoint(StoreCore& core, const CommitPlan& plan) {
   Commit commit(core, plan);
   absl::StatusOr<Committed> committed = commit.Run();
-  // It may have left packs, pages and chunks unused.
+  // The commit, or its failure, may have left packs, pages and chunks unused.
   core.garbage_possible = true;
   if (committed.ok() && committed->fresh) {
     core.Changed(committed->model_uid);
-    // For the versions that still name the damaged ones.
+    // Repair gives the copies to the older versions that still name the damaged chunks.
     std::vector<DamagedChunks::NewCopy> copies;
     for (const Renewal& renewal : plan.renewals) {
       if (Names(*plan.manifest, renewal.copy.copy.place)) copies.push_back(renewal.copy);

@@ -15,11 +15,13 @@
 namespace modelstore::storage {
 namespace {
 
+// Rows that one sweep deletes; the next sweep deletes further ones.
 constexpr size_t kSweepBatchRows = 1000;
 
 }  // namespace
 
-// Reads the row anew at each call: another may have deleted it, or it may have expired.
+// Answers for one committed upload. Reads the row at each call, because another caller
+// may have deleted it or it may have expired.
 class CommittedUploads::Handle final : public Upload {
  public:
   Handle(CommittedUploads* uploads, absl::string_view model_id,
@@ -89,11 +91,13 @@ absl::StatusOr<std::optional<v1::UploadRecord>> CommittedUploads::Find(
   ASSIGN_OR_RETURN(v1::UploadRecord row, Decode<v1::UploadRecord>(*bytes));
   if (row.committed_version() == 0) return none;
   const int64_t expiry = core_.clock.NowUs() + row.time_to_live_us();
-  // If this is not written, the row expires earlier.
+  // Writes the new expiry only if it moved enough, and ignores errors: the row then
+  // expires earlier, which costs only the answer to a repeated call.
   if (expiry > row.expire_time_us() + MinExpiryGain(row) &&
       core_.space.CheckSpace(1).ok()) {
     row.set_expire_time_us(expiry);
     CatalogBatch batch;
+    // Does not bring back a row that was deleted meanwhile.
     batch.Expect(Space::kRecords, key, *bytes);
     batch.Put(Space::kRecords, key, Encode(row));
     core_.catalog().Write(batch, Durability::kBuffered).IgnoreError();
@@ -109,7 +113,7 @@ absl::StatusOr<UploadState> CommittedUploads::State(v1::UploadRecord row) {
         {static_cast<uint32_t>(c), true, row.committed_tensor_counts(c)});
   }
   absl::StatusOr<v1::CheckpointRecord> version = Version(row);
-  // A deleted version has no metadata any more.
+  // The metadata of a deleted version no longer exists.
   if (!version.ok() && !absl::IsNotFound(version.status())) return version.status();
   if (version.ok()) row.mutable_metadata()->Swap(version->mutable_metadata());
   row.set_expire_time_us(core_.clock.ToWallUs(row.expire_time_us()));
@@ -145,6 +149,7 @@ void CommittedUploads::Sweep(absl::Time now) {
   {
     MutexLock lock(mutex_);
     if (now < next_expiry_) return;
+    // Left() may set an earlier time while the scan runs.
     next_expiry_ = absl::InfiniteFuture();
   }
   absl::Time next = absl::InfiniteFuture();
@@ -163,7 +168,8 @@ void CommittedUploads::Sweep(absl::Time now) {
         batch.Delete(Space::kRecords, std::string(key));
         return true;
       });
-  // A failed write, or a row that was prolonged meanwhile, is left to the next sweep.
+  // If the write fails, or a row was prolonged meanwhile, the next sweep deletes the
+  // rows. A full disk is not written to: a failed write would close the catalog.
   if (status.ok() && !batch.empty()) status = core_.space.CheckSpace(1);
   if (status.ok() && !batch.empty()) {
     status = core_.catalog().Write(batch, Durability::kBuffered);

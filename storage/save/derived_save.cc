@@ -15,8 +15,11 @@
 namespace modelstore::storage {
 namespace {
 
+// Damaged tensors that an error names.
 constexpr size_t kNamedTensors = 10;
 
+// See DerivedSave. Put() is thread-safe because the intake is, and each call has a feeder
+// of its own.
 class StoredDerivedSave final : public DerivedSave {
  public:
   StoredDerivedSave(StoreCore* core, const SaveRequest& request, SaveTarget target,
@@ -28,6 +31,7 @@ class StoredDerivedSave final : public DerivedSave {
         algorithm_(AlgorithmOf(target_.model)),
         save_(core, algorithm_) {}
 
+  // Makes the chunks of all sources available to the manifest.
   absl::Status LoadSources() {
     for (const std::shared_ptr<Read>& source : sources_) {
       ASSIGN_OR_RETURN(std::shared_ptr<const ChunkIndex> index,
@@ -50,14 +54,15 @@ class StoredDerivedSave final : public DerivedSave {
       ManifestPart manifest, std::optional<int64_t> expected_latest_version) override;
 
  private:
-  // DATA_LOSS, naming the tensors, if it needs chunks that are known to be damaged in
-  // every source that has them.
+  // DATA_LOSS, naming the tensors, if `manifest` needs chunks that are damaged in every
+  // source that has them.
   absl::Status CheckNotDamaged(const v1::ManifestPage& manifest);
 
   StoreCore& core_;
   const SaveRequest request_;
   const SaveTarget target_;
-  // Held until the save ends; then the new version uses their packs itself.
+  // Keep the shared chunks from being deleted until the commit records that the new
+  // version uses their packs.
   const std::vector<std::shared_ptr<Read>> sources_;
   const DigestAlgorithm algorithm_;
   PendingSave save_;
@@ -127,7 +132,8 @@ absl::StatusOr<v1::CheckpointRecord> StoredDerivedSave::Commit(
   return save_.Commit(std::move(plan));
 }
 
-// A source's model that was deleted and created again is not the one that was read.
+// INVALID_ARGUMENT if chunks cannot be shared. NOT_FOUND if the target model was deleted
+// and created again since a source of it was read.
 absl::Status CheckSources(const SaveTarget& target,
                           const std::vector<std::shared_ptr<Read>>& sources) {
   if (sources.empty()) {
@@ -154,9 +160,11 @@ absl::StatusOr<std::unique_ptr<DerivedSave>> StartDerivedSave(
     StoreCore* core, SaveRequest request, std::vector<std::shared_ptr<Read>> sources) {
   RETURN_IF_ERROR(
       core->space.CheckSpace(static_cast<int64_t>(request.metadata.ByteSizeLong())));
+  // The first source is the base.
   request.no_base = true;
   ASSIGN_OR_RETURN(SaveTarget target, ResolveSave(*core, request));
   if (target.model_is_new && !sources.empty()) {
+    // Chunks are shared only between models with the same algorithm.
     target.model.set_digest_algorithm(sources.front()->model().digest_algorithm());
   }
   RETURN_IF_ERROR(CheckSources(target, sources));

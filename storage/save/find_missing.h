@@ -1,4 +1,4 @@
-// Answers FindMissing over concatenated digests.
+// Finds the missing ones of concatenated digests.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace modelstore::storage {
 
-// Positions of the digests that `holds` denies, ascending. INVALID_ARGUMENT for a
-// wrong length or too many.
+// Returns the positions of the digests for which `holds` returns false, ascending.
+// INVALID_ARGUMENT if `digests` is not a multiple of a digest's length or has too many.
 inline absl::StatusOr<std::vector<uint32_t>> FindMissingDigests(
     DigestAlgorithm algorithm, absl::string_view digests,
     absl::FunctionRef<bool(const Digest&)> holds) {

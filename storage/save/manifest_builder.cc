@@ -18,9 +18,12 @@
 namespace modelstore::storage {
 namespace {
 
+// Size at which a page ends; a larger record has a page of its own. Tensors and chunks
+// that an error names.
 constexpr size_t kPageBytes = size_t{1} << 20;
 constexpr size_t kNamedProblems = 10;
 
+// Pieces are ranges of the first dimension. A 0-dim tensor counts as one row.
 int64_t FirstRow(const v1::PieceRecord& piece) {
   return piece.offset_size() == 0 ? 0 : piece.offset(0);
 }
@@ -34,11 +37,13 @@ int64_t BytesOf(const v1::TensorRecord& tensor) {
   return bytes;
 }
 
+// Whether dtype and shape are equal.
 bool SameKind(const v1::TensorRecord& a, const v1::TensorRecord& b) {
   return a.dtype() == b.dtype() && std::equal(a.shape().begin(), a.shape().end(),
                                               b.shape().begin(), b.shape().end());
 }
 
+// FAILED_PRECONDITION that names the first of `names`.
 absl::Status Incomplete(absl::string_view what, const std::vector<std::string>& names) {
   const size_t shown = std::min(names.size(), kNamedProblems);
   std::string message =
@@ -56,6 +61,7 @@ absl::Status ManifestBuilder::AddTensor(v1::TensorRecord tensor) {
   std::string name = TensorNameOf(tensor.section(), tensor.key());
   auto it = tensors_.find(name);
   if (it == tensors_.end()) {
+    // A tie names an untied tensor, so that no reader has to follow a chain.
     if (!tensor.tied_to().empty()) {
       auto target = tensors_.find(tensor.tied_to());
       if (target == tensors_.end() ||
@@ -75,6 +81,7 @@ absl::Status ManifestBuilder::AddTensor(v1::TensorRecord tensor) {
     return InvalidField(absl::StrCat("tensor ", name),
                         "the key is given twice, with another dtype, shape or tie");
   }
+  // Another worker's share of the tensor, or the same share once more: Tile() decides.
   for (v1::PieceRecord& piece : *tensor.mutable_pieces()) {
     known.add_pieces()->Swap(&piece);
   }
@@ -88,6 +95,7 @@ absl::Status ManifestBuilder::AddSection(v1::SectionRecord section) {
     return absl::OkStatus();
   }
   v1::SectionRecord& known = *manifest_.mutable_sections(it->second);
+  // Workers may send a section without its value, for its tensors alone.
   if (known.value().empty()) {
     known.set_value(section.value());
     known.mutable_named_tensors()->Swap(section.mutable_named_tensors());
@@ -147,7 +155,7 @@ absl::Status ManifestBuilder::CheckCounts() const {
   return absl::OkStatus();
 }
 
-// Fields that only served a check are not part of the content.
+// Also clears named_tensors, which serves this check only and is not content.
 absl::Status ManifestBuilder::CheckNamedTensors() {
   for (v1::SectionRecord& section : *manifest_.mutable_sections()) {
     for (const v1::TensorReference& named : section.named_tensors()) {
@@ -164,7 +172,9 @@ absl::Status ManifestBuilder::CheckNamedTensors() {
   return absl::OkStatus();
 }
 
-// Sorts the pieces, drops duplicates, and checks that they tile the rows.
+// Sorts the pieces by first row and passes over them once, with `next_row` the first row
+// not covered yet: a piece that starts later leaves a gap, one that starts earlier
+// overlaps. Several workers may send the same piece: equal ones are dropped.
 absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
                                    std::vector<std::string>& gaps) const {
   if (!tensor.tied_to().empty() || BytesOf(tensor) == 0) return absl::OkStatus();
@@ -214,7 +224,9 @@ absl::Status ManifestBuilder::Tile(v1::TensorRecord& tensor,
   return absl::OkStatus();
 }
 
-// Loading bytes other than 0 and 1 as bools is undefined behaviour.
+// Checks that a chunk of a bool tensor holds only 0 and 1: reading other bytes as bools
+// is undefined behaviour. A chunk received since startup was checked on arrival; a chunk
+// of a base is read here unless it belonged to a bool tensor there.
 absl::Status ManifestBuilder::CheckBools(const v1::TensorRecord& tensor, int64_t index,
                                          const HeldChunk& chunk, const Digest& digest,
                                          ReadChunk read) {
@@ -273,6 +285,7 @@ absl::Status ManifestBuilder::Locate(v1::TensorRecord& tensor, FindChunk find,
       }
       piece.add_packs(chunk->id.pack);
       piece.add_sequences(chunk->id.sequence);
+      // Adds the pack; CountPackUses() counts its bytes.
       built.packs[chunk->id.pack];
     }
   }
@@ -285,6 +298,7 @@ absl::Status ManifestBuilder::Locate(v1::TensorRecord& tensor, FindChunk find,
 
 void ManifestBuilder::CountSections(BuiltManifest& built) {
   for (const v1::TensorRecord& tensor : manifest_.tensors()) {
+    // A plain state dict has tensors and no section of its own.
     auto [it, added] = sections_.try_emplace(tensor.section(), manifest_.sections_size());
     if (added) manifest_.add_sections()->set_name(tensor.section());
   }
@@ -316,7 +330,7 @@ void ManifestBuilder::CountSections(BuiltManifest& built) {
   }
 }
 
-// A chunk that several places share counts once.
+// A chunk that is named several times counts once.
 void ManifestBuilder::CountPackUses(BuiltManifest& built) const {
   for (const v1::TensorRecord& tensor : manifest_.tensors()) {
     for (const v1::PieceRecord& piece : tensor.pieces()) {
@@ -330,7 +344,8 @@ void ManifestBuilder::CountPackUses(BuiltManifest& built) const {
   }
 }
 
-// Each record is preceded by its length, so that different manifests never hash alike.
+// Each record is preceded by its type and length, so that different sequences of records
+// never give the same input to the digest.
 std::string ManifestBuilder::ContentDigest() const {
   Digester digester(algorithm_);
   auto add = [&digester](const auto& record) {
@@ -357,6 +372,7 @@ void ManifestBuilder::Paginate(BuiltManifest& built) {
   };
   auto move = [&](auto* records, auto add) {
     for (auto& record : *records) {
+      // 8 bytes more than enough for the record's tag and length.
       const size_t size = record.ByteSizeLong() + 8;
       if (bytes + size > kPageBytes) flush(false);
       bytes += size;
@@ -379,6 +395,8 @@ absl::StatusOr<BuiltManifest> ManifestBuilder::Build(FindChunk find, ReadChunk r
   if (!gaps.empty()) return Incomplete("boxes leave gaps", gaps);
   CountSections(built);
   RETURN_IF_ERROR(CheckCounts());
+  // Before Locate(), which writes the places of chunks into the records: the digest must
+  // not cover them.
   built.digest = ContentDigest();
   for (v1::TensorRecord& tensor : *manifest_.mutable_tensors()) {
     RETURN_IF_ERROR(Locate(tensor, find, read, missing, built));

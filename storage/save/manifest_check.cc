@@ -14,8 +14,11 @@ namespace {
 
 // Approximate bytes of a chunk's location, stored with each digest.
 constexpr int64_t kLocationBytes = 13;
+// The largest value of TensorRole.
 constexpr uint32_t kMaxRole = 2;
 
+// Fills in absent offsets and sizes and checks that the box lies in the tensor and is a
+// range of rows.
 absl::Status CheckBox(const std::string& field, const v1::TensorRecord& tensor,
                       v1::PieceRecord& piece) {
   const int dimensions = tensor.shape_size();
@@ -39,6 +42,8 @@ absl::Status CheckBox(const std::string& field, const v1::TensorRecord& tensor,
   return absl::OkStatus();
 }
 
+// Checks the chunk size and the number of digests, and adds the bytes that digests and
+// places take to `bytes`.
 absl::Status CheckChunks(const std::string& field, DigestAlgorithm algorithm,
                          DigestsWanted wanted, const v1::TensorRecord& tensor,
                          v1::PieceRecord& piece, int64_t& bytes) {
@@ -56,6 +61,7 @@ absl::Status CheckChunks(const std::string& field, DigestAlgorithm algorithm,
   }
   const int64_t length = static_cast<int64_t>(DigestLength(algorithm));
   const int64_t count = ChunkCount(piece_bytes, chunk_size);
+  // A count beyond the limit is clamped: the product could overflow.
   bytes +=
       count > kMaxManifestBytes ? kMaxManifestBytes : count * (length + kLocationBytes);
   const int64_t given = static_cast<int64_t>(piece.digests().size());
@@ -68,6 +74,7 @@ absl::Status CheckChunks(const std::string& field, DigestAlgorithm algorithm,
   return absl::OkStatus();
 }
 
+// Checks one tensor, without its relation to others, and brings it into stored form.
 absl::Status CheckTensor(const std::string& field, DigestAlgorithm algorithm,
                          DigestsWanted wanted, v1::TensorRecord& tensor,
                          int64_t& location_bytes) {
@@ -98,6 +105,7 @@ absl::Status CheckTensor(const std::string& field, DigestAlgorithm algorithm,
   int kept = 0;
   for (int p = 0; p < tensor.pieces_size(); ++p) {
     v1::PieceRecord& piece = *tensor.mutable_pieces(p);
+    // Clients do not choose places.
     piece.clear_packs();
     piece.clear_sequences();
     const std::string piece_field = absl::StrCat(field, ".pieces[", p, "]");
@@ -128,6 +136,7 @@ absl::Status CheckAttachment(const std::string& field,
 
 int64_t ChunkCount(int64_t piece_bytes, int64_t chunk_size_bytes) {
   if (piece_bytes == 0) return 0;
+  // Rounds up without overflow.
   return 1 + (piece_bytes - 1) / chunk_size_bytes;
 }
 
@@ -138,6 +147,7 @@ absl::Status CheckManifestPart(DigestAlgorithm algorithm, DigestsWanted wanted,
     v1::TensorRecord& tensor = *part.mutable_tensors(t);
     RETURN_IF_ERROR(CheckTensor(absl::StrCat("manifest.tensors[", t, "]"), algorithm,
                                 wanted, tensor, added.bytes));
+    // Stops early: the part is refused below, and a hostile one may be large.
     if (added.bytes > kMaxManifestBytes) break;
   }
   for (int s = 0; s < part.sections_size(); ++s) {
@@ -153,7 +163,7 @@ absl::Status CheckManifestPart(DigestAlgorithm algorithm, DigestsWanted wanted,
   added.tensors = part.tensors_size();
   // Attachments have a limit of their own.
   added.bytes += static_cast<int64_t>(part.ByteSizeLong()) - added.attachment_bytes;
-  // Nor are references a part of the version.
+  // References to tensors are not stored with the version.
   for (const v1::SectionRecord& section : part.sections()) {
     for (const v1::TensorReference& named : section.named_tensors()) {
       added.bytes -= static_cast<int64_t>(named.ByteSizeLong());

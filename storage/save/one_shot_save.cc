@@ -13,6 +13,7 @@
 namespace modelstore::storage {
 namespace {
 
+// See OneShotSave. The model is created by the commit, so that a failed save leaves none.
 class StoredOneShotSave final : public OneShotSave {
  public:
   StoredOneShotSave(StoreCore* core, const SaveRequest& request, SaveTarget target)
@@ -27,7 +28,7 @@ class StoredOneShotSave final : public OneShotSave {
     if (!target_.base.has_value()) return absl::OkStatus();
     absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
         core_.manifests.LoadIndex(target_.base->checkpoint, algorithm_);
-    // A base whose manifest is damaged has nothing to share.
+    // A base with a damaged manifest is ignored: the client sends all chunks.
     if (absl::IsDataLoss(index.status())) return absl::OkStatus();
     if (!index.ok()) return index.status();
     save_.intake().AddBase(*std::move(index));
@@ -41,7 +42,8 @@ class StoredOneShotSave final : public OneShotSave {
       std::optional<int64_t> expected_latest_version, bool allow_empty) override;
 
  private:
-  // The next place of the manifest that has no digest yet; null at the end.
+  // Returns the piece of the next chunk, in manifest order, that has no digest yet; null
+  // if every chunk has one. Sets the chunk's size and its tensor's name.
   v1::PieceRecord* NextUnnamed(int64_t& expected_bytes, std::string& tensor_name);
 
   StoreCore& core_;
@@ -51,7 +53,9 @@ class StoredOneShotSave final : public OneShotSave {
   ManifestTotals totals_;
   PendingSave save_;
   ChunkIntake::Feeder feeder_;
+  // Set by the first Put(): the manifest is complete then.
   bool chunks_begun_ = false;
+  // Where NextUnnamed() continues.
   int tensor_ = 0;
   int piece_ = 0;
 };
@@ -106,6 +110,8 @@ absl::Status StoredOneShotSave::Put(const std::optional<Digest>& digest,
     }
   }
   ASSIGN_OR_RETURN([[maybe_unused]] const bool taken, save_.intake().Put(feeder_, chunk));
+  // Only after the chunk was taken: a failed Put() must not leave a digest without a
+  // chunk.
   if (piece != nullptr) {
     const absl::string_view bytes = chunk.digest.bytes();
     piece->mutable_digests()->append(bytes.data(), bytes.size());

@@ -16,15 +16,18 @@
 namespace modelstore::storage {
 namespace {
 
+// Time that a commit or deletion waits for another one of the same upload.
 constexpr absl::Duration kTurnDeadline = absl::Minutes(2);
 
 }  // namespace
 
 int64_t MinExpiryGain(const v1::UploadRecord& record) {
+  // An eighth of the time to live, at least a second.
   return std::max<int64_t>(record.time_to_live_us() / 8, 1'000'000);
 }
 
-// Brings the chunks of one stream into an upload.
+// See ChunkSink. Keeps the upload object alive. An upload with an open sink does not
+// expire.
 class UploadSink final : public ChunkSink {
  public:
   explicit UploadSink(std::shared_ptr<OpenUpload> upload)
@@ -103,8 +106,11 @@ void OpenUpload::SetInDoubt() {
   in_doubt_ = true;
 }
 
-// Called by Touch() too: a client that comes back after a crash begins with
-// CreateUpload, not with the commit, and would be refused for good.
+// Touch() calls it too: a client that comes back after a crash starts with CreateUpload,
+// not with the commit, and must not be refused for ever.
+//
+// kCommitting keeps others out while the catalog is read. If it cannot be read, in_doubt_
+// stays set.
 void OpenUpload::ResolveUndecided() {
   {
     MutexLock lock(mutex_);
@@ -121,7 +127,8 @@ absl::Status OpenUpload::Touch() {
   used_ = core_->options.steady_now();
   const int64_t expiry = core_->clock.NowUs() + record_.time_to_live_us();
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
-  // Not that of a committed one, which holds more than the record in memory.
+  // Not the row of a committed upload, which has more than `record_`. Errors are ignored:
+  // a later call writes the expiry.
   if (stage_ != Stage::kOpen || in_doubt_ ||
       expiry < written_expiry_us_ + MinExpiryGain(record_) ||
       !core_->space.CheckSpace(1).ok()) {
@@ -152,6 +159,7 @@ bool OpenUpload::deleted() {
 
 bool OpenUpload::Expired(absl::Time now) {
   MutexLock lock(mutex_);
+  // A running stream or commit is a use.
   return open_sinks_ == 0 && stage_ != Stage::kCommitting &&
          absl::FromUnixMicros(record_.expire_time_us()) < now;
 }
@@ -175,6 +183,7 @@ absl::StatusOr<bool> OpenUpload::DeleteIfIdle() {
     if (idle == absl::ZeroDuration() || idle < core_->options.upload_min_idle) {
       return false;
     }
+    // The check and the change of stage are one step: no use can come in between.
     stage_ = Stage::kCommitting;
   }
   RETURN_IF_ERROR(RunDelete());
@@ -207,7 +216,8 @@ UploadState OpenUpload::GetState() {
           {index, contribution.complete, contribution.totals.tensors});
     }
   }
-  // In this order: what is sealed was received before.
+  // Read in this order: sealed bytes were received before, so received_bytes is never the
+  // smaller.
   state.sealed_bytes = intake_.sealed_bytes();
   state.received_bytes = std::max(intake_.received_bytes(), state.sealed_bytes);
   return state;
@@ -222,6 +232,7 @@ absl::Status OpenUpload::LoadBase() {
   absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
       core_->manifests.LoadIndex(*base_, algorithm_);
   if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
+  // Two threads may both get here: a base that is added twice does no harm.
   if (index.ok()) intake_.AddBase(*std::move(index));
   MutexLock lock(mutex_);
   base_loaded_ = true;
@@ -243,6 +254,7 @@ absl::StatusOr<std::unique_ptr<ChunkSink>> OpenUpload::OpenSink() {
   RETURN_IF_ERROR(LoadBase());
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckOpen());
+  // Under the same lock as CheckOpen(): a deletion of idle uploads sees the sink.
   ++open_sinks_;
   return std::make_unique<UploadSink>(shared_from_this());
 }
@@ -256,6 +268,8 @@ void OpenUpload::SinkClosed() {
   record_.set_expire_time_us(std::max(expiry, record_.expire_time_us()));
 }
 
+// No lock: the turn's SealAll() calls it too. A deletion that runs cannot be overtaken,
+// as it waits in AbandonOpen() until nothing is being sealed.
 absl::Status OpenUpload::Record(const v1::SealedPackRecord& record,
                                 const std::vector<std::string>& inline_chunks) {
   CatalogBatch batch;
@@ -270,7 +284,7 @@ absl::Status OpenUpload::Record(const v1::SealedPackRecord& record,
                               core_->KeyIs(Space::kRecords, key, value));
 }
 
-// One commit or deletion at a time; a repeated one waits for the first.
+// A repeated commit or deletion waits for the first one and then finds its result.
 absl::Status OpenUpload::TakeTurn() {
   MutexLock lock(mutex_);
   if (!changed_.WaitFor(mutex_, kTurnDeadline, [this]() REQUIRES(mutex_) {
@@ -287,6 +301,7 @@ absl::Status OpenUpload::TakeTurn() {
 void OpenUpload::EndTurn(Stage stage) {
   MutexLock lock(mutex_);
   stage_ = stage;
+  // OK if the upload is open again: opens the intake.
   intake_.Refuse(CheckOpen());
   if (stage != Stage::kOpen) {
     base_hold_ = Hold();
@@ -331,7 +346,10 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::Commit(
 absl::StatusOr<v1::CheckpointRecord> OpenUpload::CommitInTurn(
     std::optional<int64_t> expected_latest_version, bool allow_empty) {
   RETURN_IF_ERROR(TakeTurn());
+  // Another thread committed it while this one waited for its turn.
   if (committed()) return CommittedRecord(record().committed_version());
+  // The stage in memory may be older than the catalog's if an earlier write was
+  // undecided.
   const absl::StatusOr<Stage> stored = StoredStage();
   if (stored.ok() && *stored == Stage::kOpen) {
     absl::StatusOr<v1::CheckpointRecord> result =
@@ -352,6 +370,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   RETURN_IF_ERROR(LoadBase());
   intake_.Refuse(absl::FailedPreconditionError(
       absl::StrCat("upload ", Name(), " is being committed")));
+  // From here on no chunk is added, so that the manifest is checked against a fixed set.
   RETURN_IF_ERROR(intake_.SealAll());
   ManifestBuilder builder(algorithm_);
   RETURN_IF_ERROR(ReadManifest(builder));
@@ -363,6 +382,7 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
                     }));
   CatalogBatch rows;
   const std::vector<ChunkIntake::Sealed> sealed = intake_.sealed();
+  // The batch of the commit also deletes the journal and the contributions.
   RETURN_IF_ERROR(DeleteRows(rows, sealed));
   const v1::UploadRecord open = record();
   const std::vector<int64_t> tensor_counts = TensorCounts();
@@ -396,6 +416,8 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
     batch.Put(Space::kRecords, RowKey(), Encode(committed));
   };
   ASSIGN_OR_RETURN(Committed committed, CommitCheckpoint(*core_, plan));
+  // Another save of the same request has made the version. This upload's packs are
+  // garbage: deletes its rows and points its own row at that version.
   if (!committed.fresh) {
     CatalogBatch batch;
     RETURN_IF_ERROR(DeleteRows(batch, {}));
@@ -407,9 +429,10 @@ absl::StatusOr<v1::CheckpointRecord> OpenUpload::RunCommit(
   return std::move(committed.checkpoint);
 }
 
-// Deletes the journal and the contributions; a committed upload has none. The chunks of
-// inline packs go too, except those of `kept`, which the commit decides on: a pack whose
-// record seemed to fail is in the journal alone.
+// Adds the deletion of the journal and the contributions to `batch`; a committed upload
+// has none. Also deletes the chunks of inline packs, except those of `kept`, which the
+// commit decides on. Reads the journal rather than the intake, because a pack whose write
+// seemed to fail may be in the journal alone.
 absl::Status OpenUpload::DeleteRows(CatalogBatch& batch,
                                     const std::vector<ChunkIntake::Sealed>& kept) {
   RETURN_IF_ERROR(core_->catalog().Scan(
@@ -456,6 +479,7 @@ absl::Status OpenUpload::RunDelete() {
   absl::Status status = stored.status();
   if (stored.ok() && *stored != Stage::kDeleted) status = DeleteStored(*stored);
   if (IsUndecided(status)) SetInDoubt();
+  // After a failure the upload is what it was.
   const Stage before =
       record().committed_version() != 0 ? Stage::kCommitted : Stage::kOpen;
   EndTurn(status.ok() ? Stage::kDeleted : before);
@@ -475,12 +499,14 @@ absl::Status OpenUpload::DeleteStored(Stage stored) {
     status =
         core_->WriteResolved(batch, Durability::kDurable, StoreCore::Room::kFreesSpace,
                              core_->KeyIs(Space::kRecords, RowKey(), std::nullopt));
-    // Aborted: a save of the same request has made a version meanwhile.
+    // ABORTED means that another save of the same request has changed the request's row
+    // since DeleteRequest() read it.
   } while (absl::IsAborted(status));
   return status;
 }
 
-// Not the row of a version or an upload that another call has made of the same request.
+// Leaves the row alone if it belongs to a version, or to another upload of the same
+// request.
 absl::Status OpenUpload::DeleteRequest(CatalogBatch& batch) {
   const std::string request_id = record().request_id();
   if (request_id.empty()) return absl::OkStatus();

@@ -1,4 +1,6 @@
-// The contributions of an upload: what each worker adds to its manifest.
+// The contributions of an upload: what each worker adds to its manifest. A contribution
+// is stored as numbered parts, each a ManifestPage, and one row with their number and
+// totals, which changes in the same batch as a part.
 #include <algorithm>
 #include <map>
 #include <utility>
@@ -15,6 +17,7 @@
 namespace modelstore::storage {
 namespace {
 
+// Missing contributions that an error names.
 constexpr size_t kNamedContributions = 10;
 
 }  // namespace
@@ -28,7 +31,8 @@ void OpenUpload::Restore(uint32_t contribution, const v1::ContributionRecord& re
       Encode(record)};
 }
 
-// Deletes all stored parts: a write that seemed to fail may have left one.
+// Deletes all stored parts, not only those that are known: a write that seemed to fail
+// may have left one.
 absl::Status OpenUpload::DeleteParts(uint32_t contribution, CatalogBatch& batch) {
   const std::string row = keys::Contribution(upload_id_, contribution);
   return core_->catalog().Scan(Space::kRecords, PrefixRange(row),
@@ -60,15 +64,16 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
     RETURN_IF_ERROR(DeleteParts(contribution, batch));
     next = {};
   } else {
-    // A reopening may have lost the parts before this one and brought back those that
-    // they replaced.
+    // Parts but the last are written unsynced. A reopening of storage may have lost some,
+    // and brought back those that they replaced: the batch is then refused (ABORTED).
     batch.Expect(Space::kRecords, key, next.row);
   }
   RETURN_IF_ERROR(
       CheckManifestPart(algorithm_, DigestsWanted::kAll, checked, next.totals));
   ManifestTotals all = next.totals;
   for (const auto& [index, other] : contributions_) {
-    // Workers may send the same replica: tensors do not add up, sizes do.
+    // Several workers may send the same replicated tensors, so the number of tensors is
+    // checked at commit, after the parts are joined. The stored bytes do add up.
     if (index != contribution) all.bytes += other.totals.bytes;
   }
   RETURN_IF_ERROR(CheckManifestTotals(all));
@@ -84,6 +89,7 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
   row.set_tensor_count(next.totals.tensors);
   row.set_manifest_bytes(next.totals.bytes);
   row.set_attachment_bytes(next.totals.attachment_bytes);
+  // Makes each row differ, so that KeyIs() recognizes this write.
   row.set_change_id(RandomNumber());
   next.row = Encode(row);
   batch.Put(Space::kRecords, key, *next.row);
@@ -95,7 +101,8 @@ absl::Status OpenUpload::AddManifest(uint32_t contribution, const ManifestPart& 
     return status;
   }
   if (!absl::IsAborted(status) && !IsUndecided(status)) return status;
-  // Which parts are stored is not known: the contribution must begin anew.
+  // It is not known which parts are stored: the client must send the contribution again
+  // from its first part.
   contributions_[contribution] = {};
   if (IsUndecided(status)) return status;
   return Unavailable(
@@ -132,8 +139,8 @@ std::vector<int64_t> OpenUpload::TensorCounts() {
 }
 
 // Reads only the parts that the contributions are known to have: a write that seemed to
-// fail may have left another. A known part may be lost, as only the last part of a
-// contribution is written durably.
+// fail may have left further ones. A known part may have been lost, because only the last
+// part of a contribution is synced: its contribution then counts as missing.
 absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   std::map<uint32_t, uint32_t> unread;
   {
@@ -161,6 +168,7 @@ absl::Status OpenUpload::ReadManifest(ManifestBuilder& builder) {
   {
     MutexLock lock(mutex_);
     for (const auto& [index, parts] : unread) {
+      // Parts that the scan did not find are lost.
       if (parts > 0) contributions_[index] = {};
     }
   }

@@ -11,6 +11,7 @@ namespace modelstore::storage {
 PendingSave::~PendingSave() {
   if (ended_) return;
   intake_.Refuse(absl::CancelledError("the save was abandoned"));
+  // On an error a pack may still be written; the collector drops it.
   if (intake_.AbandonOpen().ok()) DropUnused(nullptr);
 }
 
@@ -45,11 +46,13 @@ absl::StatusOr<v1::CheckpointRecord> PendingSave::Commit(CommitPlan plan) {
   plan.renewals = intake_.Renewals();
   absl::StatusOr<Committed> committed = CommitCheckpoint(core_, plan);
   if (!committed.ok()) {
-    // Undecided: the packs may be in use. The collector finds out.
+    // If the outcome is undecided, the version may exist and use the packs: leaves them
+    // to the collector.
     ended_ = IsUndecided(committed.status());
     return committed.status();
   }
   ended_ = true;
+  // An earlier run of the request made the version: it uses none of these packs.
   DropUnused(committed->fresh ? &manifest : nullptr);
   return std::move(committed->checkpoint);
 }

@@ -13,28 +13,32 @@
 
 namespace modelstore::storage {
 
-// Thread-safe as its intake is; the builder is used by one thread at a time.
+// The intake is thread-safe; the builder is used by one thread at a time. Commit() must
+// not run together with a use of either.
 class PendingSave {
  public:
   PendingSave(StoreCore* core, DigestAlgorithm algorithm)
       : core_(*core), builder_(algorithm), intake_(core, algorithm, nullptr) {}
-  // Abandons it unless it has ended.
+  // Abandons the save unless it has ended: its packs are dropped.
   ~PendingSave();
 
   ManifestBuilder& builder() { return builder_; }
   ChunkIntake& intake() { return intake_; }
   bool ended() const { return ended_; }
 
-  // Fills in the plan's manifest and packs and commits. To be called once: a refused
-  // save has ended too, and its packs are dropped.
+  // Fills in the plan's manifest and packs, and commits. To be called once: after a
+  // refusal the save cannot be used any more, and the destructor drops its packs.
   absl::StatusOr<v1::CheckpointRecord> Commit(CommitPlan plan);
 
  private:
+  // Drops the save's packs that `used` does not name; all of them if it is null.
   void DropUnused(const BuiltManifest* used);
 
   StoreCore& core_;
   ManifestBuilder builder_;
   ChunkIntake intake_;
+  // `ended_`: committed, or undecided. The packs then belong to the version, or to the
+  // collector.
   bool built_ = false;
   bool ended_ = false;
 };

@@ -12,6 +12,7 @@
 namespace modelstore::storage {
 namespace {
 
+// See Saves.
 class StoredSaves final : public Saves {
  public:
   explicit StoredSaves(StoreCore* core) : core_(*core) {}
@@ -57,11 +58,11 @@ absl::StatusOr<std::optional<v1::CheckpointRecord>> StoredSaves::FindRequested(
 
 absl::StatusOr<std::vector<uint32_t>> StoredSaves::FindMissing(
     const v1::CheckpointRecord& base, absl::string_view digests) {
-  // Every digest of this format is of the one algorithm that there is.
+  // The stored format has one digest algorithm.
   const DigestAlgorithm algorithm = DigestAlgorithm::kXxh3_128;
   const absl::StatusOr<std::shared_ptr<const ChunkIndex>> index =
       core_.manifests.LoadIndex(base, algorithm);
-  // Deleted meanwhile, or damaged: no chunk is shared.
+  // A base whose manifest was deleted meanwhile, or is damaged, shares no chunk.
   if (!index.ok() && !absl::IsDataLoss(index.status())) return index.status();
   return FindMissingDigests(algorithm, digests, [&](const Digest& digest) {
     if (!index.ok()) return false;

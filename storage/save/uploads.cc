@@ -19,9 +19,14 @@
 namespace modelstore::storage {
 namespace {
 
+// Attempts of a creation that loses to other changes of the model; delay that a client is
+// asked to wait at a limit.
 constexpr int kMaxAttempts = 1000;
 constexpr int kUploadLimitDelayMs = 2000;
 
+// The open uploads of the store, in memory, and access to the committed ones. Lock order:
+// `create_mutex_` before `mutex_` and before an upload's mutex. `mutex_` guards only the
+// table: no other lock is taken while it is held.
 class StoredUploads final : public UploadTable {
  public:
   StoredUploads(StoreCore* core, Collector* collector)
@@ -50,23 +55,29 @@ class StoredUploads final : public UploadTable {
 
  private:
   using Pointer = std::shared_ptr<OpenUpload>;
+  // Model id and upload id, so that the table is in the order of List().
   using Key = std::pair<std::string, std::string>;
 
+  // Null if the upload is not in memory.
   Pointer Lookup(const std::string& model_id, const std::string& upload_id);
   void Insert(Pointer upload);
   void Remove(const OpenUpload& upload);
   std::vector<Pointer> All();
-  // The record for callers: expiry by the wall clock.
+  // Returns the record for callers, whose expiry is by the wall clock.
   v1::UploadRecord Shown(v1::UploadRecord record) const {
     record.set_expire_time_us(core_.clock.ToWallUs(record.expire_time_us()));
     return record;
   }
-  // The upload that the same request has created before, if any.
+  // Returns the upload that an earlier run of the request created, or one with
+  // committed_version set if it has become a version. INVALID_ARGUMENT if request_digest
+  // differs.
   absl::StatusOr<std::optional<v1::UploadRecord>> Earlier(const SaveRequest& request,
                                                           const v1::ModelRecord& model);
+  // Writes the upload's row and its request's in one batch, with the model if that is
+  // new. ABORTED if the model changed since it was read.
   absl::Status Write(const SaveTarget& target, const v1::UploadRecord& record);
-  // One attempt. Absent if a race was lost or, with `evictable` set, if that upload must
-  // be deleted first.
+  // Makes one attempt. Returns nothing if another change of the model came first, or,
+  // with `evictable` set, if that upload must be deleted first.
   absl::StatusOr<std::optional<v1::UploadRecord>> TryCreate(const SaveRequest& request,
                                                             uint32_t contribution_count,
                                                             absl::Duration time_to_live,
@@ -75,9 +86,12 @@ class StoredUploads final : public UploadTable {
   // At a limit, returns the upload that was idle for longest, of the model or of all;
   // null below the limits. Overloaded if none is idle.
   absl::StatusOr<Pointer> FindEvictable(const v1::ModelRecord& model);
+  // Returns the upload that was idle for longest, of one model, or of all if the uid is
+  // empty. Null if none has been idle for upload_min_idle.
   Pointer FindMostIdle(absl::string_view model_uid);
   // Deletes it unless it was used meanwhile.
   absl::Status Evict(const Pointer& upload);
+  // Deletes the idle uploads that `wanted` accepts. True if there was one.
   bool DeleteIdleWhere(absl::FunctionRef<bool(const OpenUpload&)> wanted);
 
   StoreCore& core_;
@@ -161,6 +175,7 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::Earlier(
   ASSIGN_OR_RETURN(std::optional<v1::UploadRecord> committed,
                    committed_.Find(model.uid(), row->upload_id()));
   if (committed.has_value()) return committed;
+  // The upload's own row has expired: returns what the request's row has.
   v1::UploadRecord record;
   record.set_upload_id(row->upload_id());
   record.set_model_id(model.model_id());
@@ -179,6 +194,7 @@ absl::Status StoredUploads::Write(const SaveTarget& target,
     batch.Expect(Space::kRecords, model_key, std::nullopt);
     batch.Put(Space::kRecords, model_key, Encode(target.model));
   } else {
+    // Refused if the model was changed or deleted since it was resolved.
     batch.Expect(Space::kRecords, model_key, Encode(target.model));
   }
   const std::string key = keys::Upload(record.model_uid(), record.upload_id());
@@ -231,6 +247,8 @@ absl::StatusOr<StoredUploads::Pointer> StoredUploads::FindEvictable(
       kUploadLimitDelayMs);
 }
 
+// Called without locks. The caller then tries the creation again, whose limits are
+// checked anew: another thread may have taken the place.
 absl::Status StoredUploads::Evict(const Pointer& upload) {
   const std::string name = UploadNameOf(upload->model_id(), upload->upload_id());
   const absl::Duration idle = upload->IdleFor();
@@ -290,7 +308,7 @@ absl::StatusOr<v1::UploadRecord> StoredUploads::Create(const SaveRequest& reques
                        TryCreate(request, contribution_count, time_to_live, evictable));
       if (made.has_value()) return Shown(*std::move(made));
       if (evictable == nullptr) continue;
-      // Without create_mutex_: this may wait for a stream and for the disk.
+      // Does not hold create_mutex_, because this may wait for a stream and for the disk.
       RETURN_IF_ERROR(Evict(evictable));
       evicted_any = true;
     }
@@ -339,7 +357,8 @@ absl::StatusOr<std::optional<v1::UploadRecord>> StoredUploads::TryCreate(
   if (!status.ok() && !IsUndecided(status)) return status;
   auto upload = std::make_shared<OpenUpload>(
       &core_, this, record, AlgorithmOf(target.model), std::move(hold), std::move(base));
-  // If it was created after all, a repeated request must find it.
+  // The row may have been written after all: a repeated request must find the upload in
+  // memory.
   if (!status.ok()) upload->SetInDoubt();
   Insert(std::move(upload));
   RETURN_IF_ERROR(status);
@@ -350,6 +369,7 @@ absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id
                                                       absl::string_view after,
                                                       int limit) {
   Page<UploadState> page;
+  // A position is `model/upload` of the last upload on the page.
   const std::string last(after);
   std::string position;
   for (const Pointer& upload : All()) {
@@ -357,7 +377,7 @@ absl::StatusOr<Page<UploadState>> StoredUploads::List(absl::string_view model_id
     const bool wanted = model_id.empty() || upload->model_id() == model_id;
     if (wanted) upload->ResolveUndecided();
     if (!wanted || upload->committed() || upload->deleted()) continue;
-    // Ids of models hold no slash, so that these names sort like the table.
+    // Model ids have no slash, so these names sort like the table.
     if (!last.empty() &&
         std::make_pair(upload->model_id(), upload->upload_id()) <=
             Key(last.substr(0, last.find('/')),
@@ -379,6 +399,7 @@ int64_t StoredUploads::SweepExpired(absl::Time now) {
   int64_t swept = 0;
   for (const Pointer& upload : All()) {
     upload->ResolveUndecided();
+    // A deletion that was undecided may turn out to have happened.
     if (upload->deleted()) Remove(*upload);
     if (upload->deleted() || !upload->Expired(now)) continue;
     const bool open = !upload->committed();
@@ -392,9 +413,10 @@ int64_t StoredUploads::SweepExpired(absl::Time now) {
 void StoredUploads::DeleteOfModel(absl::string_view model_uid) {
   for (const Pointer& upload : All()) {
     if (upload->model_uid() != model_uid) continue;
-    // On an error it is deleted when it expires.
+    // An upload that cannot be deleted now is deleted when it expires.
     if (upload->Discard().ok()) Remove(*upload);
   }
+  // Uploads of other models that use its versions as base would keep their bytes.
   DeleteIdleWhere(
       [&](const OpenUpload& upload) { return upload.base_model_uid() == model_uid; });
 }
