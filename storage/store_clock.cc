@@ -50,7 +50,7 @@ void StoreClock::Persist(Catalog& catalog) {
   MutexLock lock(mutex_);
   const absl::Time now = Now();
   const absl::Duration ahead = Ahead();
-  if (absl::AbsDuration(ahead - pages_written_) < kStep &&
+  if (absl::AbsDuration(ahead - written_offset_) < kStep &&
       now < written_at_ + kWriteInterval) {
     return;
   }
@@ -60,7 +60,7 @@ void StoreClock::Persist(Catalog& catalog) {
   CatalogBatch batch;
   batch.Put(Space::kRecords, keys::Clock(), Encode(record));
   if (!catalog.Write(batch, Durability::kBuffered).ok()) return;
-  pages_written_ = ahead;
+  written_offset_ = ahead;
   written_at_ = now;
 }
 

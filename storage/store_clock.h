@@ -51,7 +51,7 @@ class StoreClock {
   absl::Time began_at_;         // the store's time at that moment
   Mutex mutex_;
   // Ahead() and the store's time at the last write.
-  absl::Duration pages_written_ GUARDED_BY(mutex_);
+  absl::Duration written_offset_ GUARDED_BY(mutex_);
   absl::Time written_at_ GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 

@@ -1,6 +1,5 @@
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "proto/contract/errors.h"
 #include "storage/keys.h"
 #include "storage/parts.h"
@@ -48,8 +47,7 @@ absl::StatusOr<std::optional<v1::CheckpointRecord>> StoredSaves::FindRequested(
                                                 keys::Request(model->uid(), request_id)));
   if (!request.has_value()) return none;
   if (request->request_digest() != request_digest) {
-    return InvalidField("request_id",
-                        absl::StrCat(request_id, " was used with another request"));
+    return RequestIdReused(request_id, "another request");
   }
   if (request->version() == 0) return none;
   return GetRecord<v1::CheckpointRecord>(core_.catalog(),

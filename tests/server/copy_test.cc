@@ -1,6 +1,7 @@
 // CopyCheckpoint: what is copied, what it costs, what it refuses; and GetAttachment,
 // which reads what comes along.
 #include "absl/strings/str_cat.h"
+#include "proto/contract/errors.h"
 #include "tests/server/harness.h"
 
 namespace modelstore::server {
@@ -167,7 +168,11 @@ TEST_F(CopyTest, TheSameRequestIsTheSameVersionThoughItsSourceHasMoved) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->SerializeAsString(), copy->SerializeAsString());
   request.mutable_checkpoint()->set_description("something else");
-  EXPECT_THAT(Copy(request), FailsWith(kInvalid, "request_id"));
+  const absl::Status reused = Copy(request).status();
+  EXPECT_EQ(reused.code(), kInvalid) << reused;
+  const auto detail = ErrorDetailOf(reused);
+  ASSERT_TRUE(detail.has_value()) << reused;
+  EXPECT_EQ(detail->reason, "REQUEST_ID_REUSED");
 }
 
 TEST_F(CopyTest, WhatItRefusesNamesTheFieldOrTheResource) {
